@@ -1,0 +1,132 @@
+"""The named benchmark cases: shapes met in real programs, their arrays, and the least time they
+could take.
+
+Layout: x and dy are (T, B, I) and (T, B, H * directions); weights carry PyTorch's names and
+shapes, a row per gate unit. The arrays are drawn from a seed, so that every process makes the
+same ones for itself. This file knows no peer and no clock.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+GATES = {"lstm": 4, "gru": 3, "gru-before": 3, "rnn": 1}
+CELLS = tuple(GATES)
+MODES = ("forward", "training")
+STREAM_CHECK_STEPS = 5  # a stream is checked over some steps and timed on one
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    T: int
+    B: int
+    I: int  # noqa: E741
+    H: int
+    layers: int = 1
+    directions: int = 1
+    stream: bool = False
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        return ("forward",) if self.stream else MODES
+
+    def layer_inputs(self) -> list[int]:
+        """The input size of each layer."""
+        return [self.I] + [self.H * self.directions] * (self.layers - 1)
+
+    def arrays(self, cell: str) -> tuple[dict, np.ndarray, np.ndarray]:
+        """Weights, x and dy, the same in every process."""
+        rng = np.random.default_rng(zlib.crc32(f"{self.name}/{cell}".encode()))
+        rows, scale, weights = GATES[cell] * self.H, 1 / math.sqrt(self.H), {}
+        for layer, inputs in enumerate(self.layer_inputs()):
+            for suffix in suffixes(layer, self.directions):
+                for name, shape in (
+                    ("weight_ih", (rows, inputs)),
+                    ("weight_hh", (rows, self.H)),
+                    ("bias_ih", (rows,)),
+                    ("bias_hh", (rows,)),
+                ):
+                    draw = rng.uniform(-scale, scale, shape)
+                    weights[name + suffix] = draw.astype(np.float32)
+        steps = STREAM_CHECK_STEPS if self.stream else self.T
+        x = rng.standard_normal((steps, self.B, self.I)).astype(np.float32)
+        dy = rng.standard_normal((steps, self.B, self.H * self.directions)).astype(np.float32)
+        return weights, x, dy
+
+    def flops(self, cell: str, mode: str) -> float:
+        """Multiplications and additions of the matrix products; activations are not counted."""
+        per_input = 2 * self.T * self.B * GATES[cell] * self.H
+        total = sum(per_input * (inputs + self.H) for inputs in self.layer_inputs())
+        return self.directions * total * (3 if mode == "training" else 1)
+
+    def limit(self, machine, cell: str, mode: str, threads: int) -> float:
+        """Seconds that `threads` cores of `machine` need at least: at their FMA peak, or at the
+        rate at which the weights can be read from the cache that holds them.
+
+        Training pays the step's term again for dh, and dx and dW at peak. Activations, packing
+        and the call itself are left out: they are what a good kernel makes small.
+        """
+        peak = threads * machine.peak
+
+        def product(rows: int, columns: int, batch: int) -> float:
+            nbytes = 4 * rows * columns
+            reading = nbytes / (threads * machine.bandwidth(nbytes / threads))
+            return max(2 * rows * columns * batch / peak, reading)
+
+        rows, total = GATES[cell] * self.H, 0.0
+        for inputs in self.layer_inputs():
+            step = product(rows, self.H, self.B)
+            total += product(rows, inputs, self.T * self.B) + self.T * step
+            if mode == "training":
+                dx = 2 * self.T * self.B * rows * inputs
+                dw = 2 * self.T * self.B * rows * (inputs + self.H)
+                total += self.T * step + (dx + dw) / peak
+        return self.directions * total
+
+    def tolerance(self, mode: str) -> float:
+        """Largest error allowed, relative to the largest value of an array.
+
+        Rounding errors of a product over K terms grow like eps * sqrt(K); the recurrence carries
+        them on, slowly since |h| <= 1, and a gradient sums T * B of them. bfloat16 would be 100x
+        too coarse.
+        """
+        terms = max(self.layer_inputs()) + self.H
+        if mode == "training":
+            terms += self.T * self.B
+        return 16 * self.layers * math.sqrt(terms) * float(np.finfo(np.float32).eps)
+
+
+def suffixes(layer: int, directions: int) -> list[str]:
+    return [f"_l{layer}", f"_l{layer}_reverse"][:directions]
+
+
+# fmt: off
+_TABLE = [
+    # name                T    B     I     H
+    Case("step-64",       1,   1,   64,   64, stream=True),
+    Case("step-256",      1,   1,  256,  256, stream=True),
+    Case("vad-128",      32,   1,  128,  128),
+    Case("seq-128",     500,   1,   40,  128),
+    Case("seq-512",     100,   1,  512,  512),
+    Case("seq-1024",     50,   1, 1024, 1024),
+    Case("forecast",     48,  32,    1,   64),
+    Case("weather",     120, 256,    7,   32),
+    Case("rl-batch",     64,  16,   64,  128),
+    Case("charlm",      100,  50,   65,  256),
+    Case("wordlm",       35,  20,  200,  200, layers=2),
+    Case("imdb",        200,  32,  128,  128),
+    Case("imdb-bi2",    200,  32,  128,   64, layers=2, directions=2),
+    Case("tagger-bi",    40,  32,  100,  128, directions=2),
+    Case("ge2e-3l",     160,   8,   40,  256, layers=3),
+    Case("deepbench",    25,  64,  512,  512),
+    Case("deepbench-1k", 25,  32, 1024, 1024),
+    Case("ds2",          50,  32, 1760, 1760),
+]
+# fmt: on
+CASES = {case.name: case for case in _TABLE}
+QUICK = ("step-64", "vad-128", "forecast", "rl-batch", "tagger-bi")

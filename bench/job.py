@@ -1,0 +1,144 @@
+"""One job of a run: a case, cell, mode and number of threads, with every peer that can do it.
+
+The peers are started one after another, their results compared, then timed in turns: in every
+round each runs one batch of calls, the others stopped. Whatever goes wrong with a peer is
+recorded in what the job found, said on stderr, and costs only that peer.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+import numpy as np
+from peers import PEERS
+from worker import Worker, WorkerError
+
+SETTLE = 0.005  # seconds between two peers
+TRUTH = ("numpy", "fastrnn", "torch", "jax", "onnxruntime", "openvino")  # the first there is
+
+
+def say(text: str):
+    print(text, file=sys.stderr, flush=True)
+
+
+def disagreement(truth: dict, got: dict, tolerance: float) -> tuple[dict, str | None]:
+    """The error of each array relative to the largest value of the true one, and what is wrong."""
+    if truth.keys() != got.keys():
+        return {}, f"arrays {sorted(got)}, expected {sorted(truth)}"
+    errors, wrong = {}, None
+    for name, true in truth.items():
+        if true.shape != got[name].shape:
+            return errors, f"{name} has shape {got[name].shape}, expected {true.shape}"
+        scale = max(float(np.abs(true).max(initial=0)), 1e-30)
+        errors[name] = float(np.abs(got[name] - true).max(initial=0)) / scale
+        if not errors[name] <= tolerance:
+            wrong = f"{name} is off by {errors[name]:.2g} of its largest value, > {tolerance:.2g}"
+    return errors, wrong
+
+
+def last_line(reason: str) -> str:
+    return reason.strip().splitlines()[-1]
+
+
+class Job:
+    """One case, cell, mode and number of threads: start the peers, check them, time them."""
+
+    def __init__(self, case, cell: str, mode: str, threads: int, options):
+        self.case, self.what, self.options = case, (case, cell, mode, threads), options
+        self.workers: dict[str, Worker] = {}
+        self.found = {
+            "case": case.name,
+            "cell": cell,
+            "mode": mode,
+            "threads": threads,
+            "flops": case.flops(cell, mode),
+            "peers": {},
+        }
+
+    def run(self, peers: list[str], absent: dict[str, str]) -> dict:
+        case, cell, mode, _ = self.what
+        for name in peers:
+            reason = absent.get(name) or PEERS[name].unsupported(case, cell, mode)
+            self.found["peers"][name] = {"status": "skipped", "reason": reason} if reason else {}
+        try:
+            for name in [name for name in peers if not self.found["peers"][name]]:
+                self.workers[name] = Worker(
+                    self.options.cores[: self.what[-1]], self.options.timeout
+                )
+                self.attempt(name, self.prepare)
+            self.check()
+            for name in list(self.workers):
+                self.attempt(name, self.calibrate)
+            for turn in range(self.options.rounds):
+                order = list(self.workers)
+                for name in order if turn % 2 == 0 else order[::-1]:
+                    self.attempt(name, self.time)
+        finally:
+            for name in list(self.workers):
+                self.drop(name)
+        for peer in self.found["peers"].values():
+            if peer["status"] == "ok":
+                peer["best"] = min(peer["seconds"])
+                peer["median"] = statistics.median(peer["seconds"])
+        return self.found
+
+    def attempt(self, name: str, action):
+        try:
+            return action(name, self.workers[name], self.found["peers"][name])
+        except WorkerError as error:
+            self.fail(name, "failed", str(error))
+
+    def fail(self, name: str, status: str, reason: str):
+        say(f"*** {status.upper()}: {name}, {describe(self.found)}: {last_line(reason)}")
+        self.found["peers"][name] |= {"status": status, "reason": reason}
+        self.drop(name)
+
+    def drop(self, name: str):
+        self.workers.pop(name).close()
+
+    def prepare(self, name: str, worker: Worker, peer: dict):
+        peer["variants"] = worker.ask("prepare", name, *self.what)
+        peer["status"] = "ok"
+
+    def check(self):
+        """All against the first of TRUTH; a variant that disagrees is dropped, and said."""
+        truth, truth_name, (case, _, mode, _) = None, None, self.what
+        for name in sorted(self.workers, key=TRUTH.index):
+            peer, good, reasons = self.found["peers"][name], [], []
+            peer["errors"] = {}
+            for variant in peer["variants"]:
+                result = self.attempt(name, lambda _, w, __, v=variant: w.ask("result", v))
+                if result is None:
+                    break
+                if truth is None:
+                    truth, truth_name = result, name
+                errors, wrong = disagreement(truth, result, case.tolerance(mode))
+                peer["errors"][variant] = errors
+                if wrong:
+                    reasons.append(f"{variant} disagrees with {truth_name}: {wrong}")
+                else:
+                    good.append(variant)
+            else:
+                if reasons and good:
+                    peer["wrong_variants"] = "; ".join(reasons)
+                    say(f"*** MISMATCH: {name}, {describe(self.found)}: {peer['wrong_variants']}")
+                elif reasons:
+                    self.fail(name, "mismatch", "; ".join(reasons))
+                peer["variants"] = good
+        self.found["checked_against"] = truth_name
+
+    def calibrate(self, name: str, worker: Worker, peer: dict):
+        time.sleep(SETTLE)
+        chosen = worker.ask("calibrate", peer["variants"], self.options.batch)
+        peer["variant"], peer["calls"] = chosen
+        peer["seconds"] = []
+
+    def time(self, name: str, worker: Worker, peer: dict):
+        time.sleep(SETTLE)
+        peer["seconds"].append(worker.ask("time", peer["calls"]))
+
+
+def describe(found: dict) -> str:
+    return " ".join(str(found[key]) for key in ("case", "mode", "cell", "threads"))

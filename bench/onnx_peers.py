@@ -1,0 +1,162 @@
+"""The peers that run an ONNX model: ONNX Runtime and OpenVINO. Forward only; see peer.py."""
+
+from __future__ import annotations
+
+from itertools import cycle
+
+import numpy as np
+from onnx_graph import input_names, make_model, output_names
+from peer import Peer
+
+
+class _Model(Peer):
+    @classmethod
+    def unsupported(cls, case, cell, mode):
+        return "inference only" if mode == "training" else None
+
+    def prepare(self):
+        case = self.case
+        self.kept = []
+        self.inputs, self.outputs = input_names(case, self.cell), output_names(self.cell)
+        self.xs = list(self.x[:, None]) if case.stream else [self.x]
+        self.load(make_model(case, self.cell, self.weights))
+
+    def buffers(self) -> list[tuple[dict, dict]]:
+        """Inputs and outputs of two turns: the states before and after a step change places."""
+        case = self.case
+        x = np.zeros((case.T, case.B, case.I), np.float32)
+        y = np.zeros((case.T, case.B, case.H * case.directions), np.float32)
+        states = [
+            [np.zeros(self.state_shape(), np.float32) for _ in self.outputs[1:]] for _ in range(2)
+        ]
+        turns = []
+        for before, after in (states, states[::-1]):
+            feeds = dict(zip(self.inputs, [x, *before], strict=False))
+            turns.append((feeds, dict(zip(self.outputs, [y, *after], strict=True))))
+        self.kept.append(turns)  # the libraries know them by address alone
+        return turns
+
+    def collect(self, outputs):
+        return dict(zip(self.outputs, outputs, strict=True))
+
+
+class ONNXRuntime(_Model):
+    name = package = "onnxruntime"
+
+    def load(self, model):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
+        self.session = onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"]
+        )
+        self.variants = {"run": self.make_run, "io binding": self.make_bound}
+
+    def make_run(self):
+        run, names = self.session.run, self.outputs
+        if not self.case.stream:
+            return lambda x: run(names, {"x": x})
+        feeds = {name: np.zeros(self.state_shape(), np.float32) for name in self.inputs}
+
+        def step(x):
+            feeds["x"] = x
+            outputs = run(names, feeds)
+            feeds.update(zip(self.inputs[1:], outputs[1:], strict=True))
+            return outputs
+
+        return step
+
+    def make_bound(self):
+        """Inputs and outputs stay in buffers of ours that the session knows by address."""
+        turns = []
+        for feeds, results in self.buffers():
+            binding = self.session.io_binding()
+            for name, a in feeds.items():
+                binding.bind_input(name, "cpu", 0, np.float32, a.shape, a.ctypes.data)
+            for name, a in results.items():
+                binding.bind_output(name, "cpu", 0, np.float32, a.shape, a.ctypes.data)
+            turns.append((binding, feeds["x"], list(results.values())))
+        run = self.session.run_with_iobinding
+        if not self.case.stream:
+            binding, x_buffer, results = turns[0]
+            x_buffer[...] = self.x
+
+            def forward(x):
+                run(binding)
+                return results
+
+            return forward
+        turns = cycle(turns)
+
+        def step(x):
+            binding, x_buffer, results = next(turns)
+            x_buffer[...] = x
+            run(binding)
+            return results
+
+        return step
+
+
+class OpenVINO(_Model):
+    name = package = "openvino"
+
+    def load(self, model):
+        import openvino
+
+        self.openvino, core = openvino, openvino.Core()
+        # The default precision would be bfloat16 where the CPU has it: float32 is what is compared.
+        self.compiled = core.compile_model(
+            core.read_model(model),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "f32",
+                "INFERENCE_NUM_THREADS": self.threads,
+                "PERFORMANCE_HINT": "LATENCY",
+                "NUM_STREAMS": 1,
+            },
+        )
+        self.variants = {"infer": self.make_infer, "own tensors": self.make_bound}
+
+    def make_infer(self):
+        infer = self.compiled.create_infer_request().infer
+        if not self.case.stream:
+            return lambda x: infer({"x": x}, share_inputs=True, share_outputs=True).to_tuple()
+        feeds = {name: np.zeros(self.state_shape(), np.float32) for name in self.inputs}
+
+        def step(x):
+            feeds["x"] = x
+            outputs = infer(feeds, share_inputs=True, share_outputs=False).to_tuple()
+            feeds.update(zip(self.inputs[1:], outputs[1:], strict=True))
+            return outputs
+
+        return step
+
+    def make_bound(self):
+        """Inputs and outputs in buffers of ours; nothing is converted or copied by a call."""
+        turns, tensor = [], self.openvino.Tensor
+        for feeds, results in self.buffers():
+            request = self.compiled.create_infer_request()
+            for name, a in (feeds | results).items():
+                request.set_tensor(name, tensor(a, shared_memory=True))
+            turns.append((request, feeds["x"], list(results.values())))
+        if not self.case.stream:
+            request, x_buffer, results = turns[0]
+            x_buffer[...] = self.x
+
+            def forward(x):
+                request.start_async()
+                request.wait()
+                return results
+
+            return forward
+        turns = cycle(turns)
+
+        def step(x):
+            request, x_buffer, results = next(turns)
+            x_buffer[...] = x
+            request.start_async()
+            request.wait()
+            return results
+
+        return step

@@ -1,0 +1,56 @@
+"""What every peer of the benchmark offers, so that one worker can check and time any of them.
+
+A peer takes a case's arrays in PyTorch's conventions, converts them once, and offers its
+variants: the ways in which a careful user of that peer could run the case, of which the fastest
+counts. What a user could keep in the peer's own form (weights, x, dy) is converted before any
+call is timed.
+
+`variants` maps a name to a function that makes a call; the call takes one x in the peer's form
+and returns the peer's own outputs. A stream's call holds its state and starts from zeros.
+`collect` turns outputs into NumPy arrays: y, h, c, and in training dx and d.<parameter>.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from cases import Case
+
+
+class Peer:
+    name = package = ""
+    variants: dict
+    xs: list  # one x in the peer's form; for a stream one for each checked step
+
+    def __init__(self, case: Case, cell: str, mode: str, threads: int):
+        self.case, self.cell, self.mode, self.threads = case, cell, mode, threads
+        self.weights, self.x, self.dy = case.arrays(cell)
+        self.training = mode == "training"
+        self.prepare()
+
+    @classmethod
+    def unsupported(cls, case: Case, cell: str, mode: str) -> str | None:
+        """Why this peer sits a job out, or None."""
+        return None
+
+    def prepare(self):
+        raise NotImplementedError
+
+    def collect(self, outputs) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def timed(self, variant: str):
+        return partial(self.variants[variant](), self.xs[0])
+
+    def result(self, variant: str) -> dict[str, np.ndarray]:
+        call, parts = self.variants[variant](), []
+        for x in self.xs:  # copies: a call may own the buffers it returns
+            parts.append({k: np.array(v) for k, v in self.collect(call(x)).items()})
+        return {**parts[-1], "y": np.concatenate([part["y"] for part in parts])}
+
+    def state_shape(self) -> tuple[int, int, int]:
+        return self.case.layers * self.case.directions, self.case.B, self.case.H
+
+    def named_states(self, states) -> dict:
+        return dict(zip("hc", states, strict=False))

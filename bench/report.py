@@ -1,0 +1,121 @@
+"""What a run found, as an aligned table and geometric means; a ratio is a peer's time over ours."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+OURS, REFERENCE = "fastrnn", "numpy"
+
+
+def seconds_text(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= scale or unit == "us":
+            return f"{seconds / scale:.3g} {unit}"
+
+
+def bytes_text(count: int) -> str:
+    return f"{count >> 20}M" if count >> 20 else f"{count >> 10}K"
+
+
+def times(job: dict, stat: str) -> dict[str, float]:
+    return {name: peer[stat] for name, peer in job["peers"].items() if peer["status"] == "ok"}
+
+
+def figures(job: dict, stat: str) -> dict[str, float]:
+    """The numbers of one job that have a geometric mean: share of the limit and ratios."""
+    found = times(job, stat)
+    ours = found.pop(OURS, None)
+    if ours is None:
+        return {}
+    result = {name: seconds / ours for name, seconds in found.items()}
+    frameworks = [seconds for name, seconds in found.items() if name != REFERENCE]
+    if frameworks:
+        result["best peer"] = min(frameworks) / ours
+    if "limit" in job:
+        result["limit"] = job["limit"] / ours
+    return result
+
+
+def cell_text(job: dict, name: str, stat: str) -> str:
+    """A ratio; the peer's own time where fastrnn has none; else why there is neither."""
+    ratio = figures(job, stat).get(name)
+    if ratio is not None:
+        return f"{ratio:.2f}"
+    peer = job["peers"].get(name, {"status": "skipped"})
+    if peer["status"] == "ok":
+        return seconds_text(peer[stat])
+    return "-" if peer["status"] == "skipped" else peer["status"].upper()
+
+
+def table(jobs: list[dict], peers: list[str], stat: str) -> str:
+    others = [name for name in peers if name != OURS]
+    rows = [["case", "mode", "cell", "threads", OURS, "limit", *others, "best peer"]]
+    for job in jobs:
+        share = figures(job, stat).get("limit")
+        rows.append(
+            [
+                job["case"],
+                job["mode"],
+                job["cell"],
+                str(job["threads"]),
+                cell_text(job, OURS, stat),
+                "-" if share is None else f"{share:.0%}",
+                *(cell_text(job, name, stat) for name in others),
+                cell_text(job, "best peer", stat),
+            ]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = []
+    for row in rows:
+        left = (text.ljust(width) for text, width in zip(row[:3], widths, strict=False))
+        right = (text.rjust(width) for text, width in zip(row[3:], widths[3:], strict=True))
+        aligned.append("  ".join([*left, *right]))
+    return "\n".join(aligned)
+
+
+def geometric_mean(values: list[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values))
+
+
+def means(jobs: list[dict], stat: str) -> dict[str, dict[str, float]]:
+    """For every mode, number of threads and cell, and for all of them together."""
+    groups = defaultdict(lambda: defaultdict(list))
+    for job in jobs:
+        where = f"{job['mode']}, {job['threads']} thread{'s' * (job['threads'] > 1)}"
+        for name, value in figures(job, stat).items():
+            for group in (f"{where}, {job['cell']}", where, "all"):
+                groups[group][name].append(value)
+    order = sorted(groups, key=lambda group: (group == "all", group))
+    return {
+        group: {name: geometric_mean(values) for name, values in groups[group].items()}
+        for group in order
+    }
+
+
+def means_text(jobs: list[dict], stat: str) -> str:
+    lines = []
+    for group, values in means(jobs, stat).items():
+        words = [f"{n} {values[n]:.2f}x" for n in ("best peer", REFERENCE) if n in values]
+        if "limit" in values:
+            words.append(f"share of limit {values['limit']:.0%}")
+        lines.append(f"  {group}: " + ", ".join(words))
+    return "geometric means\n" + "\n".join(lines) if lines else ""
+
+
+def troubles_text(jobs: list[dict]) -> str:
+    """Peers that failed or gave wrong results: each reason once, with the jobs it met."""
+    met = defaultdict(list)
+    for job in jobs:
+        for name, peer in job["peers"].items():
+            if peer["status"] not in ("ok", "skipped"):
+                reason = peer["reason"].strip().splitlines()[-1]
+                where = f"{job['case']} {job['mode']} {job['cell']} {job['threads']}"
+                met[f"{peer['status'].upper()}: {name}: {reason}"].append(where)
+    lines = []
+    for trouble, where in met.items():
+        more = f" and {len(where) - 3} more" if len(where) > 3 else ""
+        lines.append(f"  {trouble} ({', '.join(where[:3])}{more})")
+    return "not timed\n" + "\n".join(lines) if lines else ""

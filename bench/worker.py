@@ -1,0 +1,174 @@
+"""A process that runs one peer on one job, told what to do by the parent, one order at a time.
+
+Orders and answers are pickled over a socket that is the process's standard input. Between orders
+the process is stopped with SIGSTOP, so that none of its threads can spin while another peer is
+timed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PR_SET_PDEATHSIG = 1
+
+
+class WorkerError(Exception):
+    pass
+
+
+class Worker:
+    """The parent's end."""
+
+    def __init__(self, cores: list[int], timeout: float):
+        self.timeout = timeout
+        self.log = tempfile.TemporaryFile()  # what the peer's libraries print
+        self.pipe, theirs = Pipe()
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, ",".join(map(str, cores))],
+            stdin=theirs.fileno(),
+            stdout=self.log,
+            stderr=self.log,
+            env=environment(len(cores)),
+        )
+        theirs.close()
+
+    def send(self, order: str, *args):
+        self.process.send_signal(signal.SIGCONT)
+        try:
+            self.pipe.send((order, args))
+        except OSError:
+            pass  # it died: receive says how
+
+    def receive(self, stop: bool = True):
+        try:
+            if not self.pipe.poll(self.timeout):
+                self.close()
+                raise WorkerError(f"no answer within {self.timeout:g} s")
+            good, answer = self.pipe.recv()
+        except (EOFError, OSError):
+            code = self.process.wait()
+            self.log.seek(0)
+            tail = self.log.read().decode(errors="replace")[-2000:]
+            raise WorkerError(f"process ended with code {code}: {tail}") from None
+        if stop:
+            self.process.send_signal(signal.SIGSTOP)
+        if not good:
+            raise WorkerError(answer)
+        return answer
+
+    def ask(self, order: str, *args):
+        self.send(order, *args)
+        return self.receive()
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.pipe.close()
+        self.log.close()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Every library's own word for the number of threads; the affinity set in main() is the law."""
+    env = dict(os.environ)
+    for name in ("FASTRNN_BACKEND", "FASTRNN_NUM_THREADS"):
+        env.pop(name, None)
+    for name in ("OMP", "OPENBLAS", "MKL"):
+        env[name + "_NUM_THREADS"] = str(threads)
+    env |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    if threads == 1:
+        env["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    return env
+
+
+class Orders:
+    """The child's end: a method for each order."""
+
+    def prepare(self, name: str, case, cell: str, mode: str, threads: int):
+        from peers import PEERS
+
+        self.peer = PEERS[name](case, cell, mode, threads)
+        return list(self.peer.variants)
+
+    def result(self, variant: str):
+        return self.peer.result(variant)
+
+    def calibrate(self, variants: list[str], seconds: float) -> tuple[str, int]:
+        """The fastest variant, and how many calls of it take `seconds`."""
+        best = None
+        for variant in variants:
+            self.call = self.peer.timed(variant)
+            calls, taken = 1, self.batch(1)  # the first call warms up and is not judged
+            taken = min(taken, self.batch(1))
+            while taken < seconds:
+                calls = max(calls + 1, int(calls * min(1.1 * seconds / taken, 10)))
+                taken = self.batch(calls)
+            taken = min(taken, self.batch(calls))
+            if best is None or taken / calls < best[0]:
+                best = taken / calls, variant, calls, self.call
+        _, variant, calls, self.call = best
+        return variant, calls
+
+    def time(self, calls: int) -> float:
+        """Seconds a call, after a few that bring weights and threads back."""
+        if calls > 1:
+            self.batch(calls // 8 + 1)
+        return self.batch(calls) / calls
+
+    def batch(self, calls: int) -> float:
+        call, clock = self.call, time.perf_counter
+        start = clock()
+        for _ in range(calls):
+            call()
+        return clock() - start
+
+    def probe(self, threads: int, seconds: float):
+        import limits
+
+        return limits.measure(threads, seconds)
+
+    def about(self):
+        """What only the loaded package can say."""
+        import fastrnn
+
+        return {"version": fastrnn.__version__, "isa": isa(fastrnn)}
+
+
+def isa(fastrnn) -> str:
+    for name in ("isa", "get_isa", "active_isa"):
+        value = getattr(fastrnn.runtime, name, None)
+        if value is not None:
+            return str(value() if callable(value) else value)
+    return "unknown"
+
+
+def main():
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a stopped one would stay
+    os.sched_setaffinity(0, {int(core) for core in sys.argv[1].split(",")})
+    pipe = Connection(os.dup(0))
+    sys.path.append(str(HERE.parent))  # a fastrnn built in place serves where none is installed
+    orders = Orders()
+    while True:
+        try:
+            order, args = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = True, getattr(orders, order)(*args)
+        except Exception:
+            answer = False, traceback.format_exc(limit=-4)
+        pipe.send(answer)
+
+
+if __name__ == "__main__":
+    main()

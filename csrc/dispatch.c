@@ -1,0 +1,84 @@
+/* dispatch.c - from the CPU to a kernel table. One of the three places with preprocessor conditions.
+ *
+ * It must not know: cells, layouts, time. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+
+extern const frnn_table frnn_generic_f32, frnn_generic_f64;
+
+static int always(void) { return 1; }
+
+#if defined(__x86_64__)
+extern const frnn_table frnn_avx512_f32, frnn_avx512_f64, frnn_avx2_f32, frnn_avx2_f64;
+
+/* The compiler's run-time library also asks whether the system saves the registers. */
+static int has_avx512(void) {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+}
+static int has_avx2(void) {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
+#elif defined(__aarch64__)
+extern const frnn_table frnn_neon_f32, frnn_neon_f64;
+#endif
+
+/* Best first. */
+static const struct {
+  const frnn_table *tables[FRNN_DTYPES];
+  int (*runs)(void);
+} sets[] = {
+#if defined(__x86_64__)
+    {{&frnn_avx512_f32, &frnn_avx512_f64}, has_avx512},
+    {{&frnn_avx2_f32, &frnn_avx2_f64}, has_avx2},
+#elif defined(__aarch64__)
+    {{&frnn_neon_f32, &frnn_neon_f64}, always},
+#endif
+    {{&frnn_generic_f32, &frnn_generic_f64}, always},
+};
+enum { SETS = sizeof sets / sizeof *sets };
+
+static int chosen = -1;
+
+/* Several threads may come here at once: all find the same. */
+static int current(void) {
+  int set = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
+  if (set >= 0) return set;
+  for (set = 0; !sets[set].runs();) set++;
+  __atomic_store_n(&chosen, set, __ATOMIC_RELAXED);
+  return set;
+}
+
+const frnn_table *frnn_table_for(int dtype) { return sets[current()].tables[dtype]; }
+
+const char *frnn_isa(void) { return sets[current()].tables[0]->isa; }
+
+const char *frnn_isa_compiled(int i) { return i >= 0 && i < SETS ? sets[i].tables[0]->isa : NULL; }
+
+const char *frnn_isa_available(int i) {
+  for (int set = 0; set < SETS; set++)
+    if (sets[set].runs() && i-- == 0) return sets[set].tables[0]->isa;
+  return NULL;
+}
+
+int frnn_select(const char *isa) {
+  for (int set = 0; set < SETS; set++) {
+    if (strcmp(isa, sets[set].tables[0]->isa) == 0 && sets[set].runs()) {
+      __atomic_store_n(&chosen, set, __ATOMIC_RELAXED);
+      return 0;
+    }
+  }
+  return -1;
+}
+
+const char *frnn_compiler(void) {
+#if defined(__clang__)
+  return "clang " __clang_version__;
+#else
+  return "gcc " __VERSION__;
+#endif
+}

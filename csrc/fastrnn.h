@@ -1,0 +1,99 @@
+/* fastrnn.h - the C interface: one layer, one direction, forward and backward through time.
+ *
+ * The library allocates nothing and keeps nothing: the caller gives every buffer, whose sizes the functions below
+ * compute, aligned to 64 bytes. Arrays are float or double, all of one dtype. Weights are dense, in PyTorch's
+ * layout; gates i f g o (LSTM) and r z n (GRU). Strides are in bytes. All functions may be called from many
+ * threads at once. */
+#ifndef FASTRNN_H
+#define FASTRNN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum frnn_cell_id { FRNN_RNN_TANH, FRNN_RNN_RELU, FRNN_LSTM, FRNN_GRU_AFTER, FRNN_GRU_BEFORE, FRNN_CELLS };
+enum frnn_dtype { FRNN_F32, FRNN_F64, FRNN_DTYPES };
+
+typedef struct {
+  int cell, dtype;
+  int reverse; /* from the last step to the first */
+  int64_t steps, batch, input, hidden;
+} frnn_shape;
+
+/* Element i of step t and row b lies at data + t * step + b * row + i * sizeof(element). */
+typedef struct {
+  void *data;
+  ptrdiff_t step, row;
+} frnn_sequence;
+
+typedef struct {
+  const void *w_ih, *w_hh; /* (gates * hidden, input), (gates * hidden, hidden) */
+  const void *b_ih, *b_hh; /* (gates * hidden) or NULL */
+} frnn_weights;
+
+/* h and c, each (batch, hidden), dense; c only where the cell has one. */
+typedef struct {
+  void *h, *c;
+} frnn_state;
+
+/* Bytes of the packed weights, of a forward pass' and a backward pass' workspace and of a tape. Each returns 0 where
+ * the size does not fit size_t; no size is 0 otherwise. */
+size_t frnn_packed_size(const frnn_shape *shape);
+size_t frnn_forward_size(const frnn_shape *shape);
+size_t frnn_tape_size(const frnn_shape *shape);
+size_t frnn_backward_size(const frnn_shape *shape);
+
+/* Weights in the order the kernels read them: once for any number of forward passes. */
+void frnn_pack(const frnn_shape *shape, const frnn_weights *weights, void *packed);
+
+typedef struct {
+  frnn_shape shape;
+  const void *packed;
+  frnn_sequence x, y;        /* in; out */
+  frnn_state first, last;    /* in; out. May be the same memory */
+  void *tape;                /* out, or NULL for inference */
+  void *work;
+} frnn_forward_call;
+
+void frnn_forward(const frnn_forward_call *call);
+
+/* Gradients of any function of y and of the last state. x, y, first, tape and the weights as they were in the
+ * forward pass. A gradient coming in that is NULL is zero. Gradients of weights that are NULL are not computed. */
+typedef struct {
+  frnn_shape shape;
+  frnn_weights weights;
+  frnn_sequence x, y;
+  frnn_state first;
+  const void *tape;
+  frnn_sequence dy;           /* in; data may be NULL */
+  frnn_state dlast;           /* in; each may be NULL */
+  frnn_sequence dx;           /* out; data may be NULL */
+  frnn_state dfirst;          /* out */
+  void *dw_ih, *dw_hh;        /* out, each may be NULL */
+  void *db_ih, *db_hh;
+  void *work;
+} frnn_backward_call;
+
+void frnn_backward(const frnn_backward_call *call);
+
+/* The instruction set in use, and the i-th of those this build has and this machine runs (NULL past the end), best
+ * first. frnn_select chooses one by name: 0, or -1 where there is none of that name. Not while calls run. */
+const char *frnn_isa(void);
+const char *frnn_isa_available(int i);
+const char *frnn_isa_compiled(int i);
+int frnn_select(const char *isa);
+
+const char *frnn_compiler(void);
+
+/* How many threads a call may use, the caller's own included; for the whole process. */
+void frnn_set_threads(int n);
+
+/* y[i] = function(x[i]), as the kernels compute it. */
+void frnn_exp(int dtype, const void *x, void *y, int64_t n);
+void frnn_sigmoid(int dtype, const void *x, void *y, int64_t n);
+void frnn_tanh(int dtype, const void *x, void *y, int64_t n);
+
+/* What this machine could do: flops done in registers; n bytes (a multiple of 1024) read `rounds` times. */
+double frnn_probe_fma(int dtype, int64_t rounds);
+double frnn_probe_read(int dtype, const void *p, size_t n, int64_t rounds);
+
+#endif

@@ -1,0 +1,129 @@
+/* internal.h - what sequence.c and the kernels say to each other.
+ *
+ * One `frnn_table` per instruction set and dtype holds every function that does arithmetic. Their arguments
+ * are structs of addresses and strides, so that sequence.c never knows the dtype.
+ *
+ * Strides are in bytes and may be negative. "Rows" are batch rows or (time, row) pairs; the last axis of every
+ * array is contiguous. Arrays in the user's hands are dense; the library's own pad each gate's units to
+ * FRNN_ALIGN bytes. Panels hold a matrix for the tiles: [vector of outputs][k][gate][lane], see README.md.
+ *
+ * It must not know: instruction sets, Python. */
+#ifndef FRNN_INTERNAL_H
+#define FRNN_INTERNAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastrnn.h"
+
+#define FRNN_ALIGN 64
+
+/* c[m][n] = init[m][n] + sum over k, in order, of a[m][k] * b[k][n]. */
+typedef struct {
+  int64_t m, n, k;
+  const void *a;
+  ptrdiff_t a_row, a_k; /* one of the two is the element's size */
+  const void *panels;   /* one gate, n / lanes panels */
+  ptrdiff_t panel;      /* from one panel to the next */
+  const void *init;     /* NULL: zero. May be c. */
+  ptrdiff_t init_row;   /* 0: one row for all */
+  void *c;
+  ptrdiff_t c_row;
+} frnn_gemm;
+
+/* dst panels from a matrix whose rows are the outputs (W as the user stores it): a transposition. */
+typedef struct {
+  const void *src;
+  ptrdiff_t src_row;
+  int64_t outputs, k;
+  void *dst; /* of this gate */
+  ptrdiff_t dst_vector, dst_k;
+} frnn_transpose;
+
+/* One step of time, forward, for m rows and all units. Gates stand `gate` bytes apart in a row of z. */
+typedef struct {
+  int64_t m, hidden;
+  const void *h; /* h_{t-1}: dense rows */
+  ptrdiff_t h_row;
+  void *y; /* h_t: dense rows */
+  ptrdiff_t y_row;
+  void *z; /* in: bias and input's part of the pre-activations. Out, if keep: the tape's slots */
+  ptrdiff_t z_row, gate;
+  const void *c_in; /* LSTM: padded rows. May be c_out */
+  void *c_out;
+  ptrdiff_t c_row, c_in_row;
+  void *scratch; /* GRU, reset before: r * h, padded rows, `gate` bytes each */
+  const void *panels;
+  const void *bias_h; /* GRU, reset after: the n gate's own recurrent bias, padded */
+  int keep;           /* write the tape's slots into z */
+  int backwards;      /* walk the panels from the last to the first */
+} frnn_step;
+
+/* One step of the sweep backward through time, for m rows and all units: everything but the products. */
+typedef struct {
+  int64_t m, hidden;
+  const void *h; /* h_{t-1}: dense rows */
+  ptrdiff_t h_row;
+  const void *y; /* h_t: dense rows */
+  ptrdiff_t y_row;
+  const void *z; /* the tape's slots */
+  ptrdiff_t z_row, gate;
+  const void *c_in, *c_out;
+  ptrdiff_t c_row, c_in_row;
+  const void *dy; /* NULL: zero */
+  ptrdiff_t dy_row;
+  void *dh; /* padded rows. In: from later steps. Out: what passes to t-1 beside the product */
+  ptrdiff_t dh_row;
+  void *dc; /* LSTM: padded rows, in and out */
+  void *dg; /* out: the gate gradients, dense */
+  ptrdiff_t dg_row;
+  void *scratch; /* GRU, reset before: d(r * h) in, r * h out; rows of scratch_row bytes */
+  void *drh;
+  ptrdiff_t scratch_row;
+} frnn_back;
+
+typedef struct {
+  const char *isa;
+  int size, lanes; /* bytes of an element, elements of a vector */
+  void (*gemm)(const frnn_gemm *);
+  void (*pack_outputs)(const frnn_transpose *);
+  /* dst[vector][k][lane] = src[k][n]: rows already along k */
+  void (*pack_rows)(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, void *dst, ptrdiff_t panel);
+  /* dst[n] = a[n] + b[n]; a or b may be NULL */
+  void (*add)(void *dst, const void *a, const void *b, int64_t n);
+  /* dst[n] += sum over k, in order, of src[k][n] */
+  void (*sum_rows)(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, void *dst);
+  void (*step[FRNN_CELLS])(const frnn_step *);
+  /* up to two phases, each followed by the product that the cell's row names */
+  void (*back[FRNN_CELLS][2])(const frnn_back *);
+  void (*exp)(const void *x, void *y, int64_t n);
+  void (*sigmoid)(const void *x, void *y, int64_t n);
+  void (*tanh)(const void *x, void *y, int64_t n);
+  double (*probe_fma)(int64_t rounds);                      /* flops done */
+  double (*probe_read)(const void *p, size_t n, int64_t rounds); /* a sum, so that the reads are kept */
+} frnn_table;
+
+/* A product of the backward pass: columns [column, column + count) of the gate gradients, in units of
+ * hidden, belong to rows [row, ...) of the weights. */
+typedef struct {
+  int column, row, count;
+} frnn_block;
+
+/* A cell is a row of numbers; its functions stand in the kernel table under the same index. */
+typedef struct {
+  const char *name;
+  int gates;      /* row blocks of the weights */
+  int states;     /* 1: h. 2: h and c */
+  int slots;      /* gates a tape keeps per unit and step; c, if any, comes after them */
+  int columns;    /* of gate gradients */
+  int panels[2];  /* gates interleaved in the panels of W_hh, for each phase of a forward step */
+  int split_bias; /* the last gate's two biases stay apart */
+  frnn_block ih[2], hh[2]; /* count 0: none */
+  int phases;              /* of a backward step. With two, the second hh block multiplies scratch = r * h */
+} frnn_cell;
+
+extern const frnn_cell frnn_cells[FRNN_CELLS];
+
+const frnn_table *frnn_table_for(int dtype);
+
+#endif

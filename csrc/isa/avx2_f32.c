@@ -1,0 +1,6 @@
+/* x86-64 with AVX2 and FMA, float32. */
+#define FRNN_ISA avx2
+#define FRNN_BITS 32
+#define FRNN_AVX2
+#define FRNN_TARGET "avx2,fma"
+#include "../kernels/kernels.h"

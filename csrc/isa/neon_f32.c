@@ -1,0 +1,5 @@
+/* AArch64, all of which has NEON, float32. */
+#define FRNN_ISA neon
+#define FRNN_BITS 32
+#define FRNN_NEON
+#include "../kernels/kernels.h"

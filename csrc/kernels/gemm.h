@@ -1,0 +1,79 @@
+/* gemm.h - products: the chain that every tile shares, the packed GEMM, and the packing.
+ *
+ * Layout. b is packed in panels [vector of outputs][k][gate][lane]; a is read where it lies, along k (rows of
+ * activations) or across it (gate gradients, transposed by the reading). A tile holds R rows x P panels x G
+ * gates of accumulators in registers. k is never split between accumulators: a tile that stops at KBLOCK and
+ * goes on later stores and reloads exact values, so every result is one chain.
+ *
+ * It must not know: cells, time, threads. */
+
+#define KBLOCK 256    /* of panels: what stays in L1 and L2 while rows pass by */
+#define ROW_BLOCK 128 /* rows of a: what stays in L2 while panels pass by */
+#define MAX_ROWS 8
+#define MAX_PANELS 8
+
+/* The most rows of a tile with G gates: four vectors wide, or three where that is what the gates make. */
+#define TILE_ROWS(G) (ACCUMULATORS / (4 / (G) * (G)))
+/* The most panels of a tile with R rows and G gates. Few rows take many panels, so that enough independent
+ * chains are in flight to hide the latency of a multiply-add. */
+#define TILE_PANELS_MOST(G) ((G) == 1 ? MAX_PANELS : 4)
+#define TILE_PANELS(R, G) \
+  (ACCUMULATORS / ((R) * (G)) > TILE_PANELS_MOST(G) ? TILE_PANELS_MOST(G) : ACCUMULATORS / ((R) * (G)))
+
+#define AT(type, base, bytes) ((type *)((char *)(uintptr_t)(base) + (bytes)))
+
+/* acc[r][p][g] += sum over k of a[r][k] * b[p][k][g]. The smaller of the two sets is held in registers. */
+INLINE void chain(const int R, const int P, const int G, vec *acc, const void *a, ptrdiff_t a_row, ptrdiff_t a_k,
+                  const real *panels, ptrdiff_t panel, int64_t k) {
+  const int V = P * G;
+  const char *row = a;
+  for (; k > 0; k--) {
+    if (R <= V) {
+      vec x[MAX_ROWS];
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) x[r] = vset1(*(const real *)(row + r * a_row));
+#pragma GCC unroll 16
+      for (int v = 0; v < V; v++) {
+        vec w = vload(panels + (v / G) * panel + (v % G) * LANES);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) acc[r * V + v] = vfma(x[r], w, acc[r * V + v]);
+      }
+    } else {
+      vec w[ACCUMULATORS];
+#pragma GCC unroll 16
+      for (int v = 0; v < V; v++) w[v] = vload(panels + (v / G) * panel + (v % G) * LANES);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) {
+        vec x = vset1(*(const real *)(row + r * a_row));
+#pragma GCC unroll 16
+        for (int v = 0; v < V; v++) acc[r * V + v] = vfma(x, w[v], acc[r * V + v]);
+      }
+    }
+    row += a_k;
+    panels += G * LANES;
+  }
+}
+
+/* R rows x P vectors of c, over k of one block. */
+INLINE void gemm_tile(const int R, const int P, const frnn_gemm *g, int64_t m, int64_t vector) {
+  vec acc[ACCUMULATORS];
+  int64_t n = vector * LANES, left = g->n - n;
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; p++)
+      acc[r * P + p] = !g->init ? (vec){0}
+                                : vload_part(AT(const real, g->init, (m + r) * g->init_row) + n + p * LANES,
+                                             p == P - 1 ? left - p * LANES : LANES);
+  }
+  chain(R, P, 1, acc, AT(const char, g->a, m * g->a_row), g->a_row, g->a_k,
+        AT(const real, g->panels, vector * g->panel), g->panel / (ptrdiff_t)sizeof(real), g->k);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; p++)
+      vstore_part(AT(real, g->c, (m + r) * g->c_row) + n + p * LANES, acc[r * P + p],
+                  p == P - 1 ? left - p * LANES : LANES);
+  }
+}
+

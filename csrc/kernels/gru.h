@@ -1,0 +1,163 @@
+/* gru.h - the GRU cell, r z n, with the reset gate after or before the recurrent product: equations (G1) to (G6)
+ * of fastrnn/reference.py, and its derivative.
+ *
+ * Tape: r, z, n; reset after also W_hn h + b_hn, which r multiplies. Reset before needs two phases in a step,
+ * for every unit of r * h enters the product of every unit of n.
+ *
+ * Gate gradients stand as n r z in the columns, and n * r after them if the reset comes after: then both what x
+ * sees (n r z) and what h sees (r z n*r) are neighbours, and each product is one chain.
+ *
+ * It must not know: time, batches, threads. */
+
+/* (1 - z) n + z h: exactly h where z is 1, exactly n where z is 0. */
+INLINE vec gru_blend(vec z, vec n, vec h) { return vfma(z, h, (vset1(1) - z) * n); }
+
+INLINE void gru_after_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
+  vec acc[ACCUMULATORS];
+  int64_t unit = vector * LANES;
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 16
+    for (int v = 0; v < P * 3; v++)
+      acc[r * P * 3 + v] =
+          v % 3 == 2 ? vload((const real *)s->bias_h + unit + v / 3 * LANES)
+                     : vload(AT(const real, s->z, (m + r) * s->z_row + v % 3 * s->gate) + unit + v / 3 * LANES);
+  }
+  chain(R, P, 3, acc, AT(const char, s->h, m * s->h_row), s->h_row, sizeof(real),
+        (const real *)s->panels + vector * s->hidden * 3 * LANES, s->hidden * 3 * LANES, s->hidden);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; p++) {
+      vec *a = acc + (r * P + p) * 3;
+      int64_t u = unit + p * LANES, left = s->hidden - u;
+      real *slots = AT(real, s->z, (m + r) * s->z_row) + u;
+      vec reset, update;
+      divide_pair(sigmoid_fraction(a[0]), sigmoid_fraction(a[1]), &reset, &update);
+      vec n = vtanh(vfma(reset, a[2], vload(AT(const real, slots, 2 * s->gate))));
+      vec h = vload_part(AT(const real, s->h, (m + r) * s->h_row) + u, left);
+      vstore_part(AT(real, s->y, (m + r) * s->y_row) + u, gru_blend(update, n, h), left);
+      if (s->keep) {
+        vstore(slots, reset);
+        vstore(AT(real, slots, s->gate), update);
+        vstore(AT(real, slots, 2 * s->gate), n);
+        vstore(AT(real, slots, 3 * s->gate), a[2]);
+      }
+    }
+  }
+}
+
+/* Phase one: r and z; r * h to scratch, z to its slot. */
+INLINE void gru_before_reset_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
+  vec acc[ACCUMULATORS];
+  int64_t unit = vector * LANES;
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 16
+    for (int v = 0; v < P * 2; v++)
+      acc[r * P * 2 + v] = vload(AT(const real, s->z, (m + r) * s->z_row + v % 2 * s->gate) + unit + v / 2 * LANES);
+  }
+  chain(R, P, 2, acc, AT(const char, s->h, m * s->h_row), s->h_row, sizeof(real),
+        (const real *)s->panels + vector * s->hidden * 2 * LANES, s->hidden * 2 * LANES, s->hidden);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; p++) {
+      vec *a = acc + (r * P + p) * 2;
+      int64_t u = unit + p * LANES;
+      real *slots = AT(real, s->z, (m + r) * s->z_row) + u;
+      vec reset, update;
+      divide_pair(sigmoid_fraction(a[0]), sigmoid_fraction(a[1]), &reset, &update);
+      vec h = vload_part(AT(const real, s->h, (m + r) * s->h_row) + u, s->hidden - u);
+      vstore(AT(real, s->scratch, (m + r) * s->gate) + u, reset * h);
+      vstore(AT(real, slots, s->gate), update);
+      if (s->keep) vstore(slots, reset);
+    }
+  }
+}
+
+/* Phase two: n from r * h, and the blend. */
+INLINE void gru_before_blend_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
+  vec acc[ACCUMULATORS];
+  int64_t unit = vector * LANES;
+  const real *panels = (const real *)s->panels + (s->hidden + LANES - 1) / LANES * s->hidden * 2 * LANES;
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++)
+      acc[r * P + p] = vload(AT(const real, s->z, (m + r) * s->z_row + 2 * s->gate) + unit + p * LANES);
+  }
+  chain(R, P, 1, acc, AT(const char, s->scratch, m * s->gate), s->gate, sizeof(real),
+        panels + vector * s->hidden * LANES, s->hidden * LANES, s->hidden);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++) {
+      int64_t u = unit + p * LANES, left = s->hidden - u;
+      real *slots = AT(real, s->z, (m + r) * s->z_row) + u;
+      vec n = vtanh(acc[r * P + p]);
+      vec h = vload_part(AT(const real, s->h, (m + r) * s->h_row) + u, left);
+      vstore_part(AT(real, s->y, (m + r) * s->y_row) + u, gru_blend(vload(AT(const real, slots, s->gate)), n, h), left);
+      if (s->keep) vstore(AT(real, slots, 2 * s->gate), n);
+    }
+  }
+}
+
+/* What both resets share: dh_t in; the gradients of z's and n's pre-activations out, z * dh_t left in dh. */
+INLINE vec gru_back_blend(const frnn_back *b, const real *slots, const real *h, const real *dy, real *dh, real *dg,
+                          int64_t u) {
+  const vec one = vset1(1);
+  int64_t left = b->hidden - u;
+  vec z = vload(AT(const real, slots, b->gate) + u), n = vload(AT(const real, slots, 2 * b->gate) + u);
+  vec h_bar = vload(dh + u);
+  if (dy) h_bar += vload_part(dy + u, left);
+  vec n_bar = h_bar * (one - z) * vfma(-n, n, one);
+  vstore_part(dg + u, n_bar, left);
+  vstore_part(dg + 2 * b->hidden + u, h_bar * (vload_part(h + u, left) - n) * (z * (one - z)), left);
+  vstore(dh + u, h_bar * z);
+  return n_bar;
+}
+
+KERNEL void gru_after_back(const frnn_back *b) {
+  const vec one = vset1(1);
+  for (int64_t m = 0; m < b->m; m++) {
+    const real *slots = AT(const real, b->z, m * b->z_row), *h = AT(const real, b->h, m * b->h_row);
+    const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
+    real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
+    for (int64_t u = 0; u < b->hidden; u += LANES) {
+      int64_t left = b->hidden - u;
+      vec n_bar = gru_back_blend(b, slots, h, dy, dh, dg, u);
+      vec r = vload(slots + u), recurrent = vload(AT(const real, slots, 3 * b->gate) + u);
+      vstore_part(dg + b->hidden + u, n_bar * recurrent * (r * (one - r)), left);
+      vstore_part(dg + 3 * b->hidden + u, n_bar * r, left);
+    }
+  }
+}
+
+/* Reset before, phase one; the product W_hn^T dn = d(r * h) follows. */
+KERNEL void gru_before_back_blend(const frnn_back *b) {
+  for (int64_t m = 0; m < b->m; m++) {
+    const real *slots = AT(const real, b->z, m * b->z_row), *h = AT(const real, b->h, m * b->h_row);
+    const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
+    real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
+    for (int64_t u = 0; u < b->hidden; u += LANES) gru_back_blend(b, slots, h, dy, dh, dg, u);
+  }
+}
+
+/* Phase two: through r * h; r * h itself is written for the gradient of W_hn. */
+KERNEL void gru_before_back_reset(const frnn_back *b) {
+  const vec one = vset1(1);
+  for (int64_t m = 0; m < b->m; m++) {
+    const real *slots = AT(const real, b->z, m * b->z_row), *h = AT(const real, b->h, m * b->h_row);
+    const real *drh = AT(const real, b->drh, m * b->dh_row);
+    real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
+    real *rh = AT(real, b->scratch, m * b->scratch_row);
+    for (int64_t u = 0; u < b->hidden; u += LANES) {
+      int64_t left = b->hidden - u;
+      vec r = vload(slots + u), h_in = vload_part(h + u, left), rh_bar = vload(drh + u);
+      vstore_part(dg + b->hidden + u, rh_bar * h_in * (r * (one - r)), left);
+      vstore(dh + u, vfma(rh_bar, r, vload(dh + u)));
+      vstore_part(rh + u, r * h_in, left);
+    }
+  }
+}

@@ -1,0 +1,180 @@
+/* kernels.h - everything one instruction set and dtype exports: a stub in isa/ sets its target and its macros, then
+ * includes this file once. All is static but the table.
+ *
+ * It must not know: time, threads, Python. */
+#include "../internal.h"
+
+#include "vec.h"
+
+#include "vmath.h"
+
+#include "gemm.h"
+
+#include "rnn.h"
+
+#include "lstm.h"
+
+#include "gru.h"
+
+#include "pack.h"
+
+#include "probe.h"
+
+enum tile_kind { TILE_RNN_TANH, TILE_RNN_RELU, TILE_LSTM, TILE_GRU_AFTER, TILE_GRU_RESET, TILE_GRU_BLEND, TILE_KINDS };
+
+typedef void gemm_tile_function(const frnn_gemm *, int64_t row, int64_t vector);
+typedef void step_tile_function(const frnn_step *, int64_t row, int64_t vector);
+
+/* By the number of panels: 1, 2, 4, 8. NULL where the registers do not hold it. */
+#define WIDTHS 4
+struct tiles {
+  gemm_tile_function *gemm[WIDTHS];
+  step_tile_function *step[TILE_KINDS][WIDTHS];
+};
+
+#define ROWS 1
+#include "rows.h"
+#define ROWS 2
+#include "rows.h"
+#define ROWS 3
+#include "rows.h"
+#define ROWS 4
+#include "rows.h"
+#define ROWS 5
+#include "rows.h"
+#define ROWS 6
+#include "rows.h"
+#define ROWS 7
+#include "rows.h"
+#define ROWS 8
+#include "rows.h"
+
+static const struct tiles *const tiles_of[] = {NULL,        &tiles_by_1, &tiles_by_2, &tiles_by_3, &tiles_by_4,
+                                               &tiles_by_5, &tiles_by_6, &tiles_by_7, &tiles_by_8};
+
+/* How many panels, as a power of two, the next tile takes of those left. */
+INLINE int widest(int count, int64_t left) {
+  int width = count - 1;
+  while (width > 0 && ((int64_t)1 << width) > left) width--;
+  return width;
+}
+
+INLINE int widths_of_gemm(int rows) {
+  int count = WIDTHS;
+  while (!tiles_of[rows]->gemm[count - 1]) count--;
+  return count;
+}
+
+INLINE int widths_of_step(int kind, int rows) {
+  int count = WIDTHS;
+  while (!tiles_of[rows]->step[kind][count - 1]) count--;
+  return count;
+}
+
+KERNEL int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* Rows are shared out evenly: 8 as 4 + 4 rather than 6 + 2, for a tile of few rows reads more per product. */
+KERNEL int64_t share(int64_t part, int64_t parts, int64_t rows) { return rows * part / parts; }
+
+/* One block of k and of rows: panels outside, so that each stays near while the rows pass by it. */
+KERNEL void gemm_block(const frnn_gemm *g) {
+  int64_t vectors = (g->n + LANES - 1) / LANES;
+  int64_t tiles = (g->m + TILE_ROWS(1) - 1) / TILE_ROWS(1);
+  int widths = widths_of_gemm((int)((g->m + tiles - 1) / tiles));
+  for (int64_t v = 0; v < vectors;) {
+    int width = widest(widths, vectors - v);
+    for (int64_t t = 0; t < tiles; t++) {
+      int64_t m = share(t, tiles, g->m);
+      tiles_of[share(t + 1, tiles, g->m) - m]->gemm[width](g, m, v);
+    }
+    v += (int64_t)1 << width;
+  }
+}
+
+KERNEL void gemm(const frnn_gemm *whole) {
+  int64_t row_block = least(whole->m, ROW_BLOCK);
+  if (whole->m <= 0 || whole->n <= 0) return;
+  for (int64_t m = 0; m < whole->m; m += row_block) {
+    frnn_gemm g = *whole;
+    g.m = least(row_block, whole->m - m);
+    g.a = AT(const char, whole->a, m * g.a_row);
+    g.c = AT(char, whole->c, m * g.c_row);
+    g.init = whole->init ? AT(const char, whole->init, m * g.init_row) : NULL;
+    int64_t k = 0;
+    do {
+      g.k = least(KBLOCK, whole->k - k);
+      gemm_block(&g);
+      k += g.k;
+      g.a = AT(const char, g.a, g.k * g.a_k);
+      g.panels = AT(const char, g.panels, g.k * VEC_BYTES);
+      g.init = g.c;
+      g.init_row = g.c_row;
+    } while (k < whole->k);
+  }
+}
+
+/* All rows and units of one step. */
+INLINE void step(const int kind, const int G, const frnn_step *s) {
+  int64_t vectors = (s->hidden + LANES - 1) / LANES;
+  int64_t tiles = (s->m + TILE_ROWS(G) - 1) / TILE_ROWS(G);
+  if (s->m <= 0) return;
+  int widths = widths_of_step(kind, (int)((s->m + tiles - 1) / tiles));
+  for (int64_t done = 0; done < vectors;) {
+    int width = widest(widths, vectors - done);
+    int64_t v = s->backwards ? vectors - done - ((int64_t)1 << width) : done;
+    for (int64_t t = 0; t < tiles; t++) {
+      int64_t m = share(t, tiles, s->m);
+      tiles_of[share(t + 1, tiles, s->m) - m]->step[kind][width](s, m, v);
+    }
+    done += (int64_t)1 << width;
+  }
+}
+
+KERNEL void rnn_tanh_step(const frnn_step *s) { step(TILE_RNN_TANH, 1, s); }
+KERNEL void rnn_relu_step(const frnn_step *s) { step(TILE_RNN_RELU, 1, s); }
+KERNEL void lstm_step(const frnn_step *s) { step(TILE_LSTM, 4, s); }
+KERNEL void gru_after_step(const frnn_step *s) { step(TILE_GRU_AFTER, 3, s); }
+KERNEL void gru_before_step(const frnn_step *s) {
+  step(TILE_GRU_RESET, 2, s);
+  step(TILE_GRU_BLEND, 1, s);
+}
+
+INLINE void map(vec (*function)(vec), const void *x, void *y, int64_t n) {
+  for (int64_t i = 0; i < n; i += LANES)
+    vstore_part((real *)y + i, function(vload_part((const real *)x + i, n - i)), n - i);
+}
+KERNEL void map_exp(const void *x, void *y, int64_t n) { map(vexp, x, y, n); }
+KERNEL void map_sigmoid(const void *x, void *y, int64_t n) { map(vsigmoid, x, y, n); }
+KERNEL void map_tanh(const void *x, void *y, int64_t n) { map(vtanh, x, y, n); }
+
+#define QUOTE_(name) #name
+#define QUOTE(name) QUOTE_(name)
+#define TABLE_(isa, bits) frnn_##isa##_f##bits
+#define TABLE(isa, bits) TABLE_(isa, bits)
+
+extern const frnn_table TABLE(FRNN_ISA, FRNN_BITS);
+const frnn_table TABLE(FRNN_ISA, FRNN_BITS) = {
+    .isa = QUOTE(FRNN_ISA),
+    .size = sizeof(real),
+    .lanes = LANES,
+    .gemm = gemm,
+    .pack_outputs = pack_outputs,
+    .pack_rows = pack_rows,
+    .add = add,
+    .sum_rows = sum_rows,
+    .step = {[FRNN_RNN_TANH] = rnn_tanh_step,
+             [FRNN_RNN_RELU] = rnn_relu_step,
+             [FRNN_LSTM] = lstm_step,
+             [FRNN_GRU_AFTER] = gru_after_step,
+             [FRNN_GRU_BEFORE] = gru_before_step},
+    .back = {[FRNN_RNN_TANH] = {rnn_tanh_back},
+             [FRNN_RNN_RELU] = {rnn_relu_back},
+             [FRNN_LSTM] = {lstm_back},
+             [FRNN_GRU_AFTER] = {gru_after_back},
+             [FRNN_GRU_BEFORE] = {gru_before_back_blend, gru_before_back_reset}},
+    .exp = map_exp,
+    .sigmoid = map_sigmoid,
+    .tanh = map_tanh,
+    .probe_fma = probe_fma,
+    .probe_read = probe_read,
+};

@@ -1,0 +1,52 @@
+/* rnn.h - the Elman cell with tanh or relu, equations (R1) to (R5) of fastrnn/reference.py, and its derivative.
+ *
+ * Tape: nothing, for h_t gives the derivative of either nonlinearity.
+ *
+ * It must not know: time, batches, threads. */
+
+enum nonlinearity { TANH, RELU };
+
+INLINE vec rnn_cell(const int nonlinearity, vec a) {
+  return nonlinearity == TANH ? vtanh(a) : vmax(a, (vec){0});
+}
+
+INLINE void rnn_tile(const int R, const int P, const int nonlinearity, const frnn_step *s, int64_t m, int64_t vector) {
+  vec acc[ACCUMULATORS];
+  int64_t unit = vector * LANES;
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++) acc[r * P + p] = vload(AT(const real, s->z, (m + r) * s->z_row) + unit + p * LANES);
+  }
+  chain(R, P, 1, acc, AT(const char, s->h, m * s->h_row), s->h_row, sizeof(real),
+        (const real *)s->panels + vector * s->hidden * LANES, s->hidden * LANES, s->hidden);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++) {
+      int64_t u = unit + p * LANES;
+      vstore_part(AT(real, s->y, (m + r) * s->y_row) + u, rnn_cell(nonlinearity, acc[r * P + p]), s->hidden - u);
+    }
+  }
+}
+
+INLINE void rnn_back(const int nonlinearity, const frnn_back *b) {
+  for (int64_t m = 0; m < b->m; m++) {
+    const real *y = AT(const real, b->y, m * b->y_row);
+    const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
+    real *dh = AT(real, b->dh, m * b->dh_row);
+    real *dg = AT(real, b->dg, m * b->dg_row);
+    for (int64_t u = 0; u < b->hidden; u += LANES) {
+      int64_t left = b->hidden - u;
+      vec h = vload_part(y + u, left), h_bar = vload(dh + u);
+      if (dy) h_bar += vload_part(dy + u, left);
+      /* relu: a NaN or an infinity that arrives where h is 0 counts for nothing, so select rather than multiply */
+      vec a_bar = nonlinearity == TANH ? h_bar * vfma(-h, h, vset1(1)) : (vec)((ivec)h_bar & (ivec)(h != (vec){0}));
+      vstore_part(dg + u, a_bar, left);
+      vstore(dh + u, (vec){0});
+    }
+  }
+}
+
+KERNEL void rnn_tanh_back(const frnn_back *b) { rnn_back(TANH, b); }
+KERNEL void rnn_relu_back(const frnn_back *b) { rnn_back(RELU, b); }

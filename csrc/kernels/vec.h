@@ -1,0 +1,180 @@
+/* vec.h - one vector type and its operations, for the instruction set and dtype of the stub that includes it.
+ *
+ * The stub defines FRNN_BITS (32 or 64), FRNN_TARGET (what the compiler may use) and at most one of FRNN_AVX2, FRNN_AVX512, FRNN_NEON; none of them
+ * means the generic set: 16-byte vectors, multiply then add. Here, and nowhere else among the kernels, stand
+ * instruction-set names. Every operation is exactly rounded or exact, so results do not depend on the set
+ * (the generic one, which has no fused multiply-add, excepted).
+ *
+ * It must not know: cells, layouts, time. */
+#include <stdint.h>
+#include <string.h>
+
+#if defined(FRNN_TARGET)
+#define TARGET __attribute__((target(FRNN_TARGET)))
+#else
+#define TARGET
+#endif
+#define KERNEL static TARGET
+#define NOINLINE static TARGET __attribute__((noinline))
+#define INLINE static inline TARGET __attribute__((always_inline))
+
+#if defined(FRNN_AVX512)
+#include <immintrin.h>
+#define VEC_BYTES 64
+#define ACCUMULATORS 24 /* of 32 registers: what a tile may hold while weights and inputs pass by */
+#elif defined(FRNN_AVX2)
+#include <immintrin.h>
+#define VEC_BYTES 32
+#define ACCUMULATORS 12
+#elif defined(FRNN_NEON)
+#include <arm_neon.h>
+#define VEC_BYTES 16
+#define ACCUMULATORS 24
+#else
+#define VEC_BYTES 16
+#define ACCUMULATORS 12
+#endif
+
+#if FRNN_BITS == 32
+typedef float real;
+typedef int32_t integer;
+#else
+typedef double real;
+typedef int64_t integer;
+#endif
+
+#define LANES (VEC_BYTES / (int)sizeof(real))
+#define SIGN_BIT ((integer)((uint64_t)1 << (FRNN_BITS - 1)))
+
+typedef real vec __attribute__((vector_size(VEC_BYTES)));
+typedef integer ivec __attribute__((vector_size(VEC_BYTES)));
+typedef real vec_at_any_address __attribute__((vector_size(VEC_BYTES), aligned(sizeof(real)), may_alias));
+
+INLINE vec vload(const real *p) { return *(const vec_at_any_address *)p; }
+INLINE void vstore(real *p, vec v) { *(vec_at_any_address *)p = v; }
+INLINE vec vset1(real x) { return x - (vec){0}; }
+INLINE vec vabs(vec x) { return (vec)((ivec)x & ~SIGN_BIT); }
+
+/* |magnitude| with the sign of `sign`; exact for zeros, infinities and NaN. */
+INLINE vec vcopysign(vec magnitude, vec sign) {
+  return (vec)(((ivec)magnitude & ~SIGN_BIT) | ((ivec)sign & SIGN_BIT));
+}
+
+/* x * y + z: fused where the set has it. */
+INLINE vec vfma(vec x, vec y, vec z) {
+#if defined(FRNN_AVX512) && FRNN_BITS == 32
+  return (vec)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
+#elif defined(FRNN_AVX512)
+  return (vec)_mm512_fmadd_pd((__m512d)x, (__m512d)y, (__m512d)z);
+#elif defined(FRNN_AVX2) && FRNN_BITS == 32
+  return (vec)_mm256_fmadd_ps((__m256)x, (__m256)y, (__m256)z);
+#elif defined(FRNN_AVX2)
+  return (vec)_mm256_fmadd_pd((__m256d)x, (__m256d)y, (__m256d)z);
+#elif defined(FRNN_NEON) && FRNN_BITS == 32
+  return (vec)vfmaq_f32((float32x4_t)z, (float32x4_t)x, (float32x4_t)y);
+#elif defined(FRNN_NEON)
+  return (vec)vfmaq_f64((float64x2_t)z, (float64x2_t)x, (float64x2_t)y);
+#else
+  return x * y + z;
+#endif
+}
+
+/* The larger of the two; x where x is NaN. */
+INLINE vec vmax(vec x, vec floor) {
+#if defined(FRNN_AVX512) && FRNN_BITS == 32
+  return (vec)_mm512_max_ps((__m512)floor, (__m512)x);
+#elif defined(FRNN_AVX512)
+  return (vec)_mm512_max_pd((__m512d)floor, (__m512d)x);
+#elif defined(FRNN_AVX2) && FRNN_BITS == 32
+  return (vec)_mm256_max_ps((__m256)floor, (__m256)x);
+#elif defined(FRNN_AVX2)
+  return (vec)_mm256_max_pd((__m256d)floor, (__m256d)x);
+#else
+  ivec below = (ivec)(x < floor);
+  return (vec)((below & (ivec)floor) | (~below & (ivec)x));
+#endif
+}
+
+/* Where the sign bit of `sign` is set the first, elsewhere the second. */
+INLINE vec vselect_negative(vec sign, vec negative, vec positive) {
+#if defined(FRNN_AVX512) && FRNN_BITS == 32
+  return (vec)_mm512_mask_mov_ps((__m512)positive, _mm512_movepi32_mask((__m512i)sign), (__m512)negative);
+#elif defined(FRNN_AVX512)
+  return (vec)_mm512_mask_mov_pd((__m512d)positive, _mm512_movepi64_mask((__m512i)sign), (__m512d)negative);
+#elif defined(FRNN_AVX2) && FRNN_BITS == 32
+  return (vec)_mm256_blendv_ps((__m256)positive, (__m256)negative, (__m256)sign);
+#elif defined(FRNN_AVX2)
+  return (vec)_mm256_blendv_pd((__m256d)positive, (__m256d)negative, (__m256d)sign);
+#else
+  ivec mask = (ivec)sign < (ivec){0};
+  return (vec)((mask & (ivec)negative) | (~mask & (ivec)positive));
+#endif
+}
+
+/* The first n lanes, 0 < n <= LANES; the others are zero (load) or left alone (store). Memory past n elements
+ * is never touched, so rows need no padding. */
+INLINE vec vload_part(const real *p, int64_t n) {
+  if (n >= LANES) return vload(p);
+#if defined(FRNN_AVX512) && FRNN_BITS == 32
+  return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif defined(FRNN_AVX512)
+  return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#else
+  real lanes[LANES] = {0};
+  for (int i = 0; i < LANES; i++)
+    if (i < n) lanes[i] = p[i];
+  return vload(lanes);
+#endif
+}
+
+INLINE void vstore_part(real *p, vec v, int64_t n) {
+  if (n >= LANES) {
+    vstore(p, v);
+    return;
+  }
+#if defined(FRNN_AVX512) && FRNN_BITS == 32
+  _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#elif defined(FRNN_AVX512)
+  _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+#else
+  real lanes[LANES];
+  vstore(lanes, v);
+  for (int i = 0; i < LANES; i++)
+    if (i < n) p[i] = lanes[i];
+#endif
+}
+
+/* Interleave the lower or the upper halves of a and b: a0 b0 a1 b1 ... */
+#if defined(__clang__)
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
+#if VEC_BYTES * 8 / FRNN_BITS == 16
+#define INTERLEAVE_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define INTERLEAVE_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif VEC_BYTES * 8 / FRNN_BITS == 8
+#define INTERLEAVE_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define INTERLEAVE_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#elif VEC_BYTES * 8 / FRNN_BITS == 4
+#define INTERLEAVE_LOW 0, 4, 1, 5
+#define INTERLEAVE_HIGH 2, 6, 3, 7
+#else
+#define INTERLEAVE_LOW 0, 2
+#define INTERLEAVE_HIGH 1, 3
+#endif
+
+/* Transpose a square of LANES vectors in registers: log2(LANES) perfect shuffles. */
+INLINE void vtranspose(vec v[LANES]) {
+  vec next[LANES];
+#pragma GCC unroll 4
+  for (int half = 1; half < LANES; half *= 2) {
+#pragma GCC unroll 8
+    for (int i = 0; i < LANES / 2; i++) {
+      next[2 * i] = SHUFFLE(v[i], v[i + LANES / 2], INTERLEAVE_LOW);
+      next[2 * i + 1] = SHUFFLE(v[i], v[i + LANES / 2], INTERLEAVE_HIGH);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) v[i] = next[i];
+  }
+}

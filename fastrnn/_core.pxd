@@ -1,0 +1,65 @@
+# _core.pxd - the C interface as Cython sees it; csrc/fastrnn.h says what everything means.
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int64_t
+
+cdef extern from "fastrnn.h" nogil:
+    ctypedef struct frnn_shape:
+        int cell, dtype, reverse
+        int64_t steps, batch, input, hidden
+
+    ctypedef struct frnn_sequence:
+        void *data
+        ptrdiff_t step, row
+
+    ctypedef struct frnn_weights:
+        const void *w_ih
+        const void *w_hh
+        const void *b_ih
+        const void *b_hh
+
+    ctypedef struct frnn_state:
+        void *h
+        void *c
+
+    ctypedef struct frnn_forward_call:
+        frnn_shape shape
+        const void *packed
+        frnn_sequence x, y
+        frnn_state first, last
+        void *tape
+        void *work
+
+    ctypedef struct frnn_backward_call:
+        frnn_shape shape
+        frnn_weights weights
+        frnn_sequence x, y
+        frnn_state first
+        const void *tape
+        frnn_sequence dy
+        frnn_state dlast
+        frnn_sequence dx
+        frnn_state dfirst
+        void *dw_ih
+        void *dw_hh
+        void *db_ih
+        void *db_hh
+        void *work
+
+    size_t frnn_packed_size(const frnn_shape *)
+    size_t frnn_forward_size(const frnn_shape *)
+    size_t frnn_tape_size(const frnn_shape *)
+    size_t frnn_backward_size(const frnn_shape *)
+    void frnn_pack(const frnn_shape *, const frnn_weights *, void *)
+    void frnn_forward(const frnn_forward_call *)
+    void frnn_backward(const frnn_backward_call *)
+    const char *frnn_isa()
+    const char *frnn_isa_available(int)
+    const char *frnn_isa_compiled(int)
+    int frnn_select(const char *)
+    const char *frnn_compiler()
+    void frnn_set_threads(int)
+    void frnn_exp(int, const void *, void *, int64_t)
+    void frnn_sigmoid(int, const void *, void *, int64_t)
+    void frnn_tanh(int, const void *, void *, int64_t)
+    double frnn_probe_fma(int, int64_t)
+    double frnn_probe_read(int, const void *, size_t, int64_t)

@@ -1,0 +1,193 @@
+"""Every validation and its message. What comes out of here is safe to hand to C.
+
+A message names the argument, what was expected in symbols and numbers, what came, and the likely fix.
+Shapes and values raise ValueError, dtypes TypeError. An array is taken as it is where the kernels can
+read it, else copied; its dtype is never changed.
+"""
+
+import operator
+
+import numpy as np
+
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+# Sizes beyond this overflow an address; C checks its own products again.
+_LIMIT = 2**62
+
+
+def as_array(name, value):
+    """An ndarray of float32 or float64 in the machine's byte order, else TypeError."""
+    array = np.asarray(value)
+    if array.dtype not in DTYPES:
+        kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
+        raise TypeError(
+            f"{name} must be an array of float32 or float64, got {kind}: "
+            f'convert it, for example with {name}.astype("float32")'
+        )
+    return array
+
+
+def same_dtype(name, array, dtype, owner="the weights"):
+    """TypeError unless the array has the dtype of the weights."""
+    if array.dtype != dtype:
+        raise TypeError(
+            f"{name} must be {dtype} like {owner}, got {array.dtype}: "
+            f'cast it with {name}.astype("{dtype}")'
+        )
+    return array
+
+
+def _shape_text(symbols, numbers):
+    comma = "," if len(symbols) == 1 else ""
+    return f"({', '.join(symbols)}{comma}) = ({', '.join(map(str, numbers))}{comma})"
+
+
+def shaped(name, array, symbols, numbers, hint=None):
+    """ValueError unless the array has exactly this shape."""
+    if array.shape != tuple(numbers):
+        if hint is None and array.ndim == 2 and array.shape[::-1] == tuple(numbers):
+            hint = "transposed?"
+        raise ValueError(
+            f"{name} must be {_shape_text(symbols, numbers)}, got {array.shape}"
+            + (f": {hint}" if hint else "")
+        )
+    return array
+
+
+def dense(array):
+    """The array itself where it is C-contiguous and aligned, else a copy that is."""
+    return np.require(array, requirements=["C", "A"])
+
+
+def rows(array):
+    """The array itself where its last axis is contiguous, else a copy that is."""
+    itemsize = array.itemsize
+    last_fits = array.shape[-1] <= 1 or array.strides[-1] == itemsize
+    if last_fits and array.flags.aligned and all(s % itemsize == 0 for s in array.strides):
+        return array
+    return np.ascontiguousarray(array)
+
+
+def positive(name, value, least=1):
+    """An int of at least `least`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+    if isinstance(value, bool) or not least <= number < _LIMIT:
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value}")
+    return number
+
+
+def choice(name, value, allowed):
+    """One of the allowed values."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def flag(name, value):
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def dtype(value):
+    """A NumPy dtype, float32 or float64."""
+    try:
+        found = np.dtype(value)
+    except TypeError:
+        found = None
+    if found not in DTYPES:
+        raise TypeError(f"dtype must be float32 or float64, got {value!r}")
+    return found
+
+
+def fits(itemsize, *sizes):
+    """ValueError where a product of these sizes overflows what memory can address."""
+    total = itemsize
+    for size in sizes:
+        total *= max(size, 1)
+    if total >= _LIMIT:
+        raise ValueError(
+            f"sizes {' * '.join(map(str, sizes))} overflow the memory that can be addressed: "
+            "use smaller sizes or fewer steps at a time"
+        )
+
+
+def weights(cell, w_ih, w_hh, b_ih, b_hh):
+    """The four parameters of a cell, dense, of one dtype and of shapes that agree."""
+    w_ih, w_hh = as_array("w_ih", w_ih), as_array("w_hh", w_hh)
+    same_dtype("w_hh", w_hh, w_ih.dtype, "w_ih")
+    g = "" if cell.gates == 1 else f"{cell.gates}*"
+    for name, array in (("w_ih", w_ih), ("w_hh", w_hh)):
+        if array.ndim != 2:
+            raise ValueError(f"{name} must be a matrix with {g}hidden_size rows, got {array.shape}")
+    hidden = min(w_hh.shape)
+    if hidden < 1:
+        raise ValueError(f"w_hh must have at least one hidden unit, got {w_hh.shape}")
+    gate_rows = cell.gates * hidden
+    shaped("w_hh", w_hh, (f"{g}hidden_size", "hidden_size"), (gate_rows, hidden))
+    inputs = w_ih.shape[1]
+    hint = "transposed?" if w_ih.shape[1] == gate_rows else None
+    if w_ih.shape[0] != gate_rows:
+        shaped("w_ih", w_ih, (f"{g}hidden_size", "input_size"),
+               (gate_rows, w_ih.shape[0] if hint else inputs), hint)  # fmt: skip
+    biases = []
+    for name, bias in (("b_ih", b_ih), ("b_hh", b_hh)):
+        if bias is not None:
+            bias = same_dtype(name, as_array(name, bias), w_ih.dtype)
+            bias = dense(shaped(name, bias, (f"{g}hidden_size",), (gate_rows,)))
+        biases.append(bias)
+    return dense(w_ih), dense(w_hh), *biases
+
+
+def sequence(name, value, dtype, input_size):
+    """x: (T, B, I) with I = input_size."""
+    x = same_dtype(name, as_array(name, value), dtype)
+    if x.ndim != 3:
+        hint = f": for one sequence use {name}[:, None, :]" if x.ndim == 2 else ""
+        raise ValueError(f"{name} must be (T, B, input_size), three axes, got {x.shape}{hint}")
+    if x.shape[2] != input_size:
+        raise ValueError(
+            f"{name} must be (T, B, input_size) with input_size = {input_size}, got {x.shape}"
+        )
+    return rows(x)
+
+
+def state(cell, value, batch, hidden, dtype, name="state"):
+    """A tuple of (B, H) arrays, zeros for None; for the LSTM h and c."""
+    shape = (batch, hidden)
+    if value is None:
+        return tuple(np.zeros(shape, dtype) for _ in cell.states)
+    parts = state_parts(cell, value, name)
+    checked = []
+    for label, part in zip(cell.states, parts, strict=True):
+        label = name if len(cell.states) == 1 else f"{label} of {name}"
+        part = same_dtype(label, as_array(label, part), dtype)
+        checked.append(dense(shaped(label, part, ("B", "hidden_size"), shape)))
+    return tuple(checked)
+
+
+def state_parts(cell, value, name="state"):
+    """The arrays of a state: h alone, or the pair (h, c)."""
+    if len(cell.states) == 1:
+        if isinstance(value, tuple):
+            raise ValueError(
+                f"{name} must be one array h, got a tuple of {len(value)}: "
+                "only the LSTM has a pair (h, c)"
+            )
+        return (value,)
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        got = f"{len(value)} of them" if isinstance(value, tuple | list) else type(value).__name__
+        raise ValueError(f"{name} must be a pair (h, c) of arrays for the LSTM, got {got}")
+    return tuple(value)
+
+
+def gradient(name, value, shape, symbols, dtype):
+    """A gradient that comes in: an array of the shape of what it belongs to, or None for zero."""
+    if value is None:
+        return None
+    array = same_dtype(name, as_array(name, value), dtype)
+    return shaped(name, array, symbols, shape)

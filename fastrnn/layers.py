@@ -1,0 +1,413 @@
+"""RNN, LSTM, GRU: parameters, stacked layers, directions, tapes.
+
+A layer is a list of passes (layer by layer, direction by direction), each one call of functional.py.
+Parameters and their gradients are views into one flat buffer each.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.cells import CELLS
+from fastrnn.functional import run, run_backward
+from fastrnn.stream import Stream
+
+_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What `Tape.backward` returns.
+
+    Attributes
+    ----------
+    x : array like the layer's input, or None if it was not asked for
+    state : array (L*D, B, H), or for the LSTM a pair of them
+        With respect to the initial state.
+    params : dict
+        By the names of `layer.params`; each a view into `flat`.
+    flat : 1-D array
+        In the order of `layer.flat`.
+    """
+
+    x: np.ndarray | None
+    state: object
+    params: dict
+    flat: np.ndarray
+
+
+class Tape:
+    """What a training pass keeps for its gradient; made by `layer.forward`.
+
+    It refers to x, to y and to the parameters and does not copy them: leave them as they are until
+    `backward` has run. (y is read-only for that reason.) `backward` may be called any number of times.
+    """
+
+    def __init__(self, layer, passes, shape, unbatched):
+        self._layer = layer
+        self._passes = passes
+        self._shape = shape
+        self._unbatched = unbatched
+
+    def backward(self, dy, dstate=None, *, need_x=True):
+        """Gradients of a loss through y and the final state.
+
+        Parameters
+        ----------
+        dy : array of the shape of y, or None
+            Gradient of the loss with respect to y; None is zero.
+        dstate : like the final state, or None
+            The same for the final state; None is zero.
+        need_x : bool
+            Whether the gradient of x is wanted.
+
+        Returns
+        -------
+        Gradients
+
+        Raises
+        ------
+        ValueError, TypeError
+            If dy or dstate have not the shape and dtype of y and the state.
+
+        Notes
+        -----
+        Backpropagation through time: Werbos, 1990; `fastrnn.reference` (S3) to (S6).
+        """
+        layer = self._layer
+        steps, batch, _ = self._shape
+        directions, hidden = layer.num_directions, layer.hidden_size
+        dy = layer._checked_gradient(dy, steps, batch, self._unbatched)
+        dlast = layer._checked_dstate(dstate, batch, self._unbatched)
+        flat = np.empty(layer.flat.size, layer.dtype)
+        params = layer._views(flat)
+        dfirst = tuple(np.empty(s, layer.dtype) for s in layer._state_shapes(batch))
+        dx = dy
+        for index in range(layer.num_layers - 1, -1, -1):
+            parts = []
+            for d in range(directions):
+                row = index * directions + d
+                part = dx if dx is None else checks.rows(dx[:, :, d * hidden : (d + 1) * hidden])
+                incoming = tuple(None if s is None else s[row] for s in dlast)
+                targets = tuple(params.get(n) for n in layer._names(index, d))
+                made, first = run_backward(
+                    self._passes[row], part, incoming, targets, need_x or index > 0
+                )
+                parts.append(made)
+                for whole, value in zip(dfirst, first, strict=True):
+                    whole[row] = value
+            if parts[0] is not None:
+                for part in parts[1:]:
+                    parts[0] += part
+            dx = parts[0]
+        return Gradients(
+            None if dx is None else layer._to_user(dx, self._unbatched),
+            layer._state_to_user(dfirst, self._unbatched),
+            params,
+            flat,
+        )
+
+
+class _Recurrent:
+    """What RNN, LSTM and GRU share: everything but the cell."""
+
+    def __init__(
+        self, cell, input_size, hidden_size, num_layers, bias, batch_first, bidirectional, dtype, rng
+    ):
+        self._cell = cell
+        self.input_size = checks.positive("input_size", input_size, 0)
+        self.hidden_size = checks.positive("hidden_size", hidden_size)
+        self.num_layers = checks.positive("num_layers", num_layers)
+        self.bias = checks.flag("bias", bias)
+        self.batch_first = checks.flag("batch_first", batch_first)
+        self.bidirectional = checks.flag("bidirectional", bidirectional)
+        self.dtype = checks.dtype(dtype)
+        self.num_directions = 2 if bidirectional else 1
+        widest = max(self.input_size, self.num_directions * self.hidden_size)
+        checks.fits(
+            self.dtype.itemsize, 2 * self.num_layers * cell.gates, self.hidden_size,
+            self.hidden_size + widest,
+        )  # fmt: skip
+        self._shapes = self._parameter_shapes()
+        self.flat = np.empty(sum(int(np.prod(s)) for s in self._shapes.values()), self.dtype)
+        self.params = self._views(self.flat)
+        bound = self.hidden_size**-0.5
+        self.flat[...] = np.random.default_rng(rng).uniform(-bound, bound, self.flat.size)
+
+    def _names(self, index, direction):
+        suffix = f"_l{index}" + ("_reverse" if direction else "")
+        return [kind + suffix for kind in _KINDS]
+
+    def _parameter_shapes(self):
+        shapes, rows = {}, self._cell.gates * self.hidden_size
+        for index in range(self.num_layers):
+            inputs = self.num_directions * self.hidden_size if index else self.input_size
+            for direction in range(self.num_directions):
+                of_pass = ((rows, inputs), (rows, self.hidden_size), (rows,), (rows,))
+                names = self._names(index, direction)
+                shapes.update(zip(names[: 4 if self.bias else 2], of_pass, strict=False))
+        return shapes
+
+    def _views(self, flat):
+        views, at = {}, 0
+        for name, shape in self._shapes.items():
+            size = int(np.prod(shape))
+            views[name] = flat[at : at + size].reshape(shape)
+            at += size
+        return views
+
+    def _weights(self, index, direction):
+        return tuple(self.params.get(name) for name in self._names(index, direction))
+
+    def _state_shapes(self, batch):
+        shape = (self.num_layers * self.num_directions, batch, self.hidden_size)
+        return [shape for _ in self._cell.states]
+
+    # What the user holds is (T, B, I), (B, T, I) or (T, I); inside it is always (T, B, I).
+
+    def _from_user(self, array, unbatched):
+        if unbatched:
+            return array[:, None]
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def _to_user(self, array, unbatched):
+        if unbatched:
+            return array[:, 0]
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def _state_to_user(self, state, unbatched):
+        state = tuple(s[:, 0] for s in state) if unbatched else state
+        return state if len(state) > 1 else state[0]
+
+    def _checked_x(self, x):
+        array = checks.same_dtype("x", checks.as_array("x", x), self.dtype)
+        batched = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
+        if array.ndim not in (2, 3) or array.shape[-1] != self.input_size:
+            raise ValueError(
+                f"x must be {batched} or (T, input_size) with input_size = {self.input_size}, "
+                f"got {array.shape}"
+            )
+        unbatched = array.ndim == 2
+        return checks.rows(self._from_user(array, unbatched)), unbatched
+
+    def _checked_parts(self, name, value, batch, unbatched):
+        """The arrays of a state or of its gradient, each (L*D, B, H) or None."""
+        shape = self._state_shapes(batch)[0]
+        shape = (shape[0], shape[2]) if unbatched else shape
+        symbols = ("layers*directions", "hidden_size")
+        symbols = symbols if unbatched else (symbols[0], "B", symbols[1])
+        parts = checks.state_parts(self._cell, value, name)
+        checked = []
+        for label, part in zip(self._cell.states, parts, strict=True):
+            label = name if len(parts) == 1 else f"{label} of {name}"
+            part = checks.gradient(label, part, shape, symbols, self.dtype)
+            checked.append(part[:, None] if unbatched and part is not None else part)
+        return checked
+
+    def _checked_state(self, state, batch, unbatched):
+        if state is None:
+            return tuple(np.zeros(s, self.dtype) for s in self._state_shapes(batch))
+        parts = self._checked_parts("state", state, batch, unbatched)
+        zeros = self._state_shapes(batch)
+        return tuple(
+            np.zeros(s, self.dtype) if p is None else checks.dense(p)
+            for p, s in zip(parts, zeros, strict=True)
+        )
+
+    def _checked_dstate(self, dstate, batch, unbatched):
+        if dstate is None:
+            return tuple(None for _ in self._cell.states)
+        parts = self._checked_parts("dstate", dstate, batch, unbatched)
+        return tuple(None if p is None else checks.dense(p) for p in parts)
+
+    def _checked_gradient(self, dy, steps, batch, unbatched):
+        width = self.num_directions * self.hidden_size
+        shape, symbols = (steps, batch, width), ("T", "B", "directions*hidden_size")
+        if unbatched:
+            shape, symbols = (steps, width), (symbols[0], symbols[2])
+        elif self.batch_first:
+            shape, symbols = (batch, steps, width), ("B", "T", symbols[2])
+        dy = checks.gradient("dy", dy, shape, symbols, self.dtype)
+        return None if dy is None else self._from_user(dy, unbatched)
+
+    def _run(self, x, state, keep):
+        x, unbatched = self._checked_x(x)
+        steps, batch, _ = shape = x.shape
+        first = self._checked_state(state, batch, unbatched)
+        if keep:
+            first = tuple(s.copy() for s in first)
+        last = tuple(np.empty(s, self.dtype) for s in self._state_shapes(batch))
+        directions, hidden = self.num_directions, self.hidden_size
+        passes = []
+        for index in range(self.num_layers):
+            order = (batch, steps) if self.batch_first and not unbatched else (steps, batch)
+            y = np.empty((*order, directions * hidden), self.dtype)
+            y = y if order == (steps, batch) else y.swapaxes(0, 1)
+            for d in range(directions):
+                row = index * directions + d
+                _, final, saved = run(
+                    self._cell, x, tuple(s[row] for s in first), self._weights(index, d),
+                    reverse=d == 1, y=y[:, :, d * hidden : (d + 1) * hidden], keep=keep,
+                )  # fmt: skip
+                passes.append(saved)
+                for whole, value in zip(last, final, strict=True):
+                    whole[row] = value
+            x = y
+        y = self._to_user(x, unbatched)
+        return y, self._state_to_user(last, unbatched), Tape(self, passes, shape, unbatched)
+
+    def __call__(self, x, state=None):
+        """Inference: y and the final state; keeps nothing for a gradient.
+
+        Parameters
+        ----------
+        x : array, (T, B, input_size); (B, T, input_size) with batch_first; (T, input_size) unbatched
+        state : array (L*D, B, H), or for the LSTM a pair (h, c) of them, or None for zeros
+            L layers, D directions; without B for an unbatched x.
+
+        Returns
+        -------
+        y : array like x, D * hidden_size features
+            The top layer's h at each step, both directions side by side.
+        state : like the argument
+            After each pass' last step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For shapes and dtypes that do not fit the layer.
+        """
+        y, state, _ = self._run(x, state, keep=False)
+        return y, state
+
+    def forward(self, x, state=None):
+        """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
+
+        Parameters, y and state are as in a call. y is read-only: the tape needs it as it is.
+        """
+        y, state, tape = self._run(x, state, keep=True)
+        y.flags.writeable = False
+        return y, state, tape
+
+    def stream(self, batch_size=1):
+        """A `Stream`: one step at a time, the state held, nothing allocated.
+
+        Raises
+        ------
+        ValueError
+            For a bidirectional layer, which needs the end of a sequence to begin.
+        """
+        return Stream(self, batch_size)
+
+    def __repr__(self):
+        options = [f"{self.input_size}, {self.hidden_size}"]
+        options += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
+        options += ["bias=False"] * (not self.bias) + ["batch_first=True"] * self.batch_first
+        options += ["bidirectional=True"] * self.bidirectional
+        options += self._options() + [f'dtype="{self.dtype}"']
+        return f"fastrnn.{type(self).__name__}({', '.join(options)})"
+
+    def _options(self):
+        return []
+
+
+_PARAMETERS = """
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        I, features of x, and H, units.
+    num_layers : int
+        Each layer above the first reads the y of the one below.
+    bias : bool
+        Whether there are b_ih and b_hh.
+    batch_first : bool
+        x and y are (B, T, ...) rather than (T, B, ...). States never are.
+    bidirectional : bool
+        A second pass from the last step to the first; y holds both side by side.
+    dtype : {"float32", "float64"}
+    rng : None, int or numpy.random.Generator
+        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's.
+
+    Attributes
+    ----------
+    params : dict
+        weight_ih_l0 (G*H, I), weight_hh_l0 (G*H, H), bias_ih_l0 and bias_hh_l0 (G*H,), then _l1 and so on,
+        with _reverse for the second direction: PyTorch's names and shapes. Write into them, params[name][...].
+    flat : 1-D array
+        The one buffer that all of params are views into.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments of the wrong kind or size.
+"""
+
+
+class RNN(_Recurrent):
+    __doc__ = f"""Elman network [1]_: h_t = phi(W_ih x_t + b_ih + W_hh h_{{t-1}} + b_hh).
+
+    nonlinearity : phi, "tanh" or "relu".
+    {_PARAMETERS}
+    References
+    ----------
+    .. [1] Elman, Finding structure in time, 1990. Equations: `fastrnn.reference`, (R1).
+    """
+
+    def __init__(
+        self, input_size, hidden_size, num_layers=1, *, nonlinearity="tanh", bias=True,
+        batch_first=False, bidirectional=False, dtype="float32", rng=None,
+    ):  # fmt: skip
+        self.nonlinearity = checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+        super().__init__(
+            CELLS["rnn_" + nonlinearity], input_size, hidden_size, num_layers, bias, batch_first,
+            bidirectional, dtype, rng,
+        )  # fmt: skip
+
+    def _options(self):
+        return [f'nonlinearity="{self.nonlinearity}"']
+
+
+class LSTM(_Recurrent):
+    __doc__ = f"""LSTM [1]_ with a forget gate [2]_; gates i f g o, state (h, c).
+    {_PARAMETERS}
+    References
+    ----------
+    .. [1] Hochreiter and Schmidhuber, Long short-term memory, 1997.
+    .. [2] Gers, Schmidhuber and Cummins, Learning to forget, 2000.
+       Equations: `fastrnn.reference`, (L1) to (L6).
+    """
+
+    def __init__(
+        self, input_size, hidden_size, num_layers=1, *, bias=True, batch_first=False,
+        bidirectional=False, dtype="float32", rng=None,
+    ):  # fmt: skip
+        super().__init__(
+            CELLS["lstm"], input_size, hidden_size, num_layers, bias, batch_first,
+            bidirectional, dtype, rng,
+        )  # fmt: skip
+
+
+class GRU(_Recurrent):
+    __doc__ = f"""GRU [1]_, gates r z n: h_t = (1 - z) n + z h_{{t-1}}.
+
+    reset_after : whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before it (the paper).
+    {_PARAMETERS}
+    References
+    ----------
+    .. [1] Cho et al., Learning phrase representations using RNN encoder-decoder, 2014.
+       Equations: `fastrnn.reference`, (G1) to (G4).
+    """
+
+    def __init__(
+        self, input_size, hidden_size, num_layers=1, *, reset_after=True, bias=True,
+        batch_first=False, bidirectional=False, dtype="float32", rng=None,
+    ):  # fmt: skip
+        self.reset_after = checks.flag("reset_after", reset_after)
+        super().__init__(
+            CELLS["gru_after" if reset_after else "gru_before"], input_size, hidden_size,
+            num_layers, bias, batch_first, bidirectional, dtype, rng,
+        )  # fmt: skip
+
+    def _options(self):
+        return [] if self.reset_after else ["reset_after=False"]

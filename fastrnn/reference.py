@@ -1,0 +1,360 @@
+"""The recurrent networks in plain NumPy: forward, and backward through time.
+
+The textbook of the package: the C kernels compute these equations and cite them by number, the
+tests hold those kernels to this file, and this file to finite differences.
+
+T time steps, B rows (sequences side by side), I inputs, H hidden units, G gates. ``dh`` is dL/dh,
+the gradient of the loss. Products without a matrix are elementwise. A cell has two affine maps,
+
+    (S1)  a_t = W_ih x_t + b_ih             input side, for all t in one matrix product
+    (S2)  u_t = W_hh v_t + b_hh             recurrent side, v_t = h_{t-1} (but see (G3'))
+
+and is a step ``(a_t, W_hh, state_{t-1}) -> state_t`` with its derivative. Backpropagation through
+time [Werbos 1990] takes the steps in the opposite order; (S4) to (S6) wait for the end, and are one
+product each over all T*B rows:
+
+    (S3)  dh_t := dy_t + what the following step gives back
+    (S4)  dx_t = W_ih^T da_t
+    (S5)  dW_ih = sum_t da_t x_t^T          db_ih = sum_t da_t
+    (S6)  dW_hh = sum_t du_t v_t^T          db_hh = sum_t du_t
+
+    rnn_tanh, rnn_relu    Elman, Finding structure in time, 1990
+    lstm                  Hochreiter and Schmidhuber, Long short-term memory, 1997; the forget
+                          gate: Gers, Schmidhuber and Cummins, Learning to forget, 2000
+    gru_before            Cho et al., Learning phrase representations using RNN encoder-decoder,
+                          2014: the reset gate acts on h, before the product with W_hn
+    gru_after             as in cuDNN and PyTorch: the reset gate acts on that product
+    [Werbos 1990]         Backpropagation through time: what it does and how to do it
+
+Conventions are PyTorch's. Gates are stacked along the rows of ``w_ih`` (G*H, I), ``w_hh`` (G*H, H),
+``b_ih`` and ``b_hh`` (G*H,): i f g o in the LSTM, r z n in the GRU. x is (T, B, I), y (T, B, H), an
+array of the state (B, H). A bias of None is no bias, a state of None is zeros. With reverse, time
+runs from the last step to the first: y stays in the order of x, and the final state is the one
+after t = 0. Sizes may be 0.
+
+All arrays have the dtype of ``w_ih``, float32 or float64; any other meets NumPy's TypeError.
+Infinities and NaN take their IEEE course without a warning. Nothing else is checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["CELLS", "Tape", "backward", "forward", "gru", "infer", "lstm", "rnn"]
+
+
+def _sigmoid(p):
+    """1 / (1 + exp(-p)) with no positive exponent: it cannot overflow, small values keep digits."""
+    return np.exp(np.minimum(p, 0)) / (1 + np.exp(-np.abs(p)))
+
+
+def _by_gate(p, gates):
+    """View (..., B, G*H) as (..., G, B, H), so that ``i, f, g, o = p`` reads the gates."""
+    *lead, rows, width = p.shape
+    return p.reshape(*lead, rows, gates, width // gates).swapaxes(-3, -2)
+
+
+def _by_row(p):
+    """View (G, B, H) as (B, G*H): the inverse of `_by_gate`, ready for a matrix product."""
+    gates, rows, units = p.shape
+    return p.swapaxes(0, 1).reshape(rows, gates * units)
+
+
+# A step takes the input side a (G, B, H), the state before, a tuple of (B, H), and w_hh, b_hh. It
+# returns the state after, the operands v_t of (S2), one (B, H) per phase of the cell, and whatever
+# its derivative wants saved. The derivative takes dstate of the state after, saved, w_hh, and da
+# and du (G, B, H) to fill in, one array for both where the cell reads only the sum a + u. It
+# returns dstate of the state before.
+
+
+def _rnn_tanh_step(a, state, w, b):
+    """(R1) h_t = phi(a + u), phi = tanh."""
+    (h_prev,) = state
+    h = np.tanh(a[0] + (h_prev @ w.T + b))
+    return (h,), (h_prev,), h
+
+
+def _rnn_tanh_derivative(dstate, h, w, da, du):
+    """(R2) da = dh_t phi'(a + u), phi' = 1 - h_t^2;    (R3) dh_{t-1} = W_hh^T du, where du = da."""
+    (dh,) = dstate
+    da[0] = dh * (1 - h * h)
+    return (du[0] @ w,)
+
+
+def _rnn_relu_step(a, state, w, b):
+    """(R1) with phi(p) = max(p, 0), NaN for NaN."""
+    (h_prev,) = state
+    h = np.maximum(a[0] + (h_prev @ w.T + b), 0)
+    return (h,), (h_prev,), h
+
+
+def _rnn_relu_derivative(dstate, h, w, da, du):
+    """(R2) with phi' = 0 where h_t <= 0, else 1, chosen, not multiplied: 0 inf is NaN;  (R3)."""
+    (dh,) = dstate
+    da[0] = np.where(h <= 0, 0, dh)
+    return (du[0] @ w,)
+
+
+def _lstm_step(a, state, w, b):
+    """With p = a + u:
+
+    (L1) i = sigmoid(p_i)    (L2) f = sigmoid(p_f)    (L3) g = tanh(p_g)    (L4) o = sigmoid(p_o)
+    (L5) c_t = f c_{t-1} + i g
+    (L6) h_t = o tanh(c_t)
+    """
+    h_prev, c_prev = state
+    p = a + _by_gate(h_prev @ w.T + b, 4)
+    i, f = _sigmoid(p[:2])
+    g = np.tanh(p[2])
+    o = _sigmoid(p[3])
+    c = f * c_prev + i * g
+    tanh_c = np.tanh(c)
+    return (o * tanh_c, c), (h_prev,), (i, f, g, o, c_prev, tanh_c)
+
+
+def _lstm_derivative(dstate, saved, w, da, du):
+    """First c_t gathers what reaches it through h_t, then the gates; du = da.
+
+    (L7)  dc_t := dc_t + dh_t o (1 - tanh(c_t)^2)
+    (L8)  da_i = dc_t g i (1 - i)                (L9)  da_f = dc_t c_{t-1} f (1 - f)
+    (L10) da_g = dc_t i (1 - g^2)                (L11) da_o = dh_t tanh(c_t) o (1 - o)
+    (L12) dc_{t-1} = dc_t f                      (L13) dh_{t-1} = W_hh^T du
+    """
+    dh, dc = dstate
+    i, f, g, o, c_prev, tanh_c = saved
+    dc = dc + dh * o * (1 - tanh_c * tanh_c)
+    da[0] = dc * g * i * (1 - i)
+    da[1] = dc * c_prev * f * (1 - f)
+    da[2] = dc * i * (1 - g * g)
+    da[3] = dh * tanh_c * o * (1 - o)
+    return _by_row(du) @ w, dc * f
+
+
+def _gru_after_step(a, state, w, b):
+    """Reset after the product, which u_n keeps until then, its bias included:
+
+    (G1) r = sigmoid(a_r + u_r)    (G2) z = sigmoid(a_z + u_z)
+    (G3) n = tanh(a_n + r u_n)
+    (G4) h_t = (1 - z) n + z h_{t-1}
+    """
+    (h_prev,) = state
+    u = _by_gate(h_prev @ w.T + b, 3)
+    r, z = _sigmoid(a[:2] + u[:2])
+    n = np.tanh(a[2] + r * u[2])
+    return ((1 - z) * n + z * h_prev,), (h_prev,), (r, z, n, h_prev, u[2])
+
+
+def _gru_before_step(a, state, w, b):
+    """Reset before the product: (G1), (G2), (G4), and in two phases, as n waits for r,
+
+    (G3') n = tanh(a_n + u_n),    u_n = W_hn (r h_{t-1}) + b_hn
+    """
+    (h_prev,) = state
+    k = 2 * h_prev.shape[1]
+    r, z = _sigmoid(a[:2] + _by_gate(h_prev @ w[:k].T + b[:k], 2))
+    reset = r * h_prev
+    n = np.tanh(a[2] + (reset @ w[k:].T + b[k:]))
+    return ((1 - z) * n + z * h_prev,), (h_prev, reset), (r, z, n, h_prev)
+
+
+def _gru_after_derivative(dstate, saved, w, da, du):
+    """The reset gate scales u_n, so it scales the gradient of u_n:
+
+    (G5) da_z = dh_t (h_{t-1} - n) z (1 - z)     (G6) da_n = dh_t (1 - z) (1 - n^2)
+    (G7) da_r = da_n u_n r (1 - r)               (G8) du = (da_r, da_z, r da_n)
+    (G9) dh_{t-1} = dh_t z + W_hh^T du
+    """
+    (dh,) = dstate
+    r, z, n, h_prev, u_n = saved
+    da[1] = dh * (h_prev - n) * z * (1 - z)
+    da[2] = dh * (1 - z) * (1 - n * n)
+    da[0] = da[2] * u_n * r * (1 - r)
+    du[:2] = da[:2]
+    du[2] = da[2] * r
+    return (dh * z + _by_row(du) @ w,)
+
+
+def _gru_before_derivative(dstate, saved, w, da, du):
+    """The reset gate scales what W_hn reads, so it scales what W_hn^T gives back; du = da.
+
+    (G5), (G6)
+    (G7') dv = W_hn^T du_n                       (G8') da_r = dv h_{t-1} r (1 - r)
+    (G9') dh_{t-1} = dh_t z + dv r + (W_hr, W_hz)^T (du_r, du_z)
+    """
+    (dh,) = dstate
+    r, z, n, h_prev = saved
+    k = 2 * h_prev.shape[1]
+    da[1] = dh * (h_prev - n) * z * (1 - z)
+    da[2] = dh * (1 - z) * (1 - n * n)
+    dv = du[2] @ w[k:]
+    da[0] = dv * h_prev * r * (1 - r)
+    return (dh * z + dv * r + _by_row(du[:2]) @ w[:k],)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of the table: the two functions, and how (S2) is fed."""
+
+    gates: int  # G
+    states: int  # h, or h and c
+    step: Callable
+    derivative: Callable
+    phases: tuple[tuple[int, int], ...]  # gates [first, last) that share one operand v_t
+    added: bool = True  # the cell reads a + u only, so du = da
+
+
+CELLS = {
+    "rnn_tanh": Cell(1, 1, _rnn_tanh_step, _rnn_tanh_derivative, ((0, 1),)),
+    "rnn_relu": Cell(1, 1, _rnn_relu_step, _rnn_relu_derivative, ((0, 1),)),
+    "lstm": Cell(4, 2, _lstm_step, _lstm_derivative, ((0, 4),)),
+    "gru_after": Cell(3, 1, _gru_after_step, _gru_after_derivative, ((0, 3),), added=False),
+    "gru_before": Cell(3, 1, _gru_before_step, _gru_before_derivative, ((0, 2), (2, 3))),
+}
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What `backward` needs of a `forward`. Of x and the weights it has no copy: leave them be."""
+
+    cell: str
+    x: np.ndarray  # (T, B, I)
+    w_ih: np.ndarray  # (G*H, I)
+    w_hh: np.ndarray  # (G*H, H)
+    biases: tuple[bool, bool]  # whether b_ih, b_hh were given
+    reverse: bool
+    operands: tuple[np.ndarray, ...]  # v_t of (S2): one (T, B, H) per phase
+    saved: list  # T entries, each what the step at that time saved
+
+
+def _same(array, dtype):
+    """An array of that dtype, as it is: NumPy raises TypeError rather than cast."""
+    return np.asarray(array).astype(dtype, casting="equiv", copy=False)
+
+
+def _own_state(arrays, count, shape, dtype):
+    """A copy of a state's arrays, with zeros for each None."""
+    arrays = (None,) * count if arrays is None else arrays
+    return tuple(np.zeros(shape, dtype) if a is None else _same(a, dtype).copy() for a in arrays)
+
+
+def _unroll(name, x, state, w_ih, w_hh, b_ih, b_hh, reverse, record):
+    """The loop over time -> y, state, and the tape if it is to be recorded, else None."""
+    cell = CELLS[name]
+    w_ih = np.asarray(w_ih)
+    dtype = w_ih.dtype
+    x, w_hh = _same(x, dtype), _same(w_hh, dtype)
+    (T, B, inputs), H = x.shape, w_hh.shape[1]
+    state = _own_state(state, cell.states, (B, H), dtype)
+    b = np.zeros(cell.gates * H, dtype) if b_hh is None else _same(b_hh, dtype)
+    y = np.empty((T, B, H), dtype)
+    operands = tuple(np.empty((T, B, H), dtype) for _ in cell.phases) if record else ()
+    saved = [None] * T if record else []
+    with np.errstate(all="ignore"):
+        a = x.reshape(T * B, inputs) @ w_ih.T  # (S1)
+        if b_ih is not None:
+            a += _same(b_ih, dtype)
+        a = _by_gate(a.reshape(T, B, cell.gates * H), cell.gates)
+        for t in range(T)[:: -1 if reverse else 1]:
+            state, v_t, saved_t = cell.step(a[t], state, w_hh, b)
+            y[t] = state[0]
+            if record:
+                saved[t] = saved_t
+                for v, now in zip(operands, v_t, strict=True):
+                    v[t] = now
+    if not record:
+        return y, state, None
+    biases = (b_ih is not None, b_hh is not None)
+    tape = Tape(name, x, w_ih, w_hh, biases, reverse, operands, saved)
+    return y, tuple(s.copy() for s in state), tape  # copies: the tape may hold the arrays
+
+
+def forward(cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
+    """Run one layer in one direction and keep what its gradient needs.
+
+    Parameters
+    ----------
+    cell : {"rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"}
+    x : (T, B, I) array
+    state : tuple of (B, H) arrays or None
+        ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
+    w_ih, w_hh : (G*H, I) and (G*H, H) arrays
+    b_ih, b_hh : (G*H,) arrays or None
+    reverse : bool
+
+    Returns
+    -------
+    y : (T, B, H) array
+    state : tuple of (B, H) arrays
+    tape : Tape
+    """
+    return _unroll(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, record=True)
+
+
+def backward(tape, dy, dstate=None):
+    """Gradients of a loss of y and the final state. The tape is only read; it may be used again.
+
+    Parameters
+    ----------
+    tape : Tape
+    dy : (T, B, H) array or None
+        Gradient of the loss with respect to y. None is zeros.
+    dstate : tuple of (B, H) arrays or None
+        The same for the final state. None, whole or within, is zeros.
+
+    Returns
+    -------
+    dx : (T, B, I) array
+    dstate : tuple of (B, H) arrays
+        With respect to the initial state.
+    dw_ih, dw_hh : (G*H, I) and (G*H, H) arrays
+    db_ih, db_hh : (G*H,) arrays, or None for a bias that was None
+    """
+    cell, (T, B, inputs) = CELLS[tape.cell], tape.x.shape
+    H, dtype = tape.w_hh.shape[1], tape.w_hh.dtype
+    dstate = _own_state(dstate, cell.states, (B, H), dtype)
+    dy = None if dy is None else _same(dy, dtype)
+    da = np.empty((T, B, cell.gates * H), dtype)
+    du = da if cell.added else np.empty_like(da)
+    da_t, du_t = _by_gate(da, cell.gates), _by_gate(du, cell.gates)
+    dw_hh = np.empty_like(tape.w_hh)
+    with np.errstate(all="ignore"):
+        for t in range(T)[:: 1 if tape.reverse else -1]:
+            if dy is not None:
+                dstate = (dstate[0] + dy[t], *dstate[1:])  # (S3)
+            dstate = cell.derivative(dstate, tape.saved[t], tape.w_hh, da_t[t], du_t[t])
+        da, du = da.reshape(T * B, cell.gates * H), du.reshape(T * B, cell.gates * H)
+        dx = (da @ tape.w_ih).reshape(T, B, inputs)  # (S4)
+        dw_ih = da.T @ tape.x.reshape(T * B, inputs)  # (S5)
+        for (first, last), v in zip(cell.phases, tape.operands, strict=True):  # (S6)
+            gates = slice(first * H, last * H)
+            dw_hh[gates] = du[:, gates].T @ v.reshape(T * B, H)
+        db_ih, db_hh = (d.sum(0) if b else None for d, b in zip((da, du), tape.biases, strict=True))
+    return dx, dstate, dw_ih, dw_hh, db_ih, db_hh
+
+
+def infer(cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
+    """As `forward`, but nothing is kept -> y, state (a tuple)."""
+    y, state, _ = _unroll(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, record=False)
+    return y, state
+
+
+def rnn(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, nonlinearity="tanh", reverse=False):
+    """Elman network, nonlinearity "tanh" or "relu": as `infer`, with state h -> y, h."""
+    cell, state = "rnn_" + nonlinearity, None if state is None else (state,)
+    y, (h,) = infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse=reverse)
+    return y, h
+
+
+def lstm(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
+    """LSTM: as `infer`, with state (h, c) -> y, (h, c)."""
+    return infer("lstm", x, state, w_ih, w_hh, b_ih, b_hh, reverse=reverse)
+
+
+def gru(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True, reverse=False):
+    """GRU, reset gate after or before the product: as `infer`, with state h -> y, h."""
+    cell, state = "gru_after" if reset_after else "gru_before", None if state is None else (state,)
+    y, (h,) = infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse=reverse)
+    return y, h

@@ -1,0 +1,220 @@
+"""Which backend runs, on which instruction set, with how many threads; workspaces.
+
+Environment, read at import: FASTRNN_BACKEND (core or reference), FASTRNN_ISA (a name that
+`show_config` lists), FASTRNN_NUM_THREADS.
+"""
+
+import contextlib
+import os
+import platform
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+
+from fastrnn import checks
+
+try:
+    from fastrnn import _core as core
+except ImportError as error:
+    core = None
+    warnings.warn(
+        f"fastrnn runs on its NumPy path, which is many times slower: its kernels are not there "
+        f"({error}). Install a C compiler, then reinstall: pip install --force-reinstall fastrnn",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+_BACKENDS = ("core", "reference")
+
+# Kept per thread between calls, so that its pages are not faulted in again; larger ones are given back.
+_KEPT_BYTES = 64 * 2**20
+
+
+class _Local(threading.local):
+    """What each thread has for itself."""
+
+    backend = None
+    buffer = np.empty(0, np.uint8)
+
+
+_local = _Local()
+
+
+def _from_environment(name, parse, default):
+    text = os.environ.get(name, "")
+    if text == "":
+        return default
+    try:
+        return parse(text)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"environment variable {name}={text!r}: {error}") from None
+
+
+def _existing_backend(name):
+    checks.choice("name", name, _BACKENDS)
+    if name == "core" and core is None:
+        raise ValueError('backend "core" is not there: this build has no kernels, only "reference"')
+    return name
+
+
+_default_backend = _from_environment(
+    "FASTRNN_BACKEND", _existing_backend, "core" if core else "reference"
+)
+
+
+@contextlib.contextmanager
+def backend(name):
+    """Run what stands in this `with` block, in this thread, on one backend.
+
+    Parameters
+    ----------
+    name : {"core", "reference"}
+        The C kernels or the NumPy path.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend here.
+    """
+    name = _existing_backend(name)
+    before, _local.backend = _local.backend, name
+    try:
+        yield
+    finally:
+        _local.backend = before
+
+
+def uses_core():
+    """Whether calls of this thread go to the C kernels."""
+    return (_local.backend or _default_backend) == "core"
+
+
+def select_isa(name):
+    """Choose the kernels' instruction set for the whole process, as FASTRNN_ISA does at import.
+
+    Raises
+    ------
+    ValueError
+        If this build or this machine has no such set; the message lists the possible ones.
+    """
+    available = core.isas_available() if core else []
+    if name not in available or not core.select_isa(name):
+        raise ValueError(f"no instruction set {name!r} here: possible are {', '.join(available)}")
+
+
+if core:
+    _from_environment("FASTRNN_ISA", select_isa, None)
+
+
+def _available_cores():
+    """Cores this process may use: its affinity, and the quota of its control group."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            cores = min(cores, -(-int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return max(1, cores)
+
+
+def set_num_threads(n):
+    """Let each call use up to n threads, from now on and for every caller in the process.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. FASTRNN_NUM_THREADS sets it at import; without it, it is the number of cores that the
+        process may use.
+    """
+    global _num_threads
+    _num_threads = checks.positive("n", n)
+    if core:
+        core.set_num_threads(_num_threads)
+
+
+def get_num_threads():
+    """How many threads a call may use."""
+    return _num_threads
+
+
+@contextlib.contextmanager
+def threads(n):
+    """`set_num_threads(n)` for what stands in this `with` block."""
+    before = get_num_threads()
+    set_num_threads(n)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+_num_threads = 1
+set_num_threads(_from_environment("FASTRNN_NUM_THREADS", int, _available_cores()))
+
+
+def workspace(nbytes):
+    """A byte buffer of this thread, valid until its next call."""
+    buffer = _local.buffer
+    if buffer.size < nbytes:
+        buffer = np.empty(nbytes, np.uint8)
+        if nbytes <= _KEPT_BYTES:
+            _local.buffer = buffer
+    return buffer
+
+
+def show_config():
+    """Print version, backend, instruction sets, threads and platform; return them as a dict."""
+    from fastrnn import __version__
+
+    config = {
+        "fastrnn": __version__,
+        "backend": "core" if uses_core() else "reference",
+        "isa": core.isa() if core else None,
+        "isas available": core.isas_available() if core else [],
+        "isas compiled in": core.isas_compiled() if core else [],
+        "compiler": core.compiler() if core else None,
+        "threads": get_num_threads(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+    for key, value in config.items():
+        text = ", ".join(value) if isinstance(value, list) else value
+        print(f"{key:>16}: {text}", file=sys.stdout)
+    return config
+
+
+def probe_fma(seconds=0.05):
+    """Multiply-adds in registers, float32: flops per second of one core on the chosen set."""
+    return _rate(core.probe_fma, 1 << 14, seconds)
+
+
+def probe_read(nbytes, seconds=0.05):
+    """Reads of a buffer of that footprint: bytes per second of one core on the chosen set."""
+    buffer = np.ones(max(1, nbytes // 1024) * 1024 + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    view = buffer[start : start + buffer.size - 64]
+
+    def read(rounds):
+        core.probe_read(view, rounds)
+        return view.size * rounds
+
+    return _rate(read, max(1, 2**22 // view.size), seconds)
+
+
+def _rate(work, rounds, seconds):
+    """Work per second: the best of the runs that fit into that time."""
+    work(rounds)
+    best, end = 0.0, time.perf_counter() + seconds
+    while True:
+        start = time.perf_counter()
+        done = work(rounds)
+        now = time.perf_counter()
+        best = max(best, done / (now - start))
+        if now > end:
+            return best

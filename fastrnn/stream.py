@@ -1,0 +1,151 @@
+"""One step at a time: the weights packed once, the state held, nothing allocated.
+
+For what arrives step by step: audio, sensors, a policy in its environment. A step gives bit for bit
+what the layer gives on the whole sequence.
+"""
+
+import numpy as np
+
+from fastrnn import checks, reference, runtime
+
+
+class Stream:
+    """A layer fed one time step per call; made by `layer.stream`.
+
+    It works on the weights as they were when it was made. One thread at a time may use it.
+
+    Parameters
+    ----------
+    layer : RNN, LSTM or GRU
+        Of one direction.
+    batch_size : int
+        B, rows that step together.
+
+    Attributes
+    ----------
+    batch_size : int
+    """
+
+    def __init__(self, layer, batch_size=1):
+        if layer.bidirectional:
+            raise ValueError(
+                "a bidirectional layer cannot stream, for it reads the sequence's end first: "
+                "use bidirectional=False"
+            )
+        self.batch_size = checks.positive("batch_size", batch_size)
+        self._cell, self._dtype = layer._cell, layer.dtype
+        self._x_shape = (self.batch_size, layer.input_size)
+        self._y_shape = (self.batch_size, layer.hidden_size)
+        self._state = tuple(np.zeros(s, layer.dtype) for s in layer._state_shapes(batch_size))
+        self._weights = [
+            tuple(None if w is None else w.copy() for w in layer._weights(index, 0))
+            for index in range(layer.num_layers)
+        ]
+        self._stepper = self._make_stepper() if runtime.uses_core() else None
+
+    def _make_stepper(self):
+        itemsize, (batch, inputs), hidden = self._dtype.itemsize, self._x_shape, self._y_shape[1]
+        layers, work = [], 0
+        for index, weights in enumerate(self._weights):
+            sizes = runtime.core.Sizes(
+                self._cell.index, itemsize, 1, batch, hidden if index else inputs, hidden
+            )
+            work = max(work, sizes.forward)
+            packed = np.empty(sizes.packed, np.uint8)
+            layers.append((self._cell.index, weights, packed, self._of_layer(index)))
+        between = [np.empty(self._y_shape, self._dtype) for _ in layers[1:]]
+        return runtime.core.Stepper(layers, batch, np.empty(work, np.uint8), between)
+
+    def _of_layer(self, index):
+        return tuple(s[index] for s in self._state)
+
+    def step(self, x, out=None):
+        """One time step.
+
+        Parameters
+        ----------
+        x : (B, input_size) array of the layer's dtype
+        out : (B, hidden_size) C-contiguous array, or None
+            Written and returned; None makes one.
+
+        Returns
+        -------
+        y : (B, hidden_size) array
+            The top layer's h.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For arrays that do not fit; the state is then as it was.
+        """
+        y = np.empty(self._y_shape, self._dtype) if out is None else out
+        try:
+            if self._stepper is not None and self._stepper.step(x, y):
+                return y
+        except TypeError:  # not arrays at all: the checks below say so
+            pass
+        return self._checked_step(x, y)
+
+    def _checked_step(self, x, y):
+        x = checks.same_dtype("x", checks.as_array("x", x), self._dtype)
+        x = checks.dense(checks.shaped("x", x, ("B", "input_size"), self._x_shape))
+        if not isinstance(y, np.ndarray):
+            raise TypeError(f"out must be an array, got {type(y).__name__}")
+        checks.same_dtype("out", checks.as_array("out", y), self._dtype)
+        checks.shaped("out", y, ("B", "hidden_size"), self._y_shape)
+        if not y.flags.writeable:
+            raise ValueError("out must be writeable, got a read-only array")
+        if self._stepper is None:
+            y[...] = self._reference_step(x)
+        elif y.flags.c_contiguous and y.flags.aligned:
+            self._stepper.step(x, y)
+        else:
+            dense = np.empty(self._y_shape, self._dtype)
+            self._stepper.step(x, dense)
+            y[...] = dense
+        return y
+
+    def _reference_step(self, x):
+        y = x[None]
+        for index, weights in enumerate(self._weights):
+            y, last = reference.infer(self._cell.name, y, self._of_layer(index), *weights)
+            for held, value in zip(self._of_layer(index), last, strict=True):
+                held[...] = value
+        return y[0]
+
+    @property
+    def state(self):
+        """The state as the layer takes and gives it: (num_layers, B, H), for the LSTM a pair (h, c); a copy."""
+        state = tuple(s.copy() for s in self._state)
+        return state if len(state) > 1 else state[0]
+
+    @state.setter
+    def state(self, value):
+        shape = self._state[0].shape
+        parts = checks.state_parts(self._cell, value)
+        checked = []
+        for label, part in zip(self._cell.states, parts, strict=True):
+            label = "state" if len(parts) == 1 else f"{label} of state"
+            part = checks.same_dtype(label, checks.as_array(label, part), self._dtype)
+            checked.append(
+                checks.shaped(label, part, ("num_layers", "B", "hidden_size"), shape)
+            )
+        for held, part in zip(self._state, checked, strict=True):
+            held[...] = part
+
+    def reset(self, rows=None):
+        """Set the state to zero.
+
+        Parameters
+        ----------
+        rows : None, or whatever indexes B rows: an int, a list of ints, a slice, a boolean array
+            None resets all.
+
+        Raises
+        ------
+        IndexError
+            For rows outside 0 .. B-1; nothing is reset then.
+        """
+        index = slice(None) if rows is None else rows
+        for held in self._state:
+            held[:, index] = 0
