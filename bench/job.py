@@ -133,11 +133,13 @@ class Job:
         time.sleep(SETTLE)
         chosen = worker.ask("calibrate", peer["variants"], self.options.batch)
         peer["variant"], peer["calls"] = chosen
-        peer["seconds"] = []
+        peer |= {"seconds": [], "interruptions": []}
 
     def time(self, name: str, worker: Worker, peer: dict):
         time.sleep(SETTLE)
-        peer["seconds"].append(worker.ask("time", peer["calls"]))
+        seconds, interruptions = worker.ask("time", peer["calls"])
+        peer["seconds"].append(seconds)
+        peer["interruptions"].append(interruptions)
 
 
 def describe(found: dict) -> str:

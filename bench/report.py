@@ -105,6 +105,17 @@ def means_text(jobs: list[dict], stat: str) -> str:
     return "geometric means\n" + "\n".join(lines) if lines else ""
 
 
+def disturbance_text(jobs: list[dict]) -> str:
+    """How many of the timed batches shared their cores with someone else."""
+    counts = [
+        n for job in jobs for peer in job["peers"].values() for n in peer.get("interruptions", ())
+    ]
+    disturbed = sum(n > 0 for n in counts)
+    if 10 * disturbed <= len(counts):
+        return ""
+    return f"the machine was busy: other processes interrupted {disturbed} of {len(counts)} batches"
+
+
 def troubles_text(jobs: list[dict]) -> str:
     """Peers that failed or gave wrong results: each reason once, with the jobs it met."""
     met = defaultdict(list)

@@ -92,7 +92,7 @@ def about(options) -> dict:
     try:
         ours = ask_once(options.cores[:1], options.timeout, "about")
     except WorkerError as error:
-        ours = {"version": None, "isa": None, "reason": last_line(str(error))}
+        ours = {"reason": last_line(str(error))}
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "cpu": cpu[0] if cpu else None,
@@ -195,6 +195,7 @@ def main() -> int:
         report.table(jobs, options.peers, stat),
         report.means_text(jobs, stat),
         machine_text(found),
+        report.disturbance_text(jobs),
         report.troubles_text(jobs),
     ]
     print("\n\n".join(part for part in parts if part))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -113,17 +114,21 @@ class Orders:
             while taken < seconds:
                 calls = max(calls + 1, int(calls * min(1.1 * seconds / taken, 10)))
                 taken = self.batch(calls)
-            taken = min(taken, self.batch(calls))
+            if len(variants) > 1:
+                taken = min(taken, self.batch(calls))
             if best is None or taken / calls < best[0]:
                 best = taken / calls, variant, calls, self.call
         _, variant, calls, self.call = best
         return variant, calls
 
-    def time(self, calls: int) -> float:
-        """Seconds a call, after a few that bring weights and threads back."""
+    def time(self, calls: int) -> tuple[float, int]:
+        """Seconds a call, after a few that bring weights and threads back; and how often another
+        process took a core from this one meanwhile."""
         if calls > 1:
             self.batch(calls // 8 + 1)
-        return self.batch(calls) / calls
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        seconds = self.batch(calls) / calls
+        return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - before
 
     def batch(self, calls: int) -> float:
         call, clock = self.call, time.perf_counter
@@ -138,18 +143,10 @@ class Orders:
         return limits.measure(threads, seconds)
 
     def about(self):
-        """What only the loaded package can say."""
+        """What only the loaded package can say: version, instruction sets, compiler."""
         import fastrnn
 
-        return {"version": fastrnn.__version__, "isa": isa(fastrnn)}
-
-
-def isa(fastrnn) -> str:
-    for name in ("isa", "get_isa", "active_isa"):
-        value = getattr(fastrnn.runtime, name, None)
-        if value is not None:
-            return str(value() if callable(value) else value)
-    return "unknown"
+        return fastrnn.show_config()
 
 
 def main():

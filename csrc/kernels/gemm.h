@@ -27,6 +27,7 @@ INLINE void chain(const int R, const int P, const int G, vec *acc, const void *a
                   const real *panels, ptrdiff_t panel, int64_t k) {
   const int V = P * G;
   const char *row = a;
+#pragma GCC unroll 4
   for (; k > 0; k--) {
     if (R <= V) {
       vec x[MAX_ROWS];
@@ -54,26 +55,43 @@ INLINE void chain(const int R, const int P, const int G, vec *acc, const void *a
   }
 }
 
-/* R rows x P vectors of c, over k of one block. */
-INLINE void gemm_tile(const int R, const int P, const frnn_gemm *g, int64_t m, int64_t vector) {
+/* R rows x P vectors of c, over k of one block; `full` if the last vector is whole. */
+INLINE void gemm_tile_of(const int R, const int P, const int full, const frnn_gemm *g, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
-  int64_t n = vector * LANES, left = g->n - n;
+  int64_t n = vector * LANES, last = g->n - n - (P - 1) * LANES;
+  const char *init = AT(const char, g->init, m * g->init_row + n * (ptrdiff_t)sizeof(real));
+  char *c = AT(char, g->c, m * g->c_row + n * (ptrdiff_t)sizeof(real));
+  if (g->init) {
 #pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++)
-      acc[r * P + p] = !g->init ? (vec){0}
-                                : vload_part(AT(const real, g->init, (m + r) * g->init_row) + n + p * LANES,
-                                             p == P - 1 ? left - p * LANES : LANES);
+    for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+      for (int p = 0; p < P; p++) {
+        const real *from = AT(const real, init, r * g->init_row) + p * LANES;
+        acc[r * P + p] = full || p < P - 1 ? vload(from) : vload_part(from, last);
+      }
+    }
+  } else {
+#pragma GCC unroll 32
+    for (int v = 0; v < R * P; v++) acc[v] = (vec){0};
   }
   chain(R, P, 1, acc, AT(const char, g->a, m * g->a_row), g->a_row, g->a_k,
         AT(const real, g->panels, vector * g->panel), g->panel / (ptrdiff_t)sizeof(real), g->k);
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++) {
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++)
-      vstore_part(AT(real, g->c, (m + r) * g->c_row) + n + p * LANES, acc[r * P + p],
-                  p == P - 1 ? left - p * LANES : LANES);
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++) {
+      real *to = AT(real, c, r * g->c_row) + p * LANES;
+      if (full || p < P - 1)
+        vstore(to, acc[r * P + p]);
+      else
+        vstore_part(to, acc[r * P + p], last);
+    }
   }
 }
 
+INLINE void gemm_tile(const int R, const int P, const frnn_gemm *g, int64_t m, int64_t vector) {
+  if (g->n - vector * LANES >= P * LANES)
+    gemm_tile_of(R, P, 1, g, m, vector);
+  else
+    gemm_tile_of(R, P, 0, g, m, vector);
+}

@@ -12,6 +12,30 @@
 /* (1 - z) n + z h: exactly h where z is 1, exactly n where z is 0. */
 INLINE vec gru_blend(vec z, vec n, vec h) { return vfma(z, h, (vset1(1) - z) * n); }
 
+/* N units of a tile (rows x panels, panels inside), from `first` on: what every ending below begins with. */
+#define ROW (m + (first + n) / P)
+#define UNIT (unit + (first + n) % P * LANES)
+#define SLOT(which) (AT(real, s->z, ROW * s->z_row + (which) * s->gate) + UNIT)
+#define H_BEFORE vload_part(AT(const real, s->h, ROW * s->h_row) + UNIT, s->hidden - UNIT)
+
+INLINE void gru_after_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first,
+                          const vec *a) {
+  vec r[N_MOST], z[N_MOST], new[N_MOST], under_r[N_MOST], under_z[N_MOST];
+  EACH r[n] = a[n * 3];
+  EACH z[n] = a[n * 3 + 1];
+  sigmoid_fractions(N, r, r, under_r);
+  sigmoid_fractions(N, z, z, under_z);
+  divide_pairs(N, r, under_r, z, under_z);
+  EACH new[n] = vfma(r[n], a[n * 3 + 2], vload(SLOT(2)));
+  tanhs(N, new);
+  EACH vstore_part(AT(real, s->y, ROW * s->y_row) + UNIT, gru_blend(z[n], new[n], H_BEFORE), s->hidden - UNIT);
+  if (!s->keep) return;
+  EACH vstore(SLOT(0), r[n]);
+  EACH vstore(SLOT(1), z[n]);
+  EACH vstore(SLOT(2), new[n]);
+  EACH vstore(SLOT(3), a[n * 3 + 2]);
+}
+
 INLINE void gru_after_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
@@ -25,30 +49,27 @@ INLINE void gru_after_tile(const int R, const int P, const frnn_step *s, int64_t
   }
   chain(R, P, 3, acc, AT(const char, s->h, m * s->h_row), s->h_row, sizeof(real),
         (const real *)s->panels + vector * s->hidden * 3 * LANES, s->hidden * 3 * LANES, s->hidden);
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++) {
-      vec *a = acc + (r * P + p) * 3;
-      int64_t u = unit + p * LANES, left = s->hidden - u;
-      real *slots = AT(real, s->z, (m + r) * s->z_row) + u;
-      vec reset, update;
-      divide_pair(sigmoid_fraction(a[0]), sigmoid_fraction(a[1]), &reset, &update);
-      vec n = vtanh(vfma(reset, a[2], vload(AT(const real, slots, 2 * s->gate))));
-      vec h = vload_part(AT(const real, s->h, (m + r) * s->h_row) + u, left);
-      vstore_part(AT(real, s->y, (m + r) * s->y_row) + u, gru_blend(update, n, h), left);
-      if (s->keep) {
-        vstore(slots, reset);
-        vstore(AT(real, slots, s->gate), update);
-        vstore(AT(real, slots, 2 * s->gate), n);
-        vstore(AT(real, slots, 3 * s->gate), a[2]);
-      }
-    }
-  }
+#pragma GCC unroll 16
+  for (int first = 0; first < R * P; first += TOGETHER)
+    gru_after_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first * 3);
 }
 
-/* Phase one: r and z; r * h to scratch, z to its slot. */
-INLINE void gru_before_reset_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
+/* Reset before, phase one: r and z; r * h to scratch, z to its slot. */
+INLINE void gru_reset_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first,
+                          const vec *a) {
+  vec r[N_MOST], z[N_MOST], under_r[N_MOST], under_z[N_MOST];
+  EACH r[n] = a[n * 2];
+  EACH z[n] = a[n * 2 + 1];
+  sigmoid_fractions(N, r, r, under_r);
+  sigmoid_fractions(N, z, z, under_z);
+  divide_pairs(N, r, under_r, z, under_z);
+  EACH vstore(AT(real, s->scratch, ROW * s->gate) + UNIT, r[n] * H_BEFORE);
+  EACH vstore(SLOT(1), z[n]);
+  if (!s->keep) return;
+  EACH vstore(SLOT(0), r[n]);
+}
+
+INLINE void gru_reset_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
 #pragma GCC unroll 8
@@ -59,25 +80,22 @@ INLINE void gru_before_reset_tile(const int R, const int P, const frnn_step *s, 
   }
   chain(R, P, 2, acc, AT(const char, s->h, m * s->h_row), s->h_row, sizeof(real),
         (const real *)s->panels + vector * s->hidden * 2 * LANES, s->hidden * 2 * LANES, s->hidden);
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++) {
-      vec *a = acc + (r * P + p) * 2;
-      int64_t u = unit + p * LANES;
-      real *slots = AT(real, s->z, (m + r) * s->z_row) + u;
-      vec reset, update;
-      divide_pair(sigmoid_fraction(a[0]), sigmoid_fraction(a[1]), &reset, &update);
-      vec h = vload_part(AT(const real, s->h, (m + r) * s->h_row) + u, s->hidden - u);
-      vstore(AT(real, s->scratch, (m + r) * s->gate) + u, reset * h);
-      vstore(AT(real, slots, s->gate), update);
-      if (s->keep) vstore(slots, reset);
-    }
-  }
+#pragma GCC unroll 16
+  for (int first = 0; first < R * P; first += TOGETHER)
+    gru_reset_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first * 2);
 }
 
 /* Phase two: n from r * h, and the blend. */
-INLINE void gru_before_blend_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
+INLINE void gru_blend_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first,
+                          vec *new) {
+  tanhs(N, new);
+  EACH vstore_part(AT(real, s->y, ROW * s->y_row) + UNIT, gru_blend(vload(SLOT(1)), new[n], H_BEFORE),
+                   s->hidden - UNIT);
+  if (!s->keep) return;
+  EACH vstore(SLOT(2), new[n]);
+}
+
+INLINE void gru_blend_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
   const real *panels = (const real *)s->panels + (s->hidden + LANES - 1) / LANES * s->hidden * 2 * LANES;
@@ -89,19 +107,15 @@ INLINE void gru_before_blend_tile(const int R, const int P, const frnn_step *s, 
   }
   chain(R, P, 1, acc, AT(const char, s->scratch, m * s->gate), s->gate, sizeof(real),
         panels + vector * s->hidden * LANES, s->hidden * LANES, s->hidden);
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-#pragma GCC unroll 8
-    for (int p = 0; p < P; p++) {
-      int64_t u = unit + p * LANES, left = s->hidden - u;
-      real *slots = AT(real, s->z, (m + r) * s->z_row) + u;
-      vec n = vtanh(acc[r * P + p]);
-      vec h = vload_part(AT(const real, s->h, (m + r) * s->h_row) + u, left);
-      vstore_part(AT(real, s->y, (m + r) * s->y_row) + u, gru_blend(vload(AT(const real, slots, s->gate)), n, h), left);
-      if (s->keep) vstore(AT(real, slots, 2 * s->gate), n);
-    }
-  }
+#pragma GCC unroll 16
+  for (int first = 0; first < R * P; first += TOGETHER)
+    gru_blend_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first);
 }
+
+#undef ROW
+#undef UNIT
+#undef SLOT
+#undef H_BEFORE
 
 /* What both resets share: dh_t in; the gradients of z's and n's pre-activations out, z * dh_t left in dh. */
 INLINE vec gru_back_blend(const frnn_back *b, const real *slots, const real *h, const real *dy, real *dh, real *dg,

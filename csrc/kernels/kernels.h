@@ -73,19 +73,28 @@ INLINE int widths_of_step(int kind, int rows) {
 
 KERNEL int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Rows are shared out evenly: 8 as 4 + 4 rather than 6 + 2, for a tile of few rows reads more per product. */
-KERNEL int64_t share(int64_t part, int64_t parts, int64_t rows) { return rows * part / parts; }
+/* Rows shared out evenly among tiles: 8 as 4 + 4 rather than 6 + 2, for a tile of few rows reads more per product. */
+typedef struct {
+  int64_t tiles, larger; /* the first ones have a row more */
+  int rows;              /* of the smaller ones */
+} row_shares;
+
+INLINE row_shares share_rows(int64_t rows, int most) {
+  int64_t tiles = (rows + most - 1) / most;
+  return (row_shares){tiles, rows % tiles, (int)(rows / tiles)};
+}
 
 /* One block of k and of rows: panels outside, so that each stays near while the rows pass by it. */
 KERNEL void gemm_block(const frnn_gemm *g) {
   int64_t vectors = (g->n + LANES - 1) / LANES;
-  int64_t tiles = (g->m + TILE_ROWS(1) - 1) / TILE_ROWS(1);
-  int widths = widths_of_gemm((int)((g->m + tiles - 1) / tiles));
+  row_shares share = share_rows(g->m, TILE_ROWS(1));
+  int widths = widths_of_gemm(share.rows + (share.larger > 0));
   for (int64_t v = 0; v < vectors;) {
     int width = widest(widths, vectors - v);
-    for (int64_t t = 0; t < tiles; t++) {
-      int64_t m = share(t, tiles, g->m);
-      tiles_of[share(t + 1, tiles, g->m) - m]->gemm[width](g, m, v);
+    for (int64_t t = 0, m = 0; t < share.tiles; t++) {
+      int rows = share.rows + (t < share.larger);
+      tiles_of[rows]->gemm[width](g, m, v);
+      m += rows;
     }
     v += (int64_t)1 << width;
   }
@@ -116,15 +125,16 @@ KERNEL void gemm(const frnn_gemm *whole) {
 /* All rows and units of one step. */
 INLINE void step(const int kind, const int G, const frnn_step *s) {
   int64_t vectors = (s->hidden + LANES - 1) / LANES;
-  int64_t tiles = (s->m + TILE_ROWS(G) - 1) / TILE_ROWS(G);
   if (s->m <= 0) return;
-  int widths = widths_of_step(kind, (int)((s->m + tiles - 1) / tiles));
+  row_shares share = share_rows(s->m, TILE_ROWS(G));
+  int widths = widths_of_step(kind, share.rows + (share.larger > 0));
   for (int64_t done = 0; done < vectors;) {
     int width = widest(widths, vectors - done);
     int64_t v = s->backwards ? vectors - done - ((int64_t)1 << width) : done;
-    for (int64_t t = 0; t < tiles; t++) {
-      int64_t m = share(t, tiles, s->m);
-      tiles_of[share(t + 1, tiles, s->m) - m]->step[kind][width](s, m, v);
+    for (int64_t t = 0, m = 0; t < share.tiles; t++) {
+      int rows = share.rows + (t < share.larger);
+      tiles_of[rows]->step[kind][width](s, m, v);
+      m += rows;
     }
     done += (int64_t)1 << width;
   }

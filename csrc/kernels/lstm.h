@@ -5,12 +5,44 @@
  *
  * It must not know: time, batches, threads. */
 
-/* Pre-activations in; gates, c and h out. */
-INLINE vec lstm_cell(vec *i, vec *f, vec *g, vec *o, vec *c) {
-  divide_pair(sigmoid_fraction(*i), sigmoid_fraction(*f), i, f);
-  divide_pair(tanh_fraction(*g), sigmoid_fraction(*o), g, o);
-  *c = vfma(*f, *c, *i * *g);
-  return *o * vtanh(*c);
+/* N units' pre-activations, gate by gate, in; gates, c and h out. */
+INLINE void lstm_cells(const int N, vec *i, vec *f, vec *g, vec *o, vec *c, vec *h) {
+  vec under1[N_MOST], under2[N_MOST];
+  sigmoid_fractions(N, i, i, under1);
+  sigmoid_fractions(N, f, f, under2);
+  divide_pairs(N, i, under1, f, under2);
+  tanh_fractions(N, g, g, under1);
+  sigmoid_fractions(N, o, o, under2);
+  divide_pairs(N, g, under1, o, under2);
+  EACH c[n] = vfma(f[n], c[n], i[n] * g[n]);
+  EACH h[n] = c[n];
+  tanhs(N, h);
+  EACH h[n] = o[n] * h[n];
+}
+
+/* The end of a tile for N of its units (rows x panels, panels inside), from `first` on. */
+INLINE void lstm_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first, const vec *a) {
+  vec i[N_MOST], f[N_MOST], g[N_MOST], o[N_MOST], c[N_MOST], h[N_MOST];
+  EACH {
+    i[n] = a[n * 4];
+    f[n] = a[n * 4 + 1];
+    g[n] = a[n * 4 + 2];
+    o[n] = a[n * 4 + 3];
+    c[n] = vload(AT(const real, s->c_in, (m + (first + n) / P) * s->c_in_row) + unit + (first + n) % P * LANES);
+  }
+  lstm_cells(N, i, f, g, o, c, h);
+  EACH {
+    int64_t row = m + (first + n) / P, u = unit + (first + n) % P * LANES;
+    vstore(AT(real, s->c_out, row * s->c_row) + u, c[n]);
+    vstore_part(AT(real, s->y, row * s->y_row) + u, h[n], s->hidden - u);
+    if (s->keep) {
+      real *z = AT(real, s->z, row * s->z_row) + u;
+      vstore(z, i[n]);
+      vstore(AT(real, z, s->gate), f[n]);
+      vstore(AT(real, z, 2 * s->gate), g[n]);
+      vstore(AT(real, z, 3 * s->gate), o[n]);
+    }
+  }
 }
 
 INLINE void lstm_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
@@ -24,23 +56,9 @@ INLINE void lstm_tile(const int R, const int P, const frnn_step *s, int64_t m, i
   }
   chain(R, P, 4, acc, AT(const char, s->h, m * s->h_row), s->h_row, sizeof(real),
         (const real *)s->panels + vector * s->hidden * 4 * LANES, s->hidden * 4 * LANES, s->hidden);
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-#pragma GCC unroll 4
-    for (int p = 0; p < P; p++) {
-      vec *a = acc + (r * P + p) * 4;
-      int64_t u = unit + p * LANES;
-      vec c = vload(AT(const real, s->c_in, (m + r) * s->c_in_row) + u);
-      vec h = lstm_cell(a, a + 1, a + 2, a + 3, &c);
-      vstore(AT(real, s->c_out, (m + r) * s->c_row) + u, c);
-      vstore_part(AT(real, s->y, (m + r) * s->y_row) + u, h, s->hidden - u);
-      if (s->keep) {
-        real *z = AT(real, s->z, (m + r) * s->z_row) + u;
-#pragma GCC unroll 4
-        for (int gate = 0; gate < 4; gate++) vstore(AT(real, z, gate * s->gate), a[gate]);
-      }
-    }
-  }
+#pragma GCC unroll 16
+  for (int first = 0; first < R * P; first += TOGETHER)
+    lstm_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first * 4);
 }
 
 /* (L7) to (L13): dh_t and dc_t in; the gates' gradients out, dc_{t-1} in place, nothing of dh beside the product. */

@@ -6,8 +6,17 @@
 
 enum nonlinearity { TANH, RELU };
 
-INLINE vec rnn_cell(const int nonlinearity, vec a) {
-  return nonlinearity == TANH ? vtanh(a) : vmax(a, (vec){0});
+/* N units of a tile (rows x panels, panels inside), from `first` on. */
+INLINE void rnn_end(const int N, const int P, const int nonlinearity, const frnn_step *s, int64_t m, int64_t unit,
+                    int first, vec *a) {
+  if (nonlinearity == TANH)
+    tanhs(N, a);
+  else
+    EACH a[n] = vmax(a[n], (vec){0});
+  EACH {
+    int64_t u = unit + (first + n) % P * LANES;
+    vstore_part(AT(real, s->y, (m + (first + n) / P) * s->y_row) + u, a[n], s->hidden - u);
+  }
 }
 
 INLINE void rnn_tile(const int R, const int P, const int nonlinearity, const frnn_step *s, int64_t m, int64_t vector) {
@@ -20,14 +29,9 @@ INLINE void rnn_tile(const int R, const int P, const int nonlinearity, const frn
   }
   chain(R, P, 1, acc, AT(const char, s->h, m * s->h_row), s->h_row, sizeof(real),
         (const real *)s->panels + vector * s->hidden * LANES, s->hidden * LANES, s->hidden);
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-#pragma GCC unroll 8
-    for (int p = 0; p < P; p++) {
-      int64_t u = unit + p * LANES;
-      vstore_part(AT(real, s->y, (m + r) * s->y_row) + u, rnn_cell(nonlinearity, acc[r * P + p]), s->hidden - u);
-    }
-  }
+#pragma GCC unroll 16
+  for (int first = 0; first < R * P; first += TOGETHER)
+    rnn_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, nonlinearity, s, m, unit, first, acc + first);
 }
 
 INLINE void rnn_back(const int nonlinearity, const frnn_back *b) {

@@ -32,14 +32,14 @@ NOINLINE void TILE(gru_after_1)(const frnn_step *s, int64_t m, int64_t v) { gru_
 NOINLINE void TILE(gru_after_2)(const frnn_step *s, int64_t m, int64_t v) { gru_after_tile(ROWS, 2, s, m, v); }
 NOINLINE void TILE(gru_after_4)(const frnn_step *s, int64_t m, int64_t v) { gru_after_tile(ROWS, 4, s, m, v); }
 
-NOINLINE void TILE(gru_reset_1)(const frnn_step *s, int64_t m, int64_t v) { gru_before_reset_tile(ROWS, 1, s, m, v); }
-NOINLINE void TILE(gru_reset_2)(const frnn_step *s, int64_t m, int64_t v) { gru_before_reset_tile(ROWS, 2, s, m, v); }
-NOINLINE void TILE(gru_reset_4)(const frnn_step *s, int64_t m, int64_t v) { gru_before_reset_tile(ROWS, 4, s, m, v); }
+NOINLINE void TILE(gru_reset_1)(const frnn_step *s, int64_t m, int64_t v) { gru_reset_tile(ROWS, 1, s, m, v); }
+NOINLINE void TILE(gru_reset_2)(const frnn_step *s, int64_t m, int64_t v) { gru_reset_tile(ROWS, 2, s, m, v); }
+NOINLINE void TILE(gru_reset_4)(const frnn_step *s, int64_t m, int64_t v) { gru_reset_tile(ROWS, 4, s, m, v); }
 
-NOINLINE void TILE(gru_blend_1)(const frnn_step *s, int64_t m, int64_t v) { gru_before_blend_tile(ROWS, 1, s, m, v); }
-NOINLINE void TILE(gru_blend_2)(const frnn_step *s, int64_t m, int64_t v) { gru_before_blend_tile(ROWS, 2, s, m, v); }
-NOINLINE void TILE(gru_blend_4)(const frnn_step *s, int64_t m, int64_t v) { gru_before_blend_tile(ROWS, 4, s, m, v); }
-NOINLINE void TILE(gru_blend_8)(const frnn_step *s, int64_t m, int64_t v) { gru_before_blend_tile(ROWS, 8, s, m, v); }
+NOINLINE void TILE(gru_blend_1)(const frnn_step *s, int64_t m, int64_t v) { gru_blend_tile(ROWS, 1, s, m, v); }
+NOINLINE void TILE(gru_blend_2)(const frnn_step *s, int64_t m, int64_t v) { gru_blend_tile(ROWS, 2, s, m, v); }
+NOINLINE void TILE(gru_blend_4)(const frnn_step *s, int64_t m, int64_t v) { gru_blend_tile(ROWS, 4, s, m, v); }
+NOINLINE void TILE(gru_blend_8)(const frnn_step *s, int64_t m, int64_t v) { gru_blend_tile(ROWS, 8, s, m, v); }
 
 static const struct tiles TILE(tiles) = {
     .gemm = {FITS(1, 1) ? TILE(gemm_1) : NULL, FITS(2, 1) ? TILE(gemm_2) : NULL, FITS(4, 1) ? TILE(gemm_4) : NULL, FITS(8, 1) ? TILE(gemm_8) : NULL},

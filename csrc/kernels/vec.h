@@ -79,6 +79,24 @@ INLINE vec vfma(vec x, vec y, vec z) {
 #endif
 }
 
+/* 2^k from the sum of k, the exponent's bias and a magic number that puts integers into the low bits. */
+INLINE vec vpower_of_two(vec biased) { return (vec)((ivec)biased << (FRNN_BITS == 32 ? 23 : 52)); }
+
+/* x * 2^k, rounded once even where that is subnormal. `biased` is k as vpower_of_two takes it, plus a guard that keeps
+ * the power normal; `unguard` is 2 to minus that guard. */
+INLINE vec vscale(vec x, vec k, vec biased, vec unguard) {
+#if defined(FRNN_AVX512) && FRNN_BITS == 32
+  (void)biased, (void)unguard;
+  return (vec)_mm512_scalef_ps((__m512)x, (__m512)k);
+#elif defined(FRNN_AVX512)
+  (void)biased, (void)unguard;
+  return (vec)_mm512_scalef_pd((__m512d)x, (__m512d)k);
+#else
+  (void)k;
+  return x * vpower_of_two(biased) * unguard;
+#endif
+}
+
 /* The larger of the two; x where x is NaN. */
 INLINE vec vmax(vec x, vec floor) {
 #if defined(FRNN_AVX512) && FRNN_BITS == 32

@@ -1,0 +1,51 @@
+"""python -m fastrnn: info | demo. Reads the command line; what it does is elsewhere."""
+
+import argparse
+import sys
+
+import fastrnn
+from fastrnn import demos
+
+
+def _summary(demo):
+    return (demo.__doc__ or "").partition("\n")[0]
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m fastrnn", description=fastrnn.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("info", help="version, backend, instruction sets, threads")
+    listed = "\n".join(f"  {name:<12} {_summary(demo)}" for name, demo in demos.DEMOS.items())
+    demo = commands.add_parser(
+        "demo",
+        help="train a network on real data that comes with the package",
+        usage="python -m fastrnn demo [NAME] [options]",
+        description=f"Demos:\n{listed}\n\nWithout a NAME: {demos.DEFAULT}. "
+        f"Its options: python -m fastrnn demo {demos.DEFAULT} --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = demo.add_subparsers(dest="name", required=True, metavar="NAME", help=argparse.SUPPRESS)
+    for name, module in demos.DEMOS.items():
+        about = _summary(module)
+        module.add_arguments(
+            names.add_parser(name, prog=f"python -m fastrnn demo {name}", description=about)
+        )
+    return parser
+
+
+def main(argv=None):
+    """Run one command -> exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    # argparse has no default for a nested command: write it in where only options follow "demo".
+    if argv[:1] == ["demo"] and argv[1:2] not in (["-h"], ["--help"]):
+        if len(argv) == 1 or argv[1].startswith("-"):
+            argv.insert(1, demos.DEFAULT)
+    args = _parser().parse_args(argv)
+    if args.command == "info":
+        fastrnn.show_config()
+        return 0
+    return demos.DEMOS[args.name].run(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

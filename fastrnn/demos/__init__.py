@@ -1,0 +1,10 @@
+"""The running examples: `python -m fastrnn demo NAME`.
+
+A demo is a module whose docstring's first line says what it is, with `add_arguments(parser)` and
+`run(args)`, which returns an exit code. To add one, write it and give it a row here.
+"""
+
+from fastrnn.demos import forecast
+
+DEMOS = {"forecast": forecast}
+DEFAULT = "forecast"

@@ -1,0 +1,392 @@
+"""Forecast the CO2 in the air half a year ahead, from a year and a half of weekly measurements.
+
+A recurrent layer reads the window, a linear read-out turns its last hidden state into the forecast,
+Adam trains both: everything beside the layer is NumPy in this file.
+
+Nothing leaks from the future. A forecast is issued only in a week that was measured, so that no
+filled gap before it knows what comes after (`fastrnn.data.fill_gaps`). Each of three periods owns
+the forecasts that are both issued and judged inside it: weights and scale come from the first, the
+choice among epochs from the second, the reported errors from the third.
+"""
+
+import argparse
+import copy
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+import fastrnn
+from fastrnn import data, runtime
+from fastrnn.demos.progress import Progress
+
+LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
+AHEAD = 26  # weeks: half a cycle, where today's value is the worst guess
+WINDOW = 78  # weeks that the network sees: one cycle and the half that says how it has drifted
+YEAR = 52
+HIDDEN = 32
+BATCH = 32
+EPOCHS, QUICK_EPOCHS = 40, 10
+COMPARED = 3  # epochs that the NumPy path trains too
+LEARNING_RATE = 3e-3
+LARGEST_NORM = 0.25  # of a minibatch's gradient; with 1.0 the plain RNN's loss jumps up at times
+AVERAGED = 100  # updates, about: the weights that forecast are a running mean over so many
+PICTURES = (".pdf", ".png", ".svg")
+
+
+class Task:
+    """A weekly series as windows and the values to forecast from them.
+
+    Parameters
+    ----------
+    ppm : 1-D array
+        NaN where nothing was measured.
+
+    Attributes
+    ----------
+    series : (weeks,) float32 array
+        Gaps filled.
+    windows : (weeks - WINDOW + 1, WINDOW) array
+        Row i holds weeks i ... i + WINDOW - 1. A view of `series`: it takes no memory of its own.
+    train, validation, test : arrays of int
+        Weeks in which forecasts are issued.
+    scale : float32
+        Of the windows about their means, in ppm; from the training windows alone.
+    """
+
+    def __init__(self, ppm):
+        self.measured = ~np.isnan(ppm)
+        self.series = data.fill_gaps(ppm).astype(np.float32)
+        self.windows = sliding_window_view(self.series, WINDOW)
+        bounds = (0, len(ppm) * 65 // 100, len(ppm) * 80 // 100, len(ppm))
+        periods = zip(bounds, bounds[1:], strict=False)
+        self.train, self.validation, self.test = (self._issued(*p) for p in periods)
+        self.scale = np.std(self._window(self.train) - self._level(self.train)[:, None])
+
+    def _issued(self, start, stop):
+        weeks = np.arange(max(start, WINDOW - 1), stop - AHEAD)
+        return weeks[self.measured[weeks] & self.measured[weeks + AHEAD]]
+
+    def _window(self, weeks):
+        return self.windows[weeks - WINDOW + 1]
+
+    def _level(self, weeks):
+        return self._window(weeks).mean(axis=1)
+
+    def truth(self, weeks):
+        """What was measured AHEAD of these weeks, in ppm."""
+        return self.series[weeks + AHEAD]
+
+    def inputs(self, weeks):
+        """(WINDOW, B, 1): each window about its own mean, so that the rise over decades is gone."""
+        scaled = (self._window(weeks) - self._level(weeks)[:, None]) / self.scale
+        return scaled.T[:, :, None]  # a view again: the kernels take any strides
+
+    def targets(self, weeks):
+        """(B, 1): the truth on the inputs' scale."""
+        return (self.truth(weeks) - self._level(weeks))[:, None] / self.scale
+
+    def to_ppm(self, output, weeks):
+        """The inverse of `targets`."""
+        return output[:, 0] * self.scale + self._level(weeks)
+
+    def baselines(self, weeks):
+        """Forecasts that need no training: name -> (B,) array in ppm. The last is the hardest."""
+        now, year_ago = self.series[weeks], self.series[weeks - YEAR]
+        seasonal = self.series[weeks + AHEAD - YEAR]
+        return {
+            "persistence": now,
+            "seasonal naive": seasonal,
+            "seasonal naive + drift": seasonal + now - year_ago,
+        }
+
+
+class Forecaster:
+    """A recurrent layer and a linear read-out of its last hidden state: y = h w + b."""
+
+    def __init__(self, cell, rng):
+        self.layer = LAYERS[cell](input_size=1, hidden_size=HIDDEN, rng=rng)
+        self.w = np.zeros((HIDDEN, 1), np.float32)
+        self.b = np.zeros(1, np.float32)
+        self.parameters = [self.layer.flat, self.w, self.b]
+
+    def predict(self, x):
+        """(T, B, 1) -> (B, 1)."""
+        y, _ = self.layer(x)
+        return y[-1] @ self.w + self.b
+
+    def loss_and_gradients(self, x, target):
+        """Mean squared error, and its gradients in the order of `parameters`."""
+        y, _, tape = self.layer.forward(x)
+        h = y[-1]  # the last step's output is the final hidden state
+        error = h @ self.w + self.b - target
+        d_output = (2 / len(error)) * error
+        dh = (d_output @ self.w.T)[None]  # (1, B, H): states have an axis for the layers
+        dstate = (dh, None) if isinstance(self.layer, fastrnn.LSTM) else dh
+        grads = tape.backward(None, dstate, need_x=False)
+        return np.mean(error**2), [grads.flat, h.T @ d_output, d_output.sum(axis=0)]
+
+
+class Adam:
+    """Adam (Kingma and Ba, 2015), in place, on gradients clipped by their norm."""
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+        self.mean = [np.zeros_like(p) for p in parameters]
+        self.square = [np.zeros_like(p) for p in parameters]
+        self.updates = 0
+
+    def update(self, gradients):
+        self.updates += 1
+        norm = np.sqrt(sum(np.vdot(g, g) for g in gradients))
+        shrink = min(1.0, LARGEST_NORM / float(norm + 1e-12))
+        correct_mean, correct_square = 1 - 0.9**self.updates, 1 - 0.999**self.updates
+        for p, m, s, g in zip(self.parameters, self.mean, self.square, gradients, strict=True):
+            g = g * shrink
+            m += 0.1 * (g - m)
+            s += 0.001 * (g * g - s)
+            p -= LEARNING_RATE / correct_mean * m / (np.sqrt(s / correct_square) + 1e-8)
+
+
+class Trainer:
+    """Owns the model in training and the running mean of its weights, which is what forecasts.
+
+    The mean (Polyak and Juditsky, 1992) is calmer than the weights of any one update, and so is the
+    choice among epochs by their validation error.
+    """
+
+    def __init__(self, cell, task, seed):
+        self.rng = np.random.default_rng(seed)
+        self.task = task
+        self.model = Forecaster(cell, self.rng)
+        self.averaged = copy.deepcopy(self.model.parameters)
+        self.adam = Adam(self.model.parameters)
+
+    def epoch(self):
+        """Once through the training windows in random order -> mean loss."""
+        order = self.rng.permutation(self.task.train)
+        total = 0.0
+        for start in range(0, len(order), BATCH):
+            weeks = order[start : start + BATCH]
+            x, target = self.task.inputs(weeks), self.task.targets(weeks)
+            loss, gradients = self.model.loss_and_gradients(x, target)
+            self.adam.update(gradients)
+            # Faster at first, so that the mean forgets the untrained weights.
+            pace = 1 / min(AVERAGED, self.adam.updates / 10 + 1)
+            for mean, p in zip(self.averaged, self.model.parameters, strict=True):
+                mean += pace * (p - mean)
+            total += len(weeks) * float(loss)
+        return total / len(order)
+
+    def forecast(self, parameters, weeks):
+        """In ppm, by these parameters; the ones in training stay as they are."""
+        in_training = [p.copy() for p in self.model.parameters]
+        self._load(parameters)
+        output = self.model.predict(self.task.inputs(weeks))
+        self._load(in_training)
+        return self.task.to_ppm(output, weeks)
+
+    def _load(self, parameters):
+        for mine, value in zip(self.model.parameters, parameters, strict=True):
+            mine[...] = value
+
+
+@dataclass
+class Result:
+    """What a training run leaves: loss, validation RMSE and seconds of each epoch; the forecast."""
+
+    losses: list
+    validation: list
+    seconds: list
+    forecast: np.ndarray
+
+    @property
+    def best_epoch(self):
+        """From 1: the one whose averaged weights forecast."""
+        return 1 + int(np.argmin(self.validation))
+
+
+def train(cell, task, epochs, seed):
+    """Train, choose an epoch on the validation period, forecast the test period -> Result."""
+    trainer = Trainer(cell, task, seed)
+    losses, validation, seconds = [], [], []
+    best = None
+    with Progress(epochs, f"training {cell.upper()}") as progress:
+        for _ in range(epochs):
+            start = time.perf_counter()
+            losses.append(trainer.epoch())
+            seconds.append(time.perf_counter() - start)
+            forecast = trainer.forecast(trainer.averaged, task.validation)
+            validation.append(rmse(forecast - task.truth(task.validation)))
+            if validation[-1] == min(validation):
+                best = copy.deepcopy(trainer.averaged)
+            progress.step(f"loss {losses[-1]:.4f}  validation RMSE {validation[-1]:.2f} ppm")
+    return Result(losses, validation, seconds, trainer.forecast(best, task.test))
+
+
+def numpy_epochs(cell, task, epochs, seed):
+    """The first epochs of the same training on the NumPy path -> losses, seconds."""
+    losses, seconds = [], []
+    with fastrnn.backend("reference"):
+        trainer = Trainer(cell, task, seed)
+        for _ in range(epochs):
+            start = time.perf_counter()
+            losses.append(trainer.epoch())
+            seconds.append(time.perf_counter() - start)
+    return losses, seconds
+
+
+def rmse(error):
+    return float(np.sqrt(np.mean(np.square(error, dtype=np.float64))))
+
+
+def mae(error):
+    return float(np.mean(np.abs(error), dtype=np.float64))
+
+
+def print_task(task, dates, cell):
+    missing = np.count_nonzero(~task.measured)
+    print(f"weekly CO2 at Mauna Loa, {dates[0]} to {dates[-1]}, {missing} of {len(dates)} missing")
+    print(f"task: the value {AHEAD} weeks ahead, from the last {WINDOW} weeks")
+    print(f"model: {cell.upper()} of {HIDDEN} units, linear read-out")
+    for name in ("train", "validation", "test"):
+        weeks = getattr(task, name)
+        first, last = dates[weeks[0]], dates[weeks[-1] + AHEAD]
+        print(f"  {name:<10} {len(weeks):5} forecasts, issued and judged {first} to {last}")
+
+
+def print_errors(task, name, forecast):
+    """The table of errors on the test period, and what it says."""
+    truth = task.truth(task.test)
+    errors = {name: forecast - truth}
+    errors |= {other: f - truth for other, f in task.baselines(task.test).items()}
+    print("\nerror on the test period, ppm      RMSE     MAE")
+    for label, error in errors.items():
+        print(f"  {label:<28} {rmse(error):8.3f}{mae(error):8.3f}")
+    better = {
+        other: rmse(errors[name]) < rmse(error) and mae(errors[name]) < mae(error)
+        for other, error in errors.items()
+        if other != name
+    }
+    for verb, wanted in (("beats", True), ("does not beat", False)):
+        named = [other for other, is_better in better.items() if is_better == wanted]
+        if named:
+            print(f"the {name} {verb} {', '.join(named)}")
+
+
+def print_times(args, task, result):
+    """Seconds per epoch, beside those of the NumPy path where there are both to compare."""
+    if not runtime.uses_core():
+        why = "was chosen" if runtime.core else "is all there is: this build has no C kernels"
+        seconds = min(result.seconds)
+        print(f"\ntime per epoch: {seconds:.3f} s on the NumPy path, which {why}")
+        return
+    epochs = min(COMPARED, args.epochs)
+    losses, seconds = numpy_epochs(args.cell, task, epochs, args.seed)
+    ours, theirs = min(result.seconds[:epochs]), min(seconds)
+    label = f"kernels, {runtime.core.isa()}, threads: {fastrnn.get_num_threads()}"
+    print(f"\ntime per epoch (the fastest of {epochs}), and the training loss of the first")
+    print(f"  {label:<28} {ours:8.3f} s    {result.losses[0]:.5f}")
+    print(f"  {'NumPy path':<28} {theirs:8.3f} s    {losses[0]:.5f}")
+    print(f"the NumPy path takes {theirs / ours:.1f} times as long")
+    print("(if other work keeps the cores busy, OPENBLAS_NUM_THREADS=1 makes NumPy's path faster)")
+
+
+def draw(path, task, dates, name, forecast):
+    """Write the picture of the test period; needs matplotlib."""
+    from matplotlib.figure import Figure  # not pyplot: no window, and no backend changed for others
+
+    truth, when = task.truth(task.test), dates[task.test + AHEAD]
+    figure = Figure(figsize=(10, 7), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    above.plot(when, truth, ".", color="black", markersize=3, label="measured")
+    above.plot(when, forecast, color="tab:red", label=f"{name}, issued {AHEAD} weeks before")
+    above.set_ylabel("CO2, ppm")
+    above.set_title(f"CO2 at Mauna Loa: forecasts {AHEAD} weeks ahead on years not trained on")
+    above.legend()
+    colours = ("tab:blue", "tab:green", "tab:orange")
+    for (label, other), colour in zip(task.baselines(task.test).items(), colours, strict=True):
+        text = f"{label}, RMSE {rmse(other - truth):.2f}"
+        below.plot(when, other - truth, color=colour, linewidth=0.9, label=text)
+    text = f"{name}, RMSE {rmse(forecast - truth):.2f}"
+    below.plot(when, forecast - truth, color="tab:red", label=text)
+    below.axhline(0, color="black", linewidth=0.6)
+    below.set_ylabel("forecast - measured, ppm")
+    handles = below.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=4, fontsize="small")
+    figure.savefig(path, dpi=120)
+
+
+def print_picture(path, *what):
+    """Draw, and say where it is or why not -> exit code."""
+    try:
+        draw(path, *what)
+    except ImportError:
+        print("\nno picture: matplotlib is not installed (pip install matplotlib)")
+    except OSError as error:
+        print(f"\nno picture: cannot write {path}: {error.strerror}")
+        return 1
+    else:
+        print(f"\npicture: {path.resolve()}")
+    return 0
+
+
+def _at_least(least):
+    def parse(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _picture_path(text):
+    path = Path(text)
+    if path.suffix.lower() not in PICTURES:
+        raise argparse.ArgumentTypeError(f"must end in {', '.join(PICTURES)}, got {text!r}")
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}")
+    return path
+
+
+def add_arguments(parser):
+    """Declare the demo's options on an argparse parser."""
+    parser.add_argument("--cell", choices=LAYERS, default="gru", help="default: gru")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--epochs",
+        type=_at_least(1),
+        default=EPOCHS,
+        metavar="N",
+        help=f"over the training windows; default: {EPOCHS}",
+    )
+    length.add_argument(
+        "--quick", dest="epochs", action="store_const", const=QUICK_EPOCHS,
+        help=f"the same as --epochs {QUICK_EPOCHS}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=_at_least(0), default=0, metavar="N",
+        help="of the first weights and of the order of the windows; default: 0",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=_picture_path, default=Path("forecast.png"), metavar="PATH",
+        help="the picture, if matplotlib is installed; default: forecast.png",
+    )  # fmt: skip
+
+
+def run(args):
+    """Run the demo -> exit code."""
+    dates, ppm = data.co2(fill=False)
+    task = Task(ppm)
+    name = args.cell.upper()
+    print_task(task, dates, args.cell)
+    print(flush=True)  # stdout before the bar on stderr, also where both go to one file
+    result = train(args.cell, task, args.epochs, args.seed)
+    first, last = result.losses[0], result.losses[-1]
+    print(f"training loss: {first:.4f} in the first epoch, {last:.4f} in the last")
+    print(f"chosen on the validation period: epoch {result.best_epoch} of {args.epochs}")
+    print_errors(task, name, result.forecast)
+    print_times(args, task, result)
+    return print_picture(args.out, task, dates, name, result.forecast)

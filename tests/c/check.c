@@ -1,0 +1,295 @@
+/* check.c - the kernels without Python: every cell, dtype and instruction set of this machine against oracle.h, and a
+ * hash of every result, so that sets, compilers and machines can be compared bit for bit (cross.sh does).
+ *
+ *   check [threads]
+ *
+ * Prints PASS and FAIL lines, then lines "hash <isa> <dtype> <what> <pass> <16 digits>"; exit status 1 on a failure.
+ * Data come from an integer recurrence and have 24 bits, so they are the same numbers everywhere and in both dtypes.
+ * Work memory, tapes and outputs begin as NaN; what lies around and between the elements of an output must stay. */
+#include <stdio.h>
+
+#include "oracle.h"
+
+enum { SETS = 4, BORDER = 64, CELLS = FRNN_CELLS };
+enum pass { FORWARD, INFERENCE, BACKWARD, PASSES };
+enum layout { DENSE, BATCH_FIRST, SPARSE, LAYOUTS };
+
+static const char *const cell_names[CELLS] = {[FRNN_RNN_TANH] = "rnn_tanh", [FRNN_RNN_RELU] = "rnn_relu",
+                                              [FRNN_LSTM] = "lstm", [FRNN_GRU_AFTER] = "gru_after",
+                                              [FRNN_GRU_BEFORE] = "gru_before"};
+static const char *const pass_names[PASSES] = {"forward", "inference", "backward"};
+static const char *const dtype_names[FRNN_DTYPES] = {"f32", "f64"};
+
+/* ---- data ----------------------------------------------------------------------------------------------------- */
+
+static uint64_t seed = 1;
+
+/* n numbers in [-scale, scale); scale is a power of two. */
+static double *numbers(int n, double scale) {
+  double *p = zeros(n);
+  for (int i = 0; i < n; i++) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    p[i] = ((double)(seed >> 40) - 0x1p23) * 0x1p-23 * scale;
+  }
+  return p;
+}
+
+/* An input or output as the kernels see it: steps x rows x features with strides, a border around. */
+typedef struct {
+  frnn_sequence q;
+  int dtype, steps, rows, features;
+  size_t bytes;
+  unsigned char *memory;
+} array;
+
+static size_t size_of(int dtype) { return dtype == FRNN_F32 ? 4 : 8; }
+
+static unsigned char *element(const array *a, int t, int b, int f) {
+  return (unsigned char *)a->q.data + t * a->q.step + b * a->q.row + (ptrdiff_t)((size_t)f * size_of(a->dtype));
+}
+
+/* values: dense, or NULL for an output. */
+static array make(int dtype, enum layout layout, int steps, int rows, int features, const double *values) {
+  ptrdiff_t size = (ptrdiff_t)size_of(dtype), row = features * size, step = rows * row;
+  if (layout == BATCH_FIRST) step = row, row = steps * row;
+  if (layout == SPARSE) row += 3 * size, step = rows * row + 5 * size;
+  array a = {.dtype = dtype, .steps = steps, .rows = rows, .features = features};
+  a.bytes = (size_t)(layout == BATCH_FIRST ? rows * row : steps * step) + 2 * BORDER;
+  a.memory = malloc(a.bytes);
+  if (!a.memory) abort();
+  memset(a.memory, 0xFF, a.bytes);
+  a.q = (frnn_sequence){a.memory + BORDER, step, row};
+  for (int i = 0; values && i < steps * rows * features; i++) {
+    unsigned char *p = element(&a, i / features / rows, i / features % rows, i % features);
+    float narrow = (float)values[i];
+    memcpy(p, dtype == FRNN_F32 ? (void *)&narrow : (void *)&values[i], (size_t)size);
+  }
+  return a;
+}
+
+static void *work_memory(size_t bytes) {
+  void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (!p || bytes == 0) abort();
+  memset(p, 0xFF, bytes);
+  return p;
+}
+
+/* ---- judging -------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  uint64_t hash[PASSES];
+  double worst; /* error, as a part of what is allowed */
+  int cases, failures;
+} verdict;
+
+static void fail(verdict *v, const problem *p, const char *array_name, const char *why) {
+  if (v->failures++ < 5)
+    printf("  %s %s: T %d B %d I %d H %d%s, %s: %s\n", frnn_isa(), cell_names[p->cell], p->T, p->B, p->I, p->H,
+           p->reverse ? " reverse" : "", array_name, why);
+}
+
+/* Compares an output with the oracle's, hashes it, looks at its border and frees it. */
+static void judge(verdict *v, int pass, const problem *p, const char *name, array *a, const double *want) {
+  int n = a->steps * a->rows * a->features;
+  double eps = a->dtype == FRNN_F32 ? 0x1p-23 : 0x1p-52, scale = 1;
+  char why[100];
+  for (int i = 0; i < n; i++) scale = fmax(scale, fabs(want[i]));
+  double bound = eps * scale * (16 + p->I + gates_of(p->cell) * p->H + p->T * p->B);
+  for (int i = 0; i < n; i++) {
+    unsigned char *at = element(a, i / a->features / a->rows, i / a->features % a->rows, i % a->features);
+    double got;
+    float narrow;
+    memcpy(a->dtype == FRNN_F32 ? (void *)&narrow : (void *)&got, at, size_of(a->dtype));
+    if (a->dtype == FRNN_F32) got = narrow;
+    double error = fabs(got - want[i]) / bound;
+    if (!(error <= 1)) {
+      snprintf(why, sizeof why, "element %d is %.9g, not %.9g", i, got, want[i]);
+      fail(v, p, name, why);
+      break;
+    }
+    v->worst = fmax(v->worst, error);
+    for (size_t byte = 0; byte < size_of(a->dtype); byte++) {
+      v->hash[pass] = (v->hash[pass] ^ at[byte]) * 0x100000001b3u;
+      at[byte] = 0xFF;
+    }
+  }
+  for (size_t i = 0; i < a->bytes; i++) {
+    if (a->memory[i] == 0xFF) continue;
+    fail(v, p, name, "something was written beside its elements");
+    break;
+  }
+  free(a->memory);
+}
+
+/* ---- one case on one set -------------------------------------------------------------------------------------- */
+
+static void run_case(verdict *v, int dtype, enum layout layout, const problem *p) {
+  int T = p->T, B = p->B, I = p->I, H = p->H, rows = gates_of(p->cell) * H, lstm = p->cell == FRNN_LSTM;
+  frnn_shape shape = {p->cell, dtype, p->reverse, T, B, I, H};
+  array x = make(dtype, layout, T, B, I, p->x), h0 = make(dtype, DENSE, 1, B, H, p->h0);
+  array c0 = make(dtype, DENSE, 1, B, H, p->c0), w_ih = make(dtype, DENSE, 1, rows, I, p->w_ih);
+  array w_hh = make(dtype, DENSE, 1, rows, H, p->w_hh), b_ih = make(dtype, DENSE, 1, 1, rows, p->b_ih);
+  array b_hh = make(dtype, DENSE, 1, 1, rows, p->b_hh), dy = make(dtype, layout, T, B, H, p->dy);
+  array dh = make(dtype, DENSE, 1, B, H, p->dh), dc = make(dtype, DENSE, 1, B, H, p->dc);
+  frnn_weights weights = {w_ih.q.data, w_hh.q.data, p->b_ih ? b_ih.q.data : NULL, p->b_hh ? b_hh.q.data : NULL};
+  void *packed = work_memory(frnn_packed_size(&shape)), *tape = work_memory(frnn_tape_size(&shape));
+  frnn_pack(&shape, &weights, packed);
+  array y, h, c;
+  for (int pass = INFERENCE; pass >= FORWARD; pass--) {
+    void *work = work_memory(frnn_forward_size(&shape));
+    y = make(dtype, layout, T, B, H, NULL), h = make(dtype, DENSE, 1, B, H, NULL), c = make(dtype, DENSE, 1, B, H, NULL);
+    frnn_forward_call call = {.shape = shape, .packed = packed, .x = x.q, .y = y.q, .work = work};
+    call.first = (frnn_state){h0.q.data, lstm ? c0.q.data : NULL};
+    call.last = (frnn_state){h.q.data, lstm ? c.q.data : NULL};
+    call.tape = pass == FORWARD ? tape : NULL;
+    frnn_forward(&call);
+    judge(v, pass, p, "h", &h, p->h_last);
+    if (lstm) judge(v, pass, p, "c", &c, p->c_last);
+    if (!lstm) free(c.memory);
+    if (pass == INFERENCE) judge(v, pass, p, "y", &y, p->y);
+    free(work);
+  }
+  void *work = work_memory(frnn_backward_size(&shape));
+  array dx = make(dtype, layout, T, B, I, NULL), dh0 = make(dtype, DENSE, 1, B, H, NULL);
+  array dc0 = make(dtype, DENSE, 1, B, H, NULL), dw_ih = make(dtype, DENSE, 1, rows, I, NULL);
+  array dw_hh = make(dtype, DENSE, 1, rows, H, NULL), db_ih = make(dtype, DENSE, 1, 1, rows, NULL);
+  array db_hh = make(dtype, DENSE, 1, 1, rows, NULL);
+  frnn_backward_call call = {.shape = shape, .weights = weights, .x = x.q, .y = y.q, .tape = tape, .dx = dx.q};
+  call.first = (frnn_state){h0.q.data, lstm ? c0.q.data : NULL};
+  if (p->dy) call.dy = dy.q;
+  call.dlast = (frnn_state){p->dh ? dh.q.data : NULL, lstm && p->dc ? dc.q.data : NULL};
+  call.dfirst = (frnn_state){dh0.q.data, lstm ? dc0.q.data : NULL};
+  call.dw_ih = dw_ih.q.data, call.dw_hh = dw_hh.q.data, call.db_ih = db_ih.q.data, call.db_hh = db_hh.q.data;
+  call.work = work;
+  frnn_backward(&call);
+  judge(v, FORWARD, p, "y", &y, p->y);
+  judge(v, BACKWARD, p, "dx", &dx, p->dx);
+  judge(v, BACKWARD, p, "dh0", &dh0, p->dh0);
+  if (lstm) judge(v, BACKWARD, p, "dc0", &dc0, p->dc0);
+  if (!lstm) free(dc0.memory);
+  judge(v, BACKWARD, p, "dw_ih", &dw_ih, p->dw_ih);
+  judge(v, BACKWARD, p, "dw_hh", &dw_hh, p->dw_hh);
+  judge(v, BACKWARD, p, "db_ih", &db_ih, p->db_ih);
+  judge(v, BACKWARD, p, "db_hh", &db_hh, p->db_hh);
+  v->cases++;
+  array *inputs[] = {&x, &h0, &c0, &w_ih, &w_hh, &b_ih, &b_hh, &dy, &dh, &dc};
+  for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) free(inputs[i]->memory);
+  free(packed), free(tape), free(work);
+}
+
+/* ---- all cases ------------------------------------------------------------------------------------------------ */
+
+static verdict verdicts[SETS][FRNN_DTYPES][CELLS];
+
+/* Case number n of a cell: options follow from the number. */
+static void run_sizes(int cell, int n, int T, int B, int I, int H) {
+  int rows = gates_of(cell) * H;
+  double scale = 1;
+  while (scale * scale * H > 2) scale /= 2;
+  problem p = {.cell = cell, .reverse = n & 1, .T = T, .B = B, .I = I, .H = H};
+  p.x = numbers(T * B * I, 1);
+  p.h0 = numbers(B * H, 1);
+  p.c0 = numbers(B * H, 1);
+  p.w_ih = numbers(rows * I, scale);
+  p.w_hh = numbers(rows * H, scale);
+  p.b_ih = n % 4 == 1 ? NULL : numbers(rows, scale);
+  p.b_hh = n % 4 == 2 ? NULL : numbers(rows, scale);
+  p.dy = n % 5 == 3 ? NULL : numbers(T * B * H, 1);
+  p.dh = n % 7 == 4 ? NULL : numbers(B * H, 1);
+  p.dc = n % 3 == 2 ? NULL : numbers(B * H, 1);
+  p.y = zeros(T * B * H);
+  p.h_last = zeros(B * H);
+  p.c_last = zeros(B * H);
+  p.dx = zeros(T * B * I);
+  p.dh0 = zeros(B * H);
+  p.dc0 = zeros(B * H);
+  p.dw_ih = zeros(rows * I);
+  p.dw_hh = zeros(rows * H);
+  p.db_ih = zeros(rows);
+  p.db_hh = zeros(rows);
+  oracle(&p);
+  for (int set = 0; frnn_isa_available(set); set++) {
+    frnn_select(frnn_isa_available(set));
+    for (int dtype = 0; dtype < FRNN_DTYPES; dtype++)
+      run_case(&verdicts[set][dtype][cell], dtype, (enum layout)(n % LAYOUTS), &p);
+  }
+  double *all[] = {p.x, p.h0, p.c0, p.w_ih, p.w_hh, p.b_ih, p.b_hh, p.dy, p.dh, p.dc, p.y,
+                   p.h_last, p.c_last, p.dx, p.dh0, p.dc0, p.dw_ih, p.dw_hh, p.db_ih, p.db_hh};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+/* Rows and units at the edges of the tiles of every set; then long ones, wide ones and empty ones. */
+static void run_cell(int cell) {
+  static const int rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 17};
+  static const int units[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 32, 33, 65};
+  static const int others[][4] = {{300, 1, 3, 5},  {150, 2, 4, 19}, {40, 7, 17, 9},  {5, 70, 2, 4},   {2, 140, 5, 6},
+                                  {3, 3, 300, 11}, {2, 5, 3, 290},  {2, 1, 40, 129}, {3, 25, 65, 40}, {0, 3, 2, 5},
+                                  {3, 0, 2, 5},    {3, 2, 0, 5},    {1, 1, 1, 1}};
+  int n = 0;
+  for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+    for (size_t u = 0; u < sizeof units / sizeof *units; u++, n++)
+      run_sizes(cell, n, 2 + n % 3, rows[r], 1 + (5 * n) % 19, units[u]);
+  for (size_t i = 0; i < sizeof others / sizeof *others; i++, n++)
+    run_sizes(cell, n, others[i][0], others[i][1], others[i][2], others[i][3]);
+}
+
+/* ---- exp, sigmoid, tanh: accuracy is exhaustive.c's, here only the bits --------------------------------------- */
+
+static void hash_functions(const char *isa) {
+  enum { N = 1 << 18 };
+  static void (*const functions[])(int, const void *, void *, int64_t) = {frnn_exp, frnn_sigmoid, frnn_tanh};
+  static const char *const names[] = {"exp", "sigmoid", "tanh"};
+  static double x64[N], y64[N];
+  static float x32[N], y32[N];
+  for (int i = 0; i < N; i++) {
+    uint32_t bits = (uint32_t)i * 16381u;
+    memcpy(&x32[i], &bits, sizeof bits);
+    if (isnan(x32[i])) x32[i] = 0;
+    x64[i] = x32[i] * 1.000000001;
+  }
+  for (int f = 0; f < 3; f++) {
+    uint64_t hash[FRNN_DTYPES] = {0};
+    functions[f](FRNN_F32, x32, y32, N);
+    functions[f](FRNN_F64, x64, y64, N);
+    for (size_t i = 0; i < sizeof y32; i++) hash[0] = (hash[0] ^ ((unsigned char *)y32)[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < sizeof y64; i++) hash[1] = (hash[1] ^ ((unsigned char *)y64)[i]) * 0x100000001b3u;
+    for (int d = 0; d < FRNN_DTYPES; d++)
+      printf("hash %s %s %s values %016llx\n", isa, dtype_names[d], names[f], (unsigned long long)hash[d]);
+  }
+}
+
+/* ---- the report ----------------------------------------------------------------------------------------------- */
+
+static int report(int ok, const char *isa, int dtype, int cell, const char *what) {
+  printf("%s %s %s %s: %s\n", ok ? "PASS" : "FAIL", isa, dtype_names[dtype], cell_names[cell], what);
+  return !ok;
+}
+
+/* Against the oracle; with a tape as without; on this set as on the best one, if both fuse multiply and add. */
+static int report_cell(int set, int dtype, int cell) {
+  const verdict *v = &verdicts[set][dtype][cell], *best = &verdicts[0][dtype][cell];
+  const char *isa = frnn_isa_available(set);
+  char text[100];
+  snprintf(text, sizeof text, "%d cases, %d failures, worst error %.2f of the bound", v->cases, v->failures, v->worst);
+  int failed = report(v->failures == 0, isa, dtype, cell, text);
+  failed += report(v->hash[FORWARD] == v->hash[INFERENCE], isa, dtype, cell, "a tape changes no bit");
+  if (set > 0 && strcmp(isa, "generic") != 0)
+    failed += report(memcmp(v->hash, best->hash, sizeof v->hash) == 0, isa, dtype, cell, "bits of the best set");
+  for (int pass = 0; pass < PASSES; pass++)
+    printf("hash %s %s %s %s %016llx\n", isa, dtype_names[dtype], cell_names[cell], pass_names[pass],
+           (unsigned long long)v->hash[pass]);
+  return failed;
+}
+
+int main(int argc, char **argv) {
+  int failed = 0;
+  frnn_set_threads(argc > 1 ? atoi(argv[1]) : 1);
+  for (int cell = 0; cell < CELLS; cell++) run_cell(cell);
+  for (int set = 0; frnn_isa_available(set); set++) {
+    for (int dtype = 0; dtype < FRNN_DTYPES; dtype++)
+      for (int cell = 0; cell < CELLS; cell++) failed += report_cell(set, dtype, cell);
+    frnn_select(frnn_isa_available(set));
+    hash_functions(frnn_isa_available(set));
+  }
+  return failed > 0;
+}

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Builds check.c with every compiler and for every architecture there is a tool for, runs it, and compares the results
+# bit for bit: all sets with a fused multiply-add must agree, and all generic builds among themselves.
+#
+#   tests/c/cross.sh [--all]
+#
+# For AArch64 on another machine: gcc-aarch64-linux-gnu and qemu-user (Debian's names). What is not installed is
+# skipped with a line that says so; with --all it is a failure. Objects go to build/cross.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+out=build/cross
+flags="-std=gnu11 -O3 -ffp-contract=off -Wall -Wextra -Werror -Icsrc"
+passed=0 failed=0 all=${1:-}
+
+pass() { passed=$((passed + 1)); echo "PASS $*"; }
+fail() { failed=$((failed + 1)); echo "FAIL $*"; }
+missing() { if [ "$all" = --all ]; then fail "$*"; else echo "skip $*"; fi; }
+
+# stubs ISA...: their sources
+stubs() { for isa in "$@"; do echo csrc/isa/"$isa"_f32.c csrc/isa/"$isa"_f64.c; done; }
+
+# build NAME COMMAND ISA...: out/NAME/check from the compiler's command, on all cores
+build() {
+  local name=$1 command=$2 dir=$out/$1
+  shift 2
+  rm -rf "$dir" && mkdir -p "$dir"
+  # shellcheck disable=SC2046,SC2086
+  if printf '%s\n' csrc/*.c $(stubs "$@") tests/c/check.c |
+    xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(basename {} .c).o" &&
+    $command $flags "$dir"/*.o -o "$dir/check" -lm -pthread; then
+    pass "$name: builds without a warning ($command)"
+  else
+    fail "$name: build ($command)"
+    return 1
+  fi
+}
+
+# check NAME LABEL COMMAND...: runs it, counts its lines, keeps its hashes
+check() {
+  local name=$1 label=$2 log=$out/$1/$2.log status=0
+  shift 2
+  "$@" >"$log" || status=$?
+  while read -r verdict text; do
+    case $verdict in
+      PASS) pass "$name, $label: $text" ;;
+      FAIL) fail "$name, $label: $text" ;;
+      hash) echo "$text" >>"$out/hashes" ;;
+      *) echo "     $verdict $text" ;;
+    esac
+  done <"$log"
+  [ "$status" = 0 ] || fail "$name, $label: exit status $status"
+}
+
+rm -rf "$out" && mkdir -p "$out"
+: >"$out/hashes"
+machine=$(uname -m)
+clang=$(compgen -c clang | grep -E '^clang(-[0-9]+)?$' | sort -t- -k2 -n | tail -1 || true)
+case $machine in
+  x86_64) native="generic avx2 avx512" ;;
+  aarch64) native="generic neon" ;;
+  *) native=generic ;;
+esac
+
+for compiler in gcc $clang; do
+  # shellcheck disable=SC2086
+  build "$machine-$compiler" "$compiler" $native || continue
+  check "$machine-$compiler" "1 thread" "$out/$machine-$compiler/check" 1
+  check "$machine-$compiler" "3 threads" "$out/$machine-$compiler/check" 3
+done
+[ -n "$clang" ] || missing "clang: not installed"
+
+if [ "$machine" != aarch64 ]; then
+  cross=aarch64-linux-gnu-gcc emulator=$(command -v qemu-aarch64 || command -v qemu-aarch64-static || true)
+  if ! command -v "$cross" >/dev/null; then
+    missing "AArch64: no $cross (gcc-aarch64-linux-gnu)"
+  elif [ -z "$emulator" ]; then
+    missing "AArch64: no qemu-aarch64 (qemu-user)"
+  else
+    build aarch64-gcc "$cross -static" generic neon && check aarch64-gcc "1 thread" "$emulator" "$out/aarch64-gcc/check"
+    if [ -n "$clang" ]; then
+      build aarch64-clang "$clang --target=aarch64-linux-gnu -static -Wno-unused-command-line-argument" generic neon &&
+        check aarch64-clang "1 thread" "$emulator" "$out/aarch64-clang/check"
+    fi
+  fi
+fi
+
+# Of each result one hash, whatever the set, the compiler, the machine and the threads.
+sed -E 's/^(avx2|avx512|neon) /fused /' "$out/hashes" | sort | uniq -c | sort -k2,5 >"$out/distinct"
+while read -r kind dtype what stage; do
+  line=$(awk -v k="$kind $dtype $what $stage" '$2" "$3" "$4" "$5 == k {n++; runs += $1} END {print n, runs}' "$out/distinct")
+  text="$kind $dtype $what $stage: the same bits in all ${line#* } runs"
+  if [ "${line% *}" = 1 ]; then pass "$text"; else fail "$text: ${line% *} different results"; fi
+done < <(awk '{print $2, $3, $4, $5}' "$out/distinct" | sort -u)
+
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

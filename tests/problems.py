@@ -1,0 +1,280 @@
+"""Problems for the tests, what answers them, and how near two answers must be.
+
+A problem is one pass of one cell: x, the state before it, the weights, and the gradients that come
+back to it. Its numbers are drawn in float32 and then widened, so that both dtypes have the same
+problem and one answer in float64. Nothing here knows the names of the cells but their registry.
+"""
+
+import contextlib
+import itertools
+import os
+import pathlib
+import subprocess
+import sys
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+
+import numpy as np
+
+import fastrnn
+from fastrnn import functional, reference, runtime
+from fastrnn.cells import CELLS
+
+ISAS = runtime.core.isas_available() if runtime.core else []
+BACKENDS = ["core", "reference"] if runtime.core else ["reference"]
+DTYPES = ["float32", "float64"]
+BIASES = {"both": (1, 1), "b_ih": (1, 0), "b_hh": (0, 1), "none": (0, 0)}
+WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
+
+
+@dataclass(frozen=True)
+class Problem:
+    cell: object
+    x: np.ndarray
+    state: tuple
+    weights: tuple
+    dy: np.ndarray
+    dstate: tuple
+
+    def map(self, change):
+        """The same problem with every array changed."""
+
+        def each(value):
+            if isinstance(value, tuple):
+                return tuple(each(v) for v in value)
+            return change(value) if isinstance(value, np.ndarray) else value
+
+        return Problem(**{f.name: each(getattr(self, f.name)) for f in fields(self)})
+
+    def rows(self, index):
+        """The same problem for some rows of the batch."""
+        return replace(
+            self,
+            x=self.x[:, index],
+            dy=self.dy[:, index],
+            state=tuple(np.ascontiguousarray(s[index]) for s in self.state),
+            dstate=tuple(np.ascontiguousarray(s[index]) for s in self.dstate),
+        )
+
+    @property
+    def longest_sum(self):
+        steps, batch, inputs = self.x.shape
+        rows, hidden = self.weights[1].shape
+        return max(inputs + hidden, rows, steps * batch)
+
+    def tolerance(self, dtype):
+        """What rounding may make of this problem, relative to the largest magnitude of an array.
+
+        Rounding errors of a sum add up like a random walk, and so do those of the steps; the 6 is
+        for the functions of a cell. The largest error ever seen, of about 3000 problems on every
+        instruction set, is a third of this.
+        """
+        walk = np.sqrt(self.longest_sum * max(1, len(self.x)))
+        return 3 * float(np.finfo(dtype).eps) * (6 + float(walk))
+
+
+@lru_cache(maxsize=32)
+def problem(cell, t=4, b=3, i=2, h=5, biases=(1, 1), dtype="float64", seed=0):
+    """Nothing in it is zero, and no relu comes so near its kink that rounding decides its slope."""
+    for attempt in itertools.count():
+        p = _draw(CELLS[cell], t, b, i, h, biases, np.random.default_rng((seed, attempt)))
+        if cell != "rnn_relu" or _distance_to_kink(p) > 1e-5:
+            return p.map(lambda array: array.astype(dtype))
+
+
+def _draw(cell, t, b, i, h, biases, rng):
+    def draw(*shape, scale=1.0):
+        values = rng.uniform(0.05, 1.0, shape) * rng.choice([-scale, scale], shape)
+        return values.astype("float32").astype("float64")
+
+    rows, states = cell.gates * h, range(len(cell.states))
+    weights = draw(rows, i, scale=max(1, i) ** -0.5), draw(rows, h, scale=h**-0.5)
+    bias = [draw(rows, scale=0.5) if given else None for given in biases]
+    state, dstate = (tuple(draw(b, h) for _ in states) for _ in range(2))
+    return Problem(cell, draw(t, b, i), state, (*weights, *bias), draw(t, b, h), dstate)
+
+
+def _distance_to_kink(p):
+    """The smallest pre-activation of a relu network, in either direction of time."""
+    w_ih, w_hh, *biases = p.weights
+    least = np.inf
+    for x in (p.x, p.x[::-1]):
+        h = p.state[0]
+        for x_t in x:
+            a = x_t @ w_ih.T + h @ w_hh.T + sum(b for b in biases if b is not None)
+            least = min(least, np.abs(a).min(initial=np.inf))
+            h = np.maximum(a, 0)
+    return least
+
+
+# ---- answers: name -> array ----------------------------------------------------------------------
+
+
+def named(cell, y, last, dx, dfirst, dweights):
+    states = cell.states
+    out = {"y": y, **dict(zip(states, last, strict=True)), "dx": dx}
+    out |= dict(zip((f"d{s}0" for s in states), dfirst, strict=True))
+    out |= dict(zip((f"d{w}" for w in WEIGHTS), dweights, strict=True))
+    return {name: array for name, array in out.items() if array is not None}
+
+
+def by_reference(p, reverse=False):
+    y, last, tape = reference.forward(p.cell.name, p.x, p.state, *p.weights, reverse=reverse)
+    dx, dfirst, *dweights = reference.backward(tape, p.dy, p.dstate)
+    return named(p.cell, y, last, dx, dfirst, dweights)
+
+
+@lru_cache(maxsize=32)
+def expected(cell, sizes, biases=(1, 1), reverse=False):
+    """The reference's answer in float64 to the problem of these sizes."""
+    return by_reference(problem(cell, *sizes, biases=biases), reverse)
+
+
+def by_kernels(p, reverse=False, y=None):
+    """What is written into begins as NaN, so that what is not written shows."""
+    if y is None:
+        y = np.full(p.dy.shape, np.nan, p.x.dtype)
+    dweights = tuple(None if w is None else np.full_like(w, np.nan) for w in p.weights)
+    with fastrnn.backend("core"):
+        y, last, saved = functional.run(p.cell, p.x, p.state, p.weights, reverse, y, keep=True)
+        dx, dfirst = functional.run_backward(saved, p.dy, p.dstate, dweights)
+    return named(p.cell, y, last, dx, dfirst, dweights)
+
+
+def infer(p, reverse=False):
+    """The public function of the cell -> y, state as a tuple."""
+    options = {"reverse": reverse, **options_of(p.cell)}
+    state = p.state if len(p.state) > 1 else p.state[0]
+    y, last = getattr(fastrnn, p.cell.function)(p.x, state, *p.weights, **options)
+    return y, last if isinstance(last, tuple) else (last,)
+
+
+def options_of(cell):
+    """The arguments that tell this cell from others of the same function and layer."""
+    kind = cell.name.removeprefix(cell.function).removeprefix("_")
+    if cell.function == "rnn":
+        return {"nonlinearity": kind}
+    return {"reset_after": kind == "after"} if cell.function == "gru" else {}
+
+
+def layer_of(cell, *args, **options):
+    """The layer class of the cell, made."""
+    cell = CELLS[cell]
+    made = getattr(fastrnn, cell.function.upper())
+    return made(*args, **{"rng": 0, **options_of(cell), **options})
+
+
+# ---- comparison ----------------------------------------------------------------------------------
+
+
+def mismatches(got, wanted, tolerance):
+    """The names whose arrays differ by more than the tolerance, relative to the largest magnitude.
+
+    The numbers that go in are about 1, so a sum that happens to cancel counts as one of 1/4.
+    """
+    assert got.keys() == wanted.keys()
+    wrong = {}
+    for name, array in wanted.items():
+        assert got[name].shape == array.shape, name
+        error = np.abs(got[name] - array).max(initial=0.0)
+        allowed = tolerance * np.abs(array).max(initial=0.25)
+        if not error <= allowed:
+            wrong[name] = f"error {error:.2e}, allowed {allowed:.2e}"
+    return wrong
+
+
+def leaves(tree):
+    """Every array in nested tuples, lists and dicts, in order, with its path."""
+    if isinstance(tree, dict):
+        tree = list(tree.items())
+    elif isinstance(tree, tuple | list):
+        tree = list(enumerate(tree))
+    else:
+        return [] if tree is None else [("", np.asarray(tree))]
+    return [(f"{key} {path}", a) for key, branch in tree for path, a in leaves(branch)]
+
+
+def assert_same_bits(got, wanted):
+    """Equal to the last bit, the sign of zero included, whatever the strides. All NaN are one."""
+    got, wanted = leaves(got), leaves(wanted)
+    assert [path for path, _ in got] == [path for path, _ in wanted]
+    for (path, a), (_, b) in zip(got, wanted, strict=True):
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), path
+        np.testing.assert_array_equal(a, b, err_msg=path)
+        np.testing.assert_array_equal(np.signbit(a), np.signbit(b), err_msg=path)
+
+
+def assert_close(got, wanted, dtype, factor=64):
+    """Equal up to rounding, for answers of two backends to a small problem."""
+    got, wanted = leaves(got), leaves(wanted)
+    assert [path for path, _ in got] == [path for path, _ in wanted]
+    for (path, a), (_, b) in zip(got, wanted, strict=True):
+        assert a.dtype == b.dtype, path
+        atol = factor * float(np.finfo(dtype).eps) * np.abs(b).max(initial=0.0)
+        np.testing.assert_allclose(a, b, rtol=0, atol=atol, err_msg=path)
+
+
+# ---- array layouts -------------------------------------------------------------------------------
+
+
+def misaligned(array):
+    """A copy that begins at an odd address."""
+    copy = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def between_nans(array):
+    """A copy whose elements have NaN between them along the last axis."""
+    wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), np.nan, array.dtype)
+    wide[..., ::2] = array
+    return wide[..., ::2]
+
+
+def within_nans(array):
+    """A copy whose rows have NaN between them."""
+    wide = np.full((*array.shape[:-1], array.shape[-1] + 3), np.nan, array.dtype)
+    view = wide[..., 1 : array.shape[-1] + 1]
+    view[...] = array
+    return view
+
+
+def read_only(array):
+    copy = array.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+LAYOUTS = {
+    "Fortran": np.asfortranarray,
+    "other axes first": lambda a: np.ascontiguousarray(a.swapaxes(0, -2)).swapaxes(0, -2),
+    "time backwards": lambda a: np.ascontiguousarray(a[::-1])[::-1],
+    "rows backwards": lambda a: np.ascontiguousarray(a[..., ::-1, :])[..., ::-1, :],
+    "features backwards": lambda a: np.ascontiguousarray(a[..., ::-1])[..., ::-1],
+    "part of wider rows": within_nans,
+    "every other element": between_nans,
+    "misaligned": misaligned,
+    "read-only": read_only,
+}
+
+
+@contextlib.contextmanager
+def unchanged(*arrays):
+    """Asserts that the arrays keep their bits in this block."""
+    before = [(path, array.copy()) for path, array in leaves(arrays)]
+    yield
+    assert_same_bits(dict(leaves(arrays)), dict(before))
+
+
+# ---- another process -----------------------------------------------------------------------------
+
+
+def run_python(code, *arguments, **environment):
+    """Runs code in a Python of its own that finds this package, without this one's settings."""
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("FASTRNN_", "PYTHONWARN"))}
+    path = [str(pathlib.Path(fastrnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    keep["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+    return subprocess.run(
+        [sys.executable, *arguments, "-c", code],
+        env=keep | environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip

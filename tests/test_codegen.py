@@ -1,0 +1,281 @@
+"""What the compiler makes of the tiles: the product loop is multiply-adds, loads, and nothing else.
+
+Every stub of csrc/isa that a compiler here can target is compiled with setup.py's flags and read
+back with objdump. A tile of R rows, P panels and G gates must have a loop of R*P*G full-width
+multiply-adds per step of k (times the unrolling), as many broadcasts as rows and loads as vectors
+of weights; no vector register goes to the stack or to another register. The generic set has no
+fused multiply-add and one register too few, so there only its operations are counted.
+"""
+
+import ast
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sysconfig
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+STUBS = sorted(path.stem for path in ROOT.glob("csrc/isa/*.c"))
+GATES = {"gemm": 1, "rnn_tanh": 1, "rnn_relu": 1, "lstm": 4}
+GATES |= {"gru_after": 3, "gru_reset": 2, "gru_blend": 1}
+TILE = re.compile(rf"({'|'.join(GATES)})_(\d)_by_(\d)")
+X86 = ("x86_64", "AMD64")
+ARM = ("aarch64", "arm64")
+
+
+@dataclass(frozen=True)
+class Set:
+    """How an instruction set reads in objdump's words: a pattern for one instruction each."""
+
+    machines: tuple[str, ...]
+    product: str  # a multiply-add of full width, or what stands for one
+    never: dict[str, str]  # what must not be in a product loop
+    per_product: str = ""  # as many as products
+    broadcast: str = ""  # as many as rows
+    load: str = ""  # of a vector, alone or within an instruction: as many as vectors of weights
+    division: str = "v?divp[sd] |fdiv v"  # marks a loop over activations
+
+
+def x86(register):
+    """A set of three-operand instructions, which take an operand from memory."""
+    memory = r"[^,]*\((?!%rsp|%rip)%[^)]*\)"
+    return Set(
+        X86,
+        product=rf"vfn?m\w+p[sd] .*%{register}",
+        broadcast=rf"vbroadcasts[sd] {memory},%{register}|v\w+ {memory}\{{1to\d+\}}",
+        load=rf"v(?!broadcast)\w+ {memory},%{register}",
+        never={
+            "vectors to or from the stack": r"(?=.*%[xyz]mm).*\(%(rsp|FRAME)[,)]",
+            "copies of registers": r"vmov\w+ %[xyz]mm\d+,%[xyz]mm\d+$",
+        },
+    )
+
+
+SETS = {
+    "avx2": x86("ymm"),
+    "avx512": x86("zmm"),
+    "neon": Set(
+        ARM,
+        product=r"fml[as] v\d+\.(4s|2d)",
+        never={
+            "vectors to or from the stack": r"\w+ [qdsv]\d+.*\[(sp|x29)",
+            "copies of registers": r"(mov|orr) v\d+\.16b, v\d+",
+        },
+    ),
+    "generic": Set(
+        X86,
+        product=r"mulp[sd] .*%xmm",
+        never={"single lanes": r"(mul|add)s[sd] "},
+        per_product=r"addp[sd] .*%xmm",
+    ),
+}
+
+
+def flags():
+    """setup.py's own, so that what is judged is what is shipped."""
+    text = re.search(r"^flags = (\[.*?\])", (ROOT / "setup.py").read_text(), re.M | re.S)
+    return ast.literal_eval(text[1])
+
+
+def native_compiler():
+    found = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
+    found = found.split()[0]
+    return found if shutil.which(found) else "cc"
+
+
+def newest_clang():
+    names = ["clang", *(f"clang-{n}" for n in range(30, 13, -1))]
+    return next((name for name in names if shutil.which(name)), "clang")
+
+
+def tools(family, isa):
+    """The command of a compiler family for a set's machine, and objdump; None where not here."""
+    native = platform.machine() in SETS[isa].machines
+    if family == "cc":
+        command = [native_compiler() if native else "aarch64-linux-gnu-gcc"]
+    else:
+        command = [newest_clang()] + ([] if native else ["--target=aarch64-linux-gnu"])
+    objdump = "objdump" if native else "aarch64-linux-gnu-objdump"
+    if not native and SETS[isa].machines != ARM:
+        return None
+    return (command, objdump) if shutil.which(command[0]) and shutil.which(objdump) else None
+
+
+# ---- reading a function ------------------------------------------------------------------------
+
+
+def disassemble(command, objdump, source, target):
+    """{function: [(address, instruction)]}, the parts that a compiler split off included."""
+    build = [*command, *flags(), "-c", source, "-o", target]
+    subprocess.run(build, check=True, capture_output=True)
+    dump = [objdump, "-d", "--no-show-raw-insn", target]
+    text = subprocess.run(dump, check=True, capture_output=True, text=True)
+    functions = {}
+    for block in text.stdout.split("\n\n"):
+        head = re.search(r"^[0-9a-f]+ <([\w.]+)>:\n", block, re.M)
+        if head:
+            code = functions.setdefault(head[1].split(".")[0], [])
+            for address, words in re.findall(r"^ *([0-9a-f]+):\t(.*)$", block, re.M):
+                code.append((int(address, 16), " ".join(words.split())))
+    return functions
+
+
+JUMP = re.compile(
+    r"(?P<always>jmp|b|bra) (?P<there>[0-9a-f]+)|(?P<ends>ret|ud2|br |brk|jmp \*)"
+    r"|(j\w+|b\.\w+|cbn?z|tbn?z) .*?(?P<maybe>\b[0-9a-f]+) <"
+)
+
+
+def successors(code):
+    """For each instruction's place the places that may follow."""
+    places = {address: place for place, (address, _) in enumerate(code)}
+    result = []
+    for place, (_, words) in enumerate(code):
+        following = [place + 1] if place + 1 < len(code) else []
+        jump = JUMP.match(words)
+        if jump and jump["ends"]:
+            following = []
+        elif jump and jump["always"]:
+            following = [places[int(jump["there"], 16)]]
+        elif jump:
+            following.append(places[int(jump["maybe"], 16)])
+        result.append(following)
+    return result
+
+
+def cycles(places, edges):
+    """The strongly connected parts of a graph that hold an edge (Kosaraju's two searches)."""
+    forward, back = {p: [] for p in places}, {p: [] for p in places}
+    for source, target in edges:
+        forward[source].append(target)
+        back[target].append(source)
+
+    def search(start, graph, seen):
+        """Places reached from start, the deepest first."""
+        seen.add(start)
+        stack, order = [(start, iter(graph[start]))], []
+        while stack:
+            place, following = stack[-1]
+            new = next((target for target in following if target not in seen), None)
+            if new is None:
+                order.append(place)
+                stack.pop()
+            else:
+                seen.add(new)
+                stack.append((new, iter(graph[new])))
+        return order
+
+    order, seen = [], set()
+    for place in places:
+        if place not in seen:
+            order += search(place, forward, seen)
+    seen = set()
+    parts = [set(search(place, back, seen)) for place in reversed(order) if place not in seen]
+    alone = {source for source, target in edges if source == target}
+    return [part for part in parts if len(part) > 1 or part <= alone]
+
+
+def innermost_loops(code):
+    """Loops that contain no other, as lists of instructions.
+
+    A jump back alone makes no loop: compilers put rare paths behind a function and jump back from
+    there. Nor has a loop one entry: unrolling may enter it in the middle.
+    """
+    edges = [(place, to) for place, following in enumerate(successors(code)) for to in following]
+    waiting, inner = cycles(range(len(code)), edges), []
+    while waiting:
+        loop = waiting.pop()
+        entries = {t for s, t in edges if t in loop and s not in loop} or {min(loop)}
+        within = [(s, t) for s, t in edges if s in loop and t in loop and t not in entries]
+        nested = cycles(sorted(loop), within)
+        waiting += nested
+        if not nested:
+            inner.append([code[place][1] for place in sorted(loop)])
+    return inner
+
+
+def faults_of(name, code, isa, widest):
+    """What is wrong with a tile's product loops, in words.
+
+    There may be two: one of some steps of k at a time, one for the steps that are left.
+    """
+    kind, panels, rows = TILE.fullmatch(name).groups()
+    rows, vectors = int(rows), int(panels) * GATES[kind]
+    look = SETS[isa]
+    # Where a function has a frame pointer, that addresses the stack too.
+    frame = "rbp" if any(words == "mov %rsp,%rbp" for _, words in code) else "rsp"
+    found, faults = 0, []
+    for loop in innermost_loops(code):
+
+        def count(pattern, loop=loop):
+            return sum(bool(re.match(pattern.replace("FRAME", frame), words)) for words in loop)
+
+        products = count(look.product)
+        if products < rows * vectors or count(look.division):
+            continue
+        found += 1
+        steps, rest = divmod(products, rows * vectors)
+        want = {f"products beside {steps} whole steps": (rest, 0)}
+        want |= {what: (count(pattern), 0) for what, pattern in look.never.items()}
+        if look.per_product:
+            want[look.per_product] = (count(look.per_product), products)
+        if look.broadcast and widest:
+            want["broadcasts"] = (count(look.broadcast), steps * rows)
+            want["vector loads"] = (count(look.load), steps * vectors)
+        faults += [
+            f"{name}, a loop of {len(loop)} instructions: {got} {what}, not {right}"
+            for what, (got, right) in want.items()
+            if got != right
+        ]
+    return faults if found else [f"{name} has no product loop"]
+
+
+def judge(family, stub, folder):
+    """The tiles of a stub, and the faults of them all; None where it cannot be compiled here."""
+    isa = stub.split("_")[0]
+    found = tools(family, isa)
+    if found is None:
+        return None
+    source, target = ROOT / "csrc" / "isa" / f"{stub}.c", folder / f"{family}_{stub}.o"
+    try:
+        functions = disassemble(*found, source, target)
+    except subprocess.CalledProcessError as error:
+        return [], [error.stderr.decode()]
+    tiles = {name: TILE.fullmatch(name) for name in functions if TILE.fullmatch(name)}
+    widest = {kind: max((m[3], m[2]) for m in tiles.values() if m[1] == kind) for kind in GATES}
+    faults = []
+    for name, m in tiles.items():
+        faults += faults_of(name, functions[name], isa, widest[m[1]] == (m[3], m[2]))
+    return sorted(tiles), faults
+
+
+@pytest.fixture(scope="session")
+def judged(tmp_path_factory):
+    """family -> {stub: what `judge` says}, the compilers running side by side."""
+    folder = tmp_path_factory.mktemp("codegen")
+
+    @cache
+    def all_of(family):
+        with ThreadPoolExecutor(2) as pool:
+            verdicts = pool.map(lambda stub: judge(family, stub, folder), STUBS)
+            return dict(zip(STUBS, verdicts, strict=True))
+
+    return all_of
+
+
+@pytest.mark.parametrize("stub", STUBS)
+@pytest.mark.parametrize("family", ["cc", pytest.param("clang", marks=pytest.mark.slow)])
+def test_product_loops_are_products_and_loads(judged, family, stub):
+    verdict = judged(family)[stub]
+    if verdict is None:
+        pytest.skip(f"no {family} and objdump here for {stub}")
+    tiles, faults = verdict
+    assert not faults, "\n".join(faults)
+    assert {TILE.fullmatch(name)[1] for name in tiles} == set(GATES)

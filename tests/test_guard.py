@@ -1,0 +1,211 @@
+"""Guard pages: the kernels touch no byte outside their arrays and write to no input.
+
+Every array of a call lies in memory of its own between two pages that may not be touched: once
+flush against the page behind, once against the page before. Inputs are made read-only. A fault
+kills the process, so the cases of an instruction set run in a process of their own, which is this
+file as a script; it says which case it is at before it begins.
+"""
+
+import ctypes
+import itertools
+import mmap
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+core = pytest.importorskip("fastrnn._core", reason="this build has no kernels")
+
+CELLS = {"rnn_tanh": (0, 1), "rnn_relu": (1, 1), "lstm": (2, 4), "gru_after": (3, 3)}
+CELLS |= {"gru_before": (4, 3)}
+ROWS = (1, 2, 3, 5, 6, 7, 8, 9, 13)
+UNITS = (1, 3, 4, 7, 8, 9, 15, 16, 17, 33)
+INPUTS = (1, 2, 5, 8, 16, 17, 19)
+LONG = ((70, 1, 3, 5), (140, 2, 2, 3), (3, 2, 0, 5), (3, 0, 2, 5), (0, 2, 3, 4))  # T, B, I, H
+SLACK = 64  # of a byte buffer's size: room to align it. Two of them in forward's workspace
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+
+class Pages:
+    """Slots of memory between forbidden pages, an array in each, taken back all at once."""
+
+    def __init__(self, slots=32, size=1 << 18):
+        self.size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.stride = self.size + mmap.PAGESIZE
+        self.map = mmap.mmap(-1, slots * self.stride + mmap.PAGESIZE)
+        self.start = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
+        self.slots = slots
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        for slot in range(slots + 1):
+            self._protect(self._slot(slot) - mmap.PAGESIZE, mmap.PAGESIZE, 0)
+        self.clear(at_end=True)
+
+    def _protect(self, address, size, access):
+        if self.libc.mprotect(ctypes.c_void_p(address), ctypes.c_size_t(size), access) != 0:
+            raise OSError(ctypes.get_errno(), "mprotect")
+
+    def _slot(self, number):
+        return self.start + number * self.stride + mmap.PAGESIZE
+
+    def clear(self, at_end):
+        """Take all back; the next arrays end where their slot ends, or begin where it begins."""
+        self.at_end = at_end
+        self.used = 0
+        for number in range(self.slots):
+            self._protect(self._slot(number), self.size, mmap.PROT_READ | mmap.PROT_WRITE)
+
+    def _next(self, nbytes):
+        assert nbytes <= self.size and self.used < self.slots
+        self.used += 1
+        return self._slot(self.used - 1) + (self.size - nbytes if self.at_end else 0)
+
+    def array(self, shape, dtype, values=None):
+        """An array filled with `values`, which are then read-only; for None one of NaN to write."""
+        count = int(np.prod(shape))
+        size = count * np.dtype(dtype).itemsize
+        memory = (ctypes.c_char * size).from_address(self._next(size))
+        result = np.frombuffer(memory, dtype, count) if count else np.empty(0, dtype)
+        result = result.reshape(shape)
+        if values is None:
+            result.fill(np.nan)
+        else:
+            result[...] = values[:count].reshape(shape)
+            self._protect(self._slot(self.used - 1), self.size, mmap.PROT_READ)
+        return result
+
+    def buffer(self, needed, slack=SLACK):
+        """A byte buffer whose slack alone reaches into the page behind."""
+        address = self._next(needed - slack)
+        return np.frombuffer((ctypes.c_uint8 * needed).from_address(address), np.uint8)
+
+
+# ---- the cases, in a process of their own -------------------------------------------------------
+
+
+def cases():
+    """Number, cell, dtype, (T, B, I, H)."""
+    sizes = []
+    for n, (rows, units) in enumerate(itertools.product(ROWS, UNITS)):
+        sizes.append((2 + n % 2, rows, INPUTS[n % len(INPUTS)], units))
+    for cell, dtype in itertools.product(CELLS, (np.float32, np.float64)):
+        for n, size in enumerate((*sizes, *LONG)):
+            yield n, cell, dtype, size
+
+
+def run(pages, values, n, cell, dtype, size):
+    """Inference, forward, backward and a stream's step -> all results."""
+    steps, batch, inputs, hidden = size
+    index, gates = CELLS[cell]
+    rows, reverse = gates * hidden, n % 2 == 1
+    values = values.astype(dtype)
+    sizes = core.Sizes(index, np.dtype(dtype).itemsize, steps, batch, inputs, hidden)
+
+    def sequence(features, given):
+        """Time first or, as a view, batch first."""
+        if n % 3 == 0:
+            array = pages.array((batch, steps, features), dtype, given)
+            return array.transpose(1, 0, 2)
+        return pages.array((steps, batch, features), dtype, given)
+
+    def state(given):
+        return tuple(
+            pages.array((batch, hidden), dtype, given) for _ in range(1 + (cell == "lstm"))
+        )
+
+    x, first = sequence(inputs, values), state(values)
+    weights = [pages.array((rows, width), dtype, values) for width in (inputs, hidden)]
+    weights += [pages.array(rows, dtype, values) if n % 4 != bias else None for bias in (1, 2)]
+    weights = tuple(weights)
+    results = []
+    for tape in (None, pages.buffer(sizes.tape)):
+        y, last = sequence(hidden, None), state(None)
+        work = pages.buffer(sizes.packed + sizes.forward, 2 * SLACK)
+        core.forward(index, reverse, x, first, weights, y, last, tape, work)
+        results += [y, *last]
+    dy = sequence(hidden, values) if n % 5 else None
+    dlast = state(values) if n % 7 else (None,) * len(first)
+    dx, dfirst = sequence(inputs, None) if n % 6 else None, state(None)
+    dweights = tuple(None if w is None else pages.array(w.shape, dtype) for w in weights)
+    work = pages.buffer(sizes.backward)
+    core.backward(index, reverse, x, first, weights, y, tape, dy, dlast, dx, dfirst, dweights, work)
+    results += [dx, *dfirst, *dweights]
+    return [a.copy() for a in results if a is not None]
+
+
+def run_stream(pages, values, n, cell, dtype, size):
+    """Three steps of a stack of two layers -> outputs and states."""
+    _, batch, inputs, hidden = size
+    index, gates = CELLS[cell]
+    values = values.astype(dtype)
+    layers, forward = [], 0
+    for width in (inputs, hidden):
+        shapes = ((gates * hidden, width), (gates * hidden, hidden), gates * hidden)
+        weights = tuple(pages.array(shape, dtype, values) for shape in shapes) + (None,)
+        sizes = core.Sizes(index, np.dtype(dtype).itemsize, 1, batch, width, hidden)
+        states = tuple(pages.array((batch, hidden), dtype) for _ in range(1 + (cell == "lstm")))
+        for array in states:
+            array.fill(0.5)
+        layers.append((index, weights, pages.buffer(sizes.packed), states))
+        forward = max(forward, sizes.forward)
+    between = pages.array((batch, hidden), dtype)
+    stepper = core.Stepper(layers, batch, pages.buffer(forward), [between])
+    x, out = pages.array((batch, inputs), dtype, values), pages.array((batch, hidden), dtype)
+    results = []
+    for _ in range(3):
+        assert stepper.step(x, out)
+        results.append(out.copy())
+    return results + [array.copy() for layer in layers for array in layer[3]]
+
+
+def main(isa):
+    assert core.select_isa(isa)
+    values = np.random.default_rng(3).uniform(-1, 1, 1 << 16)
+    pages = Pages()
+    for case in cases():
+        for what in (run, run_stream):
+            if what is run_stream and case[3][0] == 0:
+                continue
+            print(isa, what.__name__, *case, flush=True)
+            results = []
+            for at_end in (True, False):
+                pages.clear(at_end)
+                results.append(what(pages, values, *case))
+            for one, other in zip(*results, strict=True):
+                np.testing.assert_array_equal(one, other)
+                assert np.isfinite(one).all()
+
+
+def trip():
+    """One element too far: the process must not survive it."""
+    pages = Pages(slots=1)
+    beyond = pages.array(3, np.float32).ctypes.data + 3 * 4
+    print(ctypes.c_char.from_address(beyond).value)
+
+
+# ---- the tests ----------------------------------------------------------------------------------
+
+
+def script(argument):
+    command = [sys.executable, "-X", "faulthandler", __file__, argument]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.parametrize("isa", core.isas_available())
+def test_nothing_outside_the_arrays_is_touched(isa):
+    done = script(isa)
+    last = done.stdout.strip().rpartition("\n")[2]
+    assert done.returncode == 0, f"in case {last!r}, exit {done.returncode}:\n{done.stderr[-3000:]}"
+
+
+def test_guard_pages_guard():
+    assert script("trip").returncode != 0
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "trip":
+        trip()
+    else:
+        main(sys.argv[1])

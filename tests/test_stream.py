@@ -1,0 +1,325 @@
+"""Streams: a step at a time is the whole sequence, the state is held, and nothing else changes."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from problems import (
+    BACKENDS,
+    DTYPES,
+    assert_close,
+    assert_same_bits,
+    layer_of,
+    misaligned,
+    within_nans,
+)
+
+import fastrnn
+from fastrnn.cells import CELLS
+
+every_cell = pytest.mark.parametrize("cell", CELLS)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+T, B, I, H = 7, 3, 4, 21  # noqa: E741 - as in all the equations
+
+
+def sequence(dtype="float32", t=T, b=B, i=I):
+    return np.random.default_rng(1).uniform(-1, 1, (t, b, i)).astype(dtype)
+
+
+def arrays(state):
+    """A state as a tuple."""
+    return state if isinstance(state, tuple) else (state,)
+
+
+def agree(got, wanted, backend, dtype="float32"):
+    if backend == "core":
+        assert_same_bits(got, wanted)
+    else:
+        assert_close(got, wanted, dtype)
+
+
+@every_backend
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("batch", [1, 3, 9])
+@pytest.mark.parametrize("options", [{}, {"bias": False}], ids=["biases", "no bias"])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_steps_are_the_whole_sequence(cell, dtype, batch, options, layers, backend):
+    layer, x = layer_of(cell, I, H, layers, dtype=dtype, **options), sequence(dtype, b=batch)
+    y, state = layer(x)
+    stream = layer.stream(batch)
+    for t in range(T):
+        got = stream.step(x[t])
+        assert got.shape == (batch, H) and got.dtype == dtype
+        agree(got, y[t], backend, dtype)
+    agree(stream.state, state, backend, dtype)
+
+
+@every_backend
+@every_cell
+def test_a_stream_goes_on_from_a_sequence_and_a_sequence_from_a_stream(cell, backend):
+    layer, x = layer_of(cell, I, H, 2), sequence()
+    y, state = layer(x)
+    stream = layer.stream(B)
+    _, stream.state = layer(x[:3])
+    for t in (3, 4):
+        agree(stream.step(x[t]), y[t], backend)
+    agree(layer(x[5:], stream.state), (y[5:], state), backend)
+
+
+@every_backend
+@every_cell
+def test_a_layer_that_takes_batch_first_streams_alike(cell, backend):
+    layer, other = (layer_of(cell, I, H, batch_first=first) for first in (True, False))
+    x = sequence()
+    assert_same_bits(layer.stream(B).step(x[0]), other.stream(B).step(x[0]))
+
+
+@every_backend
+@every_cell
+def test_the_state_begins_as_zeros_and_has_the_layers_shape(cell, backend):
+    stream = layer_of(cell, I, H, 2).stream(B)
+    zeros = tuple(np.zeros((2, B, H), "float32") for _ in CELLS[cell].states)
+    assert_same_bits(arrays(stream.state), zeros)
+    assert isinstance(stream.state, tuple) == (len(zeros) > 1)
+    assert layer_of(cell, I, H).stream().state[0].shape[-2:] == (1, H)
+
+
+@every_backend
+@every_cell
+def test_the_state_is_a_copy_on_the_way_out_and_in(cell, backend):
+    layer, x = layer_of(cell, I, H, 2), sequence()
+    stream, other = layer.stream(B), layer.stream(B)
+    stream.step(x[0])
+    other.step(x[0])
+    out = stream.state
+    for array in arrays(out):
+        array.fill(np.nan)
+    assert_same_bits(stream.state, other.state)
+    given = tuple(np.full_like(array, 0.25) for array in arrays(out))
+    stream.state = other.state = given if len(given) > 1 else given[0]
+    for array in given:
+        array.fill(np.nan)
+    assert (arrays(stream.state)[0] == 0.25).all()
+    assert_same_bits(stream.step(x[1]), other.step(x[1]))
+
+
+@every_backend
+@every_cell
+def test_a_state_may_be_set_from_any_layout(cell, backend):
+    layer, x = layer_of(cell, I, H, 2), sequence()
+    state = layer(x)[1]
+    streams = []
+    for change in (np.copy, np.asfortranarray, misaligned, within_nans):
+        streams.append(layer.stream(B))
+        parts = tuple(change(s) for s in arrays(state))
+        streams[-1].state = parts if len(parts) > 1 else parts[0]
+    for stream in streams:
+        assert_same_bits(stream.state, state)
+
+
+@every_backend
+@every_cell
+def test_reset_sets_all_rows_or_the_named_ones_to_zero(cell, backend):
+    layer, x = layer_of(cell, I, H, 2), sequence()
+    stream = layer.stream(B)
+    for rows, named in [
+        (None, [0, 1, 2]),
+        (1, [1]),
+        ([0, 2], [0, 2]),
+        ((0, 1), [0, 1]),
+        ([], []),
+        (slice(1, None), [1, 2]),
+        (np.array([False, True, True]), [1, 2]),
+        ([True, False, False], [0]),
+        (np.int64(2), [2]),
+    ]:
+        stream.step(x[0])
+        before = arrays(stream.state)
+        assert all(s.any(axis=-1).all() for s in before) or cell == "rnn_relu"
+        stream.reset() if rows is None else stream.reset(rows)
+        for array in before:
+            array[:, named] = 0
+        assert_same_bits(arrays(stream.state), before)
+
+
+@every_backend
+@every_cell
+def test_a_row_that_was_reset_goes_on_as_a_new_one(cell, backend):
+    layer, x = layer_of(cell, I, H, 2), sequence()
+    stream, new = layer.stream(B), layer.stream(B)
+    stream.step(x[0])
+    stream.reset([1])
+    agree(stream.step(x[1])[1], new.step(x[1])[1], backend)
+
+
+@every_backend
+@every_cell
+@every_dtype
+def test_out_is_written_and_returned(cell, dtype, backend):
+    layer, x = layer_of(cell, I, H, 2, dtype=dtype), sequence(dtype)
+    stream, other = layer.stream(B), layer.stream(B)
+    out = np.full((B, H), np.nan, dtype)
+    for t in range(3):
+        assert stream.step(x[t], out) is out
+        assert_same_bits(out, other.step(x[t]))
+    assert stream.step(x[3], out=out) is out
+
+
+@every_backend
+@every_cell
+@pytest.mark.parametrize(
+    "change", [np.asfortranarray, misaligned, within_nans, lambda a: a[::-1]],
+    ids=["Fortran", "misaligned", "part of wider rows", "rows backwards"],
+)  # fmt: skip
+def test_out_may_be_of_any_layout_and_nothing_beside_it_is_written(cell, change, backend):
+    layer, x = layer_of(cell, I, H, 2), sequence()
+    stream, other = layer.stream(B), layer.stream(B)
+    out = change(np.zeros((B, H), "float32"))
+    for t in range(3):
+        assert stream.step(x[t], out) is out
+        assert_same_bits(out, other.step(x[t]))
+    if out.base is not None and out.base.size > out.size and out.base.dtype == out.dtype:
+        assert np.isnan(out.base).sum() == out.base.size - out.size
+
+
+@every_backend
+@every_cell
+def test_x_may_be_of_any_layout(cell, backend):
+    layer, x = layer_of(cell, I, H, 2), sequence()[0]
+    wanted = layer.stream(B).step(x)
+    for change in (np.asfortranarray, misaligned, within_nans, lambda a: a[::-1].copy()[::-1]):
+        agree(layer.stream(B).step(change(x)), wanted, backend)
+    lists = layer_of(cell, I, H, dtype="float64").stream(B)
+    assert_same_bits(lists.step(x.astype("float64").tolist()).shape, (B, H))
+
+
+@every_backend
+@every_cell
+@pytest.mark.parametrize("layers", [1, 2])
+def test_out_may_be_x(cell, layers, backend):
+    layer, x = layer_of(cell, H, H, layers), sequence(i=H)
+    stream, other = layer.stream(B), layer.stream(B)
+    for t in range(3):
+        wanted, x_t = other.step(x[t]), x[t].copy()
+        assert_same_bits(stream.step(x_t, out=x_t), wanted)
+    assert_same_bits(stream.state, other.state)
+
+
+@every_backend
+@every_cell
+def test_y_is_the_callers_own(cell, backend):
+    layer, x = layer_of(cell, I, H, 2), sequence()
+    stream, other = layer.stream(B), layer.stream(B)
+    for t in range(3):
+        y = stream.step(x[t])
+        assert_same_bits(y, other.step(x[t]))
+        y.fill(np.nan)
+    assert_same_bits(stream.state, other.state)
+
+
+@every_backend
+@every_cell
+def test_a_stream_keeps_the_weights_of_when_it_was_made(cell, backend):
+    layer, x = layer_of(cell, I, H, 2), sequence()
+    y, _ = layer(x)
+    stream = layer.stream(B)
+    layer.flat.fill(np.nan)
+    agree(stream.step(x[0]), y[0], backend)
+
+
+@every_backend
+@every_cell
+def test_streams_of_one_layer_are_apart(cell, backend):
+    layer, x = layer_of(cell, I, H, 2), sequence()
+    first, second, wanted = (layer.stream(B) for _ in range(3))
+    for t in range(3):
+        y = wanted.step(x[t])
+        first.step(x[t + 1])
+        assert_same_bits(second.step(x[t]), y)
+
+
+@every_backend
+@every_cell
+def test_a_stream_outlives_its_layer(cell, backend):
+    x = sequence()
+    wanted = layer_of(cell, I, H, 2).stream(B).step(x[0])
+    stream = layer_of(cell, I, H, 2).stream(B)
+    rubbish = [np.full(2**14, np.nan, "float32") for _ in range(50)]
+    assert_same_bits(stream.step(x[0]), wanted)
+    assert len(rubbish) == 50
+
+
+@every_backend
+@every_cell
+def test_nan_stays_in_its_row_and_is_gone_after_a_reset(cell, backend):
+    layer, x = layer_of(cell, I, H, 2), sequence()
+    stream, clean = layer.stream(B), layer.stream(B)
+    bad = x[0].copy()
+    bad[1, 2] = np.nan
+    y, wanted = stream.step(bad), clean.step(x[0])
+    assert np.isnan(y[1]).all()
+    agree(y[[0, 2]], wanted[[0, 2]], backend)
+    stream.reset([1])
+    assert np.isfinite(stream.step(x[1])).all()
+
+
+@every_backend
+@every_cell
+def test_no_input_is_defined(cell, backend):
+    layer = layer_of(cell, 0, H)
+    x = np.empty((T, B, 0), "float32")
+    stream, (y, _) = layer.stream(B), layer(x)
+    for t in range(T):
+        agree(stream.step(x[t]), y[t], backend)
+
+
+@every_cell
+def test_a_stream_stays_on_the_backend_it_was_made_on(cell):
+    layer, x = layer_of(cell, I, H, 2), sequence()
+    for maker in BACKENDS:
+        with fastrnn.backend(maker):
+            wanted = layer.stream(B).step(x[0])
+            stream = layer.stream(B)
+        for user in BACKENDS:
+            with fastrnn.backend(user):
+                stream.reset()
+                assert_same_bits(stream.step(x[0]), wanted)
+
+
+@pytest.mark.usefixtures("core")
+@every_cell
+def test_a_stream_does_not_mind_another_instruction_set_chosen_later(cell):
+    """Its weights are packed for the set of when it was made."""
+    runtime, x = fastrnn.runtime, sequence()
+    before, layer = runtime.core.isa(), layer_of(cell, I, H, 2)
+    stream, wanted = layer.stream(B), layer.stream(B).step(x[0])
+    try:
+        for isa in runtime.core.isas_available():
+            runtime.select_isa(isa)
+            stream.reset()
+            assert_close(stream.step(x[0]), wanted, "float32")
+    finally:
+        runtime.select_isa(before)
+
+
+@pytest.mark.usefixtures("core")
+@every_cell
+def test_a_step_into_out_allocates_no_array(cell):
+    layer, x = layer_of(cell, 64, 64, 2), sequence(b=1, i=64)
+    stream, out = layer.stream(), np.empty((1, 64), "float32")
+    for x_t in x:
+        stream.step(x_t, out)
+    x_t = x[0]
+    tracemalloc.start()
+    try:
+        stream.step(x_t, out)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(100):
+            stream.step(x_t, out)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held - before < 64 * 4 and peak - before < 64 * 4 * 4

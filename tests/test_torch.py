@@ -1,0 +1,139 @@
+"""PyTorch as the outside witness: outputs, states and every gradient of every cell it has."""
+
+import warnings
+
+import numpy as np
+import pytest
+from problems import BACKENDS, DTYPES, layer_of
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)
+
+T, B, I, H = 6, 3, 4, 7  # noqa: E741 - as in all the equations
+THEIRS = {
+    "rnn_tanh": lambda *args, **kw: torch.nn.RNN(*args, nonlinearity="tanh", **kw),
+    "rnn_relu": lambda *args, **kw: torch.nn.RNN(*args, nonlinearity="relu", **kw),
+    "lstm": lambda *args, **kw: torch.nn.LSTM(*args, **kw),
+    "gru_after": lambda *args, **kw: torch.nn.GRU(*args, **kw),
+}
+NETS = {
+    "one": {},
+    "no bias": {"bias": False},
+    "stacked": {"num_layers": 2},
+    "both ways": {"bidirectional": True},
+    "stacked both ways": {"num_layers": 2, "bidirectional": True},
+    "stacked both ways, no bias": {"num_layers": 2, "bidirectional": True, "bias": False},
+    "batch first": {"num_layers": 2, "batch_first": True},
+}
+every_cell = pytest.mark.parametrize("cell", THEIRS)
+every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+
+
+def pair(cell, net, dtype, i=I, h=H):
+    """Their layer, and ours with its parameters."""
+    torch.manual_seed(0)
+    theirs = THEIRS[cell](i, h, **net).to(getattr(torch, dtype))
+    ours = layer_of(cell, i, h, dtype=dtype, **net)
+    assert list(ours.params) == [name for name, _ in theirs.named_parameters()]
+    for name, parameter in theirs.named_parameters():
+        ours.params[name][...] = parameter.detach().numpy()
+    return theirs, ours
+
+
+def draw(rng, *shape, dtype):
+    return rng.uniform(-1, 1, shape).astype(dtype)
+
+
+def tensors(arrays):
+    return tuple(torch.from_numpy(a.copy()).requires_grad_() for a in arrays)
+
+
+def alone(arrays):
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
+def both(state):
+    return state if isinstance(state, tuple) else (state,)
+
+
+def assert_near(got, wanted, dtype, name):
+    wanted = wanted.detach().numpy()
+    assert got.shape == wanted.shape and got.dtype == wanted.dtype, name
+    atol = 100 * float(np.finfo(dtype).eps) * max(1.0, np.abs(wanted).max(initial=0.0))
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=atol, err_msg=name)
+
+
+@every_backend
+@every_cell
+@every_dtype
+@every_net
+def test_outputs_states_and_gradients_are_pytorchs(cell, net, dtype, backend):
+    theirs, ours = pair(cell, net, dtype)
+    rng, lead = np.random.default_rng(1), (B, T) if net.get("batch_first") else (T, B)
+    directions, states = ours.num_directions, 2 if cell == "lstm" else 1
+    whole = (ours.num_layers * directions, B, H)
+    x, dy = draw(rng, *lead, I, dtype=dtype), draw(rng, *lead, H * directions, dtype=dtype)
+    state, dstate = (tuple(draw(rng, *whole, dtype=dtype) for _ in range(states)) for _ in range(2))
+    (x_t, *state_t), dy_t, dstate_t = tensors((x, *state)), tensors((dy,))[0], tensors(dstate)
+    y_t, last_t = theirs(x_t, alone(tuple(state_t)))
+    loss = (y_t * dy_t).sum() + sum(
+        (s * d).sum() for s, d in zip(both(last_t), dstate_t, strict=True)
+    )
+    loss.backward()
+
+    y, last, tape = ours.forward(x, alone(state))
+    grads = tape.backward(dy, alone(dstate))
+    assert_near(y, y_t, dtype, "y")
+    assert_near(grads.x, x_t.grad, dtype, "dx")
+    for name, got, wanted in zip("hc", both(last), both(last_t), strict=False):
+        assert_near(got, wanted, dtype, name)
+    for name, got, wanted in zip("hc", both(grads.state), state_t, strict=False):
+        assert_near(got, wanted.grad, dtype, f"d{name}0")
+    for name, parameter in theirs.named_parameters():
+        assert_near(grads.params[name], parameter.grad, dtype, name)
+
+
+@every_backend
+@every_cell
+@every_net
+def test_no_state_and_no_batch_mean_what_they_mean_in_pytorch(cell, net, backend):
+    theirs, ours = pair(cell, net, "float64")
+    rng = np.random.default_rng(2)
+    for shape in ((T, I), (T, B, I)):
+        x = draw(rng, *shape, dtype="float64")
+        y_t, last_t = theirs(torch.from_numpy(x))
+        y, last = ours(x)
+        assert_near(y, y_t, "float64", "y")
+        for got, wanted in zip(both(last), both(last_t), strict=True):
+            assert_near(got, wanted, "float64", "state")
+
+
+@every_cell
+@every_dtype
+def test_larger_layers_agree_too(cell, dtype):
+    theirs, ours = pair(cell, {"num_layers": 2, "bidirectional": True}, dtype, 40, 65)
+    rng = np.random.default_rng(3)
+    x, dy = draw(rng, 20, 17, 40, dtype=dtype), draw(rng, 20, 17, 130, dtype=dtype)
+    (x_t,) = tensors((x,))
+    y_t, _ = theirs(x_t)
+    y_t.backward(torch.from_numpy(dy))
+    y, _, tape = ours.forward(x)
+    grads = tape.backward(dy)
+    assert_near(y, y_t, dtype, "y")
+    assert_near(grads.x, x_t.grad, dtype, "dx")
+    for name, parameter in theirs.named_parameters():
+        assert_near(grads.params[name], parameter.grad, dtype, name)
+
+
+@every_cell
+@every_net
+def test_parameters_come_and_go_by_name_as_a_state_dict(cell, net):
+    theirs, ours = pair(cell, net, "float32")
+    restored = THEIRS[cell](I, H, **net)
+    restored.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in ours.params.items()})
+    for mine, other in zip(restored.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(mine, other)
