@@ -375,7 +375,7 @@ def test_python_threads_that_call_at_once_get_their_own_results(cell):
 
 def test_python_goes_on_while_a_long_call_runs():
     p = problem("lstm", 1, 8, 64, 256, dtype="float32")
-    p = replace(p, x=np.broadcast_to(p.x, (1500, *p.x.shape[1:])))
+    p = replace(p, x=np.broadcast_to(p.x, (3000, *p.x.shape[1:])))
     interval = []
 
     def call():

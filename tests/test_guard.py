@@ -65,7 +65,7 @@ class Pages:
     def array(self, shape, dtype, values=None):
         """An array filled with `values`, which are then read-only; for None one of NaN to write."""
         count = int(np.prod(shape))
-        size = count * np.dtype(dtype).itemsize
+        size = count * dtype.itemsize
         memory = (ctypes.c_char * size).from_address(self._next(size))
         result = np.frombuffer(memory, dtype, count) if count else np.empty(0, dtype)
         result = result.reshape(shape)
@@ -90,7 +90,7 @@ def cases():
     sizes = []
     for n, (rows, units) in enumerate(itertools.product(ROWS, UNITS)):
         sizes.append((2 + n % 2, rows, INPUTS[n % len(INPUTS)], units))
-    for cell, dtype in itertools.product(CELLS, (np.float32, np.float64)):
+    for cell, dtype in itertools.product(CELLS, (np.dtype("f4"), np.dtype("f8"))):
         for n, size in enumerate((*sizes, *LONG)):
             yield n, cell, dtype, size
 
@@ -101,7 +101,7 @@ def run(pages, values, n, cell, dtype, size):
     index, gates = CELLS[cell]
     rows, reverse = gates * hidden, n % 2 == 1
     values = values.astype(dtype)
-    sizes = core.Sizes(index, np.dtype(dtype).itemsize, steps, batch, inputs, hidden)
+    sizes = core.Sizes(index, dtype.itemsize, steps, batch, inputs, hidden)
 
     def sequence(features, given):
         """Time first or, as a view, batch first."""
@@ -144,7 +144,7 @@ def run_stream(pages, values, n, cell, dtype, size):
     for width in (inputs, hidden):
         shapes = ((gates * hidden, width), (gates * hidden, hidden), gates * hidden)
         weights = tuple(pages.array(shape, dtype, values) for shape in shapes) + (None,)
-        sizes = core.Sizes(index, np.dtype(dtype).itemsize, 1, batch, width, hidden)
+        sizes = core.Sizes(index, dtype.itemsize, 1, batch, width, hidden)
         states = tuple(pages.array((batch, hidden), dtype) for _ in range(1 + (cell == "lstm")))
         for array in states:
             array.fill(0.5)
@@ -181,7 +181,7 @@ def main(isa):
 def trip():
     """One element too far: the process must not survive it."""
     pages = Pages(slots=1)
-    beyond = pages.array(3, np.float32).ctypes.data + 3 * 4
+    beyond = pages.array(3, np.dtype("f4")).ctypes.data + 3 * 4
     print(ctypes.c_char.from_address(beyond).value)
 
 

@@ -86,9 +86,10 @@ def test_kernels_are_the_reference_beyond_chunks_and_blocks(cell, dtype, isa, re
 @every_dtype
 @both_ways
 @every_cell
-def test_y_and_dy_may_be_part_of_wider_rows_and_batch_first(cell, dtype, isa, reverse):
+@pytest.mark.parametrize("sizes", [(5, 3, 2, 9), (3, 5, 2, 9)], ids=str)
+def test_y_and_dy_may_be_part_of_wider_rows_and_batch_first(cell, dtype, isa, reverse, sizes):
     """As two directions side by side have them, in either order of the axes."""
-    p = problem(cell, 5, 3, 2, 9, dtype=dtype)
+    p = problem(cell, *sizes, dtype=dtype)
     wanted = by_kernels(p, reverse)
     for order in (lambda a: a, lambda a: a.swapaxes(0, 1)):
         y, dy, x = (order(within_nans(order(a))) for a in (np.zeros_like(p.dy), p.dy, p.x))

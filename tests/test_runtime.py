@@ -160,7 +160,9 @@ def test_show_config_tells_the_backend_of_the_block(capsys):
 
 
 def test_the_public_names_are_all_there():
-    names = "GRU LSTM RNN backend get_num_threads gru lstm reference rnn set_num_threads show_config"
+    names = (
+        "GRU LSTM RNN backend get_num_threads gru lstm reference rnn set_num_threads show_config"
+    )
     assert set(fastrnn.__all__) >= {*names.split(), "threads"}
     assert all(getattr(fastrnn, name).__doc__ for name in fastrnn.__all__)
 

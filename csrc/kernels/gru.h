@@ -20,12 +20,11 @@ INLINE vec gru_blend(vec z, vec n, vec h) { return vfma(z, h, (vset1(1) - z) * n
 
 INLINE void gru_after_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first,
                           const vec *a) {
-  vec r[N_MOST], z[N_MOST], new[N_MOST], under_r[N_MOST], under_z[N_MOST];
+  vec r[N_MOST], z[N_MOST], new[N_MOST];
   EACH r[n] = a[n * 3];
   EACH z[n] = a[n * 3 + 1];
-  sigmoid_fractions(N, r, r, under_r);
-  sigmoid_fractions(N, z, z, under_z);
-  divide_pairs(N, r, under_r, z, under_z);
+  sigmoids(N, r);
+  sigmoids(N, z);
   EACH new[n] = vfma(r[n], a[n * 3 + 2], vload(SLOT(2)));
   tanhs(N, new);
   EACH vstore_part(AT(real, s->y, ROW * s->y_row) + UNIT, gru_blend(z[n], new[n], H_BEFORE), s->hidden - UNIT);
@@ -57,12 +56,11 @@ INLINE void gru_after_tile(const int R, const int P, const frnn_step *s, int64_t
 /* Reset before, phase one: r and z; r * h to scratch, z to its slot. */
 INLINE void gru_reset_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first,
                           const vec *a) {
-  vec r[N_MOST], z[N_MOST], under_r[N_MOST], under_z[N_MOST];
+  vec r[N_MOST], z[N_MOST];
   EACH r[n] = a[n * 2];
   EACH z[n] = a[n * 2 + 1];
-  sigmoid_fractions(N, r, r, under_r);
-  sigmoid_fractions(N, z, z, under_z);
-  divide_pairs(N, r, under_r, z, under_z);
+  sigmoids(N, r);
+  sigmoids(N, z);
   EACH vstore(AT(real, s->scratch, ROW * s->gate) + UNIT, r[n] * H_BEFORE);
   EACH vstore(SLOT(1), z[n]);
   if (!s->keep) return;

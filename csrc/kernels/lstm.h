@@ -7,13 +7,10 @@
 
 /* N units' pre-activations, gate by gate, in; gates, c and h out. */
 INLINE void lstm_cells(const int N, vec *i, vec *f, vec *g, vec *o, vec *c, vec *h) {
-  vec under1[N_MOST], under2[N_MOST];
-  sigmoid_fractions(N, i, i, under1);
-  sigmoid_fractions(N, f, f, under2);
-  divide_pairs(N, i, under1, f, under2);
-  tanh_fractions(N, g, g, under1);
-  sigmoid_fractions(N, o, o, under2);
-  divide_pairs(N, g, under1, o, under2);
+  sigmoids(N, i);
+  sigmoids(N, f);
+  tanhs(N, g);
+  sigmoids(N, o);
   EACH c[n] = vfma(f[n], c[n], i[n] * g[n]);
   EACH h[n] = c[n];
   tanhs(N, h);

@@ -4,8 +4,8 @@
  *           (Remez exchange, weighted so that expm1 keeps its relative accuracy near 0).
  * sigmoid:  e/(1 + e) below 0 and 1/(1 + e) above, with e = exp(-|x|): no overflow, full relative accuracy.
  * tanh:     -m/(m + 2) with m = expm1(-2|x|), and the sign of x.
- * Both are fractions, so two of them can share one division (`divide_pair`): a true division costs as much as
- * half of an exp.
+ * The divisions are true ones. Sharing one among several functions, by multiplying with the other denominators, was
+ * slower: the divider works beside the multipliers, which are what is scarce.
  *
  * It must not know: cells, layouts, time. */
 
@@ -73,54 +73,36 @@ INLINE void exps_guarded(const int N, vec *x, const vec *magic, const vec *ungua
   EACH x[n] = vscale(q[n], k[n], rounded[n], unguard[n]);
 }
 
-INLINE void sigmoid_fractions(const int N, const vec *x, vec *over, vec *under) {
+INLINE void sigmoids(const int N, vec *x) {
   vec e[N_MOST], magic[N_MOST], unguard[N_MOST];
   EACH magic[n] = vset1(MAGIC + EXP_BIAS + EXP_GUARD);
   EACH unguard[n] = vset1(EXP_GUARD_DOWN);
   EACH e[n] = vmax((vec)((ivec)x[n] | SIGN_BIT), vset1(EXP_LOWEST));
   exps_guarded(N, e, magic, unguard);
-  EACH over[n] = vselect_negative(x[n], e[n], vset1(1));
-  EACH under[n] = e[n] + vset1(1);
+  EACH x[n] = vselect_negative(x[n], e[n], vset1(1)) / (e[n] + vset1(1));
 }
 
 /* With u = -|x| - k ln(2)/2, half of the reduced argument, so that nothing is doubled on the way. */
-INLINE void tanh_fractions(const int N, const vec *x, vec *over, vec *under) {
-  vec twice[N_MOST], u[N_MOST], q[N_MOST];
+INLINE void tanhs(const int N, vec *x) {
+  vec twice[N_MOST], u[N_MOST], m[N_MOST];
   EACH u[n] = vmax((vec)((ivec)x[n] | SIGN_BIT), vset1(TANH_LOWEST));
   EACH twice[n] = vfma(u[n], vset1(2 * LOG2E), vset1(MAGIC + EXP_BIAS + 1));
   EACH u[n] = vfma(twice[n] - vset1(MAGIC + EXP_BIAS + 1), vset1(-LN2 / 2), u[n]);
-  exp_tails(N, 2, u, q);
-  EACH q[n] = vfma(q[n], u[n] * u[n], u[n]);
+  exp_tails(N, 2, u, m);
+  EACH m[n] = vfma(m[n], u[n] * u[n], u[n]);
   EACH twice[n] = vpower_of_two(twice[n]);
-  EACH q[n] = vfma(twice[n], q[n], vfma(twice[n], vset1((real)0.5), vset1(-1)));
-  EACH under[n] = q[n] + vset1(2);
-  EACH over[n] = vcopysign(q[n], x[n]);
+  EACH m[n] = vfma(twice[n], m[n], vfma(twice[n], vset1((real)0.5), vset1(-1)));
+  EACH x[n] = vcopysign(m[n], x[n]) / (m[n] + vset1(2));
 }
 
-/* Both quotients with one division. The denominators lie in [1, 2], so nothing overflows; two roundings more
- * than a division each. */
-INLINE void divide_pairs(const int N, vec *over1, const vec *under1, vec *over2, const vec *under2) {
-  vec q[N_MOST];
-  EACH q[n] = vset1(1) / (under1[n] * under2[n]);
-  EACH over1[n] = over1[n] * (under2[n] * q[n]);
-  EACH over2[n] = over2[n] * (under1[n] * q[n]);
-}
-
-INLINE void tanhs(const int N, vec *x) {
-  vec under[N_MOST];
-  tanh_fractions(N, x, x, under);
-  EACH x[n] = x[n] / under[n];
+INLINE vec vsigmoid(vec x) {
+  sigmoids(1, &x);
+  return x;
 }
 
 INLINE vec vtanh(vec x) {
   tanhs(1, &x);
   return x;
-}
-
-INLINE vec vsigmoid(vec x) {
-  vec over, under;
-  sigmoid_fractions(1, &x, &over, &under);
-  return over / under;
 }
 
 INLINE vec vexp(vec x) {

@@ -31,10 +31,10 @@ typedef struct {
 
 /* What a function is exactly where it must be exact; 1 if x is such a place. */
 static int special(int f, double x, double *exact) {
-  if (isnan(x)) *exact = NAN;
-  else if (x == 0) *exact = f == 0 ? 1 : f == 1 ? 0.5 : x;
-  else if (isinf(x)) *exact = x > 0 ? (f == 0 ? INFINITY : 1) : f == 2 ? -1 : 0;
-  else return 0;
+  static const double of_zero[] = {1, 0.5, 0}, of_infinity[] = {INFINITY, 1, 1}, of_minus_infinity[] = {0, 0, -1};
+  if (!isnan(x) && !isinf(x) && x != 0) return 0;
+  *exact = x > 0 ? of_infinity[f] : x < 0 ? of_minus_infinity[f] : x == 0 ? of_zero[f] : NAN;
+  if (x == 0 && f == 2) *exact = x;
   return 1;
 }
 
@@ -101,20 +101,24 @@ static void all_floats(int f, uint64_t stride, worst *sets) {
   }
 }
 
-static double between(uint64_t random, double low, double high) { return low + (high - low) * (double)(random >> 11) * 0x1p-53; }
+static double between(uint64_t random, double low, double high) {
+  return low + (high - low) * (double)(random >> 11) * 0x1p-53;
+}
 
 /* By turns: any bits; the range of exp; the range of tanh; all magnitudes alike; around the multiples of ln(2)/2. */
 static double sample(uint64_t n) {
   static uint64_t seed = 7;
-  double x;
   seed = seed * 6364136223846793005u + 1442695040888963407u;
-  uint64_t random = seed ^ seed >> 29;
-  if (n % 5 == 0) memcpy(&x, &random, sizeof x);
-  else if (n % 5 == 1) x = between(random, -750, 712);
-  else if (n % 5 == 2) x = between(random, -45, 45);
-  else if (n % 5 == 3) x = ldexp(between(random, -2, 2), (int)(n / 5 % 1085) - 1074);
-  else x = ((double)(n / 5 % 4200) - 2150) * 0.34657359027997264 * (1 + between(random, -0x1p-40, 0x1p-40));
-  return x;
+  uint64_t random = seed ^ seed >> 29, turn = n / 5;
+  double x;
+  memcpy(&x, &random, sizeof x);
+  switch (n % 5) {
+    case 0: return x;
+    case 1: return between(random, -750, 712);
+    case 2: return between(random, -45, 45);
+    case 3: return ldexp(between(random, -2, 2), (int)(turn % 1085) - 1074);
+    default: return ((double)(turn % 4200) - 2150) * 0.34657359027997264 * (1 + between(random, -0x1p-40, 0x1p-40));
+  }
 }
 
 static void judge_f64(int f, worst *w, const double *x, const long double *exact, const double *y) {
@@ -133,8 +137,18 @@ static void judge_f64(int f, worst *w, const double *x, const long double *exact
 }
 
 static void many_doubles(int f, uint64_t stride, worst *sets) {
-  static const double edges[] = {0.0, -0.0, INFINITY, -INFINITY, NAN, 0x1p-1074, -0x1p-1074, 709.782712893384,
-                                 709.7827128933841, -745.1332191019411, -745.1332191019412, -708.3964185322641};
+  static const double edges[] = {0.0,
+                                 -0.0,
+                                 INFINITY,
+                                 -INFINITY,
+                                 NAN,
+                                 0x1p-1074,
+                                 -0x1p-1074,
+                                 709.782712893384,
+                                 709.7827128933841,
+                                 -745.1332191019411,
+                                 -745.1332191019412,
+                                 -708.3964185322641};
   static double x[BLOCK], y[BLOCK];
   static long double exact[BLOCK];
   for (uint64_t from = 0; from < SAMPLES / stride; from += BLOCK) {
@@ -162,8 +176,8 @@ int main(int argc, char **argv) {
     worst *w = &sets[set];
     int ok = w->error <= ALLOWED && w->wrong_specials == 0;
     printf("%s %s %s %s: %llu inputs, largest error %.4f ULP at x = %a (%.9g): %a, exactly %La; %llu wrong specials\n",
-           ok ? "PASS" : "FAIL", frnn_isa_available(set), argv[2], argv[1], (unsigned long long)w->inputs, w->error, w->x,
-           w->x, w->got, w->exact, (unsigned long long)w->wrong_specials);
+           ok ? "PASS" : "FAIL", frnn_isa_available(set), argv[2], argv[1], (unsigned long long)w->inputs, w->error,
+           w->x, w->x, w->got, w->exact, (unsigned long long)w->wrong_specials);
     failed += !ok;
   }
   return failed > 0;

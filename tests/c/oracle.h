@@ -22,7 +22,9 @@ static double *zeros(int n) {
   return p;
 }
 
-static int gates_of(int cell) { return cell == FRNN_LSTM ? 4 : cell == FRNN_GRU_AFTER || cell == FRNN_GRU_BEFORE ? 3 : 1; }
+static int gates_of(int cell) {
+  return cell == FRNN_LSTM ? 4 : cell == FRNN_GRU_AFTER || cell == FRNN_GRU_BEFORE ? 3 : 1;
+}
 
 /* What forward leaves for backward, of one row: gates after activation, W_hn h + b_hn, the states. */
 typedef struct {
