@@ -1,4 +1,4 @@
-"""Builds the one extension module; without a C compiler the package installs and runs on its NumPy path."""
+"""Builds the one extension module; without a C compiler the package installs on NumPy alone."""
 
 import os
 import sysconfig
@@ -8,8 +8,9 @@ import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-# -ffp-contract=off: a multiply-add is fused where the kernels say so and nowhere else, so that results do
-# not depend on the compiler. FASTRNN_CFLAGS adds flags of a developer's own (a sanitizer, say).
+# -ffp-contract=off: a multiply-add is fused where the kernels say so and nowhere else, so that
+# results do not depend on the compiler. FASTRNN_CFLAGS adds flags of a developer's own (a
+# sanitizer, say).
 flags = ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden"]
 own = os.environ.get("FASTRNN_CFLAGS", "").split()
 

@@ -74,6 +74,7 @@ static int64_t tape_slots(const frnn_cell *cell) { return cell->slots + (cell->s
 
 /* Where everything stands. Computed alike for the size and for the use of a buffer. */
 typedef struct {
+  size_t table; /* the kernel table that packed, for panels are as wide as its vectors */
   size_t w_ih, w_hh, bias, bias_h;
   size total;
 } packed_layout;
@@ -83,6 +84,7 @@ static packed_layout lay_packed(const frnn_shape *s) {
   int64_t element = element_size(s), units = padded(s);
   packed_layout at = {0};
   int64_t gate_units = product(&at.total, units, cell->gates);
+  at.table = reserve(&at.total, sizeof(frnn_table *), 1);
   at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, s->input));
   at.w_hh = reserve(&at.total, element, product(&at.total, gate_units, s->hidden));
   at.bias = reserve(&at.total, element, gate_units);
@@ -221,6 +223,7 @@ void frnn_pack(const frnn_shape *s, const frnn_weights *w, void *packed) {
   packed_layout layout = lay_packed(s);
   int64_t element = table->size, units = padded(s), vector = table->lanes * element;
   int64_t hidden = s->hidden, gate_vectors = units / table->lanes;
+  memcpy(at(packed, (ptrdiff_t)layout.table), &table, sizeof table);
   for (int gate = 0; gate < cell->gates; gate++) {
     /* W_ih: a panel per vector of outputs, gate after gate, up to the padding of each. */
     ptrdiff_t panel = s->input * vector;
@@ -252,11 +255,17 @@ void frnn_pack(const frnn_shape *s, const frnn_weights *w, void *packed) {
   }
 }
 
+static const frnn_table *table_of(const void *packed, const packed_layout *layout) {
+  const frnn_table *table;
+  memcpy(&table, at(packed, (ptrdiff_t)layout->table), sizeof table);
+  return table;
+}
+
 /* bias + W_ih x for steps [from, to) of the walk, into rows of z. */
 static void project(const frnn_forward_call *call, int64_t from, int64_t to, frnn_sequence z) {
   const frnn_shape *s = &call->shape;
-  const frnn_table *table = frnn_table_for(s->dtype);
   packed_layout layout = lay_packed(s);
+  const frnn_table *table = table_of(call->packed, &layout);
   frnn_gemm g = {.n = frnn_cells[s->cell].gates * padded(s),
                  .k = s->input,
                  .a_k = table->size,
@@ -270,10 +279,10 @@ static void project(const frnn_forward_call *call, int64_t from, int64_t to, frn
 
 static void run_forward(const frnn_forward_call *call) {
   const frnn_shape *s = &call->shape;
-  const frnn_table *table = frnn_table_for(s->dtype);
   const frnn_cell *cell = &frnn_cells[s->cell];
   forward_layout layout = lay_forward(s);
   packed_layout packed = lay_packed(s);
+  const frnn_table *table = table_of(call->packed, &packed);
   int64_t units = padded(s), row = units * table->size;
   size_t bytes = (size_t)(s->hidden * table->size);
   int in_tape = call->tape && cell->slots > 0;
@@ -323,6 +332,7 @@ static void run_forward(const frnn_forward_call *call) {
 void frnn_forward(const frnn_forward_call *call) {
   fenv_t environment;
   assert(call->work && call->packed);
+  if (call->shape.batch == 0) return;
   fegetenv(&environment);
   run_forward(call);
   fesetenv(&environment);

@@ -1,4 +1,4 @@
-"""Recurrent networks on the CPU, for NumPy: fused RNN, LSTM and GRU kernels, forward and backward through time."""
+"""RNN, LSTM and GRU on the CPU for NumPy, forward and backward through time, in fused kernels."""
 
 from fastrnn import reference
 from fastrnn.functional import gru, lstm, rnn

@@ -53,7 +53,10 @@ cdef frnn_sequence sequence(a, int dtype, frnn_shape *shape, int64_t features, b
     check(array, dtype, writes)
     if array.ndim != 3 or array.shape[0] != shape.steps or array.shape[1] != shape.batch:
         raise ValueError(f"an array of {shape.steps} x {shape.batch} x {features} expected, got {a.shape}")
-    if array.shape[2] != features or (features > 1 and array.strides[2] != cnp.PyArray_ITEMSIZE(array)):
+    # An empty array may have any strides.
+    if array.shape[2] != features or (
+        array.size and features > 1 and array.strides[2] != cnp.PyArray_ITEMSIZE(array)
+    ):
         raise ValueError(f"a dense last axis of {features} expected, got {a.shape}, strides {a.strides}")
     q.data = cnp.PyArray_DATA(array)
     q.step = array.strides[0]
@@ -212,12 +215,16 @@ cdef class Stepper:
         for i, (cell, weights, packed, state) in enumerate(layers):
             call = &self.calls[i]
             w_ih = weights[0]
+            if not 0 <= cell < 5:
+                raise ValueError("an unknown cell")
             call.shape.cell = cell
             call.shape.dtype = dtype_of(w_ih)
             call.shape.steps = 1
             call.shape.batch = batch
             call.shape.input = w_ih.shape[1]
             call.shape.hidden = (<cnp.ndarray?>weights[1]).shape[1]
+            if call.shape.hidden < 1:
+                raise ValueError("hidden must be positive")
             w = weights_of(&call.shape, gates_of(cell), weights)
             call.packed = aligned(packed, frnn_packed_size(&call.shape))
             call.work = aligned(work, frnn_forward_size(&call.shape))

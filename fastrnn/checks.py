@@ -1,8 +1,8 @@
 """Every validation and its message. What comes out of here is safe to hand to C.
 
-A message names the argument, what was expected in symbols and numbers, what came, and the likely fix.
-Shapes and values raise ValueError, dtypes TypeError. An array is taken as it is where the kernels can
-read it, else copied; its dtype is never changed.
+A message names the argument, what was expected in symbols and numbers, what came, and the likely
+fix. Shapes and values raise ValueError, dtypes TypeError. An array is taken as it is where the
+kernels can read it, else copied; its dtype is never changed.
 """
 
 import operator
@@ -15,14 +15,22 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _LIMIT = 2**62
 
 
+def _cast(name, dtype):
+    """The expression that casts the argument, as far as its name is one."""
+    return f'{name if name.isidentifier() else ""}.astype("{dtype}")'
+
+
 def as_array(name, value):
     """An ndarray of float32 or float64 in the machine's byte order, else TypeError."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # nested lists of unequal lengths
+        raise ValueError(f"{name} must be an array of float32 or float64: {error}") from None
     if array.dtype not in DTYPES:
         kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
         raise TypeError(
             f"{name} must be an array of float32 or float64, got {kind}: "
-            f'convert it, for example with {name}.astype("float32")'
+            f"convert it, for example with {_cast(name, 'float32')}"
         )
     return array
 
@@ -32,7 +40,7 @@ def same_dtype(name, array, dtype, owner="the weights"):
     if array.dtype != dtype:
         raise TypeError(
             f"{name} must be {dtype} like {owner}, got {array.dtype}: "
-            f'cast it with {name}.astype("{dtype}")'
+            f"cast it with {_cast(name, dtype)}"
         )
     return array
 
@@ -65,7 +73,8 @@ def rows(array):
     last_fits = array.shape[-1] <= 1 or array.strides[-1] == itemsize
     if last_fits and array.flags.aligned and all(s % itemsize == 0 for s in array.strides):
         return array
-    return np.ascontiguousarray(array)
+    fits(itemsize, *array.shape)
+    return dense(array)
 
 
 def positive(name, value, least=1):
@@ -96,10 +105,10 @@ def flag(name, value):
 def dtype(value):
     """A NumPy dtype, float32 or float64."""
     try:
-        found = np.dtype(value)
+        found = None if value is None else np.dtype(value)  # NumPy takes None for float64
     except TypeError:
         found = None
-    if found not in DTYPES:
+    if found is None or found not in DTYPES:
         raise TypeError(f"dtype must be float32 or float64, got {value!r}")
     return found
 
@@ -159,6 +168,7 @@ def sequence(name, value, dtype, input_size):
 def state(cell, value, batch, hidden, dtype, name="state"):
     """A tuple of (B, H) arrays, zeros for None; for the LSTM h and c."""
     shape = (batch, hidden)
+    fits(dtype.itemsize, *shape)
     if value is None:
         return tuple(np.zeros(shape, dtype) for _ in cell.states)
     parts = state_parts(cell, value, name)

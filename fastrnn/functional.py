@@ -1,7 +1,8 @@
 """rnn, lstm, gru: one layer, one direction, arrays in, arrays out.
 
-The public functions check and run one pass. `run` and `run_backward` are what layers are made of: the
-arrays they take have passed checks.py already. Python allocates every array here; the kernels fill them.
+The public functions check and run one pass. `run` and `run_backward` are what layers are made of:
+the arrays they take have passed checks.py already. Python allocates every array here; the kernels
+fill them.
 """
 
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from fastrnn.cells import CELLS
 
 @dataclass(frozen=True)
 class Saved:
-    """What the gradient of one pass needs: references to its arrays, and the tape the kernels wrote.
+    """What the gradient of one pass needs: its arrays, by reference, and the kernels' tape.
 
-    `tape` is the reference's own tape where that made the pass. Nothing is altered by a backward pass.
+    `tape` is the reference's own tape where that made the pass. A backward pass alters nothing.
     """
 
     cell: object
@@ -34,6 +35,7 @@ def run(cell, x, state, weights, reverse=False, y=None, keep=False):
     y : (T, B, H) array to write to, of any strides with a dense last axis; None makes one.
     """
     (steps, batch, inputs), hidden = x.shape, weights[1].shape[1]
+    checks.fits(x.itemsize, steps, batch, hidden)
     if not runtime.uses_core():
         return _run_reference(cell, x, state, weights, reverse, y, keep)
     sizes = _sizes(cell, x.itemsize, steps, batch, inputs, hidden)
@@ -72,7 +74,7 @@ def run_backward(saved, dy, dlast, dweights, need_x=True):
     """Gradients of one pass -> dx (None unless need_x) and the initial state's.
 
     dy : (T, B, H) array or None. dlast : tuple of (B, H) arrays, each may be None.
-    dweights : w_ih's, w_hh's, b_ih's and b_hh's gradients to write to, dense; None for a missing bias.
+    dweights : arrays for the gradients of w_ih, w_hh, b_ih and b_hh, dense; None for no bias.
     """
     x = saved.x
     if isinstance(saved.tape, reference.Tape):
@@ -194,7 +196,8 @@ def gru(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True, reverse
         Rows of the gates r, z, n, in this order.
     b_ih, b_hh : (3*H,) arrays or None
     reset_after : bool
-        Where the reset gate acts: after the recurrent product (PyTorch, cuDNN, Keras' default) or before.
+        Whether the reset gate acts after the recurrent product (PyTorch, cuDNN, Keras' default)
+        or before it.
     reverse : bool
         Run from the last step to the first; y keeps the order of x.
 

@@ -1,7 +1,7 @@
 """RNN, LSTM, GRU: parameters, stacked layers, directions, tapes.
 
-A layer is a list of passes (layer by layer, direction by direction), each one call of functional.py.
-Parameters and their gradients are views into one flat buffer each.
+A layer is a list of passes (layer by layer, direction by direction), each one call of
+functional.py. Parameters and their gradients are views into one flat buffer each.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Tape:
     """What a training pass keeps for its gradient; made by `layer.forward`.
 
     It refers to x, to y and to the parameters and does not copy them: leave them as they are until
-    `backward` has run. (y is read-only for that reason.) `backward` may be called any number of times.
+    `backward` has run. (y is read-only for that reason.) `backward` may be called again and again.
     """
 
     def __init__(self, layer, passes, shape, unbatched):
@@ -98,8 +98,9 @@ class Tape:
                 for whole, value in zip(dfirst, first, strict=True):
                     whole[row] = value
             if parts[0] is not None:
-                for part in parts[1:]:
-                    parts[0] += part
+                with np.errstate(all="ignore"):  # infinities take their course
+                    for part in parts[1:]:
+                        parts[0] += part
             dx = parts[0]
         return Gradients(
             None if dx is None else layer._to_user(dx, self._unbatched),
@@ -113,7 +114,16 @@ class _Recurrent:
     """What RNN, LSTM and GRU share: everything but the cell."""
 
     def __init__(
-        self, cell, input_size, hidden_size, num_layers, bias, batch_first, bidirectional, dtype, rng
+        self,
+        cell,
+        input_size,
+        hidden_size,
+        num_layers,
+        bias,
+        batch_first,
+        bidirectional,
+        dtype,
+        rng,
     ):
         self._cell = cell
         self.input_size = checks.positive("input_size", input_size, 0)
@@ -234,6 +244,9 @@ class _Recurrent:
     def _run(self, x, state, keep):
         x, unbatched = self._checked_x(x)
         steps, batch, _ = shape = x.shape
+        passes = self.num_layers * self.num_directions
+        checks.fits(x.itemsize, steps, batch, self.num_directions * self.hidden_size)
+        checks.fits(x.itemsize, passes, batch, self.hidden_size)
         first = self._checked_state(state, batch, unbatched)
         if keep:
             first = tuple(s.copy() for s in first)
@@ -262,7 +275,7 @@ class _Recurrent:
 
         Parameters
         ----------
-        x : array, (T, B, input_size); (B, T, input_size) with batch_first; (T, input_size) unbatched
+        x : array (T, B, input_size), (B, T, input_size) if batch_first, (T, input_size) unbatched
         state : array (L*D, B, H), or for the LSTM a pair (h, c) of them, or None for zeros
             L layers, D directions; without B for an unbatched x.
 
@@ -300,6 +313,14 @@ class _Recurrent:
         """
         return Stream(self, batch_size)
 
+    def __getstate__(self):
+        """Without params, which must stay views into flat wherever a copy or a pickle goes."""
+        return {name: value for name, value in self.__dict__.items() if name != "params"}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.params = self._views(self.flat)
+
     def __repr__(self):
         options = [f"{self.input_size}, {self.hidden_size}"]
         options += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
@@ -332,8 +353,9 @@ _PARAMETERS = """
     Attributes
     ----------
     params : dict
-        weight_ih_l0 (G*H, I), weight_hh_l0 (G*H, H), bias_ih_l0 and bias_hh_l0 (G*H,), then _l1 and so on,
-        with _reverse for the second direction: PyTorch's names and shapes. Write into them, params[name][...].
+        weight_ih_l0 (G*H, I), weight_hh_l0 (G*H, H), bias_ih_l0 and bias_hh_l0 (G*H,), then _l1
+        and so on, with _reverse for the second direction: PyTorch's names and shapes. Write into
+        them: params[name][...] = values.
     flat : 1-D array
         The one buffer that all of params are views into.
 
@@ -391,7 +413,8 @@ class LSTM(_Recurrent):
 class GRU(_Recurrent):
     __doc__ = f"""GRU [1]_, gates r z n: h_t = (1 - z) n + z h_{{t-1}}.
 
-    reset_after : whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before it (the paper).
+    reset_after : whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before
+    it (the paper).
     {_PARAMETERS}
     References
     ----------

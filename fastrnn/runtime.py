@@ -29,7 +29,9 @@ except ImportError as error:
 
 _BACKENDS = ("core", "reference")
 
-# Kept per thread between calls, so that its pages are not faulted in again; larger ones are given back.
+_MOST_THREADS = 1024
+
+# Kept per thread between calls, so that its pages are not faulted in again; a larger one is not.
 _KEPT_BYTES = 64 * 2**20
 
 
@@ -128,13 +130,16 @@ def set_num_threads(n):
     Parameters
     ----------
     n : int
-        At least 1. FASTRNN_NUM_THREADS sets it at import; without it, it is the number of cores that the
-        process may use.
+        1 to 1024. FASTRNN_NUM_THREADS sets it at import; without it, it is the number of cores
+        that the process may use.
     """
     global _num_threads
-    _num_threads = checks.positive("n", n)
+    n = checks.positive("n", n)
+    if n > _MOST_THREADS:
+        raise ValueError(f"n must be at most {_MOST_THREADS}, got {n}")
     if core:
-        core.set_num_threads(_num_threads)
+        core.set_num_threads(n)
+    _num_threads = n
 
 
 def get_num_threads():
@@ -154,7 +159,8 @@ def threads(n):
 
 
 _num_threads = 1
-set_num_threads(_from_environment("FASTRNN_NUM_THREADS", int, _available_cores()))
+set_num_threads(min(_available_cores(), _MOST_THREADS))
+_from_environment("FASTRNN_NUM_THREADS", lambda text: set_num_threads(int(text)), None)
 
 
 def workspace(nbytes):

@@ -33,6 +33,10 @@ class Stream:
                 "use bidirectional=False"
             )
         self.batch_size = checks.positive("batch_size", batch_size)
+        checks.fits(
+            layer.dtype.itemsize, layer.num_layers, self.batch_size,
+            max(layer.hidden_size, layer.input_size),
+        )  # fmt: skip
         self._cell, self._dtype = layer._cell, layer.dtype
         self._x_shape = (self.batch_size, layer.input_size)
         self._y_shape = (self.batch_size, layer.hidden_size)
@@ -115,7 +119,7 @@ class Stream:
 
     @property
     def state(self):
-        """The state as the layer takes and gives it: (num_layers, B, H), for the LSTM a pair (h, c); a copy."""
+        """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). May be assigned."""
         state = tuple(s.copy() for s in self._state)
         return state if len(state) > 1 else state[0]
 
@@ -127,9 +131,7 @@ class Stream:
         for label, part in zip(self._cell.states, parts, strict=True):
             label = "state" if len(parts) == 1 else f"{label} of state"
             part = checks.same_dtype(label, checks.as_array(label, part), self._dtype)
-            checked.append(
-                checks.shaped(label, part, ("num_layers", "B", "hidden_size"), shape)
-            )
+            checked.append(checks.shaped(label, part, ("num_layers", "B", "hidden_size"), shape))
         for held, part in zip(self._state, checked, strict=True):
             held[...] = part
 
@@ -138,13 +140,13 @@ class Stream:
 
         Parameters
         ----------
-        rows : None, or whatever indexes B rows: an int, a list of ints, a slice, a boolean array
+        rows : None, or whatever indexes B rows of an array: an int, a list, a slice, a mask
             None resets all.
 
         Raises
         ------
         IndexError
-            For rows outside 0 .. B-1; nothing is reset then.
+            For rows that are not there; nothing is reset then.
         """
         index = slice(None) if rows is None else rows
         for held in self._state:
