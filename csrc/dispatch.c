@@ -82,3 +82,12 @@ const char *frnn_compiler(void) {
   return "gcc " __VERSION__;
 #endif
 }
+
+void frnn_exp(int dtype, const void *x, void *y, int64_t n) { frnn_table_for(dtype)->exp(x, y, n); }
+void frnn_sigmoid(int dtype, const void *x, void *y, int64_t n) { frnn_table_for(dtype)->sigmoid(x, y, n); }
+void frnn_tanh(int dtype, const void *x, void *y, int64_t n) { frnn_table_for(dtype)->tanh(x, y, n); }
+
+double frnn_probe_fma(int dtype, int64_t rounds) { return frnn_table_for(dtype)->probe_fma(rounds); }
+double frnn_probe_read(int dtype, const void *p, size_t n, int64_t rounds) {
+  return frnn_table_for(dtype)->probe_read(p, n, rounds);
+}

@@ -1,7 +1,7 @@
-/* internal.h - what sequence.c and the kernels say to each other.
+/* internal.h - what forward.c, backward.c and the kernels say to each other.
  *
  * One `frnn_table` per instruction set and dtype holds every function that does arithmetic. Their arguments
- * are structs of addresses and strides, so that sequence.c never knows the dtype.
+ * are structs of addresses and strides, so that the loops over time never know the dtype.
  *
  * Strides are in bytes and may be negative. "Rows" are batch rows or (time, row) pairs; the last axis of every
  * array is contiguous. Arrays in the user's hands are dense; the library's own pad each gate's units to
@@ -125,5 +125,11 @@ typedef struct {
 extern const frnn_cell frnn_cells[FRNN_CELLS];
 
 const frnn_table *frnn_table_for(int dtype);
+
+/* Does task(context, part, parts) for every part, on as many threads as there are at hand; returns when all are done.
+ * Parts may run in any order and at once. */
+typedef void frnn_task(void *context, int part, int parts);
+void frnn_parallel(frnn_task *task, void *context, int parts);
+int frnn_threads(void);
 
 #endif
