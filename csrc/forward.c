@@ -1,14 +1,21 @@
 /* forward.c - forward through time, for inference and for training.
  *
- * For a chunk of time steps, one product gives bias + W_ih x for all their rows; then step by step the cell's tile adds
- * W_hh h and makes the new state. Training writes the chunk straight into the tape, whose slots the tile then turns into
- * gates.
+ * Step by step, the cell's tile takes bias + W_ih x + W_hh h and makes the new state. Where few rows share a step, one
+ * product over a chunk of time gives bias + W_ih x before, and the tile goes on from there: in training straight in the
+ * tape, whose slots the tile turns into gates.
  *
  * It must not know: dtypes, instruction sets, activations, Python. */
 #include "sequence.h"
 
 /* Rows of a chunk: its pre-activations stay in L2. */
 enum { CHUNK_ROWS = 64 };
+
+enum { INPUTS_PER_ROW = 8 };
+
+/* Whether x enters in the step's own tile, or by a product over a chunk before. Both give the same bits. The tile saves
+ * writing and reading the pre-activations; the product reads W_ih once for many steps. Measured, the tile wins while
+ * there are not too many inputs for the rows that share one reading of W_ih. */
+static int enters_in_step(const frnn_shape *s) { return s->steps == 1 || s->input <= INPUTS_PER_ROW * s->batch; }
 
 /* Where everything stands in a buffer: computed alike for its size and for its use. */
 typedef struct {
@@ -65,30 +72,49 @@ size_t frnn_tape_size(const frnn_shape *s) {
   return total(&tape);
 }
 
+/* One gate of W_ih or W_hh into tile panels: the gates of one phase interleaved, phase after phase. */
+static void pack_for_tiles(const frnn_shape *s, const frnn_table *table, int gate, const void *w, int64_t k,
+                           void *packed) {
+  const frnn_cell *cell = &frnn_cells[s->cell];
+  int64_t vector = table->lanes * table->size, used = (s->hidden + table->lanes - 1) / table->lanes;
+  int phase = gate >= cell->panels[0], first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
+  frnn_transpose t = {.src = at(w, gate * s->hidden * k * table->size),
+                      .src_row = k * table->size,
+                      .outputs = s->hidden,
+                      .k = k,
+                      .dst = at(packed, first * used * k * vector + (gate - first) * vector),
+                      .dst_vector = k * vector * gates,
+                      .dst_k = vector * gates};
+  table->pack_outputs(&t);
+}
+
+/* One gate of W_ih into panels of one product for all gates, up to the padding of each. */
+static void pack_for_product(const frnn_shape *s, const frnn_table *table, int gate, const void *w, void *packed) {
+  int64_t vector = table->lanes * table->size, panel = s->input * vector;
+  int64_t vectors = padded(s) / table->lanes, used = (s->hidden + table->lanes - 1) / table->lanes;
+  char *dst = at(packed, gate * vectors * panel);
+  frnn_transpose t = {.src = at(w, gate * s->hidden * s->input * table->size),
+                      .src_row = s->input * table->size,
+                      .outputs = s->hidden,
+                      .k = s->input,
+                      .dst = dst,
+                      .dst_vector = panel,
+                      .dst_k = vector};
+  table->pack_outputs(&t);
+  memset(dst + used * panel, 0, (size_t)((vectors - used) * panel));
+}
+
 void frnn_pack(const frnn_shape *s, const frnn_weights *w, void *packed) {
   const frnn_table *table = frnn_table_for(s->dtype);
   const frnn_cell *cell = &frnn_cells[s->cell];
   packed_layout layout = lay_packed(s);
-  int64_t element = table->size, units = padded(s), vector = table->lanes * element;
-  int64_t hidden = s->hidden, gate_vectors = units / table->lanes;
+  int64_t element = table->size, units = padded(s), hidden = s->hidden;
+  void *w_ih = at(packed, (ptrdiff_t)layout.w_ih);
   memcpy(at(packed, (ptrdiff_t)layout.table), &table, sizeof table);
   for (int gate = 0; gate < cell->gates; gate++) {
-    /* W_ih: a panel per vector of outputs, gate after gate, up to the padding of each. */
-    ptrdiff_t panel = s->input * vector;
-    char *w_ih = at(packed, (ptrdiff_t)layout.w_ih + gate * gate_vectors * panel);
-    int64_t used = (hidden + table->lanes - 1) / table->lanes;
-    frnn_transpose t = {at(w->w_ih, gate * hidden * s->input * element), s->input * element, hidden, s->input,
-                        w_ih, panel, vector};
-    if (s->input > 0) {
-      table->pack_outputs(&t);
-      memset(w_ih + used * panel, 0, (size_t)((gate_vectors - used) * panel));
-    }
-    /* W_hh: the gates of one phase interleaved, phase after phase. */
-    int phase = gate >= cell->panels[0], first = phase ? cell->panels[0] : 0;
-    char *w_hh = at(packed, (ptrdiff_t)layout.w_hh + first * used * hidden * vector + (gate - first) * vector);
-    t = (frnn_transpose){at(w->w_hh, gate * hidden * hidden * element), hidden * element, hidden, hidden, w_hh,
-                         hidden * vector * cell->panels[phase], vector * cell->panels[phase]};
-    table->pack_outputs(&t);
+    if (s->input > 0 && enters_in_step(s)) pack_for_tiles(s, table, gate, w->w_ih, s->input, w_ih);
+    if (s->input > 0 && !enters_in_step(s)) pack_for_product(s, table, gate, w->w_ih, w_ih);
+    pack_for_tiles(s, table, gate, w->w_hh, hidden, at(packed, (ptrdiff_t)layout.w_hh));
     int split = cell->split_bias && gate == cell->gates - 1;
     char *bias = at(packed, (ptrdiff_t)layout.bias + gate * units * element);
     memset(bias, 0, (size_t)(units * element));
@@ -146,13 +172,16 @@ static void forward_rows(const frnn_forward_call *call, row_range rows) {
                     .z_row = z_row,
                     .gate = row,
                     .scratch = at(call->work, (ptrdiff_t)layout.scratch + rows.begin * row),
-                    .panels = at(call->packed, (ptrdiff_t)packed.w_hh),
                     .bias_h = at(call->packed, (ptrdiff_t)packed.bias_h),
                     .keep = in_tape,
-                    .h = at(call->first.h, first_row),
-                    .h_row = (ptrdiff_t)bytes,
+                    .in[FRNN_H] = {at(call->first.h, first_row), (ptrdiff_t)bytes, s->hidden,
+                                   at(call->packed, (ptrdiff_t)packed.w_hh)},
                     .c_in = c,
                     .c_in_row = row};
+  const void *bias = at(call->packed, (ptrdiff_t)packed.bias);
+  int in_step = enters_in_step(s);
+  step.start_row = in_step ? 0 : z_row;
+  if (in_step) step.in[FRNN_X] = (frnn_factor){NULL, call->x.row, s->input, at(call->packed, (ptrdiff_t)packed.w_ih)};
   if (cell->states == 2) {
     memset(c, 0, (size_t)(rows.count * row));
     copy_rows(c, row, at(call->first.c, first_row), (ptrdiff_t)bytes, rows.count, bytes);
@@ -161,23 +190,25 @@ static void forward_rows(const frnn_forward_call *call, row_range rows) {
     int64_t to = least(from + layout.steps, s->steps), t0 = earliest(s, from, to);
     frnn_sequence z = in_tape ? (frnn_sequence){row_at(tape, t0, rows.begin), tape.step, tape.row}
                               : dense(z_work, rows.count, z_row);
-    project(call, rows, from, to, z);
+    if (!in_step) project(call, rows, from, to, z);
     for (int64_t i = from; i < to; i++) {
       int64_t t = time_of(s, i);
       step.y = row_at(call->y, t, rows.begin);
       step.z = row_at(z, t - t0, 0);
+      step.start = in_step ? bias : step.z;
+      if (in_step) step.in[FRNN_X].rows = row_at(call->x, t, rows.begin);
       step.c_out = in_tape ? at(step.z, cell->slots * row) : c;
       step.c_row = in_tape ? z_row : row;
       step.backwards = (int)(i & 1);
       table->step[s->cell](&step);
-      step.h = step.y;
-      step.h_row = call->y.row;
+      step.in[FRNN_H].rows = step.y;
+      step.in[FRNN_H].row = call->y.row;
       step.c_in = step.c_out;
       step.c_in_row = step.c_row;
     }
   }
   void *last_h = at(call->last.h, first_row);
-  if (last_h != step.h) copy_rows(last_h, (ptrdiff_t)bytes, step.h, step.h_row, rows.count, bytes);
+  if (last_h != step.in[FRNN_H].rows) copy_rows(last_h, (ptrdiff_t)bytes, step.in[FRNN_H].rows, step.in[FRNN_H].row, rows.count, bytes);
   if (cell->states == 2)
     copy_rows(at(call->last.c, first_row), (ptrdiff_t)bytes, step.c_in, step.c_in_row, rows.count, bytes);
 }

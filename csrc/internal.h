@@ -40,20 +40,30 @@ typedef struct {
   ptrdiff_t dst_vector, dst_k;
 } frnn_transpose;
 
-/* One step of time, forward, for m rows and all units. Gates stand `gate` bytes apart in a row of z. */
+/* What a tile's chains run over: m rows of k numbers and their panels, phase after phase. */
+typedef struct {
+  const void *rows;
+  ptrdiff_t row;
+  int64_t k;
+  const void *panels;
+} frnn_factor;
+
+enum { FRNN_X, FRNN_H };
+
+/* One step of time, forward, for m rows and all units. Gates stand `gate` bytes apart in a row. */
 typedef struct {
   int64_t m, hidden;
-  const void *h; /* h_{t-1}: dense rows */
-  ptrdiff_t h_row;
-  void *y; /* h_t: dense rows */
+  const void *start; /* what each chain begins with: the bias, for all rows, or z, which holds x's part too */
+  ptrdiff_t start_row;
+  frnn_factor in[2]; /* x, k = 0 if z holds its part; h_{t-1}, dense rows */
+  void *y;       /* h_t: dense rows */
   ptrdiff_t y_row;
-  void *z; /* in: bias and input's part of the pre-activations. Out, if keep: the tape's slots */
+  void *z; /* out, if keep: the tape's slots. Between: what the end of a tile reads again */
   ptrdiff_t z_row, gate;
   const void *c_in; /* LSTM: padded rows. May be c_out */
   void *c_out;
   ptrdiff_t c_row, c_in_row;
   void *scratch; /* GRU, reset before: r * h, padded rows, `gate` bytes each */
-  const void *panels;
   const void *bias_h; /* GRU, reset after: the n gate's own recurrent bias, padded */
   int keep;           /* write the tape's slots into z */
   int backwards;      /* walk the panels from the last to the first */

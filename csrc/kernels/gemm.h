@@ -55,6 +55,32 @@ INLINE void chain(const int R, const int P, const int G, vec *acc, const void *a
   }
 }
 
+/* The same over a factor of a step, for rows from m and the gates of units from `vector` on; `before` vectors of other
+ * phases stand before its panels. */
+INLINE void chain_factor(const int R, const int P, const int G, vec *acc, const frnn_factor *f, int64_t m,
+                         int64_t vector, int64_t before) {
+  chain(R, P, G, acc, AT(const char, f->rows, m * f->row), f->row, sizeof(real),
+        (const real *)f->panels + (before + vector * G) * f->k * LANES, f->k * G * LANES, f->k);
+}
+
+/* The chains' start: the gates from `gate` on of units from `vector` on. */
+INLINE void start_chains(const int R, const int P, const int G, vec *acc, const frnn_step *s, int64_t m, int64_t vector,
+                         int gate) {
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+    const real *row = AT(const real, s->start, (m + r) * s->start_row + gate * s->gate) + vector * LANES;
+#pragma GCC unroll 16
+    for (int v = 0; v < P * G; v++) acc[r * P * G + v] = vload(AT(const real, row, v % G * s->gate) + v / G * LANES);
+  }
+}
+
+/* A whole tile up to its end: bias, x, h. */
+INLINE void run_chains(const int R, const int P, const int G, vec *acc, const frnn_step *s, int64_t m, int64_t vector) {
+  start_chains(R, P, G, acc, s, m, vector, 0);
+#pragma GCC unroll 1
+  for (int i = FRNN_X; i <= FRNN_H; i++) chain_factor(R, P, G, acc, &s->in[i], m, vector, 0);
+}
+
 /* R rows x P vectors of c, over k of one block; `full` if the last vector is whole. */
 INLINE void gemm_tile_of(const int R, const int P, const int full, const frnn_gemm *g, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];

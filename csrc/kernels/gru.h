@@ -16,7 +16,7 @@ INLINE vec gru_blend(vec z, vec n, vec h) { return vfma(z, h, (vset1(1) - z) * n
 #define ROW (m + (first + n) / P)
 #define UNIT (unit + (first + n) % P * LANES)
 #define SLOT(which) (AT(real, s->z, ROW * s->z_row + (which) * s->gate) + UNIT)
-#define H_BEFORE vload_part(AT(const real, s->h, ROW * s->h_row) + UNIT, s->hidden - UNIT)
+#define H_BEFORE vload_part(AT(const real, s->in[FRNN_H].rows, ROW * s->in[FRNN_H].row) + UNIT, s->hidden - UNIT)
 
 INLINE void gru_after_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first,
                           const vec *a) {
@@ -38,16 +38,20 @@ INLINE void gru_after_end(const int N, const int P, const frnn_step *s, int64_t 
 INLINE void gru_after_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-#pragma GCC unroll 16
-    for (int v = 0; v < P * 3; v++)
-      acc[r * P * 3 + v] =
-          v % 3 == 2 ? vload((const real *)s->bias_h + unit + v / 3 * LANES)
-                     : vload(AT(const real, s->z, (m + r) * s->z_row + v % 3 * s->gate) + unit + v / 3 * LANES);
+  start_chains(R, P, 3, acc, s, m, vector, 0);
+#pragma GCC unroll 1
+  for (int i = FRNN_X; i <= FRNN_H; i++) {
+    /* n's two parts stay apart: x's waits in its slot while the chain begins again with h's bias. */
+    if (i == FRNN_H) {
+#pragma GCC unroll 32
+      for (int v = 0; v < R * P; v++) {
+        real *slot = AT(real, s->z, (m + v / P) * s->z_row + 2 * s->gate) + unit + v % P * LANES;
+        if (s->start != s->z) vstore(slot, acc[v * 3 + 2]);
+        acc[v * 3 + 2] = vload((const real *)s->bias_h + unit + v % P * LANES);
+      }
+    }
+    chain_factor(R, P, 3, acc, &s->in[i], m, vector, 0);
   }
-  chain(R, P, 3, acc, AT(const char, s->h, m * s->h_row), s->h_row, sizeof(real),
-        (const real *)s->panels + vector * s->hidden * 3 * LANES, s->hidden * 3 * LANES, s->hidden);
 #pragma GCC unroll 16
   for (int first = 0; first < R * P; first += TOGETHER)
     gru_after_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first * 3);
@@ -70,14 +74,7 @@ INLINE void gru_reset_end(const int N, const int P, const frnn_step *s, int64_t 
 INLINE void gru_reset_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-#pragma GCC unroll 16
-    for (int v = 0; v < P * 2; v++)
-      acc[r * P * 2 + v] = vload(AT(const real, s->z, (m + r) * s->z_row + v % 2 * s->gate) + unit + v / 2 * LANES);
-  }
-  chain(R, P, 2, acc, AT(const char, s->h, m * s->h_row), s->h_row, sizeof(real),
-        (const real *)s->panels + vector * s->hidden * 2 * LANES, s->hidden * 2 * LANES, s->hidden);
+  run_chains(R, P, 2, acc, s, m, vector);
 #pragma GCC unroll 16
   for (int first = 0; first < R * P; first += TOGETHER)
     gru_reset_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first * 2);
@@ -96,15 +93,11 @@ INLINE void gru_blend_end(const int N, const int P, const frnn_step *s, int64_t 
 INLINE void gru_blend_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
-  const real *panels = (const real *)s->panels + (s->hidden + LANES - 1) / LANES * s->hidden * 2 * LANES;
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-#pragma GCC unroll 8
-    for (int p = 0; p < P; p++)
-      acc[r * P + p] = vload(AT(const real, s->z, (m + r) * s->z_row + 2 * s->gate) + unit + p * LANES);
-  }
-  chain(R, P, 1, acc, AT(const char, s->scratch, m * s->gate), s->gate, sizeof(real),
-        panels + vector * s->hidden * LANES, s->hidden * LANES, s->hidden);
+  const frnn_factor in[] = {s->in[FRNN_X], {s->scratch, s->gate, s->in[FRNN_H].k, s->in[FRNN_H].panels}};
+  int64_t before = (s->hidden + LANES - 1) / LANES * 2;
+  start_chains(R, P, 1, acc, s, m, vector, 2);
+#pragma GCC unroll 1
+  for (int i = FRNN_X; i <= FRNN_H; i++) chain_factor(R, P, 1, acc, &in[i], m, vector, before);
 #pragma GCC unroll 16
   for (int first = 0; first < R * P; first += TOGETHER)
     gru_blend_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first);

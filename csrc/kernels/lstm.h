@@ -45,14 +45,7 @@ INLINE void lstm_end(const int N, const int P, const frnn_step *s, int64_t m, in
 INLINE void lstm_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-#pragma GCC unroll 16
-    for (int v = 0; v < P * 4; v++)
-      acc[r * P * 4 + v] = vload(AT(const real, s->z, (m + r) * s->z_row + v % 4 * s->gate) + unit + v / 4 * LANES);
-  }
-  chain(R, P, 4, acc, AT(const char, s->h, m * s->h_row), s->h_row, sizeof(real),
-        (const real *)s->panels + vector * s->hidden * 4 * LANES, s->hidden * 4 * LANES, s->hidden);
+  run_chains(R, P, 4, acc, s, m, vector);
 #pragma GCC unroll 16
   for (int first = 0; first < R * P; first += TOGETHER)
     lstm_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first * 4);

@@ -22,13 +22,7 @@ INLINE void rnn_end(const int N, const int P, const int nonlinearity, const frnn
 INLINE void rnn_tile(const int R, const int P, const int nonlinearity, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
-#pragma GCC unroll 8
-  for (int r = 0; r < R; r++) {
-#pragma GCC unroll 8
-    for (int p = 0; p < P; p++) acc[r * P + p] = vload(AT(const real, s->z, (m + r) * s->z_row) + unit + p * LANES);
-  }
-  chain(R, P, 1, acc, AT(const char, s->h, m * s->h_row), s->h_row, sizeof(real),
-        (const real *)s->panels + vector * s->hidden * LANES, s->hidden * LANES, s->hidden);
+  run_chains(R, P, 1, acc, s, m, vector);
 #pragma GCC unroll 16
   for (int first = 0; first < R * P; first += TOGETHER)
     rnn_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, nonlinearity, s, m, unit, first, acc + first);
