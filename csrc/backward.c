@@ -110,29 +110,30 @@ static void sweep_step(const sweep *w, int64_t i, row_range rows) {
   frnn_sequence h = h_before(w, i);
   char *slots = row_at(w->tape, t, b);
   const char *before = i > 0 ? row_at(w->tape, time_of(s, i - 1), b) : NULL;
-  frnn_back back = {.m = rows.count,
-                    .hidden = s->hidden,
-                    .h = row_at(h, 0, b),
-                    .h_row = h.row,
-                    .y = row_at(call->y, t, b),
-                    .y_row = call->y.row,
-                    .z = slots,
-                    .z_row = w->tape.row,
-                    .gate = w->row,
-                    .c_out = at(slots, w->cell->slots * w->row),
-                    .c_row = w->tape.row,
-                    .c_in = before ? at(before, w->cell->slots * w->row) : at(work_at(w, w->layout.c_first), b * w->row),
-                    .c_in_row = before ? w->tape.row : w->row,
-                    .dy = call->dy.data ? row_at(call->dy, t, b) : NULL,
-                    .dy_row = call->dy.row,
-                    .dh = at(work_at(w, w->layout.dh), b * w->row),
-                    .dh_row = w->row,
-                    .dc = at(work_at(w, w->layout.dc), b * w->row),
-                    .dg = row_at(w->dg, t - w->t0, b),
-                    .dg_row = w->dg_row,
-                    .scratch = row_at(w->rh, t - w->t0, b),
-                    .scratch_row = w->row,
-                    .drh = at(work_at(w, w->layout.drh), b * w->row)};
+  frnn_back back = {
+      .m = rows.count,
+      .hidden = s->hidden,
+      .h = row_at(h, 0, b),
+      .h_row = h.row,
+      .y = row_at(call->y, t, b),
+      .y_row = call->y.row,
+      .z = slots,
+      .z_row = w->tape.row,
+      .gate = w->row,
+      .c_out = at(slots, w->cell->slots * w->row),
+      .c_row = w->tape.row,
+      .c_in = before ? at(before, w->cell->slots * w->row) : at(work_at(w, w->layout.c_first), b * w->row),
+      .c_in_row = before ? w->tape.row : w->row,
+      .dy = call->dy.data ? row_at(call->dy, t, b) : NULL,
+      .dy_row = call->dy.row,
+      .dh = at(work_at(w, w->layout.dh), b * w->row),
+      .dh_row = w->row,
+      .dc = at(work_at(w, w->layout.dc), b * w->row),
+      .dg = row_at(w->dg, t - w->t0, b),
+      .dg_row = w->dg_row,
+      .scratch = row_at(w->rh, t - w->t0, b),
+      .scratch_row = w->row,
+      .drh = at(work_at(w, w->layout.drh), b * w->row)};
   w->table->back[s->cell][0](&back);
   if (w->cell->phases == 2) {
     through_w_hh(w, 1, rows.count, back.dg, back.drh, 0);
@@ -160,9 +161,9 @@ static void pack_operand(const sweep *w, enum operand which, int64_t n, int64_t 
   int64_t vector = w->table->lanes * w->table->size, done = (w->to - to) * s->batch;
   for (int64_t i = to - 1; i >= from; i--) {
     int64_t t = time_of(s, i);
-    frnn_sequence q = which == HIDDEN         ? h_before(w, i)
-                      : which == INPUT        ? (frnn_sequence){row_at(w->call->x, t, 0), 0, w->call->x.row}
-                                              : (frnn_sequence){row_at(w->rh, t - w->t0, 0), 0, w->rh.row};
+    frnn_sequence q = which == HIDDEN  ? h_before(w, i)
+                      : which == INPUT ? (frnn_sequence){row_at(w->call->x, t, 0), 0, w->call->x.row}
+                                       : (frnn_sequence){row_at(w->rh, t - w->t0, 0), 0, w->rh.row};
     w->table->pack_rows(row_at(q, 0, o.b), o.way * q.row, s->batch, n,
                         at(work_at(w, w->layout.operand[which]), done * vector), o.rows * vector);
     done += s->batch;

@@ -48,9 +48,9 @@ void frnn_pack(const frnn_shape *shape, const frnn_weights *weights, void *packe
 typedef struct {
   frnn_shape shape;
   const void *packed;
-  frnn_sequence x, y;        /* in; out */
-  frnn_state first, last;    /* in; out. May be the same memory */
-  void *tape;                /* out, or NULL for inference */
+  frnn_sequence x, y;     /* in; out */
+  frnn_state first, last; /* in; out. May be the same memory */
+  void *tape;             /* out, or NULL for inference */
   void *work;
 } frnn_forward_call;
 
@@ -64,11 +64,11 @@ typedef struct {
   frnn_sequence x, y;
   frnn_state first;
   const void *tape;
-  frnn_sequence dy;           /* in; data may be NULL */
-  frnn_state dlast;           /* in; each may be NULL */
-  frnn_sequence dx;           /* out; data may be NULL */
-  frnn_state dfirst;          /* out */
-  void *dw_ih, *dw_hh;        /* out, each may be NULL */
+  frnn_sequence dy;    /* in; data may be NULL */
+  frnn_state dlast;    /* in; each may be NULL */
+  frnn_sequence dx;    /* out; data may be NULL */
+  frnn_state dfirst;   /* out */
+  void *dw_ih, *dw_hh; /* out, each may be NULL */
   void *db_ih, *db_hh;
   void *work;
 } frnn_backward_call;

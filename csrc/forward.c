@@ -188,8 +188,8 @@ static void forward_rows(const frnn_forward_call *call, row_range rows) {
   }
   for (int64_t from = 0; from < s->steps; from += layout.steps) {
     int64_t to = least(from + layout.steps, s->steps), t0 = earliest(s, from, to);
-    frnn_sequence z = in_tape ? (frnn_sequence){row_at(tape, t0, rows.begin), tape.step, tape.row}
-                              : dense(z_work, rows.count, z_row);
+    frnn_sequence z =
+        in_tape ? (frnn_sequence){row_at(tape, t0, rows.begin), tape.step, tape.row} : dense(z_work, rows.count, z_row);
     if (!in_step) project(call, rows, from, to, z);
     for (int64_t i = from; i < to; i++) {
       int64_t t = time_of(s, i);
@@ -208,7 +208,8 @@ static void forward_rows(const frnn_forward_call *call, row_range rows) {
     }
   }
   void *last_h = at(call->last.h, first_row);
-  if (last_h != step.in[FRNN_H].rows) copy_rows(last_h, (ptrdiff_t)bytes, step.in[FRNN_H].rows, step.in[FRNN_H].row, rows.count, bytes);
+  if (last_h != step.in[FRNN_H].rows)
+    copy_rows(last_h, (ptrdiff_t)bytes, step.in[FRNN_H].rows, step.in[FRNN_H].row, rows.count, bytes);
   if (cell->states == 2)
     copy_rows(at(call->last.c, first_row), (ptrdiff_t)bytes, step.c_in, step.c_in_row, rows.count, bytes);
 }

@@ -56,14 +56,14 @@ typedef struct {
   const void *start; /* what each chain begins with: the bias, for all rows, or z, which holds x's part too */
   ptrdiff_t start_row;
   frnn_factor in[2]; /* x, k = 0 if z holds its part; h_{t-1}, dense rows */
-  void *y;       /* h_t: dense rows */
+  void *y;           /* h_t: dense rows */
   ptrdiff_t y_row;
   void *z; /* out, if keep: the tape's slots. Between: what the end of a tile reads again */
   ptrdiff_t z_row, gate;
   const void *c_in; /* LSTM: padded rows. May be c_out */
   void *c_out;
   ptrdiff_t c_row, c_in_row;
-  void *scratch; /* GRU, reset before: r * h, padded rows, `gate` bytes each */
+  void *scratch;      /* GRU, reset before: r * h, padded rows, `gate` bytes each */
   const void *bias_h; /* GRU, reset after: the n gate's own recurrent bias, padded */
   int keep;           /* write the tape's slots into z */
   int backwards;      /* walk the panels from the last to the first */
@@ -109,7 +109,7 @@ typedef struct {
   void (*exp)(const void *x, void *y, int64_t n);
   void (*sigmoid)(const void *x, void *y, int64_t n);
   void (*tanh)(const void *x, void *y, int64_t n);
-  double (*probe_fma)(int64_t rounds);                      /* flops done */
+  double (*probe_fma)(int64_t rounds);                           /* flops done */
   double (*probe_read)(const void *p, size_t n, int64_t rounds); /* a sum, so that the reads are kept */
 } frnn_table;
 
@@ -122,12 +122,12 @@ typedef struct {
 /* A cell is a row of numbers; its functions stand in the kernel table under the same index. */
 typedef struct {
   const char *name;
-  int gates;      /* row blocks of the weights */
-  int states;     /* 1: h. 2: h and c */
-  int slots;      /* gates a tape keeps per unit and step; c, if any, comes after them */
-  int columns;    /* of gate gradients */
-  int panels[2];  /* gates interleaved in the panels of W_hh, for each phase of a forward step */
-  int split_bias; /* the last gate's two biases stay apart */
+  int gates;               /* row blocks of the weights */
+  int states;              /* 1: h. 2: h and c */
+  int slots;               /* gates a tape keeps per unit and step; c, if any, comes after them */
+  int columns;             /* of gate gradients */
+  int panels[2];           /* gates interleaved in the panels of W_hh, for each phase of a forward step */
+  int split_bias;          /* the last gate's two biases stay apart */
   frnn_block ih[2], hh[2]; /* count 0: none */
   int phases;              /* of a backward step. With two, the second hh block multiplies scratch = r * h */
 } frnn_cell;

@@ -100,8 +100,8 @@ static inline run runs_of(frnn_sequence a, frnn_sequence c, int64_t steps, int64
 }
 
 /* c = init + a * panels over all rows of a chunk, `g` giving all but the rows. */
-static inline void product_of_rows(const frnn_table *table, frnn_gemm g, frnn_sequence a, frnn_sequence c, int64_t steps,
-                            int64_t batch) {
+static inline void product_of_rows(const frnn_table *table, frnn_gemm g, frnn_sequence a, frnn_sequence c,
+                                   int64_t steps, int64_t batch) {
   run r = runs_of(a, c, steps, batch);
   g.m = r.rows;
   g.a_row = r.a;
@@ -114,7 +114,8 @@ static inline void product_of_rows(const frnn_table *table, frnn_gemm g, frnn_se
 }
 
 /* Rows of one stride into rows of another. NULL: zeros. */
-static inline void copy_rows(void *dst, ptrdiff_t dst_row, const void *src, ptrdiff_t src_row, int64_t rows, size_t bytes) {
+static inline void copy_rows(void *dst, ptrdiff_t dst_row, const void *src, ptrdiff_t src_row, int64_t rows,
+                             size_t bytes) {
   for (int64_t b = 0; b < rows; b++) {
     if (src)
       memcpy(at(dst, b * dst_row), at(src, b * src_row), bytes);

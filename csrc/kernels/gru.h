@@ -81,8 +81,7 @@ INLINE void gru_reset_tile(const int R, const int P, const frnn_step *s, int64_t
 }
 
 /* Phase two: n from r * h, and the blend. */
-INLINE void gru_blend_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first,
-                          vec *new) {
+INLINE void gru_blend_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first, vec *new) {
   tanhs(N, new);
   EACH vstore_part(AT(real, s->y, ROW * s->y_row) + UNIT, gru_blend(vload(SLOT(1)), new[n], H_BEFORE),
                    s->hidden - UNIT);

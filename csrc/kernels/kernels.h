@@ -106,16 +106,16 @@ KERNEL void gemm(const frnn_gemm *whole) {
   for (int64_t m = 0; m < whole->m; m += row_block) {
     frnn_gemm g = *whole;
     g.m = least(row_block, whole->m - m);
-    g.a = AT(const char, whole->a, m * g.a_row);
-    g.c = AT(char, whole->c, m * g.c_row);
-    g.init = whole->init ? AT(const char, whole->init, m * g.init_row) : NULL;
+    g.a = AT(const char, whole->a, m *g.a_row);
+    g.c = AT(char, whole->c, m *g.c_row);
+    g.init = whole->init ? AT(const char, whole->init, m *g.init_row) : NULL;
     int64_t k = 0;
     do {
       g.k = least(KBLOCK, whole->k - k);
       gemm_block(&g);
       k += g.k;
-      g.a = AT(const char, g.a, g.k * g.a_k);
-      g.panels = AT(const char, g.panels, g.k * VEC_BYTES);
+      g.a = AT(const char, g.a, g.k *g.a_k);
+      g.panels = AT(const char, g.panels, g.k *VEC_BYTES);
       g.init = g.c;
       g.init_row = g.c_row;
     } while (k < whole->k);

@@ -11,7 +11,8 @@ KERNEL void pack_outputs(const frnn_transpose *p) {
       vec square[LANES];
 #pragma GCC unroll 16
       for (int i = 0; i < LANES; i++)
-        square[i] = n + i < p->outputs ? vload_part(AT(const real, p->src, (n + i) * p->src_row) + k, p->k - k) : (vec){0};
+        square[i] =
+            n + i < p->outputs ? vload_part(AT(const real, p->src, (n + i) * p->src_row) + k, p->k - k) : (vec){0};
       vtranspose(square);
 #pragma GCC unroll 16
       for (int i = 0; i < LANES; i++)
@@ -27,7 +28,7 @@ KERNEL void pack_rows(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, vo
     for (int64_t v = 0; v * LANES < n; v++)
       for (int64_t i = first; i < first + run && i < k; i++)
         vstore(AT(real, dst, v * panel) + i * LANES,
-               vload_part(AT(const real, src, i * src_k) + v * LANES, n - v * LANES));
+               vload_part(AT(const real, src, i *src_k) + v * LANES, n - v * LANES));
 }
 
 KERNEL void add(void *dst, const void *a, const void *b, int64_t n) {
@@ -47,7 +48,7 @@ KERNEL void sum_rows(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, voi
     for (int64_t row = 0; row < k; row++) {
 #pragma GCC unroll 4
       for (int v = 0; v < 4; v++)
-        if (i + v * LANES < n) sum[v] += vload_part(AT(const real, src, row * src_k) + i + v * LANES, n - i - v * LANES);
+        if (i + v * LANES < n) sum[v] += vload_part(AT(const real, src, row *src_k) + i + v * LANES, n - i - v * LANES);
     }
 #pragma GCC unroll 4
     for (int v = 0; v < 4; v++)

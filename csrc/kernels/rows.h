@@ -42,13 +42,20 @@ NOINLINE void TILE(gru_blend_4)(const frnn_step *s, int64_t m, int64_t v) { gru_
 NOINLINE void TILE(gru_blend_8)(const frnn_step *s, int64_t m, int64_t v) { gru_blend_tile(ROWS, 8, s, m, v); }
 
 static const struct tiles TILE(tiles) = {
-    .gemm = {FITS(1, 1) ? TILE(gemm_1) : NULL, FITS(2, 1) ? TILE(gemm_2) : NULL, FITS(4, 1) ? TILE(gemm_4) : NULL, FITS(8, 1) ? TILE(gemm_8) : NULL},
-    .step[TILE_RNN_TANH] = {FITS(1, 1) ? TILE(rnn_tanh_1) : NULL, FITS(2, 1) ? TILE(rnn_tanh_2) : NULL, FITS(4, 1) ? TILE(rnn_tanh_4) : NULL, FITS(8, 1) ? TILE(rnn_tanh_8) : NULL},
-    .step[TILE_RNN_RELU] = {FITS(1, 1) ? TILE(rnn_relu_1) : NULL, FITS(2, 1) ? TILE(rnn_relu_2) : NULL, FITS(4, 1) ? TILE(rnn_relu_4) : NULL, FITS(8, 1) ? TILE(rnn_relu_8) : NULL},
-    .step[TILE_LSTM] = {FITS(1, 4) ? TILE(lstm_1) : NULL, FITS(2, 4) ? TILE(lstm_2) : NULL, FITS(4, 4) ? TILE(lstm_4) : NULL},
-    .step[TILE_GRU_AFTER] = {FITS(1, 3) ? TILE(gru_after_1) : NULL, FITS(2, 3) ? TILE(gru_after_2) : NULL, FITS(4, 3) ? TILE(gru_after_4) : NULL},
-    .step[TILE_GRU_RESET] = {FITS(1, 2) ? TILE(gru_reset_1) : NULL, FITS(2, 2) ? TILE(gru_reset_2) : NULL, FITS(4, 2) ? TILE(gru_reset_4) : NULL},
-    .step[TILE_GRU_BLEND] = {FITS(1, 1) ? TILE(gru_blend_1) : NULL, FITS(2, 1) ? TILE(gru_blend_2) : NULL, FITS(4, 1) ? TILE(gru_blend_4) : NULL, FITS(8, 1) ? TILE(gru_blend_8) : NULL},
+    .gemm = {FITS(1, 1) ? TILE(gemm_1) : NULL, FITS(2, 1) ? TILE(gemm_2) : NULL, FITS(4, 1) ? TILE(gemm_4) : NULL,
+             FITS(8, 1) ? TILE(gemm_8) : NULL},
+    .step[TILE_RNN_TANH] = {FITS(1, 1) ? TILE(rnn_tanh_1) : NULL, FITS(2, 1) ? TILE(rnn_tanh_2) : NULL,
+                            FITS(4, 1) ? TILE(rnn_tanh_4) : NULL, FITS(8, 1) ? TILE(rnn_tanh_8) : NULL},
+    .step[TILE_RNN_RELU] = {FITS(1, 1) ? TILE(rnn_relu_1) : NULL, FITS(2, 1) ? TILE(rnn_relu_2) : NULL,
+                            FITS(4, 1) ? TILE(rnn_relu_4) : NULL, FITS(8, 1) ? TILE(rnn_relu_8) : NULL},
+    .step[TILE_LSTM] = {FITS(1, 4) ? TILE(lstm_1) : NULL, FITS(2, 4) ? TILE(lstm_2) : NULL,
+                        FITS(4, 4) ? TILE(lstm_4) : NULL},
+    .step[TILE_GRU_AFTER] = {FITS(1, 3) ? TILE(gru_after_1) : NULL, FITS(2, 3) ? TILE(gru_after_2) : NULL,
+                             FITS(4, 3) ? TILE(gru_after_4) : NULL},
+    .step[TILE_GRU_RESET] = {FITS(1, 2) ? TILE(gru_reset_1) : NULL, FITS(2, 2) ? TILE(gru_reset_2) : NULL,
+                             FITS(4, 2) ? TILE(gru_reset_4) : NULL},
+    .step[TILE_GRU_BLEND] = {FITS(1, 1) ? TILE(gru_blend_1) : NULL, FITS(2, 1) ? TILE(gru_blend_2) : NULL,
+                             FITS(4, 1) ? TILE(gru_blend_4) : NULL, FITS(8, 1) ? TILE(gru_blend_8) : NULL},
 };
 
 #undef JOIN_

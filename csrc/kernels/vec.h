@@ -1,9 +1,9 @@
 /* vec.h - one vector type and its operations, for the instruction set and dtype of the stub that includes it.
  *
- * The stub defines FRNN_BITS (32 or 64), FRNN_TARGET (what the compiler may use) and at most one of FRNN_AVX2, FRNN_AVX512, FRNN_NEON; none of them
- * means the generic set: 16-byte vectors, multiply then add. Here, and nowhere else among the kernels, stand
- * instruction-set names. Every operation is exactly rounded or exact, so results do not depend on the set
- * (the generic one, which has no fused multiply-add, excepted).
+ * The stub defines FRNN_BITS (32 or 64), FRNN_TARGET (what the compiler may use) and at most one of FRNN_AVX2,
+ * FRNN_AVX512, FRNN_NEON; none of them means the generic set: 16-byte vectors, multiply then add. Here, and nowhere
+ * else among the kernels, stand instruction-set names. Every operation is exactly rounded or exact, so results do not
+ * depend on the set (the generic one, which has no fused multiply-add, excepted).
  *
  * It must not know: cells, layouts, time. */
 #include <stdint.h>
@@ -56,9 +56,7 @@ INLINE vec vset1(real x) { return x - (vec){0}; }
 INLINE vec vabs(vec x) { return (vec)((ivec)x & ~SIGN_BIT); }
 
 /* |magnitude| with the sign of `sign`; exact for zeros, infinities and NaN. */
-INLINE vec vcopysign(vec magnitude, vec sign) {
-  return (vec)(((ivec)magnitude & ~SIGN_BIT) | ((ivec)sign & SIGN_BIT));
-}
+INLINE vec vcopysign(vec magnitude, vec sign) { return (vec)(((ivec)magnitude & ~SIGN_BIT) | ((ivec)sign & SIGN_BIT)); }
 
 /* x * y + z: fused where the set has it. */
 INLINE vec vfma(vec x, vec y, vec z) {
