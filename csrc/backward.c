@@ -7,8 +7,16 @@
  * It must not know: dtypes, instruction sets, activations, Python. */
 #include "sequence.h"
 
-/* Rows of a chunk: long sums for the products, from gate gradients that are still near. */
-enum { CHUNK_ROWS = 256 };
+/* Rows of a chunk: few enough that the gate gradients are still near when the products read them, and enough that
+ * reading and writing the weights' gradients once per chunk is little beside the products. */
+enum { CHUNK_ROWS_LEAST = 256, CHUNK_ROWS_MOST = 1024, WEIGHT_BYTES_PER_ROW = 32768 };
+
+static int64_t chunk_rows(const frnn_shape *s) {
+  double bytes = (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)(s->input + s->hidden) *
+                 (double)element_size(s);
+  double rows = bytes / WEIGHT_BYTES_PER_ROW;
+  return rows > CHUNK_ROWS_MOST ? CHUNK_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
+}
 
 /* What stands beside the gate gradients in a product over rows. */
 enum operand { INPUT, HIDDEN, RESET_HIDDEN };
@@ -22,7 +30,7 @@ typedef struct {
 static backward_layout lay_backward(const frnn_shape *s) {
   const frnn_cell *cell = &frnn_cells[s->cell];
   int64_t element = element_size(s), units = padded(s), two = cell->phases == 2;
-  backward_layout at = {.steps = chunk_steps(s, CHUNK_ROWS)};
+  backward_layout at = {.steps = chunk_steps(s, chunk_rows(s))};
   int64_t gate_rows = product(&at.total, cell->gates, s->hidden);
   int64_t rows = product(&at.total, at.steps, s->batch);
   int64_t row_units = product(&at.total, s->batch, units);

@@ -63,8 +63,10 @@ static inline int64_t vectors_of(const frnn_shape *s, int64_t outputs) {
   return outputs > INT64_MAX - unit ? INT64_MAX : (outputs + unit - 1) / unit * unit;
 }
 
+/* Steps of a chunk of about that many rows: chunks of one length, but for the last. */
 static inline int64_t chunk_steps(const frnn_shape *s, int64_t rows) {
-  return most(1, least(s->steps, (rows + s->batch - 1) / most(1, s->batch)));
+  int64_t steps = most(1, rows / most(1, s->batch)), chunks = (s->steps + steps - 1) / steps;
+  return chunks > 0 ? (s->steps + chunks - 1) / chunks : 1;
 }
 
 /* Slots per unit and step: what the gates' pre-activations need while they are made, and what a tape keeps. */

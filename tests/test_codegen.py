@@ -91,20 +91,28 @@ def native_compiler():
 
 
 def newest_clang():
-    names = ["clang", *(f"clang-{n}" for n in range(30, 13, -1))]
-    return next((name for name in names if shutil.which(name)), "clang")
+    """Its name, or None: up to 16 clang keeps arrays of registers in memory; 19 does not."""
+    for name in (*(f"clang-{n}" for n in range(30, 18, -1)), "clang"):
+        if shutil.which(name):
+            text = subprocess.run([name, "--version"], capture_output=True, text=True).stdout
+            version = re.search(r"version (\d+)", text)
+            if version and int(version[1]) >= 19:
+                return name
+    return None
 
 
 def tools(family, isa):
     """The command of a compiler family for a set's machine, and objdump; None where not here."""
     native = platform.machine() in SETS[isa].machines
+    if not native and SETS[isa].machines != ARM:
+        return None
     if family == "cc":
         command = [native_compiler() if native else "aarch64-linux-gnu-gcc"]
     else:
-        command = [newest_clang()] + ([] if native else ["--target=aarch64-linux-gnu"])
+        command = [newest_clang() or "clang-19"] + (
+            [] if native else ["--target=aarch64-linux-gnu"]
+        )
     objdump = "objdump" if native else "aarch64-linux-gnu-objdump"
-    if not native and SETS[isa].machines != ARM:
-        return None
     return (command, objdump) if shutil.which(command[0]) and shutil.which(objdump) else None
 
 

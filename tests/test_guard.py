@@ -22,7 +22,8 @@ CELLS |= {"gru_before": (4, 3)}
 ROWS = (1, 2, 3, 5, 6, 7, 8, 9, 13)
 UNITS = (1, 3, 4, 7, 8, 9, 15, 16, 17, 33)
 INPUTS = (1, 2, 5, 8, 16, 17, 19)
-LONG = ((70, 1, 3, 5), (140, 2, 2, 3), (3, 2, 0, 5), (3, 0, 2, 5), (0, 2, 3, 4))  # T, B, I, H
+LONG = ((70, 1, 3, 5), (70, 1, 9, 5), (140, 2, 2, 3), (3, 2, 0, 5), (3, 0, 2, 5), (0, 2, 3, 4))
+SHARED = ((26, 10, 3, 131), (128, 2, 20, 131))  # T, B, I, H: large enough to be shared out
 SLACK = 64  # of a byte buffer's size: room to align it. Two of them in forward's workspace
 
 
@@ -32,7 +33,7 @@ SLACK = 64  # of a byte buffer's size: room to align it. Two of them in forward'
 class Pages:
     """Slots of memory between forbidden pages, an array in each, taken back all at once."""
 
-    def __init__(self, slots=32, size=1 << 18):
+    def __init__(self, slots=32, size=1 << 22):
         self.size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         self.stride = self.size + mmap.PAGESIZE
         self.map = mmap.mmap(-1, slots * self.stride + mmap.PAGESIZE)
@@ -91,7 +92,7 @@ def cases():
     for n, (rows, units) in enumerate(itertools.product(ROWS, UNITS)):
         sizes.append((2 + n % 2, rows, INPUTS[n % len(INPUTS)], units))
     for cell, dtype in itertools.product(CELLS, (np.dtype("f4"), np.dtype("f8"))):
-        for n, size in enumerate((*sizes, *LONG)):
+        for n, size in enumerate((*sizes, *LONG, *SHARED)):
             yield n, cell, dtype, size
 
 
@@ -162,7 +163,8 @@ def run_stream(pages, values, n, cell, dtype, size):
 
 def main(isa):
     assert core.select_isa(isa)
-    values = np.random.default_rng(3).uniform(-1, 1, 1 << 16)
+    core.set_num_threads(3)
+    values = np.random.default_rng(3).uniform(-0.1, 0.1, 1 << 17)
     pages = Pages()
     for case in cases():
         for what in (run, run_stream):
