@@ -12,8 +12,8 @@
 enum { CHUNK_ROWS_LEAST = 256, CHUNK_ROWS_MOST = 1024, WEIGHT_BYTES_PER_ROW = 32768 };
 
 static int64_t chunk_rows(const frnn_shape *s) {
-  double bytes = (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)(s->input + s->hidden) *
-                 (double)element_size(s);
+  double bytes =
+      (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)(s->input + s->hidden) * (double)element_size(s);
   double rows = bytes / WEIGHT_BYTES_PER_ROW;
   return rows > CHUNK_ROWS_MOST ? CHUNK_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
 }

@@ -7,10 +7,16 @@
  * It must not know: dtypes, instruction sets, activations, Python. */
 #include "sequence.h"
 
-/* Rows of a chunk: its pre-activations stay in L2. */
-enum { CHUNK_ROWS = 64 };
+/* Rows of a chunk: its pre-activations stay in L2, unless W_ih is so large that reading it again would cost more. */
+enum { CHUNK_ROWS_LEAST = 64, CHUNK_ROWS_MOST = 256, INPUT_WEIGHT_BYTES_PER_ROW = 65536 };
 
 enum { INPUTS_PER_ROW = 8 };
+
+static int64_t chunk_rows(const frnn_shape *s) {
+  double rows = (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->input * (double)element_size(s) /
+                INPUT_WEIGHT_BYTES_PER_ROW;
+  return rows > CHUNK_ROWS_MOST ? CHUNK_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
+}
 
 /* Whether x enters in the step's own tile, or by a product over a chunk before. Both give the same bits. The tile saves
  * writing and reading the pre-activations; the product reads W_ih once for many steps. Measured, the tile wins while
@@ -46,7 +52,7 @@ typedef struct {
 static forward_layout lay_forward(const frnn_shape *s) {
   const frnn_cell *cell = &frnn_cells[s->cell];
   int64_t element = element_size(s), units = padded(s);
-  forward_layout at = {.steps = chunk_steps(s, CHUNK_ROWS)};
+  forward_layout at = {.steps = chunk_steps(s, chunk_rows(s))};
   int64_t rows = product(&at.total, at.steps, s->batch);
   int64_t row_units = product(&at.total, s->batch, units);
   at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, cell->gates)));

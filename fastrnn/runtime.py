@@ -32,7 +32,7 @@ _BACKENDS = ("core", "reference")
 _MOST_THREADS = 1024
 
 # Kept per thread between calls, so that its pages are not faulted in again; a larger one is not.
-_KEPT_BYTES = 64 * 2**20
+_KEPT_BYTES = 256 * 2**20
 
 
 class _Local(threading.local):
