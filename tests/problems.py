@@ -276,5 +276,6 @@ def run_python(code, *arguments, **environment):
     keep["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     return subprocess.run(
         [sys.executable, *arguments, "-c", code],
+        cwd=path[0],  # not a checkout, whose bare fastrnn/ would hide the installed one
         env=keep | environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip

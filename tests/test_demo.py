@@ -191,7 +191,7 @@ def test_demo_as_a_user_runs_it(tmp_path):
     for text in ("persistence", "seasonal naive", "RMSE", "training loss", "time per epoch"):
         assert text in done.stdout
     assert "1/1  loss" in done.stderr
-    assert ("picture: " in done.stdout) == (tmp_path / "forecast.png").exists()
+    assert ("\npicture: " in done.stdout) == (tmp_path / "forecast.png").exists()
 
 
 def test_picture_is_written(tmp_path, capsys, monkeypatch):

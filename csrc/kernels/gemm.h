@@ -27,7 +27,7 @@ INLINE void chain(const int R, const int P, const int G, vec *acc, const void *a
                   const real *panels, ptrdiff_t panel, int64_t k) {
   const int V = P * G;
   const char *row = a;
-#pragma GCC unroll 4
+  UNROLL_PRODUCT
   for (; k > 0; k--) {
     if (R <= V) {
       vec x[MAX_ROWS];

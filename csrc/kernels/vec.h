@@ -9,6 +9,11 @@
 #include <stdint.h>
 #include <string.h>
 
+/* On AArch64 gcc moves loads ahead before it allots registers, and runs out of them. */
+#if defined(FRNN_NEON) && !defined(__clang__)
+#pragma GCC optimize("no-schedule-insns")
+#endif
+
 #if defined(FRNN_TARGET)
 #define TARGET __attribute__((target(FRNN_TARGET)))
 #else
@@ -22,17 +27,21 @@
 #include <immintrin.h>
 #define VEC_BYTES 64
 #define ACCUMULATORS 24 /* of 32 registers: what a tile may hold while weights and inputs pass by */
+#define UNROLL_PRODUCT _Pragma("GCC unroll 4")
 #elif defined(FRNN_AVX2)
 #include <immintrin.h>
 #define VEC_BYTES 32
 #define ACCUMULATORS 12
+#define UNROLL_PRODUCT _Pragma("GCC unroll 4")
 #elif defined(FRNN_NEON)
 #include <arm_neon.h>
 #define VEC_BYTES 16
 #define ACCUMULATORS 24
+#define UNROLL_PRODUCT
 #else
 #define VEC_BYTES 16
 #define ACCUMULATORS 12
+#define UNROLL_PRODUCT
 #endif
 
 #if FRNN_BITS == 32
