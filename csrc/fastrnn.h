@@ -48,7 +48,7 @@ void frnn_pack(const frnn_shape *shape, const frnn_weights *weights, void *packe
 typedef struct {
   frnn_shape shape;
   const void *packed;
-  frnn_sequence x, y;     /* in; out */
+  frnn_sequence x, y;     /* in; out, apart from each other */
   frnn_state first, last; /* in; out. May be the same memory */
   void *tape;             /* out, or NULL for inference */
   void *work;

@@ -18,7 +18,7 @@ class Sizes:
 
 class Stepper:
     def __init__(
-        self, layers: Sequence[tuple], batch: int, work: _Array, between: list[_Array]
+        self, layers: Sequence[tuple], batch: int, work: _Array, outputs: list[_Array]
     ) -> None: ...
     def step(self, x: _Array, out: _Array) -> bool: ...
 

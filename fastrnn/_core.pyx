@@ -8,7 +8,7 @@ import numpy as np
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uintptr_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastrnn._core cimport *
 
@@ -192,22 +192,25 @@ cdef class Stepper:
     """One step of a stack of layers, again and again: weights packed once, addresses taken once.
 
     layers: a list of (cell, weights, packed, state), from the lowest up; packed and state are the caller's memory.
+    outputs: a (batch, hidden) array for each layer's output; the last one's where `out` overlaps x.
     """
     cdef frnn_forward_call *calls
     cdef int count, dtype
     cdef int64_t batch, input, hidden
     cdef list kept
+    cdef char *spare
+    cdef size_t x_bytes, y_bytes
 
-    def __cinit__(self, list layers, int64_t batch, work, list between):
+    def __cinit__(self, list layers, int64_t batch, work, list outputs):
         cdef frnn_forward_call *call
         cdef frnn_weights w
         cdef cnp.ndarray w_ih
         cdef int i
         self.count = len(layers)
         self.batch = batch
-        self.kept = [layers, work, between]
-        if self.count < 1 or len(between) != self.count - 1:
-            raise ValueError("layers and the arrays between them do not agree")
+        self.kept = [layers, work, outputs]
+        if self.count < 1 or len(outputs) != self.count:
+            raise ValueError("layers and their outputs do not agree")
         self.calls = <frnn_forward_call *>PyMem_Malloc(self.count * sizeof(frnn_forward_call))
         if self.calls == NULL:
             raise MemoryError()
@@ -233,13 +236,16 @@ cdef class Stepper:
             if i > 0:
                 if call.shape.input != call.shape.hidden or call.shape.hidden != self.calls[0].shape.hidden:
                     raise ValueError("a layer's input is not the output of the one below")
-                call.x.data = dense(between[i - 1], call.shape.dtype, batch, call.shape.input, True)
+                call.x.data = dense(outputs[i - 1], call.shape.dtype, batch, call.shape.input, True)
                 call.x.row = call.shape.input * w_ih.itemsize
                 self.calls[i - 1].y = call.x
             frnn_pack(&call.shape, &w, <void *>call.packed)
         self.dtype = self.calls[0].shape.dtype
         self.input = self.calls[0].shape.input
         self.hidden = self.calls[0].shape.hidden
+        self.spare = <char *>dense(outputs[self.count - 1], self.dtype, batch, self.hidden, True)
+        self.y_bytes = <size_t>(batch * self.hidden) * (<cnp.ndarray>outputs[0]).itemsize
+        self.x_bytes = <size_t>(batch * self.input) * (<cnp.ndarray>outputs[0]).itemsize
 
     def __dealloc__(self):
         PyMem_Free(self.calls)
@@ -256,11 +262,17 @@ cdef class Stepper:
             return False
         self.calls[0].x.data = cnp.PyArray_DATA(x)
         self.calls[0].x.row = x.strides[0]
-        last.y.data = cnp.PyArray_DATA(out)
-        last.y.row = out.strides[0]
+        # A layer reads x while it writes y, so where the two overlap y comes by way of the spare array.
+        cdef char *source = <char *>cnp.PyArray_DATA(x)
+        cdef char *target = <char *>cnp.PyArray_DATA(out)
+        cdef bint apart = source + self.x_bytes <= target or target + self.y_bytes <= source
+        last.y.data = target if apart else self.spare
+        last.y.row = self.y_bytes // self.batch
         with nogil:
             for i in range(self.count):
                 frnn_forward(&self.calls[i])
+            if not apart:
+                memcpy(target, self.spare, self.y_bytes)
         return True
 
 

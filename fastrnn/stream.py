@@ -57,8 +57,8 @@ class Stream:
             work = max(work, sizes.forward)
             packed = np.empty(sizes.packed, np.uint8)
             layers.append((self._cell.index, weights, packed, self._of_layer(index)))
-        between = [np.empty(self._y_shape, self._dtype) for _ in layers[1:]]
-        return runtime.core.Stepper(layers, batch, np.empty(work, np.uint8), between)
+        outputs = [np.empty(self._y_shape, self._dtype) for _ in layers]
+        return runtime.core.Stepper(layers, batch, np.empty(work, np.uint8), outputs)
 
     def _of_layer(self, index):
         return tuple(s[index] for s in self._state)

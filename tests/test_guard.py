@@ -151,8 +151,8 @@ def run_stream(pages, values, n, cell, dtype, size):
             array.fill(0.5)
         layers.append((index, weights, pages.buffer(sizes.packed), states))
         forward = max(forward, sizes.forward)
-    between = pages.array((batch, hidden), dtype)
-    stepper = core.Stepper(layers, batch, pages.buffer(forward), [between])
+    outputs = [pages.array((batch, hidden), dtype) for _ in layers]
+    stepper = core.Stepper(layers, batch, pages.buffer(forward), outputs)
     x, out = pages.array((batch, inputs), dtype, values), pages.array((batch, hidden), dtype)
     results = []
     for _ in range(3):
