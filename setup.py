@@ -31,7 +31,10 @@ core = Extension(
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     extra_compile_args=flags + own,
     extra_link_args=own,
-    optional=True,
 )
 
-setup(ext_modules=cythonize([core], language_level=3, build_dir="build"))
+modules = cythonize([core], language_level=3, build_dir="build")
+for module in modules:
+    module.optional = True  # cythonize forgets it
+
+setup(ext_modules=modules)

@@ -1,9 +1,15 @@
 """RNN, LSTM and GRU on the CPU for NumPy, forward and backward through time, in fused kernels."""
 
-from fastrnn import reference
-from fastrnn.functional import gru, lstm, rnn
-from fastrnn.layers import GRU, LSTM, RNN
-from fastrnn.runtime import (
+import pkgutil
+
+# In a checkout after "pip install .", the compiled module is not here but where that put it:
+# it is to be found there too.
+__path__ = pkgutil.extend_path(__path__, __name__)
+
+from fastrnn import reference  # noqa: E402
+from fastrnn.functional import gru, lstm, rnn  # noqa: E402
+from fastrnn.layers import GRU, LSTM, RNN  # noqa: E402
+from fastrnn.runtime import (  # noqa: E402
     backend,
     get_num_threads,
     set_num_threads,

@@ -267,7 +267,7 @@ cdef class Stepper:
         cdef char *target = <char *>cnp.PyArray_DATA(out)
         cdef bint apart = source + self.x_bytes <= target or target + self.y_bytes <= source
         last.y.data = target if apart else self.spare
-        last.y.row = self.y_bytes // self.batch
+        last.y.row = out.strides[0]
         with nogil:
             for i in range(self.count):
                 frnn_forward(&self.calls[i])

@@ -5,6 +5,7 @@ Environment, read at import: FASTRNN_BACKEND (core or reference), FASTRNN_ISA (a
 """
 
 import contextlib
+import importlib
 import os
 import platform
 import sys
@@ -17,7 +18,7 @@ import numpy as np
 from fastrnn import checks
 
 try:
-    from fastrnn import _core as core
+    core = importlib.import_module("fastrnn._core")
 except ImportError as error:
     core = None
     warnings.warn(

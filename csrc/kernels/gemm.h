@@ -12,8 +12,9 @@
 #define MAX_ROWS 8
 #define MAX_PANELS 8
 
-/* The most rows of a tile with G gates: four vectors wide, or three where that is what the gates make. */
-#define TILE_ROWS(G) (ACCUMULATORS / (4 / (G) * (G)))
+/* The most rows of a tile with G gates: four vectors wide, or three where that is what the gates make and there are
+ * registers beside the accumulators (with 16, four rows of three gates would take every one). */
+#define TILE_ROWS(G) (ACCUMULATORS / (ACCUMULATORS < 24 ? 4 : 4 / (G) * (G)))
 /* The most panels of a tile with R rows and G gates. Few rows take many panels, so that enough independent
  * chains are in flight to hide the latency of a multiply-add. */
 #define TILE_PANELS_MOST(G) ((G) == 1 ? MAX_PANELS : 4)
