@@ -23,9 +23,16 @@ enum operand { INPUT, HIDDEN, RESET_HIDDEN };
 
 typedef struct {
   size_t w_ih, w_hh, dh, dc, c_first, drh, rh, dg, operand[3];
-  int64_t steps;
+  int64_t steps, dg_row;
   size total;
 } backward_layout;
+
+/* Bytes of a row of gate gradients. One more line per row: rows a power of two apart would share the sets of the
+ * cache. */
+static int64_t gate_gradient_row(size *total, const frnn_shape *s) {
+  int64_t bytes = product(total, product(total, frnn_cells[s->cell].columns, s->hidden), element_size(s));
+  return bytes / FRNN_ALIGN * FRNN_ALIGN + 2 * FRNN_ALIGN;
+}
 
 static backward_layout lay_backward(const frnn_shape *s) {
   const frnn_cell *cell = &frnn_cells[s->cell];
@@ -41,10 +48,8 @@ static backward_layout lay_backward(const frnn_shape *s) {
   at.c_first = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
   at.drh = reserve(&at.total, element, product(&at.total, row_units, two));
   at.rh = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, two)));
-  /* One more line per row: rows a power of two apart would share the sets of the cache. */
-  int64_t line = FRNN_ALIGN / element;
-  at.dg = reserve(&at.total, element,
-                  product(&at.total, rows, product(&at.total, cell->columns, s->hidden) / line * line + 2 * line));
+  at.dg_row = gate_gradient_row(&at.total, s);
+  at.dg = reserve(&at.total, 1, product(&at.total, rows, at.dg_row));
   at.operand[INPUT] = reserve(&at.total, element, product(&at.total, rows, vectors_of(s, s->input)));
   at.operand[HIDDEN] = reserve(&at.total, element, product(&at.total, rows, units));
   at.operand[RESET_HIDDEN] = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, two)));
@@ -56,71 +61,131 @@ size_t frnn_backward_size(const frnn_shape *s) {
   return total(&layout.total);
 }
 
-/* What the parts of a backward pass share. */
+/* A call and what follows from it. */
 typedef struct {
   const frnn_backward_call *call;
   const frnn_shape *shape;
   const frnn_table *table;
   const frnn_cell *cell;
   backward_layout layout;
-  ptrdiff_t row;    /* a padded row of units */
-  ptrdiff_t dg_row; /* a row of gate gradients */
+  ptrdiff_t row; /* a padded row of units */
   frnn_sequence tape, dg, rh;
   int64_t from, to, t0; /* the chunk */
 } sweep;
 
+static sweep begin_sweep(const frnn_backward_call *call) {
+  const frnn_shape *s = &call->shape;
+  sweep w = {.call = call,
+             .shape = s,
+             .table = frnn_table_for(s->dtype),
+             .cell = &frnn_cells[s->cell],
+             .layout = lay_backward(s),
+             .row = padded(s) * element_size(s),
+             .to = s->batch > 0 ? s->steps : 0};
+  assert(call->work && call->tape);
+  w.tape = dense((void *)(uintptr_t)call->tape, s->batch, tape_slots(w.cell) * w.row);
+  w.dg = dense(at(call->work, (ptrdiff_t)w.layout.dg), s->batch, w.layout.dg_row);
+  w.rh = dense(at(call->work, (ptrdiff_t)w.layout.rh), s->batch, w.row);
+  return w;
+}
+
 static void *work_at(const sweep *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
 
-/* The rows of W in the order of the gate gradients' columns, as panels for a product over those columns. */
-static void pack_transposed(const sweep *w, const frnn_block blocks[2], const void *weights, int64_t n, void *panels) {
+/* What the parts of a job share. */
+typedef struct {
+  sweep sweeps[FRNN_TOGETHER];
+  int calls;
+  frnn_run run;
+  sharing steps, pieces; /* of the sweep; of packing and products */
+  int64_t k;             /* the stretch, where each is a job of its own */
+} backwards;
+
+/* ---- packing --------------------------------------------------------------------------------------------------- */
+
+/* A part of the panels of W for dg * W: rows in the order of dg's columns, which the blocks give. */
+static void pack_transposed(const sweep *w, const frnn_block blocks[2], const void *weights, int64_t n, void *panels,
+                            share mine) {
   int64_t hidden = w->shape->hidden, element = w->table->size, vector = w->table->lanes * element, k = 0;
-  if (n == 0) return;
   for (int i = 0; i < 2 && blocks[i].count > 0; i++) {
-    const void *src = at(weights, blocks[i].row * hidden * n * element);
-    int64_t rows = blocks[i].count * hidden;
-    w->table->pack_rows(src, n * element, rows, n, at(panels, k * vector), w->cell->gates * hidden * vector);
-    k += rows;
+    range rows = range_of(blocks[i].count * hidden, mine.slice, mine.slices);
+    const void *src = at(weights, (blocks[i].row * hidden + rows.begin) * n * element);
+    w->table->pack_rows(src, n * element, rows.count, n, at(panels, (k + rows.begin) * vector),
+                        w->cell->gates * hidden * vector);
+    k += blocks[i].count * hidden;
   }
 }
 
-/* h_{t-1} for the step at t: the row before it in the walk. */
+static void pack_weights_part(void *context, int part, int parts) {
+  backwards *p = context;
+  share mine = share_of(&p->pieces, part);
+  const sweep *w = &p->sweeps[mine.call];
+  const frnn_backward_call *call = w->call;
+  int64_t inputs = w->shape->input;
+  (void)parts;
+  if (call->dx.data && inputs > 0)
+    pack_transposed(w, w->cell->ih, call->weights.w_ih, inputs, work_at(w, w->layout.w_ih), mine);
+  pack_transposed(w, w->cell->hh, call->weights.w_hh, w->shape->hidden, work_at(w, w->layout.w_hh), mine);
+}
+
+/* ---- the sweep ------------------------------------------------------------------------------------------------- */
+
+/* h_{t-1} for step i: the row before it in the walk. */
 static frnn_sequence h_before(const sweep *w, int64_t i) {
   const frnn_shape *s = w->shape;
   if (i == 0) return dense(w->call->first.h, s->batch, s->hidden * w->table->size);
   return (frnn_sequence){row_at(w->call->y, time_of(s, i - 1), 0), 0, w->call->y.row};
 }
 
-/* dh += dg[columns of the block] * W_hh[its rows], or = into drh. */
-static void through_w_hh(const sweep *w, int which, int64_t rows, const void *dg, void *dh, int add) {
-  const frnn_block *block = &w->cell->hh[which];
+/* The stretches of a chunk: before, between and after the products of its steps, a product for each phase. Stretch k
+ * begins with the product of stretch k - 1, unless it is the first, and ends with the derivative of a phase, unless it
+ * is the last. So what a stretch does for some units needs all units of the stretch before, and no other. */
+typedef struct {
+  int64_t i; /* the step of the walk */
+  int phase;
+} stretch;
+
+static int64_t stretches_of(const sweep *w) { return (w->to - w->from) * w->cell->phases; }
+
+static stretch stretch_of(const sweep *w, int64_t k) {
+  return (stretch){w->to - 1 - k / w->cell->phases, (int)(k % w->cell->phases)};
+}
+
+/* dh += dg[columns of the block] * W_hh[its rows], or = into drh, for some rows and some vectors of units. */
+static void through_w_hh(const sweep *w, stretch at_k, range rows, range vectors) {
+  int reset = at_k.phase < w->cell->phases - 1; /* the first of two phases goes by way of r * h */
+  const frnn_block *block = &w->cell->hh[reset];
   int64_t hidden = w->shape->hidden, element = w->table->size, vector = w->table->lanes * element;
-  int64_t before = which ? w->cell->hh[0].count * hidden : 0;
-  frnn_gemm g = {.m = rows,
-                 .n = hidden,
+  int64_t before = reset ? w->cell->hh[0].count * hidden : 0, panel = w->cell->gates * hidden * vector;
+  void *dg = row_at(w->dg, time_of(w->shape, at_k.i) - w->t0, rows.begin);
+  void *dh = at(work_at(w, reset ? w->layout.drh : w->layout.dh), rows.begin * w->row + vectors.begin * vector);
+  frnn_gemm g = {.m = rows.count,
+                 .n = least(vectors.count * w->table->lanes, hidden - vectors.begin * w->table->lanes),
                  .k = block->count * hidden,
                  .a = at(dg, block->column * hidden * element),
-                 .a_row = w->dg_row,
+                 .a_row = w->dg.row,
                  .a_k = element,
-                 .panels = at(work_at(w, w->layout.w_hh), before * vector),
-                 .panel = w->cell->gates * hidden * vector,
-                 .init = add ? dh : NULL,
+                 .panels = at(work_at(w, w->layout.w_hh), before * vector + vectors.begin * panel),
+                 .panel = panel,
+                 .init = reset ? NULL : dh,
                  .init_row = w->row,
                  .c = dh,
                  .c_row = w->row};
   w->table->gemm(&g);
 }
 
-/* Gate gradients of the step i of the walk, and dh, dc of the step before it, for some rows of the batch. */
-static void sweep_step(const sweep *w, int64_t i, row_range rows) {
+/* Gate gradients of a step, and what of dh and dc goes by beside the products, for some rows and vectors of units. */
+static void derive(const sweep *w, stretch at_k, range rows, range vectors) {
   const frnn_shape *s = w->shape;
   const frnn_backward_call *call = w->call;
-  int64_t t = time_of(s, i), b = rows.begin;
+  int64_t i = at_k.i, t = time_of(s, i), b = rows.begin, lanes = w->table->lanes;
   frnn_sequence h = h_before(w, i);
   char *slots = row_at(w->tape, t, b);
   const char *before = i > 0 ? row_at(w->tape, time_of(s, i - 1), b) : NULL;
   frnn_back back = {
       .m = rows.count,
       .hidden = s->hidden,
+      .unit = vectors.begin * lanes,
+      .end = least((vectors.begin + vectors.count) * lanes, s->hidden),
       .h = row_at(h, 0, b),
       .h_row = h.row,
       .y = row_at(call->y, t, b),
@@ -138,17 +203,58 @@ static void sweep_step(const sweep *w, int64_t i, row_range rows) {
       .dh_row = w->row,
       .dc = at(work_at(w, w->layout.dc), b * w->row),
       .dg = row_at(w->dg, t - w->t0, b),
-      .dg_row = w->dg_row,
+      .dg_row = w->dg.row,
       .scratch = row_at(w->rh, t - w->t0, b),
       .scratch_row = w->row,
       .drh = at(work_at(w, w->layout.drh), b * w->row)};
-  w->table->back[s->cell][0](&back);
-  if (w->cell->phases == 2) {
-    through_w_hh(w, 1, rows.count, back.dg, back.drh, 0);
-    w->table->back[s->cell][1](&back);
-  }
-  through_w_hh(w, 0, rows.count, back.dg, back.dh, 1);
+  w->table->back[s->cell][at_k.phase](&back);
 }
+
+static void run_stretch(const sweep *w, int64_t k, range rows, share mine) {
+  range vectors = range_of(vectors_of_units(w->shape, w->table), mine.slice, mine.slices);
+  if (k > 0) through_w_hh(w, stretch_of(w, k - 1), rows, vectors);
+  if (k < stretches_of(w)) derive(w, stretch_of(w, k), rows, vectors);
+}
+
+static range rows_of(const sweep *w, share mine) { return range_of(w->shape->batch, mine.group, mine.groups); }
+
+/* All of a chunk's stretches for some rows. */
+static void rows_part(void *context, int part, int parts) {
+  backwards *p = context;
+  share mine = share_of(&p->steps, part);
+  const sweep *w = &p->sweeps[mine.call];
+  range rows = rows_of(w, mine);
+  (void)parts;
+  for (int64_t done = 0, all = rows.count; done < all; done += rows.count, rows.begin += rows.count) {
+    rows.count = least(p->steps.rows_at_once, all - done);
+    for (int64_t k = 0; k <= stretches_of(w); k++) {
+      if (k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
+      run_stretch(w, k, rows, mine);
+    }
+  }
+}
+
+static void stretch_part(void *context, int part, int parts) {
+  backwards *p = context;
+  share mine = share_of(&p->steps, part);
+  const sweep *w = &p->sweeps[mine.call];
+  (void)parts;
+  run_stretch(w, p->k, rows_of(w, mine), mine);
+}
+
+static void run_sweep(backwards *p) {
+  int64_t last = stretches_of(&p->sweeps[0]);
+  if (p->steps.slices == 1) {
+    frnn_parallel(&p->run, rows_part, p, parts_of(&p->steps));
+    return;
+  }
+  for (p->k = 0; p->k <= last; p->k++) {
+    if (p->k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
+    frnn_parallel(&p->run, stretch_part, p, parts_of(&p->steps));
+  }
+}
+
+/* ---- the products of a chunk ----------------------------------------------------------------------------------- */
 
 /* The rows of a chunk in the order of the sweep, as one stride: from the last row of the last step down, or in
  * reverse from the first up. So a sum over them goes on from chunk to chunk as if there were none. */
@@ -178,40 +284,65 @@ static void pack_operand(const sweep *w, enum operand which, int64_t n, int64_t 
   }
 }
 
-/* dW[rows of the block] += dg[its columns]^T * operand, for a part of the block. */
-static void weight_gradient(const sweep *w, const frnn_block *block, enum operand which, int64_t n, void *dw, int part,
-                            int parts) {
+static void pack_part(void *context, int part, int parts) {
+  backwards *p = context;
+  share mine = share_of(&p->pieces, part);
+  const sweep *w = &p->sweeps[mine.call];
+  const frnn_backward_call *call = w->call;
+  range steps = range_of(w->to - w->from, mine.slice, mine.slices);
+  int64_t from = w->from + steps.begin, to = from + steps.count;
+  (void)parts;
+  if (call->dw_ih && w->shape->input > 0) pack_operand(w, INPUT, w->shape->input, from, to);
+  if (!call->dw_hh) return;
+  pack_operand(w, HIDDEN, w->shape->hidden, from, to);
+  if (w->cell->phases == 2) pack_operand(w, RESET_HIDDEN, w->shape->hidden, from, to);
+}
+
+/* A part of a block of the gate gradients: its rows among the weights', its first column in the sweep's first row. */
+typedef struct {
+  range rows;
+  const void *first;
+} gate_part;
+
+static gate_part part_of(const sweep *w, const frnn_block *block, share mine) {
+  int64_t hidden = w->shape->hidden;
+  range gates = range_of(block->count * hidden, mine.slice, mine.slices);
+  const void *row = row_at(w->dg, time_of(w->shape, w->to - 1) - w->t0, order_of(w).b);
+  return (gate_part){{block->row * hidden + gates.begin, gates.count},
+                     at(row, (block->column * hidden + gates.begin) * w->table->size)};
+}
+
+/* dW[rows of the block] += dg[its columns]^T * operand, for a part of the block; the first chunk begins the sum. */
+static void weight_gradient(const sweep *w, const frnn_block *block, enum operand which, int64_t n, void *dw,
+                            share mine) {
   sweep_order o = order_of(w);
-  int64_t element = w->table->size, hidden = w->shape->hidden;
-  row_range gates = range_of(block->count * hidden, part, parts);
-  const void *first = row_at(w->dg, time_of(w->shape, w->to - 1) - w->t0, o.b);
-  void *rows = at(dw, (block->row * hidden + gates.begin) * n * element);
-  frnn_gemm g = {.m = gates.count,
+  gate_part gates = part_of(w, block, mine);
+  int64_t element = w->table->size;
+  void *rows = at(dw, gates.rows.begin * n * element);
+  frnn_gemm g = {.m = gates.rows.count,
                  .n = n,
                  .k = o.rows,
-                 .a = at(first, (block->column * hidden + gates.begin) * element),
+                 .a = gates.first,
                  .a_row = element,
-                 .a_k = o.way * w->dg_row,
+                 .a_k = o.way * w->dg.row,
                  .panels = work_at(w, w->layout.operand[which]),
                  .panel = o.rows * w->table->lanes * element,
-                 .init = rows,
+                 .init = w->to == w->shape->steps ? NULL : rows,
                  .init_row = n * element,
                  .c = rows,
                  .c_row = n * element};
   w->table->gemm(&g);
 }
 
-static void bias_gradient(const sweep *w, const frnn_block *block, void *db, int part, int parts) {
+static void bias_gradient(const sweep *w, const frnn_block *block, void *db, share mine) {
   sweep_order o = order_of(w);
-  int64_t element = w->table->size, hidden = w->shape->hidden;
-  row_range gates = range_of(block->count * hidden, part, parts);
-  const void *first = row_at(w->dg, time_of(w->shape, w->to - 1) - w->t0, o.b);
-  w->table->sum_rows(at(first, (block->column * hidden + gates.begin) * element), o.way * w->dg_row, o.rows,
-                     gates.count, at(db, (block->row * hidden + gates.begin) * element));
+  gate_part gates = part_of(w, block, mine);
+  w->table->sum_rows(gates.first, o.way * w->dg.row, o.rows, gates.rows.count,
+                     at(db, gates.rows.begin * w->table->size));
 }
 
 /* dx of the chunk, for some of its rows. */
-static void input_gradient(const sweep *w, int part, int parts) {
+static void input_gradient(const sweep *w, share mine) {
   const frnn_shape *s = w->shape;
   int64_t columns = w->cell->gates * s->hidden, steps = w->to - w->from, batch = s->batch;
   frnn_gemm g = {.n = s->input,
@@ -220,111 +351,102 @@ static void input_gradient(const sweep *w, int part, int parts) {
                  .panels = work_at(w, w->layout.w_ih),
                  .panel = columns * w->table->lanes * w->table->size};
   frnn_sequence dx = w->call->dx, dg = w->dg;
-  row_range of_steps = {0, steps}, of_batch = {0, batch};
+  range of_steps = {0, steps}, of_batch = {0, batch};
   if (steps > batch)
-    of_steps = range_of(steps, part, parts);
+    of_steps = range_of(steps, mine.slice, mine.slices);
   else
-    of_batch = range_of(batch, part, parts);
+    of_batch = range_of(batch, mine.slice, mine.slices);
   dx.data = row_at(dx, w->t0 + of_steps.begin, of_batch.begin);
   dg.data = row_at(dg, of_steps.begin, of_batch.begin);
   product_of_rows(w->table, g, dg, dx, of_steps.count, of_batch.count);
 }
 
-/* The gate gradients of the chunk for some rows of the batch. */
-static void sweep_part(void *context, int part, int parts) {
-  const sweep *w = context;
-  row_range rows = range_of(w->shape->batch, part, parts);
-  for (int64_t i = w->to - 1; i >= w->from; i--) sweep_step(w, i, rows);
-}
-
-static void pack_part(void *context, int part, int parts) {
-  const sweep *w = context;
-  const frnn_backward_call *call = w->call;
-  row_range steps = range_of(w->to - w->from, part, parts);
-  int64_t from = w->from + steps.begin, to = from + steps.count;
-  if (call->dw_ih && w->shape->input > 0) pack_operand(w, INPUT, w->shape->input, from, to);
-  if (!call->dw_hh) return;
-  pack_operand(w, HIDDEN, w->shape->hidden, from, to);
-  if (w->cell->phases == 2) pack_operand(w, RESET_HIDDEN, w->shape->hidden, from, to);
-}
-
-/* The chunk's share of the parameters' gradients, and its dx. */
+/* A part of the chunk's share of the parameters' gradients, and of its dx. */
 static void products_part(void *context, int part, int parts) {
-  const sweep *w = context;
+  backwards *p = context;
+  share mine = share_of(&p->pieces, part);
+  const sweep *w = &p->sweeps[mine.call];
   const frnn_backward_call *call = w->call;
+  (void)parts;
   for (int i = 0; i < 2; i++) {
     const frnn_block *ih = &w->cell->ih[i], *hh = &w->cell->hh[i];
     if (ih->count > 0 && call->dw_ih && w->shape->input > 0)
-      weight_gradient(w, ih, INPUT, w->shape->input, call->dw_ih, part, parts);
+      weight_gradient(w, ih, INPUT, w->shape->input, call->dw_ih, mine);
     if (hh->count > 0 && call->dw_hh)
-      weight_gradient(w, hh, i ? RESET_HIDDEN : HIDDEN, w->shape->hidden, call->dw_hh, part, parts);
-    if (ih->count > 0 && call->db_ih) bias_gradient(w, ih, call->db_ih, part, parts);
-    if (hh->count > 0 && call->db_hh) bias_gradient(w, hh, call->db_hh, part, parts);
+      weight_gradient(w, hh, i ? RESET_HIDDEN : HIDDEN, w->shape->hidden, call->dw_hh, mine);
+    if (ih->count > 0 && call->db_ih) bias_gradient(w, ih, call->db_ih, mine);
+    if (hh->count > 0 && call->db_hh) bias_gradient(w, hh, call->db_hh, mine);
   }
-  if (call->dx.data) input_gradient(w, part, parts);
+  if (call->dx.data) input_gradient(w, mine);
 }
+
+/* ---- the whole ------------------------------------------------------------------------------------------------- */
 
 static void clear(void *p, int64_t bytes) {
   if (p) memset(p, 0, (size_t)bytes);
 }
 
-/* The incoming gradients of the last state, the outgoing ones cleared, the weights packed. */
-static void begin_sweep(const sweep *w) {
+/* The gradients of the last state come in; those of the parameters are zero where no chunk begins their sum. */
+static void begin_gradients(const sweep *w) {
   const frnn_backward_call *call = w->call;
   const frnn_shape *s = w->shape;
   int64_t element = w->table->size, rows = w->cell->gates * s->hidden;
   size_t bytes = (size_t)(s->hidden * element);
-  clear(call->dw_ih, rows * s->input * element);
-  clear(call->dw_hh, rows * s->hidden * element);
+  if (w->to == 0) {
+    clear(call->dw_ih, rows * s->input * element);
+    clear(call->dw_hh, rows * s->hidden * element);
+  }
   clear(call->db_ih, rows * element);
   clear(call->db_hh, rows * element);
   clear(work_at(w, w->layout.dh), s->batch * w->row);
   copy_rows(work_at(w, w->layout.dh), w->row, call->dlast.h, (ptrdiff_t)bytes, s->batch, bytes);
-  if (w->cell->states == 2) {
-    clear(work_at(w, w->layout.dc), s->batch * w->row);
-    clear(work_at(w, w->layout.c_first), s->batch * w->row);
-    copy_rows(work_at(w, w->layout.dc), w->row, call->dlast.c, (ptrdiff_t)bytes, s->batch, bytes);
-    copy_rows(work_at(w, w->layout.c_first), w->row, call->first.c, (ptrdiff_t)bytes, s->batch, bytes);
-  }
-  if (call->dx.data) pack_transposed(w, w->cell->ih, call->weights.w_ih, s->input, work_at(w, w->layout.w_ih));
-  pack_transposed(w, w->cell->hh, call->weights.w_hh, s->hidden, work_at(w, w->layout.w_hh));
+  if (w->cell->states < 2) return;
+  clear(work_at(w, w->layout.dc), s->batch * w->row);
+  clear(work_at(w, w->layout.c_first), s->batch * w->row);
+  copy_rows(work_at(w, w->layout.dc), w->row, call->dlast.c, (ptrdiff_t)bytes, s->batch, bytes);
+  copy_rows(work_at(w, w->layout.c_first), w->row, call->first.c, (ptrdiff_t)bytes, s->batch, bytes);
 }
 
-static void run_backward(const frnn_backward_call *call) {
-  const frnn_shape *s = &call->shape;
-  const frnn_cell *cell = &frnn_cells[s->cell];
-  backward_layout layout = lay_backward(s);
-  int64_t element = element_size(s), line = FRNN_ALIGN / element, row = padded(s) * element;
-  ptrdiff_t dg_row = (cell->columns * s->hidden / line * line + 2 * line) * element;
-  sweep w = {.call = call,
-             .shape = s,
-             .table = frnn_table_for(s->dtype),
-             .cell = cell,
-             .layout = layout,
-             .row = row,
-             .dg_row = dg_row,
-             .tape = dense((void *)(uintptr_t)call->tape, s->batch, tape_slots(cell) * row),
-             .dg = dense(at(call->work, (ptrdiff_t)layout.dg), s->batch, dg_row),
-             .rh = dense(at(call->work, (ptrdiff_t)layout.rh), s->batch, row)};
-  size_t bytes = (size_t)(s->hidden * element);
-  begin_sweep(&w);
-  for (w.to = s->batch > 0 ? s->steps : 0; w.to > 0; w.to = w.from) {
-    w.from = most(0, w.to - layout.steps);
-    w.t0 = earliest(s, w.from, w.to);
-    double work = (double)(w.to - w.from) * (double)s->batch * cell->gates * (double)s->hidden * (double)s->hidden;
-    int parts = parts_for(work, INT64_MAX);
-    frnn_parallel(sweep_part, &w, (int)least(parts, s->batch));
-    frnn_parallel(pack_part, &w, (int)least(parts, w.to - w.from));
-    frnn_parallel(products_part, &w, parts);
-  }
-  copy_rows(call->dfirst.h, (ptrdiff_t)bytes, work_at(&w, layout.dh), row, s->batch, bytes);
-  if (cell->states == 2) copy_rows(call->dfirst.c, (ptrdiff_t)bytes, work_at(&w, layout.dc), row, s->batch, bytes);
+static void end_gradients(const sweep *w) {
+  const frnn_backward_call *call = w->call;
+  const frnn_shape *s = w->shape;
+  size_t bytes = (size_t)(s->hidden * w->table->size);
+  copy_rows(call->dfirst.h, (ptrdiff_t)bytes, work_at(w, w->layout.dh), w->row, s->batch, bytes);
+  if (w->cell->states == 2)
+    copy_rows(call->dfirst.c, (ptrdiff_t)bytes, work_at(w, w->layout.dc), w->row, s->batch, bytes);
 }
 
-void frnn_backward(const frnn_backward_call *call) {
-  fenv_t environment;
-  assert(call->work && call->tape);
-  fegetenv(&environment);
-  run_backward(call);
-  fesetenv(&environment);
+/* The chunk before the present one in the data, which is the next one of the sweep; 0 where there is none. */
+static int next_chunk(backwards *p) {
+  for (int i = 0; i < p->calls; i++) {
+    sweep *w = &p->sweeps[i];
+    w->to = w->from;
+    w->from = most(0, w->to - w->layout.steps);
+    w->t0 = earliest(w->shape, w->from, w->to);
+  }
+  return p->sweeps[0].to > 0;
+}
+
+int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void)) {
+  const frnn_shape *s = &calls->shape;
+  backwards p = {.calls = count};
+  assert(count >= 1 && count <= FRNN_TOGETHER);
+  for (int i = 0; i < count; i++) p.sweeps[i] = begin_sweep(&calls[i]);
+  const sweep *first = &p.sweeps[0];
+  double rows = (double)s->batch * (double)first->layout.steps;
+  p.steps = share_steps(s, count, recurrent_weights_of(s), vectors_of_units(s, first->table));
+  p.pieces = share_slices(count, 2 * weights_of(s) * rows, s->hidden);
+  frnn_begin(&p.run, p.steps.alone && p.pieces.alone, interrupted);
+  for (int i = 0; i < count; i++) {
+    begin_gradients(&p.sweeps[i]);
+    p.sweeps[i].from = p.sweeps[i].to;
+  }
+  frnn_parallel(&p.run, pack_weights_part, &p, parts_of(&p.pieces));
+  while (next_chunk(&p) && !frnn_stopped(&p.run)) {
+    run_sweep(&p);
+    frnn_parallel(&p.run, pack_part, &p, parts_of(&p.pieces));
+    frnn_parallel(&p.run, products_part, &p, parts_of(&p.pieces));
+  }
+  for (int i = 0; i < count; i++) end_gradients(&p.sweeps[i]);
+  return frnn_end(&p.run);
 }

@@ -42,19 +42,25 @@ size_t frnn_forward_size(const frnn_shape *shape);
 size_t frnn_tape_size(const frnn_shape *shape);
 size_t frnn_backward_size(const frnn_shape *shape);
 
-/* Weights in the order the kernels read them: once for any number of forward passes. */
-void frnn_pack(const frnn_shape *shape, const frnn_weights *weights, void *packed);
-
 typedef struct {
   frnn_shape shape;
-  const void *packed;
+  frnn_weights weights; /* frnn_pack reads them, frnn_forward does not */
+  void *packed;
   frnn_sequence x, y;     /* in; out, apart from each other */
   frnn_state first, last; /* in; out. May be the same memory */
   void *tape;             /* out, or NULL for inference */
   void *work;
 } frnn_forward_call;
 
-void frnn_forward(const frnn_forward_call *call);
+/* The functions below do up to FRNN_TOGETHER calls at once, the directions of a layer, say: calls of one shape but for
+ * `reverse` that share no output. `interrupted`, unless NULL, is asked now and then on the caller's thread; where it
+ * gives other than 0 they return -1 soon, their outputs half done. Else they return 0. */
+enum { FRNN_TOGETHER = 2 };
+
+/* Weights into `packed`, in the order the kernels read them: once for any number of forward passes. */
+int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void));
+
+int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(void));
 
 /* Gradients of any function of y and of the last state. x, y, first, tape and the weights as they were in the
  * forward pass. A gradient coming in that is NULL is zero. Gradients of weights that are NULL are not computed. */
@@ -73,7 +79,7 @@ typedef struct {
   void *work;
 } frnn_backward_call;
 
-void frnn_backward(const frnn_backward_call *call);
+int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void));
 
 /* The instruction set in use, and the i-th of those this build has and this machine runs (NULL past the end), best
  * first. frnn_select chooses one by name: 0, or -1 where there is none of that name. Not while calls run. */

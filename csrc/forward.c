@@ -4,13 +4,16 @@
  * product over a chunk of time gives bias + W_ih x before, and the tile goes on from there: in training straight in the
  * tape, whose slots the tile turns into gates.
  *
+ * Where rows are shared out among threads (see sequence.h), each part takes all of time; where units are, each step is
+ * a job of its own.
+ *
  * It must not know: dtypes, instruction sets, activations, Python. */
 #include "sequence.h"
 
 /* Rows of a chunk: its pre-activations stay in L2, unless W_ih is so large that reading it again would cost more. */
 enum { CHUNK_ROWS_LEAST = 64, CHUNK_ROWS_MOST = 256, INPUT_WEIGHT_BYTES_PER_ROW = 65536 };
 
-enum { INPUTS_PER_ROW = 8 };
+enum { INPUTS_PER_ROW = 8, MULTIPLY_ADDS_OF_PACKING = 8 /* a weight packed costs that much */ };
 
 static int64_t chunk_rows(const frnn_shape *s) {
   double rows = (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->input * (double)element_size(s) /
@@ -78,61 +81,95 @@ size_t frnn_tape_size(const frnn_shape *s) {
   return total(&tape);
 }
 
-/* One gate of W_ih or W_hh into tile panels: the gates of one phase interleaved, phase after phase. */
-static void pack_for_tiles(const frnn_shape *s, const frnn_table *table, int gate, const void *w, int64_t k,
-                           void *packed) {
+/* Some vectors of one gate of W_ih or W_hh into tile panels: the gates of one phase interleaved, phase after phase. */
+static void pack_for_tiles(const frnn_shape *s, const frnn_table *table, int gate, range vectors, const void *w,
+                           int64_t k, void *packed) {
   const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t vector = table->lanes * table->size, used = (s->hidden + table->lanes - 1) / table->lanes;
+  int64_t vector = table->lanes * table->size, used = vectors_of_units(s, table);
+  int64_t unit = vectors.begin * table->lanes, units = vectors.count * table->lanes;
   int phase = gate >= cell->panels[0], first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
-  frnn_transpose t = {.src = at(w, gate * s->hidden * k * table->size),
+  int64_t before = (first * used + vectors.begin * gates) * k + gate - first;
+  frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * table->size),
                       .src_row = k * table->size,
-                      .outputs = s->hidden,
+                      .outputs = least(units, s->hidden - unit),
                       .k = k,
-                      .dst = at(packed, first * used * k * vector + (gate - first) * vector),
+                      .dst = at(packed, before * vector),
                       .dst_vector = k * vector * gates,
                       .dst_k = vector * gates};
-  table->pack_outputs(&t);
+  if (t.outputs > 0 && k > 0) table->pack_outputs(&t);
 }
 
-/* One gate of W_ih into panels of one product for all gates, up to the padding of each. */
-static void pack_for_product(const frnn_shape *s, const frnn_table *table, int gate, const void *w, void *packed) {
+/* Some vectors of one gate of W_ih into panels of one product for all gates; those beyond the units are zeros. */
+static void pack_for_product(const frnn_shape *s, const frnn_table *table, int gate, range vectors, const void *w,
+                             void *packed) {
   int64_t vector = table->lanes * table->size, panel = s->input * vector;
-  int64_t vectors = padded(s) / table->lanes, used = (s->hidden + table->lanes - 1) / table->lanes;
-  char *dst = at(packed, gate * vectors * panel);
-  frnn_transpose t = {.src = at(w, gate * s->hidden * s->input * table->size),
+  int64_t all = padded(s) / table->lanes, used = vectors_of_units(s, table);
+  int64_t unit = vectors.begin * table->lanes, units = vectors.count * table->lanes;
+  char *dst = at(packed, gate * all * panel);
+  frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * s->input * table->size),
                       .src_row = s->input * table->size,
-                      .outputs = s->hidden,
+                      .outputs = least(units, s->hidden - unit),
                       .k = s->input,
-                      .dst = dst,
+                      .dst = at(dst, vectors.begin * panel),
                       .dst_vector = panel,
                       .dst_k = vector};
-  table->pack_outputs(&t);
-  memset(dst + used * panel, 0, (size_t)((vectors - used) * panel));
+  if (t.outputs > 0) table->pack_outputs(&t);
+  if (vectors.begin + vectors.count == used) memset(dst + used * panel, 0, (size_t)((all - used) * panel));
 }
 
-void frnn_pack(const frnn_shape *s, const frnn_weights *w, void *packed) {
-  const frnn_table *table = frnn_table_for(s->dtype);
+static void pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_weights *w, void *bias, void *bias_h) {
   const frnn_cell *cell = &frnn_cells[s->cell];
-  packed_layout layout = lay_packed(s);
   int64_t element = table->size, units = padded(s), hidden = s->hidden;
-  void *w_ih = at(packed, (ptrdiff_t)layout.w_ih);
-  memcpy(at(packed, (ptrdiff_t)layout.table), &table, sizeof table);
+  memset(bias, 0, (size_t)(cell->gates * units * element));
   for (int gate = 0; gate < cell->gates; gate++) {
-    if (s->input > 0 && enters_in_step(s)) pack_for_tiles(s, table, gate, w->w_ih, s->input, w_ih);
-    if (s->input > 0 && !enters_in_step(s)) pack_for_product(s, table, gate, w->w_ih, w_ih);
-    pack_for_tiles(s, table, gate, w->w_hh, hidden, at(packed, (ptrdiff_t)layout.w_hh));
     int split = cell->split_bias && gate == cell->gates - 1;
-    char *bias = at(packed, (ptrdiff_t)layout.bias + gate * units * element);
-    memset(bias, 0, (size_t)(units * element));
     const void *b_ih = w->b_ih ? at(w->b_ih, gate * hidden * element) : NULL;
     const void *b_hh = w->b_hh ? at(w->b_hh, gate * hidden * element) : NULL;
-    table->add(bias, b_ih, split ? NULL : b_hh, hidden);
-    if (split) {
-      void *bias_h = at(packed, (ptrdiff_t)layout.bias_h);
-      memset(bias_h, 0, (size_t)(units * element));
-      table->add(bias_h, NULL, b_hh, hidden);
-    }
+    table->add(at(bias, gate * units * element), b_ih, split ? NULL : b_hh, hidden);
+    if (!split) continue;
+    memset(bias_h, 0, (size_t)(units * element));
+    table->add(bias_h, NULL, b_hh, hidden);
   }
+}
+
+/* What the parts of a job share. */
+typedef struct {
+  const frnn_forward_call *calls;
+  frnn_run run;
+  sharing sharing;
+} packing;
+
+static void pack_part(void *context, int part, int parts) {
+  packing *p = context;
+  share mine = share_of(&p->sharing, part);
+  (void)parts;
+  const frnn_forward_call *call = &p->calls[mine.call];
+  const frnn_shape *s = &call->shape;
+  const frnn_table *table = frnn_table_for(s->dtype);
+  packed_layout at_offset = lay_packed(s);
+  range vectors = range_of(vectors_of_units(s, table), mine.slice, mine.slices);
+  void *w_ih = at(call->packed, (ptrdiff_t)at_offset.w_ih), *w_hh = at(call->packed, (ptrdiff_t)at_offset.w_hh);
+  for (int gate = 0; gate < frnn_cells[s->cell].gates && !frnn_stopped(&p->run); gate++) {
+    if (enters_in_step(s))
+      pack_for_tiles(s, table, gate, vectors, call->weights.w_ih, s->input, w_ih);
+    else if (s->input > 0)
+      pack_for_product(s, table, gate, vectors, call->weights.w_ih, w_ih);
+    pack_for_tiles(s, table, gate, vectors, call->weights.w_hh, s->hidden, w_hh);
+  }
+  if (mine.slice > 0) return;
+  memcpy(at(call->packed, (ptrdiff_t)at_offset.table), &table, sizeof table);
+  pack_biases(s, table, &call->weights, at(call->packed, (ptrdiff_t)at_offset.bias),
+              at(call->packed, (ptrdiff_t)at_offset.bias_h));
+}
+
+int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
+  const frnn_shape *s = &calls->shape;
+  const frnn_table *table = frnn_table_for(s->dtype);
+  packing p = {.calls = calls};
+  p.sharing = share_slices(count, MULTIPLY_ADDS_OF_PACKING * weights_of(s), vectors_of_units(s, table));
+  frnn_begin(&p.run, p.sharing.alone, interrupted);
+  frnn_parallel(&p.run, pack_part, &p, parts_of(&p.sharing));
+  return frnn_end(&p.run);
 }
 
 static const frnn_table *table_of(const void *packed, const packed_layout *layout) {
@@ -141,98 +178,230 @@ static const frnn_table *table_of(const void *packed, const packed_layout *layou
   return table;
 }
 
-/* bias + W_ih x of some rows for steps [from, to) of the walk, into rows of z. */
-static void project(const frnn_forward_call *call, row_range rows, int64_t from, int64_t to, frnn_sequence z) {
+/* A call and what follows from it. */
+typedef struct {
+  const frnn_forward_call *call;
+  const frnn_shape *shape;
+  const frnn_cell *cell;
+  const frnn_table *table;
+  packed_layout packed;
+  forward_layout layout;
+  int in_tape, in_step;
+  ptrdiff_t row;            /* a padded row of units */
+  frnn_sequence tape, work; /* where z stands: by time, or by time in the chunk */
+} walk;
+
+static walk begin_walk(const frnn_forward_call *call) {
   const frnn_shape *s = &call->shape;
-  packed_layout layout = lay_packed(s);
-  const frnn_table *table = table_of(call->packed, &layout);
-  frnn_gemm g = {.n = frnn_cells[s->cell].gates * padded(s),
-                 .k = s->input,
-                 .a_k = table->size,
-                 .panels = at(call->packed, (ptrdiff_t)layout.w_ih),
-                 .panel = s->input * table->lanes * table->size,
-                 .init = at(call->packed, (ptrdiff_t)layout.bias)};
-  frnn_sequence x = call->x;
-  x.data = row_at(x, earliest(s, from, to), rows.begin);
-  product_of_rows(table, g, x, z, to - from, rows.count);
+  walk w = {.call = call,
+            .shape = s,
+            .cell = &frnn_cells[s->cell],
+            .packed = lay_packed(s),
+            .layout = lay_forward(s),
+            .in_step = enters_in_step(s),
+            .row = padded(s) * element_size(s)};
+  assert(call->work && call->packed);
+  w.table = table_of(call->packed, &w.packed);
+  w.in_tape = call->tape && w.cell->slots > 0;
+  w.tape = dense(call->tape, s->batch, tape_slots(w.cell) * w.row);
+  w.work = dense(at(call->work, (ptrdiff_t)w.layout.z), s->batch, w.cell->gates * w.row);
+  return w;
 }
 
-/* All of time for some rows of the batch. */
-static void forward_rows(const frnn_forward_call *call, row_range rows) {
-  const frnn_shape *s = &call->shape;
-  const frnn_cell *cell = &frnn_cells[s->cell];
-  forward_layout layout = lay_forward(s);
-  packed_layout packed = lay_packed(s);
-  const frnn_table *table = table_of(call->packed, &packed);
-  int64_t units = padded(s), row = units * table->size;
-  size_t bytes = (size_t)(s->hidden * table->size);
-  int in_tape = call->tape && cell->slots > 0;
-  ptrdiff_t z_row = (in_tape ? tape_slots(cell) : cell->gates) * row;
-  char *c = at(call->work, (ptrdiff_t)layout.c + rows.begin * row);
-  char *z_work = at(call->work, (ptrdiff_t)layout.z + layout.steps * rows.begin * z_row);
-  frnn_sequence tape = dense(call->tape, s->batch, z_row);
-  ptrdiff_t first_row = rows.begin * (ptrdiff_t)bytes;
+/* All vectors of all gates, padding included. */
+static range all_vectors(const walk *w) { return (range){0, w->cell->gates * (padded(w->shape) / w->table->lanes)}; }
+
+static void *packed_at(const walk *w, size_t offset) { return at(w->call->packed, (ptrdiff_t)offset); }
+static void *work_at(const walk *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
+
+/* Steps [from, to) of the walk that are projected together. */
+typedef struct {
+  int64_t from, to;
+} chunk;
+
+static chunk chunk_of(const walk *w, int64_t from) {
+  return (chunk){from, least(from + w->layout.steps, w->shape->steps)};
+}
+
+/* The slots of a row from its step's t on. */
+static void *z_at(const walk *w, chunk c, int64_t t, int64_t b) {
+  return w->in_tape ? row_at(w->tape, t, b) : row_at(w->work, t - earliest(w->shape, c.from, c.to), b);
+}
+
+/* bias + W_ih x of a chunk for some rows and some of the gates' vectors. */
+static void project(const walk *w, chunk c, range rows, range vectors) {
+  const frnn_shape *s = w->shape;
+  int64_t vector = w->table->lanes * w->table->size, t = earliest(s, c.from, c.to);
+  frnn_gemm g = {.n = vectors.count * w->table->lanes,
+                 .k = s->input,
+                 .a_k = w->table->size,
+                 .panels = at(packed_at(w, w->packed.w_ih), vectors.begin * s->input * vector),
+                 .panel = s->input * vector,
+                 .init = at(packed_at(w, w->packed.bias), vectors.begin * vector)};
+  frnn_sequence x = w->call->x, z = w->in_tape ? w->tape : w->work;
+  x.data = row_at(x, t, rows.begin);
+  z.data = at(z_at(w, c, t, rows.begin), vectors.begin * vector);
+  product_of_rows(w->table, g, x, z, c.to - c.from, rows.count);
+}
+
+/* The state before step i of the walk, from row b on: rows of h, dense, and rows of c, padded. */
+static frnn_sequence h_before(const walk *w, int64_t i, int64_t b) {
+  ptrdiff_t row = w->shape->hidden * w->table->size;
+  if (i == 0) return (frnn_sequence){at(w->call->first.h, b * row), 0, row};
+  return (frnn_sequence){row_at(w->call->y, time_of(w->shape, i - 1), b), 0, w->call->y.row};
+}
+
+static void *c_slot(const walk *w, int64_t t, int64_t b) { return at(row_at(w->tape, t, b), w->cell->slots * w->row); }
+
+static frnn_sequence c_before(const walk *w, int64_t i, int64_t b) {
+  if (w->in_tape && i > 0) return (frnn_sequence){c_slot(w, time_of(w->shape, i - 1), b), 0, w->tape.row};
+  return (frnn_sequence){at(work_at(w, w->layout.c), b * w->row), 0, w->row};
+}
+
+/* Everything about step i of the walk for some rows and some vectors of units. */
+static frnn_step step_of(const walk *w, chunk c, int64_t i, range rows, range units) {
+  const frnn_shape *s = w->shape;
+  const frnn_forward_call *call = w->call;
+  int64_t t = time_of(s, i), b = rows.begin;
+  frnn_sequence h = h_before(w, i, b), c_in = c_before(w, i, b);
+  ptrdiff_t z_row = w->in_tape ? w->tape.row : w->work.row;
+  void *z = z_at(w, c, t, b);
   frnn_step step = {.m = rows.count,
                     .hidden = s->hidden,
+                    .vector = units.begin,
+                    .vectors = units.count,
+                    .start = w->in_step ? packed_at(w, w->packed.bias) : z,
+                    .start_row = w->in_step ? 0 : z_row,
+                    .in[FRNN_H] = {h.data, h.row, s->hidden, packed_at(w, w->packed.w_hh)},
+                    .y = row_at(call->y, t, b),
                     .y_row = call->y.row,
+                    .z = z,
                     .z_row = z_row,
-                    .gate = row,
-                    .scratch = at(call->work, (ptrdiff_t)layout.scratch + rows.begin * row),
-                    .bias_h = at(call->packed, (ptrdiff_t)packed.bias_h),
-                    .keep = in_tape,
-                    .in[FRNN_H] = {at(call->first.h, first_row), (ptrdiff_t)bytes, s->hidden,
-                                   at(call->packed, (ptrdiff_t)packed.w_hh)},
-                    .c_in = c,
-                    .c_in_row = row};
-  const void *bias = at(call->packed, (ptrdiff_t)packed.bias);
-  int in_step = enters_in_step(s);
-  step.start_row = in_step ? 0 : z_row;
-  if (in_step) step.in[FRNN_X] = (frnn_factor){NULL, call->x.row, s->input, at(call->packed, (ptrdiff_t)packed.w_ih)};
-  if (cell->states == 2) {
-    memset(c, 0, (size_t)(rows.count * row));
-    copy_rows(c, row, at(call->first.c, first_row), (ptrdiff_t)bytes, rows.count, bytes);
-  }
-  for (int64_t from = 0; from < s->steps; from += layout.steps) {
-    int64_t to = least(from + layout.steps, s->steps), t0 = earliest(s, from, to);
-    frnn_sequence z =
-        in_tape ? (frnn_sequence){row_at(tape, t0, rows.begin), tape.step, tape.row} : dense(z_work, rows.count, z_row);
-    if (!in_step) project(call, rows, from, to, z);
-    for (int64_t i = from; i < to; i++) {
-      int64_t t = time_of(s, i);
-      step.y = row_at(call->y, t, rows.begin);
-      step.z = row_at(z, t - t0, 0);
-      step.start = in_step ? bias : step.z;
-      if (in_step) step.in[FRNN_X].rows = row_at(call->x, t, rows.begin);
-      step.c_out = in_tape ? at(step.z, cell->slots * row) : c;
-      step.c_row = in_tape ? z_row : row;
-      step.backwards = (int)(i & 1);
-      table->step[s->cell](&step);
-      step.in[FRNN_H].rows = step.y;
-      step.in[FRNN_H].row = call->y.row;
-      step.c_in = step.c_out;
-      step.c_in_row = step.c_row;
+                    .gate = w->row,
+                    .c_in = c_in.data,
+                    .c_in_row = c_in.row,
+                    .c_out = w->in_tape ? c_slot(w, t, b) : c_in.data,
+                    .c_row = w->in_tape ? w->tape.row : c_in.row,
+                    .scratch = at(work_at(w, w->layout.scratch), b * w->row),
+                    .bias_h = packed_at(w, w->packed.bias_h),
+                    .keep = w->in_tape,
+                    .backwards = (int)(i & 1)};
+  if (w->in_step)
+    step.in[FRNN_X] = (frnn_factor){row_at(call->x, t, b), call->x.row, s->input, packed_at(w, w->packed.w_ih)};
+  return step;
+}
+
+static void begin_rows(const walk *w, range rows) {
+  ptrdiff_t bytes = w->shape->hidden * w->table->size;
+  char *c = at(work_at(w, w->layout.c), rows.begin * w->row);
+  if (w->cell->states < 2) return;
+  memset(c, 0, (size_t)(rows.count * w->row));
+  copy_rows(c, w->row, at(w->call->first.c, rows.begin * bytes), bytes, rows.count, (size_t)bytes);
+}
+
+/* The last state is what a step after the last one would begin with. */
+static void end_rows(const walk *w, range rows) {
+  ptrdiff_t bytes = w->shape->hidden * w->table->size;
+  frnn_sequence h = h_before(w, w->shape->steps, rows.begin), c = c_before(w, w->shape->steps, rows.begin);
+  void *last_h = at(w->call->last.h, rows.begin * bytes);
+  if (last_h != h.data) copy_rows(last_h, bytes, h.data, h.row, rows.count, (size_t)bytes);
+  if (w->cell->states == 2)
+    copy_rows(at(w->call->last.c, rows.begin * bytes), bytes, c.data, c.row, rows.count, (size_t)bytes);
+}
+
+/* What the parts of a job share. */
+typedef struct {
+  walk walks[FRNN_TOGETHER];
+  frnn_run run;
+  sharing sharing;
+  chunk chunk; /* and the step, where each is a job of its own */
+  int64_t i;
+  int phase;
+} passes;
+
+static range rows_of(const passes *p, share mine) {
+  return range_of(p->walks[mine.call].shape->batch, mine.group, mine.groups);
+}
+
+static range vectors_of_share(const walk *w, share mine) {
+  return range_of(vectors_of_units(w->shape, w->table), mine.slice, mine.slices);
+}
+
+/* All of time for some rows. */
+static void run_rows(passes *p, const walk *w, range rows) {
+  range units = {0, vectors_of_units(w->shape, w->table)};
+  int64_t steps = w->shape->steps, until_look = 0;
+  begin_rows(w, rows);
+  for (chunk c = chunk_of(w, 0); c.from < steps; c = chunk_of(w, c.to)) {
+    if (!w->in_step) project(w, c, rows, all_vectors(w));
+    for (int64_t i = c.from; i < c.to; i++) {
+      if (--until_look < 0) {
+        until_look = p->sharing.steps_between;
+        if (frnn_stopped(&p->run)) return;
+      }
+      frnn_step step = step_of(w, c, i, rows, units);
+      for (int phase = 0; phase < w->cell->phases; phase++) w->table->step[w->shape->cell][phase](&step);
     }
   }
-  void *last_h = at(call->last.h, first_row);
-  if (last_h != step.in[FRNN_H].rows)
-    copy_rows(last_h, (ptrdiff_t)bytes, step.in[FRNN_H].rows, step.in[FRNN_H].row, rows.count, bytes);
-  if (cell->states == 2)
-    copy_rows(at(call->last.c, first_row), (ptrdiff_t)bytes, step.c_in, step.c_in_row, rows.count, bytes);
+  end_rows(w, rows);
 }
 
-static void forward_part(void *context, int part, int parts) {
-  const frnn_forward_call *call = context;
-  forward_rows(call, range_of(call->shape.batch, part, parts));
+static void rows_part(void *context, int part, int parts) {
+  passes *p = context;
+  share mine = share_of(&p->sharing, part);
+  range rows = rows_of(p, mine);
+  (void)parts;
+  for (int64_t done = 0, all = rows.count; done < all; done += rows.count, rows.begin += rows.count) {
+    rows.count = least(p->sharing.rows_at_once, all - done);
+    run_rows(p, &p->walks[mine.call], rows);
+  }
 }
 
-void frnn_forward(const frnn_forward_call *call) {
-  fenv_t environment;
-  assert(call->work && call->packed);
-  if (call->shape.batch == 0) return;
-  fegetenv(&environment);
-  const frnn_shape *s = &call->shape;
-  double work = (double)s->steps * (double)s->batch * frnn_cells[s->cell].gates * (double)s->hidden *
-                (double)(s->input + s->hidden);
-  frnn_parallel(forward_part, (void *)(uintptr_t)call, parts_for(work, s->batch));
-  fesetenv(&environment);
+static void project_part(void *context, int part, int parts) {
+  passes *p = context;
+  share mine = share_of(&p->sharing, part);
+  const walk *w = &p->walks[mine.call];
+  (void)parts;
+  project(w, p->chunk, rows_of(p, mine), range_of(all_vectors(w).count, mine.slice, mine.slices));
+}
+
+static void step_part(void *context, int part, int parts) {
+  passes *p = context;
+  share mine = share_of(&p->sharing, part);
+  const walk *w = &p->walks[mine.call];
+  frnn_step step = step_of(w, p->chunk, p->i, rows_of(p, mine), vectors_of_share(w, mine));
+  (void)parts;
+  w->table->step[w->shape->cell][p->phase](&step);
+}
+
+/* Step by step, all parts together. */
+static void run_in_step(passes *p, int count) {
+  const walk *first = &p->walks[0];
+  int parts = parts_of(&p->sharing);
+  range all = {0, first->shape->batch};
+  for (int i = 0; i < count; i++) begin_rows(&p->walks[i], all);
+  for (p->chunk = chunk_of(first, 0); p->chunk.from < first->shape->steps; p->chunk = chunk_of(first, p->chunk.to)) {
+    if (!first->in_step) frnn_parallel(&p->run, project_part, p, parts);
+    for (p->i = p->chunk.from; p->i < p->chunk.to; p->i++) {
+      if (p->i % p->sharing.steps_between == 0 && frnn_stopped(&p->run)) return;
+      for (p->phase = 0; p->phase < first->cell->phases; p->phase++) frnn_parallel(&p->run, step_part, p, parts);
+    }
+  }
+  for (int i = 0; i < count; i++) end_rows(&p->walks[i], all);
+}
+
+int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
+  const frnn_shape *s = &calls->shape;
+  passes p;
+  assert(count >= 1 && count <= FRNN_TOGETHER);
+  if (s->batch == 0) return 0;
+  for (int i = 0; i < count; i++) p.walks[i] = begin_walk(&calls[i]);
+  p.sharing = share_steps(s, count, p.walks[0].in_step ? weights_of(s) : recurrent_weights_of(s),
+                          vectors_of_units(s, p.walks[0].table));
+  frnn_begin(&p.run, p.sharing.alone, interrupted);
+  if (p.sharing.slices > 1)
+    run_in_step(&p, count);
+  else
+    frnn_parallel(&p.run, rows_part, &p, parts_of(&p.sharing));
+  return frnn_end(&p.run);
 }

@@ -11,6 +11,8 @@
 #ifndef FRNN_INTERNAL_H
 #define FRNN_INTERNAL_H
 
+#include <fenv.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -50,9 +52,9 @@ typedef struct {
 
 enum { FRNN_X, FRNN_H };
 
-/* One step of time, forward, for m rows and all units. Gates stand `gate` bytes apart in a row. */
+/* One step of time, forward, for m rows and some vectors of units. Gates stand `gate` bytes apart in a row. */
 typedef struct {
-  int64_t m, hidden;
+  int64_t m, hidden, vector, vectors;
   const void *start; /* what each chain begins with: the bias, for all rows, or z, which holds x's part too */
   ptrdiff_t start_row;
   frnn_factor in[2]; /* x, k = 0 if z holds its part; h_{t-1}, dense rows */
@@ -69,9 +71,9 @@ typedef struct {
   int backwards;      /* walk the panels from the last to the first */
 } frnn_step;
 
-/* One step of the sweep backward through time, for m rows and all units: everything but the products. */
+/* One step of the sweep backward through time, for m rows and units [unit, end): everything but the products. */
 typedef struct {
-  int64_t m, hidden;
+  int64_t m, hidden, unit, end;
   const void *h; /* h_{t-1}: dense rows */
   ptrdiff_t h_row;
   const void *y; /* h_t: dense rows */
@@ -103,7 +105,8 @@ typedef struct {
   void (*add)(void *dst, const void *a, const void *b, int64_t n);
   /* dst[n] += sum over k, in order, of src[k][n] */
   void (*sum_rows)(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, void *dst);
-  void (*step[FRNN_CELLS])(const frnn_step *);
+  /* up to two phases: the second one reads what the first made of all units */
+  void (*step[FRNN_CELLS][2])(const frnn_step *);
   /* up to two phases, each followed by the product that the cell's row names */
   void (*back[FRNN_CELLS][2])(const frnn_back *);
   void (*exp)(const void *x, void *y, int64_t n);
@@ -129,17 +132,39 @@ typedef struct {
   int panels[2];           /* gates interleaved in the panels of W_hh, for each phase of a forward step */
   int split_bias;          /* the last gate's two biases stay apart */
   frnn_block ih[2], hh[2]; /* count 0: none */
-  int phases;              /* of a backward step. With two, the second hh block multiplies scratch = r * h */
+  int phases;              /* of a step. With two, the second hh block multiplies scratch = r * h */
 } frnn_cell;
 
 extern const frnn_cell frnn_cells[FRNN_CELLS];
 
 const frnn_table *frnn_table_for(int dtype);
 
+/* What parallel.c keeps of the floating-point environment. */
+typedef union {
+  fenv_t whole;
+  unsigned word;
+} frnn_environment;
+
+/* A call from its begin to its end: whose floating-point environment all threads compute in, and whether to stop. Only
+ * the thread that began it asks `interrupted`, every now and then. */
+typedef struct {
+  frnn_environment environment;
+  int (*interrupted)(void);
+  uintptr_t caller; /* the thread that began it */
+  int64_t asked;    /* when, in nanoseconds */
+  atomic_int stop;
+  int alone, has_pool;
+} frnn_run;
+
+void frnn_begin(frnn_run *run, int alone, int (*interrupted)(void)); /* alone: not worth sharing out */
+int frnn_stopped(frnn_run *run);                                     /* whether to give up; any thread may ask */
+int frnn_end(frnn_run *run);                                         /* 0, or -1 if it was interrupted */
+
 /* Does task(context, part, parts) for every part, on as many threads as there are at hand; returns when all are done.
- * Parts may run in any order and at once. */
+ * Parts may run in any order and at once. The same part tends to meet the same thread, and so its caches. */
+enum { FRNN_PARTS = 256 };
 typedef void frnn_task(void *context, int part, int parts);
-void frnn_parallel(frnn_task *task, void *context, int parts);
+void frnn_parallel(frnn_run *run, frnn_task *task, void *context, int parts);
 int frnn_threads(void);
 
 #endif

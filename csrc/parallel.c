@@ -1,56 +1,115 @@
 /* parallel.c - the thread pool: a few workers that wait for one job at a time. One of the three places with
  * preprocessor conditions.
  *
- * A job is a task and a number of parts. Whoever is free takes the next part: the caller itself, and workers as they
- * wake. So a worker that wakes late costs nothing, its parts having been done, and a job ends when its parts have.
- * Workers spin for a bounded while, then sleep. A caller that finds the pool busy does all parts itself; so does a
- * child after fork, whose pool starts afresh.
+ * A job is a task and a number of parts. The thread with the number of a part takes it, if it comes in time; who has
+ * done its own part, the caller too, takes those that nobody has begun. So a part meets the same thread and its caches
+ * step after step, and a worker that wakes late or has lost its core to another process is not waited for unless it is
+ * in the middle of a part. Workers spin for a bounded while, then sleep. A caller that finds the pool in another's
+ * hands does all parts itself; so does a child after fork, whose pool starts afresh.
  *
  * Which part a thread takes never shows in a result: parts share no sum.
  *
  * It must not know: cells, layouts, Python. */
 #include "internal.h"
 
+#include <string.h>
+#include <time.h>
+
+enum { ASK_NANOSECONDS = 50000000 };
+
+/* The floating-point environment. On x86-64 the kernels touch the vector unit's word alone, which is some 50 ns quicker
+ * to keep and to set again than the whole with the x87 unit. */
+#if defined(__x86_64__)
+enum { EXCEPTION_FLAGS = 0x3f };
+static void keep_environment(frnn_environment *e) { e->word = __builtin_ia32_stmxcsr(); }
+static void set_environment(const frnn_environment *e) { __builtin_ia32_ldmxcsr(e->word); }
+static int alike(const frnn_environment *a, const frnn_environment *b) {
+  return ((a->word ^ b->word) & ~(unsigned)EXCEPTION_FLAGS) == 0;
+}
+#else
+static void keep_environment(frnn_environment *e) { fegetenv(&e->whole); }
+static void set_environment(const frnn_environment *e) { fesetenv(&e->whole); }
+static int alike(const frnn_environment *a, const frnn_environment *b) {
+  return memcmp(&a->whole, &b->whole, sizeof a->whole) == 0;
+}
+#endif
+
+static int64_t nanoseconds(void) {
+  struct timespec now;
+  timespec_get(&now, TIME_UTC);
+  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* On the caller's thread: is it time to ask whether to go on? A clock set back makes it so too. */
+static void ask(frnn_run *run) {
+  if (!run->interrupted) return;
+  int64_t now = nanoseconds();
+  if (now - run->asked < ASK_NANOSECONDS && now >= run->asked) return;
+  run->asked = now;
+  if (run->interrupted()) atomic_store(&run->stop, 1);
+}
+
 #if defined(_WIN32)
+
+void frnn_begin(frnn_run *run, int alone, int (*interrupted)(void)) {
+  *run = (frnn_run){.alone = alone, .interrupted = alone ? NULL : interrupted, .asked = alone ? 0 : nanoseconds()};
+  keep_environment(&run->environment);
+}
+
+int frnn_stopped(frnn_run *run) {
+  ask(run);
+  return atomic_load(&run->stop);
+}
+
+int frnn_end(frnn_run *run) {
+  set_environment(&run->environment);
+  return atomic_load(&run->stop) ? -1 : 0;
+}
 
 void frnn_set_threads(int n) { (void)n; }
 int frnn_threads(void) { return 1; }
-void frnn_parallel(frnn_task *task, void *context, int parts) {
-  for (int part = 0; part < parts; part++) task(context, part, parts);
+void frnn_parallel(frnn_run *run, frnn_task *task, void *context, int parts) {
+  for (int part = 0; part < parts && !frnn_stopped(run); part++) task(context, part, parts);
 }
 
 #else
 
-#include <fenv.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 
-enum { WORKERS_MOST = 255, SPINS = 4000 };
+enum { WORKERS_MOST = 255, SPINS = 4000, LINE = 64 };
 
-/* The job in hand. Generation, parts and the next part stand in one word, so that a part is taken only of the job it
- * was seen in: the other fields are read after taking it, when the job cannot end. */
+/* The job in hand. Its number, its parts and the threads it may use stand in one word, so that a thread knows all three
+ * or none; the other fields are read after taking a part, when the job cannot end. */
 static struct {
-  _Atomic uint64_t word; /* generation << 32 | parts << 16 | next */
+  _Atomic uint64_t word; /* number << 16 | parts - 1 << 8 | threads - 1 */
   frnn_task *task;
   void *context;
-  fenv_t environment; /* of the caller: workers compute in it */
-  _Atomic int done;
+  frnn_run *run;
+  _Alignas(LINE) atomic_int done;
 } job;
+
+/* The last job in which each part was taken: to take a part is to raise its number to that of the job. */
+static struct {
+  _Alignas(LINE) _Atomic uint64_t number;
+} taken[FRNN_PARTS];
 
 static atomic_int wanted = 1; /* threads a call may use, its own included */
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 static int workers; /* started; changed only by who holds `busy` */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t posted = PTHREAD_COND_INITIALIZER, finished = PTHREAD_COND_INITIALIZER;
-static atomic_int sleepers, caller_sleeps;
+static pthread_cond_t finished = PTHREAD_COND_INITIALIZER;
+static atomic_int caller_sleeps;
+static struct {
+  pthread_cond_t posted;
+  atomic_int sleeps;
+} worker[WORKERS_MOST + 1]; /* by their numbers, from 1 */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static uint32_t generation_of(uint64_t word) { return (uint32_t)(word >> 32); }
-static int parts_of(uint64_t word) { return (int)(word >> 16 & 0xffff); }
-static int next_of(uint64_t word) { return (int)(word & 0xffff); }
+static uint64_t number_of(uint64_t word) { return word >> 16; }
+static int parts_of(uint64_t word) { return (int)(word >> 8 & 0xff) + 1; }
+static int threads_of(uint64_t word) { return (int)(word & 0xff) + 1; }
 
 static void pause_briefly(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -60,52 +119,68 @@ static void pause_briefly(void) {
 #endif
 }
 
-/* Takes and does parts until none is left. */
-static void do_parts(int is_worker) {
-  uint64_t word = atomic_load(&job.word);
-  while (next_of(word) < parts_of(word)) {
-    if (!atomic_compare_exchange_weak(&job.word, &word, word + 1)) continue;
-    int parts = parts_of(word);
-    if (is_worker) fesetenv(&job.environment);
-    job.task(job.context, next_of(word), parts);
+/* Only one thread can take a part of a job, and none a part of a job that has ended. */
+static int take(int part, uint64_t number) {
+  uint64_t last = atomic_load(&taken[part].number);
+  return last < number && atomic_compare_exchange_strong(&taken[part].number, &last, number);
+}
+
+/* Takes and does parts of a job until none is left, from one's own on. */
+static void do_parts(int thread, uint64_t word, frnn_environment *environment) {
+  int parts = parts_of(word);
+  if (thread >= parts || thread >= threads_of(word)) return;
+  for (int i = 0; i < parts; i++) {
+    int part = (thread + i) % parts;
+    if (!take(part, number_of(word))) continue;
+    if (environment && !alike(environment, &job.run->environment)) {
+      *environment = job.run->environment;
+      set_environment(environment);
+    }
+    if (!frnn_stopped(job.run)) job.task(job.context, part, parts);
     if (atomic_fetch_add(&job.done, 1) + 1 == parts && atomic_load(&caller_sleeps)) {
       pthread_mutex_lock(&mutex);
       pthread_cond_signal(&finished);
       pthread_mutex_unlock(&mutex);
     }
-    word = atomic_load(&job.word);
   }
 }
 
-static void *work(void *unused) {
-  uint32_t seen = 0;
-  (void)unused;
+/* The next job after the one seen. */
+static uint64_t await_job(int thread, uint64_t seen) {
+  uint64_t word;
+  for (int spins = 0; spins < SPINS; spins++) {
+    word = atomic_load(&job.word);
+    if (word != seen) return word;
+    pause_briefly();
+  }
+  pthread_mutex_lock(&mutex);
+  atomic_store(&worker[thread].sleeps, 1);
+  while ((word = atomic_load(&job.word)) == seen) pthread_cond_wait(&worker[thread].posted, &mutex);
+  atomic_store(&worker[thread].sleeps, 0);
+  pthread_mutex_unlock(&mutex);
+  return word;
+}
+
+static void *work(void *numbered) {
+  int thread = (int)(intptr_t)numbered;
+  uint64_t word = 0;
+  frnn_environment environment;
+  keep_environment(&environment);
   for (;;) {
-    int spins = 0;
-    while (generation_of(atomic_load(&job.word)) == seen && spins < SPINS) {
-      pause_briefly();
-      spins++;
-    }
-    if (spins == SPINS) {
-      pthread_mutex_lock(&mutex);
-      atomic_fetch_add(&sleepers, 1);
-      while (generation_of(atomic_load(&job.word)) == seen) pthread_cond_wait(&posted, &mutex);
-      atomic_fetch_sub(&sleepers, 1);
-      pthread_mutex_unlock(&mutex);
-    }
-    seen = generation_of(atomic_load(&job.word));
-    do_parts(1);
+    word = await_job(thread, word);
+    do_parts(thread, word, &environment);
   }
   return NULL;
 }
 
-/* A forked child has the forking thread and no other. */
+/* A forked child has the forking thread and no other. The jobs' numbers go on, for parts remember them. */
 static void begin_afresh(void) {
   pthread_mutex_init(&mutex, NULL);
-  pthread_cond_init(&posted, NULL);
   pthread_cond_init(&finished, NULL);
-  atomic_store(&job.word, 0);
-  atomic_store(&sleepers, 0);
+  for (int i = 1; i <= workers; i++) {
+    pthread_cond_init(&worker[i].posted, NULL);
+    atomic_store(&worker[i].sleeps, 0);
+  }
   atomic_store(&caller_sleeps, 0);
   workers = 0;
   atomic_flag_clear(&busy);
@@ -120,21 +195,40 @@ static void start_workers(int count) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   for (; workers < count; workers++) {
+    int number = workers + 1;
     pthread_t thread;
-    if (pthread_create(&thread, NULL, work, NULL) != 0) break;
+    pthread_cond_init(&worker[number].posted, NULL);
+    if (pthread_create(&thread, NULL, work, (void *)(intptr_t)number) != 0) break;
     pthread_detach(thread);
   }
   pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-static void wait_for(int parts) {
+static void wake_workers(int most) {
+  for (int i = 1; i <= workers && i <= most; i++) {
+    if (!atomic_load(&worker[i].sleeps)) continue;
+    pthread_mutex_lock(&mutex);
+    pthread_cond_signal(&worker[i].posted);
+    pthread_mutex_unlock(&mutex);
+  }
+}
+
+static void wait_for(frnn_run *run, int parts) {
   for (int spins = 0; spins < SPINS; spins++) {
     if (atomic_load(&job.done) == parts) return;
     pause_briefly();
   }
   pthread_mutex_lock(&mutex);
   atomic_store(&caller_sleeps, 1);
-  while (atomic_load(&job.done) != parts) pthread_cond_wait(&finished, &mutex);
+  while (atomic_load(&job.done) != parts) {
+    int64_t until = nanoseconds() + ASK_NANOSECONDS;
+    struct timespec time = {until / 1000000000, until % 1000000000};
+    pthread_cond_timedwait(&finished, &mutex, &time);
+    if (atomic_load(&job.done) == parts) break;
+    pthread_mutex_unlock(&mutex); /* whoever is asked may take its time */
+    ask(run);
+    pthread_mutex_lock(&mutex);
+  }
   atomic_store(&caller_sleeps, 0);
   pthread_mutex_unlock(&mutex);
 }
@@ -143,28 +237,45 @@ void frnn_set_threads(int n) { atomic_store(&wanted, n < 1 ? 1 : n > WORKERS_MOS
 
 int frnn_threads(void) { return atomic_load(&wanted); }
 
-void frnn_parallel(frnn_task *task, void *context, int parts) {
-  if (parts <= 1 || atomic_flag_test_and_set(&busy)) {
-    for (int part = 0; part < parts; part++) task(context, part, parts);
+void frnn_begin(frnn_run *run, int alone, int (*interrupted)(void)) {
+  keep_environment(&run->environment);
+  run->alone = alone;
+  run->interrupted = alone ? NULL : interrupted; /* what is not worth sharing ends soon */
+  run->caller = (uintptr_t)pthread_self();
+  run->asked = run->interrupted ? nanoseconds() : 0;
+  atomic_init(&run->stop, 0);
+  run->has_pool = 0;
+}
+
+int frnn_stopped(frnn_run *run) {
+  if (run->interrupted && run->caller == (uintptr_t)pthread_self()) ask(run);
+  return atomic_load_explicit(&run->stop, memory_order_relaxed);
+}
+
+int frnn_end(frnn_run *run) {
+  if (run->has_pool) atomic_flag_clear(&busy);
+  set_environment(&run->environment);
+  return atomic_load(&run->stop) ? -1 : 0;
+}
+
+void frnn_parallel(frnn_run *run, frnn_task *task, void *context, int parts) {
+  int threads = run->alone ? 1 : frnn_threads();
+  if (parts > 1 && threads > 1 && !run->has_pool) run->has_pool = !atomic_flag_test_and_set(&busy);
+  if (parts <= 1 || threads <= 1 || !run->has_pool) {
+    for (int part = 0; part < parts && !frnn_stopped(run); part++) task(context, part, parts);
     return;
   }
-  int threads = frnn_threads();
   if (workers < threads - 1) start_workers(threads - 1);
   job.task = task;
   job.context = context;
-  fegetenv(&job.environment);
+  job.run = run;
   atomic_store(&job.done, 0);
-  uint64_t generation = generation_of(atomic_load(&job.word)) + 1u;
-  if ((uint32_t)generation == 0) generation = 1;
-  atomic_store(&job.word, generation << 32 | (uint64_t)parts << 16);
-  if (atomic_load(&sleepers) > 0) {
-    pthread_mutex_lock(&mutex);
-    pthread_cond_broadcast(&posted);
-    pthread_mutex_unlock(&mutex);
-  }
-  do_parts(0);
-  wait_for(parts);
-  atomic_flag_clear(&busy);
+  uint64_t number = number_of(atomic_load(&job.word)) + 1;
+  uint64_t word = number << 16 | (uint64_t)(parts - 1) << 8 | (uint64_t)(threads - 1);
+  atomic_store(&job.word, word);
+  wake_workers((parts < threads ? parts : threads) - 1);
+  do_parts(0, word, NULL);
+  wait_for(run, parts);
 }
 
 #endif

@@ -2,8 +2,9 @@
  *
  * Everything is indexed by the time t of the data; only the order of the walk knows of `reverse`.
  *
- * Threads. Forward and the backward sweep are shared out by rows of the batch, each part taking all of time, or of the
- * chunk, on its rows; the products of a chunk by their outputs. No sum is shared, so threads never show in a result.
+ * Threads. Work is shared out by calls (the directions of a layer), by groups of rows, and where these are too few by
+ * slices of units, which wait for one another after every step. The products of a backward chunk are shared out by
+ * their outputs. No sum is shared, so threads never show in a result.
  *
  * It must not know: dtypes, instruction sets, activations, Python. */
 #ifndef FRNN_SEQUENCE_H
@@ -14,9 +15,6 @@
 #include <string.h>
 
 #include "internal.h"
-
-/* Multiply-adds under which a job stays on the caller's thread: some ten times what waking a worker costs. */
-#define WORTH_SHARING 4e6
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -126,19 +124,84 @@ static inline void copy_rows(void *dst, ptrdiff_t dst_row, const void *src, ptrd
   }
 }
 
-/* Parts of a job worth that many multiply-adds, at most one for each of `most` things. */
-static inline int parts_for(double work, int64_t most) {
-  return work < WORTH_SHARING ? 1 : (int)least(frnn_threads(), most);
-}
+/* ---- sharing out -------------------------------------------------------------------------------------------- */
 
-/* The rows of the batch that a part takes. */
 typedef struct {
   int64_t begin, count;
-} row_range;
+} range;
 
-static inline row_range range_of(int64_t all, int part, int parts) {
+static inline range range_of(int64_t all, int64_t part, int64_t parts) {
   int64_t begin = all * part / parts;
-  return (row_range){begin, all * (part + 1) / parts - begin};
+  return (range){begin, all * (part + 1) / parts - begin};
+}
+
+/* Costs, in multiply-adds that a core does meanwhile; some 50 are a nanosecond. Measured: */
+enum {
+  WORTH_A_JOB = 1000000,  /* ten times what it takes to wake a worker that sleeps */
+  WORTH_A_STEP = 200000,  /* ten times what it takes to begin and end a job on workers that are awake */
+  ROWS_OF_A_READING = 2,  /* reading a weight from L2 costs as much as using it for so many rows */
+  ROWS_OF_A_GROUP = 4,    /* rows that make reading the weights for them alone worth while */
+  STRETCH = 1000000000,   /* what may pass until the next look whether to stop: some 20 ms */
+  BETWEEN_LOOKS = 1000000 /* and what must pass, for a look has its cost */
+};
+
+/* How a job is shared out: by calls, in each by groups of rows, in each group by slices of units. */
+typedef struct {
+  int calls, groups, slices;
+  int alone;             /* not worth sharing */
+  int64_t rows_at_once;  /* so many rows of a group go through time together */
+  int64_t steps_between; /* steps from look to look */
+} sharing;
+
+typedef struct {
+  int call, group, groups, slice, slices;
+} share;
+
+static inline int parts_of(const sharing *s) { return s->calls * s->groups * s->slices; }
+
+static inline share share_of(const sharing *s, int part) {
+  int group = part / s->slices;
+  return (share){group / s->groups, group % s->groups, s->groups, part % s->slices, s->slices};
+}
+
+static inline double recurrent_weights_of(const frnn_shape *s) {
+  return (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->hidden;
+}
+
+static inline double weights_of(const frnn_shape *s) {
+  return recurrent_weights_of(s) + (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->input;
+}
+
+/* Vectors that the units of a gate fill. */
+static inline int64_t vectors_of_units(const frnn_shape *s, const frnn_table *table) {
+  return (s->hidden + table->lanes - 1) / table->lanes;
+}
+
+static inline int at_least_one(double x, double most) { return x < 1 ? 1 : (int)(x < most ? x : most); }
+
+/* A job without rows, in slices of `things`, worth that many multiply-adds for each call. */
+static inline sharing share_slices(int calls, double work, int64_t things) {
+  int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / FRNN_TOGETHER);
+  int pieces = work * calls < WORTH_A_JOB ? 1 : each;
+  int looks = at_least_one(work / STRETCH, FRNN_PARTS / FRNN_TOGETHER);
+  int slices = at_least_one((double)things, looks > pieces ? looks : pieces);
+  return (sharing){calls, 1, slices, work * calls < WORTH_A_JOB, 0, 0};
+}
+
+/* Steps of all rows, whose every row takes `row` multiply-adds and whose units stand in so many vectors. */
+static inline sharing share_steps(const frnn_shape *s, int calls, double row, int64_t vectors) {
+  double step = row * (double)most(s->batch, ROWS_OF_A_READING);
+  sharing all = {calls, 1, 1, step * (double)s->steps * calls < WORTH_A_JOB, s->batch, 64};
+  if (all.alone) return all;
+  int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / FRNN_TOGETHER);
+  all.groups = at_least_one((double)s->batch / ROWS_OF_A_GROUP, each);
+  if (step / all.groups >= WORTH_A_STEP)
+    all.slices = at_least_one((double)vectors, each / all.groups);
+  else
+    all.groups = at_least_one((double)s->batch / ROWS_OF_A_READING, each);
+  all.rows_at_once = most(64, (int64_t)(STRETCH / most(1, (int64_t)row)));
+  all.steps_between = at_least_one(BETWEEN_LOOKS / step, 64);
+  return all;
 }
 
 #endif

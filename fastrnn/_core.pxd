@@ -2,6 +2,8 @@
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t
 
+ctypedef int (*interruption)() noexcept nogil
+
 cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_shape:
         int cell, dtype, reverse
@@ -21,9 +23,13 @@ cdef extern from "fastrnn.h" nogil:
         void *h
         void *c
 
+    enum:
+        FRNN_TOGETHER
+
     ctypedef struct frnn_forward_call:
         frnn_shape shape
-        const void *packed
+        frnn_weights weights
+        void *packed
         frnn_sequence x, y
         frnn_state first, last
         void *tape
@@ -49,9 +55,10 @@ cdef extern from "fastrnn.h" nogil:
     size_t frnn_forward_size(const frnn_shape *)
     size_t frnn_tape_size(const frnn_shape *)
     size_t frnn_backward_size(const frnn_shape *)
-    void frnn_pack(const frnn_shape *, const frnn_weights *, void *)
-    void frnn_forward(const frnn_forward_call *)
-    void frnn_backward(const frnn_backward_call *)
+    # -1: interrupted, and the interruption has left an exception.
+    int frnn_pack(const frnn_forward_call *, int, interruption) except -1
+    int frnn_forward(const frnn_forward_call *, int, interruption) except -1
+    int frnn_backward(const frnn_backward_call *, int, interruption) except -1
     const char *frnn_isa()
     const char *frnn_isa_available(int)
     const char *frnn_isa_compiled(int)

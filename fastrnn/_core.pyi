@@ -18,36 +18,18 @@ class Sizes:
 
 class Stepper:
     def __init__(
-        self, layers: Sequence[tuple], batch: int, work: _Array, outputs: list[_Array]
+        self,
+        layers: Sequence[tuple],
+        batch: int,
+        state: tuple[_Array, ...],
+        work: _Array,
+        outputs: list[_Array],
     ) -> None: ...
     def step(self, x: _Array, out: _Array) -> bool: ...
 
-def forward(
-    cell: int,
-    reverse: bool,
-    x: _Array,
-    first: tuple[_Array, ...],
-    weights: tuple[_Maybe, ...],
-    y: _Array,
-    last: tuple[_Array, ...],
-    tape: _Maybe,
-    work: _Array,
-) -> None: ...
-def backward(
-    cell: int,
-    reverse: bool,
-    x: _Array,
-    first: tuple[_Array, ...],
-    weights: tuple[_Maybe, ...],
-    y: _Array,
-    tape: _Array,
-    dy: _Maybe,
-    dlast: tuple[_Maybe, ...],
-    dx: _Maybe,
-    dfirst: tuple[_Array, ...],
-    dweights: tuple[_Maybe, ...],
-    work: _Array,
-) -> None: ...
+def remember_main_thread() -> None: ...
+def forward(cell: int, x: _Array, passes: tuple[tuple, ...], work: _Array) -> int: ...
+def backward(cell: int, x: _Array, passes: tuple[tuple, ...], work: _Array) -> int: ...
 def isa() -> str: ...
 def isas_compiled() -> list[str]: ...
 def isas_available() -> list[str]: ...

@@ -3,6 +3,9 @@
 
 Messages here are for developers; users meet those of checks.py first. No arithmetic on data.
 """
+import os
+import threading
+
 import numpy as np
 
 cimport numpy as cnp
@@ -13,6 +16,33 @@ from libc.string cimport memcpy, memset
 from fastrnn._core cimport *
 
 cnp.import_array()
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() noexcept
+    unsigned long PyThread_get_thread_ident() nogil
+
+# Signals are handled on the main thread alone, so no other is asked whether to stop.
+cdef unsigned long main_thread = threading.main_thread().ident
+
+
+def remember_main_thread():
+    global main_thread
+    main_thread = threading.main_thread().ident
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=remember_main_thread)
+
+
+cdef int signalled() noexcept with gil:
+    """Runs the handlers of signals that have come in; 1, with an exception left, where one of them raises."""
+    return PyErr_CheckSignals() != 0
+
+
+cdef interruption asked() noexcept:
+    if PyThread_get_thread_ident() == main_thread:
+        return signalled
+    return NULL
 
 
 cdef int dtype_of(cnp.ndarray a) except -1:
@@ -64,13 +94,17 @@ cdef frnn_sequence sequence(a, int dtype, frnn_shape *shape, int64_t features, b
     return q
 
 
+cdef enum:
+    ALIGN = 64  # bytes; every size that C gives has as much slack for it
+
+
 cdef void *aligned(cnp.ndarray buffer, size_t needed) except NULL:
-    """The first 64-byte boundary of a byte buffer that holds `needed` bytes, slack included."""
+    """The first boundary of ALIGN bytes in a buffer of `needed` bytes, slack included."""
     if buffer.descr.type_num != cnp.NPY_UINT8 or not cnp.PyArray_IS_C_CONTIGUOUS(buffer):
         raise TypeError("a dense byte buffer expected")
     if needed == 0 or <size_t>buffer.size < needed:
         raise ValueError(f"a buffer of {needed} bytes expected, got {buffer.size}")
-    return <void *>((<uintptr_t>cnp.PyArray_DATA(buffer) + 63) & ~<uintptr_t>63)
+    return <void *>((<uintptr_t>cnp.PyArray_DATA(buffer) + (ALIGN - 1)) & ~<uintptr_t>(ALIGN - 1))
 
 
 cdef frnn_shape shape_of(int cell, x, w_hh, bint reverse) except *:
@@ -106,15 +140,27 @@ cdef int gates_of(int cell):
     return 4 if cell == 2 else 3 if cell > 2 else 1
 
 
-cdef frnn_state state_of(frnn_shape *s, state, bint writes=False, bint required=True) except *:
-    """h, and c where the cell has one, from a tuple of arrays."""
+cdef void *state_row(a, frnn_shape *s, int64_t row, bint writes) except? NULL:
+    """The address of row `row` of a C-contiguous (rows, batch, hidden) array; NULL for None."""
+    if a is None:
+        return NULL
+    cdef cnp.ndarray array = a
+    check(array, s.dtype, writes)
+    if (not cnp.PyArray_IS_C_CONTIGUOUS(array) or array.ndim != 3 or array.shape[1] != s.batch
+            or array.shape[2] != s.hidden or not 0 <= row < array.shape[0]):
+        raise ValueError(f"row {row} of a dense array of {s.batch} x {s.hidden} expected, got {a.shape}")
+    return <char *>cnp.PyArray_DATA(array) + row * s.batch * s.hidden * cnp.PyArray_ITEMSIZE(array)
+
+
+cdef frnn_state state_of(frnn_shape *s, tuple state, int64_t row, bint writes=False, bint required=True) except *:
+    """Row `row` of h, and of c where the cell has one, from a tuple of arrays."""
     cdef frnn_state q
     memset(&q, 0, sizeof(q))
     if len(state) != (2 if s.cell == 2 else 1):
         raise ValueError("a tuple of the cell's states expected")
-    q.h = dense(state[0], s.dtype, s.batch, s.hidden, writes)
+    q.h = state_row(state[0], s, row, writes)
     if s.cell == 2:
-        q.c = dense(state[1], s.dtype, s.batch, s.hidden, writes)
+        q.c = state_row(state[1], s, row, writes)
     if required and (q.h == NULL or (s.cell == 2 and q.c == NULL)):
         raise ValueError("states may not be None")
     return q
@@ -143,55 +189,124 @@ cdef class Sizes:
             raise OverflowError("sizes too large")
 
 
-def forward(int cell, bint reverse, x, tuple first, tuple weights, y, tuple last, tape, work):
-    """One layer, one direction, forward. Writes y, last and, unless it is None, tape."""
-    cdef frnn_forward_call call
-    cdef frnn_weights w
-    cdef size_t packed
-    call.shape = shape_of(cell, x, weights[1], reverse)
-    w = weights_of(&call.shape, gates_of(cell), weights)
-    call.x = sequence(x, call.shape.dtype, &call.shape, call.shape.input)
-    call.y = sequence(y, call.shape.dtype, &call.shape, call.shape.hidden, True)
-    call.first = state_of(&call.shape, first)
-    call.last = state_of(&call.shape, last, True)
-    call.tape = NULL if tape is None else aligned(tape, frnn_tape_size(&call.shape))
-    packed = frnn_packed_size(&call.shape)
-    call.packed = aligned(work, packed + frnn_forward_size(&call.shape))
-    call.work = <char *>call.packed + (packed - 64)
-    with nogil:
-        frnn_pack(&call.shape, &w, <void *>call.packed)
-        frnn_forward(&call)
+cdef size_t known(size_t nbytes) except 0:
+    if nbytes == 0:
+        raise OverflowError("sizes too large")
+    return nbytes
 
 
-def backward(int cell, bint reverse, x, tuple first, tuple weights, y, tape, dy, tuple dlast,
-             dx, tuple dfirst, tuple dweights, work):
-    """One layer, one direction, backward. Writes dx, dfirst and dweights; None among them is not computed."""
-    cdef frnn_backward_call call
-    cdef int gates = gates_of(cell)
-    call.shape = shape_of(cell, x, weights[1], reverse)
-    cdef frnn_shape *s = &call.shape
-    call.weights = weights_of(s, gates, weights)
-    call.x = sequence(x, s.dtype, s, s.input)
-    call.y = sequence(y, s.dtype, s, s.hidden)
-    call.first = state_of(s, first)
-    call.tape = aligned(tape, frnn_tape_size(s))
-    call.dy = sequence(dy, s.dtype, s, s.hidden)
-    call.dlast = state_of(s, dlast, False, False)
-    call.dx = sequence(dx, s.dtype, s, s.input, True)
-    call.dfirst = state_of(s, dfirst, True)
-    call.dw_ih = dense(dweights[0], s.dtype, gates * s.hidden, s.input, True)
-    call.dw_hh = dense(dweights[1], s.dtype, gates * s.hidden, s.hidden, True)
-    call.db_ih = dense(dweights[2], s.dtype, gates * s.hidden, 1, True)
-    call.db_hh = dense(dweights[3], s.dtype, gates * s.hidden, 1, True)
-    call.work = aligned(work, frnn_backward_size(s))
+cdef tuple tuple_of(a):
+    """A tuple, a named one too."""
+    if not isinstance(a, tuple):
+        raise TypeError(f"a tuple expected, got {type(a).__name__}")
+    return <tuple>a
+
+
+cdef int count_of(tuple passes) except -1:
+    if not 1 <= len(passes) <= FRNN_TOGETHER:
+        raise ValueError(f"1 to {FRNN_TOGETHER} passes expected, got {len(passes)}")
+    return <int>len(passes)
+
+
+cdef int alike(frnn_shape *a, frnn_shape *b) except -1:
+    if a.hidden != b.hidden or a.dtype != b.dtype:
+        raise ValueError("passes of different sizes")
+    return 0
+
+
+def forward(int cell, x, tuple passes, work):
+    """One layer forward, its directions at once.
+
+    passes: for each direction (reverse, row, first, weights, y, last, tape), the states in that row of their arrays; y,
+    last and, unless it is None, tape are written. Returns 0, or how many bytes `work` must have, nothing being done yet.
+    """
+    cdef frnn_forward_call calls[2]
+    cdef frnn_forward_call *call
+    cdef int i, count = count_of(passes)
+    cdef interruption interrupted = asked()
+    cdef size_t packed, needed
+    cdef char *place
+    cdef bint reverse
+    cdef int64_t row
+    cdef tuple first, weights, last
+    for i in range(count):
+        reverse, row, first, weights, y, last, tape = tuple_of(passes[i])
+        call = &calls[i]
+        call.shape = shape_of(cell, x, weights[1], reverse)
+        alike(&call.shape, &calls[0].shape)
+        call.weights = weights_of(&call.shape, gates_of(cell), weights)
+        call.x = sequence(x, call.shape.dtype, &call.shape, call.shape.input)
+        call.y = sequence(y, call.shape.dtype, &call.shape, call.shape.hidden, True)
+        call.first = state_of(&call.shape, first, row)
+        call.last = state_of(&call.shape, last, row, True)
+        call.tape = NULL if tape is None else aligned(tape, frnn_tape_size(&call.shape))
+    packed = known(frnn_packed_size(&calls[0].shape)) - ALIGN
+    needed = packed + known(frnn_forward_size(&calls[0].shape)) - ALIGN
+    if <size_t>(<cnp.ndarray?>work).size < count * needed + ALIGN:
+        return count * needed + ALIGN
+    place = <char *>aligned(work, count * needed + ALIGN)
+    for i in range(count):
+        calls[i].packed = place + i * needed
+        calls[i].work = place + i * needed + packed
     with nogil:
-        frnn_backward(&call)
+        frnn_pack(calls, count, interrupted)
+        frnn_forward(calls, count, interrupted)
+    return 0
+
+
+def backward(int cell, x, tuple passes, work):
+    """One layer backward, its directions at once.
+
+    passes: for each direction the pass as forward took it, then dy, dlast, dx, dfirst, dweights; the last three are
+    written, what is None among them is not computed. Returns 0, or how many bytes `work` must have, nothing being done
+    yet.
+    """
+    cdef frnn_backward_call calls[2]
+    cdef frnn_backward_call *call
+    cdef frnn_shape *s
+    cdef int i, gates = gates_of(cell), count = count_of(passes)
+    cdef interruption interrupted = asked()
+    cdef size_t needed
+    cdef char *place
+    cdef bint reverse
+    cdef int64_t row
+    cdef tuple first, weights, dlast, dfirst, dweights
+    for i in range(count):
+        made, dy, dlast, dx, dfirst, dweights = tuple_of(passes[i])
+        reverse, row, first, weights, y, _, tape = tuple_of(made)
+        call = &calls[i]
+        call.shape = shape_of(cell, x, weights[1], reverse)
+        s = &call.shape
+        alike(s, &calls[0].shape)
+        call.weights = weights_of(s, gates, weights)
+        call.x = sequence(x, s.dtype, s, s.input)
+        call.y = sequence(y, s.dtype, s, s.hidden)
+        call.first = state_of(s, first, row)
+        call.tape = aligned(tape, frnn_tape_size(s))
+        call.dy = sequence(dy, s.dtype, s, s.hidden)
+        call.dlast = state_of(s, dlast, row, False, False)
+        call.dx = sequence(dx, s.dtype, s, s.input, True)
+        call.dfirst = state_of(s, dfirst, row, True)
+        call.dw_ih = dense(dweights[0], s.dtype, gates * s.hidden, s.input, True)
+        call.dw_hh = dense(dweights[1], s.dtype, gates * s.hidden, s.hidden, True)
+        call.db_ih = dense(dweights[2], s.dtype, gates * s.hidden, 1, True)
+        call.db_hh = dense(dweights[3], s.dtype, gates * s.hidden, 1, True)
+    needed = known(frnn_backward_size(&calls[0].shape)) - ALIGN
+    if <size_t>(<cnp.ndarray?>work).size < count * needed + ALIGN:
+        return count * needed + ALIGN
+    place = <char *>aligned(work, count * needed + ALIGN)
+    for i in range(count):
+        calls[i].work = place + i * needed
+    with nogil:
+        frnn_backward(calls, count, interrupted)
+    return 0
 
 
 cdef class Stepper:
     """One step of a stack of layers, again and again: weights packed once, addresses taken once.
 
-    layers: a list of (cell, weights, packed, state), from the lowest up; packed and state are the caller's memory.
+    layers: a list of (cell, weights, packed), from the lowest up, packed being the caller's memory; state: a tuple of
+    (layers, batch, hidden) arrays, in and out.
     outputs: a (batch, hidden) array for each layer's output; the last one's where `out` overlaps x.
     """
     cdef frnn_forward_call *calls
@@ -201,21 +316,20 @@ cdef class Stepper:
     cdef char *spare
     cdef size_t x_bytes, y_bytes
 
-    def __cinit__(self, list layers, int64_t batch, work, list outputs):
+    def __cinit__(self, list layers, int64_t batch, tuple state, work, list outputs):
         cdef frnn_forward_call *call
-        cdef frnn_weights w
         cdef cnp.ndarray w_ih
         cdef int i
         self.count = len(layers)
         self.batch = batch
-        self.kept = [layers, work, outputs]
+        self.kept = [layers, state, work, outputs]
         if self.count < 1 or len(outputs) != self.count:
             raise ValueError("layers and their outputs do not agree")
         self.calls = <frnn_forward_call *>PyMem_Malloc(self.count * sizeof(frnn_forward_call))
         if self.calls == NULL:
             raise MemoryError()
         memset(self.calls, 0, self.count * sizeof(frnn_forward_call))
-        for i, (cell, weights, packed, state) in enumerate(layers):
+        for i, (cell, weights, packed) in enumerate(layers):
             call = &self.calls[i]
             w_ih = weights[0]
             if not 0 <= cell < 5:
@@ -228,10 +342,10 @@ cdef class Stepper:
             call.shape.hidden = (<cnp.ndarray?>weights[1]).shape[1]
             if call.shape.hidden < 1:
                 raise ValueError("hidden must be positive")
-            w = weights_of(&call.shape, gates_of(cell), weights)
+            call.weights = weights_of(&call.shape, gates_of(cell), weights)
             call.packed = aligned(packed, frnn_packed_size(&call.shape))
             call.work = aligned(work, frnn_forward_size(&call.shape))
-            call.first = state_of(&call.shape, state, True)
+            call.first = state_of(&call.shape, state, i, True)
             call.last = call.first
             if i > 0:
                 if call.shape.input != call.shape.hidden or call.shape.hidden != self.calls[0].shape.hidden:
@@ -239,7 +353,7 @@ cdef class Stepper:
                 call.x.data = dense(outputs[i - 1], call.shape.dtype, batch, call.shape.input, True)
                 call.x.row = call.shape.input * w_ih.itemsize
                 self.calls[i - 1].y = call.x
-            frnn_pack(&call.shape, &w, <void *>call.packed)
+            frnn_pack(call, 1, NULL)
         self.dtype = self.calls[0].shape.dtype
         self.input = self.calls[0].shape.input
         self.hidden = self.calls[0].shape.hidden
@@ -270,7 +384,7 @@ cdef class Stepper:
         last.y.row = out.strides[0]
         with nogil:
             for i in range(self.count):
-                frnn_forward(&self.calls[i])
+                frnn_forward(&self.calls[i], 1, NULL)
             if not apart:
                 memcpy(target, self.spare, self.y_bytes)
         return True

@@ -6,6 +6,7 @@ kernels can read it, else copied; its dtype is never changed.
 """
 
 import operator
+from functools import lru_cache
 
 import numpy as np
 
@@ -69,6 +70,8 @@ def dense(array):
 
 def rows(array):
     """The array itself where its last axis is contiguous, else a copy that is."""
+    if array.flags.c_contiguous and array.flags.aligned:
+        return array
     itemsize = array.itemsize
     last_fits = array.shape[-1] <= 1 or array.strides[-1] == itemsize
     if last_fits and array.flags.aligned and all(s % itemsize == 0 for s in array.strides):
@@ -113,11 +116,12 @@ def dtype(value):
     return found
 
 
+@lru_cache(256)
 def fits(itemsize, *sizes):
     """ValueError where a product of these sizes overflows what memory can address."""
     total = itemsize
     for size in sizes:
-        total *= max(size, 1)
+        total *= size or 1
     if total >= _LIMIT:
         raise ValueError(
             f"sizes {' * '.join(map(str, sizes))} overflow the memory that can be addressed: "

@@ -1,11 +1,11 @@
 """rnn, lstm, gru: one layer, one direction, arrays in, arrays out.
 
-The public functions check and run one pass. `run` and `run_backward` are what layers are made of:
-the arrays they take have passed checks.py already. Python allocates every array here; the kernels
-fill them.
+The public functions check and run one pass. `run_passes` and `run_passes_backward` are what layers
+are made of: the arrays they take have passed checks.py already. Python allocates every array, the
+kernels fill them.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,86 +13,134 @@ from fastrnn import checks, reference, runtime
 from fastrnn.cells import CELLS
 
 
-@dataclass(frozen=True)
-class Saved:
-    """What the gradient of one pass needs: its arrays, by reference, and the kernels' tape.
+class Pass(NamedTuple):
+    """One direction of a layer: what goes in, and the arrays that are written.
 
-    `tape` is the reference's own tape where that made the pass. A backward pass alters nothing.
+    row : of the state arrays, which hold those of all passes: each is (rows, B, H).
+    state, last : tuples of such arrays, before the first step and after the last one.
+    y : (T, B, H) array of any strides with a dense last axis.
+    tape : what the gradient needs besides, or None: the kernels' bytes, or the reference's own.
     """
 
-    cell: object
     reverse: bool
-    x: np.ndarray
+    row: int
     state: tuple
     weights: tuple
     y: np.ndarray
-    tape: object
+    last: tuple
+    tape: object = None
 
 
-def run(cell, x, state, weights, reverse=False, y=None, keep=False):
-    """One pass -> y, final state (a tuple), and a `Saved` if keep.
+class Incoming(NamedTuple):
+    """The gradients that come back to a pass, and where those that go out are written.
 
-    y : (T, B, H) array to write to, of any strides with a dense last axis; None makes one.
+    dy : (T, B, H) array or None. dlast : tuple of state arrays, each may be None.
+    dx : array like x, or None. dfirst : tuple of state arrays.
+    dweights : dense arrays for the gradients of w_ih, w_hh, b_ih and b_hh; None for no bias.
     """
-    (steps, batch, inputs), hidden = x.shape, weights[1].shape[1]
-    checks.fits(x.itemsize, steps, batch, hidden)
+
+    dy: np.ndarray | None
+    dlast: tuple
+    dx: np.ndarray | None
+    dfirst: tuple
+    dweights: tuple
+
+
+def run_passes(cell, x, passes, keep=False):
+    """Passes (a tuple of them) over one x, at once -> the passes, with their tapes if keep."""
     if not runtime.uses_core():
-        return _run_reference(cell, x, state, weights, reverse, y, keep)
-    sizes = _sizes(cell, x.itemsize, steps, batch, inputs, hidden)
-    if y is None:
-        y = np.empty((steps, batch, hidden), x.dtype)
-    last = tuple(np.empty((batch, hidden), x.dtype) for _ in cell.states)
-    tape = np.empty(sizes.tape, np.uint8) if keep else None
-    work = runtime.workspace(sizes.packed + sizes.forward)
-    runtime.core.forward(cell.index, reverse, x, state, weights, y, last, tape, work)
-    return y, last, Saved(cell, reverse, x, state, weights, y, tape) if keep else None
-
-
-def _run_reference(cell, x, state, weights, reverse, y, keep):
-    tape = None
+        return tuple([_run_reference(cell, x, p, keep) for p in passes])
     if keep:
-        made, last, tape = reference.forward(cell.name, x, state, *weights, reverse=reverse)
-    else:
-        made, last = reference.infer(cell.name, x, state, *weights, reverse=reverse)
-    if y is None:
-        y = made
-    else:
-        y[...] = made
-    return y, last, Saved(cell, reverse, x, state, weights, y, tape) if keep else None
+        tape = _sizes(cell, x.itemsize, x.shape, passes[0].y.shape[2]).tape
+        passes = tuple([p._replace(tape=np.empty(tape, np.uint8)) for p in passes])
+    lacking = 0
+    while lacking := runtime.core.forward(cell.index, x, passes, runtime.workspace(lacking)):
+        pass
+    return passes
 
 
-def _sizes(cell, itemsize, steps, batch, inputs, hidden):
+def _sizes(cell, itemsize, x_shape, hidden):
+    """Bytes of the buffers that a pass takes."""
     try:
-        return runtime.core.Sizes(cell.index, itemsize, steps, batch, inputs, hidden)
+        return runtime.core.Sizes(cell.index, itemsize, *x_shape, hidden)
     except OverflowError:
+        steps, batch, inputs = x_shape
         checks.fits(itemsize, steps, batch, cell.gates + 1, hidden + inputs)
         checks.fits(itemsize, cell.gates + 1, hidden, hidden + inputs)
         raise
 
 
-def run_backward(saved, dy, dlast, dweights, need_x=True):
-    """Gradients of one pass -> dx (None unless need_x) and the initial state's.
+def _run_reference(cell, x, p, keep):
+    tape, state = None, [s[p.row] for s in p.state]
+    if keep:
+        y, last, tape = reference.forward(cell.name, x, state, *p.weights, reverse=p.reverse)
+    else:
+        y, last = reference.infer(cell.name, x, state, *p.weights, reverse=p.reverse)
+    p.y[...] = y
+    for target, source in zip(p.last, last, strict=True):
+        target[p.row] = source
+    return p._replace(tape=tape)
 
-    dy : (T, B, H) array or None. dlast : tuple of (B, H) arrays, each may be None.
-    dweights : arrays for the gradients of w_ih, w_hh, b_ih and b_hh, dense; None for no bias.
+
+def run_passes_backward(cell, x, passes, incoming):
+    """Gradients of passes over one x, at once: writes what `incoming`, one for each, names.
+
+    Nothing else is altered: it may be run again.
     """
-    x = saved.x
-    if isinstance(saved.tape, reference.Tape):
-        dx, dfirst, *made = reference.backward(saved.tape, dy, dlast)
-        for target, source in zip(dweights, made, strict=True):
-            if target is not None:
-                target[...] = source
-        return (dx if need_x else None), dfirst
-    (steps, batch, inputs), hidden = x.shape, saved.weights[1].shape[1]
-    sizes = _sizes(saved.cell, x.itemsize, steps, batch, inputs, hidden)
+    pairs = zip(passes, incoming, strict=True)
+    if isinstance(passes[0].tape, reference.Tape):
+        for p, i in pairs:
+            _run_reference_backward(p, i)
+        return
+    calls, lacking = tuple([(p, *i) for p, i in pairs]), 0
+    while lacking := runtime.core.backward(cell.index, x, calls, runtime.workspace(lacking)):
+        pass
+
+
+def _run_reference_backward(p, i):
+    dlast = [None if d is None else d[p.row] for d in i.dlast]
+    dx, dfirst, *dweights = reference.backward(p.tape, i.dy, dlast)
+    targets = (i.dx, *(d[p.row] for d in i.dfirst), *i.dweights)
+    for target, source in zip(targets, (dx, *dfirst, *dweights), strict=True):
+        if target is not None:
+            target[...] = source
+
+
+class Saved(NamedTuple):
+    """What the gradient of one pass needs."""
+
+    cell: object
+    x: np.ndarray
+    made: Pass
+
+
+def run(cell, x, state, weights, reverse=False, y=None, keep=False):
+    """One pass -> y, final state (a tuple), and a `Saved` if keep.
+
+    state : tuple of (B, H) arrays. y : an array to write to, or None for a new one.
+    """
+    (steps, batch, _), hidden = x.shape, weights[1].shape[1]
+    checks.fits(x.itemsize, steps, batch, hidden)
+    if y is None:
+        y = np.empty((steps, batch, hidden), x.dtype)
+    last = tuple([np.empty((batch, hidden), x.dtype) for _ in cell.states])
+    p = Pass(reverse, 0, _one_row(state), weights, y, _one_row(last))
+    (made,) = run_passes(cell, x, (p,), keep)
+    return y, last, Saved(cell, x, made) if keep else None
+
+
+def run_backward(saved, dy, dlast, dweights, need_x=True):
+    """Gradients of one pass -> dx (None unless need_x) and the initial state's."""
+    cell, x, made = saved
     dx = np.empty(x.shape, x.dtype) if need_x else None
-    dfirst = tuple(np.empty((batch, hidden), x.dtype) for _ in saved.cell.states)
-    work = runtime.workspace(sizes.backward)
-    runtime.core.backward(
-        saved.cell.index, saved.reverse, x, saved.state, saved.weights, saved.y, saved.tape,
-        dy, dlast, dx, dfirst, dweights, work,
-    )  # fmt: skip
+    dfirst = tuple([np.empty(s.shape[1:], x.dtype) for s in made.state])
+    incoming = Incoming(dy, _one_row(dlast), dx, _one_row(dfirst), dweights)
+    run_passes_backward(cell, x, (made,), (incoming,))
     return dx, dfirst
+
+
+def _one_row(state):
+    return tuple([None if s is None else s[None] for s in state])
 
 
 def _call(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse):

@@ -4,13 +4,14 @@ A layer is a list of passes (layer by layer, direction by direction), each one c
 functional.py. Parameters and their gradients are views into one flat buffer each.
 """
 
+import operator
 from dataclasses import dataclass
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn.cells import CELLS
-from fastrnn.functional import run, run_backward
+from fastrnn.functional import Incoming, Pass, run_passes, run_passes_backward
 from fastrnn.stream import Stream
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -44,10 +45,9 @@ class Tape:
     `backward` has run. (y is read-only for that reason.) `backward` may be called again and again.
     """
 
-    def __init__(self, layer, passes, shape, unbatched):
+    def __init__(self, layer, layers, unbatched):
         self._layer = layer
-        self._passes = passes
-        self._shape = shape
+        self._layers = layers  # of each layer x and the passes over it
         self._unbatched = unbatched
 
     def backward(self, dy, dstate=None, *, need_x=True):
@@ -76,34 +76,27 @@ class Tape:
         Backpropagation through time: Werbos, 1990; `fastrnn.reference` (S3) to (S6).
         """
         layer = self._layer
-        steps, batch, _ = self._shape
-        directions, hidden = layer.num_directions, layer.hidden_size
+        (steps, batch, _), hidden = self._layers[0][0].shape, layer.hidden_size
         dy = layer._checked_gradient(dy, steps, batch, self._unbatched)
         dlast = layer._checked_dstate(dstate, batch, self._unbatched)
         flat = np.empty(layer.flat.size, layer.dtype)
         params = layer._views(flat)
-        dfirst = tuple(np.empty(s, layer.dtype) for s in layer._state_shapes(batch))
-        dx = dy
+        dfirst = layer._new_state(batch)
         for index in range(layer.num_layers - 1, -1, -1):
-            parts = []
-            for d in range(directions):
-                row = index * directions + d
-                part = dx if dx is None else checks.rows(dx[:, :, d * hidden : (d + 1) * hidden])
-                incoming = tuple(None if s is None else s[row] for s in dlast)
-                targets = tuple(params.get(n) for n in layer._names(index, d))
-                made, first = run_backward(
-                    self._passes[row], part, incoming, targets, need_x or index > 0
-                )
-                parts.append(made)
-                for whole, value in zip(dfirst, first, strict=True):
-                    whole[row] = value
-            if parts[0] is not None:
+            x, passes = self._layers[index]
+            incoming = []
+            for d, p in enumerate(passes):
+                part = dy if dy is None else checks.rows(dy[:, :, d * hidden : (d + 1) * hidden])
+                dx = np.empty(x.shape, x.dtype) if need_x or index > 0 else None
+                incoming.append(Incoming(part, dlast, dx, dfirst, layer._weights[p.row](params)))
+            run_passes_backward(layer._cell, x, passes, incoming)
+            dy = incoming[0].dx
+            if dy is not None:
                 with np.errstate(all="ignore"):  # infinities take their course
-                    for part in parts[1:]:
-                        parts[0] += part
-            dx = parts[0]
+                    for other in incoming[1:]:
+                        dy += other.dx
         return Gradients(
-            None if dx is None else layer._to_user(dx, self._unbatched),
+            None if dy is None else layer._to_user(dy, self._unbatched),
             layer._state_to_user(dfirst, self._unbatched),
             params,
             flat,
@@ -139,24 +132,41 @@ class _Recurrent:
             self.dtype.itemsize, 2 * self.num_layers * cell.gates, self.hidden_size,
             self.hidden_size + widest,
         )  # fmt: skip
+        # Of each layer its passes: the row of a state, whether in reverse, and the features of y.
+        self._rows = self.num_layers * self.num_directions
+        halves = (slice(self.hidden_size), slice(self.hidden_size, None))
+        self._rows_of_layers = [
+            [(2 * index, False, halves[0]), (2 * index + 1, True, halves[1])]
+            if bidirectional
+            else [(index, False, None)]
+            for index in range(self.num_layers)
+        ]
+        self._zeros = None
         self._shapes = self._parameter_shapes()
         self.flat = np.empty(sum(int(np.prod(s)) for s in self._shapes.values()), self.dtype)
         self.params = self._views(self.flat)
+        self._weights = [self._getter(row) for row in range(self._rows)]
         bound = self.hidden_size**-0.5
         self.flat[...] = np.random.default_rng(rng).uniform(-bound, bound, self.flat.size)
 
-    def _names(self, index, direction):
+    def _names(self, row):
+        """What the parameters of a pass are called."""
+        index, direction = divmod(row, self.num_directions)
         suffix = f"_l{index}" + ("_reverse" if direction else "")
-        return [kind + suffix for kind in _KINDS]
+        return [kind + suffix for kind in _KINDS[: 4 if self.bias else 2]]
+
+    def _getter(self, row):
+        """A function that takes the parameters of a pass from a dict: a tuple of four."""
+        get = operator.itemgetter(*self._names(row))
+        return get if self.bias else lambda params: (*get(params), None, None)
 
     def _parameter_shapes(self):
-        shapes, rows = {}, self._cell.gates * self.hidden_size
-        for index in range(self.num_layers):
-            inputs = self.num_directions * self.hidden_size if index else self.input_size
-            for direction in range(self.num_directions):
-                of_pass = ((rows, inputs), (rows, self.hidden_size), (rows,), (rows,))
-                names = self._names(index, direction)
-                shapes.update(zip(names[: 4 if self.bias else 2], of_pass, strict=False))
+        shapes, gate_rows = {}, self._cell.gates * self.hidden_size
+        for row in range(self._rows):
+            above = row >= self.num_directions
+            inputs = self.num_directions * self.hidden_size if above else self.input_size
+            of_pass = (gate_rows, inputs), (gate_rows, self.hidden_size), (gate_rows,), (gate_rows,)
+            shapes.update(zip(self._names(row), of_pass, strict=False))
         return shapes
 
     def _views(self, flat):
@@ -167,12 +177,17 @@ class _Recurrent:
             at += size
         return views
 
-    def _weights(self, index, direction):
-        return tuple(self.params.get(name) for name in self._names(index, direction))
+    def _new_state(self, batch, make=np.empty):
+        """(rows, B, H) arrays for h, and c where the cell has one."""
+        shape = (self._rows, batch, self.hidden_size)
+        h = make(shape, self.dtype)
+        return (h,) if len(self._cell.states) == 1 else (h, make(shape, self.dtype))
 
-    def _state_shapes(self, batch):
-        shape = (self.num_layers * self.num_directions, batch, self.hidden_size)
-        return [shape for _ in self._cell.states]
+    def _zero_state(self, batch):
+        """Zeros, the same arrays again and again: nobody writes to them."""
+        if self._zeros is None or self._zeros[0].shape[1] != batch:
+            self._zeros = self._new_state(batch, np.zeros)
+        return self._zeros
 
     # What the user holds is (T, B, I), (B, T, I) or (T, I); inside it is always (T, B, I).
 
@@ -187,23 +202,28 @@ class _Recurrent:
         return array.swapaxes(0, 1) if self.batch_first else array
 
     def _state_to_user(self, state, unbatched):
-        state = tuple(s[:, 0] for s in state) if unbatched else state
+        if unbatched:
+            state = tuple([s[:, 0] for s in state])
         return state if len(state) > 1 else state[0]
 
     def _checked_x(self, x):
-        array = checks.same_dtype("x", checks.as_array("x", x), self.dtype)
-        batched = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
-        if array.ndim not in (2, 3) or array.shape[-1] != self.input_size:
+        """x as (T, B, I) that a kernel can read, and whether it came without a batch."""
+        if type(x) is not np.ndarray or x.dtype is not self.dtype:
+            x = checks.same_dtype("x", checks.as_array("x", x), self.dtype)
+        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
+            batched = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
             raise ValueError(
                 f"x must be {batched} or (T, input_size) with input_size = {self.input_size}, "
-                f"got {array.shape}"
+                f"got {x.shape}"
             )
-        unbatched = array.ndim == 2
-        return checks.rows(self._from_user(array, unbatched)), unbatched
+        unbatched = x.ndim == 2
+        if unbatched or self.batch_first:
+            x = self._from_user(x, unbatched)
+        return (x if x.flags.carray else checks.rows(x)), unbatched
 
     def _checked_parts(self, name, value, batch, unbatched):
         """The arrays of a state or of its gradient, each (L*D, B, H) or None."""
-        shape = self._state_shapes(batch)[0]
+        shape = (self._rows, batch, self.hidden_size)
         shape = (shape[0], shape[2]) if unbatched else shape
         symbols = ("layers*directions", "hidden_size")
         symbols = symbols if unbatched else (symbols[0], "B", symbols[1])
@@ -216,14 +236,9 @@ class _Recurrent:
         return checked
 
     def _checked_state(self, state, batch, unbatched):
-        if state is None:
-            return tuple(np.zeros(s, self.dtype) for s in self._state_shapes(batch))
         parts = self._checked_parts("state", state, batch, unbatched)
-        zeros = self._state_shapes(batch)
-        return tuple(
-            np.zeros(s, self.dtype) if p is None else checks.dense(p)
-            for p, s in zip(parts, zeros, strict=True)
-        )
+        zeros = (self._rows, batch, self.hidden_size)
+        return tuple([np.zeros(zeros, self.dtype) if p is None else checks.dense(p) for p in parts])
 
     def _checked_dstate(self, dstate, batch, unbatched):
         if dstate is None:
@@ -242,33 +257,34 @@ class _Recurrent:
         return None if dy is None else self._from_user(dy, unbatched)
 
     def _run(self, x, state, keep):
+        """y, the last state, and of each layer x and its passes; and whether x came unbatched."""
         x, unbatched = self._checked_x(x)
-        steps, batch, _ = shape = x.shape
-        passes = self.num_layers * self.num_directions
-        checks.fits(x.itemsize, steps, batch, self.num_directions * self.hidden_size)
-        checks.fits(x.itemsize, passes, batch, self.hidden_size)
-        first = self._checked_state(state, batch, unbatched)
-        if keep:
-            first = tuple(s.copy() for s in first)
-        last = tuple(np.empty(s, self.dtype) for s in self._state_shapes(batch))
-        directions, hidden = self.num_directions, self.hidden_size
-        passes = []
-        for index in range(self.num_layers):
-            order = (batch, steps) if self.batch_first and not unbatched else (steps, batch)
-            y = np.empty((*order, directions * hidden), self.dtype)
-            y = y if order == (steps, batch) else y.swapaxes(0, 1)
-            for d in range(directions):
-                row = index * directions + d
-                _, final, saved = run(
-                    self._cell, x, tuple(s[row] for s in first), self._weights(index, d),
-                    reverse=d == 1, y=y[:, :, d * hidden : (d + 1) * hidden], keep=keep,
-                )  # fmt: skip
-                passes.append(saved)
-                for whole, value in zip(last, final, strict=True):
-                    whole[row] = value
-            x = y
-        y = self._to_user(x, unbatched)
-        return y, self._state_to_user(last, unbatched), Tape(self, passes, shape, unbatched)
+        steps, batch, _ = x.shape
+        width = self.num_directions * self.hidden_size
+        checks.fits(x.itemsize, max(steps, self._rows), batch, width)
+        if state is None:
+            first = self._zero_state(batch)
+        else:
+            first = self._checked_state(state, batch, unbatched)
+            first = tuple([s.copy() for s in first]) if keep else first
+        last, layers = self._new_state(batch), []
+        # y lies in memory as the user will see it.
+        by_batch = self.batch_first and not unbatched
+        y_shape = (batch, steps, width) if by_batch else (steps, batch, width)
+        for rows in self._rows_of_layers:
+            y = np.empty(y_shape, self.dtype)
+            if by_batch:
+                y = y.swapaxes(0, 1)
+            passes = tuple([
+                Pass(reverse, row, first, self._weights[row](self.params),
+                     y if half is None else y[:, :, half], last)
+                for row, reverse, half in rows
+            ])  # fmt: skip
+            layers.append((x, run_passes(self._cell, x, passes, keep)))
+            x = y  # of the layer above
+        if unbatched or by_batch:
+            y = self._to_user(y, unbatched)
+        return y, self._state_to_user(last, unbatched), layers, unbatched
 
     def __call__(self, x, state=None):
         """Inference: y and the final state; keeps nothing for a gradient.
@@ -291,7 +307,7 @@ class _Recurrent:
         ValueError, TypeError
             For shapes and dtypes that do not fit the layer.
         """
-        y, state, _ = self._run(x, state, keep=False)
+        y, state, _, _ = self._run(x, state, False)
         return y, state
 
     def forward(self, x, state=None):
@@ -299,9 +315,9 @@ class _Recurrent:
 
         Parameters, y and state are as in a call. y is read-only: the tape needs it as it is.
         """
-        y, state, tape = self._run(x, state, keep=True)
+        y, state, layers, unbatched = self._run(x, state, keep=True)
         y.flags.writeable = False
-        return y, state, tape
+        return y, state, Tape(self, layers, unbatched)
 
     def stream(self, batch_size=1):
         """A `Stream`: one step at a time, the state held, nothing allocated.
@@ -315,11 +331,14 @@ class _Recurrent:
 
     def __getstate__(self):
         """Without params, which must stay views into flat wherever a copy or a pickle goes."""
-        return {name: value for name, value in self.__dict__.items() if name != "params"}
+        made = ("params", "_weights", "_zeros")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
         self.params = self._views(self.flat)
+        self._weights = [self._getter(row) for row in range(self._rows)]
+        self._zeros = None
 
     def __repr__(self):
         options = [f"{self.input_size}, {self.hidden_size}"]

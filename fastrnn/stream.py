@@ -40,9 +40,9 @@ class Stream:
         self._cell, self._dtype = layer._cell, layer.dtype
         self._x_shape = (self.batch_size, layer.input_size)
         self._y_shape = (self.batch_size, layer.hidden_size)
-        self._state = tuple(np.zeros(s, layer.dtype) for s in layer._state_shapes(batch_size))
+        self._state = layer._new_state(self.batch_size, np.zeros)
         self._weights = [
-            tuple(None if w is None else w.copy() for w in layer._weights(index, 0))
+            tuple(None if w is None else w.copy() for w in layer._weights[index](layer.params))
             for index in range(layer.num_layers)
         ]
         self._stepper = self._make_stepper() if runtime.uses_core() else None
@@ -56,12 +56,10 @@ class Stream:
             )
             work = max(work, sizes.forward)
             packed = np.empty(sizes.packed, np.uint8)
-            layers.append((self._cell.index, weights, packed, self._of_layer(index)))
+            layers.append((self._cell.index, weights, packed))
         outputs = [np.empty(self._y_shape, self._dtype) for _ in layers]
-        return runtime.core.Stepper(layers, batch, np.empty(work, np.uint8), outputs)
-
-    def _of_layer(self, index):
-        return tuple(s[index] for s in self._state)
+        work = np.empty(work, np.uint8)
+        return runtime.core.Stepper(layers, batch, self._state, work, outputs)
 
     def step(self, x, out=None):
         """One time step.
@@ -112,8 +110,9 @@ class Stream:
     def _reference_step(self, x):
         y = x[None]
         for index, weights in enumerate(self._weights):
-            y, last = reference.infer(self._cell.name, y, self._of_layer(index), *weights)
-            for held, value in zip(self._of_layer(index), last, strict=True):
+            state = tuple(s[index] for s in self._state)
+            y, last = reference.infer(self._cell.name, y, state, *weights)
+            for held, value in zip(state, last, strict=True):
                 held[...] = value
         return y[0]
 

@@ -33,7 +33,7 @@ SLACK = 64  # of a byte buffer's size: room to align it. Two of them in forward'
 class Pages:
     """Slots of memory between forbidden pages, an array in each, taken back all at once."""
 
-    def __init__(self, slots=32, size=1 << 22):
+    def __init__(self, slots=64, size=1 << 22):
         self.size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         self.stride = self.size + mmap.PAGESIZE
         self.map = mmap.mmap(-1, slots * self.stride + mmap.PAGESIZE)
@@ -97,10 +97,10 @@ def cases():
 
 
 def run(pages, values, n, cell, dtype, size):
-    """Inference, forward, backward and a stream's step -> all results."""
+    """Inference, forward and backward of one pass, or of two at once -> all results."""
     steps, batch, inputs, hidden = size
     index, gates = CELLS[cell]
-    rows, reverse = gates * hidden, n % 2 == 1
+    rows, directions = gates * hidden, [(n % 2 == 1,), (False, True)][n % 8 == 7]
     values = values.astype(dtype)
     sizes = core.Sizes(index, dtype.itemsize, steps, batch, inputs, hidden)
 
@@ -113,26 +113,36 @@ def run(pages, values, n, cell, dtype, size):
 
     def state(given):
         return tuple(
-            pages.array((batch, hidden), dtype, given) for _ in range(1 + (cell == "lstm"))
+            pages.array((1, batch, hidden), dtype, given) for _ in range(1 + (cell == "lstm"))
         )
 
-    x, first = sequence(inputs, values), state(values)
+    def buffer(needed, slacks):
+        count = len(directions)
+        return pages.buffer(needed * count, SLACK * slacks * count)
+
+    x = sequence(inputs, values)
     weights = [pages.array((rows, width), dtype, values) for width in (inputs, hidden)]
     weights += [pages.array(rows, dtype, values) if n % 4 != bias else None for bias in (1, 2)]
     weights = tuple(weights)
     results = []
-    for tape in (None, pages.buffer(sizes.tape)):
-        y, last = sequence(hidden, None), state(None)
-        work = pages.buffer(sizes.packed + sizes.forward, 2 * SLACK)
-        core.forward(index, reverse, x, first, weights, y, last, tape, work)
-        results += [y, *last]
-    dy = sequence(hidden, values) if n % 5 else None
-    dlast = state(values) if n % 7 else (None,) * len(first)
-    dx, dfirst = sequence(inputs, None) if n % 6 else None, state(None)
-    dweights = tuple(None if w is None else pages.array(w.shape, dtype) for w in weights)
-    work = pages.buffer(sizes.backward)
-    core.backward(index, reverse, x, first, weights, y, tape, dy, dlast, dx, dfirst, dweights, work)
-    results += [dx, *dfirst, *dweights]
+    for keep in (False, True):
+        passes = tuple(
+            (reverse, 0, state(values), weights, sequence(hidden, None), state(None),
+             pages.buffer(sizes.tape) if keep else None)
+            for reverse in directions
+        )  # fmt: skip
+        assert core.forward(index, x, passes, buffer(sizes.packed + sizes.forward, 2)) == 0
+        for *_, y, last, _ in passes:
+            results += [y, *last]
+    calls = []
+    for made in passes:
+        dy = sequence(hidden, values) if n % 5 else None
+        dlast = state(values) if n % 7 else (None,) * len(made[2])
+        dweights = tuple(None if w is None else pages.array(w.shape, dtype) for w in weights)
+        dx, dfirst = sequence(inputs, None) if n % 6 else None, state(None)
+        calls.append((made, dy, dlast, dx, dfirst, dweights))
+        results += [dx, *dfirst, *dweights]
+    assert core.backward(index, x, tuple(calls), buffer(sizes.backward, 1)) == 0
     return [a.copy() for a in results if a is not None]
 
 
@@ -146,19 +156,19 @@ def run_stream(pages, values, n, cell, dtype, size):
         shapes = ((gates * hidden, width), (gates * hidden, hidden), gates * hidden)
         weights = tuple(pages.array(shape, dtype, values) for shape in shapes) + (None,)
         sizes = core.Sizes(index, dtype.itemsize, 1, batch, width, hidden)
-        states = tuple(pages.array((batch, hidden), dtype) for _ in range(1 + (cell == "lstm")))
-        for array in states:
-            array.fill(0.5)
-        layers.append((index, weights, pages.buffer(sizes.packed), states))
+        layers.append((index, weights, pages.buffer(sizes.packed)))
         forward = max(forward, sizes.forward)
     outputs = [pages.array((batch, hidden), dtype) for _ in layers]
-    stepper = core.Stepper(layers, batch, pages.buffer(forward), outputs)
+    state = tuple(pages.array((2, batch, hidden), dtype) for _ in range(1 + (cell == "lstm")))
+    for array in state:
+        array.fill(0.5)
+    stepper = core.Stepper(layers, batch, state, pages.buffer(forward), outputs)
     x, out = pages.array((batch, inputs), dtype, values), pages.array((batch, hidden), dtype)
     results = []
     for _ in range(3):
         assert stepper.step(x, out)
         results.append(out.copy())
-    return results + [array.copy() for layer in layers for array in layer[3]]
+    return results + [array.copy() for array in state]
 
 
 def main(isa):

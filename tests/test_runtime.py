@@ -20,7 +20,7 @@ def saved_by():
     """The backend that a pass really ran on."""
     p = problem("gru_after")
     saved = functional.run(p.cell, p.x, p.state, p.weights, keep=True)[2]
-    return "reference" if isinstance(saved.tape, reference.Tape) else "core"
+    return "reference" if isinstance(saved.made.tape, reference.Tape) else "core"
 
 
 @pytest.mark.parametrize("name", BACKENDS)

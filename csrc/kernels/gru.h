@@ -128,7 +128,7 @@ KERNEL void gru_after_back(const frnn_back *b) {
     const real *slots = AT(const real, b->z, m * b->z_row), *h = AT(const real, b->h, m * b->h_row);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
     real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
-    for (int64_t u = 0; u < b->hidden; u += LANES) {
+    for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       vec n_bar = gru_back_blend(b, slots, h, dy, dh, dg, u);
       vec r = vload(slots + u), recurrent = vload(AT(const real, slots, 3 * b->gate) + u);
@@ -144,7 +144,7 @@ KERNEL void gru_before_back_blend(const frnn_back *b) {
     const real *slots = AT(const real, b->z, m * b->z_row), *h = AT(const real, b->h, m * b->h_row);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
     real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
-    for (int64_t u = 0; u < b->hidden; u += LANES) gru_back_blend(b, slots, h, dy, dh, dg, u);
+    for (int64_t u = b->unit; u < b->end; u += LANES) gru_back_blend(b, slots, h, dy, dh, dg, u);
   }
 }
 
@@ -156,7 +156,7 @@ KERNEL void gru_before_back_reset(const frnn_back *b) {
     const real *drh = AT(const real, b->drh, m * b->dh_row);
     real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
     real *rh = AT(real, b->scratch, m * b->scratch_row);
-    for (int64_t u = 0; u < b->hidden; u += LANES) {
+    for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       vec r = vload(slots + u), h_in = vload_part(h + u, left), rh_bar = vload(drh + u);
       vstore_part(dg + b->hidden + u, rh_bar * h_in * (r * (one - r)), left);

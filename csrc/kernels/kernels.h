@@ -122,15 +122,14 @@ KERNEL void gemm(const frnn_gemm *whole) {
   }
 }
 
-/* All rows and units of one step. */
+/* All rows and vectors of one step. */
 INLINE void step(const int kind, const int G, const frnn_step *s) {
-  int64_t vectors = (s->hidden + LANES - 1) / LANES;
   if (s->m <= 0) return;
   row_shares share = share_rows(s->m, TILE_ROWS(G));
   int widths = widths_of_step(kind, share.rows + (share.larger > 0));
-  for (int64_t done = 0; done < vectors;) {
-    int width = widest(widths, vectors - done);
-    int64_t v = s->backwards ? vectors - done - ((int64_t)1 << width) : done;
+  for (int64_t done = 0; done < s->vectors;) {
+    int width = widest(widths, s->vectors - done);
+    int64_t v = s->vector + (s->backwards ? s->vectors - done - ((int64_t)1 << width) : done);
     for (int64_t t = 0, m = 0; t < share.tiles; t++) {
       int rows = share.rows + (t < share.larger);
       tiles_of[rows]->step[kind][width](s, m, v);
@@ -144,10 +143,8 @@ KERNEL void rnn_tanh_step(const frnn_step *s) { step(TILE_RNN_TANH, 1, s); }
 KERNEL void rnn_relu_step(const frnn_step *s) { step(TILE_RNN_RELU, 1, s); }
 KERNEL void lstm_step(const frnn_step *s) { step(TILE_LSTM, 4, s); }
 KERNEL void gru_after_step(const frnn_step *s) { step(TILE_GRU_AFTER, 3, s); }
-KERNEL void gru_before_step(const frnn_step *s) {
-  step(TILE_GRU_RESET, 2, s);
-  step(TILE_GRU_BLEND, 1, s);
-}
+KERNEL void gru_before_step_reset(const frnn_step *s) { step(TILE_GRU_RESET, 2, s); }
+KERNEL void gru_before_step_blend(const frnn_step *s) { step(TILE_GRU_BLEND, 1, s); }
 
 INLINE void map(vec (*function)(vec), const void *x, void *y, int64_t n) {
   for (int64_t i = 0; i < n; i += LANES)
@@ -172,11 +169,11 @@ const frnn_table TABLE(FRNN_ISA, FRNN_BITS) = {
     .pack_rows = pack_rows,
     .add = add,
     .sum_rows = sum_rows,
-    .step = {[FRNN_RNN_TANH] = rnn_tanh_step,
-             [FRNN_RNN_RELU] = rnn_relu_step,
-             [FRNN_LSTM] = lstm_step,
-             [FRNN_GRU_AFTER] = gru_after_step,
-             [FRNN_GRU_BEFORE] = gru_before_step},
+    .step = {[FRNN_RNN_TANH] = {rnn_tanh_step},
+             [FRNN_RNN_RELU] = {rnn_relu_step},
+             [FRNN_LSTM] = {lstm_step},
+             [FRNN_GRU_AFTER] = {gru_after_step},
+             [FRNN_GRU_BEFORE] = {gru_before_step_reset, gru_before_step_blend}},
     .back = {[FRNN_RNN_TANH] = {rnn_tanh_back},
              [FRNN_RNN_RELU] = {rnn_relu_back},
              [FRNN_LSTM] = {lstm_back},

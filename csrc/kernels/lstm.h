@@ -60,7 +60,7 @@ KERNEL void lstm_back(const frnn_back *b) {
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
     real *dh = AT(real, b->dh, m * b->dh_row), *dc = AT(real, b->dc, m * b->dh_row);
     real *dg = AT(real, b->dg, m * b->dg_row);
-    for (int64_t u = 0; u < b->hidden; u += LANES) {
+    for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       vec i = vload(z + u), f = vload(AT(const real, z, b->gate) + u);
       vec g = vload(AT(const real, z, 2 * b->gate) + u), o = vload(AT(const real, z, 3 * b->gate) + u);

@@ -34,7 +34,7 @@ INLINE void rnn_back(const int nonlinearity, const frnn_back *b) {
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
     real *dh = AT(real, b->dh, m * b->dh_row);
     real *dg = AT(real, b->dg, m * b->dg_row);
-    for (int64_t u = 0; u < b->hidden; u += LANES) {
+    for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       vec h = vload_part(y + u, left), h_bar = vload(dh + u);
       if (dy) h_bar += vload_part(dy + u, left);

@@ -137,7 +137,8 @@ static void run_case(verdict *v, int dtype, enum layout layout, const problem *p
   array dh = make(dtype, DENSE, 1, B, H, p->dh), dc = make(dtype, DENSE, 1, B, H, p->dc);
   frnn_weights weights = {w_ih.q.data, w_hh.q.data, p->b_ih ? b_ih.q.data : NULL, p->b_hh ? b_hh.q.data : NULL};
   void *packed = work_memory(frnn_packed_size(&shape)), *tape = work_memory(frnn_tape_size(&shape));
-  frnn_pack(&shape, &weights, packed);
+  frnn_forward_call packing = {.shape = shape, .weights = weights, .packed = packed};
+  frnn_pack(&packing, 1, NULL);
   array y, h, c;
   for (int pass = INFERENCE; pass >= FORWARD; pass--) {
     void *work = work_memory(frnn_forward_size(&shape));
@@ -147,7 +148,7 @@ static void run_case(verdict *v, int dtype, enum layout layout, const problem *p
     call.first = (frnn_state){h0.q.data, lstm ? c0.q.data : NULL};
     call.last = (frnn_state){h.q.data, lstm ? c.q.data : NULL};
     call.tape = pass == FORWARD ? tape : NULL;
-    frnn_forward(&call);
+    frnn_forward(&call, 1, NULL);
     judge(v, pass, p, "h", &h, p->h_last);
     if (lstm) judge(v, pass, p, "c", &c, p->c_last);
     if (!lstm) free(c.memory);
@@ -166,7 +167,7 @@ static void run_case(verdict *v, int dtype, enum layout layout, const problem *p
   call.dfirst = (frnn_state){dh0.q.data, lstm ? dc0.q.data : NULL};
   call.dw_ih = dw_ih.q.data, call.dw_hh = dw_hh.q.data, call.db_ih = db_ih.q.data, call.db_hh = db_hh.q.data;
   call.work = work;
-  frnn_backward(&call);
+  frnn_backward(&call, 1, NULL);
   judge(v, FORWARD, p, "y", &y, p->y);
   judge(v, BACKWARD, p, "dx", &dx, p->dx);
   judge(v, BACKWARD, p, "dh0", &dh0, p->dh0);
