@@ -245,12 +245,12 @@ static void stretch_part(void *context, int part, int parts) {
 static void run_sweep(backwards *p) {
   int64_t last = stretches_of(&p->sweeps[0]);
   if (p->steps.slices == 1) {
-    frnn_parallel(&p->run, rows_part, p, parts_of(&p->steps));
+    frnn_parallel(&p->run, p->steps.work, rows_part, p, parts_of(&p->steps));
     return;
   }
   for (p->k = 0; p->k <= last; p->k++) {
     if (p->k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
-    frnn_parallel(&p->run, stretch_part, p, parts_of(&p->steps));
+    frnn_parallel(&p->run, p->steps.work, stretch_part, p, parts_of(&p->steps));
   }
 }
 
@@ -434,18 +434,19 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
   for (int i = 0; i < count; i++) p.sweeps[i] = begin_sweep(&calls[i]);
   const sweep *first = &p.sweeps[0];
   double rows = (double)s->batch * (double)first->layout.steps;
+  double packing = MULTIPLY_ADDS_OF_PACKING * rows * ((double)s->hidden + (double)s->input) * count;
   p.steps = share_steps(s, count, recurrent_weights_of(s), vectors_of_units(s, first->table));
   p.pieces = share_slices(count, 2 * weights_of(s) * rows, s->hidden);
-  frnn_begin(&p.run, p.steps.alone && p.pieces.alone, interrupted);
+  frnn_begin(&p.run, 3 * weights_of(s) * (double)s->steps * (double)s->batch * count, interrupted);
   for (int i = 0; i < count; i++) {
     begin_gradients(&p.sweeps[i]);
     p.sweeps[i].from = p.sweeps[i].to;
   }
-  frnn_parallel(&p.run, pack_weights_part, &p, parts_of(&p.pieces));
+  frnn_parallel(&p.run, MULTIPLY_ADDS_OF_PACKING * weights_of(s) * count, pack_weights_part, &p, parts_of(&p.pieces));
   while (next_chunk(&p) && !frnn_stopped(&p.run)) {
     run_sweep(&p);
-    frnn_parallel(&p.run, pack_part, &p, parts_of(&p.pieces));
-    frnn_parallel(&p.run, products_part, &p, parts_of(&p.pieces));
+    frnn_parallel(&p.run, packing, pack_part, &p, parts_of(&p.pieces));
+    frnn_parallel(&p.run, p.pieces.work, products_part, &p, parts_of(&p.pieces));
   }
   for (int i = 0; i < count; i++) end_gradients(&p.sweeps[i]);
   return frnn_end(&p.run);

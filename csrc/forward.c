@@ -13,7 +13,7 @@
 /* Rows of a chunk: its pre-activations stay in L2, unless W_ih is so large that reading it again would cost more. */
 enum { CHUNK_ROWS_LEAST = 64, CHUNK_ROWS_MOST = 256, INPUT_WEIGHT_BYTES_PER_ROW = 65536 };
 
-enum { INPUTS_PER_ROW = 8, MULTIPLY_ADDS_OF_PACKING = 8 /* a weight packed costs that much */ };
+enum { INPUTS_PER_ROW = 8 };
 
 static int64_t chunk_rows(const frnn_shape *s) {
   double rows = (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->input * (double)element_size(s) /
@@ -167,8 +167,8 @@ int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void
   const frnn_table *table = frnn_table_for(s->dtype);
   packing p = {.calls = calls};
   p.sharing = share_slices(count, MULTIPLY_ADDS_OF_PACKING * weights_of(s), vectors_of_units(s, table));
-  frnn_begin(&p.run, p.sharing.alone, interrupted);
-  frnn_parallel(&p.run, pack_part, &p, parts_of(&p.sharing));
+  frnn_begin(&p.run, p.sharing.work, interrupted);
+  frnn_parallel(&p.run, p.sharing.work, pack_part, &p, parts_of(&p.sharing));
   return frnn_end(&p.run);
 }
 
@@ -379,12 +379,14 @@ static void run_in_step(passes *p, int count) {
   const walk *first = &p->walks[0];
   int parts = parts_of(&p->sharing);
   range all = {0, first->shape->batch};
+  double projection = (double)all_vectors(first).count * first->table->lanes * (double)first->shape->input *
+                      (double)first->layout.steps * (double)all.count * count;
   for (int i = 0; i < count; i++) begin_rows(&p->walks[i], all);
   for (p->chunk = chunk_of(first, 0); p->chunk.from < first->shape->steps; p->chunk = chunk_of(first, p->chunk.to)) {
-    if (!first->in_step) frnn_parallel(&p->run, project_part, p, parts);
+    if (!first->in_step) frnn_parallel(&p->run, projection, project_part, p, parts);
     for (p->i = p->chunk.from; p->i < p->chunk.to; p->i++) {
       if (p->i % p->sharing.steps_between == 0 && frnn_stopped(&p->run)) return;
-      for (p->phase = 0; p->phase < first->cell->phases; p->phase++) frnn_parallel(&p->run, step_part, p, parts);
+      for (p->phase = 0; p->phase < first->cell->phases; p->phase++) frnn_parallel(&p->run, p->sharing.work, step_part, p, parts);
     }
   }
   for (int i = 0; i < count; i++) end_rows(&p->walks[i], all);
@@ -398,10 +400,10 @@ int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(v
   for (int i = 0; i < count; i++) p.walks[i] = begin_walk(&calls[i]);
   p.sharing = share_steps(s, count, p.walks[0].in_step ? weights_of(s) : recurrent_weights_of(s),
                           vectors_of_units(s, p.walks[0].table));
-  frnn_begin(&p.run, p.sharing.alone, interrupted);
+  frnn_begin(&p.run, weights_of(s) * (double)s->steps * (double)s->batch * count, interrupted);
   if (p.sharing.slices > 1)
     run_in_step(&p, count);
   else
-    frnn_parallel(&p.run, rows_part, &p, parts_of(&p.sharing));
+    frnn_parallel(&p.run, p.sharing.work, rows_part, &p, parts_of(&p.sharing));
   return frnn_end(&p.run);
 }

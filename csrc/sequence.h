@@ -135,12 +135,12 @@ static inline range range_of(int64_t all, int64_t part, int64_t parts) {
   return (range){begin, all * (part + 1) / parts - begin};
 }
 
-/* Costs, in multiply-adds that a core does meanwhile; some 50 are a nanosecond. Measured: */
+/* Costs, in multiply-adds that a core does meanwhile; some 50 are a nanosecond. Measured. */
 enum {
-  WORTH_A_JOB = 1000000,  /* ten times what it takes to wake a worker that sleeps */
-  WORTH_A_STEP = 200000,  /* ten times what it takes to begin and end a job on workers that are awake */
+  WORTH_A_STEP = 40000,   /* less would not pay for a job of its own, see parallel.c */
   ROWS_OF_A_READING = 2,  /* reading a weight from L2 costs as much as using it for so many rows */
   ROWS_OF_A_GROUP = 4,    /* rows that make reading the weights for them alone worth while */
+  MULTIPLY_ADDS_OF_PACKING = 8,
   STRETCH = 1000000000,   /* what may pass until the next look whether to stop: some 20 ms */
   BETWEEN_LOOKS = 1000000 /* and what must pass, for a look has its cost */
 };
@@ -148,7 +148,7 @@ enum {
 /* How a job is shared out: by calls, in each by groups of rows, in each group by slices of units. */
 typedef struct {
   int calls, groups, slices;
-  int alone;             /* not worth sharing */
+  double work;           /* of the whole; where slices wait for one another, of a step */
   int64_t rows_at_once;  /* so many rows of a group go through time together */
   int64_t steps_between; /* steps from look to look */
 } sharing;
@@ -182,23 +182,23 @@ static inline int at_least_one(double x, double most) { return x < 1 ? 1 : (int)
 /* A job without rows, in slices of `things`, worth that many multiply-adds for each call. */
 static inline sharing share_slices(int calls, double work, int64_t things) {
   int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / FRNN_TOGETHER);
-  int pieces = work * calls < WORTH_A_JOB ? 1 : each;
   int looks = at_least_one(work / STRETCH, FRNN_PARTS / FRNN_TOGETHER);
-  int slices = at_least_one((double)things, looks > pieces ? looks : pieces);
-  return (sharing){calls, 1, slices, work * calls < WORTH_A_JOB, 0, 0};
+  int slices = at_least_one((double)things, looks > each ? looks : each);
+  return (sharing){calls, 1, slices, work * calls, 0, 0};
 }
 
 /* Steps of all rows, whose every row takes `row` multiply-adds and whose units stand in so many vectors. */
 static inline sharing share_steps(const frnn_shape *s, int calls, double row, int64_t vectors) {
   double step = row * (double)most(s->batch, ROWS_OF_A_READING);
-  sharing all = {calls, 1, 1, step * (double)s->steps * calls < WORTH_A_JOB, s->batch, 64};
-  if (all.alone) return all;
+  sharing all = {calls, 1, 1, step * (double)s->steps * calls, s->batch, 64};
+  if (all.work < BETWEEN_LOOKS) return all;
   int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / FRNN_TOGETHER);
   all.groups = at_least_one((double)s->batch / ROWS_OF_A_GROUP, each);
   if (step / all.groups >= WORTH_A_STEP)
     all.slices = at_least_one((double)vectors, each / all.groups);
   else
     all.groups = at_least_one((double)s->batch / ROWS_OF_A_READING, each);
+  if (all.slices > 1) all.work = step * calls;
   all.rows_at_once = most(64, (int64_t)(STRETCH / most(1, (int64_t)row)));
   all.steps_between = at_least_one(BETWEEN_LOOKS / step, 64);
   return all;
