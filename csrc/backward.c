@@ -7,14 +7,15 @@
  * It must not know: dtypes, instruction sets, activations, Python. */
 #include "sequence.h"
 
-/* Rows of a chunk: few enough that the gate gradients are still near when the products read them, and enough that
- * reading and writing the weights' gradients once per chunk is little beside the products. */
-enum { CHUNK_ROWS_LEAST = 256, CHUNK_ROWS_MOST = 1024, WEIGHT_BYTES_PER_ROW = 32768 };
+/* Rows of a chunk: few enough that what the products read of them, the gate gradients and their operands, is still near,
+ * and enough that reading and writing the weights' gradients once per chunk is little beside the products. */
+enum { CHUNK_ROWS_LEAST = 256, CHUNK_ROWS_MOST = 1024, CHUNK_BYTES = 262144, WEIGHT_BYTES_PER_ROW = 32768 };
 
 static int64_t chunk_rows(const frnn_shape *s) {
-  double bytes =
-      (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)(s->input + s->hidden) * (double)element_size(s);
-  double rows = bytes / WEIGHT_BYTES_PER_ROW;
+  double element = (double)element_size(s), gates = (double)frnn_cells[s->cell].gates * (double)s->hidden;
+  double width = (double)s->input + (double)s->hidden;
+  double near = CHUNK_BYTES / (element * (gates + width)), worth = element * gates * width / WEIGHT_BYTES_PER_ROW;
+  double rows = near > worth ? near : worth;
   return rows > CHUNK_ROWS_MOST ? CHUNK_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
 }
 
