@@ -1,10 +1,16 @@
-"""The thread pool: it changes how long a call takes and nothing else."""
+"""Threads: they change how long a call takes and nothing else; and a call can be ended."""
 
+import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
+from problems import leaves, run_python
 
 import fastrnn
 from fastrnn import functional, runtime
@@ -12,21 +18,26 @@ from fastrnn.cells import CELLS
 
 pytestmark = pytest.mark.skipif(runtime.core is None, reason="this build has no kernels")
 
-# Above the work that is shared out, and odd in every size.
-T, B, INPUTS, H = 31, 17, 37, 131
+# T, B, I, H. Odd in every size, and large enough to be shared out: by rows; by rows and units; by
+# units alone, with x in the step and before it.
+SIZES = [(31, 17, 37, 131), (40, 5, 3, 259), (9, 1, 7, 331), (70, 1, 29, 331)]
+
+each_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
-def problem(cell, dtype):
+def problem(cell, dtype, sizes=SIZES[0]):
+    t, b, i, h = sizes
     rng = np.random.default_rng(7)
-    gates = cell.gates * H
+    gates = cell.gates * h
 
     def normal(*shape):
-        return (0.3 * rng.standard_normal(shape)).astype(dtype)
+        return (0.1 * rng.standard_normal(shape)).astype(dtype)
 
-    weights = (normal(gates, INPUTS), normal(gates, H), normal(gates), normal(gates))
-    state = tuple(normal(B, H) for _ in cell.states)
-    dlast = tuple(normal(B, H) for _ in cell.states)
-    return normal(T, B, INPUTS), state, weights, normal(T, B, H), dlast
+    weights = (normal(gates, i), normal(gates, h), normal(gates), normal(gates))
+    state = tuple(normal(b, h) for _ in cell.states)
+    dlast = tuple(normal(b, h) for _ in cell.states)
+    return normal(t, b, i), state, weights, normal(t, b, h), dlast
 
 
 def everything(cell, x, state, weights, dy, dlast, reverse):
@@ -39,16 +50,36 @@ def everything(cell, x, state, weights, dy, dlast, reverse):
     return [a.tobytes() for a in arrays]
 
 
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
-def test_results_are_the_same_bits_on_any_number_of_threads(cell, dtype, reverse):
-    given = problem(cell, dtype)
+@each_cell
+def test_results_are_the_same_bits_on_any_number_of_threads(cell, dtype, reverse, sizes):
+    given = problem(cell, dtype, sizes)
     with fastrnn.threads(1):
         expected = everything(cell, *given, reverse)
     for n in range(2, 9):
         with fastrnn.threads(n):
             assert everything(cell, *given, reverse) == expected, n
+
+
+@pytest.mark.parametrize("sizes", [(60, 1, 40, 160), (30, 6, 40, 160)], ids=str)
+@pytest.mark.parametrize("kind", [fastrnn.LSTM, fastrnn.GRU])
+def test_two_directions_at_once_are_two_passes(kind, sizes):
+    t, b, i, h = sizes
+    layer, x = kind(i, h, 2, bidirectional=True, rng=0), np.zeros((t, b, i), np.float32)
+    x[...] = np.random.default_rng(1).standard_normal(x.shape)
+
+    def results():
+        y, state, tape = layer.forward(x)
+        grads = tape.backward(np.cos(y))
+        return [a.tobytes() for _, a in leaves((y, state, grads.x, grads.state, grads.flat))]
+
+    with fastrnn.threads(1):
+        expected = results()
+    for n in range(2, 9):
+        with fastrnn.threads(n):
+            assert results() == expected, n
 
 
 def test_more_threads_than_rows_are_fine():
@@ -81,7 +112,45 @@ def test_python_threads_that_call_at_once_all_get_their_own_right_result():
     assert wrong == []
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def best_of(rounds, call):
+    """Seconds of the quickest call."""
+    return min(timed(call) for _ in range(rounds))
+
+
+def timed(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+@pytest.mark.slow
+def test_python_threads_that_call_at_once_are_no_slower_than_one_after_another():
+    layer = fastrnn.LSTM(64, 256, rng=0)
+    x = np.random.default_rng(1).standard_normal((50, 16, 64)).astype(np.float32)
+
+    def several():
+        for _ in range(8):
+            layer(x)
+
+    def at_once():
+        callers = [threading.Thread(target=several) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+
+    def in_turn():
+        for _ in range(4):
+            several()
+
+    layer(x)
+    assert best_of(7, at_once) < 1.15 * best_of(7, in_turn)
+
+
+# ---- fork ----------------------------------------------------------------------------------------
+
+
+@needs_fork
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_computes_right_with_threads_of_its_own():
     cell = CELLS["gru_after"]
@@ -94,3 +163,189 @@ def test_a_forked_child_computes_right_with_threads_of_its_own():
                 os._exit(0 if everything(cell, *given, False) == expected else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert everything(cell, *given, False) == expected
+
+
+FORKS = """
+import os, threading, time
+import numpy as np, fastrnn
+
+layer = fastrnn.LSTM(20, 96, rng=0)
+x = np.random.default_rng(1).standard_normal((40, 12, 20)).astype(np.float32)
+fastrnn.set_num_threads(3)
+expected = layer(x)[0].tobytes()
+wrong, going = [], True
+
+def compute():
+    while going:
+        if layer(x)[0].tobytes() != expected:
+            wrong.append("a parent's result")
+
+def fork():
+    for _ in range(250):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if layer(x)[0].tobytes() == expected else 1)
+        end = time.monotonic() + 20
+        while (done := os.waitpid(child, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > end:
+                os.kill(child, 9)
+                os.waitpid(child, 0)
+                wrong.append("a child that hangs")
+                return
+            time.sleep(0.0005)
+        if done[1] != 0:
+            wrong.append(f"status {done[1]}")
+
+busy = threading.Thread(target=compute)
+forking = [threading.Thread(target=fork) for _ in range(4)]
+for thread in (busy, *forking):
+    thread.start()
+for thread in forking:
+    thread.join()
+going = False
+busy.join()
+print(len(wrong), wrong[:3])
+"""
+
+
+@needs_fork
+@pytest.mark.slow
+def test_a_thousand_forks_from_four_threads_in_the_midst_of_calls():
+    done = run_python(FORKS, "-W", "ignore")
+    assert done.stdout.strip() == "0 []", done.stdout + done.stderr
+
+
+def checksum(seed):
+    layer = fastrnn.GRU(20, 96, rng=seed)
+    x = np.random.default_rng(seed).standard_normal((40, 12, 20)).astype(np.float32)
+    return layer(x)[0].tobytes()
+
+
+START_METHODS = """
+import multiprocessing, sys
+sys.path.insert(0, {tests!r})
+from test_threads import checksum
+
+if __name__ == "__main__":
+    here = [checksum(seed) for seed in range(4)]
+    with multiprocessing.get_context({method!r}).Pool(2) as pool:
+        print(pool.map(checksum, range(4)) == here)
+"""
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_processes_of_every_start_method_compute_right(method, tmp_path):
+    program = tmp_path / "program.py"  # spawn and forkserver import the main file again
+    program.write_text(
+        START_METHODS.format(tests=os.path.dirname(os.path.abspath(__file__)), method=method)
+    )
+    code = f"import runpy; runpy.run_path({str(program)!r}, run_name='__main__')"
+    code = program.read_text() if method == "fork" else code
+    done = run_python(code, "-W", "ignore")
+    assert done.stdout.strip() == "True", done.stdout + done.stderr
+
+
+# ---- what may go wrong around a call -------------------------------------------------------------
+
+NO_THREADS = """
+import resource
+import numpy as np, fastrnn
+
+layer = fastrnn.LSTM(20, 96, rng=0)
+x = np.random.default_rng(1).standard_normal((40, 12, 20)).astype(np.float32)
+with fastrnn.threads(1):
+    expected = layer(x)[0]
+with open("/proc/self/statm") as file:
+    size = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 2**21, size + 2**21))  # no room for another stack
+with fastrnn.threads(4):
+    print((layer(x)[0] == expected).all())
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
+def test_where_no_thread_can_be_made_the_caller_computes_alone():
+    done = run_python(NO_THREADS, OPENBLAS_NUM_THREADS="1")
+    assert done.stdout.strip() == "True", done.stdout + done.stderr
+
+
+INTERRUPTED = """
+import os, signal, threading, time
+import numpy as np, fastrnn
+
+fastrnn.set_num_threads({threads})
+layer = fastrnn.{kind}(64, {hidden}, rng=0, bidirectional={bidirectional})
+x = np.random.default_rng(1).standard_normal(({steps}, {batch}, 64)).astype(np.float32)
+few = x[:5]
+expected = layer(few)[0]
+sent = None
+
+def interrupt():
+    global sent
+    time.sleep(0.6)
+    sent = time.monotonic()
+    os.kill(os.getpid(), signal.SIGINT)
+
+for training in (False, True):
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        while True:
+            if training:
+                y, _, tape = layer.forward(x)
+                tape.backward(y)
+            else:
+                layer(x)
+    except KeyboardInterrupt:
+        print(round(time.monotonic() - sent, 3), (layer(few)[0] == expected).all())
+    thread.join()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"steps": 200000, "batch": 1, "hidden": 64, "threads": 1},
+        {"steps": 4000, "batch": 16, "hidden": 512, "threads": 2},
+        {"steps": 4000, "batch": 1, "hidden": 512, "threads": 2},
+        {"steps": 2, "batch": 60000, "hidden": 256, "threads": 2},
+        {"steps": 4000, "batch": 16, "hidden": 256, "threads": 3, "bidirectional": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_an_interrupt_ends_a_call_soon_and_leaves_the_layer_as_it_was(kind, call):
+    done = run_python(INTERRUPTED.format(**{"kind": kind, "bidirectional": False, **call}))
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[1] for line in lines] == ["True", "True"], done.stdout + done.stderr
+    assert max(float(line[0]) for line in lines) < 0.2 * SLACK, done.stdout
+
+
+# A sanitizer makes everything some times slower.
+SLACK = 10 if os.environ.get("FASTRNN_SANITIZED") else 1.5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinity")
+def test_a_busy_process_beside_it_costs_a_call_little_more_than_its_own_share():
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    if len(cores) < 2:
+        pytest.skip("needs two cores")
+    layer = fastrnn.LSTM(128, 512, rng=0)
+    one_row, rows = (np.ones((t, b, 128), np.float32) for t, b in ((200, 1), (20, 32)))
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])  # on the same cores
+    try:
+        for x in (one_row, rows):
+            times = {}
+            for n in (1, 2) * 7:
+                with fastrnn.threads(n):
+                    layer(x)
+                    times.setdefault(n, []).append(timed(lambda x=x: [layer(x) for _ in range(5)]))
+            assert np.median(times[2]) < 1.5 * np.median(times[1]), x.shape
+    finally:
+        hog.send_signal(signal.SIGKILL)
+        hog.wait()
+        os.sched_setaffinity(0, before)
