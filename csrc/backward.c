@@ -7,8 +7,8 @@
  * It must not know: dtypes, instruction sets, activations, Python. */
 #include "sequence.h"
 
-/* Rows of a chunk: few enough that what the products read of them, the gate gradients and their operands, is still near,
- * and enough that reading and writing the weights' gradients once per chunk is little beside the products. */
+/* Rows of a chunk: few enough that what the products read of them, the gate gradients and their operands, is still
+ * near, and enough that reading and writing the weights' gradients once per chunk is little beside the products. */
 enum { CHUNK_ROWS_LEAST = 256, CHUNK_ROWS_MOST = 1024, CHUNK_BYTES = 262144, WEIGHT_BYTES_PER_ROW = 32768 };
 
 static int64_t chunk_rows(const frnn_shape *s) {

@@ -386,7 +386,8 @@ static void run_in_step(passes *p, int count) {
     if (!first->in_step) frnn_parallel(&p->run, projection, project_part, p, parts);
     for (p->i = p->chunk.from; p->i < p->chunk.to; p->i++) {
       if (p->i % p->sharing.steps_between == 0 && frnn_stopped(&p->run)) return;
-      for (p->phase = 0; p->phase < first->cell->phases; p->phase++) frnn_parallel(&p->run, p->sharing.work, step_part, p, parts);
+      for (p->phase = 0; p->phase < first->cell->phases; p->phase++)
+        frnn_parallel(&p->run, p->sharing.work, step_part, p, parts);
     }
   }
   for (int i = 0; i < count; i++) end_rows(&p->walks[i], all);

@@ -158,11 +158,12 @@ typedef struct {
 
 /* work: what the call is worth, in multiply-adds, from which the pool judges whether to wake for it. */
 void frnn_begin(frnn_run *run, double work, int (*interrupted)(void));
-int frnn_stopped(frnn_run *run);                                     /* whether to give up; any thread may ask */
-int frnn_end(frnn_run *run);                                         /* 0, or -1 if it was interrupted */
+int frnn_stopped(frnn_run *run); /* whether to give up; any thread may ask */
+int frnn_end(frnn_run *run);     /* 0, or -1 if it was interrupted */
 
 /* Does task(context, part, parts) for every part, on as many threads as there are at hand; returns when all are done.
- * `work` is that of all parts. Parts may run in any order and at once. The same part tends to meet the same thread, and so its caches. */
+ * `work` is that of all parts. Parts may run in any order and at once. The same part tends to meet the same thread, and
+ * so its caches. */
 enum { FRNN_PARTS = 256 };
 typedef void frnn_task(void *context, int part, int parts);
 void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, int parts);

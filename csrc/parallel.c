@@ -64,9 +64,7 @@ static void ask(frnn_run *run) {
 
 #if defined(_WIN32)
 
-void frnn_begin(frnn_run *run, double work, int (*interrupted)(void)) {
-  begin(run, work, interrupted);
-}
+void frnn_begin(frnn_run *run, double work, int (*interrupted)(void)) { begin(run, work, interrupted); }
 
 int frnn_stopped(frnn_run *run) {
   ask(run);
@@ -92,8 +90,9 @@ void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, i
 #include <signal.h>
 
 /* Workers spin for some 100 us after a call, and for some 2 ms between the jobs of one, in which the caller computes
- * alone; after 25 us they yield the core to whoever wants it. Work is counted in multiply-adds, some 50 of which are a nanosecond. A job costs 0.3 us where workers are
- * awake; where they sleep, the caller takes 5 us to wake one, which comes after 20 to 30. */
+ * alone; after 25 us they yield the core to whoever wants it. Work is counted in multiply-adds, some 50 of which are a
+ * nanosecond. A job costs 0.3 us where workers are awake; where they sleep, the caller takes 5 us to wake one, which
+ * comes after 20 to 30. */
 enum {
   WORKERS_MOST = 255,
   SPINS_ALONE = 1000,

@@ -137,9 +137,9 @@ static inline range range_of(int64_t all, int64_t part, int64_t parts) {
 
 /* Costs, in multiply-adds that a core does meanwhile; some 50 are a nanosecond. Measured. */
 enum {
-  WORTH_A_STEP = 40000,   /* less would not pay for a job of its own, see parallel.c */
-  ROWS_OF_A_READING = 2,  /* reading a weight from L2 costs as much as using it for so many rows */
-  ROWS_OF_A_GROUP = 4,    /* rows that make reading the weights for them alone worth while */
+  WORTH_A_STEP = 40000,  /* less would not pay for a job of its own, see parallel.c */
+  ROWS_OF_A_READING = 2, /* reading a weight from L2 costs as much as using it for so many rows */
+  ROWS_OF_A_GROUP = 4,   /* rows that make reading the weights for them alone worth while */
   MULTIPLY_ADDS_OF_PACKING = 8,
   STRETCH = 1000000000,   /* what may pass until the next look whether to stop: some 20 ms */
   BETWEEN_LOOKS = 1000000 /* and what must pass, for a look has its cost */
