@@ -2,22 +2,35 @@
  *
  * It must not know: cells, time, threads. */
 
-/* A square of W at a time: LANES rows (outputs) by LANES columns (k), transposed in registers. */
+/* A square of W, LANES rows (outputs) by LANES columns (k), transposed in registers; `full` where it has them all, else
+ * `rows` and `columns`, and zeros stand for the outputs beyond. */
+INLINE void pack_square(const int full, const char *src, ptrdiff_t src_row, int64_t rows, int64_t columns, real *panel,
+                        ptrdiff_t step) {
+  vec square[LANES];
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; i++) {
+    if (full)
+      square[i] = vload((const real *)(src + i * src_row));
+    else
+      square[i] = i < rows ? vload_part((const real *)(src + i * src_row), columns) : (vec){0};
+  }
+  vtranspose(square);
+#pragma GCC unroll 16
+  for (int i = 0; i < LANES; i++)
+    if (full || i < columns) vstore(panel + i * step, square[i]);
+}
+
 KERNEL void pack_outputs(const frnn_transpose *p) {
   ptrdiff_t step = p->dst_k / (ptrdiff_t)sizeof(real);
   for (int64_t n = 0; n < p->outputs; n += LANES) {
     real *panel = AT(real, p->dst, n / LANES * p->dst_vector);
-    for (int64_t k = 0; k < p->k; k += LANES) {
-      vec square[LANES];
-#pragma GCC unroll 16
-      for (int i = 0; i < LANES; i++)
-        square[i] =
-            n + i < p->outputs ? vload_part(AT(const real, p->src, (n + i) * p->src_row) + k, p->k - k) : (vec){0};
-      vtranspose(square);
-#pragma GCC unroll 16
-      for (int i = 0; i < LANES; i++)
-        if (k + i < p->k) vstore(panel + (k + i) * step, square[i]);
-    }
+    const char *src = AT(const char, p->src, n * p->src_row);
+    int64_t rows = p->outputs - n, k = 0;
+    if (rows >= LANES)
+      for (; k + LANES <= p->k; k += LANES)
+        pack_square(1, src + k * (ptrdiff_t)sizeof(real), p->src_row, LANES, LANES, panel + k * step, step);
+    for (; k < p->k; k += LANES)
+      pack_square(0, src + k * (ptrdiff_t)sizeof(real), p->src_row, rows, p->k - k, panel + k * step, step);
   }
 }
 
