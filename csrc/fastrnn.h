@@ -44,7 +44,7 @@ size_t frnn_backward_size(const frnn_shape *shape);
 
 typedef struct {
   frnn_shape shape;
-  frnn_weights weights; /* frnn_pack reads them, frnn_forward does not */
+  frnn_weights weights; /* for both functions: what is read but once need not be packed before */
   void *packed;
   frnn_sequence x, y;     /* in; out, apart from each other */
   frnn_state first, last; /* in; out. May be the same memory */
@@ -57,7 +57,7 @@ typedef struct {
  * gives other than 0 they return -1 soon, their outputs half done. Else they return 0. */
 enum { FRNN_TOGETHER = 2 };
 
-/* Weights into `packed`, in the order the kernels read them: once for any number of forward passes. */
+/* Weights into `packed`, in the order the kernels read them: once for any number of forward passes of this shape. */
 int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void));
 
 int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(void));

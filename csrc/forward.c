@@ -13,7 +13,7 @@
 /* Rows of a chunk: its pre-activations stay in L2, unless W_ih is so large that reading it again would cost more. */
 enum { CHUNK_ROWS_LEAST = 64, CHUNK_ROWS_MOST = 256, INPUT_WEIGHT_BYTES_PER_ROW = 65536 };
 
-enum { INPUTS_PER_ROW = 8 };
+enum { INPUTS_PER_ROW = 8, PACKED_AT_ONCE = 262144 /* bytes, a good part of L2 */ };
 
 static int64_t chunk_rows(const frnn_shape *s) {
   double rows = (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->input * (double)element_size(s) /
@@ -25,6 +25,13 @@ static int64_t chunk_rows(const frnn_shape *s) {
  * writing and reading the pre-activations; the product reads W_ih once for many steps. Measured, the tile wins while
  * there are not too many inputs for the rows that share one reading of W_ih. */
 static int enters_in_step(const frnn_shape *s) { return s->steps == 1 || s->input <= INPUTS_PER_ROW * s->batch; }
+
+/* Whether a product over all of time, its only reader, packs W_ih as it goes: some panels, and their product at once,
+ * so that they need never leave the cache. For so few rows as no threads share by rows. */
+static int packs_in_product(const frnn_shape *s) {
+  return !enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
+         s->steps <= CHUNK_ROWS_MOST / s->batch;
+}
 
 /* Where everything stands in a buffer: computed alike for its size and for its use. */
 typedef struct {
@@ -55,7 +62,7 @@ typedef struct {
 static forward_layout lay_forward(const frnn_shape *s) {
   const frnn_cell *cell = &frnn_cells[s->cell];
   int64_t element = element_size(s), units = padded(s);
-  forward_layout at = {.steps = chunk_steps(s, chunk_rows(s))};
+  forward_layout at = {.steps = packs_in_product(s) ? s->steps : chunk_steps(s, chunk_rows(s))};
   int64_t rows = product(&at.total, at.steps, s->batch);
   int64_t row_units = product(&at.total, s->batch, units);
   at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, cell->gates)));
@@ -99,22 +106,29 @@ static void pack_for_tiles(const frnn_shape *s, const frnn_table *table, int gat
   if (t.outputs > 0 && k > 0) table->pack_outputs(&t);
 }
 
-/* Some vectors of one gate of W_ih into panels of one product for all gates; those beyond the units are zeros. */
-static void pack_for_product(const frnn_shape *s, const frnn_table *table, int gate, range vectors, const void *w,
-                             void *packed) {
-  int64_t vector = table->lanes * table->size, panel = s->input * vector;
-  int64_t all = padded(s) / table->lanes, used = vectors_of_units(s, table);
-  int64_t unit = vectors.begin * table->lanes, units = vectors.count * table->lanes;
-  char *dst = at(packed, gate * all * panel);
-  frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * s->input * table->size),
-                      .src_row = s->input * table->size,
-                      .outputs = least(units, s->hidden - unit),
-                      .k = s->input,
-                      .dst = at(dst, vectors.begin * panel),
-                      .dst_vector = panel,
-                      .dst_k = vector};
-  if (t.outputs > 0) table->pack_outputs(&t);
-  if (vectors.begin + vectors.count == used) memset(dst + used * panel, 0, (size_t)((all - used) * panel));
+/* Some vectors of W_ih, of all gates one after another, into panels of one product; those beyond a gate's units are
+ * zeros. */
+static void pack_for_product(const frnn_shape *s, const frnn_table *table, range vectors, const void *w, void *packed) {
+  int64_t vector = table->lanes * table->size, panel = s->input * vector, of_gate = padded(s) / table->lanes;
+  for (int64_t i = 0; i < vectors.count; i++) {
+    int64_t gate = (vectors.begin + i) / of_gate, unit = (vectors.begin + i) % of_gate * table->lanes;
+    frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * s->input * table->size),
+                        .src_row = s->input * table->size,
+                        .outputs = least(table->lanes, s->hidden - unit),
+                        .k = s->input,
+                        .dst = at(packed, i * panel),
+                        .dst_vector = panel,
+                        .dst_k = vector};
+    if (t.outputs > 0)
+      table->pack_outputs(&t);
+    else
+      memset(t.dst, 0, (size_t)panel);
+  }
+}
+
+/* Vectors of all gates, padding included. */
+static int64_t vectors_of_gates(const frnn_shape *s, const frnn_table *table) {
+  return frnn_cells[s->cell].gates * (padded(s) / table->lanes);
 }
 
 static void pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_weights *w, void *bias, void *bias_h) {
@@ -148,14 +162,15 @@ static void pack_part(void *context, int part, int parts) {
   const frnn_table *table = frnn_table_for(s->dtype);
   packed_layout at_offset = lay_packed(s);
   range vectors = range_of(vectors_of_units(s, table), mine.slice, mine.slices);
+  range of_product = range_of(vectors_of_gates(s, table), mine.slice, mine.slices);
   void *w_ih = at(call->packed, (ptrdiff_t)at_offset.w_ih), *w_hh = at(call->packed, (ptrdiff_t)at_offset.w_hh);
   for (int gate = 0; gate < frnn_cells[s->cell].gates && !frnn_stopped(&p->run); gate++) {
-    if (enters_in_step(s))
-      pack_for_tiles(s, table, gate, vectors, call->weights.w_ih, s->input, w_ih);
-    else if (s->input > 0)
-      pack_for_product(s, table, gate, vectors, call->weights.w_ih, w_ih);
+    if (enters_in_step(s)) pack_for_tiles(s, table, gate, vectors, call->weights.w_ih, s->input, w_ih);
     pack_for_tiles(s, table, gate, vectors, call->weights.w_hh, s->hidden, w_hh);
   }
+  if (!enters_in_step(s) && !packs_in_product(s))
+    pack_for_product(s, table, of_product, call->weights.w_ih,
+                     at(w_ih, of_product.begin * s->input * table->lanes * table->size));
   if (mine.slice > 0) return;
   memcpy(at(call->packed, (ptrdiff_t)at_offset.table), &table, sizeof table);
   pack_biases(s, table, &call->weights, at(call->packed, (ptrdiff_t)at_offset.bias),
@@ -208,9 +223,6 @@ static walk begin_walk(const frnn_forward_call *call) {
   return w;
 }
 
-/* All vectors of all gates, padding included. */
-static range all_vectors(const walk *w) { return (range){0, w->cell->gates * (padded(w->shape) / w->table->lanes)}; }
-
 static void *packed_at(const walk *w, size_t offset) { return at(w->call->packed, (ptrdiff_t)offset); }
 static void *work_at(const walk *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
 
@@ -228,20 +240,35 @@ static void *z_at(const walk *w, chunk c, int64_t t, int64_t b) {
   return w->in_tape ? row_at(w->tape, t, b) : row_at(w->work, t - earliest(w->shape, c.from, c.to), b);
 }
 
-/* bias + W_ih x of a chunk for some rows and some of the gates' vectors. */
-static void project(const walk *w, chunk c, range rows, range vectors) {
+/* bias + W_ih x of a chunk for some rows and some of the gates' vectors, whose panels are given. */
+static void project_with(const walk *w, chunk c, range rows, range vectors, const void *panels) {
   const frnn_shape *s = w->shape;
   int64_t vector = w->table->lanes * w->table->size, t = earliest(s, c.from, c.to);
   frnn_gemm g = {.n = vectors.count * w->table->lanes,
                  .k = s->input,
                  .a_k = w->table->size,
-                 .panels = at(packed_at(w, w->packed.w_ih), vectors.begin * s->input * vector),
+                 .panels = panels,
                  .panel = s->input * vector,
                  .init = at(packed_at(w, w->packed.bias), vectors.begin * vector)};
   frnn_sequence x = w->call->x, z = w->in_tape ? w->tape : w->work;
   x.data = row_at(x, t, rows.begin);
   z.data = at(z_at(w, c, t, rows.begin), vectors.begin * vector);
   product_of_rows(w->table, g, x, z, c.to - c.from, rows.count);
+}
+
+static void project(const walk *w, chunk c, range rows, range vectors) {
+  int64_t panel = w->shape->input * w->table->lanes * w->table->size;
+  void *place = at(packed_at(w, w->packed.w_ih), vectors.begin * panel);
+  if (!packs_in_product(w->shape)) {
+    project_with(w, c, rows, vectors, place);
+    return;
+  }
+  int64_t some = most(4, PACKED_AT_ONCE / most(1, panel)), end = vectors.begin + vectors.count;
+  for (range now = {vectors.begin, 0}; now.begin < end; now.begin += now.count) {
+    now.count = least(some, end - now.begin);
+    pack_for_product(w->shape, w->table, now, w->call->weights.w_ih, place);
+    project_with(w, c, rows, now, place);
+  }
 }
 
 /* The state before step i of the walk, from row b on: rows of h, dense, and rows of c, padded. */
@@ -333,7 +360,7 @@ static void run_rows(passes *p, const walk *w, range rows) {
   int64_t steps = w->shape->steps, until_look = 0;
   begin_rows(w, rows);
   for (chunk c = chunk_of(w, 0); c.from < steps; c = chunk_of(w, c.to)) {
-    if (!w->in_step) project(w, c, rows, all_vectors(w));
+    if (!w->in_step) project(w, c, rows, (range){0, vectors_of_gates(w->shape, w->table)});
     for (int64_t i = c.from; i < c.to; i++) {
       if (--until_look < 0) {
         until_look = p->sharing.steps_between;
@@ -362,7 +389,7 @@ static void project_part(void *context, int part, int parts) {
   share mine = share_of(&p->sharing, part);
   const walk *w = &p->walks[mine.call];
   (void)parts;
-  project(w, p->chunk, rows_of(p, mine), range_of(all_vectors(w).count, mine.slice, mine.slices));
+  project(w, p->chunk, rows_of(p, mine), range_of(vectors_of_gates(w->shape, w->table), mine.slice, mine.slices));
 }
 
 static void step_part(void *context, int part, int parts) {
@@ -379,8 +406,8 @@ static void run_in_step(passes *p, int count) {
   const walk *first = &p->walks[0];
   int parts = parts_of(&p->sharing);
   range all = {0, first->shape->batch};
-  double projection = (double)all_vectors(first).count * first->table->lanes * (double)first->shape->input *
-                      (double)first->layout.steps * (double)all.count * count;
+  double projection = (double)vectors_of_gates(first->shape, first->table) * first->table->lanes *
+                      (double)first->shape->input * (double)first->layout.steps * (double)all.count * count;
   for (int i = 0; i < count; i++) begin_rows(&p->walks[i], all);
   for (p->chunk = chunk_of(first, 0); p->chunk.from < first->shape->steps; p->chunk = chunk_of(first, p->chunk.to)) {
     if (!first->in_step) frnn_parallel(&p->run, projection, project_part, p, parts);

@@ -144,7 +144,7 @@ static void run_case(verdict *v, int dtype, enum layout layout, const problem *p
     void *work = work_memory(frnn_forward_size(&shape));
     y = make(dtype, layout, T, B, H, NULL), h = make(dtype, DENSE, 1, B, H, NULL),
     c = make(dtype, DENSE, 1, B, H, NULL);
-    frnn_forward_call call = {.shape = shape, .packed = packed, .x = x.q, .y = y.q, .work = work};
+    frnn_forward_call call = {.shape = shape, .weights = weights, .packed = packed, .x = x.q, .y = y.q, .work = work};
     call.first = (frnn_state){h0.q.data, lstm ? c0.q.data : NULL};
     call.last = (frnn_state){h.q.data, lstm ? c.q.data : NULL};
     call.tape = pass == FORWARD ? tape : NULL;
