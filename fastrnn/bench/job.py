@@ -12,8 +12,9 @@ import sys
 import time
 
 import numpy as np
-from peers import PEERS
-from worker import Worker, WorkerError
+
+from fastrnn.bench.peers import PEERS
+from fastrnn.bench.worker import Worker, WorkerError
 
 SETTLE = 0.005  # seconds between two peers
 TRUTH = ("numpy", "fastrnn", "torch", "jax", "onnxruntime", "openvino")  # the first there is

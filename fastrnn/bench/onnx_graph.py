@@ -8,7 +8,8 @@ leading direction axis, and one bias array that holds both; its GRU blends as Py
 from __future__ import annotations
 
 import numpy as np
-from cases import GATES, Case, suffixes
+
+from fastrnn.bench.cases import GATES, Case, suffixes
 
 ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "gru-before": (1, 0, 2), "rnn": (0,)}
 OPERATOR = {"lstm": "LSTM", "gru": "GRU", "gru-before": "GRU", "rnn": "RNN"}

@@ -8,8 +8,9 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from onnx_peers import ONNXRuntime, OpenVINO
-from peer import Peer
+
+from fastrnn.bench.onnx_peers import ONNXRuntime, OpenVINO
+from fastrnn.bench.peer import Peer
 
 
 class FastRNN(Peer):
@@ -164,7 +165,8 @@ class JAX(Peer):
 
     def prepare(self):
         import jax
-        from jax_layers import forward, train
+
+        from fastrnn.bench.jax_layers import forward, train
 
         self.jax = jax
         self.parameters = jax.device_put(self.weights)

@@ -15,7 +15,8 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-from cases import Case
+
+from fastrnn.bench.cases import Case
 
 
 class Peer:

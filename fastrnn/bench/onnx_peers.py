@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import cycle
 
 import numpy as np
-from onnx_graph import input_names, make_model, output_names
-from peer import Peer
+
+from fastrnn.bench.onnx_graph import input_names, make_model, output_names
+from fastrnn.bench.peer import Peer
 
 
 class _Model(Peer):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from cases import suffixes
+
+from fastrnn.bench.cases import suffixes
 
 
 def lstm_step(states, gi, w, b_hh):

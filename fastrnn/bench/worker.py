@@ -2,7 +2,8 @@
 
 Orders and answers are pickled over a socket that is the process's standard input. Between orders
 the process is stopped with SIGSTOP, so that none of its threads can spin while another peer is
-timed.
+timed. It is started by this file's path and not by `-m fastrnn.bench.worker`, which would load
+libraries before the process is bound to its cores; this file must import none at its head.
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ import time
 import traceback
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
 PR_SET_PDEATHSIG = 1
 
 
@@ -36,7 +35,7 @@ class Worker:
         self.log = tempfile.TemporaryFile()  # what the peer's libraries print
         self.pipe, theirs = Pipe()
         self.process = subprocess.Popen(
-            [sys.executable, __file__, ",".join(map(str, cores))],
+            [sys.executable, __file__, ",".join(map(str, cores)), *sys.path],
             stdin=theirs.fileno(),
             stdout=self.log,
             stderr=self.log,
@@ -96,7 +95,7 @@ class Orders:
     """The child's end: a method for each order."""
 
     def prepare(self, name: str, case, cell: str, mode: str, threads: int):
-        from peers import PEERS
+        from fastrnn.bench.peers import PEERS
 
         self.peer = PEERS[name](case, cell, mode, threads)
         return list(self.peer.variants)
@@ -138,7 +137,7 @@ class Orders:
         return clock() - start
 
     def probe(self, threads: int, seconds: float):
-        import limits
+        from fastrnn.bench import limits
 
         return limits.measure(threads, seconds)
 
@@ -153,7 +152,7 @@ def main():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a stopped one would stay
     os.sched_setaffinity(0, {int(core) for core in sys.argv[1].split(",")})
     pipe = Connection(os.dup(0))
-    sys.path.append(str(HERE.parent))  # a fastrnn built in place serves where none is installed
+    sys.path[:] = sys.argv[2:]  # the parent's: the same packages, however it came to them
     orders = Orders()
     while True:
         try:

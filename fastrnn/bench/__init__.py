@@ -1,0 +1,1 @@
+"""The benchmark. fastrnn itself imports nothing of it."""
