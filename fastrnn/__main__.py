@@ -1,10 +1,11 @@
-"""python -m fastrnn: info | demo. Reads the command line; what it does is elsewhere."""
+"""python -m fastrnn: info | demo | bench. Reads the command line; what it does is elsewhere."""
 
 import argparse
 import sys
 
 import fastrnn
 from fastrnn import demos
+from fastrnn.bench import run as bench
 
 
 def _summary(demo):
@@ -30,6 +31,14 @@ def _parser():
         module.add_arguments(
             names.add_parser(name, prog=f"python -m fastrnn demo {name}", description=about)
         )
+    bench.add_arguments(
+        commands.add_parser(
+            "bench",
+            help="time this package and the installed frameworks side by side",
+            description=bench.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+    )
     return parser
 
 
@@ -44,6 +53,8 @@ def main(argv=None):
     if args.command == "info":
         fastrnn.show_config()
         return 0
+    if args.command == "bench":
+        return bench.run(args)
     return demos.DEMOS[args.name].run(args)
 
 

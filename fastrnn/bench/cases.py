@@ -35,6 +35,13 @@ class Case:
     def modes(self) -> tuple[str, ...]:
         return ("forward",) if self.stream else MODES
 
+    def sizes(self) -> str:
+        """(T, B, I, H) and what the case has more of than one."""
+        words = [str(n) for n in (self.T, self.B, self.I, self.H)]
+        words += [f"{self.layers} layers"] * (self.layers > 1)
+        words += ["bidirectional"] * (self.directions > 1)
+        return f"({', '.join(words)})"
+
     def layer_inputs(self) -> list[int]:
         """The input size of each layer."""
         return [self.I] + [self.H * self.directions] * (self.layers - 1)

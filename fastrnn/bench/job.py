@@ -8,20 +8,16 @@ recorded in what the job found, said on stderr, and costs only that peer.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 
 import numpy as np
 
 from fastrnn.bench.peers import PEERS
+from fastrnn.bench.progress import say
 from fastrnn.bench.worker import Worker, WorkerError
 
 SETTLE = 0.005  # seconds between two peers
 TRUTH = ("numpy", "fastrnn", "torch", "jax", "onnxruntime", "openvino")  # the first there is
-
-
-def say(text: str):
-    print(text, file=sys.stderr, flush=True)
 
 
 def disagreement(truth: dict, got: dict, tolerance: float) -> tuple[dict, str | None]:

@@ -1,11 +1,23 @@
-"""What a run found, as an aligned table and geometric means; a ratio is a peer's time over ours."""
+"""What a run found, as aligned text and as Markdown; a ratio is a peer's time over ours.
+
+`found` is measure.py's dict; the functions take it, or its jobs, as measured or read from a file.
+"""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 
+from fastrnn.bench.cases import CASES
+
 OURS, REFERENCE = "fastrnn", "numpy"
+TITLES = {
+    "numpy": "NumPy",
+    "torch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+    "jax": "JAX",
+}
 
 
 def seconds_text(seconds: float | None) -> str:
@@ -22,6 +34,19 @@ def bytes_text(count: int) -> str:
 
 def times(job: dict, stat: str) -> dict[str, float]:
     return {name: peer[stat] for name, peer in job["peers"].items() if peer["status"] == "ok"}
+
+
+def times_text(job: dict, stat: str) -> str:
+    return ", ".join(f"{name} {seconds_text(t)}" for name, t in times(job, stat).items())
+
+
+def threads_text(count: int) -> str:
+    return f"{count} thread{'s' * (count > 1)}"
+
+
+def peers_of(jobs: list[dict]) -> list[str]:
+    """The peers that any of the jobs was to time, fastrnn apart."""
+    return [name for name in dict.fromkeys(p for job in jobs for p in job["peers"]) if name != OURS]
 
 
 def figures(job: dict, stat: str) -> dict[str, float]:
@@ -50,8 +75,8 @@ def cell_text(job: dict, name: str, stat: str) -> str:
     return "-" if peer["status"] == "skipped" else peer["status"].upper()
 
 
-def table(jobs: list[dict], peers: list[str], stat: str) -> str:
-    others = [name for name in peers if name != OURS]
+def table(jobs: list[dict], stat: str) -> str:
+    others = peers_of(jobs)
     rows = [["case", "mode", "cell", "threads", OURS, "limit", *others, "best peer"]]
     for job in jobs:
         share = figures(job, stat).get("limit")
@@ -84,7 +109,7 @@ def means(jobs: list[dict], stat: str) -> dict[str, dict[str, float]]:
     """For every mode, number of threads and cell, and for all of them together."""
     groups = defaultdict(lambda: defaultdict(list))
     for job in jobs:
-        where = f"{job['mode']}, {job['threads']} thread{'s' * (job['threads'] > 1)}"
+        where = f"{job['mode']}, {threads_text(job['threads'])}"
         for name, value in figures(job, stat).items():
             for group in (f"{where}, {job['cell']}", where, "all"):
                 groups[group][name].append(value)
@@ -130,3 +155,60 @@ def troubles_text(jobs: list[dict]) -> str:
         more = f" and {len(where) - 3} more" if len(where) > 3 else ""
         lines.append(f"  {trouble} ({', '.join(where[:3])}{more})")
     return "not timed\n" + "\n".join(lines) if lines else ""
+
+
+def machine_text(found: dict) -> str:
+    lines = []
+    for count, machine in sorted(found["probes"].items()):
+        reads = ", ".join(f"{bytes_text(n)} {rate / 1e9:.0f}" for n, rate in machine.reads.items())
+        who = "one core" if count == 1 else f"each of {count} cores at once"
+        lines.append(f"{who}: FMA {machine.peak / 1e9:.0f} GFLOP/s; reads in GB/s: {reads}")
+    return "\n".join(lines) or f"the machine was not measured: {found.get('no_probes')}"
+
+
+def text(found: dict, stat: str) -> str:
+    """The whole report."""
+    jobs = found["jobs"]
+    parts = [
+        table(jobs, stat),
+        means_text(jobs, stat),
+        machine_text(found),
+        disturbance_text(jobs),
+        troubles_text(jobs),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def markdown(found: dict, stat: str) -> str:
+    """The README's table: for each cell and number of threads one, a row per case, the modes side
+    by side."""
+    groups = defaultdict(list)
+    for job in found["jobs"]:
+        groups[job["cell"], job["threads"]].append(job)
+    return "\n\n".join(
+        f"{cell.upper()}, float32, {threads_text(threads)}\n\n{_markdown_table(jobs, stat)}"
+        for (cell, threads), jobs in groups.items()
+    )
+
+
+def _markdown_table(jobs: list[dict], stat: str) -> str:
+    columns = []  # (mode, peer), fastrnn first in each mode, then who was timed in it
+    for mode in dict.fromkeys(job["mode"] for job in jobs):
+        timed = [name for job in jobs if job["mode"] == mode for name in times(job, stat)]
+        columns += [(mode, OURS)]
+        columns += [(mode, name) for name in peers_of(jobs) if name in timed]
+    cases = dict.fromkeys(job["case"] for job in jobs)
+    rows = [["case (T, B, I, H)", *(mode if p == OURS else TITLES[p] for mode, p in columns)]]
+    rows.append(["---"] * len(rows[0]))
+    for case in cases:
+        by_mode = {job["mode"]: job for job in jobs if job["case"] == case}
+        rows.append([f"{case} {CASES[case].sizes()}"])
+        for mode, peer in columns:
+            shown = cell_text(by_mode[mode], peer, stat) if mode in by_mode else ""
+            rows[-1].append("" if shown == "-" else shown)
+    rows.append(["geometric mean"])
+    for mode, peer in columns:
+        ratios = [figures(job, stat).get(peer) for job in jobs if job["mode"] == mode]
+        ratios = [ratio for ratio in ratios if ratio is not None]
+        rows[-1].append(f"{geometric_mean(ratios):.2f}" if ratios else "")
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

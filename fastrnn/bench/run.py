@@ -1,205 +1,167 @@
-"""Times fastrnn, its NumPy path and the installed frameworks on the cases of cases.py.
+"""Times fastrnn, its NumPy path and the installed frameworks on networks met in real programs.
 
-    python bench/run.py --cases seq-128,charlm --cells lstm,gru --threads 1,2 --json out.json
+    python -m fastrnn bench --cases seq-128,charlm --cells lstm,gru --threads 1,2 --json out.json
 
 Every peer runs in a process of its own, made anew for each job (case, cell, mode, threads) and
 bound to as many cores; the results are compared first, and what disagrees is not timed; then the
 peers take turns, one batch of calls each per round. The machine's FMA peak and read bandwidth are
 measured before and after, and each job's share of the limit they set is printed. Linux only
 (affinity, stopped processes); to choose the cores, start it under taskset.
+
+--from shows what an earlier run wrote with --json; --cases, --cells, --modes, --threads and --peers
+then say which part of it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
-import subprocess
 import sys
-import time
-from dataclasses import asdict
-from importlib import metadata, util
-from itertools import product
 from pathlib import Path
 
-from fastrnn.bench import report
+from fastrnn import runtime
+from fastrnn.bench import measure, picture, report
 from fastrnn.bench.cases import CASES, CELLS, MODES, QUICK
-from fastrnn.bench.job import Job, describe, last_line, say
 from fastrnn.bench.peers import PEERS
-from fastrnn.bench.worker import Worker, WorkerError
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-def pick_cores() -> list[int]:
-    """The cores this process may use, one hyperthread of each first, the busy core 0 last."""
-    siblings, first, second = set(), [], []
-    for core in sorted(os.sched_getaffinity(0), reverse=True):
-        path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
-        group = path.read_text().strip() if path.exists() else str(core)
-        (second if group in siblings else first).append(core)
-        siblings.add(group)
-    return first + second
+FAILURES = ("mismatch", "failed")
 
 
-def installed(name: str) -> bool:
-    needed = [PEERS[name].package] + ["onnx"] * (name in ("onnxruntime", "openvino"))
-    specs = [util.find_spec(package) for package in needed]
-    return all(spec and spec.origin for spec in specs)  # a bare folder has a spec, but no origin
+def _names(known):
+    def split(text: str) -> list[str]:
+        chosen = list(known) if text == "all" else text.split(",")
+        unknown = [name for name in chosen if name not in known]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown}: choose from {', '.join(known)}")
+        return chosen
+
+    return split
 
 
-def ask_once(cores: list[int], timeout: float, order: str, *args):
-    worker = Worker(cores, timeout)
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
     try:
-        return worker.ask(order, *args)
-    finally:
-        worker.close()
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"must be seconds above 0, got {text!r}")
 
 
-def probe_machine(found: dict, options):
-    """Measure the machine and keep the best seen in this run."""
+def _new_file(text: str) -> Path:
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}")
+    return path
+
+
+def _picture_file(text: str) -> Path:
+    path = _new_file(text)
+    if path.suffix.lower() not in picture.SUFFIXES:
+        suffixes = ", ".join(picture.SUFFIXES)
+        raise argparse.ArgumentTypeError(f"must end in {suffixes}, got {text!r}")
+    return path
+
+
+def _found_file(text: str) -> dict:
     try:
-        for count in sorted({1, *options.threads}):
-            cores = options.cores[:count]
-            machine = ask_once(cores, options.timeout, "probe", count, options.probe)
-            before = found["probes"].get(count)
-            found["probes"][count] = before.best(machine) if before else machine
-    except WorkerError as error:
-        found["no_probes"] = last_line(str(error))
+        return measure.read(Path(text).read_text())
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"cannot read {text!r}: {error.strerror}") from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
 
 
-def about(options) -> dict:
-    """What was measured, where: CPU, packages, commit."""
-    cpu = [
-        line.split(":", 1)[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith(("model name", "CPU part"))
-    ]
-
-    def git(*args) -> str:
-        result = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True)
-        return result.stdout.strip()
-
-    versions = {}
-    for name in ("numpy", "torch", "onnx", "onnxruntime", "openvino", "jax", "jaxlib"):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = None
-    try:
-        ours = ask_once(options.cores[:1], options.timeout, "about")
-    except WorkerError as error:
-        ours = {"reason": last_line(str(error))}
-    return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "cpu": cpu[0] if cpu else None,
-        "cores": options.cores,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "fastrnn": ours,
-        "versions": versions,
-        "commit": git("rev-parse", "--verify", "-q", "HEAD"),
-        "uncommitted": bool(git("status", "--porcelain")),
-    }
-
-
-def finish(found: dict, options):
-    """Limits from what is known of the machine by now, and the JSON file."""
-    machine = found["probes"].get(1)
-    for job in found["jobs"] if machine else ():
-        case = CASES[job["case"]]
-        job["limit"] = case.limit(machine, job["cell"], job["mode"], job["threads"])
-    if options.json:
-        probes = {count: asdict(machine) for count, machine in found["probes"].items()}
-        means = report.means(found["jobs"], options.stat)
-        text = json.dumps(found | {"probes": probes, "geometric_means": means}, indent=1)
-        Path(options.json).write_text(text + "\n")
-
-
-def machine_text(found: dict) -> str:
-    lines = []
-    for count, machine in sorted(found["probes"].items()):
-        reads = ", ".join(
-            f"{report.bytes_text(n)} {rate / 1e9:.0f}" for n, rate in machine.reads.items()
-        )
-        who = "one core" if count == 1 else f"each of {count} cores at once"
-        lines.append(f"{who}: FMA {machine.peak / 1e9:.0f} GFLOP/s; reads in GB/s: {reads}")
-    return "\n".join(lines) or f"the machine was not measured: {found.get('no_probes')}"
-
-
-def parse(argv=None):
-    def names(known):
-        def split(text: str) -> list[str]:
-            chosen = list(known) if text == "all" else text.split(",")
-            unknown = [name for name in chosen if name not in known]
-            if unknown:
-                raise argparse.ArgumentTypeError(f"{unknown}: choose from {', '.join(known)}")
-            return chosen
-
-        return split
-
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+def add_arguments(parser):
+    """Declare the bench's options on an argparse parser."""
     add = parser.add_argument
-    add("--cases", type=names(CASES), help="names from cases.py, or all (the default)")
-    add("--cells", type=names(CELLS), default=list(CELLS), help=",".join(CELLS))
-    add("--modes", type=names(MODES), default=list(MODES), help=",".join(MODES))
-    add("--threads", type=lambda text: [int(n) for n in text.split(",")], default=[1])
-    add("--peers", type=names(PEERS), default=list(PEERS), help=",".join(PEERS))
-    add("--rounds", type=int, default=7)
-    add("--batch", type=float, default=0.03, help="least seconds of a timed batch of calls")
-    add("--probe", type=float, default=0.05, help="seconds of one probe of the machine")
-    add("--timeout", type=float, default=300, help="seconds that a peer may take to answer")
+    add("--cases", type=_names(CASES), help="names, or all (the default): " + ",".join(CASES))
+    add("--cells", type=_names(CELLS), help=",".join(CELLS))
+    add("--modes", type=_names(MODES), help=",".join(MODES))
+    add("--threads", type=lambda text: [_count(n) for n in text.split(",")], help="default: 1")
+    add("--peers", type=_names(PEERS), help=",".join(PEERS))
+    add("--rounds", type=_count, help="default: 7")
+    add("--batch", type=_seconds, help="least seconds of a timed batch of calls; default: 0.03")
+    add("--probe", type=_seconds, help="of one probe of the machine; default: 0.05")
+    add("--timeout", type=_seconds, default=300, help="of a peer's answer; default: 300")
+    add("--quick", action="store_true", help=f"5 short rounds; by default of {','.join(QUICK)}")
     add("--stat", choices=("best", "median"), default="best", help="of the rounds, for the table")
-    add("--quick", action="store_true", help=f"5 short rounds; by default of {', '.join(QUICK)}")
-    add("--json", help="write everything, raw times included, to this file")
-    options = parser.parse_args(argv)
+    add("--markdown", action="store_true", help="print tables in Markdown, as in the README")
+    add("--picture", type=_picture_file, metavar="FILE", help="draw one (needs matplotlib)")
+    file = parser.add_mutually_exclusive_group()
+    file.add_argument(
+        "--json", type=_new_file, metavar="FILE", help="write everything, raw times included"
+    )
+    file.add_argument(
+        "--from", type=_found_file, metavar="FILE", dest="found", help="show such a file again"
+    )
+
+
+def trouble(options) -> str | None:
+    """Why this cannot be measured here, or None."""
+    if not sys.platform.startswith("linux"):
+        return "measuring needs Linux (affinity, stopped processes); --from works everywhere"
+    if options.threads and max(options.threads) > len(os.sched_getaffinity(0)):
+        cores = len(os.sched_getaffinity(0))
+        return f"--threads {max(options.threads)}: this process may use {cores} cores"
+    if options.peers and "fastrnn" not in options.peers:
+        return None
+    if runtime.core is None:
+        return "this build has no C kernels to time; --peers without fastrnn works"
+    if not runtime.uses_core():
+        return "FASTRNN_BACKEND=reference puts the C kernels aside, which are what it times"
+    return None
+
+
+def fill_in(options):
+    """What the command line left open, for a run that measures."""
     options.cases = options.cases or list(QUICK if options.quick else CASES)
-    if options.quick:
-        options.rounds, options.batch, options.probe = 5, 0.01, 0.01
-    options.cores = pick_cores()
-    if max(options.threads) > len(options.cores):
-        parser.error(f"--threads {max(options.threads)}: only {len(options.cores)} cores here")
-    return options
+    options.cells = options.cells or list(CELLS)
+    options.modes = options.modes or list(MODES)
+    options.threads = options.threads or [1]
+    options.peers = options.peers or list(PEERS)
+    options.rounds = options.rounds or (5 if options.quick else 7)
+    options.batch = options.batch or (0.01 if options.quick else 0.03)
+    options.probe = options.probe or (0.01 if options.quick else 0.05)
+    options.cores = measure.pick_cores()
 
 
-def main() -> int:
-    options = parse()
-    absent = {name: "not installed" for name in options.peers if not installed(name)}
-    found = {"about": about(options), "settings": vars(options), "probes": {}, "jobs": []}
-    probe_machine(found, options)
-    say(machine_text(found))
-    wanted = [
-        (CASES[case], cell, mode, threads)
-        for case, mode, cell, threads in product(
-            options.cases, options.modes, options.cells, options.threads
-        )
-        if mode in CASES[case].modes
+def select(found: dict, options) -> dict:
+    """The part of an earlier run that the options name."""
+    wanted = {
+        "case": options.cases,
+        "cell": options.cells,
+        "mode": options.modes,
+        "threads": options.threads,
+    }
+    jobs = [
+        job
+        for job in found["jobs"]
+        if all(values is None or job[key] in values for key, values in wanted.items())
     ]
-    for number, what in enumerate(wanted, 1):
-        job = Job(*what, options).run(options.peers, absent)
-        found["jobs"].append(job)
-        finish(found, options)
-        took = ", ".join(
-            f"{name} {report.seconds_text(seconds)}"
-            for name, seconds in report.times(job, options.stat).items()
-        )
-        say(f"[{number}/{len(wanted)}] {describe(job)}: {took}")
-    probe_machine(found, options)
-    finish(found, options)
-    jobs, stat = found["jobs"], options.stat
-    parts = [
-        report.table(jobs, options.peers, stat),
-        report.means_text(jobs, stat),
-        machine_text(found),
-        report.disturbance_text(jobs),
-        report.troubles_text(jobs),
-    ]
-    print("\n\n".join(part for part in parts if part))
-    failures = ("mismatch", "failed")
-    return any(peer["status"] in failures for job in jobs for peer in job["peers"].values())
+    names = [name for name in PEERS if not options.peers or name in options.peers]
+    for job in jobs:
+        job["peers"] = {name: job["peers"][name] for name in names if name in job["peers"]}
+    return found | {"jobs": jobs}
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def run(options) -> int:
+    """Measure, or read what was measured; show it -> exit code."""
+    if options.found:
+        found = select(options.found, options)
+    elif reason := trouble(options):
+        print(f"python -m fastrnn bench: error: {reason}", file=sys.stderr)
+        return 2
+    else:
+        fill_in(options)
+        found = measure.measure(options)
+    text = report.markdown if options.markdown else report.text
+    print(text(found, options.stat))
+    code = picture.print_picture(options.picture, found, options.stat) if options.picture else 0
+    peers = (peer for job in found["jobs"] for peer in job["peers"].values())
+    return 1 if any(peer["status"] in FAILURES for peer in peers) else code

@@ -1,0 +1,61 @@
+"""Where a run was made: CPU, system, package versions, commit of this project's checkout."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OURS = "csrc/fastrnn.h"  # in every checkout of this project, in no wheel
+PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "jax", "jaxlib")
+
+
+def git(*args) -> str | None:
+    """What git says in the folder that holds the package; None where it fails or is not there."""
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def commit() -> dict:
+    """The commit, and whether files differ from it; None for a package that lies anywhere else
+    than at the top of a checkout of this project, be it inside another repository."""
+    if git("ls-files", "--full-name", "--error-unmatch", OURS) != OURS:
+        return {"commit": None, "uncommitted": None}
+    return {
+        "commit": git("rev-parse", "--verify", "-q", "HEAD"),
+        "uncommitted": bool(git("status", "--porcelain")),
+    }
+
+
+def cpu() -> str | None:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith(("model name", "CPU part")):
+            return line.split(":", 1)[1].strip()
+    return None
+
+
+def version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def about(cores: list[int], ours: dict) -> dict:
+    """`ours` is what the package says of itself in a worker."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "cpu": cpu(),
+        "cores": cores,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "fastrnn": ours,
+        "versions": {name: version(name) for name in PACKAGES},
+        **commit(),
+    }
