@@ -1,0 +1,87 @@
+/* instructions.c - three small cases on one thread, for counting instructions (instructions.py does, with callgrind).
+ *
+ *   instructions ISA CASE    runs the case; exit status 2 where this machine or build has no such set or case
+ *
+ * Prints the compiler. Only what runs inside counted() is to be counted: data and memory are there before. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fastrnn.h"
+
+typedef struct {
+  const char *name;
+  frnn_shape shape;
+  int calls; /* each takes the state that the one before it left */
+  int training;
+} problem;
+
+static const problem problems[] = {
+    {"lstm-forward", {FRNN_LSTM, FRNN_F32, 0, 20, 1, 40, 128}, 1, 0},
+    {"lstm-stream", {FRNN_LSTM, FRNN_F32, 0, 1, 1, 64, 64}, 50, 0},
+    {"gru-training", {FRNN_GRU_AFTER, FRNN_F32, 0, 10, 16, 24, 64}, 1, 1},
+};
+
+static void *memory(size_t bytes) {
+  void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (!p) abort();
+  return memset(p, 0, (bytes + 63) / 64 * 64);
+}
+
+/* n floats in [-1/8, 1/8), the same everywhere. */
+static float *numbers(int64_t n) {
+  static uint64_t seed = 1;
+  float *p = memory((size_t)n * sizeof *p);
+  for (int64_t i = 0; i < n; i++) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    p[i] = ((float)(seed >> 40) - 0x1p23f) * 0x1p-26f;
+  }
+  return p;
+}
+
+static frnn_sequence sequence(const frnn_shape *s, int64_t features) {
+  ptrdiff_t row = features * (ptrdiff_t)sizeof(float);
+  return (frnn_sequence){numbers(s->steps * s->batch * features), s->batch * row, row};
+}
+
+/* Training packs its weights each time, for they have changed; a stream packs once, before. */
+__attribute__((noinline)) void counted(const problem *p, frnn_forward_call *forward, frnn_backward_call *backward) {
+  if (p->training) frnn_pack(forward, 1, NULL);
+  for (int i = 0; i < p->calls; i++) frnn_forward(forward, 1, NULL);
+  if (p->training) frnn_backward(backward, 1, NULL);
+}
+
+static void run(const problem *p) {
+  const frnn_shape *s = &p->shape;
+  int64_t rows = (s->cell == FRNN_LSTM ? 4 : 3) * s->hidden, states = s->batch * s->hidden;
+  frnn_weights weights = {numbers(rows * s->input), numbers(rows * s->hidden), numbers(rows), numbers(rows)};
+  frnn_state state = {numbers(states), numbers(states)};
+  frnn_forward_call forward = {.shape = *s, .weights = weights, .first = state, .last = state};
+  forward.x = sequence(s, s->input), forward.y = sequence(s, s->hidden);
+  forward.packed = memory(frnn_packed_size(s)), forward.work = memory(frnn_forward_size(s));
+  frnn_backward_call backward = {.shape = *s, .weights = weights, .x = forward.x, .y = forward.y};
+  if (p->training) {
+    forward.last = (frnn_state){numbers(states), numbers(states)};
+    backward.tape = forward.tape = memory(frnn_tape_size(s));
+    backward.work = memory(frnn_backward_size(s));
+    backward.first = state, backward.dfirst = (frnn_state){numbers(states), numbers(states)};
+    backward.dy = sequence(s, s->hidden), backward.dx = sequence(s, s->input);
+    backward.dw_ih = numbers(rows * s->input), backward.dw_hh = numbers(rows * s->hidden);
+    backward.db_ih = numbers(rows), backward.db_hh = numbers(rows);
+  } else {
+    frnn_pack(&forward, 1, NULL);
+  }
+  counted(p, &forward, &backward);
+}
+
+int main(int argc, char **argv) {
+  frnn_set_threads(1);
+  if (argc != 3 || frnn_select(argv[1]) != 0) return 2;
+  printf("%s\n", frnn_compiler());
+  for (size_t i = 0; i < sizeof problems / sizeof *problems; i++) {
+    if (strcmp(argv[2], problems[i].name) != 0) continue;
+    run(&problems[i]);
+    return 0;
+  }
+  return 2;
+}

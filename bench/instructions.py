@@ -1,0 +1,115 @@
+"""Counts the instructions of three small cases and holds them against bench/instructions.json.
+
+    python bench/instructions.py            exit code 1 where a count is off by more than 2%
+    python bench/instructions.py --record   writes the counts down as the figures to hold
+
+A slowdown is seen so without trusting a noisy clock, as far as more instructions are slower: a
+cache miss is not seen. The kernels are built by $CC (gcc) as setup.py builds them, with
+instructions.c around them, and run under valgrind's callgrind, which knows no AVX-512. The counts
+are a compiler's: with another one than the figures' they are printed and not judged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FIGURES = ROOT / "bench" / "instructions.json"
+CASES = ("lstm-forward", "lstm-stream", "gru-training")
+SETS = {"x86_64": ("avx2", "generic"), "aarch64": ("neon", "generic")}
+BUILT = {"x86_64": ("generic", "avx2", "avx512"), "aarch64": ("generic", "neon")}
+FLAGS = "-std=gnu11 -O3 -g0 -ffp-contract=off -fvisibility=hidden -Icsrc -pthread".split()
+TOLERANCE = 0.02
+
+
+def build(folder: Path) -> Path:
+    """The program, from sources that the compiler takes one for each core at a time."""
+    compiler = os.environ.get("CC", "gcc").split()
+    stubs = [
+        ROOT / f"csrc/isa/{isa}_f{bits}.c"
+        for isa in BUILT.get(platform.machine(), ("generic",))
+        for bits in (32, 64)
+    ]
+    sources = [*sorted((ROOT / "csrc").glob("*.c")), *stubs, ROOT / "bench/instructions.c"]
+    objects = [folder / f"{source.stem}.o" for source in sources]
+
+    def compile_one(source: Path, target: Path):
+        subprocess.run([*compiler, *FLAGS, "-c", source, "-o", target], cwd=ROOT, check=True)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(compile_one, sources, objects))
+    program = folder / "instructions"
+    subprocess.run([*compiler, *objects, "-o", program, "-pthread", "-lm"], check=True)
+    return program
+
+
+def count(program: Path, isa: str, case: str) -> tuple[int, str]:
+    """Instructions inside counted(), and the compiler with its major version."""
+    done = subprocess.run(
+        ["valgrind", "--tool=callgrind", "--toggle-collect=counted",
+         "--callgrind-out-file=/dev/null", program, isa, case],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    collected = re.search(r"Collected : (\d+)", done.stderr)
+    if done.returncode != 0 or not collected or int(collected[1]) == 0:
+        raise SystemExit(f"{isa} {case}: nothing counted, exit {done.returncode}\n{done.stderr}")
+    return int(collected[1]), re.match(r"\w+ \d+", done.stdout)[0]
+
+
+def judge(name: str, now: int, figure: int) -> str | None:
+    """What is wrong with a count, or None."""
+    change = now / figure - 1
+    if change > TOLERANCE:
+        return f"{name}: {now} instructions, {change:.1%} more than the figure {figure}"
+    if change < -TOLERANCE:
+        return (
+            f"{name}: {now} instructions, {-change:.1%} fewer than the figure {figure}: good; "
+            "write the better figure down with --record"
+        )
+    return None
+
+
+def main() -> int:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--record", action="store_true", help="keep the counts as the figures")
+    record = parser.parse_args().record
+    kept = json.loads(FIGURES.read_text()) if FIGURES.exists() else {"counts": {}}
+    counts = {}
+    with tempfile.TemporaryDirectory() as folder:
+        program = build(Path(folder))
+        for isa in SETS.get(platform.machine(), ("generic",)):
+            counts[isa] = {}
+            for case in CASES:
+                counts[isa][case], compiler = count(program, isa, case)
+    target = f"{compiler}, {platform.machine()}"
+    for isa, cases in counts.items():
+        for case, now in cases.items():
+            print(f"{isa:8} {case:14} {now:12}")
+    if record:
+        kept = {"built by": target, "counts": counts}
+        FIGURES.write_text(json.dumps(kept, indent=2) + "\n")
+        return 0
+    if kept.get("built by") != target:
+        print(f"not judged: the figures are of {kept.get('built by')}, this is {target}")
+        return 0
+    wrong = [
+        judge(f"{isa} {case}", now, kept["counts"][isa][case])
+        for isa, cases in counts.items()
+        for case, now in cases.items()
+    ]
+    print("\n".join(filter(None, wrong)) or f"within {TOLERANCE:.0%} of the figures")
+    return 1 if any(wrong) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
