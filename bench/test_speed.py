@@ -4,8 +4,8 @@
     git switch after && pip install . && pytest bench/test_speed.py --benchmark-compare='*before'
 
 Choose cases with -k, say -k "lstm and seq-128"; judge by the column "min", and where the machine is
-shared repeat both. `--benchmark-compare-fail=min:5%` makes a slowdown a failure. FASTRNN_NUM_THREADS
-is not looked at: one thread, and `taskset -c 1` keeps it on one core.
+shared repeat both. --benchmark-compare-fail=min:5% makes a slowdown a failure. One thread, whatever
+FASTRNN_NUM_THREADS says; `taskset -c 1` keeps it on one core.
 """
 
 import pytest

@@ -93,7 +93,7 @@ def read(text: str) -> dict:
         for job in found["jobs"]:
             describe(job), job["peers"]
         return found
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not a bench's JSON: {error!r}") from None
 
 
