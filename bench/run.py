@@ -1,12 +1,12 @@
 """The benchmark from a checkout: `python bench/run.py [options]` is `python -m fastrnn bench`.
 
-Where no fastrnn is installed, the one built in place is timed.
+It times this checkout's fastrnn, with the kernels built in place or else the installed ones.
 """
 
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent))
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from fastrnn.__main__ import main  # noqa: E402
 

@@ -23,6 +23,7 @@ from fastrnn.bench.peers import PEERS
 from fastrnn.bench.worker import Worker, WorkerError
 
 SETTINGS = ("cases", "cells", "modes", "threads", "peers", "rounds", "batch", "probe", "timeout")
+KEYS = {"case", "cell", "mode", "threads", "peers"}  # what every job has and a reader needs
 
 
 def pick_cores() -> list[int]:
@@ -90,8 +91,8 @@ def read(text: str) -> dict:
             reads = {int(nbytes): rate for nbytes, rate in machine["reads"].items()}
             del found["probes"][count]
             found["probes"][int(count)] = Machine(machine["peak"], reads)
-        for job in found["jobs"]:
-            describe(job), job["peers"]
+        if not all(KEYS <= job.keys() for job in found["jobs"]):
+            raise KeyError("jobs")
         return found
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"not a bench's JSON: {error!r}") from None

@@ -202,7 +202,7 @@ def _markdown_table(jobs: list[dict], stat: str) -> str:
     rows.append(["---"] * len(rows[0]))
     for case in cases:
         by_mode = {job["mode"]: job for job in jobs if job["case"] == case}
-        rows.append([f"{case} {CASES[case].sizes()}"])
+        rows.append([f"{case} {CASES[case].sizes()}" if case in CASES else case])
         for mode, peer in columns:
             shown = cell_text(by_mode[mode], peer, stat) if mode in by_mode else ""
             rows[-1].append("" if shown == "-" else shown)
