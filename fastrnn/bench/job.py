@@ -130,7 +130,7 @@ class Job:
         time.sleep(SETTLE)
         chosen = worker.ask("calibrate", peer["variants"], self.options.batch)
         peer["variant"], peer["calls"] = chosen
-        peer |= {"seconds": [], "interruptions": []}
+        peer |= {"seconds": [], "interruptions": [], "memory": worker.ask("memory")}
 
     def time(self, name: str, worker: Worker, peer: dict):
         time.sleep(SETTLE)

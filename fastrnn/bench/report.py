@@ -130,6 +130,28 @@ def means_text(jobs: list[dict], stat: str) -> str:
     return "geometric means\n" + "\n".join(lines) if lines else ""
 
 
+def memory_text(jobs: list[dict], stat: str) -> str:
+    """What training takes at its peak, beside each framework."""
+    ratios = defaultdict(dict)
+    for job in jobs:
+        peers = {name: job["peers"][name].get("memory") for name in times(job, stat)}
+        ours = peers.pop(OURS, None)
+        if job["mode"] != "training" or not ours:
+            continue
+        for name, theirs in peers.items():
+            if theirs:
+                where = f"{job['case']} {job['cell']} {job['threads']}"
+                ratios[name][where] = ours / theirs
+    lines = []
+    for name, found in ratios.items():
+        worst = max(found, key=found.get)
+        mean = geometric_mean(list(found.values()))
+        lines.append(
+            f"  {mean:.2f} of {TITLES.get(name, name)}'s, at most {found[worst]:.2f} ({worst})"
+        )
+    return "peak memory of a training call\n" + "\n".join(lines) if lines else ""
+
+
 def disturbance_text(jobs: list[dict]) -> str:
     """How many of the timed batches shared their cores with someone else."""
     counts = [
@@ -172,6 +194,7 @@ def text(found: dict, stat: str) -> str:
     parts = [
         table(jobs, stat),
         means_text(jobs, stat),
+        memory_text(jobs, stat),
         machine_text(found),
         disturbance_text(jobs),
         troubles_text(jobs),

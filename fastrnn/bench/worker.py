@@ -19,6 +19,7 @@ import time
 import traceback
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
 
@@ -91,6 +92,14 @@ def environment(threads: int) -> dict[str, str]:
     return env
 
 
+def resident(what: str) -> int:
+    """Bytes of this process that are in memory: VmRSS now, VmHWM at the peak."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(what):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {what}")
+
+
 class Orders:
     """The child's end: a method for each order."""
 
@@ -98,6 +107,7 @@ class Orders:
         from fastrnn.bench.peers import PEERS
 
         self.peer = PEERS[name](case, cell, mode, threads)
+        self.before = resident("VmRSS")
         return list(self.peer.variants)
 
     def result(self, variant: str):
@@ -119,6 +129,12 @@ class Orders:
                 best = taken / calls, variant, calls, self.call
         _, variant, calls, self.call = best
         return variant, calls
+
+    def memory(self) -> int:
+        """Bytes at the peak of a call, beyond those with the weights and inputs before any."""
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        self.call()
+        return max(0, resident("VmHWM") - self.before)
 
     def time(self, calls: int) -> tuple[float, int]:
         """Seconds a call, after a few that bring weights and threads back; and how often another
