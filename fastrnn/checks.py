@@ -170,17 +170,15 @@ def sequence(name, value, dtype, input_size):
 
 
 def state(cell, value, batch, hidden, dtype, name="state"):
-    """A tuple of (B, H) arrays, zeros for None; for the LSTM h and c."""
+    """A tuple of (B, H) arrays, for the LSTM h and c; zeros for None, for one of the two as well."""
     shape = (batch, hidden)
     fits(dtype.itemsize, *shape)
-    if value is None:
-        return tuple(np.zeros(shape, dtype) for _ in cell.states)
-    parts = state_parts(cell, value, name)
+    parts = [None for _ in cell.states] if value is None else state_parts(cell, value, name)
     checked = []
     for label, part in zip(cell.states, parts, strict=True):
         label = name if len(cell.states) == 1 else f"{label} of {name}"
-        part = same_dtype(label, as_array(label, part), dtype)
-        checked.append(dense(shaped(label, part, ("B", "hidden_size"), shape)))
+        part = optional(label, part, shape, ("B", "hidden_size"), dtype)
+        checked.append(np.zeros(shape, dtype) if part is None else dense(part))
     return tuple(checked)
 
 
@@ -199,8 +197,8 @@ def state_parts(cell, value, name="state"):
     return tuple(value)
 
 
-def gradient(name, value, shape, symbols, dtype):
-    """A gradient that comes in: an array of the shape of what it belongs to, or None for zero."""
+def optional(name, value, shape, symbols, dtype):
+    """An array of that shape, or None, which stands for zeros."""
     if value is None:
         return None
     array = same_dtype(name, as_array(name, value), dtype)

@@ -199,7 +199,7 @@ def lstm(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
     ----------
     x : (T, B, I) array, float32 or float64
     state : pair (h, c) of (B, H) arrays, or None
-        Before the first step; None is zeros.
+        Before the first step; None is zeros, in place of either array too.
     w_ih, w_hh : (4*H, I) and (4*H, H) arrays
         Rows of the gates i, f, g, o, in this order.
     b_ih, b_hh : (4*H,) arrays or None

@@ -231,7 +231,7 @@ class _Recurrent:
         checked = []
         for label, part in zip(self._cell.states, parts, strict=True):
             label = name if len(parts) == 1 else f"{label} of {name}"
-            part = checks.gradient(label, part, shape, symbols, self.dtype)
+            part = checks.optional(label, part, shape, symbols, self.dtype)
             checked.append(part[:, None] if unbatched and part is not None else part)
         return checked
 
@@ -253,7 +253,7 @@ class _Recurrent:
             shape, symbols = (steps, width), (symbols[0], symbols[2])
         elif self.batch_first:
             shape, symbols = (batch, steps, width), ("B", "T", symbols[2])
-        dy = checks.gradient("dy", dy, shape, symbols, self.dtype)
+        dy = checks.optional("dy", dy, shape, symbols, self.dtype)
         return None if dy is None else self._from_user(dy, unbatched)
 
     def _run(self, x, state, keep):
