@@ -71,8 +71,12 @@ def test_one_part_of_a_state_may_be_none_too(backend):
     p = problem("lstm")
     h, c = p.state
     none = np.zeros_like(h)
-    assert_same_bits(fastrnn.lstm(p.x, (None, c), *p.weights), fastrnn.lstm(p.x, (none, c), *p.weights))
-    assert_same_bits(fastrnn.lstm(p.x, (h, None), *p.weights), fastrnn.lstm(p.x, (h, none), *p.weights))
+    assert_same_bits(
+        fastrnn.lstm(p.x, (None, c), *p.weights), fastrnn.lstm(p.x, (none, c), *p.weights)
+    )
+    assert_same_bits(
+        fastrnn.lstm(p.x, (h, None), *p.weights), fastrnn.lstm(p.x, (h, none), *p.weights)
+    )
 
 
 @every_backend
