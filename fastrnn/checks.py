@@ -170,7 +170,7 @@ def sequence(name, value, dtype, input_size):
 
 
 def state(cell, value, batch, hidden, dtype, name="state"):
-    """A tuple of (B, H) arrays, for the LSTM h and c; zeros for None, for one of the two as well."""
+    """A tuple of (B, H) arrays, for the LSTM h and c; zeros for None, and for either being None."""
     shape = (batch, hidden)
     fits(dtype.itemsize, *shape)
     parts = [None for _ in cell.states] if value is None else state_parts(cell, value, name)

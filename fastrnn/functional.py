@@ -53,9 +53,7 @@ def run_passes(cell, x, passes, keep=False):
     if keep:
         tape = _sizes(cell, x.itemsize, x.shape, passes[0].y.shape[2]).tape
         passes = tuple([p._replace(tape=np.empty(tape, np.uint8)) for p in passes])
-    lacking = 0
-    while lacking := runtime.core.forward(cell.index, x, passes, runtime.workspace(lacking)):
-        pass
+    runtime.in_workspace(runtime.core.forward, cell.index, x, passes)
     return passes
 
 
@@ -92,9 +90,8 @@ def run_passes_backward(cell, x, passes, incoming):
         for p, i in pairs:
             _run_reference_backward(p, i)
         return
-    calls, lacking = tuple([(p, *i) for p, i in pairs]), 0
-    while lacking := runtime.core.backward(cell.index, x, calls, runtime.workspace(lacking)):
-        pass
+    calls = tuple([(p, *i) for p, i in pairs])
+    runtime.in_workspace(runtime.core.backward, cell.index, x, calls)
 
 
 def _run_reference_backward(p, i):

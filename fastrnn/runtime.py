@@ -36,11 +36,14 @@ _MOST_THREADS = 1024
 _KEPT_BYTES = 256 * 2**20
 
 
+_NOTHING = np.empty(0, np.uint8)
+
+
 class _Local(threading.local):
     """What each thread has for itself."""
 
     backend = None
-    buffer = np.empty(0, np.uint8)
+    buffer = _NOTHING
 
 
 _local = _Local()
@@ -164,14 +167,17 @@ set_num_threads(min(_available_cores(), _MOST_THREADS))
 _from_environment("FASTRNN_NUM_THREADS", lambda text: set_num_threads(int(text)), None)
 
 
-def workspace(nbytes):
-    """A byte buffer of this thread, valid until its next call."""
-    buffer = _local.buffer
-    if buffer.size < nbytes:
-        buffer = np.empty(nbytes, np.uint8)
-        if nbytes <= _KEPT_BYTES:
-            _local.buffer = buffer
-    return buffer
+def in_workspace(call, *arguments):
+    """call(*arguments, buffer), the buffer growing until the call no longer returns what it lacks.
+
+    The buffer is this thread's own, and taken meanwhile: a call may be interrupted by the handler
+    of a signal, which may make calls itself.
+    """
+    buffer, _local.buffer = _local.buffer, _NOTHING
+    while lacking := call(*arguments, buffer):
+        buffer = np.empty(lacking, np.uint8)
+    if buffer.size <= _KEPT_BYTES:
+        _local.buffer = buffer
 
 
 def show_config():

@@ -116,9 +116,21 @@ else:
 # ---- workspaces ----------------------------------------------------------------------------------
 
 
+def given_buffer(nbytes):
+    """The buffer that a call which needs so many bytes is given in the end."""
+    given = []
+
+    def call(buffer):
+        given.append(buffer)
+        return nbytes if buffer.size < nbytes else 0
+
+    runtime.in_workspace(call)
+    return given[-1]
+
+
 def test_each_thread_has_a_workspace_of_its_own():
-    mine, theirs = runtime.workspace(1000), []
-    other = threading.Thread(target=lambda: theirs.append(runtime.workspace(1000)))
+    mine, theirs = given_buffer(1000), []
+    other = threading.Thread(target=lambda: theirs.append(given_buffer(1000)))
     other.start()
     other.join()
     assert mine.size >= 1000 and theirs[0].size >= 1000
@@ -126,10 +138,15 @@ def test_each_thread_has_a_workspace_of_its_own():
 
 
 def test_a_small_workspace_is_kept_and_a_large_one_given_back():
-    assert np.shares_memory(runtime.workspace(1000), runtime.workspace(10))
-    kept = runtime.workspace(1).size
-    large = runtime.workspace(runtime._KEPT_BYTES + 1)
-    assert large.size > runtime._KEPT_BYTES and runtime.workspace(1).size == kept
+    assert np.shares_memory(given_buffer(1000), given_buffer(10))
+    large = given_buffer(runtime._KEPT_BYTES + 1)
+    assert large.size > runtime._KEPT_BYTES and given_buffer(1).size < large.size
+
+
+def test_a_call_within_a_call_has_another_workspace():
+    within = []
+    runtime.in_workspace(lambda buffer: within.append((buffer, given_buffer(1000))))
+    assert not np.shares_memory(*within[0])
 
 
 # ---- configuration -------------------------------------------------------------------------------

@@ -322,6 +322,22 @@ def test_an_interrupt_ends_a_call_soon_and_leaves_the_layer_as_it_was(kind, call
     assert max(float(line[0]) for line in lines) < 0.2 * SLACK, done.stdout
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+def test_a_signals_handler_may_make_calls_of_its_own_within_a_call():
+    layer, other = fastrnn.LSTM(64, 256, rng=0), fastrnn.GRU(32, 128, rng=1)
+    rng = np.random.default_rng(1)
+    x, z = (rng.standard_normal(shape).astype("f4") for shape in ((20000, 2, 64), (50, 8, 32)))
+    wanted, handled = (layer(x)[0].tobytes(), other(z)[0].tobytes()), []
+    before = signal.signal(signal.SIGALRM, lambda *_: handled.append(other(z)[0].tobytes()))
+    signal.setitimer(signal.ITIMER_REAL, 0.02, 0.02)
+    try:
+        assert layer(x)[0].tobytes() == wanted[0]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert handled and set(handled) == {wanted[1]}
+
+
 # A sanitizer makes everything some times slower.
 SLACK = 10 if os.environ.get("FASTRNN_SANITIZED") else 1.5
 
