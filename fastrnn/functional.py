@@ -52,7 +52,7 @@ def run_passes(cell, x, passes, keep=False):
         return tuple([_run_reference(cell, x, p, keep) for p in passes])
     if keep:
         tape = _sizes(cell, x.itemsize, x.shape, passes[0].y.shape[2]).tape
-        passes = tuple([p._replace(tape=np.empty(tape, np.uint8)) for p in passes])
+        passes = tuple([p._replace(tape=runtime.tape_buffer(tape)) for p in passes])
     runtime.in_workspace(runtime.core.forward, cell.index, x, passes)
     return passes
 

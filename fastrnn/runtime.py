@@ -4,6 +4,7 @@ Environment, read at import: FASTRNN_BACKEND (core or reference), FASTRNN_ISA (a
 `show_config` lists), FASTRNN_NUM_THREADS.
 """
 
+import collections
 import contextlib
 import importlib
 import os
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 
 import numpy as np
 
@@ -35,6 +37,10 @@ _MOST_THREADS = 1024
 # Kept per thread between calls, so that its pages are not faulted in again; a larger one is not.
 _KEPT_BYTES = 256 * 2**20
 
+
+# Buffers of tapes that are gone. Below so many bytes a fresh one costs nothing.
+_spare = collections.deque()
+_FRESH_BYTES = 128 * 1024
 
 _NOTHING = np.empty(0, np.uint8)
 
@@ -178,6 +184,40 @@ def in_workspace(call, *arguments):
         buffer = np.empty(lacking, np.uint8)
     if buffer.size <= _KEPT_BYTES:
         _local.buffer = buffer
+
+
+def tape_buffer(nbytes):
+    """A byte buffer for a tape; when nobody holds it any more it serves the next one.
+
+    To hold it is to hold this very array: NumPy lets a view of it hold the memory behind alone.
+    Training makes tapes of one size again and again, and a fresh one's pages are faulted in as it
+    is written: up to a fifth of a training pass.
+    """
+    if nbytes < _FRESH_BYTES:
+        return np.empty(nbytes, np.uint8)
+    base = _take_spare(nbytes)
+    tape = (np.empty(nbytes, np.uint8) if base is None else base)[:nbytes]
+    weakref.finalize(tape, _give_spare, tape.base).atexit = False
+    return tape
+
+
+def _take_spare(nbytes):
+    """One of the spare buffers that fits, else None. Each step is safe from other threads."""
+    for _ in range(len(_spare)):
+        try:
+            base = _spare.pop()
+        except IndexError:
+            return None
+        if nbytes <= base.size <= 2 * nbytes:
+            return base
+        _spare.appendleft(base)
+    return None
+
+
+def _give_spare(base):
+    _spare.append(base)
+    while _spare and sum(b.size for b in list(_spare)) > _KEPT_BYTES:
+        _spare.popleft()
 
 
 def show_config():

@@ -149,6 +149,27 @@ def test_a_call_within_a_call_has_another_workspace():
     assert not np.shares_memory(*within[0])
 
 
+def test_a_tapes_buffer_serves_again_once_nobody_holds_it():
+    runtime._spare.clear()
+    size = 2 * runtime._FRESH_BYTES
+    tape = runtime.tape_buffer(size)
+    address = tape.ctypes.data
+    assert not np.shares_memory(tape, runtime.tape_buffer(size))
+    runtime._spare.clear()  # the other one's
+    del tape
+    assert runtime.tape_buffer(size - 100).ctypes.data == address
+
+
+def test_spare_buffers_have_a_limit_and_fit():
+    runtime._spare.clear()
+    tapes = [runtime.tape_buffer(runtime._KEPT_BYTES // 3) for _ in range(5)]
+    tapes.clear()
+    assert sum(b.size for b in runtime._spare) <= runtime._KEPT_BYTES
+    small = runtime.tape_buffer(runtime._FRESH_BYTES)
+    assert small.size == runtime._FRESH_BYTES and small.base.size == small.size
+    runtime._spare.clear()
+
+
 # ---- configuration -------------------------------------------------------------------------------
 
 
