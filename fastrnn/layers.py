@@ -185,9 +185,10 @@ class _Recurrent:
 
     def _zero_state(self, batch):
         """Zeros, the same arrays again and again: nobody writes to them."""
-        if self._zeros is None or self._zeros[0].shape[1] != batch:
-            self._zeros = self._new_state(batch, np.zeros)
-        return self._zeros
+        zeros = self._zeros  # once: another thread may put those of another batch there
+        if zeros is None or zeros[0].shape[1] != batch:
+            zeros = self._zeros = self._new_state(batch, np.zeros)
+        return zeros
 
     # What the user holds is (T, B, I), (B, T, I) or (T, I); inside it is always (T, B, I).
 
