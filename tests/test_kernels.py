@@ -69,6 +69,8 @@ LARGE = {
     "a step fills a forward chunk": (3, 64, 4, 6),
     "a step is more than a chunk": (3, 300, 2, 5),
     "a last chunk of one step": (65, 4, 1, 3),
+    "many chunks backward, one row": (1100, 1, 3, 7),
+    "many chunks backward, odd rows": (133, 17, 5, 10),
     "sums longer than a block": (4, 3, 270, 300),
 }
 
