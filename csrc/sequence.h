@@ -140,6 +140,7 @@ enum {
   WORTH_A_STEP = 40000,  /* less would not pay for a job of its own, see parallel.c */
   ROWS_OF_A_READING = 2, /* reading a weight from L2 costs as much as using it for so many rows */
   ROWS_OF_A_GROUP = 4,   /* rows that make reading the weights for them alone worth while */
+  FAR_BYTES = 8000000,   /* of weights that a group had better not read alone, coming from far away */
   MULTIPLY_ADDS_OF_PACKING = 8,
   STRETCH = 200000000,    /* what may pass until the next look whether to stop: some 4 ms, and 40 without vectors */
   BETWEEN_LOOKS = 1000000 /* and what must pass, for a look has its cost */
@@ -193,7 +194,8 @@ static inline sharing share_steps(const frnn_shape *s, int calls, double row, in
   sharing all = {calls, 1, 1, step * (double)s->steps * calls, s->batch, 64};
   if (all.work < BETWEEN_LOOKS) return all;
   int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / FRNN_TOGETHER);
-  all.groups = at_least_one((double)s->batch / ROWS_OF_A_GROUP, each);
+  int far = recurrent_weights_of(s) * (double)element_size(s) > FAR_BYTES;
+  all.groups = far ? 1 : at_least_one((double)s->batch / ROWS_OF_A_GROUP, each);
   if (step / all.groups >= WORTH_A_STEP)
     all.slices = at_least_one((double)vectors, each / all.groups);
   else

@@ -7,8 +7,8 @@
  *
  * It must not know: cells, time, threads. */
 
-#define KBLOCK 256    /* of panels: what stays in L1 and L2 while rows pass by */
-#define ROW_BLOCK 128 /* rows of a: what stays in L2 while panels pass by */
+#define KBLOCK (4096 / (int)sizeof(real)) /* of panels: what stays in L2 while rows pass by */
+#define ROW_BLOCK 128                     /* rows of a: what stays in L2 while panels pass by */
 #define MAX_ROWS 8
 #define MAX_PANELS 8
 
