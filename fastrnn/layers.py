@@ -16,6 +16,8 @@ from fastrnn.stream import Stream
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
+_ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable, and quicker to see than the exact limit
+
 
 @dataclass(frozen=True)
 class Gradients:
@@ -211,13 +213,14 @@ class _Recurrent:
         """x as (T, B, I) that a kernel can read, and whether it came without a batch."""
         if type(x) is not np.ndarray or x.dtype is not self.dtype:
             x = checks.same_dtype("x", checks.as_array("x", x), self.dtype)
-        if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
+        shape = x.shape
+        if len(shape) not in (2, 3) or shape[-1] != self.input_size:
             batched = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
             raise ValueError(
                 f"x must be {batched} or (T, input_size) with input_size = {self.input_size}, "
-                f"got {x.shape}"
+                f"got {shape}"
             )
-        unbatched = x.ndim == 2
+        unbatched = len(shape) == 2
         if unbatched or self.batch_first:
             x = self._from_user(x, unbatched)
         return (x if x.flags.carray else checks.rows(x)), unbatched
@@ -262,7 +265,9 @@ class _Recurrent:
         x, unbatched = self._checked_x(x)
         steps, batch, _ = x.shape
         width = self.num_directions * self.hidden_size
-        checks.fits(x.itemsize, max(steps, self._rows), batch, width)
+        longest = max(steps, self._rows)
+        if longest * batch * width > _ELEMENTS_WITHOUT_A_CHECK:
+            checks.fits(x.itemsize, longest, batch, width)
         if state is None:
             first = self._zero_state(batch)
         else:
@@ -276,11 +281,11 @@ class _Recurrent:
             y = np.empty(y_shape, self.dtype)
             if by_batch:
                 y = y.swapaxes(0, 1)
-            passes = tuple([
-                Pass(reverse, row, first, self._weights[row](self.params),
-                     y if half is None else y[:, :, half], last)
-                for row, reverse, half in rows
-            ])  # fmt: skip
+            passes = ()
+            for row, reverse, half in rows:
+                part = y if half is None else y[:, :, half]
+                weights = self._weights[row](self.params)
+                passes += (Pass(reverse, row, first, weights, part, last),)
             layers.append((x, run_passes(self._cell, x, passes, keep)))
             x = y  # of the layer above
         if unbatched or by_batch:

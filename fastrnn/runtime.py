@@ -34,22 +34,22 @@ _BACKENDS = ("core", "reference")
 
 _MOST_THREADS = 1024
 
-# Kept per thread between calls, so that its pages are not faulted in again; a larger one is not.
+# What is kept between calls, so that its pages are not faulted in again; a larger buffer is not.
 _KEPT_BYTES = 256 * 2**20
 
+# Workspaces that no call is using, the one used last at the end: as many as calls ran at once.
+_workspaces = collections.deque(maxlen=16)
+_NOTHING = np.empty(0, np.uint8)
 
 # Buffers of tapes that are gone. Below so many bytes a fresh one costs nothing.
 _spare = collections.deque()
 _FRESH_BYTES = 128 * 1024
-
-_NOTHING = np.empty(0, np.uint8)
 
 
 class _Local(threading.local):
     """What each thread has for itself."""
 
     backend = None
-    buffer = _NOTHING
 
 
 _local = _Local()
@@ -176,14 +176,17 @@ _from_environment("FASTRNN_NUM_THREADS", lambda text: set_num_threads(int(text))
 def in_workspace(call, *arguments):
     """call(*arguments, buffer), the buffer growing until the call no longer returns what it lacks.
 
-    The buffer is this thread's own, and taken meanwhile: a call may be interrupted by the handler
-    of a signal, which may make calls itself.
+    The buffer is this call's own meanwhile: others may run in other threads, or in the handler of
+    a signal that comes in between.
     """
-    buffer, _local.buffer = _local.buffer, _NOTHING
+    try:
+        buffer = _workspaces.pop()
+    except IndexError:
+        buffer = _NOTHING
     while lacking := call(*arguments, buffer):
         buffer = np.empty(lacking, np.uint8)
     if buffer.size <= _KEPT_BYTES:
-        _local.buffer = buffer
+        _workspaces.append(buffer)
 
 
 def tape_buffer(nbytes):

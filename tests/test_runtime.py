@@ -128,13 +128,30 @@ def given_buffer(nbytes):
     return given[-1]
 
 
-def test_each_thread_has_a_workspace_of_its_own():
-    mine, theirs = given_buffer(1000), []
-    other = threading.Thread(target=lambda: theirs.append(given_buffer(1000)))
-    other.start()
-    other.join()
-    assert mine.size >= 1000 and theirs[0].size >= 1000
-    assert not np.shares_memory(mine, theirs[0])
+def test_calls_at_once_have_workspaces_of_their_own():
+    both, given = threading.Barrier(2), []
+
+    def call(buffer):
+        if buffer.size < 1000:
+            return 1000
+        given.append(buffer)
+        both.wait(10)
+        return 0
+
+    threads = [threading.Thread(target=runtime.in_workspace, args=(call,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not np.shares_memory(*given)
+
+
+def test_workspaces_that_are_kept_are_few():
+    def nest(depth):
+        runtime.in_workspace(lambda buffer: nest(depth - 1) if depth else 0)
+
+    nest(100)
+    assert len(runtime._workspaces) == runtime._workspaces.maxlen < 100
 
 
 def test_a_small_workspace_is_kept_and_a_large_one_given_back():
