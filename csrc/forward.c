@@ -15,7 +15,7 @@ enum { CHUNK_ROWS_LEAST = 64, CHUNK_ROWS_MOST = 256, INPUT_WEIGHT_BYTES_PER_ROW 
 
 enum { INPUTS_PER_ROW = 8, PACKED_AT_ONCE = 262144 /* bytes, a good part of L2 */ };
 
-static int64_t chunk_rows(const frnn_shape *s) {
+static int64_t projected_rows(const frnn_shape *s) {
   double rows = (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->input * (double)element_size(s) /
                 INPUT_WEIGHT_BYTES_PER_ROW;
   return rows > CHUNK_ROWS_MOST ? CHUNK_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
@@ -31,6 +31,12 @@ static int enters_in_step(const frnn_shape *s) { return s->steps == 1 || s->inpu
 static int packs_in_product(const frnn_shape *s) {
   return !enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
          s->steps <= CHUNK_ROWS_MOST / s->batch;
+}
+
+/* Steps that are projected together. Where x enters in the step, z is what a step needs for itself. */
+static int64_t steps_of_chunk(const frnn_shape *s) {
+  if (enters_in_step(s)) return 1;
+  return packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));
 }
 
 /* Where everything stands in a buffer: computed alike for its size and for its use. */
@@ -62,7 +68,7 @@ typedef struct {
 static forward_layout lay_forward(const frnn_shape *s) {
   const frnn_cell *cell = &frnn_cells[s->cell];
   int64_t element = element_size(s), units = padded(s);
-  forward_layout at = {.steps = packs_in_product(s) ? s->steps : chunk_steps(s, chunk_rows(s))};
+  forward_layout at = {.steps = steps_of_chunk(s)};
   int64_t rows = product(&at.total, at.steps, s->batch);
   int64_t row_units = product(&at.total, s->batch, units);
   at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, cell->gates)));

@@ -10,16 +10,15 @@
 #define KBLOCK (4096 / (int)sizeof(real)) /* of panels: what stays in L2 while rows pass by */
 #define ROW_BLOCK 128                     /* rows of a: what stays in L2 while panels pass by */
 #define MAX_ROWS 8
-#define MAX_PANELS 8
 
 /* The most rows of a tile with G gates: four vectors wide, or three where that is what the gates make and there are
  * registers beside the accumulators (with 16, four rows of three gates would take every one). */
 #define TILE_ROWS(G) (ACCUMULATORS / (ACCUMULATORS < 24 ? 4 : 4 / (G) * (G)))
-/* The most panels of a tile with R rows and G gates. Few rows take many panels, so that enough independent
- * chains are in flight to hide the latency of a multiply-add. */
-#define TILE_PANELS_MOST(G) ((G) == 1 ? MAX_PANELS : 4)
-#define TILE_PANELS(R, G) \
-  (ACCUMULATORS / ((R) * (G)) > TILE_PANELS_MOST(G) ? TILE_PANELS_MOST(G) : ACCUMULATORS / ((R) * (G)))
+/* The panels of a tile: as many as make a step of k read so many bytes, and no more. So many chains keep up with what
+ * L2 gives, even a single row's; and where the tiles of a step are many, the last ones are still near when the next
+ * step walks them backwards. */
+#define BYTES_PER_K 256
+#define WIDE_ENOUGH(P, G) ((P) > 2 && (P) / 2 * (G) * VEC_BYTES >= BYTES_PER_K)
 
 #define AT(type, base, bytes) ((type *)((char *)(uintptr_t)(base) + (bytes)))
 

@@ -7,7 +7,7 @@
 #define JOIN_(name, rows) name##_by_##rows
 #define JOIN(name, rows) JOIN_(name, rows)
 #define TILE(name) JOIN(name, ROWS)
-#define FITS(P, G) (ROWS <= TILE_ROWS(G) && ROWS * (P) * (G) <= ACCUMULATORS)
+#define FITS(P, G) (ROWS <= TILE_ROWS(G) && ROWS * (P) * (G) <= ACCUMULATORS && !WIDE_ENOUGH(P, G))
 
 NOINLINE void TILE(gemm_1)(const frnn_gemm *s, int64_t m, int64_t v) { gemm_tile(ROWS, 1, s, m, v); }
 NOINLINE void TILE(gemm_2)(const frnn_gemm *s, int64_t m, int64_t v) { gemm_tile(ROWS, 2, s, m, v); }
