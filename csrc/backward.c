@@ -19,13 +19,29 @@ static int64_t chunk_rows(const frnn_shape *s) {
   return rows > CHUNK_ROWS_MOST ? CHUNK_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
 }
 
+/* Where the weights are few, the batch goes in groups of rows with weight gradients of their own, added up at the end:
+ * then no thread waits for another, nor reads what it wrote. The groups show in the sums, so they follow from the shape
+ * alone: 1, 2 or 4. Each reads the weights and the gradients for itself, and its steps have a cost of their own, so the
+ * weights must be few, and the rows enough. */
+enum { GROUPS_MOST = 4, GROUPS_WEIGHT_BYTES = 327680, ROWS_OF_A_SUM = 8, MULTIPLY_ADDS_OF_A_SUM = 100000 };
+
+static int groups_of(const frnn_shape *s) {
+  int groups = weights_of(s) * (double)element_size(s) > GROUPS_WEIGHT_BYTES ? 1 : GROUPS_MOST;
+  while (groups > 1 && (s->batch / groups < ROWS_OF_A_SUM ||
+                        recurrent_weights_of(s) * (double)s->batch / groups < MULTIPLY_ADDS_OF_A_SUM))
+    groups /= 2;
+  return groups;
+}
+
 /* What stands beside the gate gradients in a product over rows. */
 enum operand { INPUT, HIDDEN, RESET_HIDDEN };
 
 typedef struct {
-  size_t w_ih, w_hh, dh, dc, c_first, drh, rh, dg, operand[3];
+  size_t w_ih, w_hh, parts;                                 /* of a call */
+  size_t dh, dc, c_first, drh, rh, dg, operand[3], sums[4]; /* of a group's part */
   int64_t steps, dg_row;
-  size total;
+  int groups;
+  size part, total;
 } backward_layout;
 
 /* Bytes of a row of gate gradients. One more line per row: rows a power of two apart would share the sets of the
@@ -38,22 +54,31 @@ static int64_t gate_gradient_row(size *total, const frnn_shape *s) {
 static backward_layout lay_backward(const frnn_shape *s) {
   const frnn_cell *cell = &frnn_cells[s->cell];
   int64_t element = element_size(s), units = padded(s), two = cell->phases == 2;
-  backward_layout at = {.steps = chunk_steps(s, chunk_rows(s))};
+  backward_layout at = {.groups = groups_of(s)};
+  frnn_shape of_group = *s;
+  of_group.batch = s->batch / at.groups + (s->batch % at.groups > 0);
+  at.steps = chunk_steps(&of_group, chunk_rows(s));
   int64_t gate_rows = product(&at.total, cell->gates, s->hidden);
-  int64_t rows = product(&at.total, at.steps, s->batch);
-  int64_t row_units = product(&at.total, s->batch, units);
   at.w_ih = reserve(&at.total, element, product(&at.total, gate_rows, vectors_of(s, s->input)));
   at.w_hh = reserve(&at.total, element, product(&at.total, gate_rows, units));
-  at.dh = reserve(&at.total, element, row_units);
-  at.dc = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
-  at.c_first = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
-  at.drh = reserve(&at.total, element, product(&at.total, row_units, two));
-  at.rh = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, two)));
-  at.dg_row = gate_gradient_row(&at.total, s);
-  at.dg = reserve(&at.total, 1, product(&at.total, rows, at.dg_row));
-  at.operand[INPUT] = reserve(&at.total, element, product(&at.total, rows, vectors_of(s, s->input)));
-  at.operand[HIDDEN] = reserve(&at.total, element, product(&at.total, rows, units));
-  at.operand[RESET_HIDDEN] = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, two)));
+  int64_t rows = product(&at.part, at.steps, of_group.batch);
+  int64_t row_units = product(&at.part, of_group.batch, units);
+  at.dh = reserve(&at.part, element, row_units);
+  at.dc = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
+  at.c_first = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
+  at.drh = reserve(&at.part, element, product(&at.part, row_units, two));
+  at.rh = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, two)));
+  at.dg_row = gate_gradient_row(&at.part, s);
+  at.dg = reserve(&at.part, 1, product(&at.part, rows, at.dg_row));
+  at.operand[INPUT] = reserve(&at.part, element, product(&at.part, rows, vectors_of(s, s->input)));
+  at.operand[HIDDEN] = reserve(&at.part, element, product(&at.part, rows, units));
+  at.operand[RESET_HIDDEN] = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, two)));
+  if (at.groups > 1) {
+    const int64_t columns[] = {s->input, s->hidden, 1, 1};
+    for (int i = 0; i < 4; i++) at.sums[i] = reserve(&at.part, element, product(&at.part, gate_rows, columns[i]));
+  }
+  at.total.overflow |= at.part.overflow;
+  at.parts = reserve(&at.total, at.groups, (int64_t)at.part.bytes);
   return at;
 }
 
@@ -62,43 +87,86 @@ size_t frnn_backward_size(const frnn_shape *s) {
   return total(&layout.total);
 }
 
-/* A call and what follows from it. */
+/* A group's part of a call, as a call of its own, and what follows from it. */
 typedef struct {
   const frnn_backward_call *call;
   const frnn_shape *shape;
   const frnn_table *table;
   const frnn_cell *cell;
   backward_layout layout;
+  void *panels;  /* of the weights, which all groups share */
   ptrdiff_t row; /* a padded row of units */
   frnn_sequence tape, dg, rh;
   int64_t from, to, t0; /* the chunk */
 } sweep;
 
-static sweep begin_sweep(const frnn_backward_call *call) {
-  const frnn_shape *s = &call->shape;
-  sweep w = {.call = call,
+static void *sum_at(const frnn_backward_call *part, const backward_layout *layout, int which, void *wanted) {
+  return wanted ? at(part->work, (ptrdiff_t)layout->sums[which]) : NULL;
+}
+
+static void move_state(frnn_state *state, int64_t rows, ptrdiff_t row) {
+  if (state->h) state->h = at(state->h, rows * row);
+  if (state->c) state->c = at(state->c, rows * row);
+}
+
+static void move_rows(frnn_sequence *q, int64_t rows) {
+  if (q->data) q->data = row_at(*q, 0, rows);
+}
+
+/* The rows of a group as a call of their own. The first group's sums are the call's. */
+static frnn_backward_call part_of_call(const frnn_backward_call *whole, const backward_layout *layout, int group) {
+  frnn_backward_call part = *whole;
+  const frnn_shape *s = &whole->shape;
+  range rows = range_of(s->batch, group, layout->groups);
+  ptrdiff_t row = s->hidden * element_size(s);
+  part.shape.batch = rows.count;
+  part.work = at(whole->work, (ptrdiff_t)(layout->parts + (size_t)group * layout->part.bytes));
+  move_rows(&part.x, rows.begin);
+  move_rows(&part.y, rows.begin);
+  move_rows(&part.dy, rows.begin);
+  move_rows(&part.dx, rows.begin);
+  move_state(&part.first, rows.begin, row);
+  move_state(&part.dlast, rows.begin, row);
+  move_state(&part.dfirst, rows.begin, row);
+  part.tape = at(whole->tape, rows.begin * tape_slots(&frnn_cells[s->cell]) * padded(s) * element_size(s));
+  if (group == 0) return part;
+  part.dw_ih = sum_at(&part, layout, 0, part.dw_ih);
+  part.dw_hh = sum_at(&part, layout, 1, part.dw_hh);
+  part.db_ih = sum_at(&part, layout, 2, part.db_ih);
+  part.db_hh = sum_at(&part, layout, 3, part.db_hh);
+  return part;
+}
+
+static sweep begin_sweep(const frnn_backward_call *whole, const frnn_backward_call *part) {
+  const frnn_shape *s = &part->shape;
+  sweep w = {.call = part,
              .shape = s,
              .table = frnn_table_for(s->dtype),
              .cell = &frnn_cells[s->cell],
-             .layout = lay_backward(s),
+             .layout = lay_backward(&whole->shape),
+             .panels = whole->work,
              .row = padded(s) * element_size(s),
-             .to = s->batch > 0 ? s->steps : 0};
-  assert(call->work && call->tape);
-  w.tape = dense((void *)(uintptr_t)call->tape, s->batch, tape_slots(w.cell) * w.row);
-  w.dg = dense(at(call->work, (ptrdiff_t)w.layout.dg), s->batch, w.layout.dg_row);
-  w.rh = dense(at(call->work, (ptrdiff_t)w.layout.rh), s->batch, w.row);
+             .from = s->batch > 0 ? s->steps : 0};
+  w.tape = dense((void *)(uintptr_t)part->tape, whole->shape.batch, tape_slots(w.cell) * w.row);
+  w.dg = dense(at(part->work, (ptrdiff_t)w.layout.dg), s->batch, w.layout.dg_row);
+  w.rh = dense(at(part->work, (ptrdiff_t)w.layout.rh), s->batch, w.row);
   return w;
 }
 
 static void *work_at(const sweep *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
+static void *panels_at(const sweep *w, size_t offset) { return at(w->panels, (ptrdiff_t)offset); }
+
+enum { SWEEPS_MOST = FRNN_TOGETHER * GROUPS_MOST };
 
 /* What the parts of a job share. */
 typedef struct {
-  sweep sweeps[FRNN_TOGETHER];
-  int calls;
+  frnn_backward_call parts[SWEEPS_MOST]; /* call by call its groups */
+  sweep sweeps[SWEEPS_MOST];
+  int count;
   frnn_run run;
-  sharing steps, pieces; /* of the sweep; of packing and products */
-  int64_t k;             /* the stretch, where each is a job of its own */
+  sharing packing, steps, pieces; /* of the weights' panels, the sweep, the products */
+  int64_t steps_at_once;          /* of all rows, whose dx is a stretch between two looks */
+  int64_t k;                      /* the stretch, where each is a job of its own */
 } backwards;
 
 /* ---- packing --------------------------------------------------------------------------------------------------- */
@@ -118,14 +186,14 @@ static void pack_transposed(const sweep *w, const frnn_block blocks[2], const vo
 
 static void pack_weights_part(void *context, int part, int parts) {
   backwards *p = context;
-  share mine = share_of(&p->pieces, part);
-  const sweep *w = &p->sweeps[mine.call];
+  share mine = share_of(&p->packing, part);
+  const sweep *w = &p->sweeps[mine.call * p->sweeps[0].layout.groups];
   const frnn_backward_call *call = w->call;
   int64_t inputs = w->shape->input;
   (void)parts;
   if (call->dx.data && inputs > 0)
-    pack_transposed(w, w->cell->ih, call->weights.w_ih, inputs, work_at(w, w->layout.w_ih), mine);
-  pack_transposed(w, w->cell->hh, call->weights.w_hh, w->shape->hidden, work_at(w, w->layout.w_hh), mine);
+    pack_transposed(w, w->cell->ih, call->weights.w_ih, inputs, panels_at(w, w->layout.w_ih), mine);
+  pack_transposed(w, w->cell->hh, call->weights.w_hh, w->shape->hidden, panels_at(w, w->layout.w_hh), mine);
 }
 
 /* ---- the sweep ------------------------------------------------------------------------------------------------- */
@@ -165,7 +233,7 @@ static void through_w_hh(const sweep *w, stretch at_k, range rows, range vectors
                  .a = at(dg, block->column * hidden * element),
                  .a_row = w->dg.row,
                  .a_k = element,
-                 .panels = at(work_at(w, w->layout.w_hh), before * vector + vectors.begin * panel),
+                 .panels = at(panels_at(w, w->layout.w_hh), before * vector + vectors.begin * panel),
                  .panel = panel,
                  .init = reset ? NULL : dh,
                  .init_row = w->row,
@@ -219,40 +287,12 @@ static void run_stretch(const sweep *w, int64_t k, range rows, share mine) {
 
 static range rows_of(const sweep *w, share mine) { return range_of(w->shape->batch, mine.group, mine.groups); }
 
-/* All of a chunk's stretches for some rows. */
-static void rows_part(void *context, int part, int parts) {
-  backwards *p = context;
-  share mine = share_of(&p->steps, part);
-  const sweep *w = &p->sweeps[mine.call];
-  range rows = rows_of(w, mine);
-  (void)parts;
-  for (int64_t done = 0, all = rows.count; done < all; done += rows.count, rows.begin += rows.count) {
-    rows.count = least(p->steps.rows_at_once, all - done);
-    for (int64_t k = 0; k <= stretches_of(w); k++) {
-      if (k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
-      run_stretch(w, k, rows, mine);
-    }
-  }
-}
-
 static void stretch_part(void *context, int part, int parts) {
   backwards *p = context;
   share mine = share_of(&p->steps, part);
   const sweep *w = &p->sweeps[mine.call];
   (void)parts;
   run_stretch(w, p->k, rows_of(w, mine), mine);
-}
-
-static void run_sweep(backwards *p) {
-  int64_t last = stretches_of(&p->sweeps[0]);
-  if (p->steps.slices == 1) {
-    frnn_parallel(&p->run, p->steps.work, rows_part, p, parts_of(&p->steps));
-    return;
-  }
-  for (p->k = 0; p->k <= last; p->k++) {
-    if (p->k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
-    frnn_parallel(&p->run, p->steps.work, stretch_part, p, parts_of(&p->steps));
-  }
 }
 
 /* ---- the products of a chunk ----------------------------------------------------------------------------------- */
@@ -269,35 +309,100 @@ static sweep_order order_of(const sweep *w) {
   return (sweep_order){(w->to - w->from) * batch, w->shape->reverse ? 0 : batch - 1, w->shape->reverse ? 1 : -1};
 }
 
-/* The panels of an operand for steps [from, to) of the chunk's. */
-static void pack_operand(const sweep *w, enum operand which, int64_t n, int64_t from, int64_t to) {
+/* Of the panels of an operand those rows that some steps of the chunk, from `steps.begin` in the data on, and some rows
+ * of the batch make. */
+static void pack_operand(const sweep *w, enum operand which, int64_t n, range steps, range rows) {
   const frnn_shape *s = w->shape;
   sweep_order o = order_of(w);
-  int64_t vector = w->table->lanes * w->table->size, done = (w->to - to) * s->batch;
-  for (int64_t i = to - 1; i >= from; i--) {
-    int64_t t = time_of(s, i);
+  int64_t vector = w->table->lanes * w->table->size, end = rows.begin + rows.count;
+  int64_t first = o.way < 0 ? end - 1 : rows.begin, before = o.way < 0 ? s->batch - end : rows.begin;
+  for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++) {
+    int64_t i = time_of(s, t);
     frnn_sequence q = which == HIDDEN  ? h_before(w, i)
                       : which == INPUT ? (frnn_sequence){row_at(w->call->x, t, 0), 0, w->call->x.row}
                                        : (frnn_sequence){row_at(w->rh, t - w->t0, 0), 0, w->rh.row};
-    w->table->pack_rows(row_at(q, 0, o.b), o.way * q.row, s->batch, n,
-                        at(work_at(w, w->layout.operand[which]), done * vector), o.rows * vector);
-    done += s->batch;
+    w->table->pack_rows(row_at(q, 0, first), o.way * q.row, rows.count, n,
+                        at(work_at(w, w->layout.operand[which]), ((w->to - 1 - i) * s->batch + before) * vector),
+                        o.rows * vector);
   }
 }
 
-static void pack_part(void *context, int part, int parts) {
+/* dx of some steps of the chunk and some rows of the batch. */
+static void input_gradient(const sweep *w, range steps, range rows) {
+  int64_t columns = w->cell->gates * w->shape->hidden;
+  frnn_gemm g = {.n = w->shape->input,
+                 .k = columns,
+                 .a_k = w->table->size,
+                 .panels = panels_at(w, w->layout.w_ih),
+                 .panel = columns * w->table->lanes * w->table->size};
+  frnn_sequence dx = w->call->dx, dg = w->dg;
+  dx.data = row_at(dx, w->t0 + steps.begin, rows.begin);
+  dg.data = row_at(dg, steps.begin, rows.begin);
+  product_of_rows(w->table, g, dg, dx, steps.count, rows.count);
+}
+
+/* What the chunk's rows go into each for itself: the operands' panels, and dx. */
+static void finish_rows(const sweep *w, range steps, range rows) {
+  const frnn_backward_call *call = w->call;
+  if (rows.count < 1 || steps.count < 1) return;
+  if (call->dw_ih && w->shape->input > 0) pack_operand(w, INPUT, w->shape->input, steps, rows);
+  if (call->dw_hh) pack_operand(w, HIDDEN, w->shape->hidden, steps, rows);
+  if (call->dw_hh && w->cell->phases == 2) pack_operand(w, RESET_HIDDEN, w->shape->hidden, steps, rows);
+  if (call->dx.data) input_gradient(w, steps, rows);
+}
+
+/* All of a chunk's stretches for some rows, and what these then go into. */
+static void run_rows(backwards *p, const sweep *w, share mine) {
+  range all = rows_of(w, mine), rows = {all.begin, 0}, steps = {0, 0};
+  for (; rows.begin < all.begin + all.count; rows.begin += rows.count) {
+    rows.count = least(p->steps.rows_at_once, all.begin + all.count - rows.begin);
+    for (int64_t k = 0; k <= stretches_of(w); k++) {
+      if (k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
+      run_stretch(w, k, rows, mine);
+    }
+  }
+  for (; steps.begin < w->to - w->from; steps.begin += steps.count) {
+    if (frnn_stopped(&p->run)) return;
+    steps.count = least(p->steps_at_once, w->to - w->from - steps.begin);
+    finish_rows(w, steps, all);
+  }
+}
+
+static void rows_part(void *context, int part, int parts) {
+  backwards *p = context;
+  share mine = share_of(&p->steps, part);
+  (void)parts;
+  run_rows(p, &p->sweeps[mine.call], mine);
+}
+
+/* The latter alone, where the stretches were jobs of their own. */
+static void finish_part(void *context, int part, int parts) {
   backwards *p = context;
   share mine = share_of(&p->pieces, part);
   const sweep *w = &p->sweeps[mine.call];
-  const frnn_backward_call *call = w->call;
-  range steps = range_of(w->to - w->from, mine.slice, mine.slices);
-  int64_t from = w->from + steps.begin, to = from + steps.count;
+  range steps = {0, w->to - w->from}, rows = {0, w->shape->batch};
   (void)parts;
-  if (call->dw_ih && w->shape->input > 0) pack_operand(w, INPUT, w->shape->input, from, to);
-  if (!call->dw_hh) return;
-  pack_operand(w, HIDDEN, w->shape->hidden, from, to);
-  if (w->cell->phases == 2) pack_operand(w, RESET_HIDDEN, w->shape->hidden, from, to);
+  if (steps.count > rows.count)
+    steps = range_of(steps.count, mine.slice, mine.slices);
+  else
+    rows = range_of(rows.count, mine.slice, mine.slices);
+  finish_rows(w, steps, rows);
 }
+
+static void run_sweep(backwards *p) {
+  int64_t last = stretches_of(&p->sweeps[0]);
+  if (p->steps.slices == 1) {
+    frnn_parallel(&p->run, p->steps.work, rows_part, p, parts_of(&p->steps));
+    return;
+  }
+  for (p->k = 0; p->k <= last; p->k++) {
+    if (p->k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
+    frnn_parallel(&p->run, p->steps.work, stretch_part, p, parts_of(&p->steps));
+  }
+  frnn_parallel(&p->run, p->pieces.work, finish_part, p, parts_of(&p->pieces));
+}
+
+/* ---- the gradients of the weights ------------------------------------------------------------------------------- */
 
 /* A part of a block of the gate gradients: its rows among the weights', its first column in the sweep's first row. */
 typedef struct {
@@ -342,33 +447,9 @@ static void bias_gradient(const sweep *w, const frnn_block *block, void *db, sha
                      at(db, gates.rows.begin * w->table->size));
 }
 
-/* dx of the chunk, for some of its rows. */
-static void input_gradient(const sweep *w, share mine) {
-  const frnn_shape *s = w->shape;
-  int64_t columns = w->cell->gates * s->hidden, steps = w->to - w->from, batch = s->batch;
-  frnn_gemm g = {.n = s->input,
-                 .k = columns,
-                 .a_k = w->table->size,
-                 .panels = work_at(w, w->layout.w_ih),
-                 .panel = columns * w->table->lanes * w->table->size};
-  frnn_sequence dx = w->call->dx, dg = w->dg;
-  range of_steps = {0, steps}, of_batch = {0, batch};
-  if (steps > batch)
-    of_steps = range_of(steps, mine.slice, mine.slices);
-  else
-    of_batch = range_of(batch, mine.slice, mine.slices);
-  dx.data = row_at(dx, w->t0 + of_steps.begin, of_batch.begin);
-  dg.data = row_at(dg, of_steps.begin, of_batch.begin);
-  product_of_rows(w->table, g, dg, dx, of_steps.count, of_batch.count);
-}
-
-/* A part of the chunk's share of the parameters' gradients, and of its dx. */
-static void products_part(void *context, int part, int parts) {
-  backwards *p = context;
-  share mine = share_of(&p->pieces, part);
-  const sweep *w = &p->sweeps[mine.call];
+/* A part of the chunk's share of the parameters' gradients. */
+static void add_chunk(const sweep *w, share mine) {
   const frnn_backward_call *call = w->call;
-  (void)parts;
   for (int i = 0; i < 2; i++) {
     const frnn_block *ih = &w->cell->ih[i], *hh = &w->cell->hh[i];
     if (ih->count > 0 && call->dw_ih && w->shape->input > 0)
@@ -378,7 +459,13 @@ static void products_part(void *context, int part, int parts) {
     if (ih->count > 0 && call->db_ih) bias_gradient(w, ih, call->db_ih, mine);
     if (hh->count > 0 && call->db_hh) bias_gradient(w, hh, call->db_hh, mine);
   }
-  if (call->dx.data) input_gradient(w, mine);
+}
+
+static void weights_part(void *context, int part, int parts) {
+  backwards *p = context;
+  share mine = share_of(&p->pieces, part);
+  (void)parts;
+  add_chunk(&p->sweeps[mine.call], mine);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
@@ -393,7 +480,7 @@ static void begin_gradients(const sweep *w) {
   const frnn_shape *s = w->shape;
   int64_t element = w->table->size, rows = w->cell->gates * s->hidden;
   size_t bytes = (size_t)(s->hidden * element);
-  if (w->to == 0) {
+  if (w->from == 0) {
     clear(call->dw_ih, rows * s->input * element);
     clear(call->dw_hh, rows * s->hidden * element);
   }
@@ -418,37 +505,89 @@ static void end_gradients(const sweep *w) {
 }
 
 /* The chunk before the present one in the data, which is the next one of the sweep; 0 where there is none. */
-static int next_chunk(backwards *p) {
-  for (int i = 0; i < p->calls; i++) {
-    sweep *w = &p->sweeps[i];
-    w->to = w->from;
-    w->from = most(0, w->to - w->layout.steps);
-    w->t0 = earliest(w->shape, w->from, w->to);
+static int next_chunk(sweep *w) {
+  w->to = w->from;
+  w->from = most(0, w->to - w->layout.steps);
+  w->t0 = earliest(w->shape, w->from, w->to);
+  return w->to > 0;
+}
+
+/* A group from its begin to its end. */
+static void sweep_part(void *context, int part, int parts) {
+  backwards *p = context;
+  sweep *w = &p->sweeps[part];
+  (void)parts;
+  begin_gradients(w);
+  while (next_chunk(w)) {
+    run_rows(p, w, (share){part, 0, 1, 0, 1});
+    for (int i = 0; i < p->pieces.slices; i++) {
+      if (frnn_stopped(&p->run)) return;
+      add_chunk(w, (share){part, 0, 1, i, p->pieces.slices});
+    }
   }
-  return p->sweeps[0].to > 0;
+  end_gradients(w);
+}
+
+/* All groups chunk by chunk, each chunk by all threads. */
+static void sweep_together(backwards *p) {
+  int left = 1;
+  for (int i = 0; i < p->count; i++) begin_gradients(&p->sweeps[i]);
+  while (!frnn_stopped(&p->run)) {
+    for (int i = 0; i < p->count; i++) left = next_chunk(&p->sweeps[i]);
+    if (!left) break;
+    run_sweep(p);
+    frnn_parallel(&p->run, p->pieces.work, weights_part, p, parts_of(&p->pieces));
+  }
+  for (int i = 0; i < p->count; i++) end_gradients(&p->sweeps[i]);
+}
+
+static void add_sum(const frnn_table *table, void *sum, const void *other, int64_t n) {
+  if (sum) table->add(sum, sum, other, n);
+}
+
+/* The sums of a call's groups, one after another, to those of its first. */
+static void add_groups(const sweep *first) {
+  const frnn_backward_call *sum = first->call;
+  const frnn_shape *s = first->shape;
+  int64_t rows = first->cell->gates * s->hidden;
+  for (const sweep *w = first + 1; w < first + first->layout.groups; w++) {
+    add_sum(w->table, sum->dw_ih, w->call->dw_ih, rows * s->input);
+    add_sum(w->table, sum->dw_hh, w->call->dw_hh, rows * s->hidden);
+    add_sum(w->table, sum->db_ih, w->call->db_ih, rows);
+    add_sum(w->table, sum->db_hh, w->call->db_hh, rows);
+  }
+}
+
+static void share_out(backwards *p, const frnn_shape *s, int calls) {
+  const sweep *first = &p->sweeps[0];
+  const frnn_shape *part = first->shape;
+  double rows = (double)part->batch * (double)first->layout.steps;
+  p->packing = share_slices(calls, MULTIPLY_ADDS_OF_PACKING * weights_of(s), s->hidden);
+  p->steps = share_steps(part, p->count, recurrent_weights_of(s), vectors_of_units(s, first->table));
+  p->pieces = share_slices(p->count, 2 * weights_of(s) * rows, s->hidden);
+  p->steps_at_once = most(1, (int64_t)(STRETCH / (weights_of(s) * (double)part->batch)));
 }
 
 int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void)) {
   const frnn_shape *s = &calls->shape;
-  backwards p = {.calls = count};
+  backwards p;
   assert(count >= 1 && count <= FRNN_TOGETHER);
-  for (int i = 0; i < count; i++) p.sweeps[i] = begin_sweep(&calls[i]);
-  const sweep *first = &p.sweeps[0];
-  double rows = (double)s->batch * (double)first->layout.steps;
-  double packing = MULTIPLY_ADDS_OF_PACKING * rows * ((double)s->hidden + (double)s->input) * count;
-  p.steps = share_steps(s, count, recurrent_weights_of(s), vectors_of_units(s, first->table));
-  p.pieces = share_slices(count, 2 * weights_of(s) * rows, s->hidden);
-  frnn_begin(&p.run, 3 * weights_of(s) * (double)s->steps * (double)s->batch * count, interrupted);
-  for (int i = 0; i < count; i++) {
-    begin_gradients(&p.sweeps[i]);
-    p.sweeps[i].from = p.sweeps[i].to;
+  backward_layout layout = lay_backward(s);
+  double work = 3 * weights_of(s) * (double)s->steps * (double)s->batch * count;
+  p.count = count * layout.groups;
+  for (int i = 0; i < p.count; i++) {
+    const frnn_backward_call *whole = &calls[i / layout.groups];
+    assert(whole->work && whole->tape);
+    p.parts[i] = part_of_call(whole, &layout, i % layout.groups);
+    p.sweeps[i] = begin_sweep(whole, &p.parts[i]);
   }
-  frnn_parallel(&p.run, MULTIPLY_ADDS_OF_PACKING * weights_of(s) * count, pack_weights_part, &p, parts_of(&p.pieces));
-  while (next_chunk(&p) && !frnn_stopped(&p.run)) {
-    run_sweep(&p);
-    frnn_parallel(&p.run, packing, pack_part, &p, parts_of(&p.pieces));
-    frnn_parallel(&p.run, p.pieces.work, products_part, &p, parts_of(&p.pieces));
-  }
-  for (int i = 0; i < count; i++) end_gradients(&p.sweeps[i]);
+  share_out(&p, s, count);
+  frnn_begin(&p.run, work, interrupted);
+  frnn_parallel(&p.run, p.packing.work, pack_weights_part, &p, parts_of(&p.packing));
+  if (p.count >= frnn_threads())
+    frnn_parallel(&p.run, work, sweep_part, &p, p.count);
+  else
+    sweep_together(&p);
+  for (int i = 0; i < count; i++) add_groups(&p.sweeps[i * layout.groups]);
   return frnn_end(&p.run);
 }

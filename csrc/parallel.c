@@ -10,6 +10,7 @@
  * Which part a thread takes never shows in a result: parts share no sum.
  *
  * It must not know: cells, layouts, Python. */
+#define _GNU_SOURCE /* for the core a thread is on */
 #include "internal.h"
 
 #include <string.h>
@@ -124,7 +125,7 @@ static atomic_int workers; /* started; changed only by who holds `busy` */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t finished = PTHREAD_COND_INITIALIZER;
-static atomic_int caller_sleeps, in_a_call;
+static atomic_int caller_sleeps, in_a_call, caller_core;
 static struct {
   pthread_cond_t posted;
   atomic_int sleeps;
@@ -145,6 +146,24 @@ static void pause_after(int looks) {
 #endif
 }
 
+/* Now and then the system wakes a worker on the caller's own core, and is slow to part them again: until then a call
+ * takes longer than alone. So a worker that finds itself there asks for any other core that it may use; then it may use
+ * all of them as before. */
+#if defined(__linux__)
+static int this_core(void) { return sched_getcpu(); }
+static void leave_core(int core) {
+  cpu_set_t allowed, others;
+  if (sched_getcpu() != core || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  others = allowed;
+  CPU_CLR((size_t)core, &others);
+  if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0)
+    sched_setaffinity(0, sizeof allowed, &allowed);
+}
+#else
+static int this_core(void) { return -1; }
+static void leave_core(int core) { (void)core; }
+#endif
+
 /* Only one thread can take a part of a job, and none a part of a job that has ended. */
 static int take(int part, uint64_t number) {
   uint64_t last = atomic_load(&taken[part].number);
@@ -155,6 +174,7 @@ static int take(int part, uint64_t number) {
 static void do_parts(int thread, uint64_t word, frnn_environment *environment) {
   int parts = parts_of(word);
   if (thread >= parts || thread >= threads_of(word)) return;
+  if (thread > 0) leave_core(atomic_load_explicit(&caller_core, memory_order_relaxed));
   for (int i = 0; i < parts; i++) {
     int part = (thread + i) % parts;
     if (!take(part, number_of(word))) continue;
@@ -311,6 +331,7 @@ void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, i
   job.context = context;
   job.run = run;
   atomic_store(&job.done, 0);
+  atomic_store_explicit(&caller_core, this_core(), memory_order_relaxed);
   uint64_t number = number_of(atomic_load(&job.word)) + 1;
   uint64_t word = number << 16 | (uint64_t)(parts - 1) << 8 | (uint64_t)(threads - 1);
   atomic_store(&job.word, word);

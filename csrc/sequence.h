@@ -182,8 +182,8 @@ static inline int at_least_one(double x, double most) { return x < 1 ? 1 : (int)
 
 /* A job without rows, in slices of `things`, worth that many multiply-adds for each call. */
 static inline sharing share_slices(int calls, double work, int64_t things) {
-  int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / FRNN_TOGETHER);
-  int looks = at_least_one(work / STRETCH, FRNN_PARTS / FRNN_TOGETHER);
+  int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / calls);
+  int looks = at_least_one(work / STRETCH, FRNN_PARTS / calls);
   int slices = at_least_one((double)things, looks > each ? looks : each);
   return (sharing){calls, 1, slices, work * calls, 0, 0};
 }
@@ -193,7 +193,7 @@ static inline sharing share_steps(const frnn_shape *s, int calls, double row, in
   double step = row * (double)most(s->batch, ROWS_OF_A_READING);
   sharing all = {calls, 1, 1, step * (double)s->steps * calls, s->batch, 64};
   if (all.work < BETWEEN_LOOKS) return all;
-  int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / FRNN_TOGETHER);
+  int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / calls);
   int far = recurrent_weights_of(s) * (double)element_size(s) > FAR_BYTES;
   all.groups = far ? 1 : at_least_one((double)s->batch / ROWS_OF_A_GROUP, each);
   if (step / all.groups >= WORTH_A_STEP)

@@ -22,8 +22,20 @@ CELLS |= {"gru_before": (4, 3)}
 ROWS = (1, 2, 3, 5, 6, 7, 8, 9, 13)
 UNITS = (1, 3, 4, 7, 8, 9, 15, 16, 17, 33)
 INPUTS = (1, 2, 5, 8, 16, 17, 19)
-LONG = ((70, 1, 3, 5), (70, 1, 9, 5), (140, 2, 2, 3), (3, 2, 0, 5), (3, 0, 2, 5), (0, 2, 3, 4))
-SHARED = ((26, 10, 3, 131), (128, 2, 20, 131))  # T, B, I, H: large enough to be shared out
+LONG = (
+    (70, 1, 3, 5),
+    (1100, 1, 3, 5),
+    (70, 1, 9, 5),
+    (140, 2, 2, 3),
+    (3, 2, 0, 5),
+    (3, 0, 2, 5),
+    (0, 2, 3, 4),
+)
+SHARED = (
+    (26, 10, 3, 131),
+    (128, 2, 20, 131),
+    (4, 101, 3, 66),
+)  # T, B, I, H: large enough to be shared out
 SLACK = 64  # of a byte buffer's size: room to align it. Two of them in forward's workspace
 
 

@@ -72,6 +72,8 @@ LARGE = {
     "many chunks backward, one row": (1100, 1, 3, 7),
     "many chunks backward, odd rows": (133, 17, 5, 10),
     "sums longer than a block": (4, 3, 270, 300),
+    "sums of groups of rows": (4, 101, 3, 66),
+    "many chunks of groups of rows": (70, 38, 3, 66),
 }
 
 

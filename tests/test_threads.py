@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(runtime.core is None, reason="this build has no 
 
 # T, B, I, H. Odd in every size, and large enough to be shared out: by rows; by rows and units; by
 # units alone, with x in the step and before it.
-SIZES = [(31, 17, 37, 131), (40, 5, 3, 259), (9, 1, 7, 331), (70, 1, 29, 331)]
+SIZES = [(31, 17, 37, 131), (40, 5, 3, 259), (9, 1, 7, 331), (70, 1, 29, 331), (40, 38, 3, 66)]
 
 each_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

@@ -224,15 +224,15 @@ static void run_sizes(int cell, int n, int T, int B, int I, int H) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-/* Rows and units at the edges of the tiles of every set; then long ones, wide ones, two that threads share out, and
+/* Rows and units at the edges of the tiles of every set; then long ones, wide ones, some that threads share out, and
  * empty ones. */
 static void run_cell(int cell) {
   static const int rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 17};
   static const int units[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 32, 33, 65};
-  static const int others[][4] = {{300, 1, 3, 5},  {150, 2, 40, 19}, {40, 7, 60, 9},    {5, 70, 2, 4},
-                                  {2, 140, 5, 6},  {3, 3, 300, 11},  {2, 5, 3, 290},    {2, 1, 40, 129},
-                                  {3, 25, 65, 40}, {26, 10, 3, 131}, {128, 2, 20, 131}, {0, 3, 2, 5},
-                                  {3, 0, 2, 5},    {3, 2, 0, 5},     {1, 1, 1, 1}};
+  static const int others[][4] = {
+      {300, 1, 3, 5},    {1100, 1, 3, 5}, {4, 101, 3, 66}, {150, 2, 40, 19}, {40, 7, 60, 9},  {5, 70, 2, 4},
+      {2, 140, 5, 6},    {3, 3, 300, 11}, {2, 5, 3, 290},  {2, 1, 40, 129},  {3, 25, 65, 40}, {26, 10, 3, 131},
+      {128, 2, 20, 131}, {0, 3, 2, 5},    {3, 0, 2, 5},    {3, 2, 0, 5},     {1, 1, 1, 1}};
   int n = 0;
   for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
     for (size_t u = 0; u < sizeof units / sizeof *units; u++, n++)
