@@ -89,6 +89,10 @@ void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, i
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 /* Workers spin for some 100 us after a call, and for some 2 ms between the jobs of one, in which the caller computes
  * alone; after 25 us they yield the core to whoever wants it. Work is counted in multiply-adds, some 50 of which are a
@@ -125,10 +129,11 @@ static atomic_int workers; /* started; changed only by who holds `busy` */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t finished = PTHREAD_COND_INITIALIZER;
-static atomic_int caller_sleeps, in_a_call, caller_core;
+static atomic_int caller_sleeps, in_a_call;
 static struct {
   pthread_cond_t posted;
   atomic_int sleeps;
+  int id;                   /* the system's */
 } worker[WORKERS_MOST + 1]; /* by their numbers, from 1 */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -146,24 +151,6 @@ static void pause_after(int looks) {
 #endif
 }
 
-/* Now and then the system wakes a worker on the caller's own core, and is slow to part them again: until then a call
- * takes longer than alone. So a worker that finds itself there asks for any other core that it may use; then it may use
- * all of them as before. */
-#if defined(__linux__)
-static int this_core(void) { return sched_getcpu(); }
-static void leave_core(int core) {
-  cpu_set_t allowed, others;
-  if (sched_getcpu() != core || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
-  others = allowed;
-  CPU_CLR((size_t)core, &others);
-  if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0)
-    sched_setaffinity(0, sizeof allowed, &allowed);
-}
-#else
-static int this_core(void) { return -1; }
-static void leave_core(int core) { (void)core; }
-#endif
-
 /* Only one thread can take a part of a job, and none a part of a job that has ended. */
 static int take(int part, uint64_t number) {
   uint64_t last = atomic_load(&taken[part].number);
@@ -174,7 +161,6 @@ static int take(int part, uint64_t number) {
 static void do_parts(int thread, uint64_t word, frnn_environment *environment) {
   int parts = parts_of(word);
   if (thread >= parts || thread >= threads_of(word)) return;
-  if (thread > 0) leave_core(atomic_load_explicit(&caller_core, memory_order_relaxed));
   for (int i = 0; i < parts; i++) {
     int part = (thread + i) % parts;
     if (!take(part, number_of(word))) continue;
@@ -190,6 +176,30 @@ static void do_parts(int thread, uint64_t word, frnn_environment *environment) {
     }
   }
 }
+
+/* A sleeping worker is often woken on its waker's own core, and the system is slow to part the two: meanwhile a call
+ * takes longer than alone. So it is woken with leave to use any core but this one, and then given back the leave it
+ * had. */
+#if defined(__linux__)
+static int this_thread(void) { return (int)syscall(SYS_gettid); }
+static void wake_elsewhere(int thread, pthread_cond_t *posted) {
+  cpu_set_t allowed, others;
+  int moves = sched_getaffinity(thread, sizeof allowed, &allowed) == 0;
+  if (moves) {
+    others = allowed;
+    CPU_CLR((size_t)sched_getcpu(), &others);
+    moves = CPU_COUNT(&others) > 0 && sched_setaffinity(thread, sizeof others, &others) == 0;
+  }
+  pthread_cond_signal(posted);
+  if (moves) sched_setaffinity(thread, sizeof allowed, &allowed);
+}
+#else
+static int this_thread(void) { return 0; }
+static void wake_elsewhere(int thread, pthread_cond_t *posted) {
+  (void)thread;
+  pthread_cond_signal(posted);
+}
+#endif
 
 /* The next job after the one seen. */
 static uint64_t await_job(int thread, uint64_t seen) {
@@ -213,6 +223,7 @@ static void *work(void *numbered) {
   uint64_t word = 0;
   frnn_environment environment;
   keep_environment(&environment);
+  worker[thread].id = this_thread();
   for (;;) {
     word = await_job(thread, word);
     do_parts(thread, word, &environment);
@@ -267,7 +278,7 @@ static void wake(int count) {
     if (!atomic_load(&worker[i].sleeps)) continue;
     pthread_mutex_lock(&mutex);
     atomic_store(&worker[i].sleeps, 0);
-    pthread_cond_signal(&worker[i].posted);
+    wake_elsewhere(worker[i].id, &worker[i].posted);
     pthread_mutex_unlock(&mutex);
   }
 }
@@ -331,7 +342,6 @@ void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, i
   job.context = context;
   job.run = run;
   atomic_store(&job.done, 0);
-  atomic_store_explicit(&caller_core, this_core(), memory_order_relaxed);
   uint64_t number = number_of(atomic_load(&job.word)) + 1;
   uint64_t word = number << 16 | (uint64_t)(parts - 1) << 8 | (uint64_t)(threads - 1);
   atomic_store(&job.word, word);

@@ -365,3 +365,38 @@ def test_a_busy_process_beside_it_costs_a_call_little_more_than_its_own_share():
         hog.send_signal(signal.SIGKILL)
         hog.wait()
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs two cores and Linux' way to look at them",
+)
+def test_a_worker_wakes_on_another_core_than_its_callers():
+    code = """
+import os, time
+import numpy as np
+import fastrnn
+
+def tasks():
+    return set(map(int, os.listdir("/proc/self/task")))
+
+def core_of(task):
+    return int(open(f"/proc/self/task/{task}/stat").read().rsplit(")", 1)[1].split()[36])
+
+fastrnn.set_num_threads(2)
+layer, x = fastrnn.GRU(64, 64, rng=0), np.zeros((200, 32, 64), "f4")
+before, allowed = tasks(), os.sched_getaffinity(0)
+layer(x)
+(worker,) = tasks() - before
+core = min(allowed)
+os.sched_setaffinity(0, {core})
+together = 0
+for _ in range(50):
+    time.sleep(0.01)  # asleep
+    layer(x)
+    together += core_of(worker) == core
+assert together < 10, together  # half of them and more if the system chooses
+assert os.sched_getaffinity(worker) == allowed
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
