@@ -582,7 +582,7 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
     p.sweeps[i] = begin_sweep(whole, &p.parts[i]);
   }
   share_out(&p, s, count);
-  frnn_begin(&p.run, work, interrupted);
+  frnn_begin(&p.run, work, p.count < parts_of(&p.pieces) ? parts_of(&p.pieces) : p.count, interrupted);
   frnn_parallel(&p.run, p.packing.work, pack_weights_part, &p, parts_of(&p.packing));
   if (p.count >= frnn_threads())
     frnn_parallel(&p.run, work, sweep_part, &p, p.count);

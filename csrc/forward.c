@@ -188,7 +188,7 @@ int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void
   const frnn_table *table = frnn_table_for(s->dtype);
   packing p = {.calls = calls};
   p.sharing = share_slices(count, MULTIPLY_ADDS_OF_PACKING * weights_of(s), vectors_of_units(s, table));
-  frnn_begin(&p.run, p.sharing.work, interrupted);
+  frnn_begin(&p.run, p.sharing.work, parts_of(&p.sharing), interrupted);
   frnn_parallel(&p.run, p.sharing.work, pack_part, &p, parts_of(&p.sharing));
   return frnn_end(&p.run);
 }
@@ -434,7 +434,7 @@ int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(v
   for (int i = 0; i < count; i++) p.walks[i] = begin_walk(&calls[i]);
   p.sharing = share_steps(s, count, p.walks[0].in_step ? weights_of(s) : recurrent_weights_of(s),
                           vectors_of_units(s, p.walks[0].table));
-  frnn_begin(&p.run, weights_of(s) * (double)s->steps * (double)s->batch * count, interrupted);
+  frnn_begin(&p.run, weights_of(s) * (double)s->steps * (double)s->batch * count, parts_of(&p.sharing), interrupted);
   if (p.sharing.slices > 1)
     run_in_step(&p, count);
   else

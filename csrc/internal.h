@@ -156,8 +156,9 @@ typedef struct {
   int has_pool;
 } frnn_run;
 
-/* work: what the call is worth, in multiply-adds, from which the pool judges whether to wake for it. */
-void frnn_begin(frnn_run *run, double work, int (*interrupted)(void));
+/* work: what the call is worth, in multiply-adds, from which the pool judges whether to wake for it; parts: the most
+ * that a job of it will have. */
+void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void));
 int frnn_stopped(frnn_run *run); /* whether to give up; any thread may ask */
 int frnn_end(frnn_run *run);     /* 0, or -1 if it was interrupted */
 

@@ -1,11 +1,12 @@
 /* parallel.c - the thread pool: a few workers that wait for one job at a time. One of the three places with
  * preprocessor conditions.
  *
- * A job is a task and a number of parts. The thread with the number of a part takes it, if it comes in time; who has
- * done its own part, the caller too, takes those that nobody has begun. So a part meets the same thread and its caches
- * step after step, and a worker that wakes late or has lost its core to another process is not waited for unless it is
- * in the middle of a part. Workers spin for a bounded while, then sleep. A caller that finds the pool in another's
- * hands does all parts itself; so does a child after fork, whose pool starts afresh.
+ * A job is a task and a number of parts. The thread with the number of a part takes it, if it comes in time; the caller
+ * takes those that nobody has begun some moments later, and where parts are more than threads, so does whoever has done
+ * its own. So a part meets the same thread and its caches step after step, and a worker that wakes late or has lost its
+ * core to another process is not waited for unless it is in the middle of a part. Threads do not look at each other's
+ * parts before, for a look moves a line between caches. Workers spin for a bounded while, then sleep. A caller that
+ * finds the pool in another's hands does all parts itself; so does a child after fork, whose pool starts afresh.
  *
  * Which part a thread takes never shows in a result: parts share no sum.
  *
@@ -65,7 +66,10 @@ static void ask(frnn_run *run) {
 
 #if defined(_WIN32)
 
-void frnn_begin(frnn_run *run, double work, int (*interrupted)(void)) { begin(run, work, interrupted); }
+void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void)) {
+  (void)parts;
+  begin(run, work, interrupted);
+}
 
 int frnn_stopped(frnn_run *run) {
   ask(run);
@@ -100,6 +104,7 @@ void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, i
  * comes after 20 to 30. */
 enum {
   WORKERS_MOST = 255,
+  SPINS_FOR_A_WORKER = 32, /* to begin its part */
   SPINS_ALONE = 1000,
   SPINS = 4000,
   SPINS_IN_A_CALL = 80000,
@@ -115,8 +120,9 @@ static struct {
   frnn_task *task;
   void *context;
   frnn_run *run;
-  _Alignas(LINE) atomic_int done;
+  _Alignas(LINE) _Atomic uint64_t done; /* parts that workers have done, of all jobs */
 } job;
+static uint64_t done_before; /* those of the jobs before; changed only by who holds `busy` */
 
 /* The last job in which each part was taken: to take a part is to raise its number to that of the job. */
 static struct {
@@ -157,24 +163,33 @@ static int take(int part, uint64_t number) {
   return last < number && atomic_compare_exchange_strong(&taken[part].number, &last, number);
 }
 
-/* Takes and does parts of a job until none is left, from one's own on. */
-static void do_parts(int thread, uint64_t word, frnn_environment *environment) {
-  int parts = parts_of(word);
-  if (thread >= parts || thread >= threads_of(word)) return;
-  for (int i = 0; i < parts; i++) {
-    int part = (thread + i) % parts;
-    if (!take(part, number_of(word))) continue;
-    if (environment && !alike(environment, &job.run->environment)) {
-      *environment = job.run->environment;
-      set_environment(environment);
-    }
-    if (!frnn_stopped(job.run)) job.task(job.context, part, parts);
-    if (atomic_fetch_add(&job.done, 1) + 1 == parts && atomic_load(&caller_sleeps)) {
-      pthread_mutex_lock(&mutex);
-      pthread_cond_signal(&finished);
-      pthread_mutex_unlock(&mutex);
-    }
+/* Does a part unless somebody has taken it; says whether. */
+static int do_part(int part, uint64_t word, frnn_environment *environment) {
+  if (!take(part, number_of(word))) return 0;
+  if (environment && !alike(environment, &job.run->environment)) {
+    *environment = job.run->environment;
+    set_environment(environment);
   }
+  if (!frnn_stopped(job.run)) job.task(job.context, part, parts_of(word));
+  return 1;
+}
+
+static int do_others(int thread, uint64_t word, frnn_environment *environment) {
+  int parts = parts_of(word), done = 0;
+  for (int i = 1; i < parts; i++) done += do_part((thread + i) % parts, word, environment);
+  return done;
+}
+
+static void do_as_worker(int thread, uint64_t word, frnn_environment *environment) {
+  if (thread >= parts_of(word) || thread >= threads_of(word)) return;
+  int done = do_part(thread, word, environment);
+  if (parts_of(word) > threads_of(word)) done += do_others(thread, word, environment);
+  if (done == 0) return;
+  atomic_fetch_add(&job.done, (uint64_t)done);
+  if (!atomic_load(&caller_sleeps)) return;
+  pthread_mutex_lock(&mutex);
+  pthread_cond_signal(&finished);
+  pthread_mutex_unlock(&mutex);
 }
 
 /* A sleeping worker is often woken on its waker's own core, and the system is slow to part the two: meanwhile a call
@@ -226,7 +241,7 @@ static void *work(void *numbered) {
   worker[thread].id = this_thread();
   for (;;) {
     word = await_job(thread, word);
-    do_parts(thread, word, &environment);
+    do_as_worker(thread, word, &environment);
   }
   return NULL;
 }
@@ -244,6 +259,7 @@ static void begin_afresh(void) {
   }
   atomic_store(&caller_sleeps, 0);
   atomic_store(&in_a_call, 0);
+  done_before = atomic_load(&job.done);
   workers = 0;
   atomic_flag_clear(&busy);
 }
@@ -283,18 +299,19 @@ static void wake(int count) {
   }
 }
 
-static void wait_for(frnn_run *run, int parts) {
+/* Until workers have done so many parts in all. */
+static void wait_until(frnn_run *run, uint64_t done) {
   for (int spins = 0; spins < SPINS; spins++) {
-    if (atomic_load(&job.done) == parts) return;
+    if (atomic_load(&job.done) == done) return;
     pause_after(spins);
   }
   pthread_mutex_lock(&mutex);
   atomic_store(&caller_sleeps, 1);
-  while (atomic_load(&job.done) != parts) {
+  while (atomic_load(&job.done) != done) {
     int64_t until = nanoseconds() + ASK_NANOSECONDS;
     struct timespec time = {until / 1000000000, until % 1000000000};
     pthread_cond_timedwait(&finished, &mutex, &time);
-    if (atomic_load(&job.done) == parts) break;
+    if (atomic_load(&job.done) == done) break;
     pthread_mutex_unlock(&mutex); /* whoever is asked may take its time */
     ask(run);
     pthread_mutex_lock(&mutex);
@@ -303,12 +320,22 @@ static void wait_for(frnn_run *run, int parts) {
   pthread_mutex_unlock(&mutex);
 }
 
+/* The caller's own part, those that workers do not begin, and the wait for those that they do. */
+static void do_as_caller(frnn_run *run, uint64_t word) {
+  uint64_t done = done_before + (uint64_t)parts_of(word) - (uint64_t)do_part(0, word, NULL);
+  int spins = parts_of(word) > threads_of(word) ? SPINS_FOR_A_WORKER : 0;
+  for (; spins < SPINS_FOR_A_WORKER && atomic_load(&job.done) != done; spins++) pause_after(spins);
+  if (atomic_load(&job.done) != done) done -= (uint64_t)do_others(0, word, NULL);
+  wait_until(run, done);
+  done_before = done;
+}
+
 void frnn_set_threads(int n) { atomic_store(&wanted, n < 1 ? 1 : n > WORKERS_MOST + 1 ? WORKERS_MOST + 1 : n); }
 
 int frnn_threads(void) { return atomic_load(&wanted); }
 
-void frnn_begin(frnn_run *run, double work, int (*interrupted)(void)) {
-  int others = frnn_threads() - 1;
+void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void)) {
+  int threads = frnn_threads(), others = (parts < threads ? parts : threads) - 1;
   begin(run, work, interrupted);
   run->caller = (uintptr_t)pthread_self();
   if (others < 1 || work < WORTH_A_JOB || (work < WORTH_WAKING && asleep(others))) return;
@@ -341,13 +368,11 @@ void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, i
   job.task = task;
   job.context = context;
   job.run = run;
-  atomic_store(&job.done, 0);
   uint64_t number = number_of(atomic_load(&job.word)) + 1;
   uint64_t word = number << 16 | (uint64_t)(parts - 1) << 8 | (uint64_t)(threads - 1);
-  atomic_store(&job.word, word);
+  atomic_store_explicit(&job.word, word, memory_order_release); /* whom wake overlooks is not waited for */
   wake(others);
-  do_parts(0, word, NULL);
-  wait_for(run, parts);
+  do_as_caller(run, word);
 }
 
 #endif
