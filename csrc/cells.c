@@ -47,3 +47,7 @@ const frnn_cell frnn_cells[FRNN_CELLS] = {
                          .hh = {{1, 0, 2}, {0, 2, 1}},
                          .phases = 2},
 };
+
+static int is_cell(int cell) { return cell >= 0 && cell < FRNN_CELLS; }
+int frnn_gates(int cell) { return is_cell(cell) ? frnn_cells[cell].gates : 0; }
+int frnn_states(int cell) { return is_cell(cell) ? frnn_cells[cell].states : 0; }

@@ -13,6 +13,10 @@
 enum frnn_cell_id { FRNN_RNN_TANH, FRNN_RNN_RELU, FRNN_LSTM, FRNN_GRU_AFTER, FRNN_GRU_BEFORE, FRNN_CELLS };
 enum frnn_dtype { FRNN_F32, FRNN_F64, FRNN_DTYPES };
 
+/* A cell's gates, which are row blocks of its weights, and its states: 1 for h, 2 for h and c. 0 for no cell. */
+int frnn_gates(int cell);
+int frnn_states(int cell);
+
 typedef struct {
   int cell, dtype;
   int reverse; /* from the last step to the first */

@@ -8,55 +8,23 @@
  * a job of its own.
  *
  * It must not know: dtypes, instruction sets, activations, Python. */
-#include "sequence.h"
+#include "packed.h"
 
 /* Rows of a chunk: its pre-activations stay in L2, unless W_ih is so large that reading it again would cost more. */
-enum { CHUNK_ROWS_LEAST = 64, CHUNK_ROWS_MOST = 256, INPUT_WEIGHT_BYTES_PER_ROW = 65536 };
+enum { CHUNK_ROWS_LEAST = 64, INPUT_WEIGHT_BYTES_PER_ROW = 65536 };
 
-enum { INPUTS_PER_ROW = 8, PACKED_AT_ONCE = 262144 /* bytes, a good part of L2 */ };
+enum { PACKED_AT_ONCE = 262144 /* bytes, a good part of L2 */ };
 
 static int64_t projected_rows(const frnn_shape *s) {
   double rows = (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->input * (double)element_size(s) /
                 INPUT_WEIGHT_BYTES_PER_ROW;
-  return rows > CHUNK_ROWS_MOST ? CHUNK_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
-}
-
-/* Whether x enters in the step's own tile, or by a product over a chunk before. Both give the same bits. The tile saves
- * writing and reading the pre-activations; the product reads W_ih once for many steps. Measured, the tile wins while
- * there are not too many inputs for the rows that share one reading of W_ih. */
-static int enters_in_step(const frnn_shape *s) { return s->steps == 1 || s->input <= INPUTS_PER_ROW * s->batch; }
-
-/* Whether a product over all of time, its only reader, packs W_ih as it goes: some panels, and their product at once,
- * so that they need never leave the cache. For so few rows as no threads share by rows. */
-static int packs_in_product(const frnn_shape *s) {
-  return !enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
-         s->steps <= CHUNK_ROWS_MOST / s->batch;
+  return rows > PROJECTED_ROWS_MOST ? PROJECTED_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
 }
 
 /* Steps that are projected together. Where x enters in the step, z is what a step needs for itself. */
 static int64_t steps_of_chunk(const frnn_shape *s) {
-  if (enters_in_step(s)) return 1;
-  return packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));
-}
-
-/* Where everything stands in a buffer: computed alike for its size and for its use. */
-typedef struct {
-  size_t table; /* the kernel table that packed, for panels are as wide as its vectors */
-  size_t w_ih, w_hh, bias, bias_h;
-  size total;
-} packed_layout;
-
-static packed_layout lay_packed(const frnn_shape *s) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t element = element_size(s), units = padded(s);
-  packed_layout at = {0};
-  int64_t gate_units = product(&at.total, units, cell->gates);
-  at.table = reserve(&at.total, sizeof(frnn_table *), 1);
-  at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, s->input));
-  at.w_hh = reserve(&at.total, element, product(&at.total, gate_units, s->hidden));
-  at.bias = reserve(&at.total, element, gate_units);
-  at.bias_h = reserve(&at.total, element, units);
-  return at;
+  if (frnn_enters_in_step(s)) return 1;
+  return frnn_packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));
 }
 
 typedef struct {
@@ -77,11 +45,6 @@ static forward_layout lay_forward(const frnn_shape *s) {
   return at;
 }
 
-size_t frnn_packed_size(const frnn_shape *s) {
-  packed_layout layout = lay_packed(s);
-  return total(&layout.total);
-}
-
 size_t frnn_forward_size(const frnn_shape *s) {
   forward_layout layout = lay_forward(s);
   return total(&layout.total);
@@ -92,105 +55,6 @@ size_t frnn_tape_size(const frnn_shape *s) {
   int64_t rows = product(&tape, s->steps, s->batch);
   reserve(&tape, element_size(s), product(&tape, rows, product(&tape, padded(s), tape_slots(&frnn_cells[s->cell]))));
   return total(&tape);
-}
-
-/* Some vectors of one gate of W_ih or W_hh into tile panels: the gates of one phase interleaved, phase after phase. */
-static void pack_for_tiles(const frnn_shape *s, const frnn_table *table, int gate, range vectors, const void *w,
-                           int64_t k, void *packed) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t vector = table->lanes * table->size, used = vectors_of_units(s, table);
-  int64_t unit = vectors.begin * table->lanes, units = vectors.count * table->lanes;
-  int phase = gate >= cell->panels[0], first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
-  int64_t before = (first * used + vectors.begin * gates) * k + gate - first;
-  frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * table->size),
-                      .src_row = k * table->size,
-                      .outputs = least(units, s->hidden - unit),
-                      .k = k,
-                      .dst = at(packed, before * vector),
-                      .dst_vector = k * vector * gates,
-                      .dst_k = vector * gates};
-  if (t.outputs > 0 && k > 0) table->pack_outputs(&t);
-}
-
-/* Some vectors of W_ih, of all gates one after another, into panels of one product; those beyond a gate's units are
- * zeros. */
-static void pack_for_product(const frnn_shape *s, const frnn_table *table, range vectors, const void *w, void *packed) {
-  int64_t vector = table->lanes * table->size, panel = s->input * vector, of_gate = padded(s) / table->lanes;
-  for (int64_t i = 0; i < vectors.count; i++) {
-    int64_t gate = (vectors.begin + i) / of_gate, unit = (vectors.begin + i) % of_gate * table->lanes;
-    frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * s->input * table->size),
-                        .src_row = s->input * table->size,
-                        .outputs = least(table->lanes, s->hidden - unit),
-                        .k = s->input,
-                        .dst = at(packed, i * panel),
-                        .dst_vector = panel,
-                        .dst_k = vector};
-    if (t.outputs > 0)
-      table->pack_outputs(&t);
-    else
-      memset(t.dst, 0, (size_t)panel);
-  }
-}
-
-/* Vectors of all gates, padding included. */
-static int64_t vectors_of_gates(const frnn_shape *s, const frnn_table *table) {
-  return frnn_cells[s->cell].gates * (padded(s) / table->lanes);
-}
-
-static void pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_weights *w, void *bias, void *bias_h) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t element = table->size, units = padded(s), hidden = s->hidden;
-  memset(bias, 0, (size_t)(cell->gates * units * element));
-  for (int gate = 0; gate < cell->gates; gate++) {
-    int split = cell->split_bias && gate == cell->gates - 1;
-    const void *b_ih = w->b_ih ? at(w->b_ih, gate * hidden * element) : NULL;
-    const void *b_hh = w->b_hh ? at(w->b_hh, gate * hidden * element) : NULL;
-    table->add(at(bias, gate * units * element), b_ih, split ? NULL : b_hh, hidden);
-    if (!split) continue;
-    memset(bias_h, 0, (size_t)(units * element));
-    table->add(bias_h, NULL, b_hh, hidden);
-  }
-}
-
-/* What the parts of a job share. */
-typedef struct {
-  const frnn_forward_call *calls;
-  frnn_run run;
-  sharing sharing;
-} packing;
-
-static void pack_part(void *context, int part, int parts) {
-  packing *p = context;
-  share mine = share_of(&p->sharing, part);
-  (void)parts;
-  const frnn_forward_call *call = &p->calls[mine.call];
-  const frnn_shape *s = &call->shape;
-  const frnn_table *table = frnn_table_for(s->dtype);
-  packed_layout at_offset = lay_packed(s);
-  range vectors = range_of(vectors_of_units(s, table), mine.slice, mine.slices);
-  range of_product = range_of(vectors_of_gates(s, table), mine.slice, mine.slices);
-  void *w_ih = at(call->packed, (ptrdiff_t)at_offset.w_ih), *w_hh = at(call->packed, (ptrdiff_t)at_offset.w_hh);
-  for (int gate = 0; gate < frnn_cells[s->cell].gates && !frnn_stopped(&p->run); gate++) {
-    if (enters_in_step(s)) pack_for_tiles(s, table, gate, vectors, call->weights.w_ih, s->input, w_ih);
-    pack_for_tiles(s, table, gate, vectors, call->weights.w_hh, s->hidden, w_hh);
-  }
-  if (!enters_in_step(s) && !packs_in_product(s))
-    pack_for_product(s, table, of_product, call->weights.w_ih,
-                     at(w_ih, of_product.begin * s->input * table->lanes * table->size));
-  if (mine.slice > 0) return;
-  memcpy(at(call->packed, (ptrdiff_t)at_offset.table), &table, sizeof table);
-  pack_biases(s, table, &call->weights, at(call->packed, (ptrdiff_t)at_offset.bias),
-              at(call->packed, (ptrdiff_t)at_offset.bias_h));
-}
-
-int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
-  const frnn_shape *s = &calls->shape;
-  const frnn_table *table = frnn_table_for(s->dtype);
-  packing p = {.calls = calls};
-  p.sharing = share_slices(count, MULTIPLY_ADDS_OF_PACKING * weights_of(s), vectors_of_units(s, table));
-  frnn_begin(&p.run, p.sharing.work, parts_of(&p.sharing), interrupted);
-  frnn_parallel(&p.run, p.sharing.work, pack_part, &p, parts_of(&p.sharing));
-  return frnn_end(&p.run);
 }
 
 static const frnn_table *table_of(const void *packed, const packed_layout *layout) {
@@ -217,9 +81,9 @@ static walk begin_walk(const frnn_forward_call *call) {
   walk w = {.call = call,
             .shape = s,
             .cell = &frnn_cells[s->cell],
-            .packed = lay_packed(s),
+            .packed = frnn_lay_packed(s),
             .layout = lay_forward(s),
-            .in_step = enters_in_step(s),
+            .in_step = frnn_enters_in_step(s),
             .row = padded(s) * element_size(s)};
   assert(call->work && call->packed);
   w.table = table_of(call->packed, &w.packed);
@@ -265,14 +129,14 @@ static void project_with(const walk *w, chunk c, range rows, range vectors, cons
 static void project(const walk *w, chunk c, range rows, range vectors) {
   int64_t panel = w->shape->input * w->table->lanes * w->table->size;
   void *place = at(packed_at(w, w->packed.w_ih), vectors.begin * panel);
-  if (!packs_in_product(w->shape)) {
+  if (!frnn_packs_in_product(w->shape)) {
     project_with(w, c, rows, vectors, place);
     return;
   }
   int64_t some = most(4, PACKED_AT_ONCE / most(1, panel)), end = vectors.begin + vectors.count;
   for (range now = {vectors.begin, 0}; now.begin < end; now.begin += now.count) {
     now.count = least(some, end - now.begin);
-    pack_for_product(w->shape, w->table, now, w->call->weights.w_ih, place);
+    frnn_pack_for_product(w->shape, w->table, now, w->call->weights.w_ih, place);
     project_with(w, c, rows, now, place);
   }
 }

@@ -1,4 +1,4 @@
-/* internal.h - what forward.c, backward.c and the kernels say to each other.
+/* internal.h - what the loops over time and the kernels say to each other.
  *
  * One `frnn_table` per instruction set and dtype holds every function that does arithmetic. Their arguments
  * are structs of addresses and strides, so that the loops over time never know the dtype.

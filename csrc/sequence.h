@@ -1,10 +1,10 @@
-/* sequence.h - what forward.c and backward.c share: sizes, times, rows, parts.
+/* sequence.h - what the files that know time share: sizes, times, rows, parts.
  *
  * Everything is indexed by the time t of the data; only the order of the walk knows of `reverse`.
  *
- * Threads. Work is shared out by calls (the directions of a layer), by groups of rows, and where these are too few by
- * slices of units, which wait for one another after every step. The products of a backward chunk are shared out by
- * their outputs. No sum is shared, so threads never show in a result.
+ * Threads. Work is shared out by calls (the directions of a layer, the groups of a backward pass), by groups of rows,
+ * and where these are too few by slices of units, which wait for one another after every step. The weight gradients of
+ * a chunk are shared out by their outputs. No sum is shared, so threads never show in a result.
  *
  * It must not know: dtypes, instruction sets, activations, Python. */
 #ifndef FRNN_SEQUENCE_H

@@ -51,6 +51,8 @@ cdef extern from "fastrnn.h" nogil:
         void *db_hh
         void *work
 
+    int frnn_gates(int)
+    int frnn_states(int)
     size_t frnn_packed_size(const frnn_shape *)
     size_t frnn_forward_size(const frnn_shape *)
     size_t frnn_tape_size(const frnn_shape *)

@@ -107,11 +107,19 @@ cdef void *aligned(cnp.ndarray buffer, size_t needed) except NULL:
     return <void *>((<uintptr_t>cnp.PyArray_DATA(buffer) + (ALIGN - 1)) & ~<uintptr_t>(ALIGN - 1))
 
 
+cdef int gates_of(int cell) except 0:
+    cdef int gates = frnn_gates(cell)
+    if gates == 0:
+        raise ValueError("an unknown cell")
+    return gates
+
+
 cdef frnn_shape shape_of(int cell, x, w_hh, bint reverse) except *:
     cdef frnn_shape shape
     cdef cnp.ndarray xs = x, ws = w_hh
-    if not 0 <= cell < 5 or xs.ndim != 3 or ws.ndim != 2:
-        raise ValueError("an unknown cell or an array of another rank")
+    gates_of(cell)
+    if xs.ndim != 3 or ws.ndim != 2:
+        raise ValueError("an array of another rank")
     shape.cell = cell
     shape.dtype = dtype_of(ws)
     shape.reverse = reverse
@@ -136,10 +144,6 @@ cdef frnn_weights weights_of(frnn_shape *s, int64_t gates, tuple weights) except
     return w
 
 
-cdef int gates_of(int cell):
-    return 4 if cell == 2 else 3 if cell > 2 else 1
-
-
 cdef void *state_row(a, frnn_shape *s, int64_t row, bint writes) except? NULL:
     """The address of row `row` of a C-contiguous (rows, batch, hidden) array; NULL for None."""
     if a is None:
@@ -156,12 +160,13 @@ cdef frnn_state state_of(frnn_shape *s, tuple state, int64_t row, bint writes=Fa
     """Row `row` of h, and of c where the cell has one, from a tuple of arrays."""
     cdef frnn_state q
     memset(&q, 0, sizeof(q))
-    if len(state) != (2 if s.cell == 2 else 1):
+    cdef bint has_c = frnn_states(s.cell) == 2
+    if len(state) != (2 if has_c else 1):
         raise ValueError("a tuple of the cell's states expected")
     q.h = state_row(state[0], s, row, writes)
-    if s.cell == 2:
+    if has_c:
         q.c = state_row(state[1], s, row, writes)
-    if required and (q.h == NULL or (s.cell == 2 and q.c == NULL)):
+    if required and (q.h == NULL or (has_c and q.c == NULL)):
         raise ValueError("states may not be None")
     return q
 
@@ -172,8 +177,7 @@ cdef class Sizes:
 
     def __init__(self, int cell, int itemsize, int64_t steps, int64_t batch, int64_t input, int64_t hidden):
         cdef frnn_shape s
-        if not 0 <= cell < 5:
-            raise ValueError("an unknown cell")
+        gates_of(cell)
         s.cell = cell
         s.dtype = 0 if itemsize == 4 else 1
         s.reverse = 0
@@ -332,8 +336,7 @@ cdef class Stepper:
         for i, (cell, weights, packed) in enumerate(layers):
             call = &self.calls[i]
             w_ih = weights[0]
-            if not 0 <= cell < 5:
-                raise ValueError("an unknown cell")
+            gates_of(cell)
             call.shape.cell = cell
             call.shape.dtype = dtype_of(w_ih)
             call.shape.steps = 1

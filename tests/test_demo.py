@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import data, runtime
+from fastrnn import data, pictures, runtime
 from fastrnn.__main__ import main
 from fastrnn.demos import forecast
 from fastrnn.demos import progress as progress_module
@@ -205,7 +205,8 @@ def test_picture_is_written(tmp_path, capsys, monkeypatch):
 
 def test_without_matplotlib_it_says_how_to_get_it(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert forecast.print_picture(tmp_path / "x.png", forecast.Task(data.co2()[1]), 0, "", 0) == 0
+    what = forecast.Task(data.co2()[1]), 0, "", 0
+    assert pictures.write(forecast.draw, tmp_path / "x.png", *what) == 0
     assert "pip install matplotlib" in capsys.readouterr().out
 
 

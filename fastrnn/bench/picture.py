@@ -11,7 +11,6 @@ from pathlib import Path
 
 from fastrnn.bench import report
 
-SUFFIXES = (".pdf", ".png", ".svg")
 PEERS = [name for name in report.TITLES if name != report.REFERENCE]
 
 
@@ -79,19 +78,3 @@ def draw(path: Path, found: dict, stat: str):
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small")
     figure.supylabel("time / the best peer's time", fontsize="medium")
     figure.savefig(path, dpi=120)
-
-
-def print_picture(path: Path, found: dict, stat: str) -> int:
-    """Draw, and say where it is or why not -> exit code."""
-    try:
-        draw(path, found, stat)
-    except ImportError:
-        print("\nno picture: matplotlib is not installed (pip install matplotlib)")
-    except ValueError as error:
-        print(f"\nno picture: {error}")
-    except OSError as error:
-        print(f"\nno picture: cannot write {path}: {error.strerror}")
-        return 1
-    else:
-        print(f"\npicture: {path.resolve()}")
-    return 0

@@ -19,7 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-from fastrnn import runtime
+from fastrnn import pictures, runtime
 from fastrnn.bench import measure, picture, report
 from fastrnn.bench.cases import CASES, CELLS, MODES, QUICK
 from fastrnn.bench.peers import PEERS
@@ -53,21 +53,6 @@ def _seconds(text: str) -> float:
     raise argparse.ArgumentTypeError(f"must be seconds above 0, got {text!r}")
 
 
-def _new_file(text: str) -> Path:
-    path = Path(text)
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}")
-    return path
-
-
-def _picture_file(text: str) -> Path:
-    path = _new_file(text)
-    if path.suffix.lower() not in picture.SUFFIXES:
-        suffixes = ", ".join(picture.SUFFIXES)
-        raise argparse.ArgumentTypeError(f"must end in {suffixes}, got {text!r}")
-    return path
-
-
 def _found_file(text: str) -> dict:
     try:
         return measure.read(Path(text).read_text())
@@ -92,10 +77,13 @@ def add_arguments(parser):
     add("--quick", action="store_true", help=f"5 short rounds; by default of {','.join(QUICK)}")
     add("--stat", choices=("best", "median"), default="best", help="of the rounds, for the table")
     add("--markdown", action="store_true", help="print tables in Markdown, as in the README")
-    add("--picture", type=_picture_file, metavar="FILE", help="draw one (needs matplotlib)")
+    add("--picture", type=pictures.new_picture, metavar="FILE", help="draw one (needs matplotlib)")
     file = parser.add_mutually_exclusive_group()
     file.add_argument(
-        "--json", type=_new_file, metavar="FILE", help="write everything, raw times included"
+        "--json",
+        type=pictures.new_file,
+        metavar="FILE",
+        help="write everything, raw times included",
     )
     file.add_argument(
         "--from", type=_found_file, metavar="FILE", dest="found", help="show such a file again"
@@ -162,6 +150,8 @@ def run(options) -> int:
         found = measure.measure(options)
     text = report.markdown if options.markdown else report.text
     print(text(found, options.stat))
-    code = picture.print_picture(options.picture, found, options.stat) if options.picture else 0
+    code = 0
+    if options.picture:
+        code = pictures.write(picture.draw, options.picture, found, options.stat)
     peers = (peer for job in found["jobs"] for peer in job["peers"].values())
     return 1 if any(peer["status"] in FAILURES for peer in peers) else code

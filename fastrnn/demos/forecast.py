@@ -19,7 +19,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 import fastrnn
-from fastrnn import data, runtime
+from fastrnn import data, pictures, runtime
 from fastrnn.demos.progress import Progress
 
 LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
@@ -33,7 +33,6 @@ COMPARED = 3  # epochs that the NumPy path trains too
 LEARNING_RATE = 3e-3
 LARGEST_NORM = 0.25  # of a minibatch's gradient; with 1.0 the plain RNN's loss jumps up at times
 AVERAGED = 100  # updates, about: the weights that forecast are a running mean over so many
-PICTURES = (".pdf", ".png", ".svg")
 
 
 class Task:
@@ -319,20 +318,6 @@ def draw(path, task, dates, name, forecast):
     figure.savefig(path, dpi=120)
 
 
-def print_picture(path, *what):
-    """Draw, and say where it is or why not -> exit code."""
-    try:
-        draw(path, *what)
-    except ImportError:
-        print("\nno picture: matplotlib is not installed (pip install matplotlib)")
-    except OSError as error:
-        print(f"\nno picture: cannot write {path}: {error.strerror}")
-        return 1
-    else:
-        print(f"\npicture: {path.resolve()}")
-    return 0
-
-
 def _at_least(least):
     def parse(text):
         if not text.isdecimal() or int(text) < least:
@@ -340,15 +325,6 @@ def _at_least(least):
         return int(text)
 
     return parse
-
-
-def _picture_path(text):
-    path = Path(text)
-    if path.suffix.lower() not in PICTURES:
-        raise argparse.ArgumentTypeError(f"must end in {', '.join(PICTURES)}, got {text!r}")
-    if not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}")
-    return path
 
 
 def add_arguments(parser):
@@ -371,7 +347,7 @@ def add_arguments(parser):
         help="of the first weights and of the order of the windows; default: 0",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=_picture_path, default=Path("forecast.png"), metavar="PATH",
+        "--out", type=pictures.new_picture, default=Path("forecast.png"), metavar="PATH",
         help="the picture, if matplotlib is installed; default: forecast.png",
     )  # fmt: skip
 
@@ -389,4 +365,4 @@ def run(args):
     print(f"chosen on the validation period: epoch {result.best_epoch} of {args.epochs}")
     print_errors(task, name, result.forecast)
     print_times(args, task, result)
-    return print_picture(args.out, task, dates, name, result.forecast)
+    return pictures.write(draw, args.out, task, dates, name, result.forecast)

@@ -1,0 +1,124 @@
+/* packed.c - packs a layer's parameters: W_ih and W_hh into panels, the biases side by side.
+ *
+ * It must not know: dtypes, instruction sets, time. */
+#include "packed.h"
+
+enum { INPUTS_PER_ROW = 8 };
+
+/* Measured, the tile wins while there are not too many inputs for the rows that share one reading of W_ih. */
+int frnn_enters_in_step(const frnn_shape *s) { return s->steps == 1 || s->input <= INPUTS_PER_ROW * s->batch; }
+
+int frnn_packs_in_product(const frnn_shape *s) {
+  return !frnn_enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
+         s->steps <= PROJECTED_ROWS_MOST / s->batch;
+}
+
+packed_layout frnn_lay_packed(const frnn_shape *s) {
+  const frnn_cell *cell = &frnn_cells[s->cell];
+  int64_t element = element_size(s), units = padded(s);
+  packed_layout at = {0};
+  int64_t gate_units = product(&at.total, units, cell->gates);
+  at.table = reserve(&at.total, sizeof(frnn_table *), 1);
+  at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, s->input));
+  at.w_hh = reserve(&at.total, element, product(&at.total, gate_units, s->hidden));
+  at.bias = reserve(&at.total, element, gate_units);
+  at.bias_h = reserve(&at.total, element, units);
+  return at;
+}
+
+size_t frnn_packed_size(const frnn_shape *s) {
+  packed_layout layout = frnn_lay_packed(s);
+  return total(&layout.total);
+}
+
+/* Some vectors of one gate of W_ih or W_hh into tile panels: the gates of one phase interleaved, phase after phase. */
+static void pack_for_tiles(const frnn_shape *s, const frnn_table *table, int gate, range vectors, const void *w,
+                           int64_t k, void *packed) {
+  const frnn_cell *cell = &frnn_cells[s->cell];
+  int64_t vector = table->lanes * table->size, used = vectors_of_units(s, table);
+  int64_t unit = vectors.begin * table->lanes, units = vectors.count * table->lanes;
+  int phase = gate >= cell->panels[0], first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
+  int64_t before = (first * used + vectors.begin * gates) * k + gate - first;
+  frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * table->size),
+                      .src_row = k * table->size,
+                      .outputs = least(units, s->hidden - unit),
+                      .k = k,
+                      .dst = at(packed, before * vector),
+                      .dst_vector = k * vector * gates,
+                      .dst_k = vector * gates};
+  if (t.outputs > 0 && k > 0) table->pack_outputs(&t);
+}
+
+void frnn_pack_for_product(const frnn_shape *s, const frnn_table *table, range vectors, const void *w, void *packed) {
+  int64_t vector = table->lanes * table->size, panel = s->input * vector, of_gate = padded(s) / table->lanes;
+  for (int64_t i = 0; i < vectors.count; i++) {
+    int64_t gate = (vectors.begin + i) / of_gate, unit = (vectors.begin + i) % of_gate * table->lanes;
+    frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * s->input * table->size),
+                        .src_row = s->input * table->size,
+                        .outputs = least(table->lanes, s->hidden - unit),
+                        .k = s->input,
+                        .dst = at(packed, i * panel),
+                        .dst_vector = panel,
+                        .dst_k = vector};
+    if (t.outputs > 0)
+      table->pack_outputs(&t);
+    else
+      memset(t.dst, 0, (size_t)panel);
+  }
+}
+
+static void pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_weights *w, void *bias, void *bias_h) {
+  const frnn_cell *cell = &frnn_cells[s->cell];
+  int64_t element = table->size, units = padded(s), hidden = s->hidden;
+  memset(bias, 0, (size_t)(cell->gates * units * element));
+  for (int gate = 0; gate < cell->gates; gate++) {
+    int split = cell->split_bias && gate == cell->gates - 1;
+    const void *b_ih = w->b_ih ? at(w->b_ih, gate * hidden * element) : NULL;
+    const void *b_hh = w->b_hh ? at(w->b_hh, gate * hidden * element) : NULL;
+    table->add(at(bias, gate * units * element), b_ih, split ? NULL : b_hh, hidden);
+    if (!split) continue;
+    memset(bias_h, 0, (size_t)(units * element));
+    table->add(bias_h, NULL, b_hh, hidden);
+  }
+}
+
+/* What the parts of a job share. */
+typedef struct {
+  const frnn_forward_call *calls;
+  frnn_run run;
+  sharing sharing;
+} packing;
+
+static void pack_part(void *context, int part, int parts) {
+  packing *p = context;
+  share mine = share_of(&p->sharing, part);
+  (void)parts;
+  const frnn_forward_call *call = &p->calls[mine.call];
+  const frnn_shape *s = &call->shape;
+  const frnn_table *table = frnn_table_for(s->dtype);
+  packed_layout at_offset = frnn_lay_packed(s);
+  range vectors = range_of(vectors_of_units(s, table), mine.slice, mine.slices);
+  range of_product = range_of(vectors_of_gates(s, table), mine.slice, mine.slices);
+  void *w_ih = at(call->packed, (ptrdiff_t)at_offset.w_ih), *w_hh = at(call->packed, (ptrdiff_t)at_offset.w_hh);
+  for (int gate = 0; gate < frnn_cells[s->cell].gates && !frnn_stopped(&p->run); gate++) {
+    if (frnn_enters_in_step(s)) pack_for_tiles(s, table, gate, vectors, call->weights.w_ih, s->input, w_ih);
+    pack_for_tiles(s, table, gate, vectors, call->weights.w_hh, s->hidden, w_hh);
+  }
+  if (!frnn_enters_in_step(s) && !frnn_packs_in_product(s))
+    frnn_pack_for_product(s, table, of_product, call->weights.w_ih,
+                          at(w_ih, of_product.begin * s->input * table->lanes * table->size));
+  if (mine.slice > 0) return;
+  memcpy(at(call->packed, (ptrdiff_t)at_offset.table), &table, sizeof table);
+  pack_biases(s, table, &call->weights, at(call->packed, (ptrdiff_t)at_offset.bias),
+              at(call->packed, (ptrdiff_t)at_offset.bias_h));
+}
+
+int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
+  const frnn_shape *s = &calls->shape;
+  const frnn_table *table = frnn_table_for(s->dtype);
+  packing p = {.calls = calls};
+  p.sharing = share_slices(count, MULTIPLY_ADDS_OF_PACKING * weights_of(s), vectors_of_units(s, table));
+  frnn_begin(&p.run, p.sharing.work, parts_of(&p.sharing), interrupted);
+  frnn_parallel(&p.run, p.sharing.work, pack_part, &p, parts_of(&p.sharing));
+  return frnn_end(&p.run);
+}

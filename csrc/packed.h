@@ -1,0 +1,37 @@
+/* packed.h - a layer's parameters as the forward tiles read them: made by packed.c once a call, read by forward.c.
+ *
+ * It must not know: time, threads. */
+#ifndef FRNN_PACKED_H
+#define FRNN_PACKED_H
+
+#include "sequence.h"
+
+enum { PROJECTED_ROWS_MOST = 256 }; /* in one product */
+
+/* Where everything stands in a buffer: computed alike for its size and for its use. */
+typedef struct {
+  size_t table; /* the kernel table that packed, for panels are as wide as its vectors */
+  size_t w_ih, w_hh, bias, bias_h;
+  size total;
+} packed_layout;
+
+packed_layout frnn_lay_packed(const frnn_shape *s);
+
+/* Whether x enters in the step's own tile, or by a product over a chunk before. Both give the same bits. The tile saves
+ * writing and reading the pre-activations; the product reads W_ih once for many steps. */
+int frnn_enters_in_step(const frnn_shape *s);
+
+/* Whether a product over all of time, its only reader, packs W_ih as it goes: some panels, and their product at once,
+ * so that they need never leave the cache. For so few rows as no threads share by rows. */
+int frnn_packs_in_product(const frnn_shape *s);
+
+/* Some vectors of W_ih, of all gates one after another, into panels of one product; those beyond a gate's units are
+ * zeros. */
+void frnn_pack_for_product(const frnn_shape *s, const frnn_table *table, range vectors, const void *w, void *packed);
+
+/* Vectors of all gates, padding included. */
+static inline int64_t vectors_of_gates(const frnn_shape *s, const frnn_table *table) {
+  return frnn_cells[s->cell].gates * (padded(s) / table->lanes);
+}
+
+#endif

@@ -1,0 +1,58 @@
+/* sweep.h - a group of rows on their way backward through time: what backward.c, which shares out the work, asks of
+ * sweep.c, which does it.
+ *
+ * It must not know: threads. */
+#ifndef FRNN_SWEEP_H
+#define FRNN_SWEEP_H
+
+#include "sequence.h"
+
+/* What stands beside the gate gradients in a product over rows. */
+enum operand { INPUT, HIDDEN, RESET_HIDDEN };
+
+typedef struct {
+  size_t w_ih, w_hh, parts;                                 /* of a call */
+  size_t dh, dc, c_first, drh, rh, dg, operand[3], sums[4]; /* of a group's part */
+  int64_t steps, dg_row;
+  int groups;
+  size part, total;
+} backward_layout;
+
+/* A group's part of a call, as a call of its own, and what follows from it. */
+typedef struct {
+  const frnn_backward_call *call;
+  const frnn_shape *shape;
+  const frnn_table *table;
+  const frnn_cell *cell;
+  backward_layout layout;
+  void *panels;  /* of the weights, which all groups share */
+  ptrdiff_t row; /* a padded row of units */
+  frnn_sequence tape, dg, rh;
+  int64_t from, to, t0; /* the chunk */
+} sweep;
+
+static inline void *work_at(const sweep *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
+static inline void *panels_at(const sweep *w, size_t offset) { return at(w->panels, (ptrdiff_t)offset); }
+
+/* A part of the panels of W_ih and W_hh, which products with the gate gradients read. */
+void frnn_pack_transposed(const sweep *w, share mine);
+
+/* The gradients of the last state come in; those of the parameters are zero where no chunk begins their sum. */
+void frnn_begin_gradients(const sweep *w);
+void frnn_end_gradients(const sweep *w);
+
+/* The stretches of a chunk: before, between and after the products of its steps, a product for each phase. Stretch k
+ * begins with the product of stretch k - 1, unless it is the first, and ends with the derivative of a phase, unless it
+ * is the last. So what a stretch does for some units needs all units of the stretch before, and no other. */
+static inline int64_t stretches_of(const sweep *w) { return (w->to - w->from) * w->cell->phases; }
+
+/* Stretch k of the chunk, 0 to stretches_of(w), for some rows and some vectors of units. */
+void frnn_run_stretch(const sweep *w, int64_t k, range rows, range vectors);
+
+/* What some steps of the chunk and some rows, once swept, go into each for itself: the operands' panels, and dx. */
+void frnn_finish_rows(const sweep *w, range steps, range rows);
+
+/* A part of the chunk's share of the parameters' gradients, by gates. */
+void frnn_add_chunk(const sweep *w, share mine);
+
+#endif

@@ -1,0 +1,97 @@
+"""What a layer's training pass keeps, and the gradients that it gives.
+
+It must not know: how a layer checks and lays out its arrays; it asks the layer.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.functional import Incoming, run_passes_backward
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What `Tape.backward` returns.
+
+    Attributes
+    ----------
+    x : array like the layer's input, or None if it was not asked for
+    state : array (L*D, B, H), or for the LSTM a pair of them
+        With respect to the initial state.
+    params : dict
+        By the names of `layer.params`; each a view into `flat`.
+    flat : 1-D array
+        In the order of `layer.flat`.
+    """
+
+    x: np.ndarray | None
+    state: object
+    params: dict
+    flat: np.ndarray
+
+
+class Tape:
+    """What a training pass keeps for its gradient; made by `layer.forward`.
+
+    It refers to x, to y and to the parameters and does not copy them: leave them as they are until
+    `backward` has run. (y is read-only for that reason.) `backward` may be called again and again.
+    """
+
+    def __init__(self, layer, layers, unbatched):
+        self._layer = layer
+        self._layers = layers  # of each layer x and the passes over it
+        self._unbatched = unbatched
+
+    def backward(self, dy, dstate=None, *, need_x=True):
+        """Gradients of a loss through y and the final state.
+
+        Parameters
+        ----------
+        dy : array of the shape of y, or None
+            Gradient of the loss with respect to y; None is zero.
+        dstate : like the final state, or None
+            The same for the final state; None is zero.
+        need_x : bool
+            Whether the gradient of x is wanted.
+
+        Returns
+        -------
+        Gradients
+
+        Raises
+        ------
+        ValueError, TypeError
+            If dy or dstate have not the shape and dtype of y and the state.
+
+        Notes
+        -----
+        Backpropagation through time: Werbos, 1990; `fastrnn.reference` (S3) to (S6).
+        """
+        layer = self._layer
+        (steps, batch, _), hidden = self._layers[0][0].shape, layer.hidden_size
+        dy = layer._checked_gradient(dy, steps, batch, self._unbatched)
+        dlast = layer._checked_dstate(dstate, batch, self._unbatched)
+        flat = np.empty(layer.flat.size, layer.dtype)
+        params = layer._views(flat)
+        dfirst = layer._new_state(batch)
+        for index in range(layer.num_layers - 1, -1, -1):
+            x, passes = self._layers[index]
+            incoming = []
+            for d, p in enumerate(passes):
+                part = dy if dy is None else checks.rows(dy[:, :, d * hidden : (d + 1) * hidden])
+                dx = np.empty(x.shape, x.dtype) if need_x or index > 0 else None
+                incoming.append(Incoming(part, dlast, dx, dfirst, layer._weights[p.row](params)))
+            run_passes_backward(layer._cell, x, passes, incoming)
+            dy = incoming[0].dx
+            if dy is not None:
+                with np.errstate(all="ignore"):  # infinities take their course
+                    for other in incoming[1:]:
+                        dy += other.dx
+        return Gradients(
+            None if dy is None else layer._to_user(dy, self._unbatched),
+            layer._state_to_user(dfirst, self._unbatched),
+            params,
+            flat,
+        )
