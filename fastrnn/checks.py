@@ -91,6 +91,17 @@ def positive(name, value, least=1):
     return number
 
 
+def fraction(name, value):
+    """A float from 0 to 1."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
+    if isinstance(value, bool) or not 0 <= number <= 1:
+        raise ValueError(f"{name} must be from 0 to 1, got {value}")
+    return number
+
+
 def choice(name, value, allowed):
     """One of the allowed values."""
     if not isinstance(value, str) or value not in allowed:

@@ -11,6 +11,7 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.cells import CELLS
 from fastrnn.functional import Pass, run_passes
+from fastrnn.merges import MERGES
 from fastrnn.stream import Stream
 from fastrnn.tapes import Tape
 
@@ -23,24 +24,18 @@ class _Recurrent:
     """What RNN, LSTM and GRU share: everything but the cell."""
 
     def __init__(
-        self,
-        cell,
-        input_size,
-        hidden_size,
-        num_layers,
-        bias,
-        batch_first,
-        bidirectional,
-        dtype,
-        rng,
-    ):
+        self, cell, input_size, hidden_size, num_layers, *, bias, batch_first, dropout,
+        bidirectional, merge, dtype, rng,
+    ):  # fmt: skip
         self._cell = cell
         self.input_size = checks.positive("input_size", input_size, 0)
         self.hidden_size = checks.positive("hidden_size", hidden_size)
         self.num_layers = checks.positive("num_layers", num_layers)
         self.bias = checks.flag("bias", bias)
         self.batch_first = checks.flag("batch_first", batch_first)
+        self.dropout = checks.fraction("dropout", dropout)
         self.bidirectional = checks.flag("bidirectional", bidirectional)
+        self.merge = self._checked_merge(merge)
         self.dtype = checks.dtype(dtype)
         self.num_directions = 2 if bidirectional else 1
         widest = max(self.input_size, self.num_directions * self.hidden_size)
@@ -63,7 +58,20 @@ class _Recurrent:
         self.params = self._views(self.flat)
         self._weights = [self._getter(row) for row in range(self._rows)]
         bound = self.hidden_size**-0.5
-        self.flat[...] = np.random.default_rng(rng).uniform(-bound, bound, self.flat.size)
+        self._rng = np.random.default_rng(rng)
+        self.flat[...] = self._rng.uniform(-bound, bound, self.flat.size)
+
+    def _checked_merge(self, merge):
+        if merge == "concat":
+            return merge
+        if merge is not None:
+            checks.choice("merge", merge, ("concat", *filter(None, MERGES)))
+        if not self.bidirectional:
+            raise ValueError(
+                f"merge must be 'concat' where there is one direction, got {merge!r}: "
+                "use bidirectional=True"
+            )
+        return merge
 
     def _names(self, row):
         """What the parameters of a pass are called."""
@@ -164,15 +172,60 @@ class _Recurrent:
         parts = self._checked_parts("dstate", dstate, batch, unbatched)
         return tuple(None if p is None else checks.dense(p) for p in parts)
 
-    def _checked_gradient(self, dy, steps, batch, unbatched):
-        width = self.num_directions * self.hidden_size
-        shape, symbols = (steps, batch, width), ("T", "B", "directions*hidden_size")
+    def _checked_gradient(self, name, dy, steps, batch, unbatched, directions):
+        """A gradient of y, or of one direction's, as (T, B, ...), or None."""
+        width = directions * self.hidden_size
+        symbol = "directions*hidden_size" if directions > 1 else "hidden_size"
+        shape, symbols = (steps, batch, width), ("T", "B", symbol)
         if unbatched:
-            shape, symbols = (steps, width), (symbols[0], symbols[2])
+            shape, symbols = (steps, width), ("T", symbol)
         elif self.batch_first:
-            shape, symbols = (batch, steps, width), ("B", "T", symbols[2])
-        dy = checks.optional("dy", dy, shape, symbols, self.dtype)
+            shape, symbols = (batch, steps, width), ("B", "T", symbol)
+        dy = checks.optional(name, dy, shape, symbols, self.dtype)
         return None if dy is None else self._from_user(dy, unbatched)
+
+    def _gradients_of_directions(self, dy, ys, unbatched):
+        """For each direction the gradient of its y, from that of the layer's y; ys are theirs."""
+        steps, batch, hidden = ys[0].shape
+        if self.merge == "concat":
+            dy = self._checked_gradient("dy", dy, steps, batch, unbatched, len(ys))
+            return self._halves(dy, len(ys))
+        if self.merge is None:
+            if dy is None:
+                return None, None
+            if not isinstance(dy, tuple | list) or len(dy) != 2:
+                raise ValueError("dy must be a pair, one for each direction, as y is (merge=None)")
+            names = "dy of the forward direction", "dy of the backward direction"
+            dy = tuple([
+                self._checked_gradient(name, part, steps, batch, unbatched, 1)
+                for name, part in zip(names, dy, strict=True)
+            ])  # fmt: skip
+        else:
+            dy = self._checked_gradient("dy", dy, steps, batch, unbatched, 1)
+            if dy is None:
+                return None, None
+        with np.errstate(all="ignore"):  # infinities take their course
+            return MERGES[self.merge].apart(dy, *ys)
+
+    def _halves(self, array, directions):
+        """Of (T, B, directions * H) each direction's part; of None None for each."""
+        if array is None or directions == 1:
+            return (array,) * directions
+        return array[:, :, : self.hidden_size], array[:, :, self.hidden_size :]
+
+    def _dropped(self, x):
+        """x with some of its elements zero and the others larger, and the factors.
+
+        Notes
+        -----
+        Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014;
+        between layers alone: Zaremba, Sutskever and Vinyals, 2014.
+        """
+        kept = self._rng.random(x.shape, np.float32) >= self.dropout
+        scale = 1 / (1 - self.dropout) if self.dropout < 1 else 0
+        factors = kept * self.dtype.type(scale)
+        with np.errstate(all="ignore"):
+            return x * factors, factors
 
     def _run(self, x, state, keep):
         """y, the last state, and of each layer x and its passes; and whether x came unbatched."""
@@ -192,6 +245,9 @@ class _Recurrent:
         by_batch = self.batch_first and not unbatched
         y_shape = (batch, steps, width) if by_batch else (steps, batch, width)
         for rows in self._rows_of_layers:
+            factors = None
+            if keep and self.dropout and layers:
+                x, factors = self._dropped(x)
             y = np.empty(y_shape, self.dtype)
             if by_batch:
                 y = y.swapaxes(0, 1)
@@ -200,10 +256,17 @@ class _Recurrent:
                 part = y if half is None else y[:, :, half]
                 weights = self._weights[row](self.params)
                 passes += (Pass(reverse, row, first, weights, part, last),)
-            layers.append((x, run_passes(self._cell, x, passes, keep)))
+            layers.append((x, factors, run_passes(self._cell, x, passes, keep)))
             x = y  # of the layer above
+        if keep:
+            y.flags.writeable = False
         if unbatched or by_batch:
             y = self._to_user(y, unbatched)
+        if self.merge != "concat":
+            with np.errstate(all="ignore"):
+                y = MERGES[self.merge].together(
+                    y[..., : self.hidden_size], y[..., self.hidden_size :]
+                )
         return y, self._state_to_user(last, unbatched), layers, unbatched
 
     def __call__(self, x, state=None):
@@ -218,7 +281,7 @@ class _Recurrent:
         Returns
         -------
         y : array like x, D * hidden_size features
-            The top layer's h at each step, both directions side by side.
+            The top layer's h at each step, both directions side by side or as `merge` says.
         state : like the argument
             After each pass' last step.
 
@@ -233,11 +296,43 @@ class _Recurrent:
     def forward(self, x, state=None):
         """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
 
-        Parameters, y and state are as in a call. y is read-only: the tape needs it as it is.
+        Parameters, y and state are as in a call, but for dropout, which acts here alone. y is
+        read-only where the tape needs it as it is.
         """
         y, state, layers, unbatched = self._run(x, state, keep=True)
-        y.flags.writeable = False
         return y, state, Tape(self, layers, unbatched)
+
+    def load(self, params):
+        """Copy parameters from a mapping of arrays, such as a PyTorch module's `state_dict()`.
+
+        Parameters
+        ----------
+        params : mapping from the names of `layer.params` to arrays of their shapes and dtype
+            All of them and no others.
+
+        Raises
+        ------
+        ValueError
+            For names or shapes that are not the layer's.
+        TypeError
+            For another dtype. The layer is left as it was.
+        """
+        names = {str(name) for name in params}
+        if names != set(self.params):
+            missing = ", ".join(n for n in self.params if n not in names) or "none"
+            unknown = ", ".join(sorted(names - set(self.params))) or "none"
+            raise ValueError(
+                f"params must have the names of layer.params: missing are {missing}; unknown are "
+                f"{unknown}: compare num_layers, bias and bidirectional"
+            )
+        checked = {}
+        for name, target in self.params.items():
+            array = checks.as_array(name, params[name])
+            checks.same_dtype(name, array, self.dtype, "the layer")
+            symbols = [f"{size}" for size in target.shape]
+            checked[name] = checks.shaped(name, array, symbols, target.shape)
+        for name, target in self.params.items():
+            target[...] = checked[name]
 
     def stream(self, batch_size=1):
         """A `Stream`: one step at a time, the state held, nothing allocated.
@@ -264,7 +359,9 @@ class _Recurrent:
         options = [f"{self.input_size}, {self.hidden_size}"]
         options += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
         options += ["bias=False"] * (not self.bias) + ["batch_first=True"] * self.batch_first
+        options += [f"dropout={self.dropout}"] * (self.dropout > 0)
         options += ["bidirectional=True"] * self.bidirectional
+        options += [f"merge={self.merge!r}"] * (self.merge != "concat")
         options += self._options() + [f'dtype="{self.dtype}"']
         return f"fastrnn.{type(self).__name__}({', '.join(options)})"
 
@@ -283,11 +380,17 @@ _PARAMETERS = """
         Whether there are b_ih and b_hh.
     batch_first : bool
         x and y are (B, T, ...) rather than (T, B, ...). States never are.
+    dropout : float
+        Probability with which an element of y between two layers is zero in `forward`; the others
+        are divided by 1 - dropout. A call (inference) has none.
     bidirectional : bool
-        A second pass from the last step to the first; y holds both side by side.
+        A second pass from the last step to the first.
+    merge : {"concat", "sum", "mean", "mul", None}
+        What the top layer's y makes of the two directions: both side by side, (T, B, 2*H), one
+        array (T, B, H), or the pair of them. Between layers they are always side by side.
     dtype : {"float32", "float64"}
     rng : None, int or numpy.random.Generator
-        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's.
+        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's; dropout draws on.
 
     Attributes
     ----------
@@ -317,12 +420,14 @@ class RNN(_Recurrent):
 
     def __init__(
         self, input_size, hidden_size, num_layers=1, *, nonlinearity="tanh", bias=True,
-        batch_first=False, bidirectional=False, dtype="float32", rng=None,
+        batch_first=False, dropout=0.0, bidirectional=False, merge="concat", dtype="float32",
+        rng=None,
     ):  # fmt: skip
         self.nonlinearity = checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(
-            CELLS["rnn_" + nonlinearity], input_size, hidden_size, num_layers, bias, batch_first,
-            bidirectional, dtype, rng,
+            CELLS["rnn_" + nonlinearity], input_size, hidden_size, num_layers, bias=bias,
+            batch_first=batch_first, dropout=dropout, bidirectional=bidirectional, merge=merge,
+            dtype=dtype, rng=rng,
         )  # fmt: skip
 
     def _options(self):
@@ -340,12 +445,14 @@ class LSTM(_Recurrent):
     """
 
     def __init__(
-        self, input_size, hidden_size, num_layers=1, *, bias=True, batch_first=False,
-        bidirectional=False, dtype="float32", rng=None,
+        self, input_size, hidden_size, num_layers=1, *, bias=True,
+        batch_first=False, dropout=0.0, bidirectional=False, merge="concat", dtype="float32",
+        rng=None,
     ):  # fmt: skip
         super().__init__(
-            CELLS["lstm"], input_size, hidden_size, num_layers, bias, batch_first,
-            bidirectional, dtype, rng,
+            CELLS["lstm"], input_size, hidden_size, num_layers, bias=bias,
+            batch_first=batch_first, dropout=dropout, bidirectional=bidirectional, merge=merge,
+            dtype=dtype, rng=rng,
         )  # fmt: skip
 
 
@@ -363,12 +470,14 @@ class GRU(_Recurrent):
 
     def __init__(
         self, input_size, hidden_size, num_layers=1, *, reset_after=True, bias=True,
-        batch_first=False, bidirectional=False, dtype="float32", rng=None,
+        batch_first=False, dropout=0.0, bidirectional=False, merge="concat", dtype="float32",
+        rng=None,
     ):  # fmt: skip
         self.reset_after = checks.flag("reset_after", reset_after)
         super().__init__(
             CELLS["gru_after" if reset_after else "gru_before"], input_size, hidden_size,
-            num_layers, bias, batch_first, bidirectional, dtype, rng,
+            num_layers, bias=bias, batch_first=batch_first, dropout=dropout,
+            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng,
         )  # fmt: skip
 
     def _options(self):

@@ -41,7 +41,7 @@ class Tape:
 
     def __init__(self, layer, layers, unbatched):
         self._layer = layer
-        self._layers = layers  # of each layer x and the passes over it
+        self._layers = layers  # of each layer x, what dropout multiplied it with, and its passes
         self._unbatched = unbatched
 
     def backward(self, dy, dstate=None, *, need_x=True):
@@ -49,7 +49,7 @@ class Tape:
 
         Parameters
         ----------
-        dy : array of the shape of y, or None
+        dy : like y, or None
             Gradient of the loss with respect to y; None is zero.
         dstate : like the final state, or None
             The same for the final state; None is zero.
@@ -70,27 +70,30 @@ class Tape:
         Backpropagation through time: Werbos, 1990; `fastrnn.reference` (S3) to (S6).
         """
         layer = self._layer
-        (steps, batch, _), hidden = self._layers[0][0].shape, layer.hidden_size
-        dy = layer._checked_gradient(dy, steps, batch, self._unbatched)
+        batch, top = self._layers[0][0].shape[1], self._layers[-1][2]
+        parts = layer._gradients_of_directions(dy, [p.y for p in top], self._unbatched)
         dlast = layer._checked_dstate(dstate, batch, self._unbatched)
         flat = np.empty(layer.flat.size, layer.dtype)
         params = layer._views(flat)
         dfirst = layer._new_state(batch)
         for index in range(layer.num_layers - 1, -1, -1):
-            x, passes = self._layers[index]
+            x, factors, passes = self._layers[index]
             incoming = []
-            for d, p in enumerate(passes):
-                part = dy if dy is None else checks.rows(dy[:, :, d * hidden : (d + 1) * hidden])
+            for part, p in zip(parts, passes, strict=True):
+                part = None if part is None else checks.rows(part)
                 dx = np.empty(x.shape, x.dtype) if need_x or index > 0 else None
                 incoming.append(Incoming(part, dlast, dx, dfirst, layer._weights[p.row](params)))
             run_passes_backward(layer._cell, x, passes, incoming)
-            dy = incoming[0].dx
-            if dy is not None:
+            dx = incoming[0].dx
+            if dx is not None:
                 with np.errstate(all="ignore"):  # infinities take their course
                     for other in incoming[1:]:
-                        dy += other.dx
+                        dx += other.dx
+                    if factors is not None:
+                        dx *= factors
+            parts = layer._halves(dx, len(passes)) if index > 0 else ()
         return Gradients(
-            None if dy is None else layer._to_user(dy, self._unbatched),
+            None if dx is None else layer._to_user(dx, self._unbatched),
             layer._state_to_user(dfirst, self._unbatched),
             params,
             flat,

@@ -516,3 +516,94 @@ def test_steps_against_the_gradient_make_the_loss_smaller(cell, backend):
         losses.append(float(np.square(error).sum()))
         layer.flat -= 0.001 * tape.backward(2 * error, need_x=False).flat
     assert losses == sorted(losses, reverse=True)
+
+
+# ---- dropout -------------------------------------------------------------------------------------
+
+
+@every_backend
+@every_cell
+def test_dropout_acts_between_layers_and_in_training_alone(cell, backend):
+    net = {"num_layers": 2, "bidirectional": True}
+    plain, case = Case(cell, net), Case(cell, net | {"dropout": 0.5})
+    assert_same_bits(case.layer(case.x, case.state), plain.layer(plain.x, plain.state))
+    assert (case.layer.forward(case.x)[0] != plain.layer.forward(plain.x)[0]).any()
+    one = Case(cell, {"dropout": 0.5})
+    assert_same_bits(one.layer.forward(one.x)[0], one.layer(one.x)[0])
+
+
+@every_backend
+@every_cell
+@pytest.mark.parametrize("first", [False, True], ids=["time first", "batch first"])
+def test_gradients_through_dropout_are_finite_differences(cell, first, backend):
+    case = Case(cell, {"num_layers": 3, "dropout": 0.4, "batch_first": first})
+    start, eps = copy.deepcopy(case.layer), 1e-6
+
+    def loss(x, flat):
+        layer = copy.deepcopy(start)  # which draws the same
+        layer.flat[...] = flat
+        return np.vdot(layer.forward(x, case.state)[0], case.dy)
+
+    grads = case.layer.forward(case.x, case.state)[2].backward(case.dy)
+    rng = np.random.default_rng(5)
+    for _ in range(5):
+        way_x, way = draw(rng, *case.x.shape), draw(rng, start.flat.size)
+        sides = [loss(case.x + e * way_x, start.flat + e * way) for e in (eps, -eps)]
+        along = np.vdot(grads.x, way_x) + np.vdot(grads.flat, way)
+        np.testing.assert_allclose(along, (sides[0] - sides[1]) / (2 * eps), rtol=1e-6)
+
+
+@every_dtype
+@pytest.mark.parametrize("p", [0.0, 0.1, 0.75, 1.0])
+def test_dropout_keeps_the_mean_and_draws_from_rng(dtype, p):
+    layers = [fastrnn.GRU(2, 3, 2, dropout=p, dtype=dtype, rng=7) for _ in range(2)]
+    ones = np.ones((100, 100), dtype)
+    (x, factors), (again, _) = (layer._dropped(ones) for layer in layers)
+    assert x.dtype == factors.dtype == dtype
+    assert_same_bits(again, x)
+    assert abs((x == 0).mean() - p) < 0.02
+    assert p == 1 or abs(x.mean() - 1) < 0.02 / (1 - p)
+    assert (layers[0]._dropped(ones)[0] != x).any() == (p not in (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("dropout", "error"),
+    [(-0.1, ValueError), (1.1, ValueError), (np.nan, ValueError), (True, ValueError),
+     ("much", TypeError), (None, TypeError)],
+)  # fmt: skip
+def test_a_dropout_that_is_no_probability_is_refused(dropout, error):
+    with pytest.raises(error, match="dropout must be"):
+        fastrnn.LSTM(2, 3, dropout=dropout)
+
+
+# ---- load ----------------------------------------------------------------------------------------
+
+
+@every_cell
+@every_dtype
+@every_net
+def test_a_layer_loads_what_another_has(cell, dtype, net):
+    one, other = (layer_of(cell, I, H, dtype=dtype, **{**net, "rng": seed}) for seed in (1, 2))
+    other.load(one.params)
+    assert_same_bits(other.flat, one.flat)
+    assert_views_of_flat(other)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda p: p.pop("bias_hh_l1"), ValueError, "missing are bias_hh_l1; unknown are none"),
+        (lambda p: p.update(w=p["bias_hh_l1"]), ValueError, "missing are none; unknown are w"),
+        (lambda p: p.update(bias_hh_l1=np.zeros(3, "f4")), ValueError, "bias_hh_l1 must be"),
+        (lambda p: p.update(bias_hh_l1=np.zeros(4 * H)), TypeError, "bias_hh_l1 must be float32"),
+        (lambda p: p.update(bias_hh_l1="b"), TypeError, "bias_hh_l1 must be an array"),
+        (lambda p: p.update(weight_ih_l0=p["weight_ih_l0"].T), ValueError, "transposed"),
+    ],
+)
+def test_what_does_not_fit_is_not_loaded(change, error, message):
+    layer = layer_of("lstm", I, H, 2)
+    params, before = dict(layer_of("lstm", I, H, 2, rng=1).params), layer.flat.copy()
+    change(params)
+    with pytest.raises(error, match=message):
+        layer.load(params)
+    assert_same_bits(layer.flat, before)

@@ -39,8 +39,7 @@ def pair(cell, net, dtype, i=I, h=H):
     theirs = THEIRS[cell](i, h, **net).to(getattr(torch, dtype))
     ours = layer_of(cell, i, h, dtype=dtype, **net)
     assert list(ours.params) == [name for name, _ in theirs.named_parameters()]
-    for name, parameter in theirs.named_parameters():
-        ours.params[name][...] = parameter.detach().numpy()
+    ours.load(theirs.state_dict())
     return theirs, ours
 
 

@@ -1,0 +1,26 @@
+"""How the outputs of two directions become one, and a gradient's way back: a row for each mode.
+
+It must not know: layers, axes.
+"""
+
+from typing import NamedTuple
+
+
+class Merge(NamedTuple):
+    """One mode.
+
+    together : (forward, backward) arrays -> y.
+    apart : gradient of y, the two arrays -> their gradients.
+    """
+
+    together: object
+    apart: object
+
+
+# "concat" has no row: both directions write into one array.
+MERGES = {
+    "sum": Merge(lambda f, b: f + b, lambda dy, f, b: (dy, dy)),
+    "mean": Merge(lambda f, b: (f + b) / 2, lambda dy, f, b: (dy / 2, dy / 2)),
+    "mul": Merge(lambda f, b: f * b, lambda dy, f, b: (dy * b, dy * f)),
+    None: Merge(lambda f, b: (f, b), lambda dy, f, b: dy),
+}
