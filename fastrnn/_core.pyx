@@ -19,6 +19,7 @@ cnp.import_array()
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
+    void *PyErr_Occurred() noexcept
     unsigned long PyThread_get_thread_ident() nogil
 
 # Signals are handled on the main thread alone, so no other is asked whether to stop.
@@ -306,6 +307,15 @@ def backward(int cell, x, tuple passes, work):
     return 0
 
 
+cdef int passed() except -1:
+    """Raises the exception that a signal's handler has left, if there is one."""
+    return -1 if PyErr_Occurred() != NULL else 0
+
+
+cdef enum:
+    LOOK_AFTER = 10000000  # multiply-adds of one gate: less than 10 ms
+
+
 cdef class Stepper:
     """One step of a stack of layers, again and again: weights packed once, addresses taken once.
 
@@ -319,6 +329,7 @@ cdef class Stepper:
     cdef list kept
     cdef char *spare
     cdef size_t x_bytes, y_bytes
+    cdef int64_t steps_between  # two looks whether to stop
 
     def __cinit__(self, list layers, int64_t batch, tuple state, work, list outputs):
         cdef frnn_forward_call *call
@@ -360,6 +371,9 @@ cdef class Stepper:
         self.dtype = self.calls[0].shape.dtype
         self.input = self.calls[0].shape.input
         self.hidden = self.calls[0].shape.hidden
+        self.calls[0].x.row = self.input * (<cnp.ndarray>outputs[0]).itemsize
+        self.calls[self.count - 1].y.row = self.hidden * (<cnp.ndarray>outputs[0]).itemsize
+        self.steps_between = 1 + LOOK_AFTER // (batch * self.count * self.hidden * (self.hidden + self.input) + 1)
         self.spare = <char *>dense(outputs[self.count - 1], self.dtype, batch, self.hidden, True)
         self.y_bytes = <size_t>(batch * self.hidden) * (<cnp.ndarray>outputs[0]).itemsize
         self.x_bytes = <size_t>(batch * self.input) * (<cnp.ndarray>outputs[0]).itemsize
@@ -367,29 +381,58 @@ cdef class Stepper:
     def __dealloc__(self):
         PyMem_Free(self.calls)
 
+    cdef bint fits(self, cnp.ndarray x, cnp.ndarray out, int before) noexcept:
+        """Whether x and out are dense, have `before` axes and then (batch, input) and (batch, hidden)."""
+        cdef int number = cnp.NPY_FLOAT32 if self.dtype == 0 else cnp.NPY_FLOAT64
+        return (x.descr.type_num == number and out.descr.type_num == number
+                and x.ndim == before + 2 and out.ndim == before + 2
+                and x.shape[before] == self.batch and x.shape[before + 1] == self.input
+                and out.shape[before] == self.batch and out.shape[before + 1] == self.hidden
+                and cnp.PyArray_ISCARRAY_RO(x) and cnp.PyArray_ISCARRAY(out))
+
+    cdef int advance(self, char *x, char *y) except -1 nogil:
+        """One step of all layers, from dense rows to dense rows apart from them."""
+        cdef int i
+        self.calls[0].x.data = x
+        self.calls[self.count - 1].y.data = y
+        for i in range(self.count):
+            frnn_forward(&self.calls[i], 1, NULL)
+        return 0
+
     def step(self, cnp.ndarray x not None, cnp.ndarray out not None):
         """x (batch, input) to out (batch, hidden). False, with nothing done, where an array does not fit."""
-        cdef int i
-        cdef frnn_forward_call *last = &self.calls[self.count - 1]
-        cdef int number = cnp.NPY_FLOAT32 if self.dtype == 0 else cnp.NPY_FLOAT64
-        if (x.descr.type_num != number or out.descr.type_num != number or x.ndim != 2 or out.ndim != 2
-                or x.shape[0] != self.batch or x.shape[1] != self.input
-                or out.shape[0] != self.batch or out.shape[1] != self.hidden
-                or not cnp.PyArray_ISCARRAY_RO(x) or not cnp.PyArray_ISCARRAY(out)):
+        if not self.fits(x, out, 0):
             return False
-        self.calls[0].x.data = cnp.PyArray_DATA(x)
-        self.calls[0].x.row = x.strides[0]
         # A layer reads x while it writes y, so where the two overlap y comes by way of the spare array.
         cdef char *source = <char *>cnp.PyArray_DATA(x)
         cdef char *target = <char *>cnp.PyArray_DATA(out)
         cdef bint apart = source + self.x_bytes <= target or target + self.y_bytes <= source
-        last.y.data = target if apart else self.spare
-        last.y.row = out.strides[0]
         with nogil:
-            for i in range(self.count):
-                frnn_forward(&self.calls[i], 1, NULL)
+            self.advance(source, target if apart else self.spare)
             if not apart:
                 memcpy(target, self.spare, self.y_bytes)
+        return True
+
+    def feed(self, cnp.ndarray x not None, cnp.ndarray out not None):
+        """Steps from x (steps, batch, input) to out (steps, batch, hidden). False, with nothing done, where an array does
+        not fit or the two overlap. An exception that a signal's handler raises ends it after some step."""
+        if not self.fits(x, out, 1) or x.shape[0] != out.shape[0]:
+            return False
+        cdef char *source = <char *>cnp.PyArray_DATA(x)
+        cdef char *target = <char *>cnp.PyArray_DATA(out)
+        cdef int64_t t, steps = x.shape[0], until_look = self.steps_between
+        cdef interruption interrupted = asked()
+        if source + <size_t>steps * self.x_bytes > target and target + <size_t>steps * self.y_bytes > source:
+            return False
+        with nogil:
+            for t in range(steps):
+                self.advance(source + t * self.x_bytes, target + t * self.y_bytes)
+                until_look -= 1
+                if until_look <= 0 and interrupted != NULL:
+                    until_look = self.steps_between
+                    if interrupted():
+                        break
+        passed()
         return True
 
 

@@ -1,7 +1,7 @@
 """One step at a time: the weights packed once, the state held, nothing allocated.
 
-For what arrives step by step: audio, sensors, a policy in its environment. A step gives bit for bit
-what the layer gives on the whole sequence.
+For what arrives step by step, or chunk by chunk: audio, sensors, a policy in its environment. It
+gives bit for bit what the layer gives on the whole sequence.
 """
 
 import numpy as np
@@ -40,12 +40,21 @@ class Stream:
         self._cell, self._dtype = layer._cell, layer.dtype
         self._x_shape = (self.batch_size, layer.input_size)
         self._y_shape = (self.batch_size, layer.hidden_size)
+        self._time = int(layer.batch_first)  # its axis in a chunk
         self._state = layer._new_state(self.batch_size, np.zeros)
         self._weights = [
             tuple(None if w is None else w.copy() for w in layer._weights[index](layer.params))
             for index in range(layer.num_layers)
         ]
         self._stepper = self._make_stepper() if runtime.uses_core() else None
+
+    def __getstate__(self):
+        """With whether there is a stepper instead of the stepper, which is addresses."""
+        return self.__dict__ | {"_stepper": self._stepper is not None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._stepper = self._make_stepper() if self._stepper and runtime.core else None
 
     def _make_stepper(self):
         itemsize, (batch, inputs), hidden = self._dtype.itemsize, self._x_shape, self._y_shape[1]
@@ -88,17 +97,61 @@ class Stream:
             pass
         return self._checked_step(x, y)
 
+    def feed(self, x, out=None):
+        """Some time steps at once: what as many calls of `step` give, in one call.
+
+        Parameters
+        ----------
+        x : (T, B, input_size) array of the layer's dtype, (B, T, input_size) if it is batch_first
+        out : (T, B, hidden_size) array, (B, T, hidden_size) if batch_first, or None
+            Written and returned; None makes one.
+
+        Returns
+        -------
+        y : array like out
+            The top layer's h at each step.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For arrays that do not fit; the state is then as it was.
+        """
+        x = checks.same_dtype("x", checks.as_array("x", x), self._dtype)
+        batch, inputs = self._x_shape
+        steps = x.shape[self._time] if x.ndim == 3 else 0
+        lead = (batch, steps) if self._time else (steps, batch)
+        symbols = ("B", "T") if self._time else ("T", "B")
+        checks.shaped("x", x, (*symbols, "input_size"), (*lead, inputs))
+        shape = (*lead, self._y_shape[1])
+        checks.fits(x.itemsize, *shape)
+        y = np.empty(shape, self._dtype) if out is None else out
+        self._check_out(y, (*symbols, "hidden_size"), shape)
+        self._feed(*(a.swapaxes(0, self._time) for a in (x, y)))
+        return y
+
+    def _feed(self, x, y):
+        """From (T, B, input_size) to (T, B, hidden_size), of any strides."""
+        if self._stepper is None:
+            y[...] = self._reference_steps(x)
+        elif not self._stepper.feed(x, y):
+            dense = np.empty(y.shape, self._dtype)
+            self._stepper.feed(checks.dense(x), dense)
+            y[...] = dense
+
+    def _check_out(self, out, symbols, shape):
+        if not isinstance(out, np.ndarray):
+            raise TypeError(f"out must be an array, got {type(out).__name__}")
+        checks.same_dtype("out", checks.as_array("out", out), self._dtype)
+        checks.shaped("out", out, symbols, shape)
+        if not out.flags.writeable:
+            raise ValueError("out must be writeable, got a read-only array")
+
     def _checked_step(self, x, y):
         x = checks.same_dtype("x", checks.as_array("x", x), self._dtype)
         x = checks.dense(checks.shaped("x", x, ("B", "input_size"), self._x_shape))
-        if not isinstance(y, np.ndarray):
-            raise TypeError(f"out must be an array, got {type(y).__name__}")
-        checks.same_dtype("out", checks.as_array("out", y), self._dtype)
-        checks.shaped("out", y, ("B", "hidden_size"), self._y_shape)
-        if not y.flags.writeable:
-            raise ValueError("out must be writeable, got a read-only array")
+        self._check_out(y, ("B", "hidden_size"), self._y_shape)
         if self._stepper is None:
-            y[...] = self._reference_step(x)
+            y[...] = self._reference_steps(x[None])[0]
         elif y.flags.c_contiguous and y.flags.aligned:
             self._stepper.step(x, y)
         else:
@@ -107,14 +160,14 @@ class Stream:
             y[...] = dense
         return y
 
-    def _reference_step(self, x):
-        y = x[None]
+    def _reference_steps(self, x):
+        y = x
         for index, weights in enumerate(self._weights):
             state = tuple(s[index] for s in self._state)
             y, last = reference.infer(self._cell.name, y, state, *weights)
             for held, value in zip(state, last, strict=True):
                 held[...] = value
-        return y[0]
+        return y
 
     @property
     def state(self):

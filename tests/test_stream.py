@@ -1,5 +1,7 @@
 """Streams: a step at a time is the whole sequence, the state is held, and nothing else changes."""
 
+import copy
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -54,6 +56,64 @@ def test_steps_are_the_whole_sequence(cell, dtype, batch, options, layers, backe
         assert got.shape == (batch, H) and got.dtype == dtype
         agree(got, y[t], backend, dtype)
     agree(stream.state, state, backend, dtype)
+
+
+@every_backend
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("first", [False, True], ids=["time first", "batch first"])
+def test_chunks_are_the_whole_sequence(cell, dtype, batch, first, backend):
+    layer = layer_of(cell, I, H, 2, dtype=dtype, batch_first=first)
+    x = sequence(dtype, b=batch)
+    x = np.ascontiguousarray(x.swapaxes(0, 1)) if first else x
+    y, state = layer(x)
+    for cuts in ([0, T], [0, 1, 4, 4, T]):
+        stream = layer.stream(batch)
+        for begin, end in zip(cuts, cuts[1:]):  # noqa: B905 - the last one begins no chunk
+            part = np.s_[:, begin:end] if first else np.s_[begin:end]
+            agree(stream.feed(x[part]), y[part], backend, dtype)
+        agree(stream.state, state, backend, dtype)
+
+
+@every_backend
+@every_cell
+def test_a_chunk_may_lie_in_memory_as_it_likes(cell, backend):
+    layer, x = layer_of(cell, I, I, 2), sequence()
+    y = layer.stream(B).feed(x)
+    for array in (misaligned(x), within_nans(x), x.swapaxes(0, 1).copy().swapaxes(0, 1)):
+        assert_same_bits(layer.stream(B).feed(array), y)
+        into = np.empty_like(array) if array.base is None else array.copy()
+        assert layer.stream(B).feed(array, out=into) is into
+        assert_same_bits(into, y)
+    same = x.copy()
+    layer.stream(B).feed(same, out=same)
+    assert_same_bits(same, y)
+    room = np.zeros((T + 1, B, I), "float32")  # out one step behind x
+    room[1:] = x
+    assert_same_bits(layer.stream(B).feed(room[1:], out=room[:-1]), y)
+
+
+@every_backend
+@pytest.mark.parametrize(
+    ("x", "out", "error", "message"),
+    [
+        (np.zeros((T, B), "f4"), None, ValueError, "x must be .T, B, input_size. ="),
+        (np.zeros((B, T, I), "f4"), None, ValueError, "x must be"),
+        (np.zeros((T, B, I)), None, TypeError, "x must be float32"),
+        (sequence(), np.zeros((T, B, I), "f4"), ValueError, "out must be .T, B, hidden_size."),
+        (sequence(), np.zeros((T, B, H)), TypeError, "out must be float32"),
+        (sequence(), [0], TypeError, "out must be an array, got list"),
+        (sequence(), np.broadcast_to(np.float32(0), (T, B, H)), ValueError, "out must be writeab"),
+    ],
+)
+def test_a_chunk_that_does_not_fit_is_refused(x, out, error, message, backend):
+    stream = layer_of("lstm", I, H).stream(B)
+    stream.step(sequence()[0])
+    before = stream.state
+    with pytest.raises(error, match=message):
+        stream.feed(x, out=out)
+    assert_same_bits(stream.state, before)
 
 
 @every_backend
@@ -323,3 +383,19 @@ def test_a_step_into_out_allocates_no_array(cell):
     finally:
         tracemalloc.stop()
     assert held - before < 64 * 4 and peak - before < 64 * 4 * 4
+
+
+@every_backend
+@every_cell
+@pytest.mark.parametrize(
+    "duplicate", [copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream))],
+    ids=["deepcopy", "pickle"],
+)  # fmt: skip
+def test_a_copy_of_a_stream_goes_on_by_itself(cell, duplicate, backend):
+    x, stream = sequence(), layer_of(cell, I, H, 2).stream(B)
+    stream.step(x[0])
+    other = duplicate(stream)
+    assert_same_bits(other.state, stream.state)
+    wanted = stream.feed(x[1:])
+    assert_same_bits(other.feed(x[1:]), wanted)
+    assert_same_bits(other.state, stream.state)
