@@ -16,6 +16,7 @@ from fastrnn.runtime import (  # noqa: E402
     show_config,
     threads,
 )
+from fastrnn.truncated import tbptt  # noqa: E402
 
 __version__ = "0.1.0"
 
@@ -31,5 +32,6 @@ __all__ = [
     "rnn",
     "set_num_threads",
     "show_config",
+    "tbptt",
     "threads",
 ]
