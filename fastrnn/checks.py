@@ -91,6 +91,18 @@ def positive(name, value, least=1):
     return number
 
 
+def ids(name, value, count):
+    """An array of integers from 0 to count - 1."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
+        raise TypeError(f"{name} must be an array of integers, got {kind}")
+    outside = array[(array < 0) | (array >= count)]
+    if outside.size:
+        raise ValueError(f"{name} must be from 0 to {count - 1}, got {outside.flat[0]}")
+    return array
+
+
 def fraction(name, value):
     """A float from 0 to 1."""
     try:

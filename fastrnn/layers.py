@@ -12,6 +12,7 @@ from fastrnn import checks
 from fastrnn.cells import CELLS
 from fastrnn.functional import Pass, run_passes
 from fastrnn.merges import MERGES
+from fastrnn.parameters import size_of, views_of
 from fastrnn.stream import Stream
 from fastrnn.tapes import Tape
 
@@ -54,7 +55,7 @@ class _Recurrent:
         ]
         self._zeros = None
         self._shapes = self._parameter_shapes()
-        self.flat = np.empty(sum(int(np.prod(s)) for s in self._shapes.values()), self.dtype)
+        self.flat = np.empty(size_of(self._shapes), self.dtype)
         self.params = self._views(self.flat)
         self._weights = [self._getter(row) for row in range(self._rows)]
         bound = self.hidden_size**-0.5
@@ -94,12 +95,7 @@ class _Recurrent:
         return shapes
 
     def _views(self, flat):
-        views, at = {}, 0
-        for name, shape in self._shapes.items():
-            size = int(np.prod(shape))
-            views[name] = flat[at : at + size].reshape(shape)
-            at += size
-        return views
+        return views_of(flat, self._shapes)
 
     def _new_state(self, batch, make=np.empty):
         """(rows, B, H) arrays for h, and c where the cell has one."""

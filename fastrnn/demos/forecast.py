@@ -1,7 +1,7 @@
 """Forecast the CO2 in the air half a year ahead, from a year and a half of weekly measurements.
 
 A recurrent layer reads the window, a linear read-out turns its last hidden state into the forecast,
-Adam trains both: everything beside the layer is NumPy in this file.
+Adam trains both (`fastrnn.train`): the rest is NumPy in this file.
 
 Nothing leaks from the future. A forecast is issued only in a week that was measured, so that no
 filled gap before it knows what comes after (`fastrnn.data.fill_gaps`). Each of three periods owns
@@ -21,6 +21,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 import fastrnn
 from fastrnn import data, pictures, runtime
 from fastrnn.demos.progress import Progress
+from fastrnn.train import Adam, clip_by_norm
 
 LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
 AHEAD = 26  # weeks: half a cycle, where today's value is the worst guess
@@ -128,27 +129,6 @@ class Forecaster:
         return np.mean(error**2), [grads.flat, h.T @ d_output, d_output.sum(axis=0)]
 
 
-class Adam:
-    """Adam (Kingma and Ba, 2015), in place, on gradients clipped by their norm."""
-
-    def __init__(self, parameters):
-        self.parameters = parameters
-        self.mean = [np.zeros_like(p) for p in parameters]
-        self.square = [np.zeros_like(p) for p in parameters]
-        self.updates = 0
-
-    def update(self, gradients):
-        self.updates += 1
-        norm = np.sqrt(sum(np.vdot(g, g) for g in gradients))
-        shrink = min(1.0, LARGEST_NORM / float(norm + 1e-12))
-        correct_mean, correct_square = 1 - 0.9**self.updates, 1 - 0.999**self.updates
-        for p, m, s, g in zip(self.parameters, self.mean, self.square, gradients, strict=True):
-            g = g * shrink
-            m += 0.1 * (g - m)
-            s += 0.001 * (g * g - s)
-            p -= LEARNING_RATE / correct_mean * m / (np.sqrt(s / correct_square) + 1e-8)
-
-
 class Trainer:
     """Owns the model in training and the running mean of its weights, which is what forecasts.
 
@@ -161,7 +141,7 @@ class Trainer:
         self.task = task
         self.model = Forecaster(cell, self.rng)
         self.averaged = copy.deepcopy(self.model.parameters)
-        self.adam = Adam(self.model.parameters)
+        self.adam = Adam(self.model.parameters, LEARNING_RATE)
 
     def epoch(self):
         """Once through the training windows in random order -> mean loss."""
@@ -171,7 +151,8 @@ class Trainer:
             weeks = order[start : start + BATCH]
             x, target = self.task.inputs(weeks), self.task.targets(weeks)
             loss, gradients = self.model.loss_and_gradients(x, target)
-            self.adam.update(gradients)
+            clip_by_norm(gradients, LARGEST_NORM)
+            self.adam.step(gradients)
             # Faster at first, so that the mean forgets the untrained weights.
             pace = 1 / min(AVERAGED, self.adam.updates / 10 + 1)
             for mean, p in zip(self.averaged, self.model.parameters, strict=True):
