@@ -349,7 +349,7 @@ def test_a_state_that_does_not_fit_a_layer_is_refused(cell):
 def test_gradients_that_do_not_fit_are_refused(cell):
     layer = layer_of(cell, I, H, 2)
     _, state, tape = layer.forward(zeros(T, B, I))
-    names = "(T, B, directions*hidden_size) = (4, 3, 5)"
+    names = "(T, B, hidden_size) = (4, 3, 5)"
     for shape in ((T, B, H + 1), (B, T, H), (T, H), (1, T, B, H)):
         with refuses(ValueError, f"dy must be {names}, got {shape}"):
             tape.backward(zeros(*shape))
@@ -364,10 +364,10 @@ def test_gradients_that_do_not_fit_are_refused(cell):
         with refuses(ValueError, "dstate must be a pair (h, c)"):
             tape.backward(None, state[0])
     _, _, tape = layer_of(cell, I, H, batch_first=True).forward(zeros(B, T, I))
-    with refuses(ValueError, "dy must be (B, T, directions*hidden_size) = (3, 4, 5)"):
+    with refuses(ValueError, "dy must be (B, T, hidden_size) = (3, 4, 5)"):
         tape.backward(zeros(T, B, H))
     _, _, tape = layer_of(cell, I, H).forward(zeros(T, I))
-    with refuses(ValueError, "dy must be (T, directions*hidden_size) = (4, 5)"):
+    with refuses(ValueError, "dy must be (T, hidden_size) = (4, 5)"):
         tape.backward(zeros(T, 1, H))
 
 
