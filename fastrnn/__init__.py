@@ -6,7 +6,7 @@ import pkgutil
 # it is to be found there too.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
-from fastrnn import reference  # noqa: E402
+from fastrnn import reference, train  # noqa: E402
 from fastrnn.functional import gru, lstm, rnn  # noqa: E402
 from fastrnn.layers import GRU, LSTM, RNN  # noqa: E402
 from fastrnn.runtime import (  # noqa: E402
@@ -34,4 +34,5 @@ __all__ = [
     "show_config",
     "tbptt",
     "threads",
+    "train",
 ]
