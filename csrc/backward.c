@@ -167,8 +167,6 @@ static void stretch_part(void *context, int part, int parts) {
   frnn_run_stretch(w, p->k, rows_of(w, mine), vectors_of_share(w, mine));
 }
 
-/* ---- the products of a chunk ----------------------------------------------------------------------------------- */
-
 /* All of a chunk's stretches for some rows, and what these then go into. */
 static void run_rows(backwards *p, const sweep *w, share mine) {
   range all = rows_of(w, mine), rows = {all.begin, 0}, steps = {0, 0};
@@ -292,7 +290,7 @@ static void share_out(backwards *p, const frnn_shape *s, int calls) {
   p->packing = share_slices(calls, MULTIPLY_ADDS_OF_PACKING * weights_of(s), s->hidden);
   p->steps = share_steps(part, p->count, recurrent_weights_of(s), vectors_of_units(s, first->table));
   p->pieces = share_slices(p->count, 2 * weights_of(s) * rows, s->hidden);
-  p->steps_at_once = most(1, (int64_t)(STRETCH / (weights_of(s) * (double)part->batch)));
+  p->steps_at_once = most(1, (int64_t)(STRETCH / (weights_of(s) * (double)most(1, part->batch))));
 }
 
 int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void)) {
