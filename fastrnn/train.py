@@ -226,7 +226,27 @@ def clip_by_value(gradients, largest):
         np.clip(g, -largest, largest, out=g)
 
 
-class SGD:
+class _Optimizer:
+    def __init__(self, parameters, learning_rate):
+        self.parameters = list(parameters)
+        self.learning_rate = learning_rate
+
+    def _zeros(self):
+        return [np.zeros_like(p) for p in self.parameters]
+
+    def _checked(self, gradients):
+        """The gradients as a list, each of its parameter's shape; else nothing is changed."""
+        gradients = list(gradients)
+        wanted, got = ([np.shape(a) for a in arrays] for arrays in (self.parameters, gradients))
+        if got != wanted:
+            raise ValueError(
+                f"gradients must be like the parameters, of shapes {wanted}, got {got}: "
+                "compare their number and order"
+            )
+        return gradients
+
+
+class SGD(_Optimizer):
     """Gradient descent with momentum: v = momentum * v + g; p -= learning_rate * v.
 
     Parameters
@@ -239,19 +259,20 @@ class SGD:
     """
 
     def __init__(self, parameters, learning_rate, momentum=0.0):
-        self.parameters = list(parameters)
-        self.learning_rate, self.momentum = learning_rate, momentum
-        self.velocity = [np.zeros_like(p) for p in self.parameters]
+        super().__init__(parameters, learning_rate)
+        self.momentum = momentum
+        self.velocity = self._zeros()
 
     def step(self, gradients):
         """One update by gradients in the order of the parameters."""
+        gradients = self._checked(gradients)
         for p, v, g in zip(self.parameters, self.velocity, gradients, strict=True):
             v *= v.dtype.type(self.momentum)
             v += g
             p -= p.dtype.type(self.learning_rate) * v
 
 
-class Adam:
+class Adam(_Optimizer):
     """Adam: Kingma and Ba, 2015, algorithm 1.
 
     Parameters
@@ -266,14 +287,14 @@ class Adam:
     """
 
     def __init__(self, parameters, learning_rate=1e-3, betas=(0.9, 0.999), epsilon=1e-8):
-        self.parameters = list(parameters)
-        self.learning_rate, self.betas, self.epsilon = learning_rate, betas, epsilon
-        self.mean = [np.zeros_like(p) for p in self.parameters]
-        self.square = [np.zeros_like(p) for p in self.parameters]
+        super().__init__(parameters, learning_rate)
+        self.betas, self.epsilon = betas, epsilon
+        self.mean, self.square = self._zeros(), self._zeros()
         self.updates = 0
 
     def step(self, gradients):
         """One update by gradients in the order of the parameters."""
+        gradients = self._checked(gradients)
         self.updates += 1
         rates = [1 - beta for beta in self.betas]
         corrections = [1 - beta**self.updates for beta in self.betas]
