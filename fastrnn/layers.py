@@ -182,7 +182,7 @@ class _Recurrent:
 
     def _gradients_of_directions(self, dy, ys, unbatched):
         """For each direction the gradient of its y, from that of the layer's y; ys are theirs."""
-        steps, batch, hidden = ys[0].shape
+        steps, batch, _ = ys[0].shape
         if self.merge == "concat":
             dy = self._checked_gradient("dy", dy, steps, batch, unbatched, len(ys))
             return self._halves(dy, len(ys))

@@ -118,7 +118,7 @@ class Stream:
         """
         x = checks.same_dtype("x", checks.as_array("x", x), self._dtype)
         batch, inputs = self._x_shape
-        steps = x.shape[self._time] if x.ndim == 3 else 0
+        steps = x.shape[self._time] if x.ndim == 3 else "T"  # any, but three axes
         lead = (batch, steps) if self._time else (steps, batch)
         symbols = ("B", "T") if self._time else ("T", "B")
         checks.shaped("x", x, (*symbols, "input_size"), (*lead, inputs))

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import signal
 import tracemalloc
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_a_chunk_may_lie_in_memory_as_it_likes(cell, backend):
 @pytest.mark.parametrize(
     ("x", "out", "error", "message"),
     [
-        (np.zeros((T, B), "f4"), None, ValueError, "x must be .T, B, input_size. ="),
+        (np.zeros((T, B), "f4"), None, ValueError, "x must be .T, B, input_size. = .T, 3, 4."),
         (np.zeros((B, T, I), "f4"), None, ValueError, "x must be"),
         (np.zeros((T, B, I)), None, TypeError, "x must be float32"),
         (sequence(), np.zeros((T, B, I), "f4"), ValueError, "out must be .T, B, hidden_size."),
@@ -399,3 +400,29 @@ def test_a_copy_of_a_stream_goes_on_by_itself(cell, duplicate, backend):
     wanted = stream.feed(x[1:])
     assert_same_bits(other.feed(x[1:]), wanted)
     assert_same_bits(other.state, stream.state)
+
+
+@pytest.mark.skipif(fastrnn.runtime.core is None, reason="this build has no kernels")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+def test_a_signal_ends_a_chunk_between_steps_and_the_stream_goes_on():
+    class Stop(Exception):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    layer, x = fastrnn.LSTM(64, 256, rng=0), np.ones((60000, 1, 64), "f4")  # most of a second
+    stream, y = layer.stream(), np.full((60000, 1, 256), np.nan, "f4")
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Stop):
+            stream.feed(x, out=y)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    done = int(np.isfinite(y[:, 0, 0]).sum())
+    assert done < len(y) and not np.isfinite(y[done:]).any()
+    assert_same_bits(stream.state[0][0], y[done - 1] if done else np.zeros((1, 256), "f4"))
+    stream.reset()
+    assert_same_bits(stream.feed(x[:5]), layer(x[:5])[0])
