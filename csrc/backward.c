@@ -46,11 +46,13 @@ static backward_layout lay_backward(const frnn_shape *s) {
   backward_layout at = {.groups = groups_of(s)};
   frnn_shape of_group = *s;
   of_group.batch = s->batch / at.groups + (s->batch % at.groups > 0);
+  if (s->ragged) of_group.batch = s->batch; /* they are shared out by their steps */
   at.steps = chunk_steps(&of_group, chunk_rows(s));
+  at.rows = s->ragged ? most(s->batch, chunk_rows(s)) : product(&at.part, at.steps, of_group.batch);
   int64_t gate_rows = product(&at.total, cell->gates, s->hidden);
   at.w_ih = reserve(&at.total, element, product(&at.total, gate_rows, vectors_of(s, s->input)));
   at.w_hh = reserve(&at.total, element, product(&at.total, gate_rows, units));
-  int64_t rows = product(&at.part, at.steps, of_group.batch);
+  int64_t rows = at.rows;
   int64_t row_units = product(&at.part, of_group.batch, units);
   at.dh = reserve(&at.part, element, row_units);
   at.dc = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
@@ -62,6 +64,13 @@ static backward_layout lay_backward(const frnn_shape *s) {
   at.operand[INPUT] = reserve(&at.part, element, product(&at.part, rows, vectors_of(s, s->input)));
   at.operand[HIDDEN] = reserve(&at.part, element, product(&at.part, rows, units));
   at.operand[RESET_HIDDEN] = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, two)));
+  if (s->ragged) {
+    at.first = reserve(&at.part, sizeof(int64_t), rows + 1);
+    at.dx = reserve(&at.part, element, product(&at.part, rows, s->input));
+    at.zeros = reserve(&at.part, element, most(s->input, units));
+    at.dh_first = reserve(&at.part, element, row_units);
+    at.dc_first = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
+  }
   if (at.groups > 1) {
     const int64_t columns[] = {s->input, s->hidden, 1, 1};
     for (int i = 0; i < 4; i++) at.sums[i] = reserve(&at.part, element, product(&at.part, gate_rows, columns[i]));
@@ -89,21 +98,33 @@ static void move_rows(frnn_sequence *q, int64_t rows) {
   if (q->data) q->data = row_at(*q, 0, rows);
 }
 
+/* From some position on. With an order, what is the user's stays where it is: it is found by the order. */
+static void move_call(frnn_backward_call *part, int64_t rows) {
+  ptrdiff_t row = part->shape.hidden * element_size(&part->shape);
+  if (part->rows.lengths) part->rows.lengths += rows;
+  if (part->rows.order) {
+    part->rows.order += rows;
+    return;
+  }
+  if (part->rows.mask) part->rows.mask += rows;
+  if (part->rows.reset) part->rows.reset += rows;
+  move_rows(&part->x, rows);
+  move_rows(&part->y, rows);
+  move_rows(&part->dy, rows);
+  move_rows(&part->dx, rows);
+  move_state(&part->first, rows, row);
+  move_state(&part->dlast, rows, row);
+  move_state(&part->dfirst, rows, row);
+}
+
 /* The rows of a group as a call of their own. The first group's sums are the call's. */
 static frnn_backward_call part_of_call(const frnn_backward_call *whole, const backward_layout *layout, int group) {
   frnn_backward_call part = *whole;
   const frnn_shape *s = &whole->shape;
-  range rows = range_of(s->batch, group, layout->groups);
-  ptrdiff_t row = s->hidden * element_size(s);
+  range rows = rows_of_part(s, &whole->rows, group, layout->groups);
   part.shape.batch = rows.count;
   part.work = at(whole->work, (ptrdiff_t)(layout->parts + (size_t)group * layout->part.bytes));
-  move_rows(&part.x, rows.begin);
-  move_rows(&part.y, rows.begin);
-  move_rows(&part.dy, rows.begin);
-  move_rows(&part.dx, rows.begin);
-  move_state(&part.first, rows.begin, row);
-  move_state(&part.dlast, rows.begin, row);
-  move_state(&part.dfirst, rows.begin, row);
+  move_call(&part, rows.begin);
   part.tape = at(whole->tape, rows.begin * tape_slots(&frnn_cells[s->cell]) * padded(s) * element_size(s));
   if (group == 0) return part;
   part.dw_ih = sum_at(&part, layout, 0, part.dw_ih);
@@ -153,7 +174,12 @@ static void pack_part(void *context, int part, int parts) {
 
 /* ---- the sweep ------------------------------------------------------------------------------------------------- */
 
-static range rows_of(const sweep *w, share mine) { return range_of(w->shape->batch, mine.group, mine.groups); }
+/* Of the rows at work in the chunk, and of those that are not, which the last share takes along. */
+static range rows_of(const sweep *w, share mine) {
+  range rows = range_of(working(w->shape, &w->call->rows, w->t0), mine.group, mine.groups);
+  if (mine.group == mine.groups - 1) rows.count = w->shape->batch - rows.begin;
+  return rows;
+}
 
 static range vectors_of_share(const sweep *w, share mine) {
   return range_of(vectors_of_units(w->shape, w->table), mine.slice, mine.slices);
@@ -206,7 +232,8 @@ static void finish_part(void *context, int part, int parts) {
 }
 
 static void run_sweep(backwards *p) {
-  int64_t last = stretches_of(&p->sweeps[0]);
+  int64_t last = 0;
+  for (int i = 0; i < p->count; i++) last = most(last, stretches_of(&p->sweeps[i]));
   if (p->steps.slices == 1) {
     frnn_parallel(&p->run, p->steps.work, rows_part, p, parts_of(&p->steps));
     return;
@@ -229,21 +256,13 @@ static void weights_part(void *context, int part, int parts) {
 
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
 
-/* The chunk before the present one in the data, which is the next one of the sweep; 0 where there is none. */
-static int next_chunk(sweep *w) {
-  w->to = w->from;
-  w->from = most(0, w->to - w->layout.steps);
-  w->t0 = earliest(w->shape, w->from, w->to);
-  return w->to > 0;
-}
-
 /* A group from its begin to its end. */
 static void sweep_part(void *context, int part, int parts) {
   backwards *p = context;
   sweep *w = &p->sweeps[part];
   (void)parts;
   frnn_begin_gradients(w);
-  while (next_chunk(w)) {
+  while (frnn_next_chunk(w)) {
     run_rows(p, w, (share){part, 0, 1, 0, 1});
     for (int i = 0; i < p->pieces.slices; i++) {
       if (frnn_stopped(&p->run)) return;
@@ -255,10 +274,10 @@ static void sweep_part(void *context, int part, int parts) {
 
 /* All groups chunk by chunk, each chunk by all threads. */
 static void sweep_together(backwards *p) {
-  int left = 1;
   for (int i = 0; i < p->count; i++) frnn_begin_gradients(&p->sweeps[i]);
   while (!frnn_stopped(&p->run)) {
-    for (int i = 0; i < p->count; i++) left = next_chunk(&p->sweeps[i]);
+    int left = 0;
+    for (int i = 0; i < p->count; i++) left |= frnn_next_chunk(&p->sweeps[i]);
     if (!left) break;
     run_sweep(p);
     frnn_parallel(&p->run, p->pieces.work, weights_part, p, parts_of(&p->pieces));
@@ -285,8 +304,8 @@ static void add_groups(const sweep *first) {
 
 static void share_out(backwards *p, const frnn_shape *s, int calls) {
   const sweep *first = &p->sweeps[0];
-  const frnn_shape *part = first->shape;
-  double rows = (double)part->batch * (double)first->layout.steps;
+  const frnn_shape full = as_if_full(first->shape, &first->call->rows), *part = &full;
+  double rows = (double)first->layout.rows;
   p->packing = share_slices(calls, MULTIPLY_ADDS_OF_PACKING * weights_of(s), s->hidden);
   p->steps = share_steps(part, p->count, recurrent_weights_of(s), vectors_of_units(s, first->table));
   p->pieces = share_slices(p->count, 2 * weights_of(s) * rows, s->hidden);
@@ -298,7 +317,7 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
   backwards p;
   assert(count >= 1 && count <= FRNN_TOGETHER);
   backward_layout layout = lay_backward(s);
-  double work = 3 * weights_of(s) * (double)s->steps * (double)s->batch * count;
+  double work = 3 * weights_of(s) * (double)steps_of_rows(s, &calls->rows) * count;
   p.count = count * layout.groups;
   for (int i = 0; i < p.count; i++) {
     const frnn_backward_call *whole = &calls[i / layout.groups];

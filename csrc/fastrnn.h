@@ -21,6 +21,7 @@ typedef struct {
   int cell, dtype;
   int reverse; /* from the last step to the first */
   int64_t steps, batch, input, hidden;
+  int ragged; /* whether `rows` below say anything */
 } frnn_shape;
 
 /* Element i of step t and row b lies at data + t * step + b * row + i * sizeof(element). */
@@ -33,6 +34,17 @@ typedef struct {
   const void *w_ih, *w_hh; /* (gates * hidden, input), (gates * hidden, hidden) */
   const void *b_ih, *b_hh; /* (gates * hidden) or NULL */
 } frnn_weights;
+
+/* Which steps of which rows count; all NULL: all. A row takes its first `length` steps, in reverse from the last of
+ * them on, and its y is 0 beyond. Where the mask is 0 it keeps its state, which is its y then. Where reset is 1 its
+ * state is zero, or the call's first, before that step of the walk. */
+typedef struct {
+  const int64_t *lengths;      /* 0 to steps, from the longest to the shortest */
+  const int64_t *order;        /* whose these are, each row once; NULL: as the rows are */
+  const uint8_t *mask, *reset; /* (steps, batch), row by row of the batch, of one stride */
+  ptrdiff_t step;
+  int reset_to_first;
+} frnn_rows;
 
 /* h and c, each (batch, hidden), dense; c only where the cell has one. */
 typedef struct {
@@ -50,6 +62,7 @@ typedef struct {
   frnn_shape shape;
   frnn_weights weights; /* for both functions: what is read but once need not be packed before */
   void *packed;
+  frnn_rows rows;
   frnn_sequence x, y;     /* in; out, apart from each other */
   frnn_state first, last; /* in; out. May be the same memory */
   void *tape;             /* out, or NULL for inference */
@@ -71,6 +84,7 @@ int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(v
 typedef struct {
   frnn_shape shape;
   frnn_weights weights;
+  frnn_rows rows;
   frnn_sequence x, y;
   frnn_state first;
   const void *tape;

@@ -29,13 +29,70 @@ void frnn_pack_transposed(const sweep *w, share mine) {
   pack_transposed(w, w->cell->hh, call->weights.w_hh, w->shape->hidden, panels_at(w, w->layout.w_hh), mine);
 }
 
+/* ---- chunks ----------------------------------------------------------------------------------------------------- */
+
+/* Ragged steps take as many as have room for their rows. */
+static int64_t ragged_begin(const sweep *w) {
+  int64_t rows = 0, i = w->to;
+  for (; i > 0 && w->to - i < w->layout.rows; i--) {
+    rows += working(w->shape, &w->call->rows, time_of(w->shape, i - 1));
+    if (rows > w->layout.rows) break;
+  }
+  return i;
+}
+
+int frnn_next_chunk(sweep *w) {
+  int64_t *first = work_at(w, w->layout.first), rows = 0;
+  w->to = w->from;
+  w->from = w->shape->ragged ? ragged_begin(w) : most(0, w->to - w->layout.steps);
+  w->t0 = earliest(w->shape, w->from, w->to);
+  for (int64_t i = 0; w->shape->ragged && i <= w->to - w->from; i++) {
+    first[i] = rows;
+    if (i < w->to - w->from) rows += working(w->shape, &w->call->rows, w->t0 + i);
+  }
+  return w->to > 0;
+}
+
 /* ---- the sweep ------------------------------------------------------------------------------------------------- */
 
-/* h_{t-1} for step i: the row before it in the walk. */
-static frnn_sequence h_before(const sweep *w, int64_t i) {
-  const frnn_shape *s = w->shape;
-  if (i == 0) return dense(w->call->first.h, s->batch, s->hidden * w->table->size);
-  return (frnn_sequence){row_at(w->call->y, time_of(s, i - 1), 0), 0, w->call->y.row};
+/* Positions that one call takes at step i: neighbours in the user's arrays whose states are neighbours too. */
+static range run_of(const sweep *w, int64_t i, range rows) {
+  const frnn_rows *r = &w->call->rows;
+  int64_t t = time_of(w->shape, i), count = 0;
+  if (!w->shape->ragged) return rows;
+  while (count < rows.count && !r->order && goes_on(w->shape, r, i, rows.begin + count) &&
+         !carries(r, t, rows.begin + count))
+    count++;
+  return (range){rows.begin, most(1, count)};
+}
+
+/* A row of the user's. */
+static void *user_row(const sweep *w, frnn_sequence q, int64_t t, int64_t position) {
+  return row_at(q, t, row_of(&w->call->rows, position));
+}
+
+/* h_{t-1} for step i and a run of rows: the row before it in the walk, or what it begins with. */
+static frnn_sequence h_before(const sweep *w, int64_t i, int64_t position) {
+  const frnn_rows *r = &w->call->rows;
+  ptrdiff_t row = w->shape->hidden * w->table->size;
+  if (goes_on(w->shape, r, i, position))
+    return (frnn_sequence){user_row(w, w->call->y, time_of(w->shape, i - 1), position), 0, w->call->y.row};
+  if (begins_at_zero(w->shape, r, i, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
+  return (frnn_sequence){at(w->call->first.h, row_of(r, position) * row), 0, row};
+}
+
+static frnn_sequence c_before(const sweep *w, int64_t i, int64_t position) {
+  const frnn_rows *r = &w->call->rows;
+  if (goes_on(w->shape, r, i, position))
+    return (frnn_sequence){at(row_at(w->tape, time_of(w->shape, i - 1), position), w->cell->slots * w->row), 0,
+                           w->tape.row};
+  if (begins_at_zero(w->shape, r, i, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
+  return (frnn_sequence){at(work_at(w, w->layout.c_first), position * w->row), 0, w->row};
+}
+
+/* What the library keeps of a row of the chunk. */
+static void *chunk_row(const sweep *w, frnn_sequence q, int64_t t, int64_t position) {
+  return at(q.data, (rows_before(w, t) + position) * q.row);
 }
 
 /* The step and the phase that a stretch ends with. */
@@ -54,7 +111,9 @@ static void through_w_hh(const sweep *w, stretch at_k, range rows, range vectors
   const frnn_block *block = &w->cell->hh[reset];
   int64_t hidden = w->shape->hidden, element = w->table->size, vector = w->table->lanes * element;
   int64_t before = reset ? w->cell->hh[0].count * hidden : 0, panel = w->cell->gates * hidden * vector;
-  void *dg = row_at(w->dg, time_of(w->shape, at_k.i) - w->t0, rows.begin);
+  rows = working_of(w->shape, &w->call->rows, rows, time_of(w->shape, at_k.i));
+  int64_t t = time_of(w->shape, at_k.i);
+  void *dg = chunk_row(w, w->dg, t, rows.begin);
   void *dh = at(work_at(w, reset ? w->layout.drh : w->layout.dh), rows.begin * w->row + vectors.begin * vector);
   frnn_gemm g = {.m = rows.count,
                  .n = least(vectors.count * w->table->lanes, hidden - vectors.begin * w->table->lanes),
@@ -71,45 +130,107 @@ static void through_w_hh(const sweep *w, stretch at_k, range rows, range vectors
   w->table->gemm(&g);
 }
 
-/* Gate gradients of a step, and what of dh and dc goes by beside the products, for some rows and vectors of units. */
-static void derive(const sweep *w, stretch at_k, range rows, range vectors) {
+/* Some units, of each of so many blocks of them. */
+typedef struct {
+  int64_t begin, end;
+} units;
+
+static units units_of(const sweep *w, range vectors) {
+  int64_t lanes = w->table->lanes;
+  return (units){vectors.begin * lanes, least((vectors.begin + vectors.count) * lanes, w->shape->hidden)};
+}
+
+/* Gate gradients of a step, and what of dh and dc goes by beside the products, for a run of rows and some units. */
+static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
   const frnn_shape *s = w->shape;
   const frnn_backward_call *call = w->call;
-  int64_t i = at_k.i, t = time_of(s, i), b = rows.begin, lanes = w->table->lanes;
-  frnn_sequence h = h_before(w, i);
+  int64_t i = at_k.i, t = time_of(s, i), b = rows.begin;
+  frnn_sequence h = h_before(w, i, b), c = w->cell->states == 2 ? c_before(w, i, b) : h;
   char *slots = row_at(w->tape, t, b);
-  const char *before = i > 0 ? row_at(w->tape, time_of(s, i - 1), b) : NULL;
-  frnn_back back = {
-      .m = rows.count,
-      .hidden = s->hidden,
-      .unit = vectors.begin * lanes,
-      .end = least((vectors.begin + vectors.count) * lanes, s->hidden),
-      .h = row_at(h, 0, b),
-      .h_row = h.row,
-      .y = row_at(call->y, t, b),
-      .y_row = call->y.row,
-      .z = slots,
-      .z_row = w->tape.row,
-      .gate = w->row,
-      .c_out = at(slots, w->cell->slots * w->row),
-      .c_row = w->tape.row,
-      .c_in = before ? at(before, w->cell->slots * w->row) : at(work_at(w, w->layout.c_first), b * w->row),
-      .c_in_row = before ? w->tape.row : w->row,
-      .dy = call->dy.data ? row_at(call->dy, t, b) : NULL,
-      .dy_row = call->dy.row,
-      .dh = at(work_at(w, w->layout.dh), b * w->row),
-      .dh_row = w->row,
-      .dc = at(work_at(w, w->layout.dc), b * w->row),
-      .dg = row_at(w->dg, t - w->t0, b),
-      .dg_row = w->dg.row,
-      .scratch = row_at(w->rh, t - w->t0, b),
-      .scratch_row = w->row,
-      .drh = at(work_at(w, w->layout.drh), b * w->row)};
+  frnn_back back = {.m = rows.count,
+                    .hidden = s->hidden,
+                    .unit = u.begin,
+                    .end = u.end,
+                    .h = h.data,
+                    .h_row = h.row,
+                    .y = user_row(w, call->y, t, b),
+                    .y_row = call->y.row,
+                    .z = slots,
+                    .z_row = w->tape.row,
+                    .gate = w->row,
+                    .c_out = at(slots, w->cell->slots * w->row),
+                    .c_row = w->tape.row,
+                    .c_in = c.data,
+                    .c_in_row = c.row,
+                    .dy = call->dy.data ? user_row(w, call->dy, t, b) : NULL,
+                    .dy_row = call->dy.row,
+                    .dh = at(work_at(w, w->layout.dh), b * w->row),
+                    .dh_row = w->row,
+                    .dc = at(work_at(w, w->layout.dc), b * w->row),
+                    .dg = chunk_row(w, w->dg, t, b),
+                    .dg_row = w->dg.row,
+                    .scratch = chunk_row(w, w->rh, t, b),
+                    .scratch_row = w->row,
+                    .drh = at(work_at(w, w->layout.drh), b * w->row)};
   w->table->back[s->cell][at_k.phase](&back);
 }
 
+static void add_units(const sweep *w, void *sum, const void *other, units u) {
+  ptrdiff_t from = u.begin * w->table->size;
+  w->table->add(at(sum, from), at(sum, from), at(other, from), u.end - u.begin);
+}
+
+static void clear_units(const sweep *w, void *row, units u) {
+  memset(at(row, u.begin * w->table->size), 0, (size_t)((u.end - u.begin) * w->table->size));
+}
+
+/* A row that the mask held: its gates saw nothing, its state went by. */
+static void derive_carried(const sweep *w, stretch at_k, int64_t position, units u) {
+  int64_t t = time_of(w->shape, at_k.i);
+  if (at_k.phase > 0) return;
+  void *dg = chunk_row(w, w->dg, t, position), *dh = at(work_at(w, w->layout.dh), position * w->row);
+  for (int column = 0; column < w->cell->columns; column++)
+    clear_units(w, at(dg, column * w->shape->hidden * w->table->size), u);
+  if (w->call->dy.data) add_units(w, dh, user_row(w, w->call->dy, t, position), u);
+}
+
+static void derive(const sweep *w, stretch at_k, range rows, range vectors) {
+  int64_t t = time_of(w->shape, at_k.i);
+  range left = working_of(w->shape, &w->call->rows, rows, t), now;
+  units u = units_of(w, vectors);
+  for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
+    now = run_of(w, at_k.i, left);
+    if (carries(&w->call->rows, t, now.begin))
+      derive_carried(w, at_k, now.begin, u);
+    else
+      derive_run(w, at_k, now, u);
+  }
+}
+
+/* Where a row began anew the gradient of its state ends, or goes to the call's first state. */
+static void cut(const sweep *w, int64_t i, range rows, range vectors) {
+  const frnn_rows *r = &w->call->rows;
+  int64_t t = time_of(w->shape, i);
+  const size_t states[] = {w->layout.dh, w->layout.dc}, sums[] = {w->layout.dh_first, w->layout.dc_first};
+  units u = units_of(w, vectors);
+  rows = working_of(w->shape, r, rows, t);
+  if (!differs(r, r->reset, 1, t, rows)) return;
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
+    if (!resets(r, t, p)) continue;
+    for (int state = 0; state < w->cell->states; state++) {
+      void *d = at(work_at(w, states[state]), p * w->row);
+      if (r->reset_to_first) add_units(w, at(work_at(w, sums[state]), p * w->row), d, u);
+      clear_units(w, d, u);
+    }
+  }
+}
+
 void frnn_run_stretch(const sweep *w, int64_t k, range rows, range vectors) {
-  if (k > 0) through_w_hh(w, stretch_of(w, k - 1), rows, vectors);
+  if (k > 0 && k <= stretches_of(w)) {
+    stretch before = stretch_of(w, k - 1);
+    through_w_hh(w, before, rows, vectors);
+    if (before.phase == w->cell->phases - 1) cut(w, before.i, rows, vectors);
+  }
   if (k < stretches_of(w)) derive(w, stretch_of(w, k), rows, vectors);
 }
 
@@ -118,30 +239,60 @@ void frnn_run_stretch(const sweep *w, int64_t k, range rows, range vectors) {
 /* The rows of a chunk in the order of the sweep, as one stride: from the last row of the last step down, or in
  * reverse from the first up. So a sum over them goes on from chunk to chunk as if there were none. */
 typedef struct {
-  int64_t rows, b;
+  int64_t rows, first;
   ptrdiff_t way; /* 1 or -1 */
 } sweep_order;
 
 static sweep_order order_of(const sweep *w) {
-  int64_t batch = w->shape->batch;
-  return (sweep_order){(w->to - w->from) * batch, w->shape->reverse ? 0 : batch - 1, w->shape->reverse ? 1 : -1};
+  int64_t rows = rows_before(w, w->t0 + w->to - w->from);
+  return w->shape->reverse ? (sweep_order){rows, 0, 1} : (sweep_order){rows, rows - 1, -1};
+}
+
+/* What an operand reads for a run of rows. */
+static frnn_sequence source_of(const sweep *w, enum operand which, int64_t t, int64_t position) {
+  if (carries(&w->call->rows, t, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
+  if (which == HIDDEN) return h_before(w, time_of(w->shape, t), position);
+  if (which == INPUT) return (frnn_sequence){user_row(w, w->call->x, t, position), 0, w->call->x.row};
+  return (frnn_sequence){chunk_row(w, w->rh, t, position), 0, w->rh.row};
 }
 
 /* Of the panels of an operand those rows that some steps of the chunk, from `steps.begin` in the data on, and some rows
  * of the batch make. */
 static void pack_operand(const sweep *w, enum operand which, int64_t n, range steps, range rows) {
-  const frnn_shape *s = w->shape;
   sweep_order o = order_of(w);
-  int64_t vector = w->table->lanes * w->table->size, end = rows.begin + rows.count;
-  int64_t first = o.way < 0 ? end - 1 : rows.begin, before = o.way < 0 ? s->batch - end : rows.begin;
+  int64_t vector = w->table->lanes * w->table->size;
   for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++) {
-    int64_t i = time_of(s, t);
-    frnn_sequence q = which == HIDDEN  ? h_before(w, i)
-                      : which == INPUT ? (frnn_sequence){row_at(w->call->x, t, 0), 0, w->call->x.row}
-                                       : (frnn_sequence){row_at(w->rh, t - w->t0, 0), 0, w->rh.row};
-    w->table->pack_rows(row_at(q, 0, first), o.way * q.row, rows.count, n,
-                        at(work_at(w, w->layout.operand[which]), ((w->to - 1 - i) * s->batch + before) * vector),
-                        o.rows * vector);
+    range left = working_of(w->shape, &w->call->rows, rows, t), now;
+    for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
+      now = run_of(w, time_of(w->shape, t), left);
+      frnn_sequence q = source_of(w, which, t, now.begin);
+      int64_t row = rows_before(w, t) + now.begin, place = o.way < 0 ? o.rows - row - now.count : row;
+      w->table->pack_rows(row_at(q, 0, o.way < 0 ? now.count - 1 : 0), o.way * q.row, now.count, n,
+                          at(work_at(w, w->layout.operand[which]), place * vector), o.rows * vector);
+    }
+  }
+}
+
+/* dx of some rows of ragged steps: side by side first, then where they belong, zeros between. */
+static void scatter_input_gradient(const sweep *w, frnn_gemm g, range steps, range rows) {
+  const frnn_rows *r = &w->call->rows;
+  size_t bytes = (size_t)(w->shape->input * w->table->size);
+  frnn_sequence dx = {work_at(w, w->layout.dx), 0, (ptrdiff_t)bytes};
+  g.a_row = w->dg.row;
+  g.c_row = dx.row;
+  for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++) {
+    range now = working_of(w->shape, r, rows, t);
+    g.m = now.count;
+    g.a = chunk_row(w, w->dg, t, now.begin);
+    g.c = chunk_row(w, dx, t, now.begin);
+    w->table->gemm(&g);
+    for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
+      void *to = user_row(w, w->call->dx, t, p);
+      if (p < now.begin + now.count && !carries(r, t, p))
+        memcpy(to, chunk_row(w, dx, t, p), bytes);
+      else
+        memset(to, 0, bytes);
+    }
   }
 }
 
@@ -154,6 +305,10 @@ static void input_gradient(const sweep *w, range steps, range rows) {
                  .panels = panels_at(w, w->layout.w_ih),
                  .panel = columns * w->table->lanes * w->table->size};
   frnn_sequence dx = w->call->dx, dg = w->dg;
+  if (w->shape->ragged) {
+    scatter_input_gradient(w, g, steps, rows);
+    return;
+  }
   dx.data = row_at(dx, w->t0 + steps.begin, rows.begin);
   dg.data = row_at(dg, steps.begin, rows.begin);
   product_of_rows(w->table, g, dg, dx, steps.count, rows.count);
@@ -179,7 +334,7 @@ typedef struct {
 static gate_part part_of(const sweep *w, const frnn_block *block, share mine) {
   int64_t hidden = w->shape->hidden;
   range gates = range_of(block->count * hidden, mine.slice, mine.slices);
-  const void *row = row_at(w->dg, time_of(w->shape, w->to - 1) - w->t0, order_of(w).b);
+  const void *row = at(w->dg.data, order_of(w).first * w->dg.row);
   return (gate_part){{block->row * hidden + gates.begin, gates.count},
                      at(row, (block->column * hidden + gates.begin) * w->table->size)};
 }
@@ -232,31 +387,51 @@ static void clear(void *p, int64_t bytes) {
   if (p) memset(p, 0, (size_t)bytes);
 }
 
+/* A state's rows, in the user's hands, into or out of the order of positions. */
+static void *state_row(const sweep *w, void *state, int64_t position) {
+  return state ? at(state, row_of(&w->call->rows, position) * w->shape->hidden * w->table->size) : NULL;
+}
+
+static void take_state(const sweep *w, size_t rows, const void *state) {
+  for (int64_t p = 0; p < w->shape->batch; p++) {
+    char *row = at(work_at(w, rows), p * w->row);
+    memset(row, 0, (size_t)w->row);
+    copy_rows(row, 0, state_row(w, (void *)(uintptr_t)state, p), 0, 1, (size_t)(w->shape->hidden * w->table->size));
+  }
+}
+
+static void give_state(const sweep *w, void *state, size_t rows, size_t sums) {
+  units all = {0, w->shape->hidden};
+  for (int64_t p = 0; p < w->shape->batch; p++) {
+    void *row = at(work_at(w, rows), p * w->row);
+    if (w->call->rows.reset_to_first) add_units(w, row, at(work_at(w, sums), p * w->row), all);
+    memcpy(state_row(w, state, p), row, (size_t)(w->shape->hidden * w->table->size));
+  }
+}
+
 void frnn_begin_gradients(const sweep *w) {
   const frnn_backward_call *call = w->call;
   const frnn_shape *s = w->shape;
   int64_t element = w->table->size, rows = w->cell->gates * s->hidden;
-  size_t bytes = (size_t)(s->hidden * element);
   if (w->from == 0) {
     clear(call->dw_ih, rows * s->input * element);
     clear(call->dw_hh, rows * s->hidden * element);
   }
   clear(call->db_ih, rows * element);
   clear(call->db_hh, rows * element);
-  clear(work_at(w, w->layout.dh), s->batch * w->row);
-  copy_rows(work_at(w, w->layout.dh), w->row, call->dlast.h, (ptrdiff_t)bytes, s->batch, bytes);
-  if (w->cell->states < 2) return;
-  clear(work_at(w, w->layout.dc), s->batch * w->row);
-  clear(work_at(w, w->layout.c_first), s->batch * w->row);
-  copy_rows(work_at(w, w->layout.dc), w->row, call->dlast.c, (ptrdiff_t)bytes, s->batch, bytes);
-  copy_rows(work_at(w, w->layout.c_first), w->row, call->first.c, (ptrdiff_t)bytes, s->batch, bytes);
+  take_state(w, w->layout.dh, call->dlast.h);
+  if (w->cell->states == 2) {
+    take_state(w, w->layout.dc, call->dlast.c);
+    take_state(w, w->layout.c_first, call->first.c);
+  }
+  if (!s->ragged) return;
+  clear(work_at(w, w->layout.zeros), most(s->input * element, w->row));
+  clear(work_at(w, w->layout.dh_first), s->batch * w->row);
+  if (w->cell->states == 2) clear(work_at(w, w->layout.dc_first), s->batch * w->row);
 }
 
 void frnn_end_gradients(const sweep *w) {
   const frnn_backward_call *call = w->call;
-  const frnn_shape *s = w->shape;
-  size_t bytes = (size_t)(s->hidden * w->table->size);
-  copy_rows(call->dfirst.h, (ptrdiff_t)bytes, work_at(w, w->layout.dh), w->row, s->batch, bytes);
-  if (w->cell->states == 2)
-    copy_rows(call->dfirst.c, (ptrdiff_t)bytes, work_at(w, w->layout.dc), w->row, s->batch, bytes);
+  give_state(w, call->dfirst.h, w->layout.dh, w->layout.dh_first);
+  if (w->cell->states == 2) give_state(w, call->dfirst.c, w->layout.dc, w->layout.dc_first);
 }

@@ -5,7 +5,7 @@
 #ifndef FRNN_SWEEP_H
 #define FRNN_SWEEP_H
 
-#include "sequence.h"
+#include "ragged.h"
 
 /* What stands beside the gate gradients in a product over rows. */
 enum operand { INPUT, HIDDEN, RESET_HIDDEN };
@@ -13,7 +13,8 @@ enum operand { INPUT, HIDDEN, RESET_HIDDEN };
 typedef struct {
   size_t w_ih, w_hh, parts;                                 /* of a call */
   size_t dh, dc, c_first, drh, rh, dg, operand[3], sums[4]; /* of a group's part */
-  int64_t steps, dg_row;
+  size_t first, dx, zeros, dh_first, dc_first;              /* and what is only there for ragged rows */
+  int64_t steps, rows, dg_row;                              /* of a chunk, at most */
   int groups;
   size part, total;
 } backward_layout;
@@ -33,6 +34,15 @@ typedef struct {
 
 static inline void *work_at(const sweep *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
 static inline void *panels_at(const sweep *w, size_t offset) { return at(w->panels, (ptrdiff_t)offset); }
+
+/* The rows of the chunk that stand before those of time t. */
+static inline int64_t rows_before(const sweep *w, int64_t t) {
+  const int64_t *first = work_at(w, w->layout.first);
+  return w->shape->ragged ? first[t - w->t0] : (t - w->t0) * w->shape->batch;
+}
+
+/* The chunk before the present one in the data, which is the next one of the sweep; 0 where there is none. */
+int frnn_next_chunk(sweep *w);
 
 /* A part of the panels of W_ih and W_hh, which products with the gate gradients read. */
 void frnn_pack_transposed(const sweep *w, share mine);

@@ -1,6 +1,6 @@
 # _core.pxd - the C interface as Cython sees it; csrc/fastrnn.h says what everything means.
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t
 
 ctypedef int (*interruption)() noexcept nogil
 
@@ -8,6 +8,15 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_shape:
         int cell, dtype, reverse
         int64_t steps, batch, input, hidden
+        int ragged
+
+    ctypedef struct frnn_rows:
+        const int64_t *lengths
+        const int64_t *order
+        const uint8_t *mask
+        const uint8_t *reset
+        ptrdiff_t step
+        int reset_to_first
 
     ctypedef struct frnn_sequence:
         void *data
@@ -30,6 +39,7 @@ cdef extern from "fastrnn.h" nogil:
         frnn_shape shape
         frnn_weights weights
         void *packed
+        frnn_rows rows
         frnn_sequence x, y
         frnn_state first, last
         void *tape
@@ -38,6 +48,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_backward_call:
         frnn_shape shape
         frnn_weights weights
+        frnn_rows rows
         frnn_sequence x, y
         frnn_state first
         const void *tape

@@ -10,7 +10,7 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int64_t, uint8_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 from fastrnn._core cimport *
@@ -128,6 +128,7 @@ cdef frnn_shape shape_of(int cell, x, w_hh, bint reverse) except *:
     shape.batch = xs.shape[1]
     shape.input = xs.shape[2]
     shape.hidden = ws.shape[1]
+    shape.ragged = 0
     if shape.hidden < 1:
         raise ValueError("hidden must be positive")
     return shape
@@ -172,11 +173,56 @@ cdef frnn_state state_of(frnn_shape *s, tuple state, int64_t row, bint writes=Fa
     return q
 
 
+cdef int64_t *indices(a, int64_t count) except? NULL:
+    """The address of `count` dense int64; NULL for None."""
+    if a is None:
+        return NULL
+    cdef cnp.ndarray array = a
+    if (array.descr.type_num != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(array)
+            or array.ndim != 1 or array.size != count):
+        raise ValueError(f"{count} dense int64 expected, got {a.shape} of {a.dtype}")
+    return <int64_t *>cnp.PyArray_DATA(array)
+
+
+cdef uint8_t *flags(a, frnn_shape *s) except? NULL:
+    """The address of a dense (steps, batch) array of bytes; NULL for None."""
+    if a is None:
+        return NULL
+    cdef cnp.ndarray array = a
+    if (array.descr.type_num != cnp.NPY_BOOL or not cnp.PyArray_IS_C_CONTIGUOUS(array)
+            or array.ndim != 2 or array.shape[0] != s.steps or array.shape[1] != s.batch):
+        raise ValueError(f"a dense array of {s.steps} x {s.batch} booleans expected, got {a.shape} of {a.dtype}")
+    return <uint8_t *>cnp.PyArray_DATA(array)
+
+
+cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
+    """rows: None, or the tuple (lengths, order, mask, reset, reset_to_first) as csrc/fastrnn.h has it."""
+    cdef frnn_rows r
+    cdef int64_t i
+    memset(&r, 0, sizeof(r))
+    if rows is None:
+        return r
+    lengths, order, mask, reset, r.reset_to_first = tuple_of(rows)
+    r.lengths = indices(lengths, s.batch)
+    r.order = indices(order, s.batch)
+    r.mask = flags(mask, s)
+    r.reset = flags(reset, s)
+    r.step = s.batch
+    for i in range(s.batch):
+        if r.lengths != NULL and not 0 <= r.lengths[i] <= (s.steps if i == 0 else r.lengths[i - 1]):
+            raise ValueError("lengths out of range or order")
+        if r.order != NULL and not 0 <= r.order[i] < s.batch:
+            raise ValueError("an order of other rows")
+    s.ragged = 1
+    return r
+
+
 cdef class Sizes:
     """Bytes of every buffer for a layer of the given sizes; OverflowError where one does not fit."""
     cdef readonly size_t packed, forward, tape, backward
 
-    def __init__(self, int cell, int itemsize, int64_t steps, int64_t batch, int64_t input, int64_t hidden):
+    def __init__(self, int cell, int itemsize, int64_t steps, int64_t batch, int64_t input, int64_t hidden,
+                 bint ragged=False):
         cdef frnn_shape s
         gates_of(cell)
         s.cell = cell
@@ -186,6 +232,7 @@ cdef class Sizes:
         s.batch = batch
         s.input = input
         s.hidden = hidden
+        s.ragged = ragged
         self.packed = frnn_packed_size(&s)
         self.forward = frnn_forward_size(&s)
         self.tape = frnn_tape_size(&s)
@@ -219,11 +266,11 @@ cdef int alike(frnn_shape *a, frnn_shape *b) except -1:
     return 0
 
 
-def forward(int cell, x, tuple passes, work):
+def forward(int cell, x, tuple passes, rows, work):
     """One layer forward, its directions at once.
 
     passes: for each direction (reverse, row, first, weights, y, last, tape), the states in that row of their arrays; y,
-    last and, unless it is None, tape are written. Returns 0, or how many bytes `work` must have, nothing being done yet.
+    last and, unless it is None, tape are written. rows: see rows_of. Returns 0, or how many bytes `work` must have, nothing being done yet.
     """
     cdef frnn_forward_call calls[2]
     cdef frnn_forward_call *call
@@ -239,6 +286,7 @@ def forward(int cell, x, tuple passes, work):
         call = &calls[i]
         call.shape = shape_of(cell, x, weights[1], reverse)
         alike(&call.shape, &calls[0].shape)
+        call.rows = rows_of(&call.shape, rows)
         call.weights = weights_of(&call.shape, gates_of(cell), weights)
         call.x = sequence(x, call.shape.dtype, &call.shape, call.shape.input)
         call.y = sequence(y, call.shape.dtype, &call.shape, call.shape.hidden, True)
@@ -259,7 +307,7 @@ def forward(int cell, x, tuple passes, work):
     return 0
 
 
-def backward(int cell, x, tuple passes, work):
+def backward(int cell, x, tuple passes, rows, work):
     """One layer backward, its directions at once.
 
     passes: for each direction the pass as forward took it, then dy, dlast, dx, dfirst, dweights; the last three are
@@ -283,6 +331,7 @@ def backward(int cell, x, tuple passes, work):
         call.shape = shape_of(cell, x, weights[1], reverse)
         s = &call.shape
         alike(s, &calls[0].shape)
+        call.rows = rows_of(s, rows)
         call.weights = weights_of(s, gates, weights)
         call.x = sequence(x, s.dtype, s, s.input)
         call.y = sequence(y, s.dtype, s, s.hidden)

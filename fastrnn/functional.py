@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import checks, reference, runtime
+from fastrnn import checks, ragged, reference, runtime
 from fastrnn.cells import CELLS
 
 
@@ -46,14 +46,18 @@ class Incoming(NamedTuple):
     dweights: tuple
 
 
-def run_passes(cell, x, passes, keep=False):
-    """Passes (a tuple of them) over one x, at once -> the passes, with their tapes if keep."""
+def run_passes(cell, x, passes, keep=False, rows=None):
+    """Passes (a tuple of them) over one x, at once -> the passes, with their tapes if keep.
+
+    rows : `ragged.Rows` or None.
+    """
     if not runtime.uses_core():
-        return tuple([_run_reference(cell, x, p, keep) for p in passes])
+        return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
     if keep:
         tape = _sizes(cell, x.itemsize, x.shape, passes[0].y.shape[2]).tape
         passes = tuple([p._replace(tape=runtime.tape_buffer(tape)) for p in passes])
-    runtime.in_workspace(runtime.core.forward, cell.index, x, passes)
+    kernels = None if rows is None else rows.kernels
+    runtime.in_workspace(runtime.core.forward, cell.index, x, passes, kernels)
     return passes
 
 
@@ -68,19 +72,20 @@ def _sizes(cell, itemsize, x_shape, hidden):
         raise
 
 
-def _run_reference(cell, x, p, keep):
+def _run_reference(cell, x, p, keep, rows):
     tape, state = None, [s[p.row] for s in p.state]
+    options = {"reverse": p.reverse} | ({} if rows is None else rows.options)
     if keep:
-        y, last, tape = reference.forward(cell.name, x, state, *p.weights, reverse=p.reverse)
+        y, last, tape = reference.forward(cell.name, x, state, *p.weights, **options)
     else:
-        y, last = reference.infer(cell.name, x, state, *p.weights, reverse=p.reverse)
+        y, last = reference.infer(cell.name, x, state, *p.weights, **options)
     p.y[...] = y
     for target, source in zip(p.last, last, strict=True):
         target[p.row] = source
     return p._replace(tape=tape)
 
 
-def run_passes_backward(cell, x, passes, incoming):
+def run_passes_backward(cell, x, passes, incoming, rows=None):
     """Gradients of passes over one x, at once: writes what `incoming`, one for each, names.
 
     Nothing else is altered: it may be run again.
@@ -91,7 +96,8 @@ def run_passes_backward(cell, x, passes, incoming):
             _run_reference_backward(p, i)
         return
     calls = tuple([(p, *i) for p, i in pairs])
-    runtime.in_workspace(runtime.core.backward, cell.index, x, calls)
+    kernels = None if rows is None else rows.kernels
+    runtime.in_workspace(runtime.core.backward, cell.index, x, calls, kernels)
 
 
 def _run_reference_backward(p, i):
@@ -109,9 +115,10 @@ class Saved(NamedTuple):
     cell: object
     x: np.ndarray
     made: Pass
+    rows: object
 
 
-def run(cell, x, state, weights, reverse=False, y=None, keep=False):
+def run(cell, x, state, weights, reverse=False, y=None, keep=False, rows=None):
     """One pass -> y, final state (a tuple), and a `Saved` if keep.
 
     state : tuple of (B, H) arrays. y : an array to write to, or None for a new one.
@@ -122,17 +129,17 @@ def run(cell, x, state, weights, reverse=False, y=None, keep=False):
         y = np.empty((steps, batch, hidden), x.dtype)
     last = tuple([np.empty((batch, hidden), x.dtype) for _ in cell.states])
     p = Pass(reverse, 0, _one_row(state), weights, y, _one_row(last))
-    (made,) = run_passes(cell, x, (p,), keep)
-    return y, last, Saved(cell, x, made) if keep else None
+    (made,) = run_passes(cell, x, (p,), keep, rows)
+    return y, last, Saved(cell, x, made, rows) if keep else None
 
 
 def run_backward(saved, dy, dlast, dweights, need_x=True):
     """Gradients of one pass -> dx (None unless need_x) and the initial state's."""
-    cell, x, made = saved
+    cell, x, made, rows = saved
     dx = np.empty(x.shape, x.dtype) if need_x else None
     dfirst = tuple([np.empty(s.shape[1:], x.dtype) for s in made.state])
     incoming = Incoming(dy, _one_row(dlast), dx, _one_row(dfirst), dweights)
-    run_passes_backward(cell, x, (made,), (incoming,))
+    run_passes_backward(cell, x, (made,), (incoming,), rows)
     return dx, dfirst
 
 
@@ -140,15 +147,19 @@ def _one_row(state):
     return tuple([None if s is None else s[None] for s in state])
 
 
-def _call(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse):
+def _call(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, lengths, mask, reset, reset_to):
     weights = checks.weights(cell, w_ih, w_hh, b_ih, b_hh)
     x = checks.sequence("x", x, weights[0].dtype, weights[0].shape[1])
     state = checks.state(cell, state, x.shape[1], weights[1].shape[1], x.dtype)
-    y, last, _ = run(cell, x, state, weights, checks.flag("reverse", reverse))
+    rows = ragged.rows(*x.shape[:2], lengths, mask, reset, reset_to)
+    y, last, _ = run(cell, x, state, weights, checks.flag("reverse", reverse), rows=rows)
     return y, last
 
 
-def rnn(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, nonlinearity="tanh", reverse=False):
+def rnn(
+    x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, nonlinearity="tanh",
+    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+):  # fmt: skip
     """Elman network over a batch of sequences: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
 
     Parameters
@@ -162,6 +173,15 @@ def rnn(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, nonlinearity="tanh", reve
         phi.
     reverse : bool
         Run from the last step to the first; y keeps the order of x.
+    lengths : (B,) array of integers from 0 to T, or None
+        Each row's own steps, in any order; None is T. Reverse begins at a row's own last step. y
+        is 0 beyond it, the final state the row's own.
+    mask : (T, B) array of booleans, or None
+        False where a row keeps its state; y repeats it there.
+    reset : (T, B) array of booleans, or None
+        True where the state begins anew before that step of the run.
+    reset_to : {"zero", "initial"}
+        What it is then: zero, or `state`.
 
     Returns
     -------
@@ -175,18 +195,22 @@ def rnn(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, nonlinearity="tanh", reve
     ValueError
         For shapes that do not agree.
     TypeError
-        For dtypes other than float32 and float64, and for mixed ones.
+        For dtypes other than float32 and float64, and for mixed ones; for lengths that are no
+        integers, for masks and resets that are no booleans.
 
     Notes
     -----
     Elman, Finding structure in time, 1990; `fastrnn.reference` (R1).
     """
     cell = CELLS["rnn_" + checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))]
-    y, (h,) = _call(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse)
+    y, (h,) = _call(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, lengths, mask, reset, reset_to)
     return y, h
 
 
-def lstm(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
+def lstm(
+    x, state, w_ih, w_hh, b_ih=None, b_hh=None, *,
+    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+):  # fmt: skip
     """LSTM over a batch of sequences.
 
     i, f, o = sigmoid and g = tanh of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh;
@@ -202,6 +226,15 @@ def lstm(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
     b_ih, b_hh : (4*H,) arrays or None
     reverse : bool
         Run from the last step to the first; y keeps the order of x.
+    lengths : (B,) array of integers from 0 to T, or None
+        Each row's own steps, in any order; None is T. Reverse begins at a row's own last step. y
+        is 0 beyond it, the final state the row's own.
+    mask : (T, B) array of booleans, or None
+        False where a row keeps its state; y repeats it there.
+    reset : (T, B) array of booleans, or None
+        True where the state begins anew before that step of the run.
+    reset_to : {"zero", "initial"}
+        What it is then: zero, or `state`.
 
     Returns
     -------
@@ -215,17 +248,23 @@ def lstm(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
     ValueError
         For shapes that do not agree.
     TypeError
-        For dtypes other than float32 and float64, and for mixed ones.
+        For dtypes other than float32 and float64, and for mixed ones; for lengths that are no
+        integers, for masks and resets that are no booleans.
 
     Notes
     -----
     Hochreiter and Schmidhuber, Long short-term memory, 1997; forget gate of Gers, Schmidhuber and
     Cummins, Learning to forget, 2000; `fastrnn.reference` (L1) to (L6).
     """
-    return _call(CELLS["lstm"], x, state, w_ih, w_hh, b_ih, b_hh, reverse)
+    return _call(
+        CELLS["lstm"], x, state, w_ih, w_hh, b_ih, b_hh, reverse, lengths, mask, reset, reset_to
+    )
 
 
-def gru(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True, reverse=False):
+def gru(
+    x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True,
+    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+):  # fmt: skip
     """GRU over a batch of sequences.
 
     r, z = sigmoid of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh;
@@ -245,6 +284,15 @@ def gru(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True, reverse
         or before it.
     reverse : bool
         Run from the last step to the first; y keeps the order of x.
+    lengths : (B,) array of integers from 0 to T, or None
+        Each row's own steps, in any order; None is T. Reverse begins at a row's own last step. y
+        is 0 beyond it, the final state the row's own.
+    mask : (T, B) array of booleans, or None
+        False where a row keeps its state; y repeats it there.
+    reset : (T, B) array of booleans, or None
+        True where the state begins anew before that step of the run.
+    reset_to : {"zero", "initial"}
+        What it is then: zero, or `state`.
 
     Returns
     -------
@@ -258,7 +306,8 @@ def gru(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True, reverse
     ValueError
         For shapes that do not agree.
     TypeError
-        For dtypes other than float32 and float64, and for mixed ones.
+        For dtypes other than float32 and float64, and for mixed ones; for lengths that are no
+        integers, for masks and resets that are no booleans.
 
     Notes
     -----
@@ -266,5 +315,5 @@ def gru(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True, reverse
     `fastrnn.reference` (G1) to (G4).
     """
     cell = CELLS["gru_after" if checks.flag("reset_after", reset_after) else "gru_before"]
-    y, (h,) = _call(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse)
+    y, (h,) = _call(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, lengths, mask, reset, reset_to)
     return y, h

@@ -9,19 +9,20 @@ import operator
 import numpy as np
 
 from fastrnn import checks
+from fastrnn.borders import Border
 from fastrnn.cells import CELLS
 from fastrnn.functional import Pass, run_passes
 from fastrnn.merges import MERGES
 from fastrnn.parameters import size_of, views_of
 from fastrnn.stream import Stream
-from fastrnn.tapes import Tape
+from fastrnn.tapes import Made, Tape
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 _ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable, and quicker to see than the exact limit
 
 
-class _Recurrent:
+class _Recurrent(Border):
     """What RNN, LSTM and GRU share: everything but the cell."""
 
     def __init__(
@@ -110,105 +111,6 @@ class _Recurrent:
             zeros = self._zeros = self._new_state(batch, np.zeros)
         return zeros
 
-    # What the user holds is (T, B, I), (B, T, I) or (T, I); inside it is always (T, B, I).
-
-    def _from_user(self, array, unbatched):
-        if unbatched:
-            return array[:, None]
-        return array.swapaxes(0, 1) if self.batch_first else array
-
-    def _to_user(self, array, unbatched):
-        if unbatched:
-            return array[:, 0]
-        return array.swapaxes(0, 1) if self.batch_first else array
-
-    def _state_to_user(self, state, unbatched):
-        if unbatched:
-            state = tuple([s[:, 0] for s in state])
-        return state if len(state) > 1 else state[0]
-
-    def _checked_x(self, x):
-        """x as (T, B, I) that a kernel can read, and whether it came without a batch."""
-        if type(x) is not np.ndarray or x.dtype is not self.dtype:
-            x = checks.same_dtype("x", checks.as_array("x", x), self.dtype)
-        shape = x.shape
-        if len(shape) not in (2, 3) or shape[-1] != self.input_size:
-            batched = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
-            raise ValueError(
-                f"x must be {batched} or (T, input_size) with input_size = {self.input_size}, "
-                f"got {shape}"
-            )
-        unbatched = len(shape) == 2
-        if unbatched or self.batch_first:
-            x = self._from_user(x, unbatched)
-        return (x if x.flags.carray else checks.rows(x)), unbatched
-
-    def _checked_parts(self, name, value, batch, unbatched):
-        """The arrays of a state or of its gradient, each (L*D, B, H) or None."""
-        shape = (self._rows, batch, self.hidden_size)
-        shape = (shape[0], shape[2]) if unbatched else shape
-        symbols = ("layers*directions", "hidden_size")
-        symbols = symbols if unbatched else (symbols[0], "B", symbols[1])
-        parts = checks.state_parts(self._cell, value, name)
-        checked = []
-        for label, part in zip(self._cell.states, parts, strict=True):
-            label = name if len(parts) == 1 else f"{label} of {name}"
-            part = checks.optional(label, part, shape, symbols, self.dtype)
-            checked.append(part[:, None] if unbatched and part is not None else part)
-        return checked
-
-    def _checked_state(self, state, batch, unbatched):
-        parts = self._checked_parts("state", state, batch, unbatched)
-        zeros = (self._rows, batch, self.hidden_size)
-        return tuple([np.zeros(zeros, self.dtype) if p is None else checks.dense(p) for p in parts])
-
-    def _checked_dstate(self, dstate, batch, unbatched):
-        if dstate is None:
-            return tuple(None for _ in self._cell.states)
-        parts = self._checked_parts("dstate", dstate, batch, unbatched)
-        return tuple(None if p is None else checks.dense(p) for p in parts)
-
-    def _checked_gradient(self, name, dy, steps, batch, unbatched, directions):
-        """A gradient of y, or of one direction's, as (T, B, ...), or None."""
-        width = directions * self.hidden_size
-        symbol = "directions*hidden_size" if directions > 1 else "hidden_size"
-        shape, symbols = (steps, batch, width), ("T", "B", symbol)
-        if unbatched:
-            shape, symbols = (steps, width), ("T", symbol)
-        elif self.batch_first:
-            shape, symbols = (batch, steps, width), ("B", "T", symbol)
-        dy = checks.optional(name, dy, shape, symbols, self.dtype)
-        return None if dy is None else self._from_user(dy, unbatched)
-
-    def _gradients_of_directions(self, dy, ys, unbatched):
-        """For each direction the gradient of its y, from that of the layer's y; ys are theirs."""
-        steps, batch, _ = ys[0].shape
-        if self.merge == "concat":
-            dy = self._checked_gradient("dy", dy, steps, batch, unbatched, len(ys))
-            return self._halves(dy, len(ys))
-        if self.merge is None:
-            if dy is None:
-                return None, None
-            if not isinstance(dy, tuple | list) or len(dy) != 2:
-                raise ValueError("dy must be a pair, one for each direction, as y is (merge=None)")
-            names = "dy of the forward direction", "dy of the backward direction"
-            dy = tuple([
-                self._checked_gradient(name, part, steps, batch, unbatched, 1)
-                for name, part in zip(names, dy, strict=True)
-            ])  # fmt: skip
-        else:
-            dy = self._checked_gradient("dy", dy, steps, batch, unbatched, 1)
-            if dy is None:
-                return None, None
-        with np.errstate(all="ignore"):  # infinities take their course
-            return MERGES[self.merge].apart(dy, *ys)
-
-    def _halves(self, array, directions):
-        """Of (T, B, directions * H) each direction's part; of None None for each."""
-        if array is None or directions == 1:
-            return (array,) * directions
-        return array[:, :, : self.hidden_size], array[:, :, self.hidden_size :]
-
     def _dropped(self, x):
         """x with some of its elements zero and the others larger, and the factors.
 
@@ -223,9 +125,15 @@ class _Recurrent:
         with np.errstate(all="ignore"):
             return x * factors, factors
 
-    def _run(self, x, state, keep):
-        """y, the last state, and of each layer x and its passes; and whether x came unbatched."""
+    def _run(self, x, state, keep, rows, zeros):
+        """y, the final state, and what is `Made` besides; rows: arguments of `_checked_rows`."""
         x, unbatched = self._checked_x(x)
+        lengths, mask, reset, reset_to = rows
+        if lengths is None and mask is None and reset is None and reset_to == "zero":
+            rows = None
+        else:
+            rows = self._checked_rows(x, unbatched, *rows)
+        checks.flag("zero_output_for_mask", zeros)
         steps, batch, _ = x.shape
         width = self.num_directions * self.hidden_size
         longest = max(steps, self._rows)
@@ -240,7 +148,7 @@ class _Recurrent:
         # y lies in memory as the user will see it.
         by_batch = self.batch_first and not unbatched
         y_shape = (batch, steps, width) if by_batch else (steps, batch, width)
-        for rows in self._rows_of_layers:
+        for rows_of_layer in self._rows_of_layers:
             factors = None
             if keep and self.dropout and layers:
                 x, factors = self._dropped(x)
@@ -248,12 +156,16 @@ class _Recurrent:
             if by_batch:
                 y = y.swapaxes(0, 1)
             passes = ()
-            for row, reverse, half in rows:
+            for row, reverse, half in rows_of_layer:
                 part = y if half is None else y[:, :, half]
                 weights = self._weights[row](self.params)
                 passes += (Pass(reverse, row, first, weights, part, last),)
-            layers.append((x, factors, run_passes(self._cell, x, passes, keep)))
+            layers.append((x, factors, run_passes(self._cell, x, passes, keep, rows)))
             x = y  # of the layer above
+        shown = None
+        if zeros and rows is not None and rows.mask is not None:
+            shown = rows.mask[:, :, None]
+            y = np.where(shown, y, 0)
         if keep:
             y.flags.writeable = False
         if unbatched or by_batch:
@@ -263,9 +175,12 @@ class _Recurrent:
                 y = MERGES[self.merge].together(
                     y[..., : self.hidden_size], y[..., self.hidden_size :]
                 )
-        return y, self._state_to_user(last, unbatched), layers, unbatched
+        return y, self._state_to_user(last, unbatched), Made(layers, unbatched, rows, shown)
 
-    def __call__(self, x, state=None):
+    def __call__(
+        self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
+        zero_output_for_mask=False,
+    ):  # fmt: skip
         """Inference: y and the final state; keeps nothing for a gradient.
 
         Parameters
@@ -273,6 +188,19 @@ class _Recurrent:
         x : array (T, B, input_size), (B, T, input_size) if batch_first, (T, input_size) unbatched
         state : array (L*D, B, H), or for the LSTM a pair (h, c) of them, or None for zeros
             L layers, D directions; without B for an unbatched x.
+        lengths : (B,) integers from 0 to T, or None
+            Each row's own steps, in any order; None is T. y is 0 beyond them, whatever x holds
+            there; the final state is that after the row's own last step; reverse directions begin
+            there. The work follows the sum of the lengths.
+        mask : booleans like x but for its last axis, or None
+            False where a row keeps its state: y repeats what it was.
+        reset : booleans like the mask, or None
+            True where a row's state begins anew before that step, in the order in which a
+            direction takes the steps; no gradient passes there.
+        reset_to : {"zero", "initial"}
+            What it is then: zero, or `state`, which gets the gradient.
+        zero_output_for_mask : bool
+            y of the top layer is 0 where the mask is False.
 
         Returns
         -------
@@ -284,19 +212,24 @@ class _Recurrent:
         Raises
         ------
         ValueError, TypeError
-            For shapes and dtypes that do not fit the layer.
+            For shapes and dtypes that do not fit the layer, and lengths outside 0 to T.
         """
-        y, state, _, _ = self._run(x, state, False)
+        rows = lengths, mask, reset, reset_to
+        y, state, _ = self._run(x, state, False, rows, zero_output_for_mask)
         return y, state
 
-    def forward(self, x, state=None):
+    def forward(
+        self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
+        zero_output_for_mask=False,
+    ):  # fmt: skip
         """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
 
         Parameters, y and state are as in a call, but for dropout, which acts here alone. y is
         read-only where the tape needs it as it is.
         """
-        y, state, layers, unbatched = self._run(x, state, keep=True)
-        return y, state, Tape(self, layers, unbatched)
+        rows = lengths, mask, reset, reset_to
+        y, state, made = self._run(x, state, True, rows, zero_output_for_mask)
+        return y, state, Tape(self, made)
 
     def load(self, params):
         """Copy parameters from a mapping of arrays, such as a PyTorch module's `state_dict()`.

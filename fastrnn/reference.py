@@ -32,6 +32,14 @@ array of the state (B, H). A bias of None is no bias, a state of None is zeros. 
 runs from the last step to the first: y stays in the order of x, and the final state is the one
 after t = 0. Sizes may be 0.
 
+Sequences of a batch may end, pause and begin anew. For a row b, with m_t = 1 where t < lengths[b]
+and mask[t, b], else 0, and r_t = reset[t, b] of the steps before its end,
+
+    (S7)  state_{t-1} := (1 - r_t) state_{t-1} + r_t s    s = 0, or the state the call began with
+    (S8)  state_t = m_t step(a_t, W_hh, state_{t-1}) + (1 - m_t) state_{t-1}
+
+chosen, not multiplied. y_t is h_t, beyond the row's end 0.
+
 All arrays have the dtype of ``w_ih``, float32 or float64; any other meets NumPy's TypeError.
 Infinities and NaN take their IEEE course without a warning. Nothing else is checked here.
 """
@@ -216,6 +224,34 @@ CELLS = {
 
 
 @dataclass(frozen=True)
+class _Rows:
+    """m_t, r_t and whether t is before a row's end, each (T, B, 1); None where all are alike."""
+
+    works: np.ndarray | None
+    resets: np.ndarray | None
+    within: np.ndarray | None
+    to_initial: bool
+
+
+def _rows(steps, lengths, mask, reset, reset_to):
+    within = None if lengths is None else np.arange(steps)[:, None] < np.asarray(lengths)
+    parts = [part for part in (within, mask) if part is not None]
+    works = np.logical_and.reduce(parts) if parts else None
+    resets = reset if within is None or reset is None else reset & within
+    columns = (None if a is None else np.asarray(a)[..., None] for a in (works, resets, within))
+    return _Rows(*columns, reset_to == "initial")
+
+
+def _chosen(where, arrays, others):
+    """Of each pair of arrays the first one's elements where that is so, else the other's."""
+    return tuple(np.where(where, a, b) for a, b in zip(arrays, others, strict=True))
+
+
+def _sums(arrays, others):
+    return tuple(a + b for a, b in zip(arrays, others, strict=True))
+
+
+@dataclass(frozen=True)
 class Tape:
     """What `backward` needs of a `forward`. Of x and the weights it has no copy: leave them be."""
 
@@ -225,6 +261,7 @@ class Tape:
     w_hh: np.ndarray  # (G*H, H)
     biases: tuple[bool, bool]  # whether b_ih, b_hh were given
     reverse: bool
+    rows: _Rows
     operands: tuple[np.ndarray, ...]  # v_t of (S2): one (T, B, H) per phase
     saved: list  # T entries, each what the step at that time saved
 
@@ -240,7 +277,7 @@ def _own_state(arrays, count, shape, dtype):
     return tuple(np.zeros(shape, dtype) if a is None else _same(a, dtype).copy() for a in arrays)
 
 
-def _unroll(name, x, state, w_ih, w_hh, b_ih, b_hh, reverse, record):
+def _unroll(name, x, state, w_ih, w_hh, b_ih, b_hh, reverse, rows, record):
     """The loop over time -> y, state, and the tape if it is to be recorded, else None."""
     cell = CELLS[name]
     w_ih = np.asarray(w_ih)
@@ -248,6 +285,10 @@ def _unroll(name, x, state, w_ih, w_hh, b_ih, b_hh, reverse, record):
     x, w_hh = _same(x, dtype), _same(w_hh, dtype)
     (T, B, inputs), H = x.shape, w_hh.shape[1]
     state = _own_state(state, cell.states, (B, H), dtype)
+    rows = _rows(T, *rows)
+    begin = state if rows.to_initial else tuple(np.zeros_like(s) for s in state)
+    if rows.works is not None:
+        x = np.where(rows.works, x, 0)  # what stands in the gaps, NaN perhaps, is not looked at
     b = np.zeros(cell.gates * H, dtype) if b_hh is None else _same(b_hh, dtype)
     y = np.empty((T, B, H), dtype)
     operands = tuple(np.empty((T, B, H), dtype) for _ in cell.phases) if record else ()
@@ -258,8 +299,12 @@ def _unroll(name, x, state, w_ih, w_hh, b_ih, b_hh, reverse, record):
             a += _same(b_ih, dtype)
         a = _by_gate(a.reshape(T, B, cell.gates * H), cell.gates)
         for t in range(T)[:: -1 if reverse else 1]:
-            state, v_t, saved_t = cell.step(a[t], state, w_hh, b)
-            y[t] = state[0]
+            if rows.resets is not None:
+                state = _chosen(rows.resets[t], begin, state)  # (S7)
+            before, (state, v_t, saved_t) = state, cell.step(a[t], state, w_hh, b)
+            if rows.works is not None:
+                state = _chosen(rows.works[t], state, before)  # (S8)
+            y[t] = state[0] if rows.within is None else np.where(rows.within[t], state[0], 0)
             if record:
                 saved[t] = saved_t
                 for v, now in zip(operands, v_t, strict=True):
@@ -267,11 +312,14 @@ def _unroll(name, x, state, w_ih, w_hh, b_ih, b_hh, reverse, record):
     if not record:
         return y, state, None
     biases = (b_ih is not None, b_hh is not None)
-    tape = Tape(name, x, w_ih, w_hh, biases, reverse, operands, saved)
+    tape = Tape(name, x, w_ih, w_hh, biases, reverse, rows, operands, saved)
     return y, tuple(s.copy() for s in state), tape  # copies: the tape may hold the arrays
 
 
-def forward(cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
+def forward(
+    cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *,
+    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+):  # fmt: skip
     """Run one layer in one direction and keep what its gradient needs.
 
     Parameters
@@ -283,6 +331,11 @@ def forward(cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
     w_ih, w_hh : (G*H, I) and (G*H, H) arrays
     b_ih, b_hh : (G*H,) arrays or None
     reverse : bool
+    lengths : (B,) array of integers or None
+        Steps of each row; None is T.
+    mask, reset : (T, B) arrays of booleans or None
+        Where a row steps, rather than keep its state, and where its state begins anew.
+    reset_to : {"zero", "initial"}
 
     Returns
     -------
@@ -290,7 +343,8 @@ def forward(cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
     state : tuple of (B, H) arrays
     tape : Tape
     """
-    return _unroll(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, record=True)
+    rows = lengths, mask, reset, reset_to
+    return _unroll(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, rows, record=True)
 
 
 def backward(tape, dy, dstate=None):
@@ -320,11 +374,22 @@ def backward(tape, dy, dstate=None):
     du = da if cell.added else np.empty_like(da)
     da_t, du_t = _by_gate(da, cell.gates), _by_gate(du, cell.gates)
     dw_hh = np.empty_like(tape.w_hh)
+    rows, begin = tape.rows, tuple(np.zeros_like(d) for d in dstate)
     with np.errstate(all="ignore"):
         for t in range(T)[:: 1 if tape.reverse else -1]:
             if dy is not None:
-                dstate = (dstate[0] + dy[t], *dstate[1:])  # (S3)
+                dy_t = dy[t] if rows.within is None else np.where(rows.within[t], dy[t], 0)
+                dstate = (dstate[0] + dy_t, *dstate[1:])  # (S3)
+            after = dstate
             dstate = cell.derivative(dstate, tape.saved[t], tape.w_hh, da_t[t], du_t[t])
+            if rows.works is not None:  # (S8)
+                dstate = _chosen(rows.works[t], dstate, after)
+                da_t[t], du_t[t] = _chosen(rows.works[t], (da_t[t], du_t[t]), (0, 0))
+            if rows.resets is not None:  # (S7)
+                begin = _chosen(rows.resets[t], _sums(begin, dstate), begin)
+                dstate = _chosen(rows.resets[t], (0,) * len(dstate), dstate)
+        if rows.to_initial:
+            dstate = _sums(dstate, begin)
         da, du = da.reshape(T * B, cell.gates * H), du.reshape(T * B, cell.gates * H)
         dx = (da @ tape.w_ih).reshape(T, B, inputs)  # (S4)
         dw_ih = da.T @ tape.x.reshape(T * B, inputs)  # (S5)
@@ -335,26 +400,30 @@ def backward(tape, dy, dstate=None):
     return dx, dstate, dw_ih, dw_hh, db_ih, db_hh
 
 
-def infer(cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
+def infer(
+    cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *,
+    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+):  # fmt: skip
     """As `forward`, but nothing is kept -> y, state (a tuple)."""
-    y, state, _ = _unroll(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, record=False)
+    rows = lengths, mask, reset, reset_to
+    y, state, _ = _unroll(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, rows, record=False)
     return y, state
 
 
-def rnn(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, nonlinearity="tanh", reverse=False):
+def rnn(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, nonlinearity="tanh", **options):
     """Elman network, nonlinearity "tanh" or "relu": as `infer`, with state h -> y, h."""
     cell, state = "rnn_" + nonlinearity, None if state is None else (state,)
-    y, (h,) = infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse=reverse)
+    y, (h,) = infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, **options)
     return y, h
 
 
-def lstm(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reverse=False):
+def lstm(x, state, w_ih, w_hh, b_ih=None, b_hh=None, **options):
     """LSTM: as `infer`, with state (h, c) -> y, (h, c)."""
-    return infer("lstm", x, state, w_ih, w_hh, b_ih, b_hh, reverse=reverse)
+    return infer("lstm", x, state, w_ih, w_hh, b_ih, b_hh, **options)
 
 
-def gru(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True, reverse=False):
+def gru(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True, **options):
     """GRU, reset gate after or before the product: as `infer`, with state h -> y, h."""
     cell, state = "gru_after" if reset_after else "gru_before", None if state is None else (state,)
-    y, (h,) = infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse=reverse)
+    y, (h,) = infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, **options)
     return y, h

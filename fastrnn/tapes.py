@@ -4,6 +4,7 @@ It must not know: how a layer checks and lays out its arrays; it asks the layer.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,6 +33,21 @@ class Gradients:
     flat: np.ndarray
 
 
+class Made(NamedTuple):
+    """What a run of a layer made besides y and the final state.
+
+    layers : of each layer x, what dropout multiplied it with, and its passes.
+    unbatched : whether x came without a batch.
+    rows : `ragged.Rows` or None.
+    shown : (T, B, 1) booleans where masked outputs were set to zero, else None.
+    """
+
+    layers: list
+    unbatched: bool
+    rows: object
+    shown: np.ndarray | None
+
+
 class Tape:
     """What a training pass keeps for its gradient; made by `layer.forward`.
 
@@ -39,10 +55,9 @@ class Tape:
     `backward` has run. (y is read-only for that reason.) `backward` may be called again and again.
     """
 
-    def __init__(self, layer, layers, unbatched):
+    def __init__(self, layer, made):
         self._layer = layer
-        self._layers = layers  # of each layer x, what dropout multiplied it with, and its passes
-        self._unbatched = unbatched
+        self._made = made
 
     def backward(self, dy, dstate=None, *, need_x=True):
         """Gradients of a loss through y and the final state.
@@ -70,20 +85,23 @@ class Tape:
         Backpropagation through time: Werbos, 1990; `fastrnn.reference` (S3) to (S6).
         """
         layer = self._layer
-        batch, top = self._layers[0][0].shape[1], self._layers[-1][2]
-        parts = layer._gradients_of_directions(dy, [p.y for p in top], self._unbatched)
-        dlast = layer._checked_dstate(dstate, batch, self._unbatched)
+        layers, unbatched, rows, shown = self._made
+        batch, top = layers[0][0].shape[1], layers[-1][2]
+        parts = layer._gradients_of_directions(dy, [p.y for p in top], unbatched)
+        if shown is not None:
+            parts = [None if part is None else np.where(shown, part, 0) for part in parts]
+        dlast = layer._checked_dstate(dstate, batch, unbatched)
         flat = np.empty(layer.flat.size, layer.dtype)
         params = layer._views(flat)
         dfirst = layer._new_state(batch)
         for index in range(layer.num_layers - 1, -1, -1):
-            x, factors, passes = self._layers[index]
+            x, factors, passes = layers[index]
             incoming = []
             for part, p in zip(parts, passes, strict=True):
                 part = None if part is None else checks.rows(part)
                 dx = np.empty(x.shape, x.dtype) if need_x or index > 0 else None
                 incoming.append(Incoming(part, dlast, dx, dfirst, layer._weights[p.row](params)))
-            run_passes_backward(layer._cell, x, passes, incoming)
+            run_passes_backward(layer._cell, x, passes, incoming, rows)
             dx = incoming[0].dx
             if dx is not None:
                 with np.errstate(all="ignore"):  # infinities take their course
@@ -93,8 +111,8 @@ class Tape:
                         dx *= factors
             parts = layer._halves(dx, len(passes)) if index > 0 else ()
         return Gradients(
-            None if dx is None else layer._to_user(dx, self._unbatched),
-            layer._state_to_user(dfirst, self._unbatched),
+            None if dx is None else layer._to_user(dx, unbatched),
+            layer._state_to_user(dfirst, unbatched),
             params,
             flat,
         )

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 import fastrnn
-from fastrnn import functional, reference, runtime
+from fastrnn import functional, ragged, reference, runtime
 from fastrnn.cells import CELLS
 
 ISAS = runtime.core.isas_available() if runtime.core else []
@@ -118,8 +118,10 @@ def named(cell, y, last, dx, dfirst, dweights):
     return {name: array for name, array in out.items() if array is not None}
 
 
-def by_reference(p, reverse=False):
-    y, last, tape = reference.forward(p.cell.name, p.x, p.state, *p.weights, reverse=reverse)
+def by_reference(p, reverse=False, **rows):
+    y, last, tape = reference.forward(
+        p.cell.name, p.x, p.state, *p.weights, reverse=reverse, **rows
+    )
     dx, dfirst, *dweights = reference.backward(tape, p.dy, p.dstate)
     return named(p.cell, y, last, dx, dfirst, dweights)
 
@@ -130,13 +132,16 @@ def expected(cell, sizes, biases=(1, 1), reverse=False):
     return by_reference(problem(cell, *sizes, biases=biases), reverse)
 
 
-def by_kernels(p, reverse=False, y=None):
+def by_kernels(p, reverse=False, y=None, **rows):
     """What is written into begins as NaN, so that what is not written shows."""
+    rows = ragged.rows(*p.x.shape[:2], **rows)
     if y is None:
         y = np.full(p.dy.shape, np.nan, p.x.dtype)
     dweights = tuple(None if w is None else np.full_like(w, np.nan) for w in p.weights)
     with fastrnn.backend("core"):
-        y, last, saved = functional.run(p.cell, p.x, p.state, p.weights, reverse, y, keep=True)
+        y, last, saved = functional.run(
+            p.cell, p.x, p.state, p.weights, reverse, y, keep=True, rows=rows
+        )
         dx, dfirst = functional.run_backward(saved, p.dy, p.dstate, dweights)
     return named(p.cell, y, last, dx, dfirst, dweights)
 

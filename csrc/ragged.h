@@ -1,0 +1,107 @@
+/* ragged.h - which rows are at work in a step, and where their states come from, where a batch's sequences end at
+ * different times, are masked here and there, or begin anew.
+ *
+ * Rows go by position, from the longest to the shortest, so those at work are always the first ones: a prefix that
+ * shrinks from step to step, or grows in reverse. Everything of the library's own is indexed by position; what is the
+ * user's by row of the batch.
+ *
+ * It must not know: dtypes, cells, threads, Python. */
+#ifndef FRNN_RAGGED_H
+#define FRNN_RAGGED_H
+
+#include "sequence.h"
+
+static inline int64_t row_of(const frnn_rows *r, int64_t position) { return r->order ? r->order[position] : position; }
+
+static inline int64_t length_of(const frnn_shape *s, const frnn_rows *r, int64_t position) {
+  return r->lengths ? r->lengths[position] : s->steps;
+}
+
+/* How many positions are at work at time t. */
+static inline int64_t working(const frnn_shape *s, const frnn_rows *r, int64_t t) {
+  int64_t from = 0, to = s->batch;
+  if (!r->lengths) return to;
+  while (from < to) {
+    int64_t middle = (from + to) / 2;
+    if (r->lengths[middle] > t)
+      from = middle + 1;
+    else
+      to = middle;
+  }
+  return from;
+}
+
+/* Those of some positions that are at work at time t. */
+static inline range working_of(const frnn_shape *s, const frnn_rows *r, range rows, int64_t t) {
+  return (range){rows.begin, most(0, least(rows.count, working(s, r, t) - rows.begin))};
+}
+
+static inline int carries(const frnn_rows *r, int64_t t, int64_t position) {
+  return r->mask && !r->mask[t * r->step + row_of(r, position)];
+}
+
+static inline int resets(const frnn_rows *r, int64_t t, int64_t position) {
+  return r->reset && r->reset[t * r->step + row_of(r, position)];
+}
+
+/* Whether step i of the walk is a position's first one. */
+static inline int begins(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t position) {
+  return i == 0 || (s->reverse && time_of(s, i) == length_of(s, r, position) - 1);
+}
+
+/* Whether a position goes on from the state that step i - 1 left. */
+static inline int goes_on(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t position) {
+  return !begins(s, r, i, position) && !resets(r, time_of(s, i), position);
+}
+
+/* Where it does not: whether from zero, rather than from the call's first state. */
+static inline int begins_at_zero(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t position) {
+  return resets(r, time_of(s, i), position) && !r->reset_to_first;
+}
+
+/* Whether some byte at time t differs from what nearly all are, for some positions. */
+static inline int differs(const frnn_rows *r, const uint8_t *flags, int exception, int64_t t, range rows) {
+  if (!flags) return 0;
+  if (!r->order) return memchr(flags + t * r->step + rows.begin, exception, (size_t)rows.count) != NULL;
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++)
+    if (flags[t * r->step + r->order[p]] == exception) return 1;
+  return 0;
+}
+
+/* Whether all of some positions at work go on from step i - 1. */
+static inline int all_go_on(const frnn_shape *s, const frnn_rows *r, int64_t i, range rows) {
+  int64_t t = time_of(s, i);
+  if (i == 0 || differs(r, r->reset, 1, t, rows)) return 0;
+  return !s->reverse || !r->lengths || working_of(s, r, rows, t + 1).count == rows.count;
+}
+
+/* Steps that all rows take together. */
+static inline int64_t steps_of_rows(const frnn_shape *s, const frnn_rows *r) {
+  int64_t sum = 0;
+  if (!r->lengths) return s->steps * s->batch;
+  for (int64_t p = 0; p < s->batch; p++) sum += r->lengths[p];
+  return sum;
+}
+
+/* The positions of one of some parts, which have about the same number of steps to go. */
+static inline range rows_of_part(const frnn_shape *s, const frnn_rows *r, int64_t part, int64_t parts) {
+  range rows = {0, 0};
+  if (!r->lengths) return range_of(s->batch, part, parts);
+  int64_t all = steps_of_rows(s, r), sum = 0, p = 0;
+  for (; p < s->batch && sum < all * part / parts; p++) sum += r->lengths[p];
+  rows.begin = p;
+  for (; p < s->batch && (sum < all * (part + 1) / parts || part == parts - 1); p++) sum += r->lengths[p];
+  rows.count = p - rows.begin;
+  return rows;
+}
+
+/* The shape of a batch without gaps that is as much work: for sharing it out. */
+static inline frnn_shape as_if_full(const frnn_shape *s, const frnn_rows *r) {
+  frnn_shape full = *s;
+  if (!r->lengths || s->batch == 0) return full;
+  full.steps = r->lengths[0];
+  full.batch = full.steps > 0 ? (steps_of_rows(s, r) + full.steps - 1) / full.steps : 1;
+  return full;
+}
+
+#endif

@@ -1,0 +1,293 @@
+/* walk.c - rows forward through time: what is done for them.
+ *
+ * Step by step, the cell's tile takes bias + W_ih x + W_hh h and makes the new state. Where few rows share a step, one
+ * product over a chunk of time gives bias + W_ih x before, and the tile goes on from there: in training straight in the
+ * tape, whose slots the tile turns into gates.
+ *
+ * h stands in y and c in the tape, so the state before a step is what the step before it wrote, but for rows that begin
+ * there: then all are copied side by side. Where rows go in another order than the user's (see ragged.h), x is copied
+ * into it and h out of it.
+ *
+ * It must not know: dtypes, instruction sets, activations, threads, Python. */
+#include "walk.h"
+
+/* Rows of a chunk: its pre-activations stay in L2, unless W_ih is so large that reading it again would cost more. */
+enum { CHUNK_ROWS_LEAST = 64, INPUT_WEIGHT_BYTES_PER_ROW = 65536 };
+
+enum { PACKED_AT_ONCE = 262144 /* bytes, a good part of L2 */ };
+
+static int64_t projected_rows(const frnn_shape *s) {
+  double rows = (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->input * (double)element_size(s) /
+                INPUT_WEIGHT_BYTES_PER_ROW;
+  return rows > PROJECTED_ROWS_MOST ? PROJECTED_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
+}
+
+/* Steps that are projected together. Where x enters in the step, z is what a step needs for itself. */
+static int64_t steps_of_chunk(const frnn_shape *s) {
+  if (frnn_enters_in_step(s)) return 1;
+  return frnn_packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));
+}
+
+static forward_layout lay_forward(const frnn_shape *s) {
+  const frnn_cell *cell = &frnn_cells[s->cell];
+  int64_t element = element_size(s), units = padded(s);
+  forward_layout at = {.steps = steps_of_chunk(s)};
+  int64_t rows = product(&at.total, at.steps, s->batch);
+  int64_t row_units = product(&at.total, s->batch, units);
+  at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, cell->gates)));
+  at.c = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
+  at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
+  if (!s->ragged) return at;
+  at.x = reserve(&at.total, element, product(&at.total, rows, s->input));
+  at.h = reserve(&at.total, element, row_units);
+  for (int i = 0; i < 2; i++) {
+    at.h_at[i] = reserve(&at.total, element, row_units);
+    at.c_at[i] = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
+  }
+  return at;
+}
+
+size_t frnn_forward_size(const frnn_shape *s) {
+  forward_layout layout = lay_forward(s);
+  return total(&layout.total);
+}
+
+size_t frnn_tape_size(const frnn_shape *s) {
+  size tape = {0};
+  int64_t rows = product(&tape, s->steps, s->batch);
+  reserve(&tape, element_size(s), product(&tape, rows, product(&tape, padded(s), tape_slots(&frnn_cells[s->cell]))));
+  return total(&tape);
+}
+
+static const frnn_table *table_of(const void *packed, const packed_layout *layout) {
+  const frnn_table *table;
+  memcpy(&table, at(packed, (ptrdiff_t)layout->table), sizeof table);
+  return table;
+}
+
+walk frnn_begin_walk(const frnn_forward_call *call) {
+  const frnn_shape *s = &call->shape;
+  walk w = {.call = call,
+            .shape = s,
+            .cell = &frnn_cells[s->cell],
+            .packed = frnn_lay_packed(s),
+            .layout = lay_forward(s),
+            .in_step = frnn_enters_in_step(s),
+            .row = padded(s) * element_size(s)};
+  assert(call->work && call->packed);
+  w.table = table_of(call->packed, &w.packed);
+  w.in_tape = call->tape && w.cell->slots > 0;
+  w.tape = dense(call->tape, s->batch, tape_slots(w.cell) * w.row);
+  w.work = dense(at(call->work, (ptrdiff_t)w.layout.z), s->batch, w.cell->gates * w.row);
+  return w;
+}
+
+static void *packed_at(const walk *w, size_t offset) { return at(w->call->packed, (ptrdiff_t)offset); }
+static void *work_at(const walk *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
+
+/* The slots of a row from its step's t on. */
+static void *z_at(const walk *w, chunk c, int64_t t, int64_t b) {
+  return w->in_tape ? row_at(w->tape, t, b) : row_at(w->work, t - earliest(w->shape, c.from, c.to), b);
+}
+
+/* x of a chunk by position, from its earliest step and some row on. */
+static frnn_sequence x_of(const walk *w, chunk c, int64_t b) {
+  frnn_sequence x = w->call->x;
+  if (w->call->rows.order)
+    x = dense(work_at(w, w->layout.x), w->shape->batch, w->shape->input * w->table->size);
+  else
+    x.data = row_at(x, earliest(w->shape, c.from, c.to), 0);
+  x.data = row_at(x, 0, b);
+  return x;
+}
+
+void frnn_gather(const walk *w, chunk c, range rows) {
+  const frnn_rows *r = &w->call->rows;
+  int64_t first = earliest(w->shape, c.from, c.to);
+  size_t bytes = (size_t)(w->shape->input * w->table->size);
+  frnn_sequence to = x_of(w, c, 0);
+  if (!r->order) return;
+  rows = working_of(w->shape, r, rows, first);
+  for (int64_t t = first; t < first + c.to - c.from; t++)
+    for (int64_t p = rows.begin; p < rows.begin + rows.count; p++)
+      memcpy(row_at(to, t - first, p), row_at(w->call->x, t, r->order[p]), bytes);
+}
+
+/* bias + W_ih x of a chunk for some rows and some of the gates' vectors, whose panels are given. */
+static void project_with(const walk *w, chunk c, range rows, range vectors, const void *panels) {
+  const frnn_shape *s = w->shape;
+  int64_t vector = w->table->lanes * w->table->size, t = earliest(s, c.from, c.to);
+  frnn_gemm g = {.n = vectors.count * w->table->lanes,
+                 .k = s->input,
+                 .a_k = w->table->size,
+                 .panels = panels,
+                 .panel = s->input * vector,
+                 .init = at(packed_at(w, w->packed.bias), vectors.begin * vector)};
+  rows = working_of(s, &w->call->rows, rows, t);
+  frnn_sequence x = x_of(w, c, rows.begin), z = w->in_tape ? w->tape : w->work;
+  z.data = at(z_at(w, c, t, rows.begin), vectors.begin * vector);
+  product_of_rows(w->table, g, x, z, c.to - c.from, rows.count);
+}
+
+void frnn_project(const walk *w, chunk c, range rows, range vectors) {
+  int64_t panel = w->shape->input * w->table->lanes * w->table->size;
+  void *place = at(packed_at(w, w->packed.w_ih), vectors.begin * panel);
+  if (w->in_step) return;
+  if (!frnn_packs_in_product(w->shape)) {
+    project_with(w, c, rows, vectors, place);
+    return;
+  }
+  int64_t some = most(4, PACKED_AT_ONCE / most(1, panel)), end = vectors.begin + vectors.count;
+  for (range now = {vectors.begin, 0}; now.begin < end; now.begin += now.count) {
+    now.count = least(some, end - now.begin);
+    frnn_pack_for_product(w->shape, w->table, now, w->call->weights.w_ih, place);
+    project_with(w, c, rows, now, place);
+  }
+}
+
+/* Where h of step i of the walk goes, by position: y, or its own rows in the order of positions, before they go there.
+ */
+static frnn_sequence h_at(const walk *w, int64_t i, int64_t b) {
+  ptrdiff_t row = w->shape->hidden * w->table->size;
+  if (w->call->rows.order) return (frnn_sequence){at(work_at(w, w->layout.h_at[i & 1]), b * row), 0, row};
+  return (frnn_sequence){row_at(w->call->y, time_of(w->shape, i), b), 0, w->call->y.row};
+}
+
+/* And c: the tape, or rows that a step may write while it reads those of the one before; full rows need not. */
+static frnn_sequence c_at(const walk *w, int64_t i, int64_t b) {
+  if (w->in_tape)
+    return (frnn_sequence){at(row_at(w->tape, time_of(w->shape, i), b), w->cell->slots * w->row), 0, w->tape.row};
+  size_t own = w->shape->ragged ? w->layout.c_at[i & 1] : w->layout.c;
+  return (frnn_sequence){at(work_at(w, own), b * w->row), 0, w->row};
+}
+
+/* The state before step i of the walk for some rows: what the step before left, or what was prepared. */
+static frnn_sequence h_before(const walk *w, int64_t i, range rows) {
+  ptrdiff_t row = w->shape->hidden * w->table->size;
+  if (all_go_on(w->shape, &w->call->rows, i, rows)) return h_at(w, i - 1, rows.begin);
+  void *h = w->shape->ragged ? work_at(w, w->layout.h) : w->call->first.h;
+  return (frnn_sequence){at(h, rows.begin * row), 0, row};
+}
+
+static frnn_sequence c_before(const walk *w, int64_t i, range rows) {
+  if (all_go_on(w->shape, &w->call->rows, i, rows)) return c_at(w, i - 1, rows.begin);
+  return (frnn_sequence){at(work_at(w, w->layout.c), rows.begin * w->row), 0, w->row};
+}
+
+/* The row of a state before step i, of `dense` bytes in the user's hands: NULL for zeros. */
+static const void *row_before(const walk *w, int64_t i, int64_t p, const void *before, const void *first,
+                              ptrdiff_t bytes) {
+  const frnn_rows *r = &w->call->rows;
+  if (goes_on(w->shape, r, i, p)) return before;
+  return begins_at_zero(w->shape, r, i, p) ? NULL : at(first, row_of(r, p) * bytes);
+}
+
+static void copy_row(void *dst, const void *src, size_t bytes) {
+  if (src)
+    memcpy(dst, src, bytes);
+  else
+    memset(dst, 0, bytes);
+}
+
+void frnn_prepare_step(const walk *w, int64_t i, range rows) {
+  const frnn_forward_call *call = w->call;
+  ptrdiff_t bytes = w->shape->hidden * w->table->size;
+  int has_c = w->cell->states == 2;
+  if (!w->shape->ragged) return;
+  rows = working_of(w->shape, &call->rows, rows, time_of(w->shape, i));
+  if (all_go_on(w->shape, &call->rows, i, rows)) return;
+  frnn_sequence h = i > 0 ? h_at(w, i - 1, 0) : (frnn_sequence){0}, c = has_c && i > 0 ? c_at(w, i - 1, 0) : h;
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
+    copy_row(at(work_at(w, w->layout.h), p * bytes), row_before(w, i, p, row_at(h, 0, p), call->first.h, bytes),
+             (size_t)bytes);
+    if (has_c)
+      copy_row(at(work_at(w, w->layout.c), p * w->row), row_before(w, i, p, row_at(c, 0, p), call->first.c, bytes),
+               (size_t)bytes);
+  }
+}
+
+void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, range vectors) {
+  const frnn_shape *s = w->shape;
+  const frnn_forward_call *call = w->call;
+  int64_t t = time_of(s, i);
+  rows = working_of(s, &call->rows, rows, t);
+  frnn_sequence h = h_before(w, i, rows), y = h_at(w, i, rows.begin), x = x_of(w, c, rows.begin);
+  frnn_sequence c_in = c_before(w, i, rows), c_out = c_at(w, i, rows.begin);
+  ptrdiff_t z_row = w->in_tape ? w->tape.row : w->work.row;
+  void *z = z_at(w, c, t, rows.begin);
+  frnn_step step = {.m = rows.count,
+                    .hidden = s->hidden,
+                    .vector = vectors.begin,
+                    .vectors = vectors.count,
+                    .start = w->in_step ? packed_at(w, w->packed.bias) : z,
+                    .start_row = w->in_step ? 0 : z_row,
+                    .in[FRNN_H] = {h.data, h.row, s->hidden, packed_at(w, w->packed.w_hh)},
+                    .y = y.data,
+                    .y_row = y.row,
+                    .z = z,
+                    .z_row = z_row,
+                    .gate = w->row,
+                    .c_in = c_in.data,
+                    .c_in_row = c_in.row,
+                    .c_out = c_out.data,
+                    .c_row = c_out.row,
+                    .scratch = at(work_at(w, w->layout.scratch), rows.begin * w->row),
+                    .bias_h = packed_at(w, w->packed.bias_h),
+                    .keep = w->in_tape,
+                    .backwards = (int)(i & 1)};
+  if (w->in_step) step.in[FRNN_X] = (frnn_factor){x.data, x.row, s->input, packed_at(w, w->packed.w_ih)};
+  w->table->step[s->cell][phase](&step);
+}
+
+/* Rows that the mask holds keep their state. */
+static void carry_over(const walk *w, int64_t i, range rows) {
+  const frnn_rows *r = &w->call->rows;
+  size_t bytes = (size_t)(w->shape->hidden * w->table->size);
+  int64_t t = time_of(w->shape, i);
+  if (!differs(r, r->mask, 0, t, rows)) return;
+  frnn_sequence h = h_before(w, i, rows), c = c_before(w, i, rows);
+  frnn_sequence to_h = h_at(w, i, rows.begin), to_c = c_at(w, i, rows.begin);
+  for (int64_t b = 0; b < rows.count; b++) {
+    if (!carries(r, t, rows.begin + b)) continue;
+    memcpy(row_at(to_h, 0, b), row_at(h, 0, b), bytes);
+    if (w->cell->states == 2) memcpy(row_at(to_c, 0, b), row_at(c, 0, b), bytes);
+  }
+}
+
+void frnn_settle_step(const walk *w, int64_t i, range rows) {
+  const frnn_rows *r = &w->call->rows;
+  size_t bytes = (size_t)(w->shape->hidden * w->table->size);
+  int64_t t = time_of(w->shape, i), end = rows.begin + rows.count;
+  if (!w->shape->ragged) return;
+  range at_work = working_of(w->shape, r, rows, t);
+  if (at_work.count > 0) carry_over(w, i, at_work);
+  if (r->order) {
+    frnn_sequence h = h_at(w, i, 0);
+    for (int64_t p = rows.begin; p < rows.begin + at_work.count; p++)
+      memcpy(row_at(w->call->y, t, r->order[p]), row_at(h, 0, p), bytes);
+  }
+  for (int64_t p = rows.begin + at_work.count; p < end; p++) memset(row_at(w->call->y, t, row_of(r, p)), 0, bytes);
+}
+
+void frnn_begin_rows(const walk *w, range rows) {
+  ptrdiff_t bytes = w->shape->hidden * w->table->size;
+  char *c = at(work_at(w, w->layout.c), rows.begin * w->row);
+  if (w->cell->states < 2) return;
+  memset(c, 0, (size_t)(rows.count * w->row));
+  if (!w->shape->ragged)
+    copy_rows(c, w->row, at(w->call->first.c, rows.begin * bytes), bytes, rows.count, (size_t)bytes);
+}
+
+/* The state of a row after its own last step, of which y and the tape, or c's own rows, still tell. */
+void frnn_end_rows(const walk *w, range rows) {
+  const frnn_forward_call *call = w->call;
+  const frnn_rows *r = &call->rows;
+  ptrdiff_t bytes = w->shape->hidden * w->table->size;
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
+    int64_t b = row_of(r, p), length = length_of(w->shape, r, p), t = w->shape->reverse ? 0 : length - 1;
+    const void *h = length > 0 ? row_at(call->y, t, b) : at(call->first.h, b * bytes);
+    const void *c = length > 0 ? c_at(w, time_of(w->shape, t), p).data : at(call->first.c, b * bytes);
+    if (h != at(call->last.h, b * bytes)) memcpy(at(call->last.h, b * bytes), h, (size_t)bytes);
+    if (w->cell->states == 2 && c != at(call->last.c, b * bytes)) memcpy(at(call->last.c, b * bytes), c, (size_t)bytes);
+  }
+}

@@ -1,0 +1,118 @@
+"""Between the arrays that a layer's user holds and those that its passes take.
+
+What the user holds is (T, B, I), (B, T, I) or (T, I); inside it is always (T, B, I).
+
+It must not know: cells' mathematics, kernels, what is kept for a gradient.
+"""
+
+import numpy as np
+
+from fastrnn import checks, ragged
+from fastrnn.merges import MERGES
+
+
+class Border:
+    """Checks and turns what goes in and out of a layer, whose sizes and options it reads."""
+
+    def _from_user(self, array, unbatched):
+        if unbatched:
+            return array[:, None]
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def _to_user(self, array, unbatched):
+        if unbatched:
+            return array[:, 0]
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def _state_to_user(self, state, unbatched):
+        if unbatched:
+            state = tuple([s[:, 0] for s in state])
+        return state if len(state) > 1 else state[0]
+
+    def _checked_x(self, x):
+        """x as (T, B, I) that a kernel can read, and whether it came without a batch."""
+        if type(x) is not np.ndarray or x.dtype is not self.dtype:
+            x = checks.same_dtype("x", checks.as_array("x", x), self.dtype)
+        shape = x.shape
+        if len(shape) not in (2, 3) or shape[-1] != self.input_size:
+            batched = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
+            raise ValueError(
+                f"x must be {batched} or (T, input_size) with input_size = {self.input_size}, "
+                f"got {shape}"
+            )
+        unbatched = len(shape) == 2
+        if unbatched or self.batch_first:
+            x = self._from_user(x, unbatched)
+        return (x if x.flags.carray else checks.rows(x)), unbatched
+
+    def _checked_rows(self, x, unbatched, lengths, mask, reset, reset_to):
+        """The `ragged.Rows` of a call."""
+        steps, batch, _ = x.shape
+        batch = None if unbatched else batch
+        return ragged.rows(steps, batch, lengths, mask, reset, reset_to, self.batch_first)
+
+    def _checked_parts(self, name, value, batch, unbatched):
+        """The arrays of a state or of its gradient, each (L*D, B, H) or None."""
+        shape = (self._rows, batch, self.hidden_size)
+        shape = (shape[0], shape[2]) if unbatched else shape
+        symbols = ("layers*directions", "hidden_size")
+        symbols = symbols if unbatched else (symbols[0], "B", symbols[1])
+        parts = checks.state_parts(self._cell, value, name)
+        checked = []
+        for label, part in zip(self._cell.states, parts, strict=True):
+            label = name if len(parts) == 1 else f"{label} of {name}"
+            part = checks.optional(label, part, shape, symbols, self.dtype)
+            checked.append(part[:, None] if unbatched and part is not None else part)
+        return checked
+
+    def _checked_state(self, state, batch, unbatched):
+        parts = self._checked_parts("state", state, batch, unbatched)
+        zeros = (self._rows, batch, self.hidden_size)
+        return tuple([np.zeros(zeros, self.dtype) if p is None else checks.dense(p) for p in parts])
+
+    def _checked_dstate(self, dstate, batch, unbatched):
+        if dstate is None:
+            return tuple(None for _ in self._cell.states)
+        parts = self._checked_parts("dstate", dstate, batch, unbatched)
+        return tuple(None if p is None else checks.dense(p) for p in parts)
+
+    def _checked_gradient(self, name, dy, steps, batch, unbatched, directions):
+        """A gradient of y, or of one direction's, as (T, B, ...), or None."""
+        width = directions * self.hidden_size
+        symbol = "directions*hidden_size" if directions > 1 else "hidden_size"
+        shape, symbols = (steps, batch, width), ("T", "B", symbol)
+        if unbatched:
+            shape, symbols = (steps, width), ("T", symbol)
+        elif self.batch_first:
+            shape, symbols = (batch, steps, width), ("B", "T", symbol)
+        dy = checks.optional(name, dy, shape, symbols, self.dtype)
+        return None if dy is None else self._from_user(dy, unbatched)
+
+    def _gradients_of_directions(self, dy, ys, unbatched):
+        """For each direction the gradient of its y, from that of the layer's y; ys are theirs."""
+        steps, batch, _ = ys[0].shape
+        if self.merge == "concat":
+            dy = self._checked_gradient("dy", dy, steps, batch, unbatched, len(ys))
+            return self._halves(dy, len(ys))
+        if self.merge is None:
+            if dy is None:
+                return None, None
+            if not isinstance(dy, tuple | list) or len(dy) != 2:
+                raise ValueError("dy must be a pair, one for each direction, as y is (merge=None)")
+            names = "dy of the forward direction", "dy of the backward direction"
+            dy = tuple([
+                self._checked_gradient(name, part, steps, batch, unbatched, 1)
+                for name, part in zip(names, dy, strict=True)
+            ])  # fmt: skip
+        else:
+            dy = self._checked_gradient("dy", dy, steps, batch, unbatched, 1)
+            if dy is None:
+                return None, None
+        with np.errstate(all="ignore"):  # infinities take their course
+            return MERGES[self.merge].apart(dy, *ys)
+
+    def _halves(self, array, directions):
+        """Of (T, B, directions * H) each direction's part; of None None for each."""
+        if array is None or directions == 1:
+            return (array,) * directions
+        return array[:, :, : self.hidden_size], array[:, :, self.hidden_size :]

@@ -1,0 +1,99 @@
+"""Which steps of which rows count: lengths, masks and resets of a batch.
+
+It must not know: layers, cells.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn import checks
+
+
+class Rows(NamedTuple):
+    """What a batch is told of its rows; None where it is told nothing.
+
+    lengths : (B,) integers, the steps of each row. mask : (T, B) booleans, False where a row keeps
+    its state. reset : (T, B) booleans, True where its state begins anew before that step.
+    reset_to : "zero" or "initial".
+    by_length : the lengths from the longest to the shortest. order : the rows in this order, or
+    None if they stand in it.
+    """
+
+    lengths: np.ndarray | None
+    mask: np.ndarray | None
+    reset: np.ndarray | None
+    reset_to: str
+    by_length: np.ndarray | None
+    order: np.ndarray | None
+
+    @property
+    def options(self):
+        """The arguments of `fastrnn.reference.forward`."""
+        return {name: getattr(self, name) for name in ("lengths", "mask", "reset", "reset_to")}
+
+    @property
+    def kernels(self):
+        """The argument of the compiled module."""
+        return self.by_length, self.order, self.mask, self.reset, self.reset_to == "initial"
+
+
+def rows(steps, batch, lengths=None, mask=None, reset=None, reset_to="zero", batch_first=False):
+    """The `Rows` of a batch, None if every step of every row counts.
+
+    With batch_first, masks and resets are (B, T); a batch of None is a single sequence, whose masks
+    are (T,) and whose length is a number.
+    """
+    checks.choice("reset_to", reset_to, ("zero", "initial"))
+    if lengths is not None:
+        lengths = _lengths(lengths, steps, batch)
+    mask, reset = (
+        _flags(name, value, steps, batch, batch_first)
+        for name, value in (("mask", mask), ("reset", reset))
+    )
+    if lengths is not None and np.all(lengths == steps):
+        lengths = None
+    if mask is not None and mask.all():
+        mask = None
+    if reset is not None and not reset.any():
+        reset = None
+    if lengths is None and mask is None and reset is None:
+        return None
+    by_length, order = _ordered(lengths)
+    return Rows(lengths, mask, reset, reset_to, by_length, order)
+
+
+def _ordered(lengths):
+    """The lengths from the longest to the shortest, and the rows in this order."""
+    if lengths is None or np.all(lengths[1:] <= lengths[:-1]):
+        return lengths, None
+    order = np.argsort(-lengths, kind="stable")
+    return lengths[order], order
+
+
+def _lengths(value, steps, batch):
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
+        raise TypeError(f"lengths must be integers, got {kind}: use lengths.astype(int)")
+    shape, symbols = ((), ()) if batch is None else ((batch,), ("B",))
+    checks.shaped("lengths", array, symbols, shape)
+    outside = array[(array < 0) | (array > steps)]
+    if outside.size:
+        raise ValueError(f"lengths must be from 0 to T = {steps}, got {outside.flat[0]}")
+    return np.ascontiguousarray(array, np.int64).reshape(-1)
+
+
+def _flags(name, value, steps, batch, batch_first):
+    """A dense (T, B) array of booleans."""
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.dtype != np.bool_:
+        kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
+        raise TypeError(f"{name} must be booleans, got {kind}: use {name} != 0")
+    if batch is None:
+        return np.ascontiguousarray(checks.shaped(name, array, ("T",), (steps,)))[:, None]
+    if batch_first:
+        array = checks.shaped(name, array, ("B", "T"), (batch, steps)).T
+    return np.ascontiguousarray(checks.shaped(name, array, ("T", "B"), (steps, batch)))
