@@ -1,5 +1,5 @@
 /* sweep.h - a group of rows on their way backward through time: what backward.c, which shares out the work, asks of
- * sweep.c, which does it.
+ * sweep.c and products.c, which do it.
  *
  * It must not know: threads. */
 #ifndef FRNN_SWEEP_H
@@ -40,6 +40,22 @@ static inline int64_t rows_before(const sweep *w, int64_t t) {
   const int64_t *first = work_at(w, w->layout.first);
   return w->shape->ragged ? first[t - w->t0] : (t - w->t0) * w->shape->batch;
 }
+
+/* A row of the user's. */
+static inline void *user_row(const sweep *w, frnn_sequence q, int64_t t, int64_t position) {
+  return row_at(q, t, row_of(&w->call->rows, position));
+}
+
+/* What the library keeps of a row of the chunk. */
+static inline void *chunk_row(const sweep *w, frnn_sequence q, int64_t t, int64_t position) {
+  return at(q.data, (rows_before(w, t) + position) * q.row);
+}
+
+/* Positions that one call takes at step i: neighbours in the user's arrays whose states are neighbours too. */
+range frnn_run_of(const sweep *w, int64_t i, range rows);
+
+/* h_{t-1} for step i and such a run: the rows before them in the walk, or what they begin with. */
+frnn_sequence frnn_h_before(const sweep *w, int64_t i, int64_t position);
 
 /* The chunk before the present one in the data, which is the next one of the sweep; 0 where there is none. */
 int frnn_next_chunk(sweep *w);

@@ -1,0 +1,153 @@
+/* products.c - the products of a chunk that has been swept, and in which order their sums run.
+ *
+ * The chunk's gate gradients meet x and h in one product each for dW_ih and dW_hh, and W_ih for dx.
+ *
+ * It must not know: dtypes, instruction sets, activations, threads, Python. */
+#include "sweep.h"
+
+/* ---- the products of a chunk ----------------------------------------------------------------------------------- */
+
+/* The rows of a chunk in the order of the sweep, as one stride: from the last row of the last step down, or in
+ * reverse from the first up. So a sum over them goes on from chunk to chunk as if there were none. */
+typedef struct {
+  int64_t rows, first;
+  ptrdiff_t way; /* 1 or -1 */
+} sweep_order;
+
+static sweep_order order_of(const sweep *w) {
+  int64_t rows = rows_before(w, w->t0 + w->to - w->from);
+  return w->shape->reverse ? (sweep_order){rows, 0, 1} : (sweep_order){rows, rows - 1, -1};
+}
+
+/* What an operand reads for a run of rows. */
+static frnn_sequence source_of(const sweep *w, enum operand which, int64_t t, int64_t position) {
+  if (carries(&w->call->rows, t, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
+  if (which == HIDDEN) return frnn_h_before(w, time_of(w->shape, t), position);
+  if (which == INPUT) return (frnn_sequence){user_row(w, w->call->x, t, position), 0, w->call->x.row};
+  return (frnn_sequence){chunk_row(w, w->rh, t, position), 0, w->rh.row};
+}
+
+/* Of the panels of an operand those rows that some steps of the chunk, from `steps.begin` in the data on, and some rows
+ * of the batch make. */
+static void pack_operand(const sweep *w, enum operand which, int64_t n, range steps, range rows) {
+  sweep_order o = order_of(w);
+  int64_t vector = w->table->lanes * w->table->size;
+  for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++) {
+    range left = working_of(w->shape, &w->call->rows, rows, t), now;
+    for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
+      now = frnn_run_of(w, time_of(w->shape, t), left);
+      frnn_sequence q = source_of(w, which, t, now.begin);
+      int64_t row = rows_before(w, t) + now.begin, place = o.way < 0 ? o.rows - row - now.count : row;
+      w->table->pack_rows(row_at(q, 0, o.way < 0 ? now.count - 1 : 0), o.way * q.row, now.count, n,
+                          at(work_at(w, w->layout.operand[which]), place * vector), o.rows * vector);
+    }
+  }
+}
+
+/* dx of some rows of ragged steps: side by side first, then where they belong, zeros between. */
+static void scatter_input_gradient(const sweep *w, frnn_gemm g, range steps, range rows) {
+  const frnn_rows *r = &w->call->rows;
+  size_t bytes = (size_t)(w->shape->input * w->table->size);
+  frnn_sequence dx = {work_at(w, w->layout.dx), 0, (ptrdiff_t)bytes};
+  g.a_row = w->dg.row;
+  g.c_row = dx.row;
+  for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++) {
+    range now = working_of(w->shape, r, rows, t);
+    g.m = now.count;
+    g.a = chunk_row(w, w->dg, t, now.begin);
+    g.c = chunk_row(w, dx, t, now.begin);
+    w->table->gemm(&g);
+    for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
+      void *to = user_row(w, w->call->dx, t, p);
+      if (p < now.begin + now.count && !carries(r, t, p))
+        memcpy(to, chunk_row(w, dx, t, p), bytes);
+      else
+        memset(to, 0, bytes);
+    }
+  }
+}
+
+/* dx of some steps of the chunk and some rows of the batch. */
+static void input_gradient(const sweep *w, range steps, range rows) {
+  int64_t columns = w->cell->gates * w->shape->hidden;
+  frnn_gemm g = {.n = w->shape->input,
+                 .k = columns,
+                 .a_k = w->table->size,
+                 .panels = panels_at(w, w->layout.w_ih),
+                 .panel = columns * w->table->lanes * w->table->size};
+  frnn_sequence dx = w->call->dx, dg = w->dg;
+  if (w->shape->ragged) {
+    scatter_input_gradient(w, g, steps, rows);
+    return;
+  }
+  dx.data = row_at(dx, w->t0 + steps.begin, rows.begin);
+  dg.data = row_at(dg, steps.begin, rows.begin);
+  product_of_rows(w->table, g, dg, dx, steps.count, rows.count);
+}
+
+void frnn_finish_rows(const sweep *w, range steps, range rows) {
+  const frnn_backward_call *call = w->call;
+  if (rows.count < 1 || steps.count < 1) return;
+  if (call->dw_ih && w->shape->input > 0) pack_operand(w, INPUT, w->shape->input, steps, rows);
+  if (call->dw_hh) pack_operand(w, HIDDEN, w->shape->hidden, steps, rows);
+  if (call->dw_hh && w->cell->phases == 2) pack_operand(w, RESET_HIDDEN, w->shape->hidden, steps, rows);
+  if (call->dx.data) input_gradient(w, steps, rows);
+}
+
+/* ---- the gradients of the weights ------------------------------------------------------------------------------- */
+
+/* A part of a block of the gate gradients: its rows among the weights', its first column in the sweep's first row. */
+typedef struct {
+  range rows;
+  const void *first;
+} gate_part;
+
+static gate_part part_of(const sweep *w, const frnn_block *block, share mine) {
+  int64_t hidden = w->shape->hidden;
+  range gates = range_of(block->count * hidden, mine.slice, mine.slices);
+  const void *row = at(w->dg.data, order_of(w).first * w->dg.row);
+  return (gate_part){{block->row * hidden + gates.begin, gates.count},
+                     at(row, (block->column * hidden + gates.begin) * w->table->size)};
+}
+
+/* dW[rows of the block] += dg[its columns]^T * operand, for a part of the block; the first chunk begins the sum. */
+static void weight_gradient(const sweep *w, const frnn_block *block, enum operand which, int64_t n, void *dw,
+                            share mine) {
+  sweep_order o = order_of(w);
+  gate_part gates = part_of(w, block, mine);
+  int64_t element = w->table->size;
+  void *rows = at(dw, gates.rows.begin * n * element);
+  frnn_gemm g = {.m = gates.rows.count,
+                 .n = n,
+                 .k = o.rows,
+                 .a = gates.first,
+                 .a_row = element,
+                 .a_k = o.way * w->dg.row,
+                 .panels = work_at(w, w->layout.operand[which]),
+                 .panel = o.rows * w->table->lanes * element,
+                 .init = w->to == w->shape->steps ? NULL : rows,
+                 .init_row = n * element,
+                 .c = rows,
+                 .c_row = n * element};
+  w->table->gemm(&g);
+}
+
+static void bias_gradient(const sweep *w, const frnn_block *block, void *db, share mine) {
+  sweep_order o = order_of(w);
+  gate_part gates = part_of(w, block, mine);
+  w->table->sum_rows(gates.first, o.way * w->dg.row, o.rows, gates.rows.count,
+                     at(db, gates.rows.begin * w->table->size));
+}
+
+void frnn_add_chunk(const sweep *w, share mine) {
+  const frnn_backward_call *call = w->call;
+  for (int i = 0; i < 2; i++) {
+    const frnn_block *ih = &w->cell->ih[i], *hh = &w->cell->hh[i];
+    if (ih->count > 0 && call->dw_ih && w->shape->input > 0)
+      weight_gradient(w, ih, INPUT, w->shape->input, call->dw_ih, mine);
+    if (hh->count > 0 && call->dw_hh)
+      weight_gradient(w, hh, i ? RESET_HIDDEN : HIDDEN, w->shape->hidden, call->dw_hh, mine);
+    if (ih->count > 0 && call->db_ih) bias_gradient(w, ih, call->db_ih, mine);
+    if (hh->count > 0 && call->db_hh) bias_gradient(w, hh, call->db_hh, mine);
+  }
+}
