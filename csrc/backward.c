@@ -26,7 +26,8 @@ static int64_t chunk_rows(const frnn_shape *s) {
 enum { GROUPS_MOST = 4, GROUPS_WEIGHT_BYTES = 327680, ROWS_OF_A_SUM = 8, MULTIPLY_ADDS_OF_A_SUM = 100000 };
 
 static int groups_of(const frnn_shape *s) {
-  int groups = weights_of(s) * (double)element_size(s) > GROUPS_WEIGHT_BYTES ? 1 : GROUPS_MOST;
+  int few = weights_of(s) * (double)element_size(s) <= GROUPS_WEIGHT_BYTES && !s->tokens; /* tables are large */
+  int groups = few ? GROUPS_MOST : 1;
   while (groups > 1 && (s->batch / groups < ROWS_OF_A_SUM ||
                         recurrent_weights_of(s) * (double)s->batch / groups < MULTIPLY_ADDS_OF_A_SUM))
     groups /= 2;

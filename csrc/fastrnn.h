@@ -22,6 +22,7 @@ typedef struct {
   int reverse; /* from the last step to the first */
   int64_t steps, batch, input, hidden;
   int ragged; /* whether `rows` below say anything */
+  int tokens; /* whether x comes as ids; input is 0 then */
 } frnn_shape;
 
 /* Element i of step t and row b lies at data + t * step + b * row + i * sizeof(element). */
@@ -46,6 +47,15 @@ typedef struct {
   int reset_to_first;
 } frnn_rows;
 
+/* x as ids: element t * step + b of `ids` is the row of a table that holds bias + W_ih x for every x there is. In a
+ * backward pass the table's gradient is added to `gradient`, (count, gates * hidden), in the order of W_ih's rows. */
+typedef struct {
+  const int64_t *ids;
+  ptrdiff_t step;
+  const void *table;
+  void *gradient;
+} frnn_tokens;
+
 /* h and c, each (batch, hidden), dense; c only where the cell has one. */
 typedef struct {
   void *h, *c;
@@ -63,6 +73,7 @@ typedef struct {
   frnn_weights weights; /* for both functions: what is read but once need not be packed before */
   void *packed;
   frnn_rows rows;
+  frnn_tokens tokens;
   frnn_sequence x, y;     /* in; out, apart from each other */
   frnn_state first, last; /* in; out. May be the same memory */
   void *tape;             /* out, or NULL for inference */
@@ -85,6 +96,7 @@ typedef struct {
   frnn_shape shape;
   frnn_weights weights;
   frnn_rows rows;
+  frnn_tokens tokens;
   frnn_sequence x, y;
   frnn_state first;
   const void *tape;
@@ -98,6 +110,35 @@ typedef struct {
 } frnn_backward_call;
 
 int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void));
+
+/* The table of `count` rows for frnn_tokens. Row i is that of x's row i, (count, input), or where x is NULL that of a
+ * one at feature i among zeros, count being input. The shape's steps and batch do not matter. */
+typedef struct {
+  frnn_shape shape;
+  frnn_weights weights;
+  int64_t count;
+  const void *x;
+  void *table;
+  void *work;
+} frnn_table_call;
+
+size_t frnn_table_size(const frnn_shape *shape, int64_t count);
+size_t frnn_tabulate_size(const frnn_shape *shape);
+int frnn_tabulate(const frnn_table_call *call, int (*interrupted)(void));
+
+/* c = a b: a (m, k) with strides in bytes, one of them the element's size; b (k, n) and c (m, n) dense. One chain over
+ * k for each element. */
+typedef struct {
+  int dtype;
+  int64_t m, n, k;
+  const void *a, *b;
+  ptrdiff_t a_row, a_k;
+  void *c;
+  void *work;
+} frnn_product_call;
+
+size_t frnn_product_size(int dtype, int64_t n, int64_t k);
+int frnn_product(const frnn_product_call *call, int (*interrupted)(void));
 
 /* The instruction set in use, and the i-th of those this build has and this machine runs (NULL past the end), best
  * first. frnn_select chooses one by name: 0, or -1 where there is none of that name. Not while calls run. */

@@ -57,8 +57,9 @@ typedef struct {
   int64_t m, hidden, vector, vectors;
   const void *start; /* what each chain begins with: the bias, for all rows, or z, which holds x's part too */
   ptrdiff_t start_row;
-  frnn_factor in[2]; /* x, k = 0 if z holds its part; h_{t-1}, dense rows */
-  void *y;           /* h_t: dense rows */
+  const int64_t *start_of; /* for each row which one of these; NULL: its own */
+  frnn_factor in[2];       /* x, k = 0 if z holds its part; h_{t-1}, dense rows */
+  void *y;                 /* h_t: dense rows */
   ptrdiff_t y_row;
   void *z; /* out, if keep: the tape's slots. Between: what the end of a tile reads again */
   ptrdiff_t z_row, gate;

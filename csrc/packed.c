@@ -67,7 +67,7 @@ void frnn_pack_for_product(const frnn_shape *s, const frnn_table *table, range v
   }
 }
 
-static void pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_weights *w, void *bias, void *bias_h) {
+void frnn_pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_weights *w, void *bias, void *bias_h) {
   const frnn_cell *cell = &frnn_cells[s->cell];
   int64_t element = table->size, units = padded(s), hidden = s->hidden;
   memset(bias, 0, (size_t)(cell->gates * units * element));
@@ -109,8 +109,8 @@ static void pack_part(void *context, int part, int parts) {
                           at(w_ih, of_product.begin * s->input * table->lanes * table->size));
   if (mine.slice > 0) return;
   memcpy(at(call->packed, (ptrdiff_t)at_offset.table), &table, sizeof table);
-  pack_biases(s, table, &call->weights, at(call->packed, (ptrdiff_t)at_offset.bias),
-              at(call->packed, (ptrdiff_t)at_offset.bias_h));
+  frnn_pack_biases(s, table, &call->weights, at(call->packed, (ptrdiff_t)at_offset.bias),
+                   at(call->packed, (ptrdiff_t)at_offset.bias_h));
 }
 
 int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {

@@ -29,6 +29,10 @@ int frnn_packs_in_product(const frnn_shape *s);
  * zeros. */
 void frnn_pack_for_product(const frnn_shape *s, const frnn_table *table, range vectors, const void *w, void *packed);
 
+/* What the chains begin with: both biases added up, but where the last gate's stay apart: then bias_h has the recurrent
+ * one. */
+void frnn_pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_weights *w, void *bias, void *bias_h);
+
 /* Vectors of all gates, padding included. */
 static inline int64_t vectors_of_gates(const frnn_shape *s, const frnn_table *table) {
   return frnn_cells[s->cell].gates * (padded(s) / table->lanes);

@@ -139,6 +139,24 @@ static void bias_gradient(const sweep *w, const frnn_block *block, void *db, sha
                      at(db, gates.rows.begin * w->table->size));
 }
 
+/* The gate gradients of each row to its id's row of the table's gradient, for a part of the block: in the sweep's
+ * order, so that every sum has one. */
+static void table_gradient(const sweep *w, const frnn_block *block, share mine) {
+  const frnn_tokens *tokens = &w->call->tokens;
+  int64_t element = w->table->size, gate_rows = w->cell->gates * w->shape->hidden;
+  gate_part gates = part_of(w, block, mine);
+  const char *dg = gates.first;
+  for (int64_t i = w->to - 1; i >= w->from; i--) {
+    int64_t t = time_of(w->shape, i), count = working(w->shape, &w->call->rows, t);
+    for (int64_t n = 0; n < count; n++, dg += order_of(w).way * w->dg.row) {
+      int64_t b = row_of(&w->call->rows, w->shape->reverse ? n : count - 1 - n);
+      int64_t place = tokens->ids[t * tokens->step + b] * gate_rows + gates.rows.begin;
+      void *sum = at(tokens->gradient, place * element);
+      w->table->add(sum, sum, dg, gates.rows.count);
+    }
+  }
+}
+
 void frnn_add_chunk(const sweep *w, share mine) {
   const frnn_backward_call *call = w->call;
   for (int i = 0; i < 2; i++) {
@@ -147,6 +165,7 @@ void frnn_add_chunk(const sweep *w, share mine) {
       weight_gradient(w, ih, INPUT, w->shape->input, call->dw_ih, mine);
     if (hh->count > 0 && call->dw_hh)
       weight_gradient(w, hh, i ? RESET_HIDDEN : HIDDEN, w->shape->hidden, call->dw_hh, mine);
+    if (ih->count > 0 && call->tokens.gradient) table_gradient(w, ih, mine);
     if (ih->count > 0 && call->db_ih) bias_gradient(w, ih, call->db_ih, mine);
     if (hh->count > 0 && call->db_hh) bias_gradient(w, hh, call->db_hh, mine);
   }

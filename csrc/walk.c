@@ -38,6 +38,7 @@ static forward_layout lay_forward(const frnn_shape *s) {
   at.c = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
   at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
   if (!s->ragged) return at;
+  at.ids = reserve(&at.total, sizeof(int64_t), s->tokens ? s->batch : 0);
   at.x = reserve(&at.total, element, product(&at.total, rows, s->input));
   at.h = reserve(&at.total, element, row_units);
   for (int i = 0; i < 2; i++) {
@@ -189,12 +190,26 @@ static void copy_row(void *dst, const void *src, size_t bytes) {
     memset(dst, 0, bytes);
 }
 
+/* Which rows of the table the chains of step i begin with. */
+static int64_t *ids_of(const walk *w, int64_t i, int64_t b) {
+  const frnn_tokens *tokens = &w->call->tokens;
+  if (w->call->rows.order) return (int64_t *)work_at(w, w->layout.ids) + b;
+  return (int64_t *)(uintptr_t)tokens->ids + time_of(w->shape, i) * tokens->step + b;
+}
+
+static void gather_ids(const walk *w, int64_t i, range rows) {
+  const int64_t *ids = w->call->tokens.ids + time_of(w->shape, i) * w->call->tokens.step;
+  int64_t *gathered = ids_of(w, i, 0);
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) gathered[p] = ids[w->call->rows.order[p]];
+}
+
 void frnn_prepare_step(const walk *w, int64_t i, range rows) {
   const frnn_forward_call *call = w->call;
   ptrdiff_t bytes = w->shape->hidden * w->table->size;
   int has_c = w->cell->states == 2;
   if (!w->shape->ragged) return;
   rows = working_of(w->shape, &call->rows, rows, time_of(w->shape, i));
+  if (w->shape->tokens && call->rows.order) gather_ids(w, i, rows);
   if (all_go_on(w->shape, &call->rows, i, rows)) return;
   frnn_sequence h = i > 0 ? h_at(w, i - 1, 0) : (frnn_sequence){0}, c = has_c && i > 0 ? c_at(w, i - 1, 0) : h;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
@@ -235,6 +250,11 @@ void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, ra
                     .bias_h = packed_at(w, w->packed.bias_h),
                     .keep = w->in_tape,
                     .backwards = (int)(i & 1)};
+  if (s->tokens) {
+    step.start = call->tokens.table;
+    step.start_row = w->work.row;
+    step.start_of = ids_of(w, i, rows.begin);
+  }
   if (w->in_step) step.in[FRNN_X] = (frnn_factor){x.data, x.row, s->input, packed_at(w, w->packed.w_ih)};
   w->table->step[s->cell][phase](&step);
 }

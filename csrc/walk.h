@@ -10,7 +10,7 @@
 
 /* Where things stand in the workspace. What is only there for ragged rows comes last. */
 typedef struct {
-  size_t z, c, scratch, x, h, c_at[2], h_at[2];
+  size_t z, c, scratch, ids, x, h, c_at[2], h_at[2];
   int64_t steps;
   size total;
 } forward_layout;

@@ -8,7 +8,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_shape:
         int cell, dtype, reverse
         int64_t steps, batch, input, hidden
-        int ragged
+        int ragged, tokens
 
     ctypedef struct frnn_rows:
         const int64_t *lengths
@@ -17,6 +17,12 @@ cdef extern from "fastrnn.h" nogil:
         const uint8_t *reset
         ptrdiff_t step
         int reset_to_first
+
+    ctypedef struct frnn_tokens:
+        const int64_t *ids
+        ptrdiff_t step
+        const void *table
+        void *gradient
 
     ctypedef struct frnn_sequence:
         void *data
@@ -40,6 +46,7 @@ cdef extern from "fastrnn.h" nogil:
         frnn_weights weights
         void *packed
         frnn_rows rows
+        frnn_tokens tokens
         frnn_sequence x, y
         frnn_state first, last
         void *tape
@@ -49,6 +56,7 @@ cdef extern from "fastrnn.h" nogil:
         frnn_shape shape
         frnn_weights weights
         frnn_rows rows
+        frnn_tokens tokens
         frnn_sequence x, y
         frnn_state first
         const void *tape
@@ -62,6 +70,23 @@ cdef extern from "fastrnn.h" nogil:
         void *db_hh
         void *work
 
+    ctypedef struct frnn_table_call:
+        frnn_shape shape
+        frnn_weights weights
+        int64_t count
+        const void *x
+        void *table
+        void *work
+
+    ctypedef struct frnn_product_call:
+        int dtype
+        int64_t m, n, k
+        const void *a
+        const void *b
+        ptrdiff_t a_row, a_k
+        void *c
+        void *work
+
     int frnn_gates(int)
     int frnn_states(int)
     size_t frnn_packed_size(const frnn_shape *)
@@ -72,6 +97,11 @@ cdef extern from "fastrnn.h" nogil:
     int frnn_pack(const frnn_forward_call *, int, interruption) except -1
     int frnn_forward(const frnn_forward_call *, int, interruption) except -1
     int frnn_backward(const frnn_backward_call *, int, interruption) except -1
+    size_t frnn_table_size(const frnn_shape *, int64_t)
+    size_t frnn_tabulate_size(const frnn_shape *)
+    int frnn_tabulate(const frnn_table_call *, interruption) except -1
+    size_t frnn_product_size(int, int64_t, int64_t)
+    int frnn_product(const frnn_product_call *, interruption) except -1
     const char *frnn_isa()
     const char *frnn_isa_available(int)
     const char *frnn_isa_compiled(int)

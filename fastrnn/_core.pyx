@@ -108,6 +108,12 @@ cdef void *aligned(cnp.ndarray buffer, size_t needed) except NULL:
     return <void *>((<uintptr_t>cnp.PyArray_DATA(buffer) + (ALIGN - 1)) & ~<uintptr_t>(ALIGN - 1))
 
 
+cdef size_t known(size_t nbytes) except 0:
+    if nbytes == 0:
+        raise OverflowError("sizes too large")
+    return nbytes
+
+
 cdef int gates_of(int cell) except 0:
     cdef int gates = frnn_gates(cell)
     if gates == 0:
@@ -128,7 +134,7 @@ cdef frnn_shape shape_of(int cell, x, w_hh, bint reverse) except *:
     shape.batch = xs.shape[1]
     shape.input = xs.shape[2]
     shape.hidden = ws.shape[1]
-    shape.ragged = 0
+    shape.ragged = shape.tokens = 0
     if shape.hidden < 1:
         raise ValueError("hidden must be positive")
     return shape
@@ -217,6 +223,32 @@ cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
     return r
 
 
+cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i, bint writes) except *:
+    """tokens: None, or (ids, count, and for each pass a table of so many rows, or their gradient)."""
+    cdef frnn_tokens q
+    cdef cnp.ndarray ids
+    cdef int64_t k, count
+    cdef size_t size
+    memset(&q, 0, sizeof(q))
+    if tokens is None:
+        return q
+    ids, count, tables = tuple_of(tokens)
+    if ids.ndim != 2 or ids.shape[0] != s.steps or ids.shape[1] != s.batch or s.input != 0 or count < 0:
+        raise ValueError("ids of another shape, or an input besides")
+    q.ids = indices(ids.reshape(-1), s.steps * s.batch)
+    q.step = s.batch
+    for k in range(s.steps * s.batch):
+        if not 0 <= q.ids[k] < count:
+            raise ValueError("ids out of range")
+    if writes:
+        q.gradient = dense(tables[i], s.dtype, count, gates_of(s.cell) * s.hidden, True)
+    else:
+        size = known(frnn_table_size(s, count))
+        q.table = aligned(tables[i], size)
+    s.tokens = 1
+    return q
+
+
 cdef class Sizes:
     """Bytes of every buffer for a layer of the given sizes; OverflowError where one does not fit."""
     cdef readonly size_t packed, forward, tape, backward
@@ -233,18 +265,13 @@ cdef class Sizes:
         s.input = input
         s.hidden = hidden
         s.ragged = ragged
+        s.tokens = 0
         self.packed = frnn_packed_size(&s)
         self.forward = frnn_forward_size(&s)
         self.tape = frnn_tape_size(&s)
         self.backward = frnn_backward_size(&s)
         if not (self.packed and self.forward and self.tape and self.backward):
             raise OverflowError("sizes too large")
-
-
-cdef size_t known(size_t nbytes) except 0:
-    if nbytes == 0:
-        raise OverflowError("sizes too large")
-    return nbytes
 
 
 cdef tuple tuple_of(a):
@@ -266,11 +293,11 @@ cdef int alike(frnn_shape *a, frnn_shape *b) except -1:
     return 0
 
 
-def forward(int cell, x, tuple passes, rows, work):
+def forward(int cell, x, tuple passes, rows, tokens, work):
     """One layer forward, its directions at once.
 
     passes: for each direction (reverse, row, first, weights, y, last, tape), the states in that row of their arrays; y,
-    last and, unless it is None, tape are written. rows: see rows_of. Returns 0, or how many bytes `work` must have, nothing being done yet.
+    last and, unless it is None, tape are written. rows, tokens: see rows_of, tokens_of. Returns 0, or how many bytes `work` must have, nothing being done yet.
     """
     cdef frnn_forward_call calls[2]
     cdef frnn_forward_call *call
@@ -287,6 +314,7 @@ def forward(int cell, x, tuple passes, rows, work):
         call.shape = shape_of(cell, x, weights[1], reverse)
         alike(&call.shape, &calls[0].shape)
         call.rows = rows_of(&call.shape, rows)
+        call.tokens = tokens_of(&call.shape, tokens, i, False)
         call.weights = weights_of(&call.shape, gates_of(cell), weights)
         call.x = sequence(x, call.shape.dtype, &call.shape, call.shape.input)
         call.y = sequence(y, call.shape.dtype, &call.shape, call.shape.hidden, True)
@@ -307,7 +335,7 @@ def forward(int cell, x, tuple passes, rows, work):
     return 0
 
 
-def backward(int cell, x, tuple passes, rows, work):
+def backward(int cell, x, tuple passes, rows, tokens, work):
     """One layer backward, its directions at once.
 
     passes: for each direction the pass as forward took it, then dy, dlast, dx, dfirst, dweights; the last three are
@@ -332,6 +360,7 @@ def backward(int cell, x, tuple passes, rows, work):
         s = &call.shape
         alike(s, &calls[0].shape)
         call.rows = rows_of(s, rows)
+        call.tokens = tokens_of(s, tokens, i, True)
         call.weights = weights_of(s, gates, weights)
         call.x = sequence(x, s.dtype, s, s.input)
         call.y = sequence(y, s.dtype, s, s.hidden)
@@ -353,6 +382,64 @@ def backward(int cell, x, tuple passes, rows, work):
         calls[i].work = place + i * needed
     with nogil:
         frnn_backward(calls, count, interrupted)
+    return 0
+
+
+def table_size(int cell, int dtype, int64_t hidden, int64_t count):
+    cdef frnn_shape s
+    memset(&s, 0, sizeof(s))
+    s.cell, s.dtype, s.hidden = cell, dtype, hidden
+    return known(frnn_table_size(&s, count))
+
+
+def tabulate(int cell, x, tuple weights, int64_t count, table, work):
+    """The table of `count` ids into a byte buffer: of the rows of x (count, input), or with None of the features one by
+    one. Returns 0, or how many bytes `work` must have, nothing being done yet."""
+    cdef frnn_table_call call
+    cdef cnp.ndarray w_ih = weights[0]
+    cdef interruption interrupted = asked()
+    cdef size_t needed
+    memset(&call, 0, sizeof(call))
+    call.shape.cell = cell
+    call.shape.dtype = dtype_of(w_ih)
+    call.shape.input = w_ih.shape[1]
+    call.shape.hidden = w_ih.shape[0] // gates_of(cell)
+    call.weights = weights_of(&call.shape, gates_of(cell), weights)
+    call.count = count
+    call.x = dense(x, call.shape.dtype, count, call.shape.input)
+    if x is None and count != call.shape.input:
+        raise ValueError("as many ids as inputs expected")
+    call.table = aligned(table, known(frnn_table_size(&call.shape, count)))
+    needed = known(frnn_tabulate_size(&call.shape))
+    if <size_t>(<cnp.ndarray?>work).size < needed:
+        return needed
+    call.work = aligned(work, needed)
+    with nogil:
+        frnn_tabulate(&call, interrupted)
+    return 0
+
+
+def product(cnp.ndarray a not None, b, c, work):
+    """a (m, k), dense or the transpose of what is dense, times b (k, n) into c. Returns 0, or how many bytes `work` must
+    have, nothing being done yet."""
+    cdef frnn_product_call call
+    cdef interruption interrupted = asked()
+    cdef size_t needed
+    cdef bint transposed = cnp.PyArray_IS_F_CONTIGUOUS(a)
+    memset(&call, 0, sizeof(call))
+    call.dtype = dtype_of(a)
+    call.m, call.k, call.n = a.shape[0], a.shape[1], (<cnp.ndarray?>b).shape[1]
+    call.a = dense(a.T if transposed else a, call.dtype, call.m, call.k)
+    call.a_row = a.itemsize if transposed else call.k * a.itemsize
+    call.a_k = call.m * a.itemsize if transposed else a.itemsize
+    call.b = dense(b, call.dtype, call.k, call.n)
+    call.c = dense(c, call.dtype, call.m, call.n, True)
+    needed = known(frnn_product_size(call.dtype, call.n, call.k))
+    if <size_t>(<cnp.ndarray?>work).size < needed:
+        return needed
+    call.work = aligned(work, needed)
+    with nogil:
+        frnn_product(&call, interrupted)
     return 0
 
 

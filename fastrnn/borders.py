@@ -7,7 +7,7 @@ It must not know: cells' mathematics, kernels, what is kept for a gradient.
 
 import numpy as np
 
-from fastrnn import checks, ragged
+from fastrnn import checks, ragged, tokens
 from fastrnn.merges import MERGES
 
 
@@ -30,7 +30,10 @@ class Border:
         return state if len(state) > 1 else state[0]
 
     def _checked_x(self, x):
-        """x as (T, B, I) that a kernel can read, and whether it came without a batch."""
+        """x as (T, B, I) that a kernel can read, or (T, B) integers; whether it came unbatched."""
+        if tokens.are_ids(x, (1, 2)):
+            unbatched = x.ndim == 1
+            return self._from_user(x, unbatched), unbatched
         if type(x) is not np.ndarray or x.dtype is not self.dtype:
             x = checks.same_dtype("x", checks.as_array("x", x), self.dtype)
         shape = x.shape
@@ -47,9 +50,17 @@ class Border:
 
     def _checked_rows(self, x, unbatched, lengths, mask, reset, reset_to):
         """The `ragged.Rows` of a call."""
-        steps, batch, _ = x.shape
+        steps, batch = x.shape[:2]
         batch = None if unbatched else batch
         return ragged.rows(steps, batch, lengths, mask, reset, reset_to, self.batch_first)
+
+    def _checked_ids(self, x, embedding, rows):
+        """x, as `Tokens` if it is integers."""
+        if tokens.are_ids(x, (2,)):
+            return tokens.tokens("x", x, self.input_size, embedding, self.dtype, rows)
+        if embedding is not None:
+            raise ValueError("embedding is for x of integers, got x as an array of features")
+        return x
 
     def _checked_parts(self, name, value, batch, unbatched):
         """The arrays of a state or of its gradient, each (L*D, B, H) or None."""

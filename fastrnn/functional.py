@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import checks, ragged, reference, runtime
+from fastrnn import checks, ragged, reference, runtime, tokens
 from fastrnn.cells import CELLS
 
 
@@ -35,7 +35,7 @@ class Incoming(NamedTuple):
     """The gradients that come back to a pass, and where those that go out are written.
 
     dy : (T, B, H) array or None. dlast : tuple of state arrays, each may be None.
-    dx : array like x, or None. dfirst : tuple of state arrays.
+    dx : array like x, or None; for `Tokens` like their embedding. dfirst : tuple of state arrays.
     dweights : dense arrays for the gradients of w_ih, w_hh, b_ih and b_hh; None for no bias.
     """
 
@@ -49,7 +49,7 @@ class Incoming(NamedTuple):
 def run_passes(cell, x, passes, keep=False, rows=None):
     """Passes (a tuple of them) over one x, at once -> the passes, with their tapes if keep.
 
-    rows : `ragged.Rows` or None.
+    x : (T, B, I) array or `Tokens`. rows : `ragged.Rows` or None.
     """
     if not runtime.uses_core():
         return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
@@ -57,7 +57,10 @@ def run_passes(cell, x, passes, keep=False, rows=None):
         tape = _sizes(cell, x.itemsize, x.shape, passes[0].y.shape[2]).tape
         passes = tuple([p._replace(tape=runtime.tape_buffer(tape)) for p in passes])
     kernels = None if rows is None else rows.kernels
-    runtime.in_workspace(runtime.core.forward, cell.index, x, passes, kernels)
+    if isinstance(x, tokens.Tokens):
+        tokens.forward(cell, x, passes, kernels)
+    else:
+        runtime.in_workspace(runtime.core.forward, cell.index, x, passes, kernels, None)
     return passes
 
 
@@ -74,6 +77,8 @@ def _sizes(cell, itemsize, x_shape, hidden):
 
 def _run_reference(cell, x, p, keep, rows):
     tape, state = None, [s[p.row] for s in p.state]
+    if isinstance(x, tokens.Tokens):
+        x = x.ids if x.embedding is None else x.embedding[x.ids]
     options = {"reverse": p.reverse} | ({} if rows is None else rows.options)
     if keep:
         y, last, tape = reference.forward(cell.name, x, state, *p.weights, **options)
@@ -90,19 +95,23 @@ def run_passes_backward(cell, x, passes, incoming, rows=None):
 
     Nothing else is altered: it may be run again.
     """
-    pairs = zip(passes, incoming, strict=True)
+    pairs = list(zip(passes, incoming, strict=True))
+    kernels = None if rows is None else rows.kernels
     if isinstance(passes[0].tape, reference.Tape):
         for p, i in pairs:
-            _run_reference_backward(p, i)
-        return
-    calls = tuple([(p, *i) for p, i in pairs])
-    kernels = None if rows is None else rows.kernels
-    runtime.in_workspace(runtime.core.backward, cell.index, x, calls, kernels)
+            _run_reference_backward(x, p, i)
+    elif isinstance(x, tokens.Tokens):
+        tokens.backward(cell, x, pairs, kernels)
+    else:
+        calls = tuple([(p, *i) for p, i in pairs])
+        runtime.in_workspace(runtime.core.backward, cell.index, x, calls, kernels, None)
 
 
-def _run_reference_backward(p, i):
+def _run_reference_backward(x, p, i):
     dlast = [None if d is None else d[p.row] for d in i.dlast]
     dx, dfirst, *dweights = reference.backward(p.tape, i.dy, dlast)
+    if isinstance(x, tokens.Tokens) and i.dx is not None:
+        dx = tokens.scattered(x, dx)
     targets = (i.dx, *(d[p.row] for d in i.dfirst), *i.dweights)
     for target, source in zip(targets, (dx, *dfirst, *dweights), strict=True):
         if target is not None:
@@ -136,35 +145,47 @@ def run(cell, x, state, weights, reverse=False, y=None, keep=False, rows=None):
 def run_backward(saved, dy, dlast, dweights, need_x=True):
     """Gradients of one pass -> dx (None unless need_x) and the initial state's."""
     cell, x, made, rows = saved
-    dx = np.empty(x.shape, x.dtype) if need_x else None
+    dx = gradient_of(x) if need_x else None
     dfirst = tuple([np.empty(s.shape[1:], x.dtype) for s in made.state])
     incoming = Incoming(dy, _one_row(dlast), dx, _one_row(dfirst), dweights)
     run_passes_backward(cell, x, (made,), (incoming,), rows)
     return dx, dfirst
 
 
+def gradient_of(x):
+    """An array for the gradient of x, or of its embedding; None for ids without one."""
+    return x.gradient if isinstance(x, tokens.Tokens) else np.empty(x.shape, x.dtype)
+
+
 def _one_row(state):
     return tuple([None if s is None else s[None] for s in state])
 
 
-def _call(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, lengths, mask, reset, reset_to):
-    weights = checks.weights(cell, w_ih, w_hh, b_ih, b_hh)
-    x = checks.sequence("x", x, weights[0].dtype, weights[0].shape[1])
-    state = checks.state(cell, state, x.shape[1], weights[1].shape[1], x.dtype)
-    rows = ragged.rows(*x.shape[:2], lengths, mask, reset, reset_to)
+def _call(cell, x, state, weights, embedding, reverse, *rows):
+    weights = checks.weights(cell, *weights)
+    (_, inputs), dtype, ids = weights[0].shape, weights[0].dtype, tokens.are_ids(x, (2,))
+    if not ids:
+        x = checks.sequence("x", x, dtype, inputs)
+    rows = ragged.rows(*x.shape[:2], *rows)
+    if ids:
+        x = tokens.tokens("x", x, inputs, embedding, dtype, rows)
+    elif embedding is not None:
+        raise ValueError("embedding is for x of integers (T, B), got x as an array of features")
+    state = checks.state(cell, state, x.shape[1], weights[1].shape[1], dtype)
     y, last, _ = run(cell, x, state, weights, checks.flag("reverse", reverse), rows=rows)
     return y, last
 
 
 def rnn(
     x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, nonlinearity="tanh",
-    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", embedding=None,
 ):  # fmt: skip
     """Elman network over a batch of sequences: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
 
     Parameters
     ----------
-    x : (T, B, I) array, float32 or float64
+    x : (T, B, I) array, float32 or float64, or (T, B) array of integers
+        Integers stand for rows of the embedding, without one for a 1 at that feature among zeros.
     state : (B, H) array or None
         h before the first step; None is zeros.
     w_ih, w_hh : (H, I) and (H, H) arrays
@@ -182,6 +203,8 @@ def rnn(
         True where the state begins anew before that step of the run.
     reset_to : {"zero", "initial"}
         What it is then: zero, or `state`.
+    embedding : (V, I) array, or None
+        With x as integers, whose rows they stand for.
 
     Returns
     -------
@@ -203,13 +226,16 @@ def rnn(
     Elman, Finding structure in time, 1990; `fastrnn.reference` (R1).
     """
     cell = CELLS["rnn_" + checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))]
-    y, (h,) = _call(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, lengths, mask, reset, reset_to)
+    y, (h,) = _call(
+        cell, x, state, (w_ih, w_hh, b_ih, b_hh), embedding, reverse,
+        lengths, mask, reset, reset_to,
+    )  # fmt: skip
     return y, h
 
 
 def lstm(
     x, state, w_ih, w_hh, b_ih=None, b_hh=None, *,
-    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", embedding=None,
 ):  # fmt: skip
     """LSTM over a batch of sequences.
 
@@ -218,7 +244,8 @@ def lstm(
 
     Parameters
     ----------
-    x : (T, B, I) array, float32 or float64
+    x : (T, B, I) array, float32 or float64, or (T, B) array of integers
+        Integers stand for rows of the embedding, without one for a 1 at that feature among zeros.
     state : pair (h, c) of (B, H) arrays, or None
         Before the first step; None is zeros, in place of either array too.
     w_ih, w_hh : (4*H, I) and (4*H, H) arrays
@@ -235,6 +262,8 @@ def lstm(
         True where the state begins anew before that step of the run.
     reset_to : {"zero", "initial"}
         What it is then: zero, or `state`.
+    embedding : (V, I) array, or None
+        With x as integers, whose rows they stand for.
 
     Returns
     -------
@@ -257,13 +286,14 @@ def lstm(
     Cummins, Learning to forget, 2000; `fastrnn.reference` (L1) to (L6).
     """
     return _call(
-        CELLS["lstm"], x, state, w_ih, w_hh, b_ih, b_hh, reverse, lengths, mask, reset, reset_to
-    )
+        CELLS["lstm"], x, state, (w_ih, w_hh, b_ih, b_hh), embedding, reverse,
+        lengths, mask, reset, reset_to,
+    )  # fmt: skip
 
 
 def gru(
     x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True,
-    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", embedding=None,
 ):  # fmt: skip
     """GRU over a batch of sequences.
 
@@ -273,7 +303,8 @@ def gru(
 
     Parameters
     ----------
-    x : (T, B, I) array, float32 or float64
+    x : (T, B, I) array, float32 or float64, or (T, B) array of integers
+        Integers stand for rows of the embedding, without one for a 1 at that feature among zeros.
     state : (B, H) array or None
         h before the first step; None is zeros.
     w_ih, w_hh : (3*H, I) and (3*H, H) arrays
@@ -293,6 +324,8 @@ def gru(
         True where the state begins anew before that step of the run.
     reset_to : {"zero", "initial"}
         What it is then: zero, or `state`.
+    embedding : (V, I) array, or None
+        With x as integers, whose rows they stand for.
 
     Returns
     -------
@@ -315,5 +348,8 @@ def gru(
     `fastrnn.reference` (G1) to (G4).
     """
     cell = CELLS["gru_after" if checks.flag("reset_after", reset_after) else "gru_before"]
-    y, (h,) = _call(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, lengths, mask, reset, reset_to)
+    y, (h,) = _call(
+        cell, x, state, (w_ih, w_hh, b_ih, b_hh), embedding, reverse,
+        lengths, mask, reset, reset_to,
+    )  # fmt: skip
     return y, h

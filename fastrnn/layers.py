@@ -125,7 +125,7 @@ class _Recurrent(Border):
         with np.errstate(all="ignore"):
             return x * factors, factors
 
-    def _run(self, x, state, keep, rows, zeros):
+    def _run(self, x, state, keep, rows, zeros, embedding):
         """y, the final state, and what is `Made` besides; rows: arguments of `_checked_rows`."""
         x, unbatched = self._checked_x(x)
         lengths, mask, reset, reset_to = rows
@@ -134,6 +134,8 @@ class _Recurrent(Border):
         else:
             rows = self._checked_rows(x, unbatched, *rows)
         checks.flag("zero_output_for_mask", zeros)
+        if embedding is not None or x.ndim == 2:
+            x = self._checked_ids(x, embedding, rows)
         steps, batch, _ = x.shape
         width = self.num_directions * self.hidden_size
         longest = max(steps, self._rows)
@@ -179,13 +181,15 @@ class _Recurrent(Border):
 
     def __call__(
         self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
-        zero_output_for_mask=False,
+        zero_output_for_mask=False, embedding=None,
     ):  # fmt: skip
         """Inference: y and the final state; keeps nothing for a gradient.
 
         Parameters
         ----------
         x : array (T, B, input_size), (B, T, input_size) if batch_first, (T, input_size) unbatched
+            Or an array of integers without the last axis: rows of `embedding`, or without one,
+            features that are 1 while the others are 0. Far quicker than x made of them.
         state : array (L*D, B, H), or for the LSTM a pair (h, c) of them, or None for zeros
             L layers, D directions; without B for an unbatched x.
         lengths : (B,) integers from 0 to T, or None
@@ -201,6 +205,8 @@ class _Recurrent(Border):
             What it is then: zero, or `state`, which gets the gradient.
         zero_output_for_mask : bool
             y of the top layer is 0 where the mask is False.
+        embedding : (V, input_size) array, or None
+            For x of integers from 0 to V - 1.
 
         Returns
         -------
@@ -212,15 +218,16 @@ class _Recurrent(Border):
         Raises
         ------
         ValueError, TypeError
-            For shapes and dtypes that do not fit the layer, and lengths outside 0 to T.
+            For shapes and dtypes that do not fit the layer, lengths outside 0 to T, and integers
+            outside the vocabulary.
         """
         rows = lengths, mask, reset, reset_to
-        y, state, _ = self._run(x, state, False, rows, zero_output_for_mask)
+        y, state, _ = self._run(x, state, False, rows, zero_output_for_mask, embedding)
         return y, state
 
     def forward(
         self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
-        zero_output_for_mask=False,
+        zero_output_for_mask=False, embedding=None,
     ):  # fmt: skip
         """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
 
@@ -228,7 +235,7 @@ class _Recurrent(Border):
         read-only where the tape needs it as it is.
         """
         rows = lengths, mask, reset, reset_to
-        y, state, made = self._run(x, state, True, rows, zero_output_for_mask)
+        y, state, made = self._run(x, state, True, rows, zero_output_for_mask, embedding)
         return y, state, Tape(self, made)
 
     def load(self, params):

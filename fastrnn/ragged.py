@@ -32,6 +32,11 @@ class Rows(NamedTuple):
         """The arguments of `fastrnn.reference.forward`."""
         return {name: getattr(self, name) for name in ("lengths", "mask", "reset", "reset_to")}
 
+    def works(self, steps):
+        """Where a row takes a step, its state changed: (T, B) booleans."""
+        within = True if self.lengths is None else np.arange(steps)[:, None] < self.lengths
+        return within if self.mask is None else within & self.mask
+
     @property
     def kernels(self):
         """The argument of the compiled module."""

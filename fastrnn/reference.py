@@ -18,6 +18,12 @@ product each over all T*B rows:
     (S5)  dW_ih = sum_t da_t x_t^T          db_ih = sum_t da_t
     (S6)  dW_hh = sum_t du_t v_t^T          db_hh = sum_t du_t
 
+Where x_t is all zeros but for a one at feature k_t, the products with it are columns of W_ih: x may
+be the integers k_t, and dx_t is not computed.
+
+    (S1') a_t = W_ih[:, k_t] + b_ih
+    (S5') dW_ih[:, k] = sum over all t with k_t = k of da_t
+
     rnn_tanh, rnn_relu    Elman, Finding structure in time, 1990
     lstm                  Hochreiter and Schmidhuber, Long short-term memory, 1997; the forget
                           gate: Gers, Schmidhuber and Cummins, Learning to forget, 2000
@@ -256,7 +262,7 @@ class Tape:
     """What `backward` needs of a `forward`. Of x and the weights it has no copy: leave them be."""
 
     cell: str
-    x: np.ndarray  # (T, B, I)
+    x: np.ndarray  # (T, B, I), or (T, B) integers
     w_ih: np.ndarray  # (G*H, I)
     w_hh: np.ndarray  # (G*H, H)
     biases: tuple[bool, bool]  # whether b_ih, b_hh were given
@@ -282,19 +288,22 @@ def _unroll(name, x, state, w_ih, w_hh, b_ih, b_hh, reverse, rows, record):
     cell = CELLS[name]
     w_ih = np.asarray(w_ih)
     dtype = w_ih.dtype
-    x, w_hh = _same(x, dtype), _same(w_hh, dtype)
-    (T, B, inputs), H = x.shape, w_hh.shape[1]
+    x, w_hh = np.asarray(x), _same(w_hh, dtype)
+    x = x if x.dtype.kind in "iu" else _same(x, dtype)
+    (T, B, *inputs), H = x.shape, w_hh.shape[1]
     state = _own_state(state, cell.states, (B, H), dtype)
     rows = _rows(T, *rows)
     begin = state if rows.to_initial else tuple(np.zeros_like(s) for s in state)
     if rows.works is not None:
-        x = np.where(rows.works, x, 0)  # what stands in the gaps, NaN perhaps, is not looked at
+        works = rows.works if inputs else rows.works[..., 0]
+        x = np.where(works, x, 0)  # what stands in the gaps, NaN perhaps, is not looked at
     b = np.zeros(cell.gates * H, dtype) if b_hh is None else _same(b_hh, dtype)
     y = np.empty((T, B, H), dtype)
     operands = tuple(np.empty((T, B, H), dtype) for _ in cell.phases) if record else ()
     saved = [None] * T if record else []
     with np.errstate(all="ignore"):
-        a = x.reshape(T * B, inputs) @ w_ih.T  # (S1)
+        x_rows = x.reshape(T * B, *inputs)
+        a = x_rows @ w_ih.T if inputs else w_ih.T[x_rows]  # (S1), (S1')
         if b_ih is not None:
             a += _same(b_ih, dtype)
         a = _by_gate(a.reshape(T, B, cell.gates * H), cell.gates)
@@ -325,7 +334,7 @@ def forward(
     Parameters
     ----------
     cell : {"rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"}
-    x : (T, B, I) array
+    x : (T, B, I) array, or (T, B) integers from 0 to I - 1 as in (S1')
     state : tuple of (B, H) arrays or None
         ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
     w_ih, w_hh : (G*H, I) and (G*H, H) arrays
@@ -360,13 +369,13 @@ def backward(tape, dy, dstate=None):
 
     Returns
     -------
-    dx : (T, B, I) array
+    dx : (T, B, I) array, None where x was integers
     dstate : tuple of (B, H) arrays
         With respect to the initial state.
     dw_ih, dw_hh : (G*H, I) and (G*H, H) arrays
     db_ih, db_hh : (G*H,) arrays, or None for a bias that was None
     """
-    cell, (T, B, inputs) = CELLS[tape.cell], tape.x.shape
+    cell, (T, B, *inputs) = CELLS[tape.cell], tape.x.shape
     H, dtype = tape.w_hh.shape[1], tape.w_hh.dtype
     dstate = _own_state(dstate, cell.states, (B, H), dtype)
     dy = None if dy is None else _same(dy, dtype)
@@ -391,8 +400,12 @@ def backward(tape, dy, dstate=None):
         if rows.to_initial:
             dstate = _sums(dstate, begin)
         da, du = da.reshape(T * B, cell.gates * H), du.reshape(T * B, cell.gates * H)
-        dx = (da @ tape.w_ih).reshape(T, B, inputs)  # (S4)
-        dw_ih = da.T @ tape.x.reshape(T * B, inputs)  # (S5)
+        if inputs:
+            dx = (da @ tape.w_ih).reshape(tape.x.shape)  # (S4)
+            dw_ih = da.T @ tape.x.reshape(T * B, *inputs)  # (S5)
+        else:
+            dx, dw_ih = None, np.zeros_like(tape.w_ih)
+            np.add.at(dw_ih.T, tape.x.reshape(T * B), da)  # (S5')
         for (first, last), v in zip(cell.phases, tape.operands, strict=True):  # (S6)
             gates = slice(first * H, last * H)
             dw_hh[gates] = du[:, gates].T @ v.reshape(T * B, H)

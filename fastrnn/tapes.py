@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.functional import Incoming, run_passes_backward
+from fastrnn.functional import Incoming, gradient_of, run_passes_backward
+from fastrnn.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,15 @@ class Gradients:
         By the names of `layer.params`; each a view into `flat`.
     flat : 1-D array
         In the order of `layer.flat`.
+    embedding : (V, input_size) array, or None
+        For x of integers, if it had an embedding and the gradient of x was asked for.
     """
 
     x: np.ndarray | None
     state: object
     params: dict
     flat: np.ndarray
+    embedding: np.ndarray | None = None
 
 
 class Made(NamedTuple):
@@ -99,7 +103,7 @@ class Tape:
             incoming = []
             for part, p in zip(parts, passes, strict=True):
                 part = None if part is None else checks.rows(part)
-                dx = np.empty(x.shape, x.dtype) if need_x or index > 0 else None
+                dx = gradient_of(x) if need_x or index > 0 else None
                 incoming.append(Incoming(part, dlast, dx, dfirst, layer._weights[p.row](params)))
             run_passes_backward(layer._cell, x, passes, incoming, rows)
             dx = incoming[0].dx
@@ -110,9 +114,7 @@ class Tape:
                     if factors is not None:
                         dx *= factors
             parts = layer._halves(dx, len(passes)) if index > 0 else ()
-        return Gradients(
-            None if dx is None else layer._to_user(dx, unbatched),
-            layer._state_to_user(dfirst, unbatched),
-            params,
-            flat,
-        )
+        state = layer._state_to_user(dfirst, unbatched)
+        if isinstance(x, Tokens):
+            return Gradients(None, state, params, flat, dx)
+        return Gradients(None if dx is None else layer._to_user(dx, unbatched), state, params, flat)

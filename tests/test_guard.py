@@ -143,7 +143,9 @@ def run(pages, values, n, cell, dtype, size):
              pages.buffer(sizes.tape) if keep else None)
             for reverse in directions
         )  # fmt: skip
-        assert core.forward(index, x, passes, None, buffer(sizes.packed + sizes.forward, 2)) == 0
+        assert (
+            core.forward(index, x, passes, None, None, buffer(sizes.packed + sizes.forward, 2)) == 0
+        )
         for *_, y, last, _ in passes:
             results += [y, *last]
     calls = []
@@ -154,7 +156,7 @@ def run(pages, values, n, cell, dtype, size):
         dx, dfirst = sequence(inputs, None) if n % 6 else None, state(None)
         calls.append((made, dy, dlast, dx, dfirst, dweights))
         results += [dx, *dfirst, *dweights]
-    assert core.backward(index, x, tuple(calls), None, buffer(sizes.backward, 1)) == 0
+    assert core.backward(index, x, tuple(calls), None, None, buffer(sizes.backward, 1)) == 0
     return [a.copy() for a in results if a is not None]
 
 

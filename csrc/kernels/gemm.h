@@ -68,7 +68,8 @@ INLINE void start_chains(const int R, const int P, const int G, vec *acc, const 
                          int gate) {
 #pragma GCC unroll 8
   for (int r = 0; r < R; r++) {
-    const real *row = AT(const real, s->start, (m + r) * s->start_row + gate * s->gate) + vector * LANES;
+    int64_t from = s->start_of ? s->start_of[m + r] : m + r;
+    const real *row = AT(const real, s->start, from * s->start_row + gate * s->gate) + vector * LANES;
 #pragma GCC unroll 16
     for (int v = 0; v < P * G; v++) acc[r * P * G + v] = vload(AT(const real, row, v % G * s->gate) + v / G * LANES);
   }

@@ -1,0 +1,162 @@
+/* tokens.c - what x's ids stand for: the table of all their pre-activations, made before a pass, and the products that
+ * bring the table's gradient back after it.
+ *
+ * It must not know: dtypes, instruction sets, time. */
+#include "packed.h"
+
+/* ---- the table --------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  size_t w_ih, bias, bias_h;
+  size total;
+} table_layout;
+
+static table_layout lay_table(const frnn_shape *s) {
+  int64_t element = element_size(s), units = padded(s);
+  table_layout at = {0};
+  int64_t gate_units = product(&at.total, units, frnn_cells[s->cell].gates);
+  at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, s->input));
+  at.bias = reserve(&at.total, element, gate_units);
+  at.bias_h = reserve(&at.total, element, units);
+  return at;
+}
+
+size_t frnn_tabulate_size(const frnn_shape *s) {
+  table_layout layout = lay_table(s);
+  return total(&layout.total);
+}
+
+size_t frnn_table_size(const frnn_shape *s, int64_t count) {
+  size table = {0};
+  int64_t row = product(&table, padded(s), frnn_cells[s->cell].gates);
+  reserve(&table, element_size(s), product(&table, row, count));
+  return total(&table);
+}
+
+/* What the parts of a job share. */
+typedef struct {
+  const frnn_table_call *call;
+  const frnn_table *table;
+  table_layout layout;
+  frnn_run run;
+  sharing sharing;
+} tabulation;
+
+/* Columns of W_ih, turned into rows, and the bias. */
+static void tabulate_weights(const tabulation *p, range vectors, void *target, ptrdiff_t row, const void *bias) {
+  const frnn_shape *s = &p->call->shape;
+  int64_t lanes = p->table->lanes, vector = lanes * p->table->size, of_gate = padded(s) / lanes;
+  for (int64_t i = 0; i < vectors.count; i++) {
+    int64_t gate = (vectors.begin + i) / of_gate, unit = (vectors.begin + i) % of_gate * lanes;
+    frnn_transpose t = {.src = at(p->call->weights.w_ih, (gate * s->hidden + unit) * s->input * p->table->size),
+                        .src_row = s->input * p->table->size,
+                        .outputs = least(lanes, s->hidden - unit),
+                        .k = p->call->count,
+                        .dst = at(target, i * vector),
+                        .dst_k = row};
+    if (t.outputs > 0) p->table->pack_outputs(&t);
+  }
+  for (int64_t u = 0; u < p->call->count; u++)
+    p->table->add(at(target, u * row), at(target, u * row), bias, vectors.count * lanes);
+}
+
+static void tabulate_part(void *context, int part, int parts) {
+  tabulation *p = context;
+  const frnn_shape *s = &p->call->shape;
+  share mine = share_of(&p->sharing, part);
+  range vectors = range_of(vectors_of_gates(s, p->table), mine.slice, mine.slices);
+  int64_t vector = p->table->lanes * p->table->size, panel = s->input * vector;
+  ptrdiff_t row = frnn_cells[s->cell].gates * padded(s) * p->table->size;
+  void *target = at(p->call->table, vectors.begin * vector), *panels = at(p->call->work, (ptrdiff_t)p->layout.w_ih);
+  void *bias = at(p->call->work, (ptrdiff_t)p->layout.bias + vectors.begin * vector);
+  (void)parts;
+  if (frnn_stopped(&p->run)) return;
+  if (!p->call->x) {
+    tabulate_weights(p, vectors, target, row, bias);
+    return;
+  }
+  panels = at(panels, vectors.begin * panel);
+  frnn_pack_for_product(s, p->table, vectors, p->call->weights.w_ih, panels);
+  frnn_gemm g = {.m = p->call->count,
+                 .n = vectors.count * p->table->lanes,
+                 .k = s->input,
+                 .a = p->call->x,
+                 .a_row = s->input * p->table->size,
+                 .a_k = p->table->size,
+                 .panels = panels,
+                 .panel = panel,
+                 .init = bias,
+                 .c = target,
+                 .c_row = row};
+  p->table->gemm(&g);
+}
+
+int frnn_tabulate(const frnn_table_call *call, int (*interrupted)(void)) {
+  const frnn_shape *s = &call->shape;
+  tabulation p = {.call = call, .table = frnn_table_for(s->dtype), .layout = lay_table(s)};
+  double inputs = call->x ? (double)s->input : 2;
+  double work = (double)frnn_cells[s->cell].gates * (double)s->hidden * inputs * (double)call->count;
+  frnn_pack_biases(s, p.table, &call->weights, at(call->work, (ptrdiff_t)p.layout.bias),
+                   at(call->work, (ptrdiff_t)p.layout.bias_h));
+  p.sharing = share_slices(1, work, vectors_of_gates(s, p.table));
+  frnn_begin(&p.run, work, parts_of(&p.sharing), interrupted);
+  frnn_parallel(&p.run, work, tabulate_part, &p, parts_of(&p.sharing));
+  return frnn_end(&p.run);
+}
+
+/* ---- products ------------------------------------------------------------------------------------------------------
+ */
+
+size_t frnn_product_size(int dtype, int64_t n, int64_t k) {
+  frnn_shape s = {.dtype = dtype};
+  size panels = {0};
+  reserve(&panels, element_size(&s), product(&panels, vectors_of(&s, n), k));
+  return total(&panels);
+}
+
+/* What the parts of a job share. */
+typedef struct {
+  const frnn_product_call *call;
+  const frnn_table *table;
+  frnn_run run;
+  sharing packing, sharing;
+} multiplication;
+
+static void pack_b(void *context, int part, int parts) {
+  multiplication *p = context;
+  const frnn_product_call *call = p->call;
+  range rows = range_of(call->k, share_of(&p->packing, part).slice, parts);
+  int64_t row = call->n * p->table->size, vector = p->table->lanes * p->table->size;
+  p->table->pack_rows(at(call->b, rows.begin * row), row, rows.count, call->n, at(call->work, rows.begin * vector),
+                      call->k * vector);
+}
+
+static void multiply_part(void *context, int part, int parts) {
+  multiplication *p = context;
+  const frnn_product_call *call = p->call;
+  range rows = range_of(call->m, share_of(&p->sharing, part).slice, parts);
+  ptrdiff_t c_row = call->n * p->table->size;
+  frnn_gemm g = {.m = rows.count,
+                 .n = call->n,
+                 .k = call->k,
+                 .a = at(call->a, rows.begin * call->a_row),
+                 .a_row = call->a_row,
+                 .a_k = call->a_k,
+                 .panels = call->work,
+                 .panel = call->k * p->table->lanes * p->table->size,
+                 .c = at(call->c, rows.begin * c_row),
+                 .c_row = c_row};
+  if (!frnn_stopped(&p->run)) p->table->gemm(&g);
+}
+
+int frnn_product(const frnn_product_call *call, int (*interrupted)(void)) {
+  multiplication p = {.call = call, .table = frnn_table_for(call->dtype)};
+  double work = (double)call->m * (double)call->n * (double)call->k;
+  double packing = MULTIPLY_ADDS_OF_PACKING * (double)call->n * (double)call->k;
+  p.packing = share_slices(1, packing, call->k);
+  p.sharing = share_slices(1, work, call->m);
+  frnn_begin(&p.run, work, parts_of(&p.sharing), interrupted);
+  frnn_parallel(&p.run, packing, pack_b, &p, parts_of(&p.packing));
+  frnn_parallel(&p.run, work, multiply_part, &p, parts_of(&p.sharing));
+  return frnn_end(&p.run);
+}

@@ -1,0 +1,160 @@
+"""x as ids: pre-activations gathered from a table, their gradients scattered into one.
+
+With an embedding an id stands for a row of it, without for a one at that feature among zeros.
+Either way bias + W_ih x is the same for every occurrence of an id, so the kernels take it from a
+table with a row for each id, made before the pass; after it they bring the table's gradient back.
+
+It must not know: layers, how gradients are merged.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn import checks, runtime
+
+
+class Tokens(NamedTuple):
+    """A batch of ids.
+
+    ids : (T, B) integers, those that no row takes being 0. used : (U,), the ids that the table has.
+    place : (T, B), each id's row of the table. vocabulary : ids there are.
+    embedding : (V, I) array or None. dtype : of the layer.
+    """
+
+    ids: np.ndarray
+    used: np.ndarray
+    place: np.ndarray
+    vocabulary: int
+    embedding: np.ndarray | None
+    dtype: np.dtype
+
+    @property
+    def shape(self):
+        """Of x as arrays, were it such."""
+        inputs = self.vocabulary if self.embedding is None else self.embedding.shape[1]
+        return (*self.ids.shape, inputs)
+
+    @property
+    def gradient(self):
+        """An array for the gradient of the embedding, or None."""
+        return None if self.embedding is None else np.empty_like(self.embedding)
+
+    @property
+    def itemsize(self):
+        return self.dtype.itemsize
+
+    @property
+    def rows(self):
+        """(U, I) rows of the embedding, or None."""
+        return None if self.embedding is None else self.embedding[self.used]
+
+
+def are_ids(x, axes):
+    """Whether x is an array of integers, of so many axes."""
+    return isinstance(x, np.ndarray) and x.dtype.kind in "iu" and x.ndim in axes
+
+
+def checked_embedding(embedding, input_size, dtype):
+    """A dense (V, input_size) array."""
+    array = checks.same_dtype("embedding", checks.as_array("embedding", embedding), dtype)
+    if array.ndim != 2 or array.shape[1] != input_size:
+        raise ValueError(
+            f"embedding must be (vocabulary, input_size) with input_size = {input_size}, "
+            f"got {array.shape}"
+        )
+    return checks.dense(array)
+
+
+def tokens(name, ids, input_size, embedding, dtype, rows=None):
+    """`Tokens` of (T, B) integers.
+
+    rows : the `ragged.Rows` of the batch. Steps that count for nothing may hold any integer.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For ids outside the vocabulary and values that are no integers.
+    """
+    if embedding is not None:
+        embedding = checked_embedding(embedding, input_size, dtype)
+    vocabulary = input_size if embedding is None else len(embedding)
+    if rows is not None:
+        ids = np.where(rows.works(len(ids)), ids, 0)
+    ids = np.ascontiguousarray(checks.ids(name, ids, vocabulary), np.int64)
+    used, place = np.arange(vocabulary), ids
+    if vocabulary > ids.size:  # most of the table would be for nothing
+        there = np.zeros(vocabulary, bool)
+        there[ids] = True
+        used = np.flatnonzero(there)
+        where = np.empty(vocabulary, np.int64)
+        where[used] = np.arange(len(used))
+        place = where[ids]
+    return Tokens(ids, used, place, vocabulary, embedding, dtype)
+
+
+def forward(cell, x, passes, rows):
+    """As the compiled module's `forward`, for `Tokens`."""
+    hidden, inputs = passes[0].weights[1].shape[1], x.rows
+    tables = []
+    for p in passes:
+        w_ih, *others = p.weights
+        if inputs is None and len(x.used) < x.vocabulary:
+            w_ih = np.take(w_ih, x.used, axis=1)
+        size = runtime.core.table_size(cell.index, int(x.itemsize == 8), hidden, len(x.used))
+        table = np.empty(size, np.uint8)
+        weights = (w_ih, *others)
+        runtime.in_workspace(runtime.core.tabulate, cell.index, inputs, weights, len(x.used), table)
+        tables.append(table)
+    without = tuple(p._replace(weights=_without_inputs(p.weights)) for p in passes)
+    ids = x.place, len(x.used), tuple(tables)
+    runtime.in_workspace(runtime.core.forward, cell.index, _nothing(x), without, rows, ids)
+
+
+def backward(cell, x, pairs, rows):
+    """As the compiled module's `backward`, for `Tokens`; pairs of passes and what comes back.
+
+    dx of a pass is the gradient of the embedding, or None.
+    """
+    tables, calls = [], []
+    for p, i in pairs:
+        table = np.zeros((len(x.used), len(p.weights[0])), x.dtype)
+        tables.append(table)
+        p = p._replace(weights=_without_inputs(p.weights))
+        calls.append((p, *i._replace(dx=None, dweights=(None, *i.dweights[1:]))))
+    ids = x.place, len(x.used), tuple(tables)
+    runtime.in_workspace(runtime.core.backward, cell.index, _nothing(x), tuple(calls), rows, ids)
+    for (p, i), table in zip(pairs, tables, strict=True):
+        _bring_back(x, table, p.weights[0], i.dweights[0], i.dx)
+
+
+def scattered(x, dx):
+    """The gradient of the embedding from that of its rows as they stood in x, (T, B, I)."""
+    gradient = np.zeros_like(x.embedding)
+    np.add.at(gradient, x.ids, dx)
+    return gradient
+
+
+def _bring_back(x, table, w_ih, dw_ih, dx):
+    """From the table's gradient (U, G*H) that of W_ih, and of the embedding unless dx is None."""
+    if x.embedding is None:
+        if len(x.used) < x.vocabulary:
+            dw_ih[...] = 0
+        dw_ih[:, x.used] = table.T
+        return
+    runtime.in_workspace(runtime.core.product, table.T, x.rows, dw_ih)
+    if dx is None:
+        return
+    rows = np.empty((len(x.used), w_ih.shape[1]), x.dtype)
+    runtime.in_workspace(runtime.core.product, table, w_ih, rows)
+    dx[...] = 0
+    dx[x.used] = rows
+
+
+def _nothing(x):
+    return np.empty((*x.ids.shape, 0), x.dtype)
+
+
+def _without_inputs(weights):
+    w_ih, *others = weights
+    return (np.empty((len(w_ih), 0), w_ih.dtype), *others)

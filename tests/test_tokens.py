@@ -1,0 +1,249 @@
+"""x of integers: the same results as the rows or the one-hot vectors that they stand for."""
+
+import numpy as np
+import pytest
+from problems import (
+    BACKENDS,
+    DTYPES,
+    ISAS,
+    assert_close,
+    assert_same_bits,
+    layer_of,
+    options_of,
+    problem,
+    unchanged,
+)
+
+import fastrnn
+from fastrnn import reference
+from fastrnn.cells import CELLS
+
+every_cell = pytest.mark.parametrize("cell", CELLS)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+
+# T, B, H and the vocabulary: larger than the batch, so that few of its ids occur, or smaller.
+SIZES = {"many ids": (5, 4, 7, 50), "few ids": (9, 19, 33, 11), "one row": (40, 1, 20, 6)}
+every_size = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+
+
+def batch(sizes, seed=0):
+    steps, rows, _, vocabulary = sizes
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(0, vocabulary, (steps, rows))
+    return ids, rng.integers(0, steps + 1, rows)
+
+
+def one_hot(ids, vocabulary, dtype):
+    return np.eye(vocabulary, dtype=dtype)[ids]
+
+
+def layer_for(cell, sizes, dtype, inputs=None, **options):
+    _, _, hidden, vocabulary = sizes
+    return layer_of(cell, inputs or vocabulary, hidden, dtype=dtype, **options)
+
+
+def gradients(layer, x, sizes, **options):
+    """y, the last state and the gradients of a run that ends in fixed gradients."""
+    y, state, tape = layer.forward(x, **options)
+    dy = np.random.default_rng(5).standard_normal(y.shape).astype(layer.dtype)
+    return y, state, tape.backward(dy)
+
+
+# ---- the reference -------------------------------------------------------------------------------
+
+
+@every_cell
+@both_ways
+def test_the_references_columns_are_its_one_hot_products(cell, reverse):
+    p = problem(cell, 5, 4, 6, 3)
+    ids, lengths = batch((5, 4, 3, 6))
+    options = {"reverse": reverse, "lengths": lengths}
+    y, last, tape = reference.forward(cell, ids, p.state, *p.weights, **options)
+    dense, dense_last, dense_tape = reference.forward(
+        cell, one_hot(ids, 6, "float64"), p.state, *p.weights, **options
+    )
+    assert_close((y, last), (dense, dense_last), "float64")
+    dx, *got = reference.backward(tape, p.dy, p.dstate)
+    assert dx is None
+    assert_close(got, reference.backward(dense_tape, p.dy, p.dstate)[1:], "float64")
+
+
+# ---- on either backend ---------------------------------------------------------------------------
+
+
+@every_backend
+@every_size
+@every_dtype
+@every_cell
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}], ids=["one way", "both ways"])
+def test_ids_are_one_hot_vectors(backend, cell, dtype, sizes, options):
+    layer = layer_for(cell, sizes, dtype, **options)
+    ids, _ = batch(sizes)
+    dense = one_hot(ids, sizes[3], dtype)
+    with fastrnn.backend(backend):
+        y, state, got = gradients(layer, ids, sizes)
+        wanted_y, wanted_state, wanted = gradients(layer, dense, sizes)
+        if backend == "core":
+            assert_same_bits((y, state), (wanted_y, wanted_state))
+            assert_same_bits(layer(ids), (wanted_y, wanted_state))
+        assert_close((y, state, got.params, got.state),
+                     (wanted_y, wanted_state, wanted.params, wanted.state), dtype)  # fmt: skip
+    assert got.x is None and got.embedding is None
+
+
+@every_backend
+@every_size
+@every_dtype
+@every_cell
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}], ids=["one way", "both ways"])
+def test_ids_are_rows_of_an_embedding(backend, cell, dtype, sizes, options):
+    layer = layer_for(cell, sizes, dtype, inputs=3, **options)
+    ids, _ = batch(sizes)
+    embedding = np.random.default_rng(1).standard_normal((sizes[3], 3)).astype(dtype)
+    with fastrnn.backend(backend):
+        y, state, got = gradients(layer, ids, sizes, embedding=embedding)
+        wanted_y, wanted_state, wanted = gradients(layer, embedding[ids], sizes)
+        assert_same_bits((y, state), (wanted_y, wanted_state))
+        assert_same_bits(layer(ids, embedding=embedding), (wanted_y, wanted_state))
+    assert_close((got.params, got.state), (wanted.params, wanted.state), dtype)
+    table = np.zeros(embedding.shape, dtype)
+    np.add.at(table, ids, wanted.x)
+    assert_close(got.embedding, table, dtype)
+    assert got.x is None
+
+
+@every_backend
+@every_cell
+@pytest.mark.parametrize("embedded", [False, True], ids=["one-hot", "embedding"])
+def test_ragged_ids_may_hold_anything_beyond_their_ends(backend, cell, embedded):
+    sizes = SIZES["few ids"]
+    layer = layer_for(cell, sizes, "float32", inputs=3 if embedded else None, bidirectional=True)
+    ids, lengths = batch(sizes)
+    embedding = np.random.default_rng(1).standard_normal((sizes[3], 3)).astype("float32")
+    dense = embedding[ids] if embedded else one_hot(ids, sizes[3], "float32")
+    options = {"embedding": embedding} if embedded else {}
+    mask = np.random.default_rng(2).random(ids.shape) < 0.7
+    beyond = (np.arange(sizes[0])[:, None] >= lengths) | ~mask
+    ids[beyond] = -100
+    with fastrnn.backend(backend):
+        y, state, got = gradients(layer, ids, sizes, lengths=lengths, mask=mask, **options)
+        wanted_y, wanted_state, wanted = gradients(layer, dense, sizes, lengths=lengths, mask=mask)
+    assert_close((y, state), (wanted_y, wanted_state), "float32")
+    assert_close((got.params, got.state), (wanted.params, wanted.state), "float32")
+
+
+@pytest.mark.parametrize("kind", ["int64", "int32", "uint8"])
+def test_any_integers_in_any_layout_will_do(kind):
+    sizes = SIZES["few ids"]
+    layer = layer_for("lstm", sizes, "float32")
+    by_batch = layer_for("lstm", sizes, "float32", batch_first=True)
+    ids, _ = batch(sizes)
+    wanted, _ = layer(ids)
+    assert_same_bits(layer(ids.astype(kind))[0], wanted)
+    assert_same_bits(layer(np.asfortranarray(ids))[0], wanted)
+    assert_same_bits(by_batch(ids.T)[0], wanted.swapaxes(0, 1))
+    assert_same_bits(layer(ids[:, 3])[0], wanted[:, 3])
+
+
+@every_cell
+def test_the_functions_take_ids_too(cell):
+    p = problem(cell, 5, 4, 6, 3, dtype="float32")
+    ids, _ = batch((5, 4, 3, 6))
+    run = getattr(fastrnn, CELLS[cell].function)
+    state = p.state if len(p.state) > 1 else p.state[0]
+    options = options_of(CELLS[cell])
+    wanted = run(one_hot(ids, 6, "float32"), state, *p.weights, **options)
+    assert_close(run(ids, state, *p.weights, **options), wanted, "float32")
+    embedding = np.random.default_rng(1).standard_normal((20, 6)).astype("float32")
+    assert_same_bits(
+        run(ids, state, *p.weights, embedding=embedding, **options),
+        run(embedding[ids], state, *p.weights, **options),
+    )
+
+
+@every_backend
+@pytest.mark.parametrize("sizes", [(0, 3), (4, 0)], ids=str)
+def test_no_steps_and_no_rows(backend, sizes):
+    layer = layer_of("gru_after", 5, 4)
+    with fastrnn.backend(backend):
+        y, _, tape = layer.forward(np.zeros(sizes, int))
+        grads = tape.backward(np.ones_like(y))
+    assert y.shape == (*sizes, 4) and not grads.flat.any()
+
+
+# ---- the kernels ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("core")
+@pytest.mark.parametrize("isa", ISAS, indirect=True)
+@every_cell
+def test_every_instruction_set_gathers_what_it_would_compute(isa, cell):
+    sizes = (6, 5, 37, 40)
+    layer = layer_for(cell, sizes, "float32")
+    ids, _ = batch(sizes)
+    assert_same_bits(layer(ids), layer(one_hot(ids, 40, "float32")))
+
+
+@pytest.mark.usefixtures("core")
+@every_cell
+@pytest.mark.parametrize("inputs", [None, 24], ids=["one-hot", "embedding"])
+def test_threads_never_show(cell, inputs):
+    sizes = (40, 37, 40, 60)
+    layer = layer_for(cell, sizes, "float32", inputs=inputs, bidirectional=True)
+    ids, lengths = batch(sizes)
+    embedding = np.random.default_rng(1).standard_normal((60, 24)).astype("float32")
+    options = {"lengths": lengths} | ({"embedding": embedding} if inputs else {})
+
+    def answer(threads):
+        with fastrnn.threads(threads):
+            y, state, grads = gradients(layer, ids, sizes, **options)
+        return y, state, grads.flat, grads.embedding
+
+    wanted = answer(1)
+    for n in (2, 3, 8):
+        assert_same_bits(answer(n), wanted)
+
+
+@pytest.mark.usefixtures("core")
+def test_sums_over_repeated_ids_have_one_order():
+    """The dense product's: that of the sweep, and so its bits."""
+    sizes = (30, 2, 9, 4)
+    layer = layer_for("lstm", sizes, "float32")
+    ids, _ = batch(sizes)
+    _, _, got = gradients(layer, ids, sizes)
+    _, _, wanted = gradients(layer, one_hot(ids, 4, "float32"), sizes)
+    assert_same_bits(got.params, wanted.params)
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+BAD = {
+    "too large": (np.full((3, 2), 6), {}, ValueError, "x must be from 0 to 5, got 6"),
+    "negative": (np.full((3, 2), -1), {}, ValueError, "x must be from 0 to 5, got -1"),
+    "beyond the embedding": (
+        np.full((3, 2), 9), {"embedding": np.ones((9, 6), "float32")}, ValueError, "from 0 to 8",
+    ),
+    "an embedding of other features": (
+        np.zeros((3, 2), int), {"embedding": np.ones((9, 5), "float32")}, ValueError,
+        r"embedding must be \(vocabulary, input_size\) with input_size = 6, got \(9, 5\)",
+    ),
+    "an embedding of another dtype": (
+        np.zeros((3, 2), int), {"embedding": np.ones((9, 6))}, TypeError, "must be float32",
+    ),
+    "an embedding for features": (
+        np.ones((3, 2, 6), "float32"), {"embedding": np.ones((9, 6), "float32")}, ValueError,
+        "embedding is for x of integers",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("x, options, error, message", BAD.values(), ids=BAD)
+def test_bad_input_is_told_so_and_changes_nothing(x, options, error, message):
+    layer = layer_of("lstm", 6, 4)
+    weights = [layer.params[n] for n in ("weight_ih_l0", "weight_hh_l0")]
+    with unchanged(x, layer.flat, options):
+        for call in (layer, layer.forward, lambda x, **o: fastrnn.lstm(x, None, *weights, **o)):
+            with pytest.raises(error, match=message):
+                call(x, **options)
