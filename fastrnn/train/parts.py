@@ -1,0 +1,124 @@
+"""A read-out and an embedding: parts of a network that keep their parameters as layers do.
+
+`params` is a dict of views into `flat`, one buffer; a gradient comes as a buffer like it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.parameters import size_of, views_of
+
+
+class PartGradients(NamedTuple):
+    """What a part's backward returns: of x, None where there is none, and of `flat`."""
+
+    x: np.ndarray | None
+    flat: np.ndarray
+
+
+class _Part:
+    def __init__(self, shapes, dtype):
+        self._shapes = shapes
+        self.dtype = checks.dtype(dtype)
+        self.flat = np.zeros(size_of(shapes), self.dtype)
+        self.params = views_of(self.flat, shapes)
+
+    def __getstate__(self):
+        return {name: value for name, value in self.__dict__.items() if name != "params"}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self.params = views_of(self.flat, self._shapes)
+
+    def _gradient(self):
+        flat = np.zeros(self.flat.size, self.dtype)
+        return flat, views_of(flat, self._shapes)
+
+
+class Dense(_Part):
+    """y = x W^T + b over the last axis: a read-out of hidden states.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+    dtype : {"float32", "float64"}
+    rng : None, int or numpy.random.Generator
+        weight (outputs, inputs) and bias (outputs,) begin uniform in +-1/sqrt(inputs), like
+        PyTorch's.
+
+    Attributes
+    ----------
+    params : dict
+        weight and bias, views into flat.
+    flat : 1-D array
+    """
+
+    def __init__(self, inputs, outputs, *, dtype="float32", rng=None):
+        self.inputs = checks.positive("inputs", inputs)
+        self.outputs = checks.positive("outputs", outputs)
+        super().__init__({"weight": (self.outputs, self.inputs), "bias": (self.outputs,)}, dtype)
+        bound = self.inputs**-0.5
+        self.flat[...] = np.random.default_rng(rng).uniform(-bound, bound, self.flat.size)
+
+    def __call__(self, x):
+        """x (..., inputs) -> y (..., outputs)."""
+        return self._checked("x", x, self.inputs) @ self.params["weight"].T + self.params["bias"]
+
+    def backward(self, x, dy):
+        """Gradients of a loss through y, x being what y was made of -> PartGradients."""
+        x, dy = self._checked("x", x, self.inputs), self._checked("dy", dy, self.outputs)
+        rows, d_rows = x.reshape(-1, self.inputs), dy.reshape(-1, self.outputs)
+        flat, views = self._gradient()
+        np.matmul(d_rows.T, rows, out=views["weight"])
+        np.sum(d_rows, axis=0, out=views["bias"])
+        return PartGradients(dy @ self.params["weight"], flat)
+
+    def _checked(self, name, array, features):
+        array = checks.same_dtype(name, checks.as_array(name, array), self.dtype)
+        if array.ndim < 1 or array.shape[-1] != features:
+            raise ValueError(f"{name} must be (..., {features}), got {array.shape}")
+        return array
+
+
+class Embedding(_Part):
+    """A row of a table for each id.
+
+    Parameters
+    ----------
+    ids, features : int
+        Rows and columns of the table.
+    dtype : {"float32", "float64"}
+    rng : None, int or numpy.random.Generator
+        weight (ids, features) begins normal with standard deviation 1, like PyTorch's.
+
+    Attributes
+    ----------
+    params : dict
+        weight, a view into flat.
+    flat : 1-D array
+    """
+
+    def __init__(self, ids, features, *, dtype="float32", rng=None):
+        self.ids = checks.positive("ids", ids)
+        self.features = checks.positive("features", features)
+        super().__init__({"weight": (self.ids, self.features)}, dtype)
+        self.flat[...] = np.random.default_rng(rng).standard_normal(self.flat.size)
+
+    def __call__(self, x):
+        """x (...), integers from 0 to ids - 1 -> y (..., features)."""
+        return self.params["weight"][checks.ids("x", x, self.ids)]
+
+    def backward(self, x, dy):
+        """Gradient of a loss through y, x being the ids -> PartGradients, x None.
+
+        An id that came many times gets the sum in the order in which it came.
+        """
+        x = checks.ids("x", x, self.ids)
+        dy = checks.same_dtype("dy", checks.as_array("dy", dy), self.dtype)
+        checks.shaped("dy", dy, [str(n) for n in (*x.shape, self.features)],
+                      (*x.shape, self.features))  # fmt: skip
+        flat, views = self._gradient()
+        np.add.at(views["weight"], x.reshape(-1), dy.reshape(-1, self.features))
+        return PartGradients(None, flat)

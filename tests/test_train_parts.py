@@ -1,0 +1,60 @@
+"""A read-out and an embedding: finite differences, and views that stay views."""
+
+import pickle
+
+import numpy as np
+import pytest
+from problems import assert_same_bits
+from training import assert_slopes, draw, every_dtype
+
+from fastrnn import train
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (4, 3), (0, 3)], ids=str)
+def test_gradients_of_dense_are_finite_differences(lead):
+    dense, x, dy = train.Dense(5, 2, dtype="float64", rng=0), draw(*lead, 5), draw(*lead, 2, seed=1)
+
+    def loss_of(flat):
+        dense.flat[...] = flat
+        return np.vdot(dense(x), dy)
+
+    flat, grads = dense.flat.copy(), dense.backward(x, dy)
+    assert_slopes(lambda x: np.vdot(dense(x), dy), x, grads.x)
+    assert_slopes(loss_of, flat, grads.flat)
+
+
+def test_gradients_of_an_embedding_are_sums_over_its_ids():
+    table, x = train.Embedding(6, 3, dtype="float64", rng=0), np.array([[1, 4], [4, 4], [0, 1]])
+    dy, wanted = draw(3, 2, 3), np.zeros((6, 3))
+    for index, of in zip(x.reshape(-1), dy.reshape(-1, 3), strict=True):
+        wanted[index] += of
+    assert_same_bits(table(x), table.params["weight"][x])
+    assert_same_bits(table.backward(x, dy).flat, wanted.reshape(-1))
+
+
+@every_dtype
+@pytest.mark.parametrize("make", [lambda **o: train.Dense(5, 2, **o), lambda **o: train.Embedding(
+    5, 2, **o)], ids=["Dense", "Embedding"])  # fmt: skip
+def test_parameters_are_views_into_flat_and_stay_so_in_a_copy(make, dtype):
+    for part in (make(dtype=dtype), pickle.loads(pickle.dumps(make(dtype=dtype)))):
+        part.flat[...] = np.arange(part.flat.size)
+        together = np.concatenate([p.reshape(-1) for p in part.params.values()])
+        assert_same_bits(together, part.flat)
+        assert part.flat.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: train.Dense(0, 2), ValueError, "inputs must be"),
+        (lambda: train.Dense(3, 2)(draw(4, 2, dtype="f4")), ValueError, r"x must be \(..., 3\)"),
+        (lambda: train.Dense(3, 2)(draw(4, 3)), TypeError, "x must be float32"),
+        (lambda: train.Embedding(3, 2)([3]), ValueError, "x must be from 0 to 2, got 3"),
+        (lambda: train.Embedding(3, 2)([-1]), ValueError, "x must be from 0 to 2, got -1"),
+        (lambda: train.Embedding(3, 2)([1.0]), TypeError, "x must be an array of integers"),
+        (lambda: train.Embedding(3, 2).backward([1], draw(2, dtype="f4")), ValueError, "dy must"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
