@@ -23,13 +23,25 @@ def test_gradients_of_dense_are_finite_differences(lead):
     assert_slopes(loss_of, flat, grads.flat)
 
 
-def test_gradients_of_an_embedding_are_sums_over_its_ids():
-    table, x = train.Embedding(6, 3, dtype="float64", rng=0), np.array([[1, 4], [4, 4], [0, 1]])
-    dy, wanted = draw(3, 2, 3), np.zeros((6, 3))
+@every_dtype
+@pytest.mark.parametrize("kind", ["u1", "i2", "i8"])
+def test_gradients_of_an_embedding_are_sums_over_its_ids_in_their_order(kind, dtype):
+    table = train.Embedding(200, 3, dtype=dtype, rng=0)  # more elements than a u1 can count
+    x = np.random.default_rng(0).integers(100, 200, (30, 20)).astype(kind)
+    dy, wanted = draw(30, 20, 3, dtype=dtype), np.zeros((200, 3), dtype)
     for index, of in zip(x.reshape(-1), dy.reshape(-1, 3), strict=True):
         wanted[index] += of
     assert_same_bits(table(x), table.params["weight"][x])
     assert_same_bits(table.backward(x, dy).flat, wanted.reshape(-1))
+
+
+@pytest.mark.parametrize("shape", [(0,), (4, 0), ()], ids=str)
+def test_an_embedding_takes_no_ids_and_a_single_one(shape):
+    table, x = train.Embedding(5, 2, rng=0), np.zeros(shape, int)
+    assert table(x).shape == (*shape, 2)
+    wanted = np.zeros((5, 2), "float32")
+    wanted[0] = x.size
+    assert_same_bits(table.backward(x, np.ones((*shape, 2), "f4")).flat, wanted.reshape(-1))
 
 
 @every_dtype

@@ -119,6 +119,9 @@ class Embedding(_Part):
         dy = checks.same_dtype("dy", checks.as_array("dy", dy), self.dtype)
         checks.shaped("dy", dy, [str(n) for n in (*x.shape, self.features)],
                       (*x.shape, self.features))  # fmt: skip
-        flat, views = self._gradient()
-        np.add.at(views["weight"], x.reshape(-1), dy.reshape(-1, self.features))
+        flat, _ = self._gradient()
+        # Elements one by one, not rows: add.at has a fast loop for a single axis, about 4 times as
+        # fast, in the same order; but for the largest tables faster than sums over sorted ids too.
+        begins = x.reshape(-1, 1).astype(np.intp) * self.features
+        np.add.at(flat, (begins + np.arange(self.features)).reshape(-1), dy.reshape(-1))
         return PartGradients(None, flat)
