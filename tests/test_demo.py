@@ -1,7 +1,6 @@
 """The command line, the data and the forecasting demo: honest windows, split and report."""
 
 import copy
-import io
 import os
 import subprocess
 import sys
@@ -13,8 +12,6 @@ import fastrnn
 from fastrnn import data, pictures, runtime
 from fastrnn.__main__ import main
 from fastrnn.demos import forecast
-from fastrnn.demos import progress as progress_module
-from fastrnn.demos.progress import Progress
 
 NAMES = ("train", "validation", "test")
 
@@ -259,54 +256,3 @@ def test_info_prints_the_configuration(capsys):
     assert fastrnn.__version__ in out and "isa:" in out and "threads:" in out
     if runtime.core:
         assert runtime.core.isa() in out
-
-
-# --- the progress bar ---
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-def test_progress_draws_a_bar_on_a_terminal(monkeypatch):
-    monkeypatch.setattr(progress_module, "tqdm", None)
-    monkeypatch.setattr(sys, "stderr", stream := Terminal())
-    with Progress(4, "work") as progress:
-        for _ in range(4):
-            progress.step("loss 1")
-    drawn = stream.getvalue()
-    assert drawn.count("\r") == 4 and drawn.endswith("\n") and drawn.count("\n") == 1
-    assert "4/4  loss 1" in drawn and "#" * 20 in drawn
-
-
-def test_progress_uses_tqdm_where_it_is_installed(monkeypatch):
-    calls = []
-
-    class Tqdm:
-        def __init__(self, **options):
-            calls.append(options["total"])
-
-        def set_postfix_str(self, text, refresh):
-            calls.append(text)
-
-        def update(self):
-            calls.append("update")
-
-        def close(self):
-            calls.append("close")
-
-    monkeypatch.setattr(progress_module, "tqdm", Tqdm)
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    with Progress(1, "work") as progress:
-        progress.step("loss 1")
-    assert calls == [1, "loss 1", "update", "close"]
-
-
-def test_progress_writes_few_lines_into_a_log(capsys):
-    with Progress(1000, "work") as progress:
-        for _ in range(1000):
-            progress.step("x")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "work    1/1000  x" and lines[-1] == "work 1000/1000  x"
-    assert len(lines) < 12

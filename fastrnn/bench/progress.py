@@ -1,6 +1,6 @@
 """How far a run is, on stderr: on a terminal one line written anew, elsewhere a line per job.
 
-Not the demos' progress bar: that one leaves most steps of a long run out of a log, and a bench's
+Not the progress of a training: that one leaves most steps of a long run out of a log, and a bench's
 log has every job's times.
 """
 

@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 import fastrnn
 from fastrnn import data, pictures, runtime
-from fastrnn.demos.progress import Progress
+from fastrnn.progress import Progress
 from fastrnn.train import Adam, clip_by_norm
 
 LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}

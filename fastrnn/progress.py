@@ -1,0 +1,89 @@
+"""How far a training run is, on stderr: a bar on a terminal, a few lines elsewhere.
+
+tqdm draws the bar where it is installed. Knows nothing of what is trained.
+"""
+
+import sys
+import time
+
+_WIDTH = 20  # keeps the line within 80 columns
+_LINES = 8  # roughly how many a log gets
+_PAUSE = 0.1  # seconds between two notes
+
+
+class Progress:
+    """Use as `with Progress(40, "training") as progress: ...; progress.step("loss 0.1")`.
+
+    On a terminal tqdm draws the bar where it is installed, and this class where it is not.
+    Elsewhere (a log, a pipe) some of the steps become a line each.
+
+    Parameters
+    ----------
+    total : int
+        Steps to come.
+    label : str
+        What stands in front of the bar.
+    on_terminal, in_log : bool
+        Whether there is a bar, or lines, at all.
+    """
+
+    def __init__(self, total, label, *, on_terminal=True, in_log=True):
+        self._total, self._label, self._done = total, label, 0
+        self._stream = sys.stderr  # None in a process without one
+        terminal = self._stream is not None and self._stream.isatty()
+        self._terminal = terminal and on_terminal
+        self._log = self._stream is not None and not terminal and in_log
+        self._drawn = time.monotonic()
+        self._tqdm = self._tqdm_bar() if self._terminal else None
+
+    def _tqdm_bar(self):
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return None
+        return tqdm(total=self._total, desc=self._label, file=self._stream)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._tqdm is not None:
+            self._tqdm.close()
+        elif self._terminal:
+            self._write("\n")
+
+    def step(self, note):
+        """One more step is done; show `note` beside it."""
+        self._done += 1
+        if self._tqdm is not None:
+            self._tqdm.set_postfix_str(note, refresh=False)
+            self._tqdm.update()
+        elif self._terminal:
+            self._draw(note)
+        elif self._log and (
+            self._done in (1, self._total) or self._done % max(1, self._total // _LINES) == 0
+        ):
+            self._write(f"{self._label} {self._counter()}  {note}\n")
+
+    def note(self, note):
+        """Show `note` within a step: on a terminal alone, and some times a second at most."""
+        now = time.monotonic()
+        if not self._terminal or now - self._drawn < _PAUSE:
+            return
+        self._drawn = now
+        if self._tqdm is not None:
+            self._tqdm.set_postfix_str(note, refresh=True)
+        else:
+            self._draw(note)
+
+    def _counter(self):
+        return f"{self._done:{len(str(self._total))}}/{self._total}"
+
+    def _draw(self, note):
+        filled = _WIDTH * self._done // max(1, self._total)
+        bar = "#" * filled + "." * (_WIDTH - filled)
+        self._write(f"\r{self._label} [{bar}] {self._counter()}  {note}\x1b[K")
+
+    def _write(self, text):
+        self._stream.write(text)
+        self._stream.flush()

@@ -1,0 +1,101 @@
+"""The progress of a training: a bar on a terminal, few lines in a log, nothing where not wanted."""
+
+import io
+import sys
+import types
+
+import pytest
+
+from fastrnn import progress as progress_module
+from fastrnn.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def terminal_without_tqdm(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    return stream
+
+
+def test_a_terminal_has_a_bar(monkeypatch):
+    terminal = terminal_without_tqdm(monkeypatch)
+    with Progress(4, "work") as progress:
+        for _ in range(4):
+            progress.step("loss 1")
+    drawn = terminal.getvalue()
+    assert drawn.count("\r") == 4 and drawn.endswith("\n") and drawn.count("\n") == 1
+    assert "4/4  loss 1" in drawn and "#" * 20 in drawn
+
+
+def test_notes_within_a_step_are_drawn_some_times_a_second(monkeypatch):
+    terminal = terminal_without_tqdm(monkeypatch)
+    clock = iter(range(100))
+    fake = types.SimpleNamespace(monotonic=lambda: 0.04 * next(clock))
+    monkeypatch.setattr(progress_module, "time", fake)
+    with Progress(2, "work") as progress:
+        for index in range(7):
+            progress.note(f"minibatch {index}")
+    drawn = terminal.getvalue()
+    assert [f"0/2  minibatch {index}" in drawn for index in range(7)] == [
+        False, False, True, False, False, True, False
+    ]  # fmt: skip
+
+
+def test_tqdm_draws_where_it_is_installed(monkeypatch):
+    calls = []
+
+    class Tqdm:
+        def __init__(self, **options):
+            calls.append(options["total"])
+
+        def set_postfix_str(self, text, refresh):
+            calls.append((text, refresh))
+
+        def update(self):
+            calls.append("update")
+
+        def close(self):
+            calls.append("close")
+
+    monkeypatch.setitem(sys.modules, "tqdm", types.SimpleNamespace(tqdm=Tqdm))
+    monkeypatch.setattr(progress_module, "_PAUSE", 0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Progress(1, "work") as progress:
+        progress.note("minibatch 1")
+        progress.step("loss 1")
+    assert calls == [1, ("minibatch 1", True), ("loss 1", False), "update", "close"]
+
+
+def test_tqdm_itself_takes_it(monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(progress_module, "_PAUSE", 0)
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    with Progress(2, "work") as progress:
+        progress.note("minibatch 1")
+        progress.step("loss 1")
+    assert "minibatch 1" in stream.getvalue() and "1/2" in stream.getvalue()
+
+
+def test_a_log_gets_few_lines(capsys):
+    with Progress(1000, "work") as progress:
+        for _ in range(1000):
+            progress.note("never")
+            progress.step("x")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "work    1/1000  x" and lines[-1] == "work 1000/1000  x"
+    assert len(lines) < 12
+
+
+@pytest.mark.parametrize("stream", [Terminal(), io.StringIO(), None], ids=str)
+def test_it_can_be_silent(stream, monkeypatch):
+    monkeypatch.setattr(progress_module, "_PAUSE", 0)
+    monkeypatch.setattr(sys, "stderr", stream)
+    silent = {"on_terminal": False, "in_log": False} if stream is not None else {}
+    with Progress(2, "work", **silent) as progress:
+        progress.note("minibatch 1")
+        progress.step("x")
+    assert stream is None or stream.getvalue() == ""
