@@ -63,6 +63,21 @@ def shaped(name, array, symbols, numbers, hint=None):
     return array
 
 
+def arrays_like(name, arrays, wanted, owner):
+    """A dict of arrays of exactly these names, shapes and dtypes; all three come from `wanted`."""
+    if set(arrays) != set(wanted):
+        missing = ", ".join(key for key in wanted if key not in arrays) or "none"
+        unknown = ", ".join(sorted(str(key) for key in arrays if key not in wanted)) or "none"
+        raise ValueError(
+            f"{name} must have the names of {owner}: missing are {missing}; unknown are {unknown}"
+        )
+    checked = {}
+    for key, like in wanted.items():
+        array = same_dtype(f"{key} of {name}", np.asarray(arrays[key]), like.dtype, owner)
+        checked[key] = shaped(f"{key} of {name}", array, [str(n) for n in like.shape], like.shape)
+    return checked
+
+
 def dense(array):
     """The array itself where it is C-contiguous and aligned, else a copy that is."""
     return np.require(array, requirements=["C", "A"])

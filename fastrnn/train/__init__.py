@@ -1,10 +1,15 @@
-"""What stands around recurrent layers in training: a read-out, an embedding, losses, optimizers.
+"""What stands around recurrent layers in training: enough for real models, read in one sitting.
 
 All of it is NumPy, for it is little beside the layers. Parts keep their parameters as layers do:
 `params`, a dict of views into `flat`, one buffer; gradients come as buffers like it. So an
 optimizer is made of a list of buffers, and a step takes a list of gradients.
+
+parts.py has a read-out and an embedding, losses.py losses with their gradients, series.py
+minibatches of windows, optimizers.py clipping, SGD and Adam. state.py makes one dict of all that
+training changes; checkpoints.py writes and reads it.
 """
 
+from fastrnn.train.checkpoints import load, save
 from fastrnn.train.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from fastrnn.train.optimizers import SGD, Adam, clip_by_norm, clip_by_value
 from fastrnn.train.parts import Dense, Embedding, PartGradients
@@ -20,6 +25,8 @@ __all__ = [
     "clip_by_norm",
     "clip_by_value",
     "cross_entropy",
+    "load",
     "mean_squared_error",
+    "save",
     "windows",
 ]

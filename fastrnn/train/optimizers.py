@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from fastrnn import checks
+
 
 def clip_by_norm(gradients, largest):
     """Scale gradients (a list of arrays), in place, to a common norm of at most `largest`.
@@ -26,9 +28,36 @@ def clip_by_value(gradients, largest):
 
 
 class _Optimizer:
+    _numbers = {"learning_rate": "f8"}  # what goes on with training, and its dtype in a state
+    _buffers = ()  # likewise: lists of arrays, one for each parameter
+
     def __init__(self, parameters, learning_rate):
         self.parameters = list(parameters)
         self.learning_rate = learning_rate
+
+    def state(self):
+        """What training goes on from: a dict of arrays, copies."""
+        numbers = {n: np.array(getattr(self, n), dtype) for n, dtype in self._numbers.items()}
+        return numbers | {name: array.copy() for name, array in self._arrays().items()}
+
+    def load(self, state):
+        """Go on from what `state` gave: its learning rate too.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For names, shapes and dtypes that are not those of this optimizer, which is left as it
+            was.
+        """
+        state = checks.arrays_like("state", state, self.state(), "the optimizer")
+        for name in self._numbers:
+            setattr(self, name, state[name].item())
+        for name, array in self._arrays().items():
+            array[...] = state[name]
+
+    def _arrays(self):
+        buffers = {name: getattr(self, name) for name in self._buffers}
+        return {f"{name}.{i}": a for name, arrays in buffers.items() for i, a in enumerate(arrays)}
 
     def _zeros(self):
         return [np.zeros_like(p) for p in self.parameters]
@@ -56,6 +85,8 @@ class SGD(_Optimizer):
         An attribute too, which may be assigned.
     momentum : float
     """
+
+    _buffers = ("velocity",)
 
     def __init__(self, parameters, learning_rate, momentum=0.0):
         super().__init__(parameters, learning_rate)
@@ -85,6 +116,9 @@ class Adam(_Optimizer):
     epsilon : float
     """
 
+    _numbers = {**_Optimizer._numbers, "updates": "i8"}
+    _buffers = ("mean", "square")
+
     def __init__(self, parameters, learning_rate=1e-3, betas=(0.9, 0.999), epsilon=1e-8):
         super().__init__(parameters, learning_rate)
         self.betas, self.epsilon = betas, epsilon
@@ -95,10 +129,11 @@ class Adam(_Optimizer):
         """One update by gradients in the order of the parameters."""
         gradients = self._checked(gradients)
         self.updates += 1
+        pace = float(self.learning_rate)  # a float64 of NumPy's would make float32 wider
         rates = [1 - beta for beta in self.betas]
         corrections = [1 - beta**self.updates for beta in self.betas]
         for p, m, s, g in zip(self.parameters, self.mean, self.square, gradients, strict=True):
             m += rates[0] * (g - m)
             s += rates[1] * (g * g - s)
             root = np.sqrt(s / corrections[1]) + self.epsilon
-            p -= self.learning_rate / corrections[0] * m / root
+            p -= pace / corrections[0] * m / root

@@ -1,0 +1,324 @@
+"""Checkpoints: what comes back, to the bit; names that PyTorch knows; files that are not whole."""
+
+import json
+import os
+import pickle
+import sys
+import types
+
+import numpy as np
+import pytest
+from problems import assert_same_bits
+from training import draw
+
+import fastrnn
+from fastrnn import train
+from fastrnn.train import checkpoints
+
+OPTIMIZERS = {
+    "SGD": lambda p: train.SGD(p, 0.1),
+    "momentum": lambda p: train.SGD(p, 0.1, momentum=0.9),
+    "Adam": lambda p: train.Adam(p, 0.01),
+}
+every_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+
+
+@pytest.fixture(params=[".npz", ".safetensors"])
+def path(request, tmp_path):
+    if request.param == ".safetensors":
+        pytest.importorskip("safetensors")
+    return tmp_path / f"model{request.param}"
+
+
+def network(seed, dtype="float32"):
+    layer = fastrnn.LSTM(3, 4, num_layers=2, bidirectional=True, dtype=dtype, rng=seed)
+    return {
+        "table": train.Embedding(7, 3, dtype=dtype, rng=seed),
+        "encoder": layer,
+        "head": train.Dense(8, 2, dtype=dtype, rng=seed),
+    }
+
+
+def flats(parts):
+    return [part.flat for part in parts.values()]
+
+
+def some_steps(optimizer, first, last):
+    for seed in range(first, last):
+        optimizer.step([draw(p.size, dtype=p.dtype, seed=seed) for p in optimizer.parameters])
+
+
+# ---- what comes back -----------------------------------------------------------------------------
+
+
+@every_optimizer
+def test_training_goes_on_as_if_it_had_never_ended(make, path):
+    through = network(0)
+    optimizer = make(flats(through))
+    some_steps(optimizer, 0, 3)
+    optimizer.learning_rate = 0.005
+    train.save(path, through, optimizer)
+    some_steps(optimizer, 3, 6)
+
+    anew = network(1)
+    other = make(flats(anew))
+    some_steps(other, 7, 9)  # what it had before is of no account
+    train.load(path, anew, other)
+    some_steps(other, 3, 6)
+    assert_same_bits(flats(anew), flats(through))
+    assert_same_bits(other.state(), optimizer.state())
+
+
+@every_optimizer
+def test_an_optimizer_goes_on_from_its_state_and_is_not_tied_to_it(make):
+    parameters = [draw(4), draw(3)]
+    optimizer = make(parameters)
+    some_steps(optimizer, 0, 2)
+    state, before = optimizer.state(), [p.copy() for p in parameters]
+    some_steps(optimizer, 2, 4)
+    wanted = [p.copy() for p in parameters]
+    for p, value in zip(parameters, before, strict=True):
+        p[...] = value
+    optimizer.load(state)
+    some_steps(optimizer, 2, 4)
+    assert_same_bits(parameters, wanted)
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.float64])
+def test_a_learning_rate_of_any_kind_goes_on_to_the_same_bits(kind):
+    results = []
+    for load in (False, True):
+        parameters = [draw(50, dtype="float32")]
+        adam = train.Adam(parameters, kind(0.25))
+        some_steps(adam, 0, 2)
+        if load:
+            adam.load(adam.state())
+        some_steps(adam, 2, 4)
+        results.append(parameters)
+    assert_same_bits(*results)
+
+
+def test_parts_of_a_list_are_called_by_their_number(path):
+    written, read = train.Dense(3, 2, rng=0), train.Dense(3, 2, rng=1)
+    train.save(path, [written])
+    train.load(path, {"0": read})
+    assert_same_bits(read.flat, written.flat)
+
+
+def test_whatever_has_params_is_a_part(path):
+    written = types.SimpleNamespace(params={"w": draw(3, 2).T, "scale": np.array(2.0)})
+    read = types.SimpleNamespace(params={"w": np.zeros((2, 3)), "scale": np.zeros(())})
+    train.save(path, {"own": written})
+    train.load(path, {"own": read})
+    assert_same_bits(read.params, written.params)
+
+
+def test_parameters_without_elements_come_back(path):
+    written, read = fastrnn.GRU(0, 3, rng=0), fastrnn.GRU(0, 3, rng=1)
+    train.save(path, {"layer": written})
+    train.load(path, {"layer": read})
+    assert_same_bits(read.flat, written.flat)
+
+
+def test_an_optimizer_in_the_file_need_not_be_loaded(path):
+    written, read = network(0), network(1)
+    train.save(path, written, train.Adam(flats(written)))
+    train.load(path, read)
+    assert_same_bits(flats(read), flats(written))
+
+
+def test_extras_come_back(path):
+    dense, rng = train.Dense(3, 2, rng=0), np.random.default_rng(5)
+    table = draw(4, 3).T
+    extra = {
+        "epoch": 3, "best": np.float32(0.5), "text": "ä\0\n\0", "words": ["a", "b"], "none": None,
+        "rng": rng.bit_generator.state, "rate": 0.1,
+    }  # fmt: skip
+    train.save(path, {"d": dense}, **extra, table=table, flags=np.array([True]))
+    got = train.load(path, {"d": dense})
+    assert_same_bits(got.pop("table"), table)
+    assert_same_bits(got.pop("flags"), np.array([True]))
+    assert got == extra
+    other = np.random.default_rng()
+    other.bit_generator.state = got["rng"]
+    assert other.random() == rng.random()
+
+
+# ---- other readers -------------------------------------------------------------------------------
+
+
+def test_a_file_without_extras_is_the_state_dict_of_a_pytorch_module(path):
+    torch = pytest.importorskip("torch")
+    parts = network(0)
+    train.save(path, parts)
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            state = {name: torch.from_numpy(array) for name, array in file.items()}
+    else:
+        state = pytest.importorskip("safetensors.torch").load_file(path)
+    module = torch.nn.Module()
+    module.table, module.head = torch.nn.Embedding(7, 3), torch.nn.Linear(8, 2)
+    module.encoder = torch.nn.LSTM(3, 4, num_layers=2, bidirectional=True)
+    module.load_state_dict(state)
+    for name, part in parts.items():
+        for key, value in getattr(module, name).state_dict().items():
+            assert_same_bits(value.numpy(), part.params[key])
+
+
+def test_what_pytorch_wrote_is_read(tmp_path):
+    torch, path = pytest.importorskip("torch"), tmp_path / "theirs.safetensors"
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    module = torch.nn.ModuleDict({"encoder": torch.nn.GRU(3, 4), "head": torch.nn.Linear(4, 2)})
+    save_file(module.state_dict(), path)
+    parts = {"encoder": fastrnn.GRU(3, 4), "head": train.Dense(4, 2)}
+    assert train.load(path, parts) == {}
+    wanted = module.state_dict()
+    for name, part in parts.items():
+        for key, array in part.params.items():
+            assert_same_bits(array, wanted[f"{name}.{key}"].numpy())
+
+
+def test_nothing_in_a_file_is_a_pickle(path, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("pickled")
+
+    for name in ("dump", "dumps", "load", "loads", "Pickler", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    dense = train.Dense(3, 2)
+    train.save(path, {"d": dense}, train.Adam([dense.flat]), epoch=1, table=draw(3))
+    train.load(path, {"d": dense})
+
+
+# ---- files on the way ----------------------------------------------------------------------------
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(path, monkeypatch):
+    old, new = train.Dense(3, 2, rng=0), train.Dense(3, 2, rng=1)
+    train.save(path, [old])
+
+    def fail(_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        train.save(path, [new])
+    assert os.listdir(path.parent) == [path.name]
+    train.load(path, [new])
+    assert_same_bits(new.flat, old.flat)
+
+
+def test_a_file_has_the_rights_that_new_files_have(path):
+    train.save(path, [train.Dense(3, 2)])
+    (path.parent / "other").touch()
+    assert path.stat().st_mode == (path.parent / "other").stat().st_mode
+
+
+def test_a_file_that_is_cut_is_refused_and_changes_nothing(path):
+    dense = train.Dense(3, 2, rng=0)
+    train.save(path, [dense], epoch=1)
+    whole, before = path.read_bytes(), dense.flat.copy()
+    for size in [*range(0, len(whole), 7), len(whole) - 1]:
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=f"cannot be read as {path.suffix}"):
+            train.load(path, [dense])
+    assert_same_bits(dense.flat, before)
+
+
+@pytest.mark.parametrize("write", [np.save, lambda file, array: np.savez(file, a=array)])
+def test_arrays_of_objects_are_never_unpickled(write, tmp_path):
+    path = tmp_path / "objects.npz"
+    with open(path, "wb") as file:
+        write(file, np.array([{}], object))
+    with pytest.raises(ValueError, match="cannot be read as .npz"):
+        train.load(path, [train.Dense(3, 2)])
+
+
+def test_a_file_that_is_not_there_is_a_file_that_is_not_there(path):
+    with pytest.raises(FileNotFoundError):
+        train.load(path, [train.Dense(3, 2)])
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda parts: parts.pop("head"), ValueError, "missing are none; unknown are head.bias"),
+        (lambda parts: parts.update(more=train.Dense(1, 1)), ValueError, "missing are more.weight"),
+        (lambda parts: parts.update(head=train.Dense(8, 3)), ValueError,
+         r"head.weight of .*must be \(3, 8\) = \(3, 8\), got \(2, 8\)"),
+        (lambda parts: parts.update(head=train.Dense(8, 2, dtype="float64")), TypeError,
+         "head.weight of .*must be float64 like parts"),
+    ],
+)  # fmt: skip
+def test_parts_that_do_not_fit_are_left_as_they_were(change, error, message, path):
+    train.save(path, network(0))
+    parts = network(1)
+    change(parts)
+    before = pickle.dumps(flats(parts))
+    with pytest.raises(error, match=message):
+        train.load(path, parts)
+    assert pickle.dumps(flats(parts)) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: train.SGD(p, 0.1), "missing are optimizer.velocity.0"),
+        (lambda p: train.Adam(p[:2]), "unknown are optimizer.mean.2"),
+        (lambda p: train.Adam(p[::-1]), "optimizer.mean.0 of .*must be"),
+    ],
+    ids=["another kind", "fewer parameters", "in another order"],
+)
+def test_an_optimizer_that_does_not_fit_is_left_as_it_was_and_so_are_the_parts(make, message, path):
+    written, parts = network(0), network(1)
+    train.save(path, written, train.Adam(flats(written)))
+    optimizer = make(flats(parts))
+    before = pickle.dumps((flats(parts), optimizer.state()))
+    with pytest.raises(ValueError, match=message):
+        train.load(path, parts, optimizer)
+    assert pickle.dumps((flats(parts), optimizer.state())) == before
+
+
+def test_an_optimizer_that_is_not_in_the_file_is_missed(path):
+    parts = network(0)
+    train.save(path, parts)
+    with pytest.raises(ValueError, match="missing are optimizer.learning_rate"):
+        train.load(path, parts, train.Adam(flats(parts)))
+
+
+@pytest.mark.parametrize(
+    ("save", "error", "message"),
+    [
+        (lambda p, d: train.save(p.with_suffix(".pt"), d), ValueError, "must end in .npz or .safe"),
+        (lambda p, d: train.load(p.with_suffix(".pt"), d), ValueError, "must end in .npz or .safe"),
+        (lambda p, d: train.save(p, d["d"]), TypeError, 'use {"layer": layer}'),
+        (lambda p, d: train.save(p, {1: d["d"]}), ValueError, "names other than 'optimizer' and"),
+        (lambda p, d: train.save(p, {"optimizer": d["d"]}), ValueError, "got 'optimizer'"),
+        (lambda p, d: train.save(p, {"extra.x": d["d"]}), ValueError, "got 'extra.x'"),
+        (lambda p, d: train.save(p, {"d": d["d"].flat}), TypeError, "part 'd' must have params"),
+        (lambda p, d: train.save(p, d, x={1j}), TypeError, "extra must be .* got set"),
+        (lambda p, d: train.save(p, d, x=[draw(2)]), TypeError, "extra must be .* got ndarray"),
+        (lambda p, d: train.save(p, d, x=np.array(["a"])), TypeError, "extra.x must be an array"),
+        (lambda p, d: train.save(p, d, x=np.array([{}])), TypeError, "extra.x must be an array"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_and_nothing_written(save, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        save(tmp_path / "x.npz", {"d": train.Dense(3, 2)})
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_safetensors_it_says_how_to_get_it(tmp_path, monkeypatch):
+    for name in ("safetensors", "safetensors.numpy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for call in (train.save, train.load):
+        with pytest.raises(ModuleNotFoundError, match="pip install safetensors, or use .npz"):
+            call(tmp_path / "x.safetensors", [train.Dense(3, 2)])
+
+
+def test_the_extras_of_an_npz_are_json_that_anyone_can_read(tmp_path):
+    train.save(tmp_path / "x.npz", [train.Dense(3, 2)], epoch=3)
+    with np.load(tmp_path / "x.npz") as file:
+        assert json.loads(str(file[checkpoints.EXTRA])) == {"epoch": 3}
