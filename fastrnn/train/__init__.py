@@ -6,10 +6,11 @@ optimizer is made of a list of buffers, and a step takes a list of gradients.
 
 parts.py has a read-out and an embedding, losses.py losses with their gradients, series.py
 minibatches of windows, optimizers.py clipping, SGD and Adam. state.py makes one dict of all that
-training changes; checkpoints.py writes and reads it.
+training changes; checkpoints.py writes and reads it, loop.py is `fit`.
 """
 
 from fastrnn.train.checkpoints import load, save
+from fastrnn.train.loop import History, fit
 from fastrnn.train.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from fastrnn.train.optimizers import SGD, Adam, clip_by_norm, clip_by_value
 from fastrnn.train.parts import Dense, Embedding, PartGradients
@@ -20,11 +21,13 @@ __all__ = [
     "Adam",
     "Dense",
     "Embedding",
+    "History",
     "PartGradients",
     "binary_cross_entropy",
     "clip_by_norm",
     "clip_by_value",
     "cross_entropy",
+    "fit",
     "load",
     "mean_squared_error",
     "save",

@@ -1,0 +1,230 @@
+"""A loop of epochs: `fit`, and the `History` it leaves.
+
+Knows nothing of networks: a step is the caller's, parts are what keeps `params`.
+"""
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.progress import Progress
+from fastrnn.train.checkpoints import form_of, save
+from fastrnn.train.optimizers import clip_by_norm
+from fastrnn.train.state import arrays_of, named, put_back, state_of
+
+
+@dataclass
+class History:
+    """Of each epoch that `fit` has ended.
+
+    Attributes
+    ----------
+    loss : list of float
+        The mean of its minibatches' losses.
+    validation : list of float
+        What `validate` said; empty without it.
+    seconds : list of float
+        Of training, without validation.
+    """
+
+    loss: list = field(default_factory=list)
+    validation: list = field(default_factory=list)
+    seconds: list = field(default_factory=list)
+
+    @property
+    def best_epoch(self):
+        """From 1: the first with the least validation, without any the last; 0 before the first."""
+        if not self.validation:
+            return len(self.loss)
+        return 1 + self.validation.index(min(self.validation))
+
+    def add(self, loss, seconds, validation=None):
+        """One more epoch."""
+        self.loss.append(loss)
+        self.seconds.append(seconds)
+        if validation is not None:
+            self.validation.append(validation)
+
+
+def fit(
+    parts, step, batches, *, optimizer, epochs, validate=None, patience=None, clip=None,
+    checkpoint=None, history=None, progress=True,
+):  # fmt: skip
+    """Train for some epochs; leave the parameters of the best one.
+
+    However it ends, by its last epoch, by `patience`, by Ctrl-C or by another error, parts and
+    optimizer are afterwards as they were at the end of the best epoch: the one with the least
+    validation, or without `validate` the last whole one; before the first as they came.
+
+    Parameters
+    ----------
+    parts : dict from names to parts, or list of parts
+        All that trains, and what else is to be kept of the best epoch: layers, `Dense`,
+        `Embedding` or whatever has `params`, a dict of arrays.
+    step : function of a minibatch
+        Returns its loss, a number, and the gradients: a list of arrays in the order of the
+        optimizer's parameters.
+    batches : function of the epoch, from 1
+        Returns the epoch's minibatches: a list, a generator. Called as each epoch begins, so it
+        may shuffle anew, and may assign a learning rate.
+    optimizer : SGD or Adam
+        Or another with their `parameters`, `step`, `state` and `load`.
+    epochs : int
+        In all, with those that `history` has.
+    validate : function without arguments, or None
+        Called after each epoch; returns a number, the less the better.
+    patience : int or None
+        Stop after so many epochs without a new least validation.
+    clip : float or None
+        The largest common norm of a minibatch's gradients (`clip_by_norm`).
+    checkpoint : path or None
+        Where to `save` parts, optimizer and history after every epoch that is the best so far.
+    history : History or None
+        One to go on from. Its lists grow with each epoch, so they are there after Ctrl-C too.
+    progress : bool or fastrnn.progress.Progress
+        True: a bar on stderr where that is a terminal.
+
+    Returns
+    -------
+    history : History
+
+    Raises
+    ------
+    FloatingPointError
+        At the first loss, gradient or validation that is not finite (validation may be inf).
+    KeyboardInterrupt
+        Ctrl-C is not swallowed, for it may be meant for the program: catch it to go on.
+    ValueError, TypeError
+        For arguments that do not fit, before anything is trained.
+
+    Examples
+    --------
+    Go on where a run was broken off, if there was one:
+
+    >>> history = History()
+    >>> if path.exists():
+    ...     history = History(**load(path, parts, adam)["history"])
+    >>> fit(parts, step, batches, optimizer=adam, epochs=40, checkpoint=path, history=history)
+    """
+    parts, history = named(parts), History() if history is None else history
+    _check_arguments(epochs, step=step, batches=batches, validate=validate)
+    _check_stopping(validate, patience, clip, history)
+    _check_keeping(parts, optimizer, checkpoint)
+    first, best = len(history.loss) + 1, state_of(parts, optimizer)
+    try:
+        with _bar(progress, epochs - first + 1) as bar:
+            for epoch in range(first, epochs + 1):
+                start = time.perf_counter()
+                loss = _train(step, batches(epoch), optimizer, clip, bar, epoch)
+                seconds = time.perf_counter() - start
+                validation, last = _validated(validate, epoch), state_of(parts, optimizer)
+                history.add(loss, seconds, validation)
+                if history.best_epoch == epoch:
+                    best = last
+                    if checkpoint is not None:
+                        save(checkpoint, parts, optimizer, history=asdict(history))
+                bar.step(_note(loss, validation))
+                if patience is not None and epoch - history.best_epoch >= patience:
+                    break
+    finally:
+        put_back(best, parts, optimizer)
+    return history
+
+
+def _train(step, batches, optimizer, clip, bar, epoch):
+    """One epoch -> its mean loss."""
+    total, count = 0.0, 0
+    for count, batch in enumerate(batches, 1):
+        loss, gradients = _checked(step(batch), f"minibatch {count} of epoch {epoch}")
+        if clip is not None:
+            clip_by_norm(gradients, clip)
+        optimizer.step(gradients)
+        total += loss
+        bar.note(f"minibatch {count}  loss {total / count:.4g}")
+    if count == 0:
+        raise ValueError(
+            f"batches must give at least one minibatch, got none in epoch {epoch}: a generator "
+            "can be walked only once, so make one for each epoch"
+        )
+    return total / count
+
+
+def _checked(result, where):
+    """Loss and gradients of a step, all finite."""
+    if not isinstance(result, tuple) or list(map(type, result[1:])) != [list]:
+        raise TypeError(
+            "step must return a loss and a list of gradients, one for each parameter of the "
+            f"optimizer, got {type(result).__name__}"
+        )
+    loss, gradients = float(result[0]), result[1]
+    values = {"loss": np.array(loss)}
+    for index, gradient in enumerate(gradients):
+        values[f"gradient {index}"] = checks.as_array(f"gradient {index}", gradient)
+    for name, array in values.items():
+        if not np.isfinite(array).all():
+            raise FloatingPointError(
+                f"{name} is not finite in {where}, whose loss is {loss}: try a smaller learning "
+                "rate, or clip, and look whether the data are finite"
+            )
+    return loss, gradients
+
+
+def _validated(validate, epoch):
+    score = None if validate is None else float(validate())
+    if score is not None and np.isnan(score):
+        raise FloatingPointError(f"validate must return a number, got nan after epoch {epoch}")
+    return score
+
+
+def _note(loss, validation):
+    return f"loss {loss:.4g}" + ("" if validation is None else f"  validation {validation:.4g}")
+
+
+def _bar(progress, epochs):
+    if isinstance(progress, Progress):
+        return progress
+    shown = checks.flag("progress", progress)
+    return Progress(epochs, "training", on_terminal=shown, in_log=False)
+
+
+# ---- what is looked at before anything is trained ------------------------------------------------
+
+
+def _check_arguments(epochs, **functions):
+    checks.positive("epochs", epochs)
+    for name, function in functions.items():
+        if not callable(function) and (name, function) != ("validate", None):
+            hint = ": for a list use lambda epoch: batches" if name == "batches" else ""
+            raise TypeError(f"{name} must be a function, got {type(function).__name__}{hint}")
+
+
+def _check_stopping(validate, patience, clip, history):
+    if patience is not None:
+        checks.positive("patience", patience)
+        if validate is None:
+            raise ValueError("patience must be None without validate, which says what is better")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip must be a norm above 0, or None, got {clip}")
+    wanted = 0 if validate is None else len(history.loss)
+    if len(history.validation) != wanted:
+        raise ValueError(
+            f"history must have {wanted} values of validation for {len(history.loss)} epochs, got "
+            f"{len(history.validation)}: go on with validate, or without, as it began"
+        )
+
+
+def _check_keeping(parts, optimizer, checkpoint):
+    arrays = arrays_of(parts).values()
+    for index, parameter in enumerate(optimizer.parameters):
+        if not any(np.may_share_memory(parameter, array) for array in arrays):
+            raise ValueError(
+                f"parts must have all that the optimizer changes, got {', '.join(parts)}: its "
+                f"parameter {index}, of shape {parameter.shape}, is in none of them"
+            )
+    if checkpoint is not None:
+        form_of(checkpoint)
+        if not Path(checkpoint).parent.is_dir():
+            raise ValueError(f"checkpoint must be in a folder that is there, got {checkpoint}")

@@ -1,0 +1,362 @@
+"""fit: what it does in an epoch, when it stops, and what it leaves however it ends."""
+
+import io
+import itertools
+import os
+import pickle
+import signal
+import sys
+
+import numpy as np
+import pytest
+from training import draw
+
+import fastrnn
+from fastrnn import train
+from fastrnn.progress import Progress
+
+
+class Problem:
+    """A Dense to be trained, how it is trained, and what it was after each epoch."""
+
+    def __init__(self, scores=()):
+        self.dense = train.Dense(3, 2, dtype="float64", rng=0)
+        self.parts = {"dense": self.dense}
+        self.adam = train.Adam([self.dense.flat], 0.05)
+        self.x, self.scores = draw(24, 3), list(scores)
+        self.epochs = [self.now()]
+
+    def now(self):
+        return pickle.dumps((self.dense.flat, self.adam.state()))
+
+    def step(self, rows):
+        x = self.x[rows]
+        loss, dy = train.mean_squared_error(self.dense(x), 2 * x[:, :2] - 1)
+        return loss, [self.dense.backward(x, dy).flat]
+
+    def batches(self, epoch):
+        self.epochs.append(None)
+        return np.random.default_rng(epoch).permutation(24).reshape(4, 6)
+
+    def validate(self):
+        """The next of the scores; the end of an epoch is noted."""
+        self.epochs[-1] = self.now()
+        return self.scores[len(self.epochs) - 2]
+
+    def fit(self, epochs, **options):
+        options = {"optimizer": self.adam, "epochs": epochs, **options}
+        step, batches = options.pop("step", self.step), options.pop("batches", self.batches)
+        return train.fit(options.pop("parts", self.parts), step, batches, **options)
+
+
+# ---- epochs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_an_epoch_is_the_loop_that_one_would_write(clip):
+    ours, other = Problem(), Problem()
+    history = ours.fit(3, clip=clip)
+    losses = []
+    for epoch in (1, 2, 3):
+        losses.append([])
+        for batch in other.batches(epoch):
+            loss, gradients = other.step(batch)
+            if clip is not None:
+                assert train.clip_by_norm(gradients, clip) > clip  # it does something
+            other.adam.step(gradients)
+            losses[-1].append(loss)
+    assert ours.now() == other.now()
+    np.testing.assert_allclose(history.loss, np.mean(losses, axis=1), rtol=1e-14)
+    assert history.validation == [] and len(history.seconds) == 3 and min(history.seconds) > 0
+    assert history.best_epoch == 3
+
+
+def test_a_learning_rate_may_change_as_an_epoch_begins():
+    rates, problem = [], Problem()
+
+    def batches(epoch):
+        problem.adam.learning_rate = 0.1 / epoch
+        return problem.batches(epoch)
+
+    def step(batch):
+        rates.append(problem.adam.learning_rate)
+        return problem.step(batch)
+
+    problem.fit(2, batches=batches, step=step)
+    assert rates == 4 * [0.1] + 4 * [0.05]
+
+
+def test_it_trains_a_network_of_many_parts():
+    parts = {
+        "table": train.Embedding(5, 4, rng=0),
+        "layer": fastrnn.GRU(4, 8, rng=1),
+        "head": train.Dense(8, 5, rng=2),
+    }
+
+    def predict(ids):
+        _, h = parts["layer"](parts["table"](ids))
+        return parts["head"](h[0])
+
+    def step(ids):  # says the first of the ids at the end
+        _, h, tape = parts["layer"].forward(parts["table"](ids))
+        loss, d_logits = train.cross_entropy(parts["head"](h[0]), ids[0])
+        of_head = parts["head"].backward(h[0], d_logits)
+        of_layer = tape.backward(None, of_head.x[None])
+        return loss, [parts["table"].backward(ids, of_layer.x).flat, of_layer.flat, of_head.flat]
+
+    def batches(epoch):
+        rng = np.random.default_rng(epoch)
+        return (rng.integers(0, 5, (6, 16)) for _ in range(20))
+
+    held_out = np.random.default_rng(0).integers(0, 5, (6, 200))
+    adam = train.Adam([part.flat for part in parts.values()], 0.02)
+    history = train.fit(
+        parts, step, batches, optimizer=adam, epochs=15, clip=1.0, patience=5,
+        validate=lambda: train.cross_entropy(predict(held_out), held_out[0])[0],
+    )  # fmt: skip
+    assert history.loss[0] > 1
+    assert (predict(held_out).argmax(axis=-1) == held_out[0]).mean() > 0.95
+
+
+# ---- the best epoch, and when it stops -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "epochs", "best"),
+    [
+        ([3, 2, 1], None, 3, 3),
+        ([1, 2, 3], None, 3, 1),
+        ([3, 1, 2, 1, 2], None, 5, 2),  # of equals the first
+        ([float("inf"), float("inf")], None, 2, 1),
+        ([3, 2, 2, 1, 4, 5, 0], 2, 6, 4),
+        ([3, 2, 2, 1, 4, 5, 0], 3, 7, 7),
+        ([1, 1, 0], 1, 2, 1),
+    ],
+)
+def test_it_leaves_the_best_epoch_and_stops_after_so_many_that_were_not(
+    scores, patience, epochs, best
+):
+    problem = Problem(scores)
+    history = problem.fit(len(scores), validate=problem.validate, patience=patience)
+    assert history.validation == scores[:epochs] and history.best_epoch == best
+    assert len(history.loss) == len(history.seconds) == epochs
+    assert problem.now() == problem.epochs[best]
+
+
+def test_what_is_kept_of_the_best_epoch_may_be_more_than_what_trains():
+    problem, beside = Problem([2, 1, 3]), train.Dense(1, 1)
+
+    def validate():
+        score = problem.validate()
+        beside.flat[...] = score
+        return score
+
+    parts = {**problem.parts, "beside": beside}
+    problem.fit(3, parts=parts, validate=validate)
+    assert (beside.flat == 1).all()
+
+
+# ---- ends that nobody wants ----------------------------------------------------------------------
+
+
+def failing(problem, where, fail, epoch=3):
+    """The problem's functions, one of which fails in that epoch: step in its third minibatch."""
+    made = {"step": problem.step, "validate": problem.validate, "batches": problem.batches}
+    calls, last = itertools.count(1), 4 * (epoch - 1) + 3 if where == "step" else epoch
+
+    def instead(*given):
+        result = made[where](*given)
+        return fail(result) if next(calls) == last else result
+
+    return {**made, where: instead}
+
+
+def interrupt(_):
+    signal.raise_signal(signal.SIGINT)
+
+
+def broken(_):
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("fail", "error"), [(interrupt, KeyboardInterrupt), (broken, ZeroDivisionError)]
+)
+@pytest.mark.parametrize("where", ["step", "batches", "validate"])
+@pytest.mark.parametrize(("scores", "best"), [([2, 1, 0], 2), ([1, 2, 0], 1)], ids=str)
+def test_after_a_failure_all_is_as_after_the_best_epoch(fail, error, where, scores, best):
+    problem, history = Problem(scores), train.History()
+    with pytest.raises(error):
+        problem.fit(5, history=history, **failing(problem, where, fail))
+    assert history.validation == scores[:2] and history.best_epoch == best
+    assert len(history.loss) == len(history.seconds) == 2
+    assert problem.now() == problem.epochs[best]
+
+
+@pytest.mark.parametrize("where", ["step", "batches"])
+def test_without_validation_the_best_epoch_is_the_last_whole_one(where):
+    problem, other, history = Problem(), Problem(), train.History()
+    with pytest.raises(KeyboardInterrupt):
+        problem.fit(5, history=history, **{**failing(problem, where, interrupt), "validate": None})
+    other.fit(2)
+    assert history.best_epoch == 2 and problem.now() == other.now()
+
+
+@pytest.mark.parametrize(
+    ("where", "result", "message"),
+    [
+        ("step", lambda r: (np.nan, r[1]), "loss is not finite in minibatch 3 of epoch 3"),
+        ("step", lambda r: (np.inf, r[1]), "whose loss is inf"),
+        ("step", lambda r: (r[0], [r[1][0] * np.nan]), "gradient 0 is not finite in minibatch 3"),
+        ("validate", lambda _: np.nan, "validate must return a number, got nan after epoch 3"),
+    ],
+    ids=["nan", "inf", "gradient", "validation"],
+)
+def test_what_is_not_finite_ends_it_with_the_best_epoch(where, result, message):
+    problem, history = Problem([2, 1, 0]), train.History()
+    with pytest.raises(FloatingPointError, match=message):
+        problem.fit(5, history=history, clip=1.0, **failing(problem, where, result))
+    assert history.validation == [2, 1] and problem.now() == problem.epochs[2]
+
+
+@pytest.mark.parametrize(("fail", "error"), [
+    (interrupt, KeyboardInterrupt), (lambda r: (np.nan, r[1]), FloatingPointError)
+])  # fmt: skip
+def test_before_the_first_epoch_has_ended_all_is_as_it_came(fail, error):
+    problem = Problem()
+    with pytest.raises(error):
+        problem.fit(5, **{**failing(problem, "step", fail, epoch=1), "validate": None})
+    assert problem.adam.updates == 0 and problem.now() == problem.epochs[0]
+
+
+# ---- checkpoints ---------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_what_it_would_leave(tmp_path):
+    path, problem, loaded = tmp_path / "best.npz", Problem([3, 1, 2]), Problem()
+    history = problem.fit(3, validate=problem.validate, checkpoint=path)
+    extra = train.load(path, loaded.parts, loaded.adam)
+    assert loaded.now() == problem.now()
+    saved = train.History(**extra["history"])
+    assert saved.loss == history.loss[:2] and saved.best_epoch == history.best_epoch == 2
+
+
+@pytest.mark.parametrize("scores", [None, [4, 3, 2, 1], [3, 2, 4, 1]])
+def test_it_goes_on_from_a_checkpoint_as_if_never_interrupted(scores, tmp_path):
+    def train_until(problem, epochs, **options):
+        options["validate"] = problem.validate if scores else None
+        return problem.fit(epochs, checkpoint=tmp_path / "run.npz", **options)
+
+    through = Problem(scores or [])
+    wanted = train_until(through, 4)
+
+    broken_off = Problem(scores or [])
+    train_until(broken_off, 2)
+    anew = Problem(scores or [])
+    anew.epochs = broken_off.epochs[:3]
+    history = train.History(**train.load(tmp_path / "run.npz", anew.parts, anew.adam)["history"])
+    assert train_until(anew, 4, history=history) is history
+    assert (history.loss, history.validation) == (wanted.loss, wanted.validation)
+    assert anew.now() == through.now()
+
+
+def test_a_worse_epoch_does_not_overwrite_what_a_run_before_has_reached(tmp_path):
+    path, problem = tmp_path / "best.npz", Problem([2, 1, 5, 4])
+    history = problem.fit(2, validate=problem.validate, checkpoint=path)
+    before = path.read_bytes()
+    problem.fit(4, validate=problem.validate, checkpoint=path, history=history)
+    assert path.read_bytes() == before and history.validation == [2, 1, 5, 4]
+    assert problem.now() == problem.epochs[2]
+
+
+def test_a_history_that_has_all_epochs_trains_nothing():
+    problem = Problem()
+    history = problem.fit(2)
+    before = problem.now()
+    assert len(problem.fit(2, history=history).loss) == 2 and problem.now() == before
+
+
+# ---- progress ------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(("stream", "progress"), [(io.StringIO, True), (Terminal, False)])
+def test_it_says_nothing_to_a_log_or_where_not_wanted(stream, progress, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream := stream())
+    Problem().fit(2, progress=progress)
+    assert stream.getvalue() == ""
+
+
+def test_it_has_a_bar_on_a_terminal(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys, "stderr", stream := Terminal())
+    problem = Problem([0.25, 0.5])
+    history = problem.fit(2, validate=problem.validate)
+    assert f"2/2  loss {history.loss[-1]:.4g}  validation 0.5" in stream.getvalue()
+
+
+def test_a_progress_of_ones_own_is_stepped(capsys):
+    Problem().fit(2, progress=Progress(2, "mine"))
+    assert [line[:8] for line in capsys.readouterr().err.splitlines()] == ["mine 1/2", "mine 2/2"]
+
+
+# ---- bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "epochs must be"),
+        ({"epochs": 2.0}, TypeError, "epochs must be an integer"),
+        ({"patience": 0, "validate": float}, ValueError, "patience must be"),
+        ({"patience": 2}, ValueError, "patience must be None without validate"),
+        ({"clip": 0}, ValueError, "clip must be a norm above 0"),
+        ({"clip": float("nan")}, ValueError, "clip must be a norm above 0"),
+        ({"batches": [1, 2]}, TypeError, "batches must be a function, got list: .*lambda epoch"),
+        ({"validate": 3.0}, TypeError, "validate must be a function, got float"),
+        ({"step": None}, TypeError, "step must be a function, got NoneType"),
+        ({"progress": "yes"}, TypeError, "progress must be True or False"),
+        ({"checkpoint": "x.pt"}, ValueError, "path must end in .npz or .safetensors"),
+        ({"checkpoint": "no/folder/x.npz"}, ValueError, "checkpoint must be in a folder that is"),
+        ({"parts": [train.Dense(3, 2)]}, ValueError, "parts must have all .* parameter 0, of sha"),
+        ({"parts": train.Dense(3, 2)}, TypeError, "parts must be a dict"),
+        ({"history": train.History([1.0], [1.0], [1.0])}, ValueError, "history must have 0 values"),
+        ({"history": train.History([1.0], [], [1.0]), "validate": float}, ValueError,
+         "history must have 1 values of validation for 1 epochs, got 0"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_before_anything_is_trained(options, error, message):
+    problem = Problem()
+    with pytest.raises(error, match=message):
+        problem.fit(**{"epochs": 2, **options})
+    assert problem.now() == problem.epochs[0] and len(problem.epochs) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"step": lambda _: 0.5}, TypeError, "step must return a loss and a list .* got float"),
+        ({"step": lambda _: (0.5, draw(8))}, TypeError, "step must return a loss and a list"),
+        ({"step": lambda _: (0.5, [None])}, TypeError, "gradient 0 must be an array"),
+        ({"step": lambda _: (0.5, [draw(7)])}, ValueError, "gradients must be like the parameters"),
+        ({"batches": lambda _: []}, ValueError, "at least one minibatch, got none in epoch 1"),
+    ],
+)  # fmt: skip
+def test_what_comes_back_and_does_not_fit_changes_nothing(options, error, message):
+    problem = Problem()
+    with pytest.raises(error, match=message):
+        problem.fit(2, **options)
+    assert problem.now() == problem.epochs[0]
+
+
+def test_without_safetensors_it_says_so_before_it_trains(tmp_path, monkeypatch):
+    for name in ("safetensors", "safetensors.numpy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    problem = Problem()
+    with pytest.raises(ModuleNotFoundError, match="pip install safetensors"):
+        problem.fit(2, checkpoint=tmp_path / "x.safetensors")
+    assert len(problem.epochs) == 1 and os.listdir(tmp_path) == []
