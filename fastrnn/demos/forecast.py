@@ -11,9 +11,8 @@ choice among epochs from the second, the reported errors from the third.
 
 import argparse
 import copy
-import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -21,7 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 import fastrnn
 from fastrnn import data, pictures, runtime
 from fastrnn.progress import Progress
-from fastrnn.train import Adam, clip_by_norm
+from fastrnn.train import Adam, History, fit
 
 LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
 AHEAD = 26  # weeks: half a cycle, where today's value is the worst guess
@@ -111,6 +110,7 @@ class Forecaster:
         self.w = np.zeros((HIDDEN, 1), np.float32)
         self.b = np.zeros(1, np.float32)
         self.parameters = [self.layer.flat, self.w, self.b]
+        self.params = {"w": self.w, "b": self.b}  # the layer has its own
 
     def predict(self, x):
         """(T, B, 1) -> (B, 1)."""
@@ -129,93 +129,55 @@ class Forecaster:
         return np.mean(error**2), [grads.flat, h.T @ d_output, d_output.sum(axis=0)]
 
 
-class Trainer:
-    """Owns the model in training and the running mean of its weights, which is what forecasts.
+class AveragingAdam(Adam):
+    """Adam that leads a running mean of its parameters beside them.
 
     The mean (Polyak and Juditsky, 1992) is calmer than the weights of any one update, and so is the
     choice among epochs by their validation error.
     """
 
-    def __init__(self, cell, task, seed):
-        self.rng = np.random.default_rng(seed)
-        self.task = task
-        self.model = Forecaster(cell, self.rng)
-        self.averaged = copy.deepcopy(self.model.parameters)
-        self.adam = Adam(self.model.parameters, LEARNING_RATE)
+    def __init__(self, parameters, means, learning_rate):
+        super().__init__(parameters, learning_rate)
+        self.means = means
 
-    def epoch(self):
-        """Once through the training windows in random order -> mean loss."""
-        order = self.rng.permutation(self.task.train)
-        total = 0.0
-        for start in range(0, len(order), BATCH):
-            weeks = order[start : start + BATCH]
-            x, target = self.task.inputs(weeks), self.task.targets(weeks)
-            loss, gradients = self.model.loss_and_gradients(x, target)
-            clip_by_norm(gradients, LARGEST_NORM)
-            self.adam.step(gradients)
-            # Faster at first, so that the mean forgets the untrained weights.
-            pace = 1 / min(AVERAGED, self.adam.updates / 10 + 1)
-            for mean, p in zip(self.averaged, self.model.parameters, strict=True):
-                mean += pace * (p - mean)
-            total += len(weeks) * float(loss)
-        return total / len(order)
-
-    def forecast(self, parameters, weeks):
-        """In ppm, by these parameters; the ones in training stay as they are."""
-        in_training = [p.copy() for p in self.model.parameters]
-        self._load(parameters)
-        output = self.model.predict(self.task.inputs(weeks))
-        self._load(in_training)
-        return self.task.to_ppm(output, weeks)
-
-    def _load(self, parameters):
-        for mine, value in zip(self.model.parameters, parameters, strict=True):
-            mine[...] = value
+    def step(self, gradients):
+        super().step(gradients)
+        # Faster at first, so that the mean forgets the untrained weights.
+        pace = 1 / min(AVERAGED, self.updates / 10 + 1)
+        for mean, p in zip(self.means, self.parameters, strict=True):
+            mean += pace * (p - mean)
 
 
-@dataclass
-class Result:
-    """What a training run leaves: loss, validation RMSE and seconds of each epoch; the forecast."""
+class Result(NamedTuple):
+    """What a training run leaves: what it says of its epochs, and the forecast in ppm."""
 
-    losses: list
-    validation: list
-    seconds: list
+    history: History
     forecast: np.ndarray
 
-    @property
-    def best_epoch(self):
-        """From 1: the one whose averaged weights forecast."""
-        return 1 + int(np.argmin(self.validation))
 
-
-def train(cell, task, epochs, seed):
+def train(cell, task, epochs, seed, progress=False):
     """Train, choose an epoch on the validation period, forecast the test period -> Result."""
-    trainer = Trainer(cell, task, seed)
-    losses, validation, seconds = [], [], []
-    best = None
-    with Progress(epochs, f"training {cell.upper()}") as progress:
-        for _ in range(epochs):
-            start = time.perf_counter()
-            losses.append(trainer.epoch())
-            seconds.append(time.perf_counter() - start)
-            forecast = trainer.forecast(trainer.averaged, task.validation)
-            validation.append(rmse(forecast - task.truth(task.validation)))
-            if validation[-1] == min(validation):
-                best = copy.deepcopy(trainer.averaged)
-            progress.step(f"loss {losses[-1]:.4f}  validation RMSE {validation[-1]:.2f} ppm")
-    return Result(losses, validation, seconds, trainer.forecast(best, task.test))
+    rng = np.random.default_rng(seed)
+    model = Forecaster(cell, rng)
+    mean = copy.deepcopy(model)  # this one forecasts
 
+    def step(weeks):
+        return model.loss_and_gradients(task.inputs(weeks), task.targets(weeks))
 
-def numpy_epochs(cell, task, epochs, seed):
-    """The first epochs of the same training on the NumPy path -> losses, seconds."""
-    losses, seconds = [], []
-    with fastrnn.backend("reference"):
-        trainer = Trainer(cell, task, seed)
-        for _ in range(epochs):
-            start = time.perf_counter()
-            losses.append(trainer.epoch())
-            seconds.append(time.perf_counter() - start)
-    return losses, seconds
+    def batches(_):
+        order = rng.permutation(task.train)
+        return np.split(order, range(BATCH, len(order), BATCH))
+
+    def forecast(weeks):
+        return task.to_ppm(mean.predict(task.inputs(weeks)), weeks)
+
+    history = fit(
+        [model.layer, model, mean.layer, mean], step, batches, epochs=epochs,
+        optimizer=AveragingAdam(model.parameters, mean.parameters, LEARNING_RATE),
+        validate=lambda: rmse(forecast(task.validation) - task.truth(task.validation)),
+        clip=LARGEST_NORM, progress=progress,
+    )  # fmt: skip
+    return Result(history, forecast(task.test))
 
 
 def rmse(error):
@@ -256,20 +218,21 @@ def print_errors(task, name, forecast):
             print(f"the {name} {verb} {', '.join(named)}")
 
 
-def print_times(args, task, result):
+def print_times(args, task, history):
     """Seconds per epoch, beside those of the NumPy path where there are both to compare."""
     if not runtime.uses_core():
         why = "was chosen" if runtime.core else "is all there is: this build has no C kernels"
-        seconds = min(result.seconds)
+        seconds = min(history.seconds)
         print(f"\ntime per epoch: {seconds:.3f} s on the NumPy path, which {why}")
         return
     epochs = min(COMPARED, args.epochs)
-    losses, seconds = numpy_epochs(args.cell, task, epochs, args.seed)
-    ours, theirs = min(result.seconds[:epochs]), min(seconds)
+    with fastrnn.backend("reference"):
+        other = train(args.cell, task, epochs, args.seed).history
+    ours, theirs = min(history.seconds[:epochs]), min(other.seconds)
     label = f"kernels, {runtime.core.isa()}, threads: {fastrnn.get_num_threads()}"
     print(f"\ntime per epoch (the fastest of {epochs}), and the training loss of the first")
-    print(f"  {label:<28} {ours:8.3f} s    {result.losses[0]:.5f}")
-    print(f"  {'NumPy path':<28} {theirs:8.3f} s    {losses[0]:.5f}")
+    print(f"  {label:<28} {ours:8.3f} s    {history.loss[0]:.5f}")
+    print(f"  {'NumPy path':<28} {theirs:8.3f} s    {other.loss[0]:.5f}")
     print(f"the NumPy path takes {theirs / ours:.1f} times as long")
     print("(if other work keeps the cores busy, OPENBLAS_NUM_THREADS=1 makes NumPy's path faster)")
 
@@ -340,10 +303,11 @@ def run(args):
     name = args.cell.upper()
     print_task(task, dates, args.cell)
     print(flush=True)  # stdout before the bar on stderr, also where both go to one file
-    result = train(args.cell, task, args.epochs, args.seed)
-    first, last = result.losses[0], result.losses[-1]
+    bar = Progress(args.epochs, f"training {name}, validation in ppm")
+    history, forecast = train(args.cell, task, args.epochs, args.seed, bar)
+    first, last = history.loss[0], history.loss[-1]
     print(f"training loss: {first:.4f} in the first epoch, {last:.4f} in the last")
-    print(f"chosen on the validation period: epoch {result.best_epoch} of {args.epochs}")
-    print_errors(task, name, result.forecast)
-    print_times(args, task, result)
-    return pictures.write(draw, args.out, task, dates, name, result.forecast)
+    print(f"chosen on the validation period: epoch {history.best_epoch} of {args.epochs}")
+    print_errors(task, name, forecast)
+    print_times(args, task, history)
+    return pictures.write(draw, args.out, task, dates, name, forecast)
