@@ -6,8 +6,6 @@ each array that was given beside them; and as `extra` the JSON of what else was 
 
 import json
 import os
-import secrets
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +13,7 @@ import numpy as np
 from fastrnn.train.state import EXTRA, OPTIMIZER, named, put_back, state_of
 
 # What readers raise for files that were cut or damaged.
-_BROKEN = (ValueError, TypeError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile)
+_BROKEN = (ValueError, TypeError, KeyError, RuntimeError, EOFError)
 
 
 def save(path, parts, optimizer=None, **extra):
@@ -110,7 +108,7 @@ def _plain(value):
 
 def _replace(path, write):
     """Write the file at path wholly or not at all."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
     try:
         with open(beside, "xb") as file:
             write(file)
@@ -141,9 +139,14 @@ def _write_npz(file, arrays, text):
 
 
 def _read_npz(path):
-    # NumPy leaves a file open that it opened itself and found broken.
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    from zipfile import BadZipFile  # here, for it would make the package slower to import
+
+    try:
+        # NumPy leaves a file open that it opened itself and found broken.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except BadZipFile as error:
+        raise ValueError(error) from error
     return arrays, str(arrays.pop(EXTRA, "{}"))
 
 
