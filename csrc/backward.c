@@ -41,6 +41,17 @@ static int64_t gate_gradient_row(size *total, const frnn_shape *s) {
   return bytes / FRNN_ALIGN * FRNN_ALIGN + 2 * FRNN_ALIGN;
 }
 
+/* What it takes to make steps again. */
+static void lay_again(const frnn_shape *s, int64_t batch, backward_layout *at) {
+  size_t packed = frnn_packed_size(s), forward = frnn_forward_size(s);
+  int64_t steps = product(&at->part, least(s->checkpoint, s->steps), batch);
+  int64_t row = product(&at->part, padded(s), tape_slots(&frnn_cells[s->cell]));
+  at->total.overflow |= packed == 0 || forward == 0;
+  at->packed = reserve(&at->total, 1, (int64_t)packed);
+  at->forward = reserve(&at->part, 1, (int64_t)forward);
+  at->tape = reserve(&at->part, element_size(s), product(&at->part, steps, row));
+}
+
 static backward_layout lay_backward(const frnn_shape *s) {
   const frnn_cell *cell = &frnn_cells[s->cell];
   int64_t element = element_size(s), units = padded(s), two = cell->phases == 2;
@@ -76,6 +87,7 @@ static backward_layout lay_backward(const frnn_shape *s) {
     const int64_t columns[] = {s->input, s->hidden, 1, 1};
     for (int i = 0; i < 4; i++) at.sums[i] = reserve(&at.part, element, product(&at.part, gate_rows, columns[i]));
   }
+  if (s->checkpoint) lay_again(s, of_group.batch, &at);
   at.total.overflow |= at.part.overflow;
   at.parts = reserve(&at.total, at.groups, (int64_t)at.part.bytes);
   return at;
@@ -126,7 +138,8 @@ static frnn_backward_call part_of_call(const frnn_backward_call *whole, const ba
   part.shape.batch = rows.count;
   part.work = at(whole->work, (ptrdiff_t)(layout->parts + (size_t)group * layout->part.bytes));
   move_call(&part, rows.begin);
-  part.tape = at(whole->tape, rows.begin * tape_slots(&frnn_cells[s->cell]) * padded(s) * element_size(s));
+  int slots = s->checkpoint ? 1 : (int)tape_slots(&frnn_cells[s->cell]);
+  part.tape = at(whole->tape, rows.begin * slots * padded(s) * element_size(s));
   if (group == 0) return part;
   part.dw_ih = sum_at(&part, layout, 0, part.dw_ih);
   part.dw_hh = sum_at(&part, layout, 1, part.dw_hh);
@@ -148,7 +161,33 @@ static sweep begin_sweep(const frnn_backward_call *whole, const frnn_backward_ca
   w.tape = dense((void *)(uintptr_t)part->tape, whole->shape.batch, tape_slots(w.cell) * w.row);
   w.dg = dense(at(part->work, (ptrdiff_t)w.layout.dg), s->batch, w.layout.dg_row);
   w.rh = dense(at(part->work, (ptrdiff_t)w.layout.rh), s->batch, w.row);
+  if (!s->checkpoint) return w;
+  w.kept = dense((void *)(uintptr_t)part->tape, whole->shape.batch, w.row);
+  w.tape = dense(at(part->work, (ptrdiff_t)w.layout.tape), s->batch, tape_slots(w.cell) * w.row);
+  w.again = (frnn_forward_call){.shape = *s,
+                                .weights = part->weights,
+                                .packed = at(whole->work, (ptrdiff_t)w.layout.packed),
+                                .rows = part->rows,
+                                .tokens = part->tokens,
+                                .x = part->x,
+                                .y = part->y,
+                                .first = part->first,
+                                .tape = w.tape.data,
+                                .work = at(part->work, (ptrdiff_t)w.layout.forward)};
   return w;
+}
+
+/* The weights as forward steps read them. */
+static int pack_again(const frnn_backward_call *calls, int count, int (*interrupted)(void)) {
+  frnn_forward_call forward[FRNN_TOGETHER] = {0};
+  backward_layout layout = lay_backward(&calls->shape);
+  if (!calls->shape.checkpoint) return 0;
+  for (int i = 0; i < count; i++) {
+    forward[i].shape = calls[i].shape;
+    forward[i].weights = calls[i].weights;
+    forward[i].packed = at(calls[i].work, (ptrdiff_t)layout.packed);
+  }
+  return frnn_pack(forward, count, interrupted);
 }
 
 enum { SWEEPS_MOST = FRNN_TOGETHER * GROUPS_MOST };
@@ -158,6 +197,7 @@ typedef struct {
   frnn_backward_call parts[SWEEPS_MOST]; /* call by call its groups */
   sweep sweeps[SWEEPS_MOST];
   int count;
+  const frnn_shape *whole; /* of a call */
   frnn_run run;
   sharing packing, steps, pieces; /* of the weights' panels, the sweep, the products */
   int64_t steps_at_once;          /* of all rows, whose dx is a stretch between two looks */
@@ -255,6 +295,12 @@ static void weights_part(void *context, int part, int parts) {
   frnn_add_chunk(&p->sweeps[mine.call], mine);
 }
 
+/* ---- checkpoints ------------------------------------------------------------------------------------------------- */
+
+static walk walk_again(const backwards *p, const sweep *w) {
+  return frnn_begin_again(&w->again, p->whole, w->kept, steps_again(w));
+}
+
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
 
 /* A group from its begin to its end. */
@@ -264,6 +310,10 @@ static void sweep_part(void *context, int part, int parts) {
   (void)parts;
   frnn_begin_gradients(w);
   while (frnn_next_chunk(w)) {
+    if (w->stale) {
+      walk again = walk_again(p, w);
+      frnn_run_rows(&p->run, &again, (range){0, w->shape->batch}, p->steps.steps_between);
+    }
     run_rows(p, w, (share){part, 0, 1, 0, 1});
     for (int i = 0; i < p->pieces.slices; i++) {
       if (frnn_stopped(&p->run)) return;
@@ -280,6 +330,11 @@ static void sweep_together(backwards *p) {
     int left = 0;
     for (int i = 0; i < p->count; i++) left |= frnn_next_chunk(&p->sweeps[i]);
     if (!left) break;
+    for (int i = 0; i < p->count; i++) {
+      if (!p->sweeps[i].stale) continue;
+      walk again = walk_again(p, &p->sweeps[i]);
+      frnn_run_walks(&p->run, &again, 1);
+    }
     run_sweep(p);
     frnn_parallel(&p->run, p->pieces.work, weights_part, p, parts_of(&p->pieces));
   }
@@ -320,6 +375,7 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
   backward_layout layout = lay_backward(s);
   double work = 3 * weights_of(s) * (double)steps_of_rows(s, &calls->rows) * count;
   p.count = count * layout.groups;
+  p.whole = s;
   for (int i = 0; i < p.count; i++) {
     const frnn_backward_call *whole = &calls[i / layout.groups];
     assert(whole->work && whole->tape);
@@ -327,6 +383,7 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
     p.sweeps[i] = begin_sweep(whole, &p.parts[i]);
   }
   share_out(&p, s, count);
+  if (pack_again(calls, count, interrupted) < 0) return -1;
   frnn_begin(&p.run, work, p.count < parts_of(&p.pieces) ? parts_of(&p.pieces) : p.count, interrupted);
   frnn_parallel(&p.run, p.packing.work, pack_part, &p, parts_of(&p.packing));
   if (p.count >= frnn_threads())

@@ -21,8 +21,9 @@ typedef struct {
   int cell, dtype;
   int reverse; /* from the last step to the first */
   int64_t steps, batch, input, hidden;
-  int ragged; /* whether `rows` below say anything */
-  int tokens; /* whether x comes as ids; input is 0 then */
+  int ragged;         /* whether `rows` below say anything */
+  int tokens;         /* whether x comes as ids; input is 0 then */
+  int64_t checkpoint; /* 0: a tape keeps every step. n: c before every n-th alone, and backward makes the rest again */
 } frnn_shape;
 
 /* Element i of step t and row b lies at data + t * step + b * row + i * sizeof(element). */

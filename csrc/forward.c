@@ -9,8 +9,8 @@
 
 /* What the parts of a job share. */
 typedef struct {
-  walk walks[FRNN_TOGETHER];
-  frnn_run run;
+  const walk *walks;
+  frnn_run *run;
   sharing sharing;
   chunk chunk; /* and the step, where each is a job of its own */
   int64_t i;
@@ -26,18 +26,17 @@ static range vectors_of_share(const walk *w, share mine) {
   return range_of(vectors_of_units(w->shape, w->table), mine.slice, mine.slices);
 }
 
-/* All of time for some rows. */
-static void run_rows(passes *p, const walk *w, range rows) {
+void frnn_run_rows(frnn_run *run, const walk *w, range rows, int64_t steps_between) {
   range units = {0, vectors_of_units(w->shape, w->table)};
-  int64_t steps = w->shape->steps, until_look = 0;
+  int64_t until_look = 0;
   frnn_begin_rows(w, rows);
-  for (chunk c = chunk_of(w, 0); c.from < steps; c = chunk_of(w, c.to)) {
+  for (chunk c = chunk_of(w, w->begin); c.from < w->end; c = chunk_of(w, c.to)) {
     frnn_gather(w, c, rows);
     frnn_project(w, c, rows, (range){0, vectors_of_gates(w->shape, w->table)});
     for (int64_t i = c.from; i < c.to; i++) {
       if (--until_look < 0) {
-        until_look = p->sharing.steps_between;
-        if (frnn_stopped(&p->run)) return;
+        until_look = steps_between;
+        if (frnn_stopped(run)) return;
       }
       frnn_prepare_step(w, i, rows);
       for (int phase = 0; phase < w->cell->phases; phase++) frnn_take_step(w, c, i, phase, rows, units);
@@ -54,7 +53,7 @@ static void rows_part(void *context, int part, int parts) {
   (void)parts;
   for (int64_t done = 0, all = rows.count; done < all; done += rows.count, rows.begin += rows.count) {
     rows.count = least(p->sharing.rows_at_once, all - done);
-    run_rows(p, &p->walks[mine.call], rows);
+    frnn_run_rows(p->run, &p->walks[mine.call], rows, p->sharing.steps_between);
   }
 }
 
@@ -82,33 +81,47 @@ static void run_in_step(passes *p, int count) {
   double projection = (double)vectors_of_gates(first->shape, first->table) * first->table->lanes *
                       (double)first->shape->input * (double)first->layout.steps * (double)all.count * count;
   for (int i = 0; i < count; i++) frnn_begin_rows(&p->walks[i], all);
-  for (p->chunk = chunk_of(first, 0); p->chunk.from < first->shape->steps; p->chunk = chunk_of(first, p->chunk.to)) {
+  for (p->chunk = chunk_of(first, first->begin); p->chunk.from < first->end; p->chunk = chunk_of(first, p->chunk.to)) {
     for (int i = 0; i < count; i++) frnn_gather(&p->walks[i], p->chunk, all);
-    if (!first->in_step) frnn_parallel(&p->run, projection, project_part, p, parts);
+    if (!first->in_step) frnn_parallel(p->run, projection, project_part, p, parts);
     for (p->i = p->chunk.from; p->i < p->chunk.to; p->i++) {
-      if (p->i % p->sharing.steps_between == 0 && frnn_stopped(&p->run)) return;
+      if (p->i % p->sharing.steps_between == 0 && frnn_stopped(p->run)) return;
       for (int i = 0; i < count; i++) frnn_prepare_step(&p->walks[i], p->i, all);
       for (p->phase = 0; p->phase < first->cell->phases; p->phase++)
-        frnn_parallel(&p->run, p->sharing.work, step_part, p, parts);
+        frnn_parallel(p->run, p->sharing.work, step_part, p, parts);
       for (int i = 0; i < count; i++) frnn_settle_step(&p->walks[i], p->i, all);
     }
   }
   for (int i = 0; i < count; i++) frnn_end_rows(&p->walks[i], all);
 }
 
-int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
-  const frnn_shape *s = &calls->shape, full = as_if_full(s, &calls->rows);
-  passes p;
-  assert(count >= 1 && count <= FRNN_TOGETHER);
-  if (s->batch == 0) return 0;
-  for (int i = 0; i < count; i++) p.walks[i] = frnn_begin_walk(&calls[i]);
-  p.sharing = share_steps(&full, count, p.walks[0].in_step ? weights_of(s) : recurrent_weights_of(s),
-                          vectors_of_units(s, p.walks[0].table));
-  frnn_begin(&p.run, weights_of(s) * (double)full.steps * (double)full.batch * count, parts_of(&p.sharing),
-             interrupted);
+static sharing sharing_of(const walk *walks, int count) {
+  const frnn_shape *s = walks->shape, full = as_if_full(s, &walks->call->rows);
+  double row = walks->in_step ? weights_of(s) : recurrent_weights_of(s);
+  return share_steps(&full, count, row, vectors_of_units(s, walks->table));
+}
+
+static double multiply_adds_of(const walk *w) {
+  frnn_shape full = as_if_full(w->shape, &w->call->rows);
+  return weights_of(&full) * (double)full.batch * (double)least(full.steps, w->end - w->begin);
+}
+
+void frnn_run_walks(frnn_run *run, const walk *walks, int count) {
+  passes p = {.walks = walks, .run = run, .sharing = sharing_of(walks, count)};
   if (p.sharing.slices > 1)
     run_in_step(&p, count);
   else
-    frnn_parallel(&p.run, p.sharing.work, rows_part, &p, parts_of(&p.sharing));
-  return frnn_end(&p.run);
+    frnn_parallel(run, p.sharing.work, rows_part, &p, parts_of(&p.sharing));
+}
+
+int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
+  walk walks[FRNN_TOGETHER];
+  frnn_run run;
+  assert(count >= 1 && count <= FRNN_TOGETHER);
+  if (calls->shape.batch == 0) return 0;
+  for (int i = 0; i < count; i++) walks[i] = frnn_begin_walk(&calls[i]);
+  sharing shared = sharing_of(walks, count);
+  frnn_begin(&run, multiply_adds_of(walks) * count, parts_of(&shared), interrupted);
+  frnn_run_walks(&run, walks, count);
+  return frnn_end(&run);
 }

@@ -70,6 +70,11 @@ static inline int64_t chunk_steps(const frnn_shape *s, int64_t rows) {
 /* Slots per unit and step: what the gates' pre-activations need while they are made, and what a tape keeps. */
 static inline int64_t tape_slots(const frnn_cell *cell) { return cell->slots + (cell->states == 2); }
 
+/* Stretches of steps, each with its checkpoint. */
+static inline int64_t stretches_between(const frnn_shape *s) {
+  return s->steps > 0 ? (s->steps - 1) / s->checkpoint + 1 : 0;
+}
+
 /* The t of the s-th step of the walk. */
 static inline int64_t time_of(const frnn_shape *shape, int64_t s) { return shape->reverse ? shape->steps - 1 - s : s; }
 

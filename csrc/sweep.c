@@ -31,9 +31,9 @@ void frnn_pack_transposed(const sweep *w, share mine) {
 /* ---- chunks ----------------------------------------------------------------------------------------------------- */
 
 /* Ragged steps take as many as have room for their rows. */
-static int64_t ragged_begin(const sweep *w) {
+static int64_t ragged_begin(const sweep *w, int64_t from) {
   int64_t rows = 0, i = w->to;
-  for (; i > 0 && w->to - i < w->layout.rows; i--) {
+  for (; i > from && w->to - i < w->layout.rows; i--) {
     rows += working(w->shape, &w->call->rows, time_of(w->shape, i - 1));
     if (rows > w->layout.rows) break;
   }
@@ -41,10 +41,13 @@ static int64_t ragged_begin(const sweep *w) {
 }
 
 int frnn_next_chunk(sweep *w) {
-  int64_t *first = work_at(w, w->layout.first), rows = 0;
+  int64_t *first = work_at(w, w->layout.first), rows = 0, n = w->shape->checkpoint;
   w->to = w->from;
-  w->from = w->shape->ragged ? ragged_begin(w) : most(0, w->to - w->layout.steps);
+  range again = n && w->to > 0 ? steps_again(w) : (range){0, w->to};
+  w->from = w->shape->ragged ? ragged_begin(w, again.begin) : most(again.begin, w->to - w->layout.steps);
   w->t0 = earliest(w->shape, w->from, w->to);
+  w->stale = n && w->to > 0 && w->cell->slots > 0 && (w->to == w->shape->steps || w->to % n == 0);
+  if (w->stale) w->tape_t0 = earliest(w->shape, again.begin, w->to);
   for (int64_t i = 0; w->shape->ragged && i <= w->to - w->from; i++) {
     first[i] = rows;
     if (i < w->to - w->from) rows += working(w->shape, &w->call->rows, w->t0 + i);
@@ -75,9 +78,11 @@ frnn_sequence frnn_h_before(const sweep *w, int64_t i, int64_t position) {
 
 static frnn_sequence c_before(const sweep *w, int64_t i, int64_t position) {
   const frnn_rows *r = &w->call->rows;
-  if (goes_on(w->shape, r, i, position))
-    return (frnn_sequence){at(row_at(w->tape, time_of(w->shape, i - 1), position), w->cell->slots * w->row), 0,
-                           w->tape.row};
+  int64_t n = w->shape->checkpoint, t = time_of(w->shape, i - 1) - w->tape_t0;
+  if (goes_on(w->shape, r, i, position)) {
+    if (n && i % n == 0) return (frnn_sequence){row_at(w->kept, i / n, position), 0, w->kept.row};
+    return (frnn_sequence){at(row_at(w->tape, t, position), w->cell->slots * w->row), 0, w->tape.row};
+  }
   if (begins_at_zero(w->shape, r, i, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
   return (frnn_sequence){at(work_at(w, w->layout.c_first), position * w->row), 0, w->row};
 }
@@ -133,7 +138,7 @@ static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
   const frnn_backward_call *call = w->call;
   int64_t i = at_k.i, t = time_of(s, i), b = rows.begin;
   frnn_sequence h = frnn_h_before(w, i, b), c = w->cell->states == 2 ? c_before(w, i, b) : h;
-  char *slots = row_at(w->tape, t, b);
+  char *slots = row_at(w->tape, t - w->tape_t0, b);
   frnn_back back = {.m = rows.count,
                     .hidden = s->hidden,
                     .unit = u.begin,

@@ -5,7 +5,7 @@
 #ifndef FRNN_SWEEP_H
 #define FRNN_SWEEP_H
 
-#include "ragged.h"
+#include "walk.h"
 
 /* What stands beside the gate gradients in a product over rows. */
 enum operand { INPUT, HIDDEN, RESET_HIDDEN };
@@ -14,6 +14,7 @@ typedef struct {
   size_t w_ih, w_hh, parts;                                 /* of a call */
   size_t dh, dc, c_first, drh, rh, dg, operand[3], sums[4]; /* of a group's part */
   size_t first, dx, zeros, dh_first, dc_first;              /* and what is only there for ragged rows */
+  size_t packed, forward, tape;                             /* or for steps that are made again */
   int64_t steps, rows, dg_row;                              /* of a chunk, at most */
   int groups;
   size part, total;
@@ -30,7 +31,19 @@ typedef struct {
   ptrdiff_t row; /* a padded row of units */
   frnn_sequence tape, dg, rh;
   int64_t from, to, t0; /* the chunk */
+  /* Where the call's tape has checkpoints alone: the call that makes the steps from one to the next again, the c of
+   * those, the earliest time of the steps that the tape has now, and whether it is to be made for the chunk. */
+  frnn_forward_call again;
+  frnn_sequence kept;
+  int64_t tape_t0;
+  int stale;
 } sweep;
+
+/* The steps from the checkpoint before the chunk on, to its end. */
+static inline range steps_again(const sweep *w) {
+  int64_t n = w->shape->checkpoint, from = (w->to - 1) / n * n;
+  return (range){from, w->to - from};
+}
 
 static inline void *work_at(const sweep *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
 static inline void *panels_at(const sweep *w, size_t offset) { return at(w->panels, (ptrdiff_t)offset); }

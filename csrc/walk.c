@@ -37,7 +37,7 @@ static forward_layout lay_forward(const frnn_shape *s) {
   at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, cell->gates)));
   at.c = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
   at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
-  if (!s->ragged) return at;
+  if (!s->ragged && !s->checkpoint) return at;
   at.ids = reserve(&at.total, sizeof(int64_t), s->tokens ? s->batch : 0);
   at.x = reserve(&at.total, element, product(&at.total, rows, s->input));
   at.h = reserve(&at.total, element, row_units);
@@ -55,8 +55,10 @@ size_t frnn_forward_size(const frnn_shape *s) {
 
 size_t frnn_tape_size(const frnn_shape *s) {
   size tape = {0};
-  int64_t rows = product(&tape, s->steps, s->batch);
-  reserve(&tape, element_size(s), product(&tape, rows, product(&tape, padded(s), tape_slots(&frnn_cells[s->cell]))));
+  const frnn_cell *cell = &frnn_cells[s->cell];
+  int64_t steps = s->checkpoint ? stretches_between(s) : s->steps, rows = product(&tape, steps, s->batch);
+  int64_t slots = s->checkpoint ? cell->states - 1 : tape_slots(cell);
+  reserve(&tape, element_size(s), product(&tape, rows, product(&tape, padded(s), slots)));
   return total(&tape);
 }
 
@@ -66,20 +68,38 @@ static const frnn_table *table_of(const void *packed, const packed_layout *layou
   return table;
 }
 
-walk frnn_begin_walk(const frnn_forward_call *call) {
+static walk begin_walk(const frnn_forward_call *call, const frnn_shape *whole) {
   const frnn_shape *s = &call->shape;
   walk w = {.call = call,
             .shape = s,
+            .whole = whole,
             .cell = &frnn_cells[s->cell],
-            .packed = frnn_lay_packed(s),
-            .layout = lay_forward(s),
-            .in_step = frnn_enters_in_step(s),
-            .row = padded(s) * element_size(s)};
+            .packed = frnn_lay_packed(whole),
+            .layout = lay_forward(whole),
+            .in_step = frnn_enters_in_step(whole),
+            .row = padded(s) * element_size(s),
+            .end = s->steps};
   assert(call->work && call->packed);
   w.table = table_of(call->packed, &w.packed);
-  w.in_tape = call->tape && w.cell->slots > 0;
   w.tape = dense(call->tape, s->batch, tape_slots(w.cell) * w.row);
   w.work = dense(at(call->work, (ptrdiff_t)w.layout.z), s->batch, w.cell->gates * w.row);
+  return w;
+}
+
+walk frnn_begin_walk(const frnn_forward_call *call) {
+  walk w = begin_walk(call, &call->shape);
+  w.in_tape = call->tape && w.cell->slots > 0 && !call->shape.checkpoint;
+  if (call->tape && call->shape.checkpoint) w.kept = dense(call->tape, call->shape.batch, w.row);
+  return w;
+}
+
+walk frnn_begin_again(const frnn_forward_call *call, const frnn_shape *whole, frnn_sequence kept, range steps) {
+  walk w = begin_walk(call, whole);
+  w.in_tape = w.again = 1;
+  w.kept = kept;
+  w.begin = steps.begin;
+  w.end = steps.begin + steps.count;
+  w.t0 = earliest(w.shape, w.begin, w.end);
   return w;
 }
 
@@ -88,7 +108,7 @@ static void *work_at(const walk *w, size_t offset) { return at(w->call->work, (p
 
 /* The slots of a row from its step's t on. */
 static void *z_at(const walk *w, chunk c, int64_t t, int64_t b) {
-  return w->in_tape ? row_at(w->tape, t, b) : row_at(w->work, t - earliest(w->shape, c.from, c.to), b);
+  return w->in_tape ? row_at(w->tape, t - w->t0, b) : row_at(w->work, t - earliest(w->shape, c.from, c.to), b);
 }
 
 /* x of a chunk by position, from its earliest step and some row on. */
@@ -134,7 +154,7 @@ void frnn_project(const walk *w, chunk c, range rows, range vectors) {
   int64_t panel = w->shape->input * w->table->lanes * w->table->size;
   void *place = at(packed_at(w, w->packed.w_ih), vectors.begin * panel);
   if (w->in_step) return;
-  if (!frnn_packs_in_product(w->shape)) {
+  if (!frnn_packs_in_product(w->whole)) {
     project_with(w, c, rows, vectors, place);
     return;
   }
@@ -146,41 +166,43 @@ void frnn_project(const walk *w, chunk c, range rows, range vectors) {
   }
 }
 
-/* Where h of step i of the walk goes, by position: y, or its own rows in the order of positions, before they go there.
- */
+/* Whether h of a step goes to rows of its own, by position, before it goes to y, if it does. */
+static int has_own_h(const walk *w) { return w->again || w->call->rows.order; }
+
+/* Where h of step i of the walk goes, by position. */
 static frnn_sequence h_at(const walk *w, int64_t i, int64_t b) {
   ptrdiff_t row = w->shape->hidden * w->table->size;
-  if (w->call->rows.order) return (frnn_sequence){at(work_at(w, w->layout.h_at[i & 1]), b * row), 0, row};
+  if (has_own_h(w)) return (frnn_sequence){at(work_at(w, w->layout.h_at[i & 1]), b * row), 0, row};
   return (frnn_sequence){row_at(w->call->y, time_of(w->shape, i), b), 0, w->call->y.row};
 }
 
 /* And c: the tape, or rows that a step may write while it reads those of the one before; full rows need not. */
 static frnn_sequence c_at(const walk *w, int64_t i, int64_t b) {
   if (w->in_tape)
-    return (frnn_sequence){at(row_at(w->tape, time_of(w->shape, i), b), w->cell->slots * w->row), 0, w->tape.row};
+    return (frnn_sequence){at(row_at(w->tape, time_of(w->shape, i) - w->t0, b), w->cell->slots * w->row), 0,
+                           w->tape.row};
   size_t own = w->shape->ragged ? w->layout.c_at[i & 1] : w->layout.c;
   return (frnn_sequence){at(work_at(w, own), b * w->row), 0, w->row};
 }
 
-/* The state before step i of the walk for some rows: what the step before left, or what was prepared. */
+/* Whether some rows go on from where the step before left their state. */
+static int goes_by(const walk *w, int64_t i, range rows) {
+  return i > w->begin && all_go_on(w->shape, &w->call->rows, i, rows);
+}
+
+/* The state before step i of the walk for some rows: there, or where it was prepared. */
+static int is_prepared(const walk *w) { return w->shape->ragged || w->again; }
+
 static frnn_sequence h_before(const walk *w, int64_t i, range rows) {
   ptrdiff_t row = w->shape->hidden * w->table->size;
-  if (all_go_on(w->shape, &w->call->rows, i, rows)) return h_at(w, i - 1, rows.begin);
-  void *h = w->shape->ragged ? work_at(w, w->layout.h) : w->call->first.h;
+  if (goes_by(w, i, rows)) return h_at(w, i - 1, rows.begin);
+  void *h = is_prepared(w) ? work_at(w, w->layout.h) : w->call->first.h;
   return (frnn_sequence){at(h, rows.begin * row), 0, row};
 }
 
 static frnn_sequence c_before(const walk *w, int64_t i, range rows) {
-  if (all_go_on(w->shape, &w->call->rows, i, rows)) return c_at(w, i - 1, rows.begin);
+  if (goes_by(w, i, rows)) return c_at(w, i - 1, rows.begin);
   return (frnn_sequence){at(work_at(w, w->layout.c), rows.begin * w->row), 0, w->row};
-}
-
-/* The row of a state before step i, of `dense` bytes in the user's hands: NULL for zeros. */
-static const void *row_before(const walk *w, int64_t i, int64_t p, const void *before, const void *first,
-                              ptrdiff_t bytes) {
-  const frnn_rows *r = &w->call->rows;
-  if (goes_on(w->shape, r, i, p)) return before;
-  return begins_at_zero(w->shape, r, i, p) ? NULL : at(first, row_of(r, p) * bytes);
 }
 
 static void copy_row(void *dst, const void *src, size_t bytes) {
@@ -203,21 +225,32 @@ static void gather_ids(const walk *w, int64_t i, range rows) {
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) gathered[p] = ids[w->call->rows.order[p]];
 }
 
+/* A row of h or c before step i: where the step before left it, or where walks keep it; NULL for zeros. */
+static const void *h_row_before(const walk *w, int64_t i, int64_t p) {
+  const frnn_rows *r = &w->call->rows;
+  if (begins_at_zero(w->shape, r, i, p)) return NULL;
+  if (!goes_on(w->shape, r, i, p)) return at(w->call->first.h, row_of(r, p) * w->shape->hidden * w->table->size);
+  if (i > w->begin) return h_at(w, i - 1, p).data;
+  return row_at(w->call->y, time_of(w->shape, i - 1), row_of(r, p));
+}
+
+static const void *c_row_before(const walk *w, int64_t i, int64_t p) {
+  const frnn_rows *r = &w->call->rows;
+  if (begins_at_zero(w->shape, r, i, p)) return NULL;
+  if (!goes_on(w->shape, r, i, p)) return at(w->call->first.c, row_of(r, p) * w->shape->hidden * w->table->size);
+  if (i > w->begin) return c_at(w, i - 1, p).data;
+  return row_at(w->kept, i / w->shape->checkpoint, p);
+}
+
 void frnn_prepare_step(const walk *w, int64_t i, range rows) {
-  const frnn_forward_call *call = w->call;
-  ptrdiff_t bytes = w->shape->hidden * w->table->size;
-  int has_c = w->cell->states == 2;
-  if (!w->shape->ragged) return;
-  rows = working_of(w->shape, &call->rows, rows, time_of(w->shape, i));
-  if (w->shape->tokens && call->rows.order) gather_ids(w, i, rows);
-  if (all_go_on(w->shape, &call->rows, i, rows)) return;
-  frnn_sequence h = i > 0 ? h_at(w, i - 1, 0) : (frnn_sequence){0}, c = has_c && i > 0 ? c_at(w, i - 1, 0) : h;
+  size_t bytes = (size_t)(w->shape->hidden * w->table->size);
+  if (!is_prepared(w)) return;
+  rows = working_of(w->shape, &w->call->rows, rows, time_of(w->shape, i));
+  if (w->shape->tokens && w->call->rows.order) gather_ids(w, i, rows);
+  if (goes_by(w, i, rows)) return;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-    copy_row(at(work_at(w, w->layout.h), p * bytes), row_before(w, i, p, row_at(h, 0, p), call->first.h, bytes),
-             (size_t)bytes);
-    if (has_c)
-      copy_row(at(work_at(w, w->layout.c), p * w->row), row_before(w, i, p, row_at(c, 0, p), call->first.c, bytes),
-               (size_t)bytes);
+    copy_row(at(work_at(w, w->layout.h), p * (ptrdiff_t)bytes), h_row_before(w, i, p), bytes);
+    if (w->cell->states == 2) copy_row(at(work_at(w, w->layout.c), p * w->row), c_row_before(w, i, p), bytes);
   }
 }
 
@@ -274,13 +307,24 @@ static void carry_over(const walk *w, int64_t i, range rows) {
   }
 }
 
+/* c before the next step, if backward is to begin there. */
+static void keep(const walk *w, int64_t i, range rows) {
+  if (!w->kept.data || w->again || w->cell->states < 2 || (i + 1) % w->shape->checkpoint != 0) return;
+  if (i + 1 == w->shape->steps) return;
+  frnn_sequence c = c_at(w, i, rows.begin);
+  copy_rows(row_at(w->kept, (i + 1) / w->shape->checkpoint, rows.begin), w->row, c.data, c.row, rows.count,
+            (size_t)(w->shape->hidden * w->table->size));
+}
+
 void frnn_settle_step(const walk *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
   size_t bytes = (size_t)(w->shape->hidden * w->table->size);
   int64_t t = time_of(w->shape, i), end = rows.begin + rows.count;
-  if (!w->shape->ragged) return;
+  if (!w->shape->ragged && !w->kept.data) return;
   range at_work = working_of(w->shape, r, rows, t);
   if (at_work.count > 0) carry_over(w, i, at_work);
+  keep(w, i, at_work);
+  if (w->again) return;
   if (r->order) {
     frnn_sequence h = h_at(w, i, 0);
     for (int64_t p = rows.begin; p < rows.begin + at_work.count; p++)
@@ -294,13 +338,13 @@ void frnn_begin_rows(const walk *w, range rows) {
   char *c = at(work_at(w, w->layout.c), rows.begin * w->row);
   if (w->cell->states < 2) return;
   memset(c, 0, (size_t)(rows.count * w->row));
-  if (!w->shape->ragged)
-    copy_rows(c, w->row, at(w->call->first.c, rows.begin * bytes), bytes, rows.count, (size_t)bytes);
+  if (!is_prepared(w)) copy_rows(c, w->row, at(w->call->first.c, rows.begin * bytes), bytes, rows.count, (size_t)bytes);
 }
 
 /* The state of a row after its own last step, of which y and the tape, or c's own rows, still tell. */
 void frnn_end_rows(const walk *w, range rows) {
   const frnn_forward_call *call = w->call;
+  if (w->again) return;
   const frnn_rows *r = &call->rows;
   ptrdiff_t bytes = w->shape->hidden * w->table->size;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {

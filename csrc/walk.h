@@ -23,12 +23,20 @@ typedef struct {
   const frnn_table *table;
   packed_layout packed;
   forward_layout layout;
+  const frnn_shape *whole; /* what the workspace and the panels were made for: these rows, and others perhaps */
   int in_tape, in_step;
   ptrdiff_t row;            /* a padded row of units */
-  frnn_sequence tape, work; /* where z stands: by time, or by time in the chunk */
+  frnn_sequence tape, work; /* where z stands: by time from t0 on, or by time in the chunk */
+  int64_t t0;
+  frnn_sequence kept; /* c before every n-th step of the walk, by n-th steps */
+  int again;          /* y is there already: steps go to the tape alone */
+  int64_t begin, end; /* steps of the walk */
 } walk;
 
 walk frnn_begin_walk(const frnn_forward_call *call);
+
+/* Some steps once more, for the tape that the call has: that of these steps. `whole` as above. */
+walk frnn_begin_again(const frnn_forward_call *call, const frnn_shape *whole, frnn_sequence kept, range steps);
 
 /* Steps [from, to) of the walk that are projected together. */
 typedef struct {
@@ -36,7 +44,7 @@ typedef struct {
 } chunk;
 
 static inline chunk chunk_of(const walk *w, int64_t from) {
-  return (chunk){from, least(from + w->layout.steps, w->shape->steps)};
+  return (chunk){from, least(from + w->layout.steps, w->end)};
 }
 
 /* For some rows: their state before the first step; after the last. */
@@ -53,5 +61,10 @@ void frnn_project(const walk *w, chunk c, range rows, range vectors);
 void frnn_prepare_step(const walk *w, int64_t i, range rows);
 void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, range vectors);
 void frnn_settle_step(const walk *w, int64_t i, range rows);
+
+/* forward.c: all steps of some walks of one shape, at once; the same for some rows of one walk, by the calling thread
+ * alone. Both return early if the run is stopped. */
+void frnn_run_walks(frnn_run *run, const walk *walks, int count);
+void frnn_run_rows(frnn_run *run, const walk *w, range rows, int64_t steps_between);
 
 #endif

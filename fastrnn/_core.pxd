@@ -9,6 +9,7 @@ cdef extern from "fastrnn.h" nogil:
         int cell, dtype, reverse
         int64_t steps, batch, input, hidden
         int ragged, tokens
+        int64_t checkpoint
 
     ctypedef struct frnn_rows:
         const int64_t *lengths

@@ -21,6 +21,7 @@ class Sizes:
         input: int,
         hidden: int,
         ragged: bool = False,
+        checkpoint: int = 0,
     ) -> None: ...
 
 class Stepper:
@@ -42,6 +43,7 @@ def forward(
     passes: tuple[tuple, ...],
     rows: tuple | None,
     tokens: tuple | None,
+    checkpoint: int,
     work: _Array,
 ) -> int: ...
 def backward(
@@ -50,6 +52,7 @@ def backward(
     passes: tuple[tuple, ...],
     rows: tuple | None,
     tokens: tuple | None,
+    checkpoint: int,
     work: _Array,
 ) -> int: ...
 def table_size(cell: int, dtype: int, hidden: int, count: int) -> int: ...

@@ -135,6 +135,7 @@ cdef frnn_shape shape_of(int cell, x, w_hh, bint reverse) except *:
     shape.input = xs.shape[2]
     shape.hidden = ws.shape[1]
     shape.ragged = shape.tokens = 0
+    shape.checkpoint = 0
     if shape.hidden < 1:
         raise ValueError("hidden must be positive")
     return shape
@@ -223,8 +224,8 @@ cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
     return r
 
 
-cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i, bint writes) except *:
-    """tokens: None, or (ids, count, and for each pass a table of so many rows, or their gradient)."""
+cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
+    """tokens: None, or (ids, count, for each pass a table of so many rows or None, and the same of their gradients)."""
     cdef frnn_tokens q
     cdef cnp.ndarray ids
     cdef int64_t k, count
@@ -232,7 +233,7 @@ cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i, bint writes) except *:
     memset(&q, 0, sizeof(q))
     if tokens is None:
         return q
-    ids, count, tables = tuple_of(tokens)
+    ids, count, tables, gradients = tuple_of(tokens)
     if ids.ndim != 2 or ids.shape[0] != s.steps or ids.shape[1] != s.batch or s.input != 0 or count < 0:
         raise ValueError("ids of another shape, or an input besides")
     q.ids = indices(ids.reshape(-1), s.steps * s.batch)
@@ -240,9 +241,9 @@ cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i, bint writes) except *:
     for k in range(s.steps * s.batch):
         if not 0 <= q.ids[k] < count:
             raise ValueError("ids out of range")
-    if writes:
-        q.gradient = dense(tables[i], s.dtype, count, gates_of(s.cell) * s.hidden, True)
-    else:
+    if gradients is not None:
+        q.gradient = dense(gradients[i], s.dtype, count, gates_of(s.cell) * s.hidden, True)
+    if tables is not None:
         size = known(frnn_table_size(s, count))
         q.table = aligned(tables[i], size)
     s.tokens = 1
@@ -254,7 +255,7 @@ cdef class Sizes:
     cdef readonly size_t packed, forward, tape, backward
 
     def __init__(self, int cell, int itemsize, int64_t steps, int64_t batch, int64_t input, int64_t hidden,
-                 bint ragged=False):
+                 bint ragged=False, int64_t checkpoint=0):
         cdef frnn_shape s
         gates_of(cell)
         s.cell = cell
@@ -266,6 +267,7 @@ cdef class Sizes:
         s.hidden = hidden
         s.ragged = ragged
         s.tokens = 0
+        s.checkpoint = checkpoint
         self.packed = frnn_packed_size(&s)
         self.forward = frnn_forward_size(&s)
         self.tape = frnn_tape_size(&s)
@@ -293,11 +295,18 @@ cdef int alike(frnn_shape *a, frnn_shape *b) except -1:
     return 0
 
 
-def forward(int cell, x, tuple passes, rows, tokens, work):
+cdef int64_t steps_between(int64_t checkpoint) except -1:
+    if checkpoint < 0:
+        raise ValueError("a negative number of steps")
+    return checkpoint
+
+
+def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     """One layer forward, its directions at once.
 
     passes: for each direction (reverse, row, first, weights, y, last, tape), the states in that row of their arrays; y,
-    last and, unless it is None, tape are written. rows, tokens: see rows_of, tokens_of. Returns 0, or how many bytes `work` must have, nothing being done yet.
+    last and, unless it is None, tape are written. rows, tokens: see rows_of, tokens_of; checkpoint: 0, or the steps
+    between those that the tape keeps something of. Returns 0, or how many bytes `work` must have, nothing being done yet.
     """
     cdef frnn_forward_call calls[2]
     cdef frnn_forward_call *call
@@ -314,7 +323,10 @@ def forward(int cell, x, tuple passes, rows, tokens, work):
         call.shape = shape_of(cell, x, weights[1], reverse)
         alike(&call.shape, &calls[0].shape)
         call.rows = rows_of(&call.shape, rows)
-        call.tokens = tokens_of(&call.shape, tokens, i, False)
+        call.tokens = tokens_of(&call.shape, tokens, i)
+        if tokens is not None and call.tokens.table == NULL:
+            raise ValueError("a table expected")
+        call.shape.checkpoint = steps_between(checkpoint)
         call.weights = weights_of(&call.shape, gates_of(cell), weights)
         call.x = sequence(x, call.shape.dtype, &call.shape, call.shape.input)
         call.y = sequence(y, call.shape.dtype, &call.shape, call.shape.hidden, True)
@@ -335,7 +347,7 @@ def forward(int cell, x, tuple passes, rows, tokens, work):
     return 0
 
 
-def backward(int cell, x, tuple passes, rows, tokens, work):
+def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     """One layer backward, its directions at once.
 
     passes: for each direction the pass as forward took it, then dy, dlast, dx, dfirst, dweights; the last three are
@@ -360,7 +372,10 @@ def backward(int cell, x, tuple passes, rows, tokens, work):
         s = &call.shape
         alike(s, &calls[0].shape)
         call.rows = rows_of(s, rows)
-        call.tokens = tokens_of(s, tokens, i, True)
+        call.tokens = tokens_of(s, tokens, i)
+        s.checkpoint = steps_between(checkpoint)
+        if tokens is not None and (call.tokens.gradient == NULL or (checkpoint and call.tokens.table == NULL)):
+            raise ValueError("a gradient expected, and with checkpoints a table")
         call.weights = weights_of(s, gates, weights)
         call.x = sequence(x, s.dtype, s, s.input)
         call.y = sequence(y, s.dtype, s, s.hidden)

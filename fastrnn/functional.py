@@ -46,28 +46,29 @@ class Incoming(NamedTuple):
     dweights: tuple
 
 
-def run_passes(cell, x, passes, keep=False, rows=None):
+def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
     """Passes (a tuple of them) over one x, at once -> the passes, with their tapes if keep.
 
-    x : (T, B, I) array or `Tokens`. rows : `ragged.Rows` or None.
+    x : (T, B, I) array or `Tokens`. rows : `ragged.Rows` or None. checkpoint : 0, or the steps
+    between those of which a tape keeps something.
     """
     if not runtime.uses_core():
         return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
     if keep:
-        tape = _sizes(cell, x.itemsize, x.shape, passes[0].y.shape[2]).tape
+        tape = _sizes(cell, x.itemsize, x.shape, passes[0].y.shape[2], checkpoint).tape
         passes = tuple([p._replace(tape=runtime.tape_buffer(tape)) for p in passes])
     kernels = None if rows is None else rows.kernels
     if isinstance(x, tokens.Tokens):
-        tokens.forward(cell, x, passes, kernels)
+        tokens.forward(cell, x, passes, kernels, checkpoint)
     else:
-        runtime.in_workspace(runtime.core.forward, cell.index, x, passes, kernels, None)
+        runtime.in_workspace(runtime.core.forward, cell.index, x, passes, kernels, None, checkpoint)
     return passes
 
 
-def _sizes(cell, itemsize, x_shape, hidden):
+def _sizes(cell, itemsize, x_shape, hidden, checkpoint):
     """Bytes of the buffers that a pass takes."""
     try:
-        return runtime.core.Sizes(cell.index, itemsize, *x_shape, hidden)
+        return runtime.core.Sizes(cell.index, itemsize, *x_shape, hidden, checkpoint=checkpoint)
     except OverflowError:
         steps, batch, inputs = x_shape
         checks.fits(itemsize, steps, batch, cell.gates + 1, hidden + inputs)
@@ -90,7 +91,7 @@ def _run_reference(cell, x, p, keep, rows):
     return p._replace(tape=tape)
 
 
-def run_passes_backward(cell, x, passes, incoming, rows=None):
+def run_passes_backward(cell, x, passes, incoming, rows=None, checkpoint=0):
     """Gradients of passes over one x, at once: writes what `incoming`, one for each, names.
 
     Nothing else is altered: it may be run again.
@@ -101,10 +102,10 @@ def run_passes_backward(cell, x, passes, incoming, rows=None):
         for p, i in pairs:
             _run_reference_backward(x, p, i)
     elif isinstance(x, tokens.Tokens):
-        tokens.backward(cell, x, pairs, kernels)
+        tokens.backward(cell, x, pairs, kernels, checkpoint)
     else:
         calls = tuple([(p, *i) for p, i in pairs])
-        runtime.in_workspace(runtime.core.backward, cell.index, x, calls, kernels, None)
+        runtime.in_workspace(runtime.core.backward, cell.index, x, calls, kernels, None, checkpoint)
 
 
 def _run_reference_backward(x, p, i):

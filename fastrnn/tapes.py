@@ -44,12 +44,14 @@ class Made(NamedTuple):
     unbatched : whether x came without a batch.
     rows : `ragged.Rows` or None.
     shown : (T, B, 1) booleans where masked outputs were set to zero, else None.
+    checkpoint : 0, or the steps between those of which the passes' tapes keep something.
     """
 
     layers: list
     unbatched: bool
     rows: object
     shown: np.ndarray | None
+    checkpoint: int
 
 
 class Tape:
@@ -89,7 +91,7 @@ class Tape:
         Backpropagation through time: Werbos, 1990; `fastrnn.reference` (S3) to (S6).
         """
         layer = self._layer
-        layers, unbatched, rows, shown = self._made
+        layers, unbatched, rows, shown, checkpoint = self._made
         batch, top = layers[0][0].shape[1], layers[-1][2]
         parts = layer._gradients_of_directions(dy, [p.y for p in top], unbatched)
         if shown is not None:
@@ -105,7 +107,7 @@ class Tape:
                 part = None if part is None else checks.rows(part)
                 dx = gradient_of(x) if need_x or index > 0 else None
                 incoming.append(Incoming(part, dlast, dx, dfirst, layer._weights[p.row](params)))
-            run_passes_backward(layer._cell, x, passes, incoming, rows)
+            run_passes_backward(layer._cell, x, passes, incoming, rows, checkpoint)
             dx = incoming[0].dx
             if dx is not None:
                 with np.errstate(all="ignore"):  # infinities take their course

@@ -93,8 +93,16 @@ def tokens(name, ids, input_size, embedding, dtype, rows=None):
     return Tokens(ids, used, place, vocabulary, embedding, dtype)
 
 
-def forward(cell, x, passes, rows):
+def forward(cell, x, passes, rows, checkpoint):
     """As the compiled module's `forward`, for `Tokens`."""
+    without = tuple(p._replace(weights=_without_inputs(p.weights)) for p in passes)
+    ids = x.place, len(x.used), _tables(cell, x, passes), None
+    call = runtime.core.forward, cell.index, _nothing(x), without, rows, ids, checkpoint
+    runtime.in_workspace(*call)
+
+
+def _tables(cell, x, passes):
+    """For each pass the table of the ids that occur."""
     hidden, inputs = passes[0].weights[1].shape[1], x.rows
     tables = []
     for p in passes:
@@ -106,26 +114,25 @@ def forward(cell, x, passes, rows):
         weights = (w_ih, *others)
         runtime.in_workspace(runtime.core.tabulate, cell.index, inputs, weights, len(x.used), table)
         tables.append(table)
-    without = tuple(p._replace(weights=_without_inputs(p.weights)) for p in passes)
-    ids = x.place, len(x.used), tuple(tables)
-    runtime.in_workspace(runtime.core.forward, cell.index, _nothing(x), without, rows, ids)
+    return tuple(tables)
 
 
-def backward(cell, x, pairs, rows):
+def backward(cell, x, pairs, rows, checkpoint):
     """As the compiled module's `backward`, for `Tokens`; pairs of passes and what comes back.
 
     dx of a pass is the gradient of the embedding, or None.
     """
-    tables, calls = [], []
+    gradients, calls = [], []
     for p, i in pairs:
-        table = np.zeros((len(x.used), len(p.weights[0])), x.dtype)
-        tables.append(table)
+        gradients.append(np.zeros((len(x.used), len(p.weights[0])), x.dtype))
         p = p._replace(weights=_without_inputs(p.weights))
         calls.append((p, *i._replace(dx=None, dweights=(None, *i.dweights[1:]))))
-    ids = x.place, len(x.used), tuple(tables)
-    runtime.in_workspace(runtime.core.backward, cell.index, _nothing(x), tuple(calls), rows, ids)
-    for (p, i), table in zip(pairs, tables, strict=True):
-        _bring_back(x, table, p.weights[0], i.dweights[0], i.dx)
+    tables = _tables(cell, x, [p for p, _ in pairs]) if checkpoint else None  # for steps made again
+    ids = x.place, len(x.used), tables, tuple(gradients)
+    call = runtime.core.backward, cell.index, _nothing(x), tuple(calls), rows, ids, checkpoint
+    runtime.in_workspace(*call)
+    for (p, i), gradient in zip(pairs, gradients, strict=True):
+        _bring_back(x, gradient, p.weights[0], i.dweights[0], i.dx)
 
 
 def scattered(x, dx):

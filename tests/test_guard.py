@@ -144,7 +144,8 @@ def run(pages, values, n, cell, dtype, size):
             for reverse in directions
         )  # fmt: skip
         assert (
-            core.forward(index, x, passes, None, None, buffer(sizes.packed + sizes.forward, 2)) == 0
+            core.forward(index, x, passes, None, None, 0, buffer(sizes.packed + sizes.forward, 2))
+            == 0
         )
         for *_, y, last, _ in passes:
             results += [y, *last]
@@ -156,7 +157,7 @@ def run(pages, values, n, cell, dtype, size):
         dx, dfirst = sequence(inputs, None) if n % 6 else None, state(None)
         calls.append((made, dy, dlast, dx, dfirst, dweights))
         results += [dx, *dfirst, *dweights]
-    assert core.backward(index, x, tuple(calls), None, None, buffer(sizes.backward, 1)) == 0
+    assert core.backward(index, x, tuple(calls), None, None, 0, buffer(sizes.backward, 1)) == 0
     return [a.copy() for a in results if a is not None]
 
 
