@@ -125,6 +125,8 @@ static void move_call(frnn_backward_call *part, int64_t rows) {
   move_rows(&part->y, rows);
   move_rows(&part->dy, rows);
   move_rows(&part->dx, rows);
+  move_rows(&part->dh, rows);
+  move_rows(&part->dc, rows);
   move_state(&part->first, rows, row);
   move_state(&part->dlast, rows, row);
   move_state(&part->dfirst, rows, row);

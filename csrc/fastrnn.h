@@ -69,6 +69,11 @@ size_t frnn_forward_size(const frnn_shape *shape);
 size_t frnn_tape_size(const frnn_shape *shape);
 size_t frnn_backward_size(const frnn_shape *shape);
 
+/* A tape of every step, from its first boundary of 64 bytes on, is an array (steps, batch, slots, units): slots of
+ * gates, i f g o c, or r z n and what r multiplies if it comes after; units padded; rows in the order of frnn_rows. */
+int64_t frnn_tape_slots(const frnn_shape *shape);
+int64_t frnn_tape_units(const frnn_shape *shape);
+
 typedef struct {
   frnn_shape shape;
   frnn_weights weights; /* for both functions: what is read but once need not be packed before */
@@ -101,9 +106,11 @@ typedef struct {
   frnn_sequence x, y;
   frnn_state first;
   const void *tape;
-  frnn_sequence dy;    /* in; data may be NULL */
-  frnn_state dlast;    /* in; each may be NULL */
-  frnn_sequence dx;    /* out; data may be NULL */
+  frnn_sequence dy; /* in; data may be NULL */
+  frnn_state dlast; /* in; each may be NULL */
+  frnn_sequence dx; /* out; data may be NULL */
+  frnn_sequence dh,
+      dc;              /* out, each data may be NULL: the gradients of the state after each step, of steps that count */
   frnn_state dfirst;   /* out */
   void *dw_ih, *dw_hh; /* out, each may be NULL */
   void *db_ih, *db_hh;

@@ -186,10 +186,25 @@ static void derive_carried(const sweep *w, stretch at_k, int64_t position, units
   if (w->call->dy.data) add_units(w, dh, user_row(w, w->call->dy, t, position), u);
 }
 
+/* What has come to the state after step t, for whoever wants to see it. */
+static void show(const sweep *w, int64_t t, range rows, units u) {
+  const frnn_backward_call *call = w->call;
+  ptrdiff_t from = u.begin * w->table->size;
+  size_t bytes = (size_t)((u.end - u.begin) * w->table->size);
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
+    const void *dh = at(work_at(w, w->layout.dh), p * w->row + from);
+    const void *dy = call->dy.data ? at(user_row(w, call->dy, t, p), from) : NULL;
+    if (call->dh.data) w->table->add(at(user_row(w, call->dh, t, p), from), dh, dy, u.end - u.begin);
+    if (call->dc.data)
+      memcpy(at(user_row(w, call->dc, t, p), from), at(work_at(w, w->layout.dc), p * w->row + from), bytes);
+  }
+}
+
 static void derive(const sweep *w, stretch at_k, range rows, range vectors) {
   int64_t t = time_of(w->shape, at_k.i);
   range left = working_of(w->shape, &w->call->rows, rows, t), now;
   units u = units_of(w, vectors);
+  if (at_k.phase == 0 && (w->call->dh.data || w->call->dc.data)) show(w, t, left, u);
   for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
     now = frnn_run_of(w, at_k.i, left);
     if (carries(&w->call->rows, t, now.begin))

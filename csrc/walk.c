@@ -62,6 +62,9 @@ size_t frnn_tape_size(const frnn_shape *s) {
   return total(&tape);
 }
 
+int64_t frnn_tape_slots(const frnn_shape *s) { return tape_slots(&frnn_cells[s->cell]); }
+int64_t frnn_tape_units(const frnn_shape *s) { return padded(s); }
+
 static const frnn_table *table_of(const void *packed, const packed_layout *layout) {
   const frnn_table *table;
   memcpy(&table, at(packed, (ptrdiff_t)layout->table), sizeof table);

@@ -63,7 +63,7 @@ cdef extern from "fastrnn.h" nogil:
         const void *tape
         frnn_sequence dy
         frnn_state dlast
-        frnn_sequence dx
+        frnn_sequence dx, dh, dc
         frnn_state dfirst
         void *dw_ih
         void *dw_hh
@@ -90,6 +90,8 @@ cdef extern from "fastrnn.h" nogil:
 
     int frnn_gates(int)
     int frnn_states(int)
+    int64_t frnn_tape_slots(const frnn_shape *)
+    int64_t frnn_tape_units(const frnn_shape *)
     size_t frnn_packed_size(const frnn_shape *)
     size_t frnn_forward_size(const frnn_shape *)
     size_t frnn_tape_size(const frnn_shape *)

@@ -22,6 +22,7 @@ class Sizes:
         hidden: int,
         ragged: bool = False,
         checkpoint: int = 0,
+        tokens: bool = False,
     ) -> None: ...
 
 class Stepper:
@@ -55,6 +56,9 @@ def backward(
     checkpoint: int,
     work: _Array,
 ) -> int: ...
+def tape_slots(
+    cell: int, tape: _Array, dtype: int, steps: int, batch: int, hidden: int
+) -> _Array: ...
 def table_size(cell: int, dtype: int, hidden: int, count: int) -> int: ...
 def tabulate(
     cell: int, x: _Maybe, weights: tuple, count: int, table: _Array, work: _Array

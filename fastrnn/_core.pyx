@@ -255,7 +255,7 @@ cdef class Sizes:
     cdef readonly size_t packed, forward, tape, backward
 
     def __init__(self, int cell, int itemsize, int64_t steps, int64_t batch, int64_t input, int64_t hidden,
-                 bint ragged=False, int64_t checkpoint=0):
+                 bint ragged=False, int64_t checkpoint=0, bint tokens=False):
         cdef frnn_shape s
         gates_of(cell)
         s.cell = cell
@@ -266,7 +266,7 @@ cdef class Sizes:
         s.input = input
         s.hidden = hidden
         s.ragged = ragged
-        s.tokens = 0
+        s.tokens = tokens
         s.checkpoint = checkpoint
         self.packed = frnn_packed_size(&s)
         self.forward = frnn_forward_size(&s)
@@ -350,8 +350,8 @@ def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
 def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     """One layer backward, its directions at once.
 
-    passes: for each direction the pass as forward took it, then dy, dlast, dx, dfirst, dweights; the last three are
-    written, what is None among them is not computed. Returns 0, or how many bytes `work` must have, nothing being done
+    passes: for each direction the pass as forward took it, then dy, dlast, dx, dfirst, dweights, dstates (the gradients
+    of the states after each step); the last four are written, what is None among them is not computed. Returns 0, or how many bytes `work` must have, nothing being done
     yet.
     """
     cdef frnn_backward_call calls[2]
@@ -363,9 +363,9 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     cdef char *place
     cdef bint reverse
     cdef int64_t row
-    cdef tuple first, weights, dlast, dfirst, dweights
+    cdef tuple first, weights, dlast, dfirst, dweights, dstates
     for i in range(count):
-        made, dy, dlast, dx, dfirst, dweights = tuple_of(passes[i])
+        made, dy, dlast, dx, dfirst, dweights, dstates = tuple_of(passes[i])
         reverse, row, first, weights, y, _, tape = tuple_of(made)
         call = &calls[i]
         call.shape = shape_of(cell, x, weights[1], reverse)
@@ -384,6 +384,8 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
         call.dy = sequence(dy, s.dtype, s, s.hidden)
         call.dlast = state_of(s, dlast, row, False, False)
         call.dx = sequence(dx, s.dtype, s, s.input, True)
+        call.dh = sequence(dstates[0], s.dtype, s, s.hidden, True)
+        call.dc = sequence(dstates[1] if frnn_states(cell) == 2 else None, s.dtype, s, s.hidden, True)
         call.dfirst = state_of(s, dfirst, row, True)
         call.dw_ih = dense(dweights[0], s.dtype, gates * s.hidden, s.input, True)
         call.dw_hh = dense(dweights[1], s.dtype, gates * s.hidden, s.hidden, True)
@@ -398,6 +400,18 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     with nogil:
         frnn_backward(calls, count, interrupted)
     return 0
+
+
+def tape_slots(int cell, cnp.ndarray tape not None, int dtype, int64_t steps, int64_t batch, int64_t hidden):
+    """A tape of every step as an array (steps, batch, slots, units), a view; what it is a view of must be held."""
+    cdef frnn_shape s
+    cdef cnp.npy_intp sizes[4]
+    memset(&s, 0, sizeof(s))
+    gates_of(cell)
+    s.cell, s.dtype, s.steps, s.batch, s.hidden = cell, dtype, steps, batch, hidden
+    sizes[0], sizes[1], sizes[2], sizes[3] = steps, batch, frnn_tape_slots(&s), frnn_tape_units(&s)
+    return cnp.PyArray_SimpleNewFromData(
+        4, sizes, cnp.NPY_FLOAT64 if dtype else cnp.NPY_FLOAT32, aligned(tape, known(frnn_tape_size(&s))))
 
 
 def table_size(int cell, int dtype, int64_t hidden, int64_t count):

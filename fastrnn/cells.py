@@ -23,6 +23,8 @@ class Cell:
         G: the weights have G * hidden_size rows.
     states : tuple of str
         ("h",) or ("h", "c").
+    shown : tuple of str
+        What a step's gates are called, in the order of a tape's slots; c, if any, last.
     """
 
     name: str
@@ -30,14 +32,15 @@ class Cell:
     function: str
     gates: int
     states: tuple[str, ...]
+    shown: tuple[str, ...]
 
 
 _ROWS = (
-    Cell("rnn_tanh", 0, "rnn", 1, ("h",)),
-    Cell("rnn_relu", 1, "rnn", 1, ("h",)),
-    Cell("lstm", 2, "lstm", 4, ("h", "c")),
-    Cell("gru_after", 3, "gru", 3, ("h",)),
-    Cell("gru_before", 4, "gru", 3, ("h",)),
+    Cell("rnn_tanh", 0, "rnn", 1, ("h",), ()),
+    Cell("rnn_relu", 1, "rnn", 1, ("h",), ()),
+    Cell("lstm", 2, "lstm", 4, ("h", "c"), ("i", "f", "g", "o", "c")),
+    Cell("gru_after", 3, "gru", 3, ("h",), ("r", "z", "n")),
+    Cell("gru_before", 4, "gru", 3, ("h",), ("r", "z", "n")),
 )
 
 CELLS = {cell.name: cell for cell in _ROWS}

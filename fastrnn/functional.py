@@ -37,6 +37,8 @@ class Incoming(NamedTuple):
     dy : (T, B, H) array or None. dlast : tuple of state arrays, each may be None.
     dx : array like x, or None; for `Tokens` like their embedding. dfirst : tuple of state arrays.
     dweights : dense arrays for the gradients of w_ih, w_hh, b_ih and b_hh; None for no bias.
+    dstates : for each state an array (T, B, H) for its gradients after each step, or None. What
+    steps that are not taken have there is left as it is.
     """
 
     dy: np.ndarray | None
@@ -44,6 +46,7 @@ class Incoming(NamedTuple):
     dx: np.ndarray | None
     dfirst: tuple
     dweights: tuple
+    dstates: tuple = (None, None)
 
 
 def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
@@ -110,13 +113,37 @@ def run_passes_backward(cell, x, passes, incoming, rows=None, checkpoint=0):
 
 def _run_reference_backward(x, p, i):
     dlast = [None if d is None else d[p.row] for d in i.dlast]
-    dx, dfirst, *dweights = reference.backward(p.tape, i.dy, dlast)
+    dx, dfirst, *dweights = reference.backward(p.tape, i.dy, dlast, i.dstates)
     if isinstance(x, tokens.Tokens) and i.dx is not None:
         dx = tokens.scattered(x, dx)
     targets = (i.dx, *(d[p.row] for d in i.dfirst), *i.dweights)
     for target, source in zip(targets, (dx, *dfirst, *dweights), strict=True):
         if target is not None:
             target[...] = source
+
+
+def gates_of_pass(cell, p, dtype, rows=None):
+    """What the gates of each step were, from a pass' tape of every step: name -> (T, B, H) array.
+
+    Zero in steps that are not taken; c is carried over there.
+    """
+    if isinstance(p.tape, reference.Tape):
+        return reference.gates(p.tape)
+    steps, batch, hidden = p.y.shape
+    slots = runtime.core.tape_slots(
+        cell.index, p.tape, int(dtype.itemsize == 8), steps, batch, hidden
+    )
+    gates = {}
+    for slot, name in enumerate(cell.shown):
+        values = np.empty((steps, batch, hidden), dtype)
+        values[:, slice(None) if rows is None or rows.order is None else rows.order] = slots[
+            :, :, slot, :hidden
+        ]
+        gates[name] = values
+        if rows is not None:
+            there = rows.within(steps) if name == "c" else rows.works(steps)
+            gates[name] = np.where(there[..., None], values, 0)
+    return gates
 
 
 class Saved(NamedTuple):

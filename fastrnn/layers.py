@@ -125,7 +125,9 @@ class _Recurrent(Border):
         with np.errstate(all="ignore"):
             return x * factors, factors
 
-    def _run(self, x, state, keep, rows, zeros, embedding, checkpoint=0):
+    def _run(
+        self, x, state, keep, rows, zeros, embedding, checkpoint=0, dropout=0.0
+    ):  # fmt: skip
         """y, the final state, and what is `Made` besides; rows: arguments of `_checked_rows`."""
         x, unbatched = self._checked_x(x)
         lengths, mask, reset, reset_to = rows
@@ -152,7 +154,7 @@ class _Recurrent(Border):
         y_shape = (batch, steps, width) if by_batch else (steps, batch, width)
         for rows_of_layer in self._rows_of_layers:
             factors = None
-            if keep and self.dropout and layers:
+            if dropout and layers:
                 x, factors = self._dropped(x)
             y = np.empty(y_shape, self.dtype)
             if by_batch:
@@ -186,7 +188,7 @@ class _Recurrent(Border):
 
     def __call__(
         self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
-        zero_output_for_mask=False, embedding=None,
+        zero_output_for_mask=False, embedding=None, return_gates=False,
     ):  # fmt: skip
         """Inference: y and the final state; keeps nothing for a gradient.
 
@@ -212,6 +214,8 @@ class _Recurrent(Border):
             y of the top layer is 0 where the mask is False.
         embedding : (V, input_size) array, or None
             For x of integers from 0 to V - 1.
+        return_gates : bool
+            Whether to return what `Tape.gates` does, too.
 
         Returns
         -------
@@ -219,6 +223,8 @@ class _Recurrent(Border):
             The top layer's h at each step, both directions side by side or as `merge` says.
         state : like the argument
             After each pass' last step.
+        gates : dict
+            If asked for.
 
         Raises
         ------
@@ -227,8 +233,15 @@ class _Recurrent(Border):
             outside the vocabulary.
         """
         rows = lengths, mask, reset, reset_to
+        if return_gates:
+            return self._with_gates(x, state, rows, zero_output_for_mask, embedding)
         y, state, _ = self._run(x, state, False, rows, zero_output_for_mask, embedding)
         return y, state
+
+    def _with_gates(self, *arguments):
+        x, state, *options = arguments
+        y, last, made = self._run(x, state, True, *options, dropout=0.0)
+        return y, last, Tape(self, made).gates()
 
     def forward(
         self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
@@ -248,7 +261,7 @@ class _Recurrent(Border):
         checkpoint = 0 if checkpoint is None else checks.positive("checkpoint", checkpoint)
         rows = lengths, mask, reset, reset_to
         y, state, made = self._run(
-            x, state, True, rows, zero_output_for_mask, embedding, checkpoint
+            x, state, True, rows, zero_output_for_mask, embedding, checkpoint, self.dropout
         )
         return y, state, Tape(self, made)
 

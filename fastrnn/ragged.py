@@ -32,10 +32,13 @@ class Rows(NamedTuple):
         """The arguments of `fastrnn.reference.forward`."""
         return {name: getattr(self, name) for name in ("lengths", "mask", "reset", "reset_to")}
 
+    def within(self, steps):
+        """Where a row has not ended: (T, B) booleans, or (T, 1) if none ends before T."""
+        return np.arange(steps)[:, None] < (steps if self.lengths is None else self.lengths)
+
     def works(self, steps):
-        """Where a row takes a step, its state changed: (T, B) booleans."""
-        within = True if self.lengths is None else np.arange(steps)[:, None] < self.lengths
-        return within if self.mask is None else within & self.mask
+        """Where a row takes a step, its state changed: booleans as those of `within`."""
+        return self.within(steps) if self.mask is None else self.within(steps) & self.mask
 
     @property
     def kernels(self):

@@ -210,7 +210,7 @@ def _gru_before_derivative(dstate, saved, w, da, du):
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of the table: the two functions, and how (S2) is fed."""
+    """A row of the table: the functions of a cell, and how (S2) is fed."""
 
     gates: int  # G
     states: int  # h, or h and c
@@ -218,14 +218,28 @@ class Cell:
     derivative: Callable
     phases: tuple[tuple[int, int], ...]  # gates [first, last) that share one operand v_t
     added: bool = True  # the cell reads a + u only, so du = da
+    gates_of: Callable = lambda saved: {}  # of what a step saved, by name
+
+
+def _lstm_gates(saved):
+    i, f, g, o, c_prev, _ = saved
+    return {"i": i, "f": f, "g": g, "o": o, "c": f * c_prev + i * g}
+
+
+def _gru_gates(saved):
+    return dict(zip("rzn", saved, strict=False))
 
 
 CELLS = {
     "rnn_tanh": Cell(1, 1, _rnn_tanh_step, _rnn_tanh_derivative, ((0, 1),)),
     "rnn_relu": Cell(1, 1, _rnn_relu_step, _rnn_relu_derivative, ((0, 1),)),
-    "lstm": Cell(4, 2, _lstm_step, _lstm_derivative, ((0, 4),)),
-    "gru_after": Cell(3, 1, _gru_after_step, _gru_after_derivative, ((0, 3),), added=False),
-    "gru_before": Cell(3, 1, _gru_before_step, _gru_before_derivative, ((0, 2), (2, 3))),
+    "lstm": Cell(4, 2, _lstm_step, _lstm_derivative, ((0, 4),), gates_of=_lstm_gates),
+    "gru_after": Cell(
+        3, 1, _gru_after_step, _gru_after_derivative, ((0, 3),), added=False, gates_of=_gru_gates
+    ),
+    "gru_before": Cell(
+        3, 1, _gru_before_step, _gru_before_derivative, ((0, 2), (2, 3)), gates_of=_gru_gates
+    ),
 }
 
 
@@ -356,7 +370,24 @@ def forward(
     return _unroll(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, rows, record=True)
 
 
-def backward(tape, dy, dstate=None):
+def gates(tape):
+    """What the gates were: name -> (T, B, H) array, i f g o c or r z n; none for rnn.
+
+    Zero where a row took no step; c is carried over there, and 0 beyond the row's end.
+    """
+    cell, rows, shown = CELLS[tape.cell], tape.rows, {}
+    for t, saved in enumerate(tape.saved):
+        for name, now in cell.gates_of(saved).items():
+            if rows.works is not None:
+                now = np.where(rows.works[t], now, saved[4] if name == "c" else 0)
+            if rows.within is not None:
+                now = np.where(rows.within[t], now, 0)
+            values = shown.setdefault(name, np.empty((len(tape.saved), *now.shape), now.dtype))
+            values[t] = now
+    return shown
+
+
+def backward(tape, dy, dstate=None, dstates=(None, None)):
     """Gradients of a loss of y and the final state. The tape is only read; it may be used again.
 
     Parameters
@@ -366,6 +397,8 @@ def backward(tape, dy, dstate=None):
         Gradient of the loss with respect to y. None is zeros.
     dstate : tuple of (B, H) arrays or None
         The same for the final state. None, whole or within, is zeros.
+    dstates : for each state a (T, B, H) array or None
+        Written: its gradient after each step, but for those beyond a row's end.
 
     Returns
     -------
@@ -390,6 +423,10 @@ def backward(tape, dy, dstate=None):
                 dy_t = dy[t] if rows.within is None else np.where(rows.within[t], dy[t], 0)
                 dstate = (dstate[0] + dy_t, *dstate[1:])  # (S3)
             after = dstate
+            for shown, d in zip(dstates, dstate, strict=False):
+                if shown is not None:
+                    within = True if rows.within is None else rows.within[t]
+                    np.copyto(shown[t], d, where=within)
             dstate = cell.derivative(dstate, tape.saved[t], tape.w_hh, da_t[t], du_t[t])
             if rows.works is not None:  # (S8)
                 dstate = _chosen(rows.works[t], dstate, after)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.functional import Incoming, gradient_of, run_passes_backward
+from fastrnn.functional import Incoming, gates_of_pass, gradient_of, run_passes_backward
 from fastrnn.tokens import Tokens
 
 
@@ -90,6 +90,65 @@ class Tape:
         -----
         Backpropagation through time: Werbos, 1990; `fastrnn.reference` (S3) to (S6).
         """
+        return self._backward(dy, dstate, need_x)
+
+    def gradient_norms(self, dy, dstate=None):
+        """How large the gradient of the state is after each step: where it vanishes or explodes.
+
+        Parameters
+        ----------
+        dy, dstate : as for `backward`
+
+        Returns
+        -------
+        norms : dict
+            "h" and, for the LSTM, "c": (L*D, T) arrays, a row for each pass as in a state. The
+            Euclidean norm, over batch and units, of the gradient with respect to h_t or c_t as they
+            go on to the following steps and, for h_t, out as y_t; 0 beyond the end of all rows.
+
+        Notes
+        -----
+        Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, 2013.
+        """
+        norms = {}
+
+        def look(p, dstates):
+            for name, d in zip(self._layer._cell.states, dstates, strict=True):
+                shape = self._layer._rows, len(d)
+                of_steps = np.sqrt(np.einsum("tbh,tbh->t", d, d, dtype=np.float64))
+                norms.setdefault(name, np.zeros(shape))[p.row] = of_steps
+
+        self._backward(dy, dstate, True, look)
+        return norms
+
+    def gates(self):
+        """What every gate was at every step, and c.
+
+        Returns
+        -------
+        gates : dict
+            "i", "f", "g", "o" and "c" for the LSTM, "r", "z" and "n" for the GRU, nothing for the
+            RNN, whose state is all it has: (L*D, T, B, H) arrays, (L*D, T, H) unbatched, a row for
+            each pass as in a state. Zero where a row takes no step; c is carried over there.
+
+        Raises
+        ------
+        ValueError
+            If checkpoints are all that the tape keeps.
+        """
+        layer, made = self._layer, self._made
+        if made.checkpoint and isinstance(made.layers[0][2][0].tape, np.ndarray):
+            raise ValueError("gates need a tape of every step: call forward without checkpoint")
+        rows = {name: [] for name in layer._cell.shown}
+        for _, _, passes in made.layers:
+            for p in passes:
+                gates = gates_of_pass(layer._cell, p, layer.dtype, made.rows)
+                for name, values in gates.items():
+                    rows[name].append(values[:, 0] if made.unbatched else values)
+        return {name: np.stack(values) for name, values in rows.items()}
+
+    def _backward(self, dy, dstate, need_x, look=None):
+        """look : a function of each pass and the gradients of its states after each step."""
         layer = self._layer
         layers, unbatched, rows, shown, checkpoint = self._made
         batch, top = layers[0][0].shape[1], layers[-1][2]
@@ -106,8 +165,15 @@ class Tape:
             for part, p in zip(parts, passes, strict=True):
                 part = None if part is None else checks.rows(part)
                 dx = gradient_of(x) if need_x or index > 0 else None
-                incoming.append(Incoming(part, dlast, dx, dfirst, layer._weights[p.row](params)))
+                dweights = layer._weights[p.row](params)
+                dstates = [
+                    None if look is None else np.zeros(p.y.shape, layer.dtype) for _ in dlast
+                ]
+                incoming.append(Incoming(part, dlast, dx, dfirst, dweights, tuple(dstates)))
             run_passes_backward(layer._cell, x, passes, incoming, rows, checkpoint)
+            for i, p in zip(incoming, passes, strict=True):
+                if look is not None:
+                    look(p, i.dstates)
             dx = incoming[0].dx
             if dx is not None:
                 with np.errstate(all="ignore"):  # infinities take their course

@@ -108,13 +108,44 @@ def cases():
             yield n, cell, dtype, size
 
 
+def rows_of(pages, n, steps, batch):
+    """For some cases lengths, masks and resets, as csrc/fastrnn.h has them."""
+    if n % 3 != 1:
+        return None
+    rng, integers, booleans = np.random.default_rng(n), np.dtype("i8"), np.dtype("?")
+    lengths = np.sort(rng.integers(0, steps + 1, batch))[::-1]
+    order = pages.array(batch, integers, rng.permutation(batch)) if n % 2 else None
+    lengths = pages.array(batch, integers, lengths)
+    flags = [
+        pages.array((steps, batch), booleans, rng.random(steps * batch) < p) for p in (0.8, 0.1)
+    ]
+    return lengths, order, *flags, n % 4 == 3
+
+
+def tokens_of(pages, n, index, weights, size, directions):
+    """For some cases ids in place of x, their table, and for each direction the gradient of it."""
+    steps, batch, inputs, hidden = size
+    if n % 5 != 3 or inputs == 0:
+        return None, None, ()
+    dtype, rng = weights[0].dtype, np.random.default_rng(n)
+    ids = pages.array((steps, batch), np.dtype("i8"), rng.integers(0, inputs, steps * batch))
+    table = pages.buffer(core.table_size(index, int(dtype.itemsize == 8), hidden, inputs))
+    work = core.tabulate(index, None, weights, inputs, table, np.empty(0, np.uint8))
+    assert core.tabulate(index, None, weights, inputs, table, pages.buffer(work)) == 0
+    gradients = tuple(pages.array((inputs, len(weights[0])), dtype) for _ in directions)
+    for gradient in gradients:
+        gradient.fill(0)
+    return ids, table, gradients
+
+
 def run(pages, values, n, cell, dtype, size):
     """Inference, forward and backward of one pass, or of two at once -> all results."""
     steps, batch, inputs, hidden = size
     index, gates = CELLS[cell]
     rows, directions = gates * hidden, [(n % 2 == 1,), (False, True)][n % 8 == 7]
     values = values.astype(dtype)
-    sizes = core.Sizes(index, dtype.itemsize, steps, batch, inputs, hidden)
+    checkpoint = 2 * (n % 4 == 2)
+    rows_given = rows_of(pages, n, steps, batch)
 
     def sequence(features, given):
         """Time first or, as a view, batch first."""
@@ -132,10 +163,18 @@ def run(pages, values, n, cell, dtype, size):
         count = len(directions)
         return pages.buffer(needed * count, SLACK * slacks * count)
 
-    x = sequence(inputs, values)
     weights = [pages.array((rows, width), dtype, values) for width in (inputs, hidden)]
     weights += [pages.array(rows, dtype, values) if n % 4 != bias else None for bias in (1, 2)]
     weights = tuple(weights)
+    ids, table, gradients = tokens_of(pages, n, index, weights, size, directions)
+    if ids is not None:
+        inputs, weights = 0, (np.empty((rows, 0), dtype), *weights[1:])
+        ids = ids, size[2], (table,) * len(directions), gradients
+    x = sequence(inputs, values)
+    sizes = core.Sizes(
+        index, dtype.itemsize, steps, batch, inputs, hidden, rows_given is not None, checkpoint,
+        ids is not None,
+    )  # fmt: skip
     results = []
     for keep in (False, True):
         passes = tuple(
@@ -143,10 +182,8 @@ def run(pages, values, n, cell, dtype, size):
              pages.buffer(sizes.tape) if keep else None)
             for reverse in directions
         )  # fmt: skip
-        assert (
-            core.forward(index, x, passes, None, None, 0, buffer(sizes.packed + sizes.forward, 2))
-            == 0
-        )
+        work = buffer(sizes.packed + sizes.forward, 2)
+        assert core.forward(index, x, passes, rows_given, ids, checkpoint, work) == 0
         for *_, y, last, _ in passes:
             results += [y, *last]
     calls = []
@@ -155,10 +192,11 @@ def run(pages, values, n, cell, dtype, size):
         dlast = state(values) if n % 7 else (None,) * len(made[2])
         dweights = tuple(None if w is None else pages.array(w.shape, dtype) for w in weights)
         dx, dfirst = sequence(inputs, None) if n % 6 else None, state(None)
-        calls.append((made, dy, dlast, dx, dfirst, dweights))
+        calls.append((made, dy, dlast, dx, dfirst, dweights, (None, None)))
         results += [dx, *dfirst, *dweights]
-    assert core.backward(index, x, tuple(calls), None, None, 0, buffer(sizes.backward, 1)) == 0
-    return [a.copy() for a in results if a is not None]
+    work = buffer(sizes.backward, 1)
+    assert core.backward(index, x, tuple(calls), rows_given, ids, checkpoint, work) == 0
+    return [a.copy() for a in [*results, *gradients] if a is not None]
 
 
 def run_stream(pages, values, n, cell, dtype, size):

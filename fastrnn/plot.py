@@ -1,0 +1,96 @@
+"""Pictures of what a network did: its gates over time, and how far its gradients reach.
+
+matplotlib draws them: pip install matplotlib. Each function takes axes or makes a figure, and
+returns it unsaved: `figure.savefig("gates.png")`.
+
+It must not know: layers, how gates and norms came about.
+"""
+
+import numpy as np
+
+
+def _pyplot():
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise ImportError("fastrnn.plot needs matplotlib: pip install matplotlib") from None
+    return pyplot
+
+
+def gates(values, row=0, layer=0):
+    """Draw each gate of one sequence: units up, time to the right, the value as colour.
+
+    Parameters
+    ----------
+    values : dict
+        As `tape.gates()` returns it: name -> (L*D, T, B, H) array, or (L*D, T, H).
+    row : int
+        Which sequence of the batch.
+    layer : int
+        Which pass: the row of a state.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If there is no gate to draw.
+    ImportError
+        Without matplotlib.
+    """
+    if not values:
+        raise ValueError("values must have at least one gate, got none: an RNN has no gates")
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(
+        len(values), 1, sharex=True, figsize=(8, 1 + 1.4 * len(values)), layout="constrained",
+        squeeze=False,
+    )  # fmt: skip
+    for axis, (name, array) in zip(axes[:, 0], values.items(), strict=True):
+        array = np.asarray(array)[layer]
+        array = array[:, row] if array.ndim == 3 else array
+        signed = name in ("g", "n", "c")
+        limit = max(1.0, float(np.abs(array).max(initial=0))) if signed else 1.0
+        image = axis.imshow(
+            array.T, aspect="auto", origin="lower", interpolation="nearest",
+            cmap="RdBu_r" if signed else "viridis", vmin=-limit if signed else 0.0, vmax=limit,
+        )  # fmt: skip
+        axis.set_ylabel(f"{name}: unit")
+        figure.colorbar(image, ax=axis)
+    axes[-1, 0].set_xlabel("step")
+    return figure
+
+
+def gradient_flow(norms, axes=None):
+    """Draw the gradient's norm over time on a logarithmic scale: a line for each pass and state.
+
+    Parameters
+    ----------
+    norms : dict
+        As `tape.gradient_norms(dy)` returns it: "h" and perhaps "c" -> (L*D, T) arrays. Or a dict
+        of such dicts by name, to compare networks.
+    axes : matplotlib axes, or None for a new figure
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+    """
+    if axes is None:
+        _, axes = _pyplot().subplots(figsize=(8, 4), layout="constrained")
+    compared = norms if all(isinstance(n, dict) for n in norms.values()) else {"": norms}
+    for network, states in compared.items():
+        for state, lines in states.items():
+            for index, line in enumerate(np.atleast_2d(lines)):
+                label = f"{network} d{state}" + (f", pass {index}" if len(lines) > 1 else "")
+                positive = np.where(line > 0, line, np.nan)  # a logarithm has no zero
+                axes.semilogy(positive, label=label.strip(), ls="--" if state == "c" else "-")
+    axes.set_xlabel("step")
+    axes.set_ylabel("norm of the loss' gradient")
+    axes.legend()
+    return axes.figure

@@ -1,0 +1,195 @@
+"""What gates did, and how large the gradient of the state is after each step."""
+
+import numpy as np
+import pytest
+from problems import BACKENDS, assert_close, assert_same_bits, layer_of, problem
+
+import fastrnn
+from fastrnn.cells import CELLS
+
+every_cell = pytest.mark.parametrize("cell", CELLS)
+every_backend = pytest.mark.parametrize("backend", BACKENDS)
+LAYERS = {
+    "one": {},
+    "a stack both ways": {"num_layers": 2, "bidirectional": True},
+    "by batch": {"batch_first": True},
+}
+every_layer = pytest.mark.parametrize("options", LAYERS.values(), ids=LAYERS)
+
+
+def ragged(steps, batch):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, steps + 1, batch)
+    return {"lengths": lengths, "mask": rng.random((steps, batch)) < 0.7}
+
+
+def x_of(layer, steps=6, batch=5):
+    x = problem("lstm", steps, batch, layer.input_size, 3).x
+    return x.swapaxes(0, 1) if layer.batch_first else x
+
+
+def sigmoid(p):
+    return 1 / (1 + np.exp(-p))
+
+
+# ---- gates ---------------------------------------------------------------------------------------
+
+
+@every_backend
+def test_an_lstms_gates_are_its_equations(backend):
+    layer = layer_of("lstm", 3, 4, dtype="float64")
+    x, w = x_of(layer), layer.params
+    with fastrnn.backend(backend):
+        y, _, gates = layer(x, return_gates=True)
+    h = np.concatenate([np.zeros((1, 5, 4)), y[:-1]])
+    c = np.concatenate([np.zeros((1, 5, 4)), gates["c"][0, :-1]])
+    a = x @ w["weight_ih_l0"].T + w["bias_ih_l0"] + h @ w["weight_hh_l0"].T + w["bias_hh_l0"]
+    i, f, g, o = np.split(a, 4, axis=2)
+    i, f, g, o = sigmoid(i), sigmoid(f), np.tanh(g), sigmoid(o)
+    wanted = {"i": i, "f": f, "g": g, "o": o, "c": f * c + i * g}
+    assert_close(gates, {name: array[None] for name, array in wanted.items()}, "float64")
+
+
+@every_backend
+@pytest.mark.parametrize("cell", ["gru_after", "gru_before"])
+def test_a_grus_gates_blend_to_its_outputs(backend, cell):
+    layer = layer_of(cell, 3, 4, dtype="float64")
+    with fastrnn.backend(backend):
+        y, _, gates = layer(x_of(layer), return_gates=True)
+    assert list(gates) == ["r", "z", "n"]
+    h = np.concatenate([np.zeros((1, 5, 4)), y[:-1]])
+    r, z, n = (gate[0] for gate in gates.values())
+    assert_close((1 - z) * n + z * h, y, "float64")
+    assert np.all((r > 0) & (r < 1))
+
+
+@pytest.mark.usefixtures("core")
+@every_layer
+@every_cell
+@pytest.mark.parametrize("rows", [False, True], ids=["full", "ragged"])
+def test_both_backends_tell_the_same(cell, options, rows):
+    layer = layer_of(cell, 3, 17, dtype="float64", **options)
+    rows = ragged(6, 5) if rows else {}
+    if layer.batch_first and rows:
+        rows["mask"] = rows["mask"].T
+    told = {}
+    for backend in BACKENDS:
+        with fastrnn.backend(backend):
+            y, state, gates = layer(x_of(layer), return_gates=True, **rows)
+            assert_same_bits((y, state), layer(x_of(layer), **rows))
+            told[backend] = gates
+    assert_close(told["core"], told["reference"], "float64")
+
+
+@every_backend
+def test_gates_of_a_single_sequence_have_no_batch(backend):
+    layer = layer_of("gru_after", 3, 4)
+    x = problem("lstm", 6, 1, 3, 4, dtype="float32").x
+    with fastrnn.backend(backend):
+        _, _, gates = layer(x[:, 0], return_gates=True)
+        _, _, wanted = layer(x, return_gates=True)
+    assert_same_bits(gates, {name: gate[:, :, 0] for name, gate in wanted.items()})
+
+
+@every_backend
+def test_gates_stay_when_the_tape_is_gone(backend):
+    layer = layer_of("lstm", 3, 64)
+    x = problem("lstm", 60, 20, 3, 4, dtype="float32").x  # a tape that is used again and again
+    with fastrnn.backend(backend):
+        _, _, gates = layer(x, return_gates=True)
+        kept = {name: gate.copy() for name, gate in gates.items()}
+        layer.forward(-x)
+    assert_same_bits(gates, kept)
+
+
+@pytest.mark.usefixtures("core")
+def test_checkpoints_have_no_gates_to_show():
+    layer = layer_of("lstm", 3, 4, dtype="float64")
+    _, _, tape = layer.forward(x_of(layer), checkpoint=2)
+    with pytest.raises(ValueError, match="call forward without checkpoint"):
+        tape.gates()
+
+
+# ---- gradient norms ------------------------------------------------------------------------------
+
+
+def norms_by_pieces(layer, x, dy):
+    """The same from as many runs as there are steps, for a layer of one direction."""
+    state, tapes = None, []
+    for t in range(len(x)):
+        _, state, tape = layer.forward(x[t : t + 1], state)
+        tapes.append(tape)
+    dstate, rows = None, []
+    for t in range(len(x))[::-1]:
+        parts = [np.zeros((1, x.shape[1], layer.hidden_size))] * len(layer._cell.states)
+        if dstate is not None:
+            parts = list(dstate) if isinstance(dstate, tuple) else [dstate]
+        rows.append([np.linalg.norm(p + dy[t] * (i == 0)) for i, p in enumerate(parts)])
+        dstate = tapes[t].backward(dy[t : t + 1], dstate).state
+    return np.array(rows[::-1]).T
+
+
+@every_backend
+@every_cell
+def test_gradient_norms_are_those_of_states_between_pieces(backend, cell):
+    layer = layer_of(cell, 3, 4, dtype="float64")
+    x, dy = x_of(layer), problem("lstm", 6, 5, 3, 4).dy
+    with fastrnn.backend(backend):
+        got = layer.forward(x)[2].gradient_norms(dy)
+        wanted = norms_by_pieces(layer, x, dy)
+    for name, line in zip(layer._cell.states, wanted, strict=True):
+        np.testing.assert_allclose(got[name], line[None], rtol=1e-12)
+
+
+@pytest.mark.usefixtures("core")
+@every_layer
+@every_cell
+@pytest.mark.parametrize("rows", [False, True], ids=["full", "ragged"])
+def test_both_backends_have_the_same_norms(cell, options, rows):
+    layer = layer_of(cell, 3, 17, dtype="float64", **options)
+    rows = ragged(6, 5) if rows else {}
+    if layer.batch_first and rows:
+        rows["mask"] = rows["mask"].T
+    told = []
+    for backend in BACKENDS:
+        with fastrnn.backend(backend):
+            y, state, tape = layer.forward(x_of(layer), **rows)
+            told.append(tape.gradient_norms(np.ones_like(y), state))
+    assert_close(*told, "float64")
+    assert told[0]["h"].shape == (layer.num_layers * layer.num_directions, 6)
+
+
+@every_backend
+def test_looking_at_norms_changes_no_gradient(backend):
+    layer = layer_of("lstm", 3, 4, 2)
+    x = x_of(layer).astype("float32")
+    with fastrnn.backend(backend):
+        y, _, tape = layer.forward(x, checkpoint=2)
+        before = tape.backward(np.ones_like(y)).flat
+        tape.gradient_norms(np.ones_like(y))
+        assert_same_bits(tape.backward(np.ones_like(y)).flat, before)
+
+
+# ---- pictures ------------------------------------------------------------------------------------
+
+
+def test_pictures_of_gates_and_of_gradients():
+    pytest.importorskip("matplotlib").use("Agg")
+    from fastrnn import plot
+
+    layer = layer_of("lstm", 3, 4, 2)
+    x = x_of(layer).astype("float32")
+    y, _, tape = layer.forward(x)
+    figure = plot.gates(tape.gates(), row=1, layer=1)
+    panels = [axis for axis in figure.axes if axis.get_images()]
+    assert [axis.get_ylabel() for axis in panels] == [f"{name}: unit" for name in "ifgoc"]
+    np.testing.assert_array_equal(
+        panels[0].get_images()[0].get_array(), tape.gates()["i"][1, :, 1].T
+    )
+    norms = tape.gradient_norms(np.ones_like(y))
+    figure = plot.gradient_flow(norms)
+    assert len(figure.axes[0].lines) == 4 and figure.axes[0].get_yscale() == "log"
+    figure = plot.gradient_flow({"lstm": norms, "again": norms})
+    assert len(figure.axes[0].lines) == 8
+    with pytest.raises(ValueError, match="an RNN has no gates"):
+        plot.gates({})
