@@ -297,12 +297,6 @@ static void weights_part(void *context, int part, int parts) {
   frnn_add_chunk(&p->sweeps[mine.call], mine);
 }
 
-/* ---- checkpoints ------------------------------------------------------------------------------------------------- */
-
-static walk walk_again(const backwards *p, const sweep *w) {
-  return frnn_begin_again(&w->again, p->whole, w->kept, steps_again(w));
-}
-
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
 
 /* A group from its begin to its end. */
@@ -313,7 +307,8 @@ static void sweep_part(void *context, int part, int parts) {
   frnn_begin_gradients(w);
   while (frnn_next_chunk(w)) {
     if (w->stale) {
-      walk again = walk_again(p, w);
+      walk again;
+      frnn_begin_again(&again, &w->again, p->whole, w->kept, steps_again(w));
       frnn_run_rows(&p->run, &again, (range){0, w->shape->batch}, p->steps.steps_between);
     }
     run_rows(p, w, (share){part, 0, 1, 0, 1});
@@ -333,8 +328,10 @@ static void sweep_together(backwards *p) {
     for (int i = 0; i < p->count; i++) left |= frnn_next_chunk(&p->sweeps[i]);
     if (!left) break;
     for (int i = 0; i < p->count; i++) {
-      if (!p->sweeps[i].stale) continue;
-      walk again = walk_again(p, &p->sweeps[i]);
+      const sweep *w = &p->sweeps[i];
+      walk again;
+      if (!w->stale) continue;
+      frnn_begin_again(&again, &w->again, p->whole, w->kept, steps_again(w));
       frnn_run_walks(&p->run, &again, 1);
     }
     run_sweep(p);

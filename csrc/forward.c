@@ -106,12 +106,16 @@ static double multiply_adds_of(const walk *w) {
   return weights_of(&full) * (double)full.batch * (double)least(full.steps, w->end - w->begin);
 }
 
+static void run_passes(passes *p, int count) {
+  if (p->sharing.slices > 1)
+    run_in_step(p, count);
+  else
+    frnn_parallel(p->run, p->sharing.work, rows_part, p, parts_of(&p->sharing));
+}
+
 void frnn_run_walks(frnn_run *run, const walk *walks, int count) {
   passes p = {.walks = walks, .run = run, .sharing = sharing_of(walks, count)};
-  if (p.sharing.slices > 1)
-    run_in_step(&p, count);
-  else
-    frnn_parallel(run, p.sharing.work, rows_part, &p, parts_of(&p.sharing));
+  run_passes(&p, count);
 }
 
 int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
@@ -119,9 +123,9 @@ int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(v
   frnn_run run;
   assert(count >= 1 && count <= FRNN_TOGETHER);
   if (calls->shape.batch == 0) return 0;
-  for (int i = 0; i < count; i++) walks[i] = frnn_begin_walk(&calls[i]);
-  sharing shared = sharing_of(walks, count);
-  frnn_begin(&run, multiply_adds_of(walks) * count, parts_of(&shared), interrupted);
-  frnn_run_walks(&run, walks, count);
+  for (int i = 0; i < count; i++) frnn_begin_walk(&walks[i], &calls[i]);
+  passes p = {.walks = walks, .run = &run, .sharing = sharing_of(walks, count)};
+  frnn_begin(&run, multiply_adds_of(walks) * count, parts_of(&p.sharing), interrupted);
+  run_passes(&p, count);
   return frnn_end(&run);
 }

@@ -71,39 +71,37 @@ static const frnn_table *table_of(const void *packed, const packed_layout *layou
   return table;
 }
 
-static walk begin_walk(const frnn_forward_call *call, const frnn_shape *whole) {
+static void begin_walk(walk *w, const frnn_forward_call *call, const frnn_shape *whole) {
   const frnn_shape *s = &call->shape;
-  walk w = {.call = call,
-            .shape = s,
-            .whole = whole,
-            .cell = &frnn_cells[s->cell],
-            .packed = frnn_lay_packed(whole),
-            .layout = lay_forward(whole),
-            .in_step = frnn_enters_in_step(whole),
-            .row = padded(s) * element_size(s),
-            .end = s->steps};
   assert(call->work && call->packed);
-  w.table = table_of(call->packed, &w.packed);
-  w.tape = dense(call->tape, s->batch, tape_slots(w.cell) * w.row);
-  w.work = dense(at(call->work, (ptrdiff_t)w.layout.z), s->batch, w.cell->gates * w.row);
-  return w;
+  *w = (walk){.call = call,
+              .shape = s,
+              .whole = whole,
+              .cell = &frnn_cells[s->cell],
+              .packed = frnn_lay_packed(whole),
+              .layout = lay_forward(whole),
+              .in_step = frnn_enters_in_step(whole),
+              .row = padded(s) * element_size(s),
+              .end = s->steps};
+  w->table = table_of(call->packed, &w->packed);
+  w->tape = dense(call->tape, s->batch, tape_slots(w->cell) * w->row);
+  w->work = dense(at(call->work, (ptrdiff_t)w->layout.z), s->batch, w->cell->gates * w->row);
 }
 
-walk frnn_begin_walk(const frnn_forward_call *call) {
-  walk w = begin_walk(call, &call->shape);
-  w.in_tape = call->tape && w.cell->slots > 0 && !call->shape.checkpoint;
-  if (call->tape && call->shape.checkpoint) w.kept = dense(call->tape, call->shape.batch, w.row);
-  return w;
+void frnn_begin_walk(walk *w, const frnn_forward_call *call) {
+  begin_walk(w, call, &call->shape);
+  w->in_tape = call->tape && w->cell->slots > 0 && !call->shape.checkpoint;
+  if (call->tape && call->shape.checkpoint) w->kept = dense(call->tape, call->shape.batch, w->row);
 }
 
-walk frnn_begin_again(const frnn_forward_call *call, const frnn_shape *whole, frnn_sequence kept, range steps) {
-  walk w = begin_walk(call, whole);
-  w.in_tape = w.again = 1;
-  w.kept = kept;
-  w.begin = steps.begin;
-  w.end = steps.begin + steps.count;
-  w.t0 = earliest(w.shape, w.begin, w.end);
-  return w;
+void frnn_begin_again(walk *w, const frnn_forward_call *call, const frnn_shape *whole, frnn_sequence kept,
+                      range steps) {
+  begin_walk(w, call, whole);
+  w->in_tape = w->again = 1;
+  w->kept = kept;
+  w->begin = steps.begin;
+  w->end = steps.begin + steps.count;
+  w->t0 = earliest(w->shape, w->begin, w->end);
 }
 
 static void *packed_at(const walk *w, size_t offset) { return at(w->call->packed, (ptrdiff_t)offset); }

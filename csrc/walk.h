@@ -33,10 +33,10 @@ typedef struct {
   int64_t begin, end; /* steps of the walk */
 } walk;
 
-walk frnn_begin_walk(const frnn_forward_call *call);
+void frnn_begin_walk(walk *w, const frnn_forward_call *call);
 
 /* Some steps once more, for the tape that the call has: that of these steps. `whole` as above. */
-walk frnn_begin_again(const frnn_forward_call *call, const frnn_shape *whole, frnn_sequence kept, range steps);
+void frnn_begin_again(walk *w, const frnn_forward_call *call, const frnn_shape *whole, frnn_sequence kept, range steps);
 
 /* Steps [from, to) of the walk that are projected together. */
 typedef struct {
