@@ -37,7 +37,8 @@ static int groups_of(const frnn_shape *s) {
 /* Bytes of a row of gate gradients. One more line per row: rows a power of two apart would share the sets of the
  * cache. */
 static int64_t gate_gradient_row(size *total, const frnn_shape *s) {
-  int64_t bytes = product(total, product(total, frnn_cells[s->cell].columns, s->hidden), element_size(s));
+  int64_t gates = product(total, frnn_cells[s->cell].columns, s->hidden);
+  int64_t bytes = product(total, gates + s->projected, element_size(s));
   return bytes / FRNN_ALIGN * FRNN_ALIGN + 2 * FRNN_ALIGN;
 }
 
@@ -54,7 +55,7 @@ static void lay_again(const frnn_shape *s, int64_t batch, backward_layout *at) {
 
 static backward_layout lay_backward(const frnn_shape *s) {
   const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t element = element_size(s), units = padded(s), two = cell->phases == 2;
+  int64_t element = element_size(s), units = padded(s), two = phases_of(s) == 2;
   backward_layout at = {.groups = groups_of(s)};
   frnn_shape of_group = *s;
   of_group.batch = s->batch / at.groups + (s->batch % at.groups > 0);
@@ -63,7 +64,8 @@ static backward_layout lay_backward(const frnn_shape *s) {
   at.rows = s->ragged ? most(s->batch, chunk_rows(s)) : product(&at.part, at.steps, of_group.batch);
   int64_t gate_rows = product(&at.total, cell->gates, s->hidden);
   at.w_ih = reserve(&at.total, element, product(&at.total, gate_rows, vectors_of(s, s->input)));
-  at.w_hh = reserve(&at.total, element, product(&at.total, gate_rows, units));
+  at.w_hh = reserve(&at.total, element, product(&at.total, gate_rows, vectors_of(s, features_of(s))));
+  at.w_hr = reserve(&at.total, element, product(&at.total, s->projected, units));
   int64_t rows = at.rows;
   int64_t row_units = product(&at.part, of_group.batch, units);
   at.dh = reserve(&at.part, element, row_units);
@@ -84,8 +86,9 @@ static backward_layout lay_backward(const frnn_shape *s) {
     at.dc_first = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
   }
   if (at.groups > 1) {
-    const int64_t columns[] = {s->input, s->hidden, 1, 1};
+    const int64_t columns[] = {s->input, features_of(s), 1, 1};
     for (int i = 0; i < 4; i++) at.sums[i] = reserve(&at.part, element, product(&at.part, gate_rows, columns[i]));
+    at.sums[4] = reserve(&at.part, element, product(&at.part, s->projected, s->hidden));
   }
   if (s->checkpoint) lay_again(s, of_group.batch, &at);
   at.total.overflow |= at.part.overflow;
@@ -102,9 +105,9 @@ static void *sum_at(const frnn_backward_call *part, const backward_layout *layou
   return wanted ? at(part->work, (ptrdiff_t)layout->sums[which]) : NULL;
 }
 
-static void move_state(frnn_state *state, int64_t rows, ptrdiff_t row) {
-  if (state->h) state->h = at(state->h, rows * row);
-  if (state->c) state->c = at(state->c, rows * row);
+static void move_state(frnn_state *state, ptrdiff_t h, ptrdiff_t c) {
+  if (state->h) state->h = at(state->h, h);
+  if (state->c) state->c = at(state->c, c);
 }
 
 static void move_rows(frnn_sequence *q, int64_t rows) {
@@ -113,7 +116,8 @@ static void move_rows(frnn_sequence *q, int64_t rows) {
 
 /* From some position on. With an order, what is the user's stays where it is: it is found by the order. */
 static void move_call(frnn_backward_call *part, int64_t rows) {
-  ptrdiff_t row = part->shape.hidden * element_size(&part->shape);
+  ptrdiff_t h = features_of(&part->shape) * element_size(&part->shape);
+  ptrdiff_t c = part->shape.hidden * element_size(&part->shape);
   if (part->rows.lengths) part->rows.lengths += rows;
   if (part->rows.order) {
     part->rows.order += rows;
@@ -127,9 +131,9 @@ static void move_call(frnn_backward_call *part, int64_t rows) {
   move_rows(&part->dx, rows);
   move_rows(&part->dh, rows);
   move_rows(&part->dc, rows);
-  move_state(&part->first, rows, row);
-  move_state(&part->dlast, rows, row);
-  move_state(&part->dfirst, rows, row);
+  move_state(&part->first, rows * h, rows * c);
+  move_state(&part->dlast, rows * h, rows * c);
+  move_state(&part->dfirst, rows * h, rows * c);
 }
 
 /* The rows of a group as a call of their own. The first group's sums are the call's. */
@@ -147,6 +151,7 @@ static frnn_backward_call part_of_call(const frnn_backward_call *whole, const ba
   part.dw_hh = sum_at(&part, layout, 1, part.dw_hh);
   part.db_ih = sum_at(&part, layout, 2, part.db_ih);
   part.db_hh = sum_at(&part, layout, 3, part.db_hh);
+  part.dw_hr = sum_at(&part, layout, 4, part.dw_hr);
   return part;
 }
 
@@ -224,16 +229,12 @@ static range rows_of(const sweep *w, share mine) {
   return rows;
 }
 
-static range vectors_of_share(const sweep *w, share mine) {
-  return range_of(vectors_of_units(w->shape, w->table), mine.slice, mine.slices);
-}
-
 static void stretch_part(void *context, int part, int parts) {
   backwards *p = context;
   share mine = share_of(&p->steps, part);
   const sweep *w = &p->sweeps[mine.call];
   (void)parts;
-  frnn_run_stretch(w, p->k, rows_of(w, mine), vectors_of_share(w, mine));
+  frnn_run_stretch(w, p->k, rows_of(w, mine), mine);
 }
 
 /* All of a chunk's stretches for some rows, and what these then go into. */
@@ -243,7 +244,7 @@ static void run_rows(backwards *p, const sweep *w, share mine) {
     rows.count = least(p->steps.rows_at_once, all.begin + all.count - rows.begin);
     for (int64_t k = 0; k <= stretches_of(w); k++) {
       if (k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
-      frnn_run_stretch(w, k, rows, vectors_of_share(w, mine));
+      frnn_run_stretch(w, k, rows, mine);
     }
   }
   for (; steps.begin < w->to - w->from; steps.begin += steps.count) {
@@ -351,7 +352,8 @@ static void add_groups(const sweep *first) {
   int64_t rows = first->cell->gates * s->hidden;
   for (const sweep *w = first + 1; w < first + first->layout.groups; w++) {
     add_sum(w->table, sum->dw_ih, w->call->dw_ih, rows * s->input);
-    add_sum(w->table, sum->dw_hh, w->call->dw_hh, rows * s->hidden);
+    add_sum(w->table, sum->dw_hh, w->call->dw_hh, rows * features_of(s));
+    add_sum(w->table, sum->dw_hr, w->call->dw_hr, s->projected * s->hidden);
     add_sum(w->table, sum->db_ih, w->call->db_ih, rows);
     add_sum(w->table, sum->db_hh, w->call->db_hh, rows);
   }

@@ -23,6 +23,7 @@ typedef struct {
   int64_t steps, batch, input, hidden;
   int ragged;         /* whether `rows` below say anything */
   int tokens;         /* whether x comes as ids; input is 0 then */
+  int64_t projected;  /* 0: h and y have `hidden` features. Else so many, for h is W_hr of what the cell makes; LSTM */
   int64_t checkpoint; /* 0: a tape keeps every step. n: c before every n-th alone, and backward makes the rest again */
 } frnn_shape;
 
@@ -35,6 +36,7 @@ typedef struct {
 typedef struct {
   const void *w_ih, *w_hh; /* (gates * hidden, input), (gates * hidden, hidden) */
   const void *b_ih, *b_hh; /* (gates * hidden) or NULL */
+  const void *w_hr;        /* (projected, hidden); then w_hh is (gates * hidden, projected), and so is h */
 } frnn_weights;
 
 /* Which steps of which rows count; all NULL: all. A row takes its first `length` steps, in reverse from the last of
@@ -113,7 +115,7 @@ typedef struct {
       dc;              /* out, each data may be NULL: the gradients of the state after each step, of steps that count */
   frnn_state dfirst;   /* out */
   void *dw_ih, *dw_hh; /* out, each may be NULL */
-  void *db_ih, *db_hh;
+  void *db_ih, *db_hh, *dw_hr;
   void *work;
 } frnn_backward_call;
 

@@ -22,12 +22,8 @@ static range rows_of(const passes *p, share mine) {
   return rows_of_part(&call->shape, &call->rows, mine.group, mine.groups);
 }
 
-static range vectors_of_share(const walk *w, share mine) {
-  return range_of(vectors_of_units(w->shape, w->table), mine.slice, mine.slices);
-}
-
 void frnn_run_rows(frnn_run *run, const walk *w, range rows, int64_t steps_between) {
-  range units = {0, vectors_of_units(w->shape, w->table)};
+  share all = {0, 0, 1, 0, 1};
   int64_t until_look = 0;
   frnn_begin_rows(w, rows);
   for (chunk c = chunk_of(w, w->begin); c.from < w->end; c = chunk_of(w, c.to)) {
@@ -39,7 +35,7 @@ void frnn_run_rows(frnn_run *run, const walk *w, range rows, int64_t steps_betwe
         if (frnn_stopped(run)) return;
       }
       frnn_prepare_step(w, i, rows);
-      for (int phase = 0; phase < w->cell->phases; phase++) frnn_take_step(w, c, i, phase, rows, units);
+      for (int phase = 0; phase < phases_of(w->shape); phase++) frnn_take_step(w, c, i, phase, rows, all);
       frnn_settle_step(w, i, rows);
     }
   }
@@ -70,7 +66,7 @@ static void step_part(void *context, int part, int parts) {
   share mine = share_of(&p->sharing, part);
   const walk *w = &p->walks[mine.call];
   (void)parts;
-  frnn_take_step(w, p->chunk, p->i, p->phase, rows_of(p, mine), vectors_of_share(w, mine));
+  frnn_take_step(w, p->chunk, p->i, p->phase, rows_of(p, mine), mine);
 }
 
 /* Step by step, all parts together. */
@@ -87,7 +83,7 @@ static void run_in_step(passes *p, int count) {
     for (p->i = p->chunk.from; p->i < p->chunk.to; p->i++) {
       if (p->i % p->sharing.steps_between == 0 && frnn_stopped(p->run)) return;
       for (int i = 0; i < count; i++) frnn_prepare_step(&p->walks[i], p->i, all);
-      for (p->phase = 0; p->phase < first->cell->phases; p->phase++)
+      for (p->phase = 0; p->phase < phases_of(first->shape); p->phase++)
         frnn_parallel(p->run, p->sharing.work, step_part, p, parts);
       for (int i = 0; i < count; i++) frnn_settle_step(&p->walks[i], p->i, all);
     }

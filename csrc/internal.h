@@ -90,7 +90,8 @@ typedef struct {
   void *dc; /* LSTM: padded rows, in and out */
   void *dg; /* out: the gate gradients, dense */
   ptrdiff_t dg_row;
-  void *scratch; /* GRU, reset before: d(r * h) in, r * h out; rows of scratch_row bytes */
+  void
+      *scratch; /* out: r * h (GRU, reset before), or the h that is projected (LSTM, else NULL); of scratch_row bytes */
   void *drh;
   ptrdiff_t scratch_row;
 } frnn_back;

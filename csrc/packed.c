@@ -20,7 +20,8 @@ packed_layout frnn_lay_packed(const frnn_shape *s) {
   int64_t gate_units = product(&at.total, units, cell->gates);
   at.table = reserve(&at.total, sizeof(frnn_table *), 1);
   at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, s->input));
-  at.w_hh = reserve(&at.total, element, product(&at.total, gate_units, s->hidden));
+  at.w_hh = reserve(&at.total, element, product(&at.total, gate_units, features_of(s)));
+  at.w_hr = reserve(&at.total, element, product(&at.total, vectors_of(s, s->projected), s->hidden));
   at.bias = reserve(&at.total, element, gate_units);
   at.bias_h = reserve(&at.total, element, units);
   return at;
@@ -82,6 +83,20 @@ void frnn_pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_w
   }
 }
 
+/* A share of W_hr into panels of one product. */
+static void pack_projection(const frnn_shape *s, const frnn_table *table, share mine, const void *w, void *packed) {
+  range vectors = vectors_of_share(table, s->projected, mine);
+  int64_t vector = table->lanes * table->size, first = vectors.begin * table->lanes;
+  frnn_transpose t = {.src = at(w, first * s->hidden * table->size),
+                      .src_row = s->hidden * table->size,
+                      .outputs = least(vectors.count * table->lanes, s->projected - first),
+                      .k = s->hidden,
+                      .dst = at(packed, vectors.begin * s->hidden * vector),
+                      .dst_vector = s->hidden * vector,
+                      .dst_k = vector};
+  if (t.outputs > 0) table->pack_outputs(&t);
+}
+
 /* What the parts of a job share. */
 typedef struct {
   const frnn_forward_call *calls;
@@ -102,11 +117,12 @@ static void pack_part(void *context, int part, int parts) {
   void *w_ih = at(call->packed, (ptrdiff_t)at_offset.w_ih), *w_hh = at(call->packed, (ptrdiff_t)at_offset.w_hh);
   for (int gate = 0; gate < frnn_cells[s->cell].gates && !frnn_stopped(&p->run); gate++) {
     if (frnn_enters_in_step(s)) pack_for_tiles(s, table, gate, vectors, call->weights.w_ih, s->input, w_ih);
-    pack_for_tiles(s, table, gate, vectors, call->weights.w_hh, s->hidden, w_hh);
+    pack_for_tiles(s, table, gate, vectors, call->weights.w_hh, features_of(s), w_hh);
   }
   if (!frnn_enters_in_step(s) && !frnn_packs_in_product(s))
     frnn_pack_for_product(s, table, of_product, call->weights.w_ih,
                           at(w_ih, of_product.begin * s->input * table->lanes * table->size));
+  pack_projection(s, table, mine, call->weights.w_hr, at(call->packed, (ptrdiff_t)at_offset.w_hr));
   if (mine.slice > 0) return;
   memcpy(at(call->packed, (ptrdiff_t)at_offset.table), &table, sizeof table);
   frnn_pack_biases(s, table, &call->weights, at(call->packed, (ptrdiff_t)at_offset.bias),

@@ -11,7 +11,7 @@ enum { PROJECTED_ROWS_MOST = 256 }; /* in one product */
 /* Where everything stands in a buffer: computed alike for its size and for its use. */
 typedef struct {
   size_t table; /* the kernel table that packed, for panels are as wide as its vectors */
-  size_t w_ih, w_hh, bias, bias_h;
+  size_t w_ih, w_hh, w_hr, bias, bias_h;
   size total;
 } packed_layout;
 

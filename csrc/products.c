@@ -89,8 +89,8 @@ void frnn_finish_rows(const sweep *w, range steps, range rows) {
   const frnn_backward_call *call = w->call;
   if (rows.count < 1 || steps.count < 1) return;
   if (call->dw_ih && w->shape->input > 0) pack_operand(w, INPUT, w->shape->input, steps, rows);
-  if (call->dw_hh) pack_operand(w, HIDDEN, w->shape->hidden, steps, rows);
-  if (call->dw_hh && w->cell->phases == 2) pack_operand(w, RESET_HIDDEN, w->shape->hidden, steps, rows);
+  if (call->dw_hh) pack_operand(w, HIDDEN, features_of(w->shape), steps, rows);
+  if (call->dw_hh && phases_of(w->shape) == 2) pack_operand(w, RESET_HIDDEN, w->shape->hidden, steps, rows);
   if (call->dx.data) input_gradient(w, steps, rows);
 }
 
@@ -102,19 +102,20 @@ typedef struct {
   const void *first;
 } gate_part;
 
-static gate_part part_of(const sweep *w, const frnn_block *block, share mine) {
-  int64_t hidden = w->shape->hidden;
-  range gates = range_of(block->count * hidden, mine.slice, mine.slices);
-  const void *row = at(w->dg.data, order_of(w).first * w->dg.row);
-  return (gate_part){{block->row * hidden + gates.begin, gates.count},
-                     at(row, (block->column * hidden + gates.begin) * w->table->size)};
+static gate_part part_from(const sweep *w, int64_t column, int64_t row, int64_t count, share mine) {
+  range gates = range_of(count, mine.slice, mine.slices);
+  const void *first = at(w->dg.data, order_of(w).first * w->dg.row);
+  return (gate_part){{row + gates.begin, gates.count}, at(first, (column + gates.begin) * w->table->size)};
 }
 
-/* dW[rows of the block] += dg[its columns]^T * operand, for a part of the block; the first chunk begins the sum. */
-static void weight_gradient(const sweep *w, const frnn_block *block, enum operand which, int64_t n, void *dw,
-                            share mine) {
+static gate_part part_of(const sweep *w, const frnn_block *block, share mine) {
+  int64_t hidden = w->shape->hidden;
+  return part_from(w, block->column * hidden, block->row * hidden, block->count * hidden, mine);
+}
+
+/* dW[rows of the part] += dg[its columns]^T * operand; the first chunk begins the sum. */
+static void weight_gradient(const sweep *w, gate_part gates, enum operand which, int64_t n, void *dw) {
   sweep_order o = order_of(w);
-  gate_part gates = part_of(w, block, mine);
   int64_t element = w->table->size;
   void *rows = at(dw, gates.rows.begin * n * element);
   frnn_gemm g = {.m = gates.rows.count,
@@ -162,11 +163,14 @@ void frnn_add_chunk(const sweep *w, share mine) {
   for (int i = 0; i < 2; i++) {
     const frnn_block *ih = &w->cell->ih[i], *hh = &w->cell->hh[i];
     if (ih->count > 0 && call->dw_ih && w->shape->input > 0)
-      weight_gradient(w, ih, INPUT, w->shape->input, call->dw_ih, mine);
+      weight_gradient(w, part_of(w, ih, mine), INPUT, w->shape->input, call->dw_ih);
     if (hh->count > 0 && call->dw_hh)
-      weight_gradient(w, hh, i ? RESET_HIDDEN : HIDDEN, w->shape->hidden, call->dw_hh, mine);
+      weight_gradient(w, part_of(w, hh, mine), i ? RESET_HIDDEN : HIDDEN, features_of(w->shape), call->dw_hh);
     if (ih->count > 0 && call->tokens.gradient) table_gradient(w, ih, mine);
     if (ih->count > 0 && call->db_ih) bias_gradient(w, ih, call->db_ih, mine);
     if (hh->count > 0 && call->db_hh) bias_gradient(w, hh, call->db_hh, mine);
   }
+  if (w->shape->projected && call->dw_hr)
+    weight_gradient(w, part_from(w, column_of_h(w), 0, w->shape->projected, mine), RESET_HIDDEN, w->shape->hidden,
+                    call->dw_hr);
 }

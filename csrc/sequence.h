@@ -55,6 +55,12 @@ static inline int64_t padded(const frnn_shape *s) {
   return s->hidden > INT64_MAX - unit ? INT64_MAX : (s->hidden + unit - 1) / unit * unit;
 }
 
+/* Features of h and y. */
+static inline int64_t features_of(const frnn_shape *s) { return s->projected ? s->projected : s->hidden; }
+
+/* Of a step: the cell's, and the projection of what it made. */
+static inline int phases_of(const frnn_shape *s) { return frnn_cells[s->cell].phases + (s->projected > 0); }
+
 /* Outputs rounded up to whole vectors of any set. */
 static inline int64_t vectors_of(const frnn_shape *s, int64_t outputs) {
   int64_t unit = FRNN_ALIGN / element_size(s);
@@ -171,7 +177,8 @@ static inline share share_of(const sharing *s, int part) {
 }
 
 static inline double recurrent_weights_of(const frnn_shape *s) {
-  return (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->hidden;
+  double gates = frnn_cells[s->cell].gates + (s->projected > 0);
+  return gates * (double)s->hidden * (double)features_of(s);
 }
 
 static inline double weights_of(const frnn_shape *s) {
@@ -181,6 +188,11 @@ static inline double weights_of(const frnn_shape *s) {
 /* Vectors that the units of a gate fill. */
 static inline int64_t vectors_of_units(const frnn_shape *s, const frnn_table *table) {
   return (s->hidden + table->lanes - 1) / table->lanes;
+}
+
+/* A share's vectors of so many numbers. */
+static inline range vectors_of_share(const frnn_table *table, int64_t numbers, share mine) {
+  return range_of((numbers + table->lanes - 1) / table->lanes, mine.slice, mine.slices);
 }
 
 static inline int at_least_one(double x, double most) { return x < 1 ? 1 : (int)(x < most ? x : most); }

@@ -1,6 +1,7 @@
 /* sweep.c - a group of rows backward through time, chunk by chunk, step by step.
  *
- * The cell's derivative makes the gate gradients of a step, one product takes them through W_hh to h_{t-1}.
+ * The cell's derivative makes the gate gradients of a step, one product takes them through W_hh to h_{t-1}. Where h is
+ * projected, a phase before takes its gradient through W_hr.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "sweep.h"
@@ -25,7 +26,12 @@ void frnn_pack_transposed(const sweep *w, share mine) {
   int64_t inputs = w->shape->input;
   if (call->dx.data && inputs > 0)
     pack_transposed(w, w->cell->ih, call->weights.w_ih, inputs, panels_at(w, w->layout.w_ih), mine);
-  pack_transposed(w, w->cell->hh, call->weights.w_hh, w->shape->hidden, panels_at(w, w->layout.w_hh), mine);
+  pack_transposed(w, w->cell->hh, call->weights.w_hh, features_of(w->shape), panels_at(w, w->layout.w_hh), mine);
+  int64_t hidden = w->shape->hidden, vector = w->table->lanes * w->table->size, row = hidden * w->table->size;
+  range rows = range_of(w->shape->projected, mine.slice, mine.slices);
+  if (rows.count > 0)
+    w->table->pack_rows(at(call->weights.w_hr, rows.begin * row), row, rows.count, hidden,
+                        at(panels_at(w, w->layout.w_hr), rows.begin * vector), w->shape->projected * vector);
 }
 
 /* ---- chunks ----------------------------------------------------------------------------------------------------- */
@@ -69,7 +75,7 @@ range frnn_run_of(const sweep *w, int64_t i, range rows) {
 
 frnn_sequence frnn_h_before(const sweep *w, int64_t i, int64_t position) {
   const frnn_rows *r = &w->call->rows;
-  ptrdiff_t row = w->shape->hidden * w->table->size;
+  ptrdiff_t row = features_of(w->shape) * w->table->size;
   if (goes_on(w->shape, r, i, position))
     return (frnn_sequence){user_row(w, w->call->y, time_of(w->shape, i - 1), position), 0, w->call->y.row};
   if (begins_at_zero(w->shape, r, i, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
@@ -94,42 +100,103 @@ typedef struct {
 } stretch;
 
 static stretch stretch_of(const sweep *w, int64_t k) {
-  return (stretch){w->to - 1 - k / w->cell->phases, (int)(k % w->cell->phases)};
+  int phases = phases_of(w->shape);
+  return (stretch){w->to - 1 - k / phases, (int)(k % phases)};
 }
 
-/* dh += dg[columns of the block] * W_hh[its rows], or = into drh, for some rows and some vectors of units. */
-static void through_w_hh(const sweep *w, stretch at_k, range rows, range vectors) {
-  int reset = at_k.phase < w->cell->phases - 1; /* the first of two phases goes by way of r * h */
+/* Which of the cell's own phases; -1 for that of the projection. */
+static int phase_of_cell(const sweep *w, stretch at_k) { return at_k.phase - (w->shape->projected > 0); }
+
+/* What one product of a step takes where: columns of the gate gradients, panels, and what it makes. */
+typedef struct {
+  int64_t column, k, n;
+  const void *panels;
+  ptrdiff_t panel;
+  size_t into;
+  int begins; /* rather than adds to what is there */
+} passage;
+
+/* Through W_hh to dh, or by way of r * h or of W_hr to drh. */
+static passage passage_of(const sweep *w, stretch at_k) {
+  int64_t hidden = w->shape->hidden, vector = w->table->lanes * w->table->size;
+  int phase = phase_of_cell(w, at_k), reset = phase < w->cell->phases - 1;
+  if (phase < 0)
+    return (passage){.column = column_of_h(w),
+                     .k = w->shape->projected,
+                     .n = hidden,
+                     .panels = panels_at(w, w->layout.w_hr),
+                     .panel = w->shape->projected * vector,
+                     .into = w->layout.drh,
+                     .begins = 1};
   const frnn_block *block = &w->cell->hh[reset];
-  int64_t hidden = w->shape->hidden, element = w->table->size, vector = w->table->lanes * element;
-  int64_t before = reset ? w->cell->hh[0].count * hidden : 0, panel = w->cell->gates * hidden * vector;
-  rows = working_of(w->shape, &w->call->rows, rows, time_of(w->shape, at_k.i));
-  int64_t t = time_of(w->shape, at_k.i);
-  void *dg = chunk_row(w, w->dg, t, rows.begin);
-  void *dh = at(work_at(w, reset ? w->layout.drh : w->layout.dh), rows.begin * w->row + vectors.begin * vector);
+  int64_t before = reset ? w->cell->hh[0].count * hidden : 0;
+  return (passage){.column = block->column * hidden,
+                   .k = block->count * hidden,
+                   .n = features_of(w->shape),
+                   .panels = at(panels_at(w, w->layout.w_hh), before * vector),
+                   .panel = w->cell->gates * hidden * vector,
+                   .into = reset ? w->layout.drh : w->layout.dh,
+                   .begins = reset};
+}
+
+/* The product after a stretch, for some rows and a share of what it makes. */
+static void pass_through(const sweep *w, stretch at_k, range rows, share mine) {
+  int64_t t = time_of(w->shape, at_k.i), lanes = w->table->lanes, vector = lanes * w->table->size;
+  passage p = passage_of(w, at_k);
+  range vectors = vectors_of_share(w->table, p.n, mine);
+  rows = working_of(w->shape, &w->call->rows, rows, t);
+  void *target = at(work_at(w, p.into), rows.begin * w->row + vectors.begin * vector);
   frnn_gemm g = {.m = rows.count,
-                 .n = least(vectors.count * w->table->lanes, hidden - vectors.begin * w->table->lanes),
-                 .k = block->count * hidden,
-                 .a = at(dg, block->column * hidden * element),
+                 .n = least(vectors.count * lanes, p.n - vectors.begin * lanes),
+                 .k = p.k,
+                 .a = at(chunk_row(w, w->dg, t, rows.begin), p.column * w->table->size),
                  .a_row = w->dg.row,
-                 .a_k = element,
-                 .panels = at(panels_at(w, w->layout.w_hh), before * vector + vectors.begin * panel),
-                 .panel = panel,
-                 .init = reset ? NULL : dh,
+                 .a_k = w->table->size,
+                 .panels = at(p.panels, vectors.begin * p.panel),
+                 .panel = p.panel,
+                 .init = p.begins ? NULL : target,
                  .init_row = w->row,
-                 .c = dh,
+                 .c = target,
                  .c_row = w->row};
   w->table->gemm(&g);
 }
 
-/* Some units, of each of so many blocks of them. */
+/* Some numbers of a row. */
 typedef struct {
   int64_t begin, end;
 } units;
 
-static units units_of(const sweep *w, range vectors) {
+static units units_of(const sweep *w, int64_t numbers, share mine) {
+  range vectors = vectors_of_share(w->table, numbers, mine);
   int64_t lanes = w->table->lanes;
-  return (units){vectors.begin * lanes, least((vectors.begin + vectors.count) * lanes, w->shape->hidden)};
+  return (units){vectors.begin * lanes, least((vectors.begin + vectors.count) * lanes, numbers)};
+}
+
+static void add_units(const sweep *w, void *sum, const void *other, units u) {
+  ptrdiff_t from = u.begin * w->table->size;
+  w->table->add(at(sum, from), at(sum, from), at(other, from), u.end - u.begin);
+}
+
+static void clear_units(const sweep *w, void *row, units u) {
+  memset(at(row, u.begin * w->table->size), 0, (size_t)((u.end - u.begin) * w->table->size));
+}
+
+static void *dh_row(const sweep *w, int64_t position) { return at(work_at(w, w->layout.dh), position * w->row); }
+
+/* dy and what came back to h_t: side by side, for W_hr and its gradient. */
+static void take_gradient_of_h(const sweep *w, int64_t t, range rows, share mine) {
+  units u = units_of(w, w->shape->projected, mine);
+  ptrdiff_t from = u.begin * w->table->size;
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
+    void *dh = dh_row(w, p), *target = at(chunk_row(w, w->dg, t, p), column_of_h(w) * w->table->size);
+    if (w->call->dy.data) add_units(w, dh, user_row(w, w->call->dy, t, p), u);
+    if (carries(&w->call->rows, t, p)) {
+      clear_units(w, target, u);
+      continue;
+    }
+    memcpy(at(target, from), at(dh, from), (size_t)((u.end - u.begin) * w->table->size));
+    clear_units(w, dh, u);
+  }
 }
 
 /* Gate gradients of a step, and what of dh and dc goes by beside the products, for a run of rows and some units. */
@@ -154,57 +221,55 @@ static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
                     .c_row = w->tape.row,
                     .c_in = c.data,
                     .c_in_row = c.row,
-                    .dy = call->dy.data ? user_row(w, call->dy, t, b) : NULL,
+                    .dy = call->dy.data && !s->projected ? user_row(w, call->dy, t, b) : NULL,
                     .dy_row = call->dy.row,
-                    .dh = at(work_at(w, w->layout.dh), b * w->row),
+                    .dh = at(work_at(w, s->projected ? w->layout.drh : w->layout.dh), b * w->row),
                     .dh_row = w->row,
                     .dc = at(work_at(w, w->layout.dc), b * w->row),
                     .dg = chunk_row(w, w->dg, t, b),
                     .dg_row = w->dg.row,
-                    .scratch = chunk_row(w, w->rh, t, b),
+                    .scratch = phases_of(s) > 1 ? chunk_row(w, w->rh, t, b) : NULL,
                     .scratch_row = w->row,
                     .drh = at(work_at(w, w->layout.drh), b * w->row)};
-  w->table->back[s->cell][at_k.phase](&back);
-}
-
-static void add_units(const sweep *w, void *sum, const void *other, units u) {
-  ptrdiff_t from = u.begin * w->table->size;
-  w->table->add(at(sum, from), at(sum, from), at(other, from), u.end - u.begin);
-}
-
-static void clear_units(const sweep *w, void *row, units u) {
-  memset(at(row, u.begin * w->table->size), 0, (size_t)((u.end - u.begin) * w->table->size));
+  w->table->back[s->cell][phase_of_cell(w, at_k)](&back);
 }
 
 /* A row that the mask held: its gates saw nothing, its state went by. */
 static void derive_carried(const sweep *w, stretch at_k, int64_t position, units u) {
   int64_t t = time_of(w->shape, at_k.i);
-  if (at_k.phase > 0) return;
-  void *dg = chunk_row(w, w->dg, t, position), *dh = at(work_at(w, w->layout.dh), position * w->row);
+  void *dg = chunk_row(w, w->dg, t, position);
+  if (phase_of_cell(w, at_k) > 0) return;
   for (int column = 0; column < w->cell->columns; column++)
     clear_units(w, at(dg, column * w->shape->hidden * w->table->size), u);
-  if (w->call->dy.data) add_units(w, dh, user_row(w, w->call->dy, t, position), u);
+  if (w->call->dy.data && !w->shape->projected)
+    add_units(w, dh_row(w, position), user_row(w, w->call->dy, t, position), u);
 }
 
 /* What has come to the state after step t, for whoever wants to see it. */
-static void show(const sweep *w, int64_t t, range rows, units u) {
+static void show(const sweep *w, int64_t t, range rows, share mine) {
   const frnn_backward_call *call = w->call;
-  ptrdiff_t from = u.begin * w->table->size;
-  size_t bytes = (size_t)((u.end - u.begin) * w->table->size);
+  units h = units_of(w, features_of(w->shape), mine), c = units_of(w, w->shape->hidden, mine);
+  ptrdiff_t from_h = h.begin * w->table->size, from_c = c.begin * w->table->size;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-    const void *dh = at(work_at(w, w->layout.dh), p * w->row + from);
-    const void *dy = call->dy.data ? at(user_row(w, call->dy, t, p), from) : NULL;
-    if (call->dh.data) w->table->add(at(user_row(w, call->dh, t, p), from), dh, dy, u.end - u.begin);
+    const void *dy = call->dy.data ? at(user_row(w, call->dy, t, p), from_h) : NULL;
+    if (call->dh.data)
+      w->table->add(at(user_row(w, call->dh, t, p), from_h), at(dh_row(w, p), from_h), dy, h.end - h.begin);
     if (call->dc.data)
-      memcpy(at(user_row(w, call->dc, t, p), from), at(work_at(w, w->layout.dc), p * w->row + from), bytes);
+      memcpy(at(user_row(w, call->dc, t, p), from_c), at(work_at(w, w->layout.dc), p * w->row + from_c),
+             (size_t)((c.end - c.begin) * w->table->size));
   }
 }
 
-static void derive(const sweep *w, stretch at_k, range rows, range vectors) {
+/* The phase that a stretch ends with: gate gradients, and what of dh and dc goes by beside the products. */
+static void derive(const sweep *w, stretch at_k, range rows, share mine) {
   int64_t t = time_of(w->shape, at_k.i);
   range left = working_of(w->shape, &w->call->rows, rows, t), now;
-  units u = units_of(w, vectors);
-  if (at_k.phase == 0 && (w->call->dh.data || w->call->dc.data)) show(w, t, left, u);
+  units u = units_of(w, w->shape->hidden, mine);
+  if (at_k.phase == 0 && (w->call->dh.data || w->call->dc.data)) show(w, t, left, mine);
+  if (phase_of_cell(w, at_k) < 0) {
+    take_gradient_of_h(w, t, left, mine);
+    return;
+  }
   for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
     now = frnn_run_of(w, at_k.i, left);
     if (carries(&w->call->rows, t, now.begin))
@@ -215,16 +280,16 @@ static void derive(const sweep *w, stretch at_k, range rows, range vectors) {
 }
 
 /* Where a row began anew the gradient of its state ends, or goes to the call's first state. */
-static void cut(const sweep *w, int64_t i, range rows, range vectors) {
+static void cut(const sweep *w, int64_t i, range rows, share mine) {
   const frnn_rows *r = &w->call->rows;
-  int64_t t = time_of(w->shape, i);
+  int64_t t = time_of(w->shape, i), numbers[] = {features_of(w->shape), w->shape->hidden};
   const size_t states[] = {w->layout.dh, w->layout.dc}, sums[] = {w->layout.dh_first, w->layout.dc_first};
-  units u = units_of(w, vectors);
   rows = working_of(w->shape, r, rows, t);
   if (!differs(r, r->reset, 1, t, rows)) return;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
     if (!resets(r, t, p)) continue;
     for (int state = 0; state < w->cell->states; state++) {
+      units u = units_of(w, numbers[state], mine);
       void *d = at(work_at(w, states[state]), p * w->row);
       if (r->reset_to_first) add_units(w, at(work_at(w, sums[state]), p * w->row), d, u);
       clear_units(w, d, u);
@@ -232,13 +297,13 @@ static void cut(const sweep *w, int64_t i, range rows, range vectors) {
   }
 }
 
-void frnn_run_stretch(const sweep *w, int64_t k, range rows, range vectors) {
+void frnn_run_stretch(const sweep *w, int64_t k, range rows, share mine) {
   if (k > 0 && k <= stretches_of(w)) {
     stretch before = stretch_of(w, k - 1);
-    through_w_hh(w, before, rows, vectors);
-    if (before.phase == w->cell->phases - 1) cut(w, before.i, rows, vectors);
+    pass_through(w, before, rows, mine);
+    if (before.phase == phases_of(w->shape) - 1) cut(w, before.i, rows, mine);
   }
-  if (k < stretches_of(w)) derive(w, stretch_of(w, k), rows, vectors);
+  if (k < stretches_of(w)) derive(w, stretch_of(w, k), rows, mine);
 }
 
 /* ---- the ends ---------------------------------------------------------------------------------------------------- */
@@ -247,25 +312,22 @@ static void clear(void *p, int64_t bytes) {
   if (p) memset(p, 0, (size_t)bytes);
 }
 
-/* A state's rows, in the user's hands, into or out of the order of positions. */
-static void *state_row(const sweep *w, void *state, int64_t position) {
-  return state ? at(state, row_of(&w->call->rows, position) * w->shape->hidden * w->table->size) : NULL;
-}
-
-static void take_state(const sweep *w, size_t rows, const void *state) {
+/* The rows of a state of so many numbers, in the user's hands, into or out of the order of positions. */
+static void take_state(const sweep *w, size_t rows, const void *state, int64_t numbers) {
+  ptrdiff_t bytes = numbers * w->table->size;
   for (int64_t p = 0; p < w->shape->batch; p++) {
     char *row = at(work_at(w, rows), p * w->row);
     memset(row, 0, (size_t)w->row);
-    copy_rows(row, 0, state_row(w, (void *)(uintptr_t)state, p), 0, 1, (size_t)(w->shape->hidden * w->table->size));
+    if (state) memcpy(row, at(state, row_of(&w->call->rows, p) * bytes), (size_t)bytes);
   }
 }
 
-static void give_state(const sweep *w, void *state, size_t rows, size_t sums) {
-  units all = {0, w->shape->hidden};
+static void give_state(const sweep *w, void *state, size_t rows, size_t sums, int64_t numbers) {
+  ptrdiff_t bytes = numbers * w->table->size;
   for (int64_t p = 0; p < w->shape->batch; p++) {
     void *row = at(work_at(w, rows), p * w->row);
-    if (w->call->rows.reset_to_first) add_units(w, row, at(work_at(w, sums), p * w->row), all);
-    memcpy(state_row(w, state, p), row, (size_t)(w->shape->hidden * w->table->size));
+    if (w->call->rows.reset_to_first) add_units(w, row, at(work_at(w, sums), p * w->row), (units){0, numbers});
+    memcpy(at(state, row_of(&w->call->rows, p) * bytes), row, (size_t)bytes);
   }
 }
 
@@ -275,14 +337,15 @@ void frnn_begin_gradients(const sweep *w) {
   int64_t element = w->table->size, rows = w->cell->gates * s->hidden;
   if (w->from == 0) {
     clear(call->dw_ih, rows * s->input * element);
-    clear(call->dw_hh, rows * s->hidden * element);
+    clear(call->dw_hh, rows * features_of(s) * element);
+    clear(call->dw_hr, s->projected * s->hidden * element);
   }
   clear(call->db_ih, rows * element);
   clear(call->db_hh, rows * element);
-  take_state(w, w->layout.dh, call->dlast.h);
+  take_state(w, w->layout.dh, call->dlast.h, features_of(s));
   if (w->cell->states == 2) {
-    take_state(w, w->layout.dc, call->dlast.c);
-    take_state(w, w->layout.c_first, call->first.c);
+    take_state(w, w->layout.dc, call->dlast.c, s->hidden);
+    take_state(w, w->layout.c_first, call->first.c, s->hidden);
   }
   if (!s->ragged) return;
   clear(work_at(w, w->layout.zeros), most(s->input * element, w->row));
@@ -292,6 +355,6 @@ void frnn_begin_gradients(const sweep *w) {
 
 void frnn_end_gradients(const sweep *w) {
   const frnn_backward_call *call = w->call;
-  give_state(w, call->dfirst.h, w->layout.dh, w->layout.dh_first);
-  if (w->cell->states == 2) give_state(w, call->dfirst.c, w->layout.dc, w->layout.dc_first);
+  give_state(w, call->dfirst.h, w->layout.dh, w->layout.dh_first, features_of(w->shape));
+  if (w->cell->states == 2) give_state(w, call->dfirst.c, w->layout.dc, w->layout.dc_first, w->shape->hidden);
 }

@@ -11,8 +11,8 @@
 enum operand { INPUT, HIDDEN, RESET_HIDDEN };
 
 typedef struct {
-  size_t w_ih, w_hh, parts;                                 /* of a call */
-  size_t dh, dc, c_first, drh, rh, dg, operand[3], sums[4]; /* of a group's part */
+  size_t w_ih, w_hh, w_hr, parts;                           /* of a call */
+  size_t dh, dc, c_first, drh, rh, dg, operand[3], sums[5]; /* of a group's part */
   size_t first, dx, zeros, dh_first, dc_first;              /* and what is only there for ragged rows */
   size_t packed, forward, tape;                             /* or for steps that are made again */
   int64_t steps, rows, dg_row;                              /* of a chunk, at most */
@@ -83,10 +83,13 @@ void frnn_end_gradients(const sweep *w);
 /* The stretches of a chunk: before, between and after the products of its steps, a product for each phase. Stretch k
  * begins with the product of stretch k - 1, unless it is the first, and ends with the derivative of a phase, unless it
  * is the last. So what a stretch does for some units needs all units of the stretch before, and no other. */
-static inline int64_t stretches_of(const sweep *w) { return (w->to - w->from) * w->cell->phases; }
+static inline int64_t stretches_of(const sweep *w) { return (w->to - w->from) * phases_of(w->shape); }
 
-/* Stretch k of the chunk, 0 to stretches_of(w), for some rows and some vectors of units. */
-void frnn_run_stretch(const sweep *w, int64_t k, range rows, range vectors);
+/* Stretch k of the chunk, 0 to stretches_of(w), for some rows and a share of the units. */
+void frnn_run_stretch(const sweep *w, int64_t k, range rows, share mine);
+
+/* Where the gradient of h, before it goes through W_hr, stands in a row of gate gradients: after them. */
+static inline int64_t column_of_h(const sweep *w) { return w->cell->columns * w->shape->hidden; }
 
 /* What some steps of the chunk and some rows, once swept, go into each for itself: the operands' panels, and dx. */
 void frnn_finish_rows(const sweep *w, range steps, range rows);

@@ -37,6 +37,7 @@ static forward_layout lay_forward(const frnn_shape *s) {
   at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, cell->gates)));
   at.c = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
   at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
+  at.made = reserve(&at.total, element, s->projected ? row_units : 0);
   if (!s->ragged && !s->checkpoint) return at;
   at.ids = reserve(&at.total, sizeof(int64_t), s->tokens ? s->batch : 0);
   at.x = reserve(&at.total, element, product(&at.total, rows, s->input));
@@ -167,12 +168,16 @@ void frnn_project(const walk *w, chunk c, range rows, range vectors) {
   }
 }
 
+/* Bytes of a row of h, and of c, in the user's hands. */
+static ptrdiff_t h_bytes(const walk *w) { return features_of(w->shape) * w->table->size; }
+static ptrdiff_t c_bytes(const walk *w) { return w->shape->hidden * w->table->size; }
+
 /* Whether h of a step goes to rows of its own, by position, before it goes to y, if it does. */
 static int has_own_h(const walk *w) { return w->again || w->call->rows.order; }
 
 /* Where h of step i of the walk goes, by position. */
 static frnn_sequence h_at(const walk *w, int64_t i, int64_t b) {
-  ptrdiff_t row = w->shape->hidden * w->table->size;
+  ptrdiff_t row = h_bytes(w);
   if (has_own_h(w)) return (frnn_sequence){at(work_at(w, w->layout.h_at[i & 1]), b * row), 0, row};
   return (frnn_sequence){row_at(w->call->y, time_of(w->shape, i), b), 0, w->call->y.row};
 }
@@ -195,7 +200,7 @@ static int goes_by(const walk *w, int64_t i, range rows) {
 static int is_prepared(const walk *w) { return w->shape->ragged || w->again; }
 
 static frnn_sequence h_before(const walk *w, int64_t i, range rows) {
-  ptrdiff_t row = w->shape->hidden * w->table->size;
+  ptrdiff_t row = h_bytes(w);
   if (goes_by(w, i, rows)) return h_at(w, i - 1, rows.begin);
   void *h = is_prepared(w) ? work_at(w, w->layout.h) : w->call->first.h;
   return (frnn_sequence){at(h, rows.begin * row), 0, row};
@@ -230,7 +235,7 @@ static void gather_ids(const walk *w, int64_t i, range rows) {
 static const void *h_row_before(const walk *w, int64_t i, int64_t p) {
   const frnn_rows *r = &w->call->rows;
   if (begins_at_zero(w->shape, r, i, p)) return NULL;
-  if (!goes_on(w->shape, r, i, p)) return at(w->call->first.h, row_of(r, p) * w->shape->hidden * w->table->size);
+  if (!goes_on(w->shape, r, i, p)) return at(w->call->first.h, row_of(r, p) * h_bytes(w));
   if (i > w->begin) return h_at(w, i - 1, p).data;
   return row_at(w->call->y, time_of(w->shape, i - 1), row_of(r, p));
 }
@@ -238,28 +243,51 @@ static const void *h_row_before(const walk *w, int64_t i, int64_t p) {
 static const void *c_row_before(const walk *w, int64_t i, int64_t p) {
   const frnn_rows *r = &w->call->rows;
   if (begins_at_zero(w->shape, r, i, p)) return NULL;
-  if (!goes_on(w->shape, r, i, p)) return at(w->call->first.c, row_of(r, p) * w->shape->hidden * w->table->size);
+  if (!goes_on(w->shape, r, i, p)) return at(w->call->first.c, row_of(r, p) * c_bytes(w));
   if (i > w->begin) return c_at(w, i - 1, p).data;
   return row_at(w->kept, i / w->shape->checkpoint, p);
 }
 
 void frnn_prepare_step(const walk *w, int64_t i, range rows) {
-  size_t bytes = (size_t)(w->shape->hidden * w->table->size);
   if (!is_prepared(w)) return;
   rows = working_of(w->shape, &w->call->rows, rows, time_of(w->shape, i));
   if (w->shape->tokens && w->call->rows.order) gather_ids(w, i, rows);
   if (goes_by(w, i, rows)) return;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-    copy_row(at(work_at(w, w->layout.h), p * (ptrdiff_t)bytes), h_row_before(w, i, p), bytes);
-    if (w->cell->states == 2) copy_row(at(work_at(w, w->layout.c), p * w->row), c_row_before(w, i, p), bytes);
+    copy_row(at(work_at(w, w->layout.h), p * h_bytes(w)), h_row_before(w, i, p), (size_t)h_bytes(w));
+    if (w->cell->states == 2)
+      copy_row(at(work_at(w, w->layout.c), p * w->row), c_row_before(w, i, p), (size_t)c_bytes(w));
   }
 }
 
-void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, range vectors) {
+/* h of a step from what the cell made. */
+static void project_h(const walk *w, int64_t i, range rows, share mine) {
+  int64_t lanes = w->table->lanes, vector = lanes * w->table->size, panel = w->shape->hidden * vector;
+  range vectors = vectors_of_share(w->table, w->shape->projected, mine);
+  frnn_sequence h = h_at(w, i, rows.begin);
+  frnn_gemm g = {.m = rows.count,
+                 .n = least(vectors.count * lanes, w->shape->projected - vectors.begin * lanes),
+                 .k = w->shape->hidden,
+                 .a = at(work_at(w, w->layout.made), rows.begin * w->row),
+                 .a_row = w->row,
+                 .a_k = w->table->size,
+                 .panels = at(packed_at(w, w->packed.w_hr), vectors.begin * panel),
+                 .panel = panel,
+                 .c = at(h.data, vectors.begin * vector),
+                 .c_row = h.row};
+  w->table->gemm(&g);
+}
+
+void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, share mine) {
   const frnn_shape *s = w->shape;
   const frnn_forward_call *call = w->call;
   int64_t t = time_of(s, i);
+  range vectors = vectors_of_share(w->table, s->hidden, mine);
   rows = working_of(s, &call->rows, rows, t);
+  if (phase == w->cell->phases) {
+    project_h(w, i, rows, mine);
+    return;
+  }
   frnn_sequence h = h_before(w, i, rows), y = h_at(w, i, rows.begin), x = x_of(w, c, rows.begin);
   frnn_sequence c_in = c_before(w, i, rows), c_out = c_at(w, i, rows.begin);
   ptrdiff_t z_row = w->in_tape ? w->tape.row : w->work.row;
@@ -270,7 +298,7 @@ void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, ra
                     .vectors = vectors.count,
                     .start = w->in_step ? packed_at(w, w->packed.bias) : z,
                     .start_row = w->in_step ? 0 : z_row,
-                    .in[FRNN_H] = {h.data, h.row, s->hidden, packed_at(w, w->packed.w_hh)},
+                    .in[FRNN_H] = {h.data, h.row, features_of(s), packed_at(w, w->packed.w_hh)},
                     .y = y.data,
                     .y_row = y.row,
                     .z = z,
@@ -284,6 +312,10 @@ void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, ra
                     .bias_h = packed_at(w, w->packed.bias_h),
                     .keep = w->in_tape,
                     .backwards = (int)(i & 1)};
+  if (s->projected) {
+    step.y = at(work_at(w, w->layout.made), rows.begin * w->row);
+    step.y_row = w->row;
+  }
   if (s->tokens) {
     step.start = call->tokens.table;
     step.start_row = w->work.row;
@@ -296,15 +328,14 @@ void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, ra
 /* Rows that the mask holds keep their state. */
 static void carry_over(const walk *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
-  size_t bytes = (size_t)(w->shape->hidden * w->table->size);
   int64_t t = time_of(w->shape, i);
   if (!differs(r, r->mask, 0, t, rows)) return;
   frnn_sequence h = h_before(w, i, rows), c = c_before(w, i, rows);
   frnn_sequence to_h = h_at(w, i, rows.begin), to_c = c_at(w, i, rows.begin);
   for (int64_t b = 0; b < rows.count; b++) {
     if (!carries(r, t, rows.begin + b)) continue;
-    memcpy(row_at(to_h, 0, b), row_at(h, 0, b), bytes);
-    if (w->cell->states == 2) memcpy(row_at(to_c, 0, b), row_at(c, 0, b), bytes);
+    memcpy(row_at(to_h, 0, b), row_at(h, 0, b), (size_t)h_bytes(w));
+    if (w->cell->states == 2) memcpy(row_at(to_c, 0, b), row_at(c, 0, b), (size_t)c_bytes(w));
   }
 }
 
@@ -314,12 +345,12 @@ static void keep(const walk *w, int64_t i, range rows) {
   if (i + 1 == w->shape->steps) return;
   frnn_sequence c = c_at(w, i, rows.begin);
   copy_rows(row_at(w->kept, (i + 1) / w->shape->checkpoint, rows.begin), w->row, c.data, c.row, rows.count,
-            (size_t)(w->shape->hidden * w->table->size));
+            (size_t)c_bytes(w));
 }
 
 void frnn_settle_step(const walk *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
-  size_t bytes = (size_t)(w->shape->hidden * w->table->size);
+  size_t bytes = (size_t)h_bytes(w);
   int64_t t = time_of(w->shape, i), end = rows.begin + rows.count;
   if (!w->shape->ragged && !w->kept.data) return;
   range at_work = working_of(w->shape, r, rows, t);
@@ -335,7 +366,7 @@ void frnn_settle_step(const walk *w, int64_t i, range rows) {
 }
 
 void frnn_begin_rows(const walk *w, range rows) {
-  ptrdiff_t bytes = w->shape->hidden * w->table->size;
+  ptrdiff_t bytes = c_bytes(w);
   char *c = at(work_at(w, w->layout.c), rows.begin * w->row);
   if (w->cell->states < 2) return;
   memset(c, 0, (size_t)(rows.count * w->row));
@@ -345,14 +376,17 @@ void frnn_begin_rows(const walk *w, range rows) {
 /* The state of a row after its own last step, of which y and the tape, or c's own rows, still tell. */
 void frnn_end_rows(const walk *w, range rows) {
   const frnn_forward_call *call = w->call;
-  if (w->again) return;
   const frnn_rows *r = &call->rows;
-  ptrdiff_t bytes = w->shape->hidden * w->table->size;
+  if (w->again) return;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
     int64_t b = row_of(r, p), length = length_of(w->shape, r, p), t = w->shape->reverse ? 0 : length - 1;
-    const void *h = length > 0 ? row_at(call->y, t, b) : at(call->first.h, b * bytes);
-    const void *c = length > 0 ? c_at(w, time_of(w->shape, t), p).data : at(call->first.c, b * bytes);
-    if (h != at(call->last.h, b * bytes)) memcpy(at(call->last.h, b * bytes), h, (size_t)bytes);
-    if (w->cell->states == 2 && c != at(call->last.c, b * bytes)) memcpy(at(call->last.c, b * bytes), c, (size_t)bytes);
+    const void *first_h = at(call->first.h, b * h_bytes(w)), *h = length > 0 ? row_at(call->y, t, b) : first_h;
+    void *last_h = at(call->last.h, b * h_bytes(w));
+    if (h != last_h) memcpy(last_h, h, (size_t)h_bytes(w));
+    if (w->cell->states < 2) continue;
+    const void *first_c = at(call->first.c, b * c_bytes(w));
+    const void *c = length > 0 ? c_at(w, time_of(w->shape, t), p).data : first_c;
+    void *last_c = at(call->last.c, b * c_bytes(w));
+    if (c != last_c) memcpy(last_c, c, (size_t)c_bytes(w));
   }
 }

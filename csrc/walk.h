@@ -10,7 +10,7 @@
 
 /* Where things stand in the workspace. What is only there for ragged rows comes last. */
 typedef struct {
-  size_t z, c, scratch, ids, x, h, c_at[2], h_at[2];
+  size_t z, c, scratch, made, ids, x, h, c_at[2], h_at[2];
   int64_t steps;
   size total;
 } forward_layout;
@@ -56,10 +56,10 @@ void frnn_end_rows(const walk *w, range rows);
 void frnn_gather(const walk *w, chunk c, range rows);
 void frnn_project(const walk *w, chunk c, range rows, range vectors);
 
-/* A step: what it begins with, for some rows; its phases, for some of these rows and some vectors of units; and what
+/* A step: what it begins with, for some rows; its phases, for some of these rows and a share of the units; and what
  * becomes of its outputs. */
 void frnn_prepare_step(const walk *w, int64_t i, range rows);
-void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, range vectors);
+void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, share mine);
 void frnn_settle_step(const walk *w, int64_t i, range rows);
 
 /* forward.c: all steps of some walks of one shape, at once; the same for some rows of one walk, by the calling thread

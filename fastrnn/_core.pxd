@@ -9,7 +9,7 @@ cdef extern from "fastrnn.h" nogil:
         int cell, dtype, reverse
         int64_t steps, batch, input, hidden
         int ragged, tokens
-        int64_t checkpoint
+        int64_t projected, checkpoint
 
     ctypedef struct frnn_rows:
         const int64_t *lengths
@@ -34,6 +34,7 @@ cdef extern from "fastrnn.h" nogil:
         const void *w_hh
         const void *b_ih
         const void *b_hh
+        const void *w_hr
 
     ctypedef struct frnn_state:
         void *h
@@ -69,6 +70,7 @@ cdef extern from "fastrnn.h" nogil:
         void *dw_hh
         void *db_ih
         void *db_hh
+        void *dw_hr
         void *work
 
     ctypedef struct frnn_table_call:

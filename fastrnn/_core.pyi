@@ -23,6 +23,7 @@ class Sizes:
         ragged: bool = False,
         checkpoint: int = 0,
         tokens: bool = False,
+        projected: int = 0,
     ) -> None: ...
 
 class Stepper:

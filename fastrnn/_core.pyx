@@ -121,9 +121,31 @@ cdef int gates_of(int cell) except 0:
     return gates
 
 
-cdef frnn_shape shape_of(int cell, x, w_hh, bint reverse) except *:
+cdef int size_units(frnn_shape *s, tuple weights) except -1:
+    """Sets how many units there are, and to how many features h is projected, from w_hh and perhaps w_hr."""
+    cdef cnp.ndarray w_hh = weights[1]
+    if w_hh.ndim != 2:
+        raise ValueError("an array of another rank")
+    s.hidden = w_hh.shape[0] // gates_of(s.cell)
+    s.projected = 0
+    if len(weights) > 4:
+        if frnn_states(s.cell) != 2 or w_hh.shape[1] >= s.hidden:
+            raise ValueError("a projection to fewer features, of a cell with c, expected")
+        s.projected = w_hh.shape[1]
+    elif w_hh.shape[1] != s.hidden:
+        raise ValueError("w_hh must be square for each gate")
+    if w_hh.shape[1] < 1:
+        raise ValueError("hidden must be positive")
+    return 0
+
+
+cdef int64_t features_of(frnn_shape *s) noexcept:
+    return s.projected if s.projected else s.hidden
+
+
+cdef frnn_shape shape_of(int cell, x, tuple weights, bint reverse) except *:
     cdef frnn_shape shape
-    cdef cnp.ndarray xs = x, ws = w_hh
+    cdef cnp.ndarray xs = x, ws = weights[1]
     gates_of(cell)
     if xs.ndim != 3 or ws.ndim != 2:
         raise ValueError("an array of another rank")
@@ -133,36 +155,35 @@ cdef frnn_shape shape_of(int cell, x, w_hh, bint reverse) except *:
     shape.steps = xs.shape[0]
     shape.batch = xs.shape[1]
     shape.input = xs.shape[2]
-    shape.hidden = ws.shape[1]
     shape.ragged = shape.tokens = 0
     shape.checkpoint = 0
-    if shape.hidden < 1:
-        raise ValueError("hidden must be positive")
+    size_units(&shape, weights)
     return shape
 
 
 cdef frnn_weights weights_of(frnn_shape *s, int64_t gates, tuple weights) except *:
     cdef frnn_weights w
-    w_ih, w_hh, b_ih, b_hh = weights
+    w_ih, w_hh, b_ih, b_hh = weights[:4]
     w.w_ih = dense(w_ih, s.dtype, gates * s.hidden, s.input)
-    w.w_hh = dense(w_hh, s.dtype, gates * s.hidden, s.hidden)
+    w.w_hh = dense(w_hh, s.dtype, gates * s.hidden, features_of(s))
     w.b_ih = dense(b_ih, s.dtype, gates * s.hidden, 1)
     w.b_hh = dense(b_hh, s.dtype, gates * s.hidden, 1)
-    if w.w_ih == NULL or w.w_hh == NULL:
+    w.w_hr = dense(weights[4], s.dtype, s.projected, s.hidden) if s.projected else NULL
+    if w.w_ih == NULL or w.w_hh == NULL or (s.projected and w.w_hr == NULL):
         raise ValueError("weights may not be None")
     return w
 
 
-cdef void *state_row(a, frnn_shape *s, int64_t row, bint writes) except? NULL:
-    """The address of row `row` of a C-contiguous (rows, batch, hidden) array; NULL for None."""
+cdef void *state_row(a, frnn_shape *s, int64_t numbers, int64_t row, bint writes) except? NULL:
+    """The address of row `row` of a C-contiguous (rows, batch, numbers) array; NULL for None."""
     if a is None:
         return NULL
     cdef cnp.ndarray array = a
     check(array, s.dtype, writes)
     if (not cnp.PyArray_IS_C_CONTIGUOUS(array) or array.ndim != 3 or array.shape[1] != s.batch
-            or array.shape[2] != s.hidden or not 0 <= row < array.shape[0]):
-        raise ValueError(f"row {row} of a dense array of {s.batch} x {s.hidden} expected, got {a.shape}")
-    return <char *>cnp.PyArray_DATA(array) + row * s.batch * s.hidden * cnp.PyArray_ITEMSIZE(array)
+            or array.shape[2] != numbers or not 0 <= row < array.shape[0]):
+        raise ValueError(f"row {row} of a dense array of {s.batch} x {numbers} expected, got {a.shape}")
+    return <char *>cnp.PyArray_DATA(array) + row * s.batch * numbers * cnp.PyArray_ITEMSIZE(array)
 
 
 cdef frnn_state state_of(frnn_shape *s, tuple state, int64_t row, bint writes=False, bint required=True) except *:
@@ -172,9 +193,9 @@ cdef frnn_state state_of(frnn_shape *s, tuple state, int64_t row, bint writes=Fa
     cdef bint has_c = frnn_states(s.cell) == 2
     if len(state) != (2 if has_c else 1):
         raise ValueError("a tuple of the cell's states expected")
-    q.h = state_row(state[0], s, row, writes)
+    q.h = state_row(state[0], s, features_of(s), row, writes)
     if has_c:
-        q.c = state_row(state[1], s, row, writes)
+        q.c = state_row(state[1], s, s.hidden, row, writes)
     if required and (q.h == NULL or (has_c and q.c == NULL)):
         raise ValueError("states may not be None")
     return q
@@ -255,7 +276,7 @@ cdef class Sizes:
     cdef readonly size_t packed, forward, tape, backward
 
     def __init__(self, int cell, int itemsize, int64_t steps, int64_t batch, int64_t input, int64_t hidden,
-                 bint ragged=False, int64_t checkpoint=0, bint tokens=False):
+                 bint ragged=False, int64_t checkpoint=0, bint tokens=False, int64_t projected=0):
         cdef frnn_shape s
         gates_of(cell)
         s.cell = cell
@@ -267,6 +288,7 @@ cdef class Sizes:
         s.hidden = hidden
         s.ragged = ragged
         s.tokens = tokens
+        s.projected = projected
         s.checkpoint = checkpoint
         self.packed = frnn_packed_size(&s)
         self.forward = frnn_forward_size(&s)
@@ -290,7 +312,7 @@ cdef int count_of(tuple passes) except -1:
 
 
 cdef int alike(frnn_shape *a, frnn_shape *b) except -1:
-    if a.hidden != b.hidden or a.dtype != b.dtype:
+    if a.hidden != b.hidden or a.projected != b.projected or a.dtype != b.dtype:
         raise ValueError("passes of different sizes")
     return 0
 
@@ -320,7 +342,7 @@ def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     for i in range(count):
         reverse, row, first, weights, y, last, tape = tuple_of(passes[i])
         call = &calls[i]
-        call.shape = shape_of(cell, x, weights[1], reverse)
+        call.shape = shape_of(cell, x, weights, reverse)
         alike(&call.shape, &calls[0].shape)
         call.rows = rows_of(&call.shape, rows)
         call.tokens = tokens_of(&call.shape, tokens, i)
@@ -329,7 +351,7 @@ def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
         call.shape.checkpoint = steps_between(checkpoint)
         call.weights = weights_of(&call.shape, gates_of(cell), weights)
         call.x = sequence(x, call.shape.dtype, &call.shape, call.shape.input)
-        call.y = sequence(y, call.shape.dtype, &call.shape, call.shape.hidden, True)
+        call.y = sequence(y, call.shape.dtype, &call.shape, features_of(&call.shape), True)
         call.first = state_of(&call.shape, first, row)
         call.last = state_of(&call.shape, last, row, True)
         call.tape = NULL if tape is None else aligned(tape, frnn_tape_size(&call.shape))
@@ -368,7 +390,7 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
         made, dy, dlast, dx, dfirst, dweights, dstates = tuple_of(passes[i])
         reverse, row, first, weights, y, _, tape = tuple_of(made)
         call = &calls[i]
-        call.shape = shape_of(cell, x, weights[1], reverse)
+        call.shape = shape_of(cell, x, weights, reverse)
         s = &call.shape
         alike(s, &calls[0].shape)
         call.rows = rows_of(s, rows)
@@ -378,19 +400,20 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
             raise ValueError("a gradient expected, and with checkpoints a table")
         call.weights = weights_of(s, gates, weights)
         call.x = sequence(x, s.dtype, s, s.input)
-        call.y = sequence(y, s.dtype, s, s.hidden)
+        call.y = sequence(y, s.dtype, s, features_of(s))
         call.first = state_of(s, first, row)
         call.tape = aligned(tape, frnn_tape_size(s))
-        call.dy = sequence(dy, s.dtype, s, s.hidden)
+        call.dy = sequence(dy, s.dtype, s, features_of(s))
         call.dlast = state_of(s, dlast, row, False, False)
         call.dx = sequence(dx, s.dtype, s, s.input, True)
-        call.dh = sequence(dstates[0], s.dtype, s, s.hidden, True)
+        call.dh = sequence(dstates[0], s.dtype, s, features_of(s), True)
         call.dc = sequence(dstates[1] if frnn_states(cell) == 2 else None, s.dtype, s, s.hidden, True)
         call.dfirst = state_of(s, dfirst, row, True)
         call.dw_ih = dense(dweights[0], s.dtype, gates * s.hidden, s.input, True)
-        call.dw_hh = dense(dweights[1], s.dtype, gates * s.hidden, s.hidden, True)
+        call.dw_hh = dense(dweights[1], s.dtype, gates * s.hidden, features_of(s), True)
         call.db_ih = dense(dweights[2], s.dtype, gates * s.hidden, 1, True)
         call.db_hh = dense(dweights[3], s.dtype, gates * s.hidden, 1, True)
+        call.dw_hr = dense(dweights[4], s.dtype, s.projected, s.hidden, True) if s.projected else NULL
     needed = known(frnn_backward_size(&calls[0].shape)) - ALIGN
     if <size_t>(<cnp.ndarray?>work).size < count * needed + ALIGN:
         return count * needed + ALIGN
@@ -432,7 +455,7 @@ def tabulate(int cell, x, tuple weights, int64_t count, table, work):
     call.shape.cell = cell
     call.shape.dtype = dtype_of(w_ih)
     call.shape.input = w_ih.shape[1]
-    call.shape.hidden = w_ih.shape[0] // gates_of(cell)
+    size_units(&call.shape, weights)
     call.weights = weights_of(&call.shape, gates_of(cell), weights)
     call.count = count
     call.x = dense(x, call.shape.dtype, count, call.shape.input)
@@ -490,7 +513,7 @@ cdef class Stepper:
     """
     cdef frnn_forward_call *calls
     cdef int count, dtype
-    cdef int64_t batch, input, hidden
+    cdef int64_t batch, input, hidden  # features of x and of h
     cdef list kept
     cdef char *spare
     cdef size_t x_bytes, y_bytes
@@ -518,16 +541,15 @@ cdef class Stepper:
             call.shape.steps = 1
             call.shape.batch = batch
             call.shape.input = w_ih.shape[1]
-            call.shape.hidden = (<cnp.ndarray?>weights[1]).shape[1]
-            if call.shape.hidden < 1:
-                raise ValueError("hidden must be positive")
+            size_units(&call.shape, weights)
             call.weights = weights_of(&call.shape, gates_of(cell), weights)
             call.packed = aligned(packed, frnn_packed_size(&call.shape))
             call.work = aligned(work, frnn_forward_size(&call.shape))
             call.first = state_of(&call.shape, state, i, True)
             call.last = call.first
             if i > 0:
-                if call.shape.input != call.shape.hidden or call.shape.hidden != self.calls[0].shape.hidden:
+                alike(&call.shape, &self.calls[0].shape)
+                if call.shape.input != features_of(&call.shape):
                     raise ValueError("a layer's input is not the output of the one below")
                 call.x.data = dense(outputs[i - 1], call.shape.dtype, batch, call.shape.input, True)
                 call.x.row = call.shape.input * w_ih.itemsize
@@ -535,7 +557,7 @@ cdef class Stepper:
             frnn_pack(call, 1, NULL)
         self.dtype = self.calls[0].shape.dtype
         self.input = self.calls[0].shape.input
-        self.hidden = self.calls[0].shape.hidden
+        self.hidden = features_of(&self.calls[0].shape)
         self.calls[0].x.row = self.input * (<cnp.ndarray>outputs[0]).itemsize
         self.calls[self.count - 1].y.row = self.hidden * (<cnp.ndarray>outputs[0]).itemsize
         self.steps_between = 1 + LOOK_AFTER // (batch * self.count * self.hidden * (self.hidden + self.input) + 1)

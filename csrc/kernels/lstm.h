@@ -74,6 +74,7 @@ KERNEL void lstm_back(const frnn_back *b) {
       vstore_part(dg + 3 * b->hidden + u, h_bar * tanh_c * (o * (one - o)), left);
       vstore(dc + u, c_bar * f);
       vstore(dh + u, (vec){0});
+      if (b->scratch) vstore_part(AT(real, b->scratch, m * b->scratch_row) + u, o * tanh_c, left);
     }
   }
 }
