@@ -1,0 +1,165 @@
+"""Any layer, any batch: both backends say the same, rows are their own, threads never show.
+
+A few hundred cases in the default suite; FASTRNN_CASES sets how many each property gets.
+"""
+
+import os
+
+import numpy as np
+import pytest
+from problems import BACKENDS, assert_same_bits, layer_of
+
+import fastrnn
+from fastrnn.cells import CELLS
+
+hypothesis = pytest.importorskip("hypothesis")
+st = hypothesis.strategies
+
+pytestmark = pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels")
+
+properties = hypothesis.settings(
+    max_examples=int(os.environ.get("FASTRNN_CASES", "60")), deadline=None, derandomize=True,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)  # fmt: skip
+
+
+@st.composite
+def cases(draw, **fixed):
+    """A layer, the arguments of a call, and gradients for what it returns."""
+
+    def some(name, strategy):
+        return fixed[name] if name in fixed else draw(strategy, label=name)
+
+    sizes = st.one_of(st.integers(0, 6), st.integers(0, 40))
+    steps, batch, inputs = some("T", sizes), some("B", sizes), some("I", sizes)
+    hidden, layers = (
+        some("H", st.one_of(st.integers(1, 9), st.integers(1, 70))),
+        draw(st.integers(1, 3)),
+    )
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    bidirectional = some("bidirectional", st.booleans())
+    merges = ["concat", "sum", "mean", "mul"] if bidirectional else ["concat"]
+    layer = layer_of(
+        some("cell", st.sampled_from(list(CELLS))), inputs, hidden, layers, rng=rng,
+        bias=draw(st.booleans()), batch_first=some("batch_first", st.booleans()),
+        bidirectional=bidirectional, merge=some("merge", st.sampled_from(merges)),
+        dtype=some("dtype", st.sampled_from(["float32", "float64"])),
+    )  # fmt: skip
+    x = rng.standard_normal((steps, batch, inputs)).astype(layer.dtype)
+    options = {}
+    if inputs and some("ids", st.booleans()):
+        x = rng.integers(0, inputs, (steps, batch))
+        if draw(st.booleans()):
+            words = draw(st.integers(1, 60))
+            x = rng.integers(0, words, (steps, batch))
+            options["embedding"] = rng.standard_normal((words, inputs)).astype(layer.dtype)
+    if some("lengths", st.booleans()):
+        options["lengths"] = rng.integers(0, steps + 1, batch)
+    for name in ("mask", "reset"):
+        if some(name, st.booleans()):
+            options[name] = rng.random((steps, batch)) < draw(st.sampled_from([0.1, 0.7, 1.0]))
+    options["reset_to"] = draw(st.sampled_from(["zero", "initial"]))
+    if layer.batch_first:
+        x = x.swapaxes(0, 1)
+        options |= {n: options[n].T for n in ("mask", "reset") if n in options}
+    return layer, x, options, rng
+
+
+def answer(layer, x, options, seed, checkpoint=None):
+    """All that a training pass gives, from a state and with gradients that the seed makes."""
+    rng = np.random.default_rng(seed)
+    batch = x.shape[0 if layer.batch_first else 1]
+    shape = layer.num_layers * layer.num_directions, batch, layer.hidden_size
+    draws = [rng.standard_normal(shape).astype(layer.dtype) for _ in range(4)]
+    pair = len(layer._cell.states) > 1
+    state, dstate = (tuple(draws[:2]), tuple(draws[2:])) if pair else (draws[0], draws[2])
+    y, last, tape = layer.forward(x, state, checkpoint=checkpoint, **options)
+    dy = rng.standard_normal(y.shape).astype(layer.dtype)
+    grads = tape.backward(dy, dstate)
+    return y, last, grads.x, grads.state, grads.flat, grads.embedding
+
+
+def near(got, wanted, dtype, terms):
+    for a, b in zip(flat(got), flat(wanted), strict=True):
+        allowed = (
+            60 * float(np.finfo(dtype).eps) * (6 + np.sqrt(terms)) * np.abs(b).max(initial=1.0)
+        )
+        np.testing.assert_allclose(a, b, rtol=0, atol=allowed)
+
+
+def flat(tree):
+    if isinstance(tree, tuple):
+        return [array for branch in tree for array in flat(branch)]
+    return [] if tree is None else [tree]
+
+
+@properties
+@hypothesis.given(cases(), st.one_of(st.none(), st.integers(1, 50)), st.integers(1, 5))
+def test_both_backends_give_the_same_outputs_and_gradients(case, checkpoint, threads):
+    layer, x, options, rng = case
+    seed = rng.integers(2**32)
+    with fastrnn.threads(threads):
+        got = answer(layer, x, options, seed, checkpoint)
+    with fastrnn.backend("reference"):
+        wanted = answer(layer, x, options, seed)
+    steps = x.shape[0] * x.shape[1]
+    near(got, wanted, layer.dtype, steps + layer.hidden_size + layer.input_size)
+
+
+@properties
+@hypothesis.given(cases(), st.integers(1, 50))
+def test_checkpoints_and_threads_change_no_bit(case, checkpoint):
+    layer, x, options, rng = case
+    seed = rng.integers(2**32)
+    with fastrnn.threads(1):
+        wanted = answer(layer, x, options, seed)
+    for threads in (2, 5):
+        with fastrnn.threads(threads):
+            assert_same_bits(answer(layer, x, options, seed, checkpoint), wanted)
+            assert_same_bits(answer(layer, x, options, seed), wanted)
+
+
+@properties
+@hypothesis.given(cases(batch_first=False))
+def test_a_row_has_the_bits_it_has_alone(case):
+    layer, x, options, rng = case
+    y, state = layer(x, **options)
+    if x.shape[1] == 0:
+        return
+    b = int(rng.integers(x.shape[1]))
+    own = dict(options)
+    for name in {"mask", "reset"} & own.keys():
+        own[name] = own[name][:, b : b + 1]
+    steps = len(x)
+    if "lengths" in own:
+        steps = int(own.pop("lengths")[b])
+        own |= {name: own[name][:steps] for name in {"mask", "reset"} & own.keys()}
+    alone, last = layer(x[:steps, b : b + 1], **own)
+    assert_same_bits(y[:steps, b : b + 1], alone)
+    assert not y[steps:, b].any()
+    assert_same_bits([s[:, b : b + 1] for s in flat(state)], flat(last))
+
+
+@properties
+@hypothesis.given(
+    cases(
+        batch_first=False, bidirectional=False, lengths=False, mask=False, reset=False, ids=False
+    ),
+    st.integers(1, 40),
+)
+def test_streams_chunks_and_cuts_of_time_give_the_bits_of_the_whole(case, cut):
+    layer, x, _, _ = case
+    if x.shape[1] == 0:
+        return
+    y, state = layer(x)
+    stream, parts, before, passed = layer.stream(x.shape[1]), [], None, []
+    for begin in range(0, len(x), cut):
+        chunk = x[begin : begin + cut]
+        parts.append(stream.feed(chunk))
+        part, before = layer(chunk, before)
+        passed.append(part)
+    if parts:
+        assert_same_bits(np.concatenate(parts), y)
+        assert_same_bits(np.concatenate(passed), y)
+        assert_same_bits(flat(before), flat(state))
+        assert_same_bits(flat(stream.state), flat(state))
