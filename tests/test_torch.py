@@ -111,6 +111,60 @@ def test_no_state_and_no_batch_mean_what_they_mean_in_pytorch(cell, net, backend
             assert_near(got, wanted, "float64", "state")
 
 
+def packed(x, lengths, batch_first):
+    return torch.nn.utils.rnn.pack_padded_sequence(
+        x, torch.from_numpy(lengths), batch_first=batch_first, enforce_sorted=False
+    )
+
+
+@every_backend
+@every_cell
+@every_dtype
+@every_net
+def test_lengths_are_pytorchs_packed_sequences(cell, net, dtype, backend):
+    theirs, ours = pair(cell, net, dtype)
+    by_batch = net.get("batch_first", False)
+    rng, lead = np.random.default_rng(1), (5, T) if by_batch else (T, 5)
+    lengths = np.array([3, T, 1, 4, T])  # PyTorch has none of 0 steps
+    x, dy = draw(rng, *lead, I, dtype=dtype), draw(rng, *lead, H * ours.num_directions, dtype=dtype)
+    (x_t,) = tensors((x,))
+    packed_y, last_t = theirs(packed(x_t, lengths, by_batch))
+    y_t, _ = torch.nn.utils.rnn.pad_packed_sequence(packed_y, by_batch, total_length=T)
+    loss = (y_t * torch.from_numpy(dy)).sum() + sum(s.sum() for s in both(last_t))
+    loss.backward()
+
+    y, last, tape = ours.forward(x, lengths=lengths)
+    ones = tuple(np.ones_like(s) for s in both(last))
+    grads = tape.backward(dy, alone(ones))
+    assert_near(y, y_t, dtype, "y")
+    for got, wanted in zip(both(last), both(last_t), strict=True):
+        assert_near(got, wanted, dtype, "state")
+    assert_near(grads.x, x_t.grad, dtype, "dx")
+    for name, parameter in theirs.named_parameters():
+        assert_near(grads.params[name], parameter.grad, dtype, name)
+
+
+@every_backend
+@every_cell
+@every_dtype
+@every_net
+def test_ids_are_pytorchs_embeddings(cell, net, dtype, backend):
+    theirs, ours = pair(cell, net, dtype)
+    rng, lead = np.random.default_rng(1), (B, T) if net.get("batch_first") else (T, B)
+    ids, dy = rng.integers(0, 9, lead), draw(rng, *lead, H * ours.num_directions, dtype=dtype)
+    table = draw(rng, 9, I, dtype=dtype)
+    (table_t,) = tensors((table,))
+    y_t, _ = theirs(torch.nn.functional.embedding(torch.from_numpy(ids), table_t))
+    y_t.backward(torch.from_numpy(dy))
+
+    y, _, tape = ours.forward(ids, embedding=table)
+    grads = tape.backward(dy)
+    assert_near(y, y_t, dtype, "y")
+    assert_near(grads.embedding, table_t.grad, dtype, "embedding")
+    for name, parameter in theirs.named_parameters():
+        assert_near(grads.params[name], parameter.grad, dtype, name)
+
+
 @every_cell
 @every_dtype
 def test_larger_layers_agree_too(cell, dtype):
