@@ -46,6 +46,11 @@ and mask[t, b], else 0, and r_t = reset[t, b] of the steps before its end,
 
 chosen, not multiplied. y_t is h_t, beyond the row's end 0.
 
+A variant of a cell (variants.py: peepholes, layer normalisation and the like) is a row like those
+here. Its parameters p besides these four are read by its step, and
+
+    (S9)  dp = sum_t dp_t                   dp_t row by row from its derivative
+
 All arrays have the dtype of ``w_ih``, float32 or float64; any other meets NumPy's TypeError.
 Infinities and NaN take their IEEE course without a warning. Nothing else is checked here.
 """
@@ -56,6 +61,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+
+from fastrnn.further import Further
 
 __all__ = ["CELLS", "Tape", "backward", "forward", "gru", "infer", "lstm", "rnn"]
 
@@ -81,7 +88,8 @@ def _by_row(p):
 # returns the state after, the operands v_t of (S2), one (B, H) per phase of the cell, and whatever
 # its derivative wants saved. The derivative takes dstate of the state after, saved, w_hh, and da
 # and du (G, B, H) to fill in, one array for both where the cell reads only the sum a + u. It
-# returns dstate of the state before.
+# returns dstate of the state before. Those of a variant take two arguments more, its parameters and
+# what was drawn for that time, and the derivative a third, the (B, n) arrays of dp_t to fill in.
 
 
 def _rnn_tanh_step(a, state, w, b):
@@ -218,6 +226,9 @@ class Cell:
     derivative: Callable
     phases: tuple[tuple[int, int], ...]  # gates [first, last) that share one operand v_t
     added: bool = True  # the cell reads a + u only, so du = da
+    # Of a variant the further parameters, as their kinds and sizes in units of H.
+    further: tuple[tuple[str, int], ...] | None = None
+    biased: bool = True  # (S1) and (S2) add the biases; if not, the step does, as of parameters
     gates_of: Callable = lambda saved: {}  # of what a step saved, by name
 
 
@@ -275,7 +286,7 @@ def _sums(arrays, others):
 class Tape:
     """What `backward` needs of a `forward`. Of x and the weights it has no copy: leave them be."""
 
-    cell: str
+    cell: Cell
     x: np.ndarray  # (T, B, I), or (T, B) integers
     w_ih: np.ndarray  # (G*H, I)
     w_hh: np.ndarray  # (G*H, H)
@@ -284,6 +295,7 @@ class Tape:
     rows: _Rows
     operands: tuple[np.ndarray, ...]  # v_t of (S2): one (T, B, H) per phase
     saved: list  # T entries, each what the step at that time saved
+    further: Further | None
 
 
 def _same(array, dtype):
@@ -297,11 +309,24 @@ def _own_state(arrays, count, shape, dtype):
     return tuple(np.zeros(shape, dtype) if a is None else _same(a, dtype).copy() for a in arrays)
 
 
-def _unroll(name, x, state, w_ih, w_hh, b_ih, b_hh, reverse, rows, record):
+def _further(cell, b_ih, b_hh, params, noise, dtype):
+    """None for what is no variant."""
+    if cell.further is None:
+        return None
+    named = {} if cell.biased else {"bias_ih": b_ih, "bias_hh": b_hh}
+    named |= dict(zip((kind for kind, _ in cell.further), params, strict=True))
+    return Further({k: None if p is None else _same(p, dtype) for k, p in named.items()}, noise)
+
+
+def _unroll(cell, x, state, weights, noise, reverse, rows, record):
     """The loop over time -> y, state, and the tape if it is to be recorded, else None."""
-    cell = CELLS[name]
+    cell = CELLS[cell] if isinstance(cell, str) else cell
+    w_ih, w_hh, b_ih, b_hh, *params = weights
     w_ih = np.asarray(w_ih)
     dtype = w_ih.dtype
+    further = _further(cell, b_ih, b_hh, params, noise, dtype)
+    if not cell.biased:
+        b_ih = b_hh = None
     x, w_hh = np.asarray(x), _same(w_hh, dtype)
     x = x if x.dtype.kind in "iu" else _same(x, dtype)
     (T, B, *inputs), H = x.shape, w_hh.shape[1]
@@ -324,7 +349,8 @@ def _unroll(name, x, state, w_ih, w_hh, b_ih, b_hh, reverse, rows, record):
         for t in range(T)[:: -1 if reverse else 1]:
             if rows.resets is not None:
                 state = _chosen(rows.resets[t], begin, state)  # (S7)
-            before, (state, v_t, saved_t) = state, cell.step(a[t], state, w_hh, b)
+            more = () if further is None else further.at(t)
+            before, (state, v_t, saved_t) = state, cell.step(a[t], state, w_hh, b, *more)
             if rows.works is not None:
                 state = _chosen(rows.works[t], state, before)  # (S8)
             y[t] = state[0] if rows.within is None else np.where(rows.within[t], state[0], 0)
@@ -335,24 +361,27 @@ def _unroll(name, x, state, w_ih, w_hh, b_ih, b_hh, reverse, rows, record):
     if not record:
         return y, state, None
     biases = (b_ih is not None, b_hh is not None)
-    tape = Tape(name, x, w_ih, w_hh, biases, reverse, rows, operands, saved)
+    tape = Tape(cell, x, w_ih, w_hh, biases, reverse, rows, operands, saved, further)
     return y, tuple(s.copy() for s in state), tape  # copies: the tape may hold the arrays
 
 
 def forward(
-    cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *,
-    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+    cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *params,
+    noise=None, reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
 ):  # fmt: skip
     """Run one layer in one direction and keep what its gradient needs.
 
     Parameters
     ----------
-    cell : {"rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"}
+    cell : {"rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"}, or a row of variants.py
     x : (T, B, I) array, or (T, B) integers from 0 to I - 1 as in (S1')
     state : tuple of (B, H) arrays or None
         ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
     w_ih, w_hh : (G*H, I) and (G*H, H) arrays
     b_ih, b_hh : (G*H,) arrays or None
+    *params : a variant's further parameters, in the order of its row
+    noise : `fastrnn.noise.Noise`, or None
+        What was drawn for a variant. None is none, but of zoneout the expectation.
     reverse : bool
     lengths : (B,) array of integers or None
         Steps of each row; None is T.
@@ -366,8 +395,8 @@ def forward(
     state : tuple of (B, H) arrays
     tape : Tape
     """
-    rows = lengths, mask, reset, reset_to
-    return _unroll(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, rows, record=True)
+    weights, rows = (w_ih, w_hh, b_ih, b_hh, *params), (lengths, mask, reset, reset_to)
+    return _unroll(cell, x, state, weights, noise, reverse, rows, record=True)
 
 
 def gates(tape):
@@ -407,8 +436,9 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
         With respect to the initial state.
     dw_ih, dw_hh : (G*H, I) and (G*H, H) arrays
     db_ih, db_hh : (G*H,) arrays, or None for a bias that was None
+    *dparams : of a variant's further parameters
     """
-    cell, (T, B, *inputs) = CELLS[tape.cell], tape.x.shape
+    cell, (T, B, *inputs) = tape.cell, tape.x.shape
     H, dtype = tape.w_hh.shape[1], tape.w_hh.dtype
     dstate = _own_state(dstate, cell.states, (B, H), dtype)
     dy = None if dy is None else _same(dy, dtype)
@@ -416,21 +446,24 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
     du = da if cell.added else np.empty_like(da)
     da_t, du_t = _by_gate(da, cell.gates), _by_gate(du, cell.gates)
     dw_hh = np.empty_like(tape.w_hh)
+    dp = {} if tape.further is None else tape.further.gradients(T, B)
     rows, begin = tape.rows, tuple(np.zeros_like(d) for d in dstate)
     with np.errstate(all="ignore"):
         for t in range(T)[:: 1 if tape.reverse else -1]:
             if dy is not None:
                 dy_t = dy[t] if rows.within is None else np.where(rows.within[t], dy[t], 0)
                 dstate = (dstate[0] + dy_t, *dstate[1:])  # (S3)
-            after = dstate
+            after, dp_t = dstate, {kind: d[t] for kind, d in dp.items()}
             for shown, d in zip(dstates, dstate, strict=False):
                 if shown is not None:
                     within = True if rows.within is None else rows.within[t]
                     np.copyto(shown[t], d, where=within)
-            dstate = cell.derivative(dstate, tape.saved[t], tape.w_hh, da_t[t], du_t[t])
+            more = () if tape.further is None else (*tape.further.at(t), dp_t)
+            dstate = cell.derivative(dstate, tape.saved[t], tape.w_hh, da_t[t], du_t[t], *more)
             if rows.works is not None:  # (S8)
                 dstate = _chosen(rows.works[t], dstate, after)
-                da_t[t], du_t[t] = _chosen(rows.works[t], (da_t[t], du_t[t]), (0, 0))
+                for d in (da_t[t], du_t[t], *dp_t.values()):
+                    d[...] = np.where(rows.works[t], d, 0)
             if rows.resets is not None:  # (S7)
                 begin = _chosen(rows.resets[t], _sums(begin, dstate), begin)
                 dstate = _chosen(rows.resets[t], (0,) * len(dstate), dstate)
@@ -447,16 +480,18 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
             gates = slice(first * H, last * H)
             dw_hh[gates] = du[:, gates].T @ v.reshape(T * B, H)
         db_ih, db_hh = (d.sum(0) if b else None for d, b in zip((da, du), tape.biases, strict=True))
-    return dx, dstate, dw_ih, dw_hh, db_ih, db_hh
+        dp = {kind: d.sum((0, 1)) for kind, d in dp.items()}  # (S9)
+    db_ih, db_hh = dp.pop("bias_ih", db_ih), dp.pop("bias_hh", db_hh)
+    return dx, dstate, dw_ih, dw_hh, db_ih, db_hh, *(dp.get(kind) for kind, _ in cell.further or ())
 
 
 def infer(
-    cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *,
-    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+    cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *params,
+    noise=None, reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
 ):  # fmt: skip
     """As `forward`, but nothing is kept -> y, state (a tuple)."""
-    rows = lengths, mask, reset, reset_to
-    y, state, _ = _unroll(cell, x, state, w_ih, w_hh, b_ih, b_hh, reverse, rows, record=False)
+    weights, rows = (w_ih, w_hh, b_ih, b_hh, *params), (lengths, mask, reset, reset_to)
+    y, state, _ = _unroll(cell, x, state, weights, noise, reverse, rows, record=False)
     return y, state
 
 

@@ -1,0 +1,31 @@
+"""What the functions of a variant take beyond those of a cell: parameters, and what was drawn.
+
+A part of the reference: reference.py carries it through time, variants.py reads it.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Further(NamedTuple):
+    """One pass'.
+
+    params : dict from kinds to dense arrays, or None where there is no such bias.
+    noise : `fastrnn.noise.Noise` or None.
+    """
+
+    params: dict
+    noise: object
+
+    def at(self, t):
+        """The arguments of a step."""
+        return self.params, None if self.noise is None else self.noise.at(t)
+
+    def gradients(self, steps, batch):
+        """For each parameter that there is a (T, B, n) array for its gradient row by row."""
+        return {
+            kind: np.empty((steps, batch, p.size), p.dtype)
+            for kind, p in self.params.items()
+            if p is not None
+        }

@@ -1,0 +1,67 @@
+"""Layer normalisation of the products: (V2), (V3), (V12) and (V13) of variants.py.
+
+q, a and u are (G, B, H); groups are gates [first, last) that are normalised together, row by row.
+"""
+
+import numpy as np
+
+from fastrnn.reference import _by_row
+
+_EPSILON = 1e-5
+_SHIFTS = {"ih": "bias_ih", "hh": "bias_hh", "c": "bias_ln_c"}  # of what is normalised, the bias
+
+
+def normalised(q, groups):
+    """(V2) of (G, B, H) within gates [first, last) -> N, and 1 / sqrt(var + epsilon)."""
+    n, scales = np.empty_like(q), np.empty((len(q), q.shape[1], 1), q.dtype)
+    for first, last in groups:
+        part = q[first:last]
+        part = part - part.mean((0, 2), keepdims=True)
+        scale = 1 / np.sqrt(np.square(part).mean((0, 2), keepdims=True) + _EPSILON)
+        n[first:last], scales[first:last] = part * scale, scale
+    return n, scales
+
+
+def normalised_back(dn, n, scales, groups):
+    """(V12)."""
+    dq = np.empty_like(dn)
+    for first, last in groups:
+        d, k = dn[first:last], n[first:last]
+        along = (d * k).mean((0, 2), keepdims=True)
+        dq[first:last] = scales[first:last] * (d - d.mean((0, 2), keepdims=True) - k * along)
+    return dq
+
+
+def affine(n, params, side):
+    """gain N + bias of (G, B, H), the bias 0 where there is none."""
+    gates, _, units = n.shape
+    q = n * params[f"weight_ln_{side}"].reshape(gates, 1, units)
+    bias = params[_SHIFTS[side]]
+    return q if bias is None else q + bias.reshape(gates, 1, units)
+
+
+def affine_back(dq, n, params, side, dparams):
+    """dN; fills in (V13)."""
+    gates, _, units = n.shape
+    dparams[f"weight_ln_{side}"][...] = _by_row(dq * n)
+    if _SHIFTS[side] in dparams:
+        dparams[_SHIFTS[side]][...] = _by_row(dq)
+    return dq * params[f"weight_ln_{side}"].reshape(gates, 1, units)
+
+
+def sides(o, a, u, params, groups):
+    """(V3) -> a, u, and what its derivative wants."""
+    if not o.layer_norm:
+        return a, u, None
+    kept = normalised(a, groups), normalised(u, groups)
+    a, u = (affine(n, params, s) for (n, _), s in zip(kept, ("ih", "hh"), strict=True))
+    return a, u, kept
+
+
+def sides_back(kept, params, dparams, da, du, groups):
+    """da and du, gradients of (V3), become those of the products, in place."""
+    if kept is None:
+        return
+    for d, (n, scales), side in zip((da, du), kept, ("ih", "hh"), strict=True):
+        dn = affine_back(d, n, params, side, dparams)
+        d[...] = normalised_back(dn, n, scales, groups)

@@ -1,0 +1,107 @@
+"""What may be altered in a cell beyond its kind: one frozen record, checked where it is made.
+
+It must not know: the mathematics (variants.py), which parameters follow (cells.py), layers.
+"""
+
+import math
+from dataclasses import dataclass, fields
+
+from fastrnn import checks
+
+# "hard_sigmoid" is two functions, clip(s p + 1/2, 0, 1) with different slopes s.
+GATE_ACTIVATIONS = ("sigmoid", "hard_sigmoid", "hard_sigmoid_onnx")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Alterations of a cell; by default none.
+
+    Attributes
+    ----------
+    clip : float or None
+        Bound of every gate's pre-activation; None is no bound.
+    cell_clip : float or None
+        Bound of c.
+    recurrent_activation : str
+        Of the gates: one of GATE_ACTIVATIONS.
+    zoneout : tuple of float
+        For each array of the state the probability with which its elements stay; () is none.
+    peephole, coupled, layer_norm : bool
+        Whether gates see c, whether the forget gate is 1 - i, whether products are normalised.
+    """
+
+    clip: float | None = None
+    cell_clip: float | None = None
+    recurrent_activation: str = "sigmoid"
+    zoneout: tuple[float, ...] = ()
+    peephole: bool = False
+    coupled: bool = False
+    layer_norm: bool = False
+
+    def altered(self):
+        """The arguments of a layer that say this: name -> value, of those that alter something."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = {f.name: given[f.name] for f in fields(self) if given[f.name] != f.default}
+        if len(set(self.zoneout)) == 1:
+            given["zoneout"] = self.zoneout[0]
+        return given
+
+
+def checked(
+    states, *, clip=None, cell_clip=None, recurrent_activation="sigmoid", zoneout=0.0,
+    peephole=False, coupled=False, layer_norm=False,
+):  # fmt: skip
+    """`Options` of a user's arguments for a cell of these states, ("h",) or ("h", "c").
+
+    Raises
+    ------
+    ValueError, TypeError
+        For values out of range and of other kinds, by name.
+    """
+    return Options(
+        clip=bound("clip", clip),
+        cell_clip=bound("cell_clip", cell_clip),
+        recurrent_activation=checks.choice(
+            "recurrent_activation", recurrent_activation, GATE_ACTIVATIONS
+        ),
+        zoneout=_of_states("zoneout", zoneout, states),
+        peephole=checks.flag("peephole", peephole),
+        coupled=checks.flag("coupled", coupled),
+        layer_norm=checks.flag("layer_norm", layer_norm),
+    )
+
+
+def bound(name, value):
+    """A positive float, or None for no bound, as which infinity counts too."""
+    if value is None:
+        return None
+    number = real(name, value, "a positive number or None")
+    if not number > 0:
+        raise ValueError(f"{name} must be a positive number or None, got {value}")
+    return None if math.isinf(number) else number
+
+
+def real(name, value, wanted="a number"):
+    """A float."""
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number) and not isinstance(value, float):
+        raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
+    return number
+
+
+def _of_states(name, value, states):
+    """A probability for each of the states: from one for all of them, or from a pair."""
+    if isinstance(value, tuple | list):
+        if len(states) == 1 or len(value) != len(states):
+            of_two = " or a pair (of h, of c)" if len(states) > 1 else ""
+            raise ValueError(f"{name} must be one number{of_two}, got {len(value)} of them")
+        rates = tuple([
+            checks.fraction(f"{name} of {state}", rate)
+            for state, rate in zip(states, value, strict=True)
+        ])  # fmt: skip
+    else:
+        rates = (checks.fraction(name, value),) * len(states)
+    return rates if any(rates) else ()

@@ -1,0 +1,300 @@
+"""The variants of the cells in plain NumPy: the second half of reference.py, whose loop runs them.
+
+Each alters an equation there; those that are asked for act together, in this order. Steps and
+derivatives take an `Options` first. m and d are drawn for a pass or None (noise.py), P, gain and
+bias are parameters.
+
+    (V1)  v_t = m h_{t-1}                       recurrent dropout: one m (B, H) for all steps, 0 or
+                                                1/(1-p); so (G3') has r m h_{t-1}; (G4) has h_{t-1}
+    (V2)  N(q) = (q - mean q) / sqrt(var q + 1e-5)       over the features of a row
+    (V3)  a_t = gain_ih N(W_ih x_t) + b_ih      layer normalisation, in place of (S1) and (S2)
+          u_t = gain_hh N(W_hh v_t) + b_hh
+    (V4)  p_i := p_i + P_i c_{t-1}              peepholes, as p_f
+    (V5)  p_o := p_o + P_o c_t
+    (V6)  p := min(max(p, -clip), clip)         every pre-activation, where its gate reads it
+    (V7)  sigmoid(p) := min(max(s p + 1/2, 0), 1)        hard sigmoid, s = 1/6 or 1/5
+    (V8)  f = 1 - i                             coupled gates: i g o
+    (V9)  c_t := min(max(c_t, -cell_clip), cell_clip)    after (L5), before (V5) and (L6)
+    (V10) h_t = o tanh(gain_c N(c_t) + bias_c)  layer normalisation, in place of (L6)
+    (V11) state_t := d_t state_{t-1} + (1 - d_t) state_t          zoneout, of h and of c
+
+In (V3) N runs over all gates of a row together in the LSTM; in the GRU over r and z, and over n.
+(V5) and (V10) read the c_t before (V11), and (V10) does not alter it. Slopes are 0 where a bound of
+(V6), (V7) or (V9) is reached, chosen, not multiplied. d_t is 0 or 1, drawn for each element and
+step; where nothing is drawn, its expectation.
+
+    (V12) dq = (dN - mean dN - N mean(dN N)) / sqrt(var q + 1e-5)           the derivative of (V2)
+    (V13) dgain = sum dq_out N, db = sum dq_out        for q_out = gain N + b of (V3), (V10); (S9)
+    (V14) dP_i = sum dp_i c_{t-1}, dP_o = sum dp_o c_t; dc_t and dc_{t-1} gain dp_o P_o, dp_i P_i
+    (V15) da_i = dc_t (g - c_{t-1}) i (1 - i)          (L8) and (L9) where gates are coupled
+
+    peepholes             Gers, Schraudolph and Schmidhuber, Learning precise timing with LSTM
+                          recurrent networks, 2002; through c_t no gradient is cut
+    coupled gates         Greff et al., LSTM: a search space odyssey, 2017 (CIFG)
+    recurrent dropout     Gal and Ghahramani, A theoretically grounded application of dropout in
+                          recurrent neural networks, 2016
+    zoneout               Krueger et al., Zoneout: regularizing RNNs by randomly preserving hidden
+                          activations, 2017
+    layer normalisation   Ba, Kiros and Hinton, Layer normalization, 2016, supplement: (20) to (22)
+                          for the LSTM, (26) to (28) for the GRU, whose reset gate acts after the
+                          product. The two shifts there and the bias b are one: b_ih and b_hh here
+    hard sigmoid          s = 1/5: ONNX, Keras 2; s = 1/6: PyTorch, Keras 3
+"""
+
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn import reference
+from fastrnn.layernorm import affine, affine_back, normalised, normalised_back, sides, sides_back
+from fastrnn.options import Options
+from fastrnn.reference import _by_gate, _by_row, _sigmoid
+
+# ---- activations, bounds -------------------------------------------------------------------------
+
+
+class _Activation(NamedTuple):
+    """of : p -> value. back : gradient of the value, value -> gradient of p."""
+
+    of: object
+    back: object
+
+
+def _hard_sigmoid(slope):
+    return _Activation(
+        lambda p: np.clip(slope * p + 0.5, 0, 1),
+        lambda d, s: np.where((s <= 0) | (s >= 1), 0, slope * d),
+    )
+
+
+_TANH = _Activation(np.tanh, lambda d, s: d * (1 - s * s))
+_RELU = _Activation(lambda p: np.maximum(p, 0), lambda d, s: np.where(s <= 0, 0, d))
+_GATES = {
+    "sigmoid": _Activation(_sigmoid, lambda d, s: d * s * (1 - s)),
+    "hard_sigmoid": _hard_sigmoid(1 / 6),
+    "hard_sigmoid_onnx": _hard_sigmoid(1 / 5),
+}
+
+
+def _bounded(p, bound):
+    return p if bound is None else np.clip(p, -bound, bound)
+
+
+def _within(d, p, bound):
+    """The gradient of p from that of `_bounded(p, bound)`."""
+    return d if bound is None else np.where(np.abs(p) >= bound, 0, d)
+
+
+def _value(o, activation, p):
+    """(V6), and the activation."""
+    return activation.of(_bounded(p, o.clip))
+
+
+def _back(o, activation, d, value, p):
+    return _within(activation.back(d, value), p, o.clip)
+
+
+def _dropped(v, m):
+    """(V1), and its derivative."""
+    return v if m is None else v * m
+
+
+# ---- RNN -----------------------------------------------------------------------------------------
+
+
+def _rnn_step(phi, o, a, state, w, b, params, m):
+    """(R1)."""
+    (h_prev,) = state
+    v = _dropped(h_prev, m)
+    p = a[0] + (v @ w.T + b)
+    h = _value(o, phi, p)
+    return (h,), (v,), (p, h)
+
+
+def _rnn_derivative(phi, o, dstate, saved, w, da, du, params, m, dparams):
+    """(R2), (R3)."""
+    (dh,), (p, h) = dstate, saved
+    da[0] = _back(o, phi, dh, h, p)
+    return (_dropped(du[0] @ w, m),)
+
+
+# ---- LSTM ----------------------------------------------------------------------------------------
+
+# Of p the rows are i f g o, or where gates are coupled i g o; those of P are its own without g.
+
+
+def _lstm_step(o, a, state, w, b, params, m):
+    """(L1) to (L6)."""
+    h_prev, c_prev = state
+    v = _dropped(h_prev, m)
+    a, u, kept = sides(o, a, _by_gate(v @ w.T + b, len(a)), params, ((0, len(a)),))
+    p, gate = a + u, _GATES[o.recurrent_activation]
+    peepholes = _peepholes(o, params, c_prev)
+    if o.peephole:
+        p[: len(peepholes) - 1] += peepholes[:-1] * c_prev
+    i, g = _value(o, gate, p[0]), _value(o, _TANH, p[-2])
+    f = 1 - i if o.coupled else _value(o, gate, p[1])
+    c = _bounded(f * c_prev + i * g, o.cell_clip)
+    if o.peephole:
+        p[-1] += peepholes[-1] * c
+    out = _value(o, gate, p[-1])
+    e, of_c = c, None
+    if o.layer_norm:
+        of_c = normalised(c[None], ((0, 1),))
+        (e,) = affine(of_c[0], params, "c")
+    tanh_c = np.tanh(e)
+    return (out * tanh_c, c), (v,), (p, i, f, g, out, c_prev, c, tanh_c, kept, of_c)
+
+
+def _peepholes(o, params, c):
+    """(gates but g, 1, H), or None."""
+    return params["weight_peephole"].reshape(-1, 1, c.shape[1]) if o.peephole else None
+
+
+def _lstm_derivative(o, dstate, saved, w, da, du, params, m, dparams):
+    """(L7) to (L13)."""
+    p, i, f, g, out, c_prev, c, tanh_c, kept, of_c = saved
+    dh, dc = dstate
+    gate, peepholes = _GATES[o.recurrent_activation], _peepholes(o, params, c)
+    da[-1] = _back(o, gate, dh * tanh_c, out, p[-1])
+    de = _TANH.back(dh * out, tanh_c)
+    if o.layer_norm:
+        de = affine_back(de[None], of_c[0], params, "c", dparams)
+        (de,) = normalised_back(de, *of_c, ((0, 1),))
+    dc = dc + de
+    if o.peephole:
+        dc = dc + da[-1] * peepholes[-1]
+    dc = _within(dc, c, o.cell_clip)
+    di = dc * (g - c_prev) if o.coupled else dc * g
+    da[0] = _back(o, gate, di, i, p[0])
+    if not o.coupled:
+        da[1] = _back(o, gate, dc * c_prev, f, p[1])
+    da[-2] = _back(o, _TANH, dc * i, g, p[-2])
+    dc_prev = dc * f
+    if o.peephole:
+        inner = da[: len(peepholes) - 1]
+        dc_prev = dc_prev + (inner * peepholes[:-1]).sum(0)
+        seen = np.concatenate([inner * c_prev, da[-1:] * c])
+        dparams["weight_peephole"][...] = _by_row(seen)
+    if o.layer_norm:
+        du[...] = da
+    sides_back(kept, params, dparams, da, du, ((0, len(da)),))
+    return _dropped(_by_row(du) @ w, m), dc_prev
+
+
+# ---- GRU -----------------------------------------------------------------------------------------
+
+_GRU_GROUPS = ((0, 2), (2, 3))
+
+
+def _gru_after_step(o, a, state, w, b, params, m):
+    """(G1) to (G4)."""
+    (h_prev,) = state
+    v, gate = _dropped(h_prev, m), _GATES[o.recurrent_activation]
+    a, u, kept = sides(o, a, _by_gate(v @ w.T + b, 3), params, _GRU_GROUPS)
+    p = a[:2] + u[:2]
+    r, z = _value(o, gate, p)
+    p_n = a[2] + r * u[2]
+    n = _value(o, _TANH, p_n)
+    return ((1 - z) * n + z * h_prev,), (v,), (p, p_n, r, z, n, h_prev, u[2], kept)
+
+
+def _gru_after_derivative(o, dstate, saved, w, da, du, params, m, dparams):
+    """(G5) to (G9)."""
+    (dh,) = dstate
+    p, p_n, r, z, n, h_prev, u_n, kept = saved
+    gate = _GATES[o.recurrent_activation]
+    da[1] = _back(o, gate, dh * (h_prev - n), z, p[1])
+    da[2] = _back(o, _TANH, dh * (1 - z), n, p_n)
+    da[0] = _back(o, gate, da[2] * u_n, r, p[0])
+    du[:2] = da[:2]
+    du[2] = da[2] * r
+    sides_back(kept, params, dparams, da, du, _GRU_GROUPS)
+    return (dh * z + _dropped(_by_row(du) @ w, m),)
+
+
+def _gru_before_step(o, a, state, w, b, params, m):
+    """(G1), (G2), (G3'), (G4)."""
+    (h_prev,) = state
+    k = 2 * h_prev.shape[1]
+    v, gate = _dropped(h_prev, m), _GATES[o.recurrent_activation]
+    p = a[:2] + _by_gate(v @ w[:k].T + b[:k], 2)
+    r, z = _value(o, gate, p)
+    reset = r * v
+    p_n = a[2] + (reset @ w[k:].T + b[k:])
+    n = _value(o, _TANH, p_n)
+    return ((1 - z) * n + z * h_prev,), (v, reset), (p, p_n, r, z, n, h_prev, v)
+
+
+def _gru_before_derivative(o, dstate, saved, w, da, du, params, m, dparams):
+    """(G5), (G6), (G7') to (G9')."""
+    (dh,) = dstate
+    p, p_n, r, z, n, h_prev, v = saved
+    k = 2 * h_prev.shape[1]
+    gate = _GATES[o.recurrent_activation]
+    da[1] = _back(o, gate, dh * (h_prev - n), z, p[1])
+    da[2] = _back(o, _TANH, dh * (1 - z), n, p_n)
+    dv = du[2] @ w[k:]
+    da[0] = _back(o, gate, dv * v, r, p[0])
+    return (dh * z + _dropped(dv * r, m) + _dropped(_by_row(du[:2]) @ w[:k], m),)
+
+
+# ---- the rows ------------------------------------------------------------------------------------
+
+
+def _mixed(stays, arrays, others):
+    """(V11) for each array of the state; `stays` is d_t of each, or empty."""
+    if not stays:
+        return arrays
+    return tuple([d * b + (1 - d) * a for d, a, b in zip(stays, arrays, others, strict=True)])
+
+
+def _step(step, o, a, state, w, b, params, noise):
+    """(V11) around a cell's step."""
+    m, stays = (None, o.zoneout) if noise is None else noise
+    after, operands, saved = step(o, a, state, w, b, params, m)
+    return _mixed(stays, after, state), operands, saved
+
+
+def _derivative(derivative, o, dstate, saved, w, da, du, params, noise, dparams):
+    """Of (V11): what reaches the state before past the step, and through it."""
+    m, stays = (None, o.zoneout) if noise is None else noise
+    through = (
+        tuple([(1 - d) * ds for d, ds in zip(stays, dstate, strict=True)]) if stays else dstate
+    )
+    before = derivative(o, through, saved, w, da, du, params, m, dparams)
+    if not stays:
+        return before
+    return tuple([b + d * ds for b, d, ds in zip(before, stays, dstate, strict=True)])
+
+
+_FUNCTIONS = {
+    "rnn_tanh": (partial(_rnn_step, _TANH), partial(_rnn_derivative, _TANH)),
+    "rnn_relu": (partial(_rnn_step, _RELU), partial(_rnn_derivative, _RELU)),
+    "lstm": (_lstm_step, _lstm_derivative),
+    "gru_after": (_gru_after_step, _gru_after_derivative),
+    "gru_before": (_gru_before_step, _gru_before_derivative),
+}
+
+
+@lru_cache
+def row(cell, noisy=False):
+    """The reference's row for a `fastrnn.cells.Cell`.
+
+    noisy : whether the pass has `Noise`, which the rows of reference.py do not take.
+    """
+    plain = reference.CELLS[cell.name]
+    if cell.options is None and not noisy:
+        return plain
+    o, (step, derivative) = cell.options or Options(), _FUNCTIONS[cell.name]
+    return reference.Cell(
+        gates=cell.gates,
+        states=plain.states,
+        step=partial(_step, step, o),
+        derivative=partial(_derivative, derivative, o),
+        phases=((0, cell.gates),) if len(plain.phases) == 1 else plain.phases,
+        added=plain.added and not o.layer_norm,
+        further=tuple((extra.kind, extra.units) for extra in cell.extras),
+        biased=not o.layer_norm,
+    )
