@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import checks, ragged, reference, runtime, tokens
+from fastrnn import checks, ragged, reference, runtime, tokens, variants
 from fastrnn.cells import CELLS
+from fastrnn.noise import drawn
 
 
 class Pass(NamedTuple):
@@ -18,6 +19,7 @@ class Pass(NamedTuple):
 
     row : of the state arrays, which hold those of all passes: each is (rows, B, H).
     state, last : tuples of such arrays, before the first step and after the last one.
+    weights : w_ih, w_hh, b_ih, b_hh, and what a variant has besides, as its row names them.
     y : (T, B, H) array of any strides with a dense last axis.
     tape : what the gradient needs besides, or None: the kernels' bytes, or the reference's own.
     """
@@ -36,7 +38,8 @@ class Incoming(NamedTuple):
 
     dy : (T, B, H) array or None. dlast : tuple of state arrays, each may be None.
     dx : array like x, or None; for `Tokens` like their embedding. dfirst : tuple of state arrays.
-    dweights : dense arrays for the gradients of w_ih, w_hh, b_ih and b_hh; None for no bias.
+    dweights : dense arrays for the gradients of w_ih, w_hh, b_ih and b_hh, None for no bias, and
+    of what a variant has besides.
     dstates : for each state an array (T, B, H) for its gradients after each step, or None. What
     steps that are not taken have there is left as it is.
     """
@@ -79,15 +82,30 @@ def _sizes(cell, itemsize, x_shape, hidden, checkpoint):
         raise
 
 
-def _run_reference(cell, x, p, keep, rows):
+def run_variant(rng, recurrent_dropout, cell, x, passes, keep=False, rows=None):
+    """As `run_passes`, for what it does not take: cells without kernels; noise, drawn if keep."""
+    zoneout = () if cell.options is None else cell.options.zoneout
+    if not keep or not (recurrent_dropout or zoneout):
+        if cell.index is not None:
+            return run_passes(cell, x, passes, keep, rows)
+        return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
+    made = []
+    for p in passes:
+        noise = drawn(rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout)
+        made.append(_run_reference(cell, x, p, keep, rows, noise))
+    return tuple(made)
+
+
+def _run_reference(cell, x, p, keep, rows, noise=None):
     tape, state = None, [s[p.row] for s in p.state]
+    cell = variants.row(cell, noise is not None)
     if isinstance(x, tokens.Tokens):
         x = x.ids if x.embedding is None else x.embedding[x.ids]
     options = {"reverse": p.reverse} | ({} if rows is None else rows.options)
     if keep:
-        y, last, tape = reference.forward(cell.name, x, state, *p.weights, **options)
+        y, last, tape = reference.forward(cell, x, state, *p.weights, noise=noise, **options)
     else:
-        y, last = reference.infer(cell.name, x, state, *p.weights, **options)
+        y, last = reference.infer(cell, x, state, *p.weights, **options)
     p.y[...] = y
     for target, source in zip(p.last, last, strict=True):
         target[p.row] = source

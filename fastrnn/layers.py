@@ -5,14 +5,16 @@ functional.py. Parameters and their gradients are views into one flat buffer eac
 """
 
 import operator
+from functools import partial
 
 import numpy as np
 
-from fastrnn import checks
+from fastrnn import checks, initial, options
 from fastrnn.borders import Border
-from fastrnn.cells import CELLS
-from fastrnn.functional import Pass, run_passes
+from fastrnn.cells import CELLS, variant
+from fastrnn.functional import Pass, run_passes, run_variant
 from fastrnn.merges import MERGES
+from fastrnn.noise import kept_factors
 from fastrnn.parameters import size_of, views_of
 from fastrnn.stream import Stream
 from fastrnn.tapes import Made, Tape
@@ -23,19 +25,27 @@ _ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable, and quicker to see than
 
 
 class _Recurrent(Border):
-    """What RNN, LSTM and GRU share: everything but the cell."""
+    """What RNN, LSTM and GRU share: everything but the cell.
+
+    altered : the arguments of `options.checked`.
+    """
 
     def __init__(
         self, cell, input_size, hidden_size, num_layers, *, bias, batch_first, dropout,
-        bidirectional, merge, dtype, rng,
+        bidirectional, merge, dtype, rng, recurrent_dropout, init, forget_bias=None, **altered,
     ):  # fmt: skip
-        self._cell = cell
+        self.options = options.checked(cell.states, **altered)
+        self._cell = cell = variant(cell, self.options)
+        self._kinds = *_KINDS, *(extra.kind for extra in cell.extras)
         self.input_size = checks.positive("input_size", input_size, 0)
         self.hidden_size = checks.positive("hidden_size", hidden_size)
         self.num_layers = checks.positive("num_layers", num_layers)
         self.bias = checks.flag("bias", bias)
         self.batch_first = checks.flag("batch_first", batch_first)
         self.dropout = checks.fraction("dropout", dropout)
+        self.recurrent_dropout = checks.fraction("recurrent_dropout", recurrent_dropout)
+        self.init = initial.checked_init(init)
+        self.forget_bias = initial.checked_forget_bias(forget_bias, self.bias, self.options.coupled)
         self.bidirectional = checks.flag("bidirectional", bidirectional)
         self.merge = self._checked_merge(merge)
         self.dtype = checks.dtype(dtype)
@@ -54,14 +64,23 @@ class _Recurrent(Border):
             else [(index, False, None)]
             for index in range(self.num_layers)
         ]
-        self._zeros = None
         self._shapes = self._parameter_shapes()
         self.flat = np.empty(size_of(self._shapes), self.dtype)
+        self._rng = np.random.default_rng(rng)
+        self._make()
+        for row in range(self._rows):
+            of_pass = {kind: self.params[name] for kind, name in self._names(row).items()}
+            initial.begin(of_pass, cell, self.init, self.forget_bias, self._rng)
+
+    def _make(self):
+        """What follows from the other attributes, and no copy or pickle takes along."""
         self.params = self._views(self.flat)
         self._weights = [self._getter(row) for row in range(self._rows)]
-        bound = self.hidden_size**-0.5
-        self._rng = np.random.default_rng(rng)
-        self.flat[...] = self._rng.uniform(-bound, bound, self.flat.size)
+        self._zeros = None
+        plain = self._cell.index is not None and not self.recurrent_dropout
+        self._run_passes = (
+            run_passes if plain else partial(run_variant, self._rng, self.recurrent_dropout)
+        )
 
     def _checked_merge(self, merge):
         if merge == "concat":
@@ -76,15 +95,22 @@ class _Recurrent(Border):
         return merge
 
     def _names(self, row):
-        """What the parameters of a pass are called."""
+        """What the parameters of a pass are called: kind -> name."""
         index, direction = divmod(row, self.num_directions)
         suffix = f"_l{index}" + ("_reverse" if direction else "")
-        return [kind + suffix for kind in _KINDS[: 4 if self.bias else 2]]
+        there = [kind for kind in self._kinds if self.bias or not kind.startswith("bias")]
+        return {kind: kind + suffix for kind in there}
 
     def _getter(self, row):
-        """A function that takes the parameters of a pass from a dict: a tuple of four."""
-        get = operator.itemgetter(*self._names(row))
-        return get if self.bias else lambda params: (*get(params), None, None)
+        """A function that takes the parameters of a pass from a dict: a tuple of four or more."""
+        names = self._names(row)
+        get = operator.itemgetter(*names.values())
+        if self.bias:
+            return get
+        if not self._cell.extras:
+            return lambda params: (*get(params), None, None)
+        wanted = [names.get(kind) for kind in self._kinds]
+        return lambda params: tuple([params.get(name) for name in wanted])
 
     def _parameter_shapes(self):
         shapes, gate_rows = {}, self._cell.gates * self.hidden_size
@@ -92,7 +118,9 @@ class _Recurrent(Border):
             above = row >= self.num_directions
             inputs = self.num_directions * self.hidden_size if above else self.input_size
             of_pass = (gate_rows, inputs), (gate_rows, self.hidden_size), (gate_rows,), (gate_rows,)
-            shapes.update(zip(self._names(row), of_pass, strict=False))
+            of_pass = dict(zip(_KINDS, of_pass, strict=True))
+            of_pass |= {e.kind: (e.units * self.hidden_size,) for e in self._cell.extras}
+            shapes |= {name: of_pass[kind] for kind, name in self._names(row).items()}
         return shapes
 
     def _views(self, flat):
@@ -119,9 +147,7 @@ class _Recurrent(Border):
         Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014;
         between layers alone: Zaremba, Sutskever and Vinyals, 2014.
         """
-        kept = self._rng.random(x.shape, np.float32) >= self.dropout
-        scale = 1 / (1 - self.dropout) if self.dropout < 1 else 0
-        factors = kept * self.dtype.type(scale)
+        factors = kept_factors(self._rng, x.shape, self.dtype, self.dropout)
         with np.errstate(all="ignore"):
             return x * factors, factors
 
@@ -164,7 +190,7 @@ class _Recurrent(Border):
                 part = y if half is None else y[:, :, half]
                 weights = self._weights[row](self.params)
                 passes += (Pass(reverse, row, first, weights, part, last),)
-            passes = run_passes(self._cell, x, passes, keep, rows, checkpoint)
+            passes = self._run_passes(self._cell, x, passes, keep, rows, checkpoint)
             layers.append((x, factors, passes))
             x = y  # of the layer above
         shown = None
@@ -249,8 +275,8 @@ class _Recurrent(Border):
     ):  # fmt: skip
         """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
 
-        Parameters, y and state are as in a call, but for dropout, which acts here alone. y is
-        read-only where the tape needs it as it is.
+        Parameters, y and state are as in a call, but for dropout, which acts here alone, and
+        zoneout, which is drawn here. y is read-only where the tape needs it as it is.
 
         checkpoint : int or None
             Keep no gates, and of c that before every n-th step alone: `backward` makes the steps
@@ -286,7 +312,7 @@ class _Recurrent(Border):
             unknown = ", ".join(sorted(names - set(self.params))) or "none"
             raise ValueError(
                 f"params must have the names of layer.params: missing are {missing}; unknown are "
-                f"{unknown}: compare num_layers, bias and bidirectional"
+                f"{unknown}: compare num_layers, bias, bidirectional and the options"
             )
         checked = {}
         for name, target in self.params.items():
@@ -309,24 +335,26 @@ class _Recurrent(Border):
 
     def __getstate__(self):
         """Without params, which must stay views into flat wherever a copy or a pickle goes."""
-        made = ("params", "_weights", "_zeros")
+        made = ("params", "_weights", "_zeros", "_run_passes")
         return {name: value for name, value in self.__dict__.items() if name not in made}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self.params = self._views(self.flat)
-        self._weights = [self._getter(row) for row in range(self._rows)]
-        self._zeros = None
+        self._make()
 
     def __repr__(self):
-        options = [f"{self.input_size}, {self.hidden_size}"]
-        options += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
-        options += ["bias=False"] * (not self.bias) + ["batch_first=True"] * self.batch_first
-        options += [f"dropout={self.dropout}"] * (self.dropout > 0)
-        options += ["bidirectional=True"] * self.bidirectional
-        options += [f"merge={self.merge!r}"] * (self.merge != "concat")
-        options += self._options() + [f'dtype="{self.dtype}"']
-        return f"fastrnn.{type(self).__name__}({', '.join(options)})"
+        given = [f"{self.input_size}, {self.hidden_size}"]
+        given += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
+        given += ["bias=False"] * (not self.bias) + ["batch_first=True"] * self.batch_first
+        given += [f"dropout={self.dropout}"] * (self.dropout > 0)
+        given += ["bidirectional=True"] * self.bidirectional
+        given += [f"merge={self.merge!r}"] * (self.merge != "concat")
+        given += [f"{name}={value!r}" for name, value in self.options.altered().items()]
+        given += [f"recurrent_dropout={self.recurrent_dropout}"] * (self.recurrent_dropout > 0)
+        given += [f"init={self.init!r}"] * (self.init != "pytorch")
+        given += [f"forget_bias={self.forget_bias}"] * (self.forget_bias is not None)
+        given += self._options() + [f'dtype="{self.dtype}"']
+        return f"fastrnn.{type(self).__name__}({', '.join(given)})"
 
     def _options(self):
         return []
@@ -353,16 +381,19 @@ _PARAMETERS = """
         array (T, B, H), or the pair of them. Between layers they are always side by side.
     dtype : {"float32", "float64"}
     rng : None, int or numpy.random.Generator
-        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's; dropout draws on.
+        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's, or as `init` says;
+        dropout and zoneout draw on.
 
     Attributes
     ----------
     params : dict
         weight_ih_l0 (G*H, I), weight_hh_l0 (G*H, H), bias_ih_l0 and bias_hh_l0 (G*H,), then _l1
         and so on, with _reverse for the second direction: PyTorch's names and shapes. Write into
-        them: params[name][...] = values.
+        them: params[name][...] = values. Options add weight_ln_ih_l0 and the like.
     flat : 1-D array
         The one buffer that all of params are views into.
+    options : record
+        The options of clip, zoneout and so on, as they are taken.
 
     Raises
     ------
@@ -375,7 +406,8 @@ class RNN(_Recurrent):
     __doc__ = f"""Elman network [1]_: h_t = phi(W_ih x_t + b_ih + W_hh h_{{t-1}} + b_hh).
 
     nonlinearity : phi, "tanh" or "relu".
-    {_PARAMETERS}
+    {_PARAMETERS}{options.DOCUMENTS}{options.DOCUMENTS_END}
+
     References
     ----------
     .. [1] Elman, Finding structure in time, 1990. Equations: `fastrnn.reference`, (R1).
@@ -384,13 +416,14 @@ class RNN(_Recurrent):
     def __init__(
         self, input_size, hidden_size, num_layers=1, *, nonlinearity="tanh", bias=True,
         batch_first=False, dropout=0.0, bidirectional=False, merge="concat", dtype="float32",
-        rng=None,
+        rng=None, clip=None, recurrent_dropout=0.0, zoneout=0.0, init="pytorch",
     ):  # fmt: skip
         self.nonlinearity = checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(
             CELLS["rnn_" + nonlinearity], input_size, hidden_size, num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, bidirectional=bidirectional, merge=merge,
-            dtype=dtype, rng=rng,
+            dtype=dtype, rng=rng, clip=clip, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
+            init=init,
         )  # fmt: skip
 
     def _options(self):
@@ -399,7 +432,9 @@ class RNN(_Recurrent):
 
 class LSTM(_Recurrent):
     __doc__ = f"""LSTM [1]_ with a forget gate [2]_; gates i f g o, state (h, c).
-    {_PARAMETERS}
+    {_PARAMETERS}{options.DOCUMENTS}{options.DOCUMENTS_OF_GATES}{options.DOCUMENTS_OF_LSTM}\
+{options.DOCUMENTS_END}
+
     References
     ----------
     .. [1] Hochreiter and Schmidhuber, Long short-term memory, 1997.
@@ -410,12 +445,17 @@ class LSTM(_Recurrent):
     def __init__(
         self, input_size, hidden_size, num_layers=1, *, bias=True,
         batch_first=False, dropout=0.0, bidirectional=False, merge="concat", dtype="float32",
-        rng=None,
+        rng=None, peephole=False, coupled=False, clip=None, cell_clip=None,
+        recurrent_activation="sigmoid", recurrent_dropout=0.0, zoneout=0.0, layer_norm=False,
+        init="pytorch", forget_bias=None,
     ):  # fmt: skip
         super().__init__(
             CELLS["lstm"], input_size, hidden_size, num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, bidirectional=bidirectional, merge=merge,
-            dtype=dtype, rng=rng,
+            dtype=dtype, rng=rng, peephole=peephole, coupled=coupled, clip=clip,
+            cell_clip=cell_clip, recurrent_activation=recurrent_activation,
+            recurrent_dropout=recurrent_dropout, zoneout=zoneout, layer_norm=layer_norm, init=init,
+            forget_bias=forget_bias,
         )  # fmt: skip
 
 
@@ -424,7 +464,8 @@ class GRU(_Recurrent):
 
     reset_after : whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before
     it (the paper).
-    {_PARAMETERS}
+    {_PARAMETERS}{options.DOCUMENTS}{options.DOCUMENTS_OF_GATES}{options.DOCUMENTS_END}
+
     References
     ----------
     .. [1] Cho et al., Learning phrase representations using RNN encoder-decoder, 2014.
@@ -434,13 +475,16 @@ class GRU(_Recurrent):
     def __init__(
         self, input_size, hidden_size, num_layers=1, *, reset_after=True, bias=True,
         batch_first=False, dropout=0.0, bidirectional=False, merge="concat", dtype="float32",
-        rng=None,
+        rng=None, clip=None, recurrent_activation="sigmoid", recurrent_dropout=0.0, zoneout=0.0,
+        layer_norm=False, init="pytorch",
     ):  # fmt: skip
         self.reset_after = checks.flag("reset_after", reset_after)
         super().__init__(
             CELLS["gru_after" if reset_after else "gru_before"], input_size, hidden_size,
             num_layers, bias=bias, batch_first=batch_first, dropout=dropout,
-            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng,
+            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng, clip=clip,
+            recurrent_activation=recurrent_activation, recurrent_dropout=recurrent_dropout,
+            zoneout=zoneout, layer_norm=layer_norm, init=init,
         )  # fmt: skip
 
     def _options(self):

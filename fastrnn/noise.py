@@ -25,9 +25,7 @@ class Noise(NamedTuple):
 
 
 def drawn(rng, shape, dtype, recurrent_dropout, zoneout):
-    """`Noise` for a pass of this shape (T, B, H); None where the probabilities are all 0."""
-    if not recurrent_dropout and not zoneout:
-        return None
+    """`Noise` for a pass of this shape (T, B, H), with these probabilities."""
     factors = kept_factors(rng, shape[1:], dtype, recurrent_dropout) if recurrent_dropout else None
     stays = tuple([(rng.random(shape, np.float32) < p).astype(dtype) for p in zoneout])
     return Noise(factors, stays)

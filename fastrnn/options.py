@@ -84,12 +84,11 @@ def bound(name, value):
 def real(name, value, wanted="a number"):
     """A float."""
     try:
-        number = math.nan if isinstance(value, bool | str) else float(value)
+        if not isinstance(value, bool | str):
+            return float(value)
     except (TypeError, ValueError):
-        number = math.nan
-    if math.isnan(number) and not isinstance(value, float):
-        raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
-    return number
+        pass
+    raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
 
 
 def _of_states(name, value, states):
@@ -105,3 +104,48 @@ def _of_states(name, value, states):
     else:
         rates = (checks.fraction(name, value),) * len(states)
     return rates if any(rates) else ()
+
+
+# What layers say of their options.
+
+DOCUMENTS = """
+    Other Parameters
+    ----------------
+    clip : float or None
+        Each pre-activation is kept within +-clip (ONNX's clip); its gradient is 0 at the bounds.
+    recurrent_dropout : float
+        Probability with which a unit of h is 0 in the recurrent products of a `forward`, in all
+        steps alike; the others are divided by 1 - recurrent_dropout. A call has none. Drawn anew
+        for each row of the batch, layer and direction.
+    zoneout : float, or for the LSTM also a pair (of h, of c)
+        Probability with which an element of the state stays as it was, at each step of a
+        `forward`. A call takes the expectation, zoneout * old + (1 - zoneout) * new.
+    init : {"pytorch", "glorot_orthogonal"}
+        How parameters begin: all uniform in +-1/sqrt(hidden_size); or for each gate weight_ih
+        uniform in +-sqrt(6/(I+H)) and weight_hh orthogonal, with biases of 0. (Keras takes the
+        gates of a matrix together.) Peepholes are uniform in either."""
+DOCUMENTS_OF_GATES = """
+    recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"}
+        Of the gates: hard_sigmoid(p) = clip(p/6 + 0.5, 0, 1) as in PyTorch and Keras 3,
+        hard_sigmoid_onnx(p) = clip(0.2 p + 0.5, 0, 1) as in ONNX and Keras 2.
+    layer_norm : bool
+        Normalise W_ih x and W_hh h over each row's features, for the GRU of r and z together and
+        of n alone, then scale by weight_ln_ih_l0 and weight_ln_hh_l0 (G*H,) and add the biases; in
+        the LSTM also c where h is made of it, by weight_ln_c_l0 and bias_ln_c_l0 (H,). They
+        begin as 1 and 0."""
+DOCUMENTS_OF_LSTM = """
+    cell_clip : float or None
+        c is kept within +-cell_clip; its gradient is 0 at the bounds.
+    peephole : bool
+        i and f see c before the step, o after it, by weight_peephole_l0 (3*H,): i, f, o.
+    coupled : bool
+        The forget gate is 1 - i: gates i g o, so G = 3 and weight_peephole_l0 is (2*H,): i, o.
+    forget_bias : float or None
+        Added to the first values of the forget gate's bias_ih."""
+DOCUMENTS_END = """
+
+    Notes
+    -----
+    For these options, but init and forget_bias, there are no kernels: NumPy runs the layer on
+    either backend, and takes its time. Only a call and a stream of a layer with recurrent_dropout
+    alone run on the kernels. Equations and their sources: `fastrnn.variants`."""

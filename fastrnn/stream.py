@@ -6,7 +6,7 @@ gives bit for bit what the layer gives on the whole sequence.
 
 import numpy as np
 
-from fastrnn import checks, reference, runtime
+from fastrnn import checks, reference, runtime, variants
 
 
 class Stream:
@@ -46,7 +46,8 @@ class Stream:
             tuple(None if w is None else w.copy() for w in layer._weights[index](layer.params))
             for index in range(layer.num_layers)
         ]
-        self._stepper = self._make_stepper() if runtime.uses_core() else None
+        in_kernels = runtime.uses_core() and self._cell.index is not None
+        self._stepper = self._make_stepper() if in_kernels else None
 
     def __getstate__(self):
         """With whether there is a stepper instead of the stepper, which is addresses."""
@@ -164,7 +165,7 @@ class Stream:
         y = x
         for index, weights in enumerate(self._weights):
             state = tuple(s[index] for s in self._state)
-            y, last = reference.infer(self._cell.name, y, state, *weights)
+            y, last = reference.infer(variants.row(self._cell), y, state, *weights)
             for held, value in zip(state, last, strict=True):
                 held[...] = value
         return y

@@ -1,0 +1,79 @@
+"""How parameters begin."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from problems import DTYPES, assert_same_bits, layer_of
+
+from fastrnn.cells import CELLS
+
+every_cell = pytest.mark.parametrize("cell", CELLS)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+I, H = 6, 8  # noqa: E741 - as in all the equations
+
+
+@every_cell
+@every_dtype
+def test_like_pytorchs_they_are_one_uniform_draw_in_the_order_of_flat(cell, dtype):
+    flat = layer_of(cell, I, H, 2, bidirectional=True, dtype=dtype, rng=3).flat
+    wanted = np.random.default_rng(3).uniform(-(H**-0.5), H**-0.5, flat.size)
+    assert_same_bits(flat, wanted.astype(dtype))
+
+
+@every_cell
+@every_dtype
+def test_glorot_orthogonal_is_so_for_each_gate(cell, dtype):
+    made = layer_of(cell, I, H, 2, bidirectional=True, dtype=dtype, init="glorot_orthogonal")
+    for name, array in made.params.items():
+        if name.startswith("bias"):
+            assert not array.any()
+        elif name.startswith("weight_hh"):
+            for gate in array.astype(float).reshape(-1, H, H):
+                assert_allclose(gate @ gate.T, np.eye(H), atol=1e-6)
+        else:
+            bound = np.sqrt(6 / (array.shape[1] + H))
+            assert 0.9 * bound < np.abs(array).max() <= bound * (1 + 1e-7)
+            assert abs(array.mean()) < 0.2 * bound
+
+
+def test_rotations_are_drawn_without_a_preferred_sign():
+    made = layer_of("lstm", 1, 2, 100, init="glorot_orthogonal", dtype="float64")
+    gates = np.concatenate([a for name, a in made.params.items() if "hh" in name and a.ndim > 1])
+    assert np.abs((gates > 0).mean(0) - 0.5).max() < 0.07
+
+
+@every_cell
+@pytest.mark.parametrize("init", ["pytorch", "glorot_orthogonal"])
+def test_the_same_rng_begins_the_same(cell, init):
+    def flat(seed):
+        return layer_of(cell, I, H, init=init, rng=seed).flat
+
+    assert_same_bits(flat(1), flat(1))
+    assert (flat(1) != flat(2)).any()
+
+
+@pytest.mark.parametrize("init", ["pytorch", "glorot_orthogonal"])
+def test_a_forget_bias_is_added_to_one_bias_of_its_gate(init):
+    plain, made = (
+        layer_of("lstm", I, H, 2, init=init, forget_bias=b, dtype="float64") for b in (None, 1.5)
+    )
+    for name in plain.params:
+        difference = made.params[name] - plain.params[name]
+        if name.startswith("bias_ih"):
+            assert_allclose(difference[H : 2 * H], 1.5)
+            difference[H : 2 * H] = 0
+        assert not difference.any()
+
+
+@pytest.mark.parametrize("init", ["pytorch", "glorot_orthogonal"])
+def test_what_options_add_begins_neutral_but_for_peepholes(init):
+    params = layer_of("lstm", I, H, init=init, layer_norm=True, peephole=True).params
+    for name in ("weight_ln_ih_l0", "weight_ln_hh_l0", "weight_ln_c_l0"):
+        assert (params[name] == 1).all()
+    assert not params["bias_ln_c_l0"].any()
+    assert 0 < np.abs(params["weight_peephole_l0"]).max() <= H**-0.5
+
+
+def test_no_inputs_are_no_trouble():
+    made = layer_of("lstm", 0, H, init="glorot_orthogonal")
+    assert made.params["weight_ih_l0"].shape == (4 * H, 0)
