@@ -82,12 +82,14 @@ def _sizes(cell, itemsize, x_shape, hidden, checkpoint):
         raise
 
 
-def run_variant(rng, recurrent_dropout, cell, x, passes, keep=False, rows=None):
+def run_variant(
+    rng, recurrent_dropout, cell, x, passes, keep=False, rows=None, checkpoint=0
+):  # fmt: skip
     """As `run_passes`, for what it does not take: cells without kernels; noise, drawn if keep."""
     zoneout = () if cell.options is None else cell.options.zoneout
     if not keep or not (recurrent_dropout or zoneout):
         if cell.index is not None:
-            return run_passes(cell, x, passes, keep, rows)
+            return run_passes(cell, x, passes, keep, rows, checkpoint)
         return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
     made = []
     for p in passes:

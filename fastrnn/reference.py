@@ -229,16 +229,17 @@ class Cell:
     # Of a variant the further parameters, as their kinds and sizes in units of H.
     further: tuple[tuple[str, int], ...] | None = None
     biased: bool = True  # (S1) and (S2) add the biases; if not, the step does, as of parameters
-    gates_of: Callable = lambda saved: {}  # of what a step saved, by name
+    # Of what a step saved the gates by name, and the c before the step if there is one.
+    gates_of: Callable = lambda saved: ({}, None)
 
 
 def _lstm_gates(saved):
     i, f, g, o, c_prev, _ = saved
-    return {"i": i, "f": f, "g": g, "o": o, "c": f * c_prev + i * g}
+    return {"i": i, "f": f, "g": g, "o": o, "c": f * c_prev + i * g}, c_prev
 
 
 def _gru_gates(saved):
-    return dict(zip("rzn", saved, strict=False))
+    return dict(zip("rzn", saved, strict=False)), None
 
 
 CELLS = {
@@ -404,11 +405,12 @@ def gates(tape):
 
     Zero where a row took no step; c is carried over there, and 0 beyond the row's end.
     """
-    cell, rows, shown = CELLS[tape.cell], tape.rows, {}
+    cell, rows, shown = tape.cell, tape.rows, {}
     for t, saved in enumerate(tape.saved):
-        for name, now in cell.gates_of(saved).items():
+        gates_now, c_prev = cell.gates_of(saved)
+        for name, now in gates_now.items():
             if rows.works is not None:
-                now = np.where(rows.works[t], now, saved[4] if name == "c" else 0)
+                now = np.where(rows.works[t], now, c_prev if name == "c" else 0)
             if rows.within is not None:
                 now = np.where(rows.within[t], now, 0)
             values = shown.setdefault(name, np.empty((len(tape.saved), *now.shape), now.dtype))

@@ -269,6 +269,17 @@ def _derivative(derivative, o, dstate, saved, w, da, du, params, noise, dparams)
     return tuple([b + d * ds for b, d, ds in zip(before, stays, dstate, strict=True)])
 
 
+def _lstm_gates(saved):
+    _, i, f, g, out, c_prev, c, *_ = saved
+    return {"i": i, "f": f, "g": g, "o": out, "c": c}, c_prev
+
+
+_GATES_OF = {
+    "rnn": lambda saved: ({}, None),
+    "lstm": _lstm_gates,
+    "gru": lambda saved: (dict(zip("rzn", saved[2:5], strict=True)), None),
+}
+
 _FUNCTIONS = {
     "rnn_tanh": (partial(_rnn_step, _TANH), partial(_rnn_derivative, _TANH)),
     "rnn_relu": (partial(_rnn_step, _RELU), partial(_rnn_derivative, _RELU)),
@@ -297,4 +308,5 @@ def row(cell, noisy=False):
         added=plain.added and not o.layer_norm,
         further=tuple((extra.kind, extra.units) for extra in cell.extras),
         biased=not o.layer_norm,
+        gates_of=_GATES_OF[cell.function],
     )
