@@ -64,13 +64,13 @@ class Border:
 
     def _checked_parts(self, name, value, batch, unbatched):
         """The arrays of a state or of its gradient, each (L*D, B, H) or None."""
-        shape = (self._rows, batch, self.hidden_size)
-        shape = (shape[0], shape[2]) if unbatched else shape
-        symbols = ("layers*directions", "hidden_size")
-        symbols = symbols if unbatched else (symbols[0], "B", symbols[1])
         parts = checks.state_parts(self._cell, value, name)
         checked = []
-        for label, part in zip(self._cell.states, parts, strict=True):
+        for label, part, size in zip(self._cell.states, parts, self._state_sizes, strict=True):
+            symbol = "hidden_size" if size == self.hidden_size else "proj_size"
+            shape, symbols = (self._rows, batch, size), ("layers*directions", "B", symbol)
+            if unbatched:
+                shape, symbols = shape[::2], symbols[::2]
             label = name if len(parts) == 1 else f"{label} of {name}"
             part = checks.optional(label, part, shape, symbols, self.dtype)
             checked.append(part[:, None] if unbatched and part is not None else part)
@@ -78,8 +78,10 @@ class Border:
 
     def _checked_state(self, state, batch, unbatched):
         parts = self._checked_parts("state", state, batch, unbatched)
-        zeros = (self._rows, batch, self.hidden_size)
-        return tuple([np.zeros(zeros, self.dtype) if p is None else checks.dense(p) for p in parts])
+        zeros = self._new_state(batch, np.zeros)
+        return tuple(
+            [z if p is None else checks.dense(p) for p, z in zip(parts, zeros, strict=True)]
+        )
 
     def _checked_dstate(self, dstate, batch, unbatched):
         if dstate is None:
@@ -89,8 +91,9 @@ class Border:
 
     def _checked_gradient(self, name, dy, steps, batch, unbatched, directions):
         """A gradient of y, or of one direction's, as (T, B, ...), or None."""
-        width = directions * self.hidden_size
-        symbol = "directions*hidden_size" if directions > 1 else "hidden_size"
+        width = directions * self._features
+        symbol = "proj_size" if self._cell.projects else "hidden_size"
+        symbol = f"directions*{symbol}" if directions > 1 else symbol
         shape, symbols = (steps, batch, width), ("T", "B", symbol)
         if unbatched:
             shape, symbols = (steps, width), ("T", symbol)
@@ -126,4 +129,4 @@ class Border:
         """Of (T, B, directions * H) each direction's part; of None None for each."""
         if array is None or directions == 1:
             return (array,) * directions
-        return array[:, :, : self.hidden_size], array[:, :, self.hidden_size :]
+        return array[:, :, : self._features], array[:, :, self._features :]

@@ -15,12 +15,12 @@ class Extra(NamedTuple):
     """A parameter that a variant has besides the weights and biases of the two products.
 
     kind : its name without the layer, "weight_peephole".
-    units : it has units * hidden_size numbers.
+    units : it has units * hidden_size numbers; None for a matrix (proj_size, hidden_size).
     begins : its first value; None is random like the weights.
     """
 
     kind: str
-    units: int
+    units: int | None
     begins: float | None
 
 
@@ -46,6 +46,8 @@ class Cell:
         Its parameters after w_ih, w_hh, b_ih and b_hh, in this order.
     options : Options or None
         What makes it a variant; None is the cell itself.
+    projects : bool
+        Whether h is a projection of what the cell makes.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Cell:
     shown: tuple[str, ...]
     extras: tuple[Extra, ...] = ()
     options: Options | None = None
+    projects: bool = False
 
 
 _ROWS = (
@@ -67,6 +70,11 @@ _ROWS = (
 )
 
 CELLS = {cell.name: cell for cell in _ROWS}
+
+
+def projected(cell):
+    """The row of a cell whose h is projected: W_hr is the first of its extra parameters."""
+    return replace(cell, extras=(Extra("weight_hr", None, None), *cell.extras), projects=True)
 
 
 def variant(cell, options):

@@ -61,7 +61,7 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
     if not runtime.uses_core():
         return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
     if keep:
-        tape = _sizes(cell, x.itemsize, x.shape, passes[0].y.shape[2], checkpoint).tape
+        tape = sizes_of(cell, x.itemsize, x.shape, passes[0].weights, checkpoint).tape
         passes = tuple([p._replace(tape=runtime.tape_buffer(tape)) for p in passes])
     kernels = None if rows is None else rows.kernels
     if isinstance(x, tokens.Tokens):
@@ -71,10 +71,18 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
     return passes
 
 
-def _sizes(cell, itemsize, x_shape, hidden, checkpoint):
+def units_of(cell, weights):
+    """H, which c and the gates have; h and y too, unless they are projected."""
+    return len(weights[1]) // cell.gates
+
+
+def sizes_of(cell, itemsize, x_shape, weights, checkpoint=0):
     """Bytes of the buffers that a pass takes."""
+    hidden, projected = units_of(cell, weights), weights[1].shape[1] if cell.projects else 0
     try:
-        return runtime.core.Sizes(cell.index, itemsize, *x_shape, hidden, checkpoint=checkpoint)
+        return runtime.core.Sizes(
+            cell.index, itemsize, *x_shape, hidden, checkpoint=checkpoint, projected=projected
+        )
     except OverflowError:
         steps, batch, inputs = x_shape
         checks.fits(itemsize, steps, batch, cell.gates + 1, hidden + inputs)
@@ -149,7 +157,7 @@ def gates_of_pass(cell, p, dtype, rows=None):
     """
     if isinstance(p.tape, reference.Tape):
         return reference.gates(p.tape)
-    steps, batch, hidden = p.y.shape
+    (steps, batch, _), hidden = p.y.shape, units_of(cell, p.weights)
     slots = runtime.core.tape_slots(
         cell.index, p.tape, int(dtype.itemsize == 8), steps, batch, hidden
     )
@@ -184,7 +192,8 @@ def run(cell, x, state, weights, reverse=False, y=None, keep=False, rows=None):
     checks.fits(x.itemsize, steps, batch, hidden)
     if y is None:
         y = np.empty((steps, batch, hidden), x.dtype)
-    last = tuple([np.empty((batch, hidden), x.dtype) for _ in cell.states])
+    sizes = hidden, units_of(cell, weights)
+    last = tuple([np.empty((batch, n), x.dtype) for n, _ in zip(sizes, cell.states, strict=False)])
     p = Pass(reverse, 0, _one_row(state), weights, y, _one_row(last))
     (made,) = run_passes(cell, x, (p,), keep, rows)
     return y, last, Saved(cell, x, made, rows) if keep else None

@@ -24,14 +24,14 @@ def _glorot(rng, shape, hidden):
 
 
 def _orthogonal(rng, shape, hidden):
-    """Each gate's matrix a random rotation or reflection, all equally likely."""
-    return np.concatenate([_rotation(rng, hidden) for _ in range(shape[0] // hidden)])
+    """Each gate's matrix a random rotation or reflection, or columns of one, all equally likely."""
+    return np.concatenate([_rotation(rng, hidden, shape[1]) for _ in range(shape[0] // hidden)])
 
 
-def _rotation(rng, size):
+def _rotation(rng, rows, columns):
     # Of the decomposition's many results the one with a positive diagonal: else not all are
     # equally likely.
-    q, r = np.linalg.qr(rng.standard_normal((size, size)))
+    q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
     return q * np.copysign(1, np.diagonal(r))
 
 
@@ -85,7 +85,7 @@ def begin(params, cell, init, forget_bias, rng):
     deep linear neural networks, 2014; forget_bias: Jozefowicz, Zaremba and Sutskever, An empirical
     exploration of recurrent network architectures, 2015.
     """
-    hidden, begins = params["weight_hh"].shape[1], {e.kind: e.begins for e in cell.extras}
+    hidden, begins = len(params["weight_hh"]) // cell.gates, {e.kind: e.begins for e in cell.extras}
     for kind, array in params.items():
         if begins.get(kind) is not None:
             array[...] = begins[kind]

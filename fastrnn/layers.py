@@ -11,7 +11,7 @@ import numpy as np
 
 from fastrnn import checks, initial, options
 from fastrnn.borders import Border
-from fastrnn.cells import CELLS, variant
+from fastrnn.cells import CELLS, projected, variant
 from fastrnn.functional import Pass, run_passes, run_variant
 from fastrnn.merges import MERGES
 from fastrnn.noise import kept_factors
@@ -32,13 +32,18 @@ class _Recurrent(Border):
 
     def __init__(
         self, cell, input_size, hidden_size, num_layers, *, bias, batch_first, dropout,
-        bidirectional, merge, dtype, rng, recurrent_dropout, init, forget_bias=None, **altered,
+        bidirectional, merge, dtype, rng, recurrent_dropout, init, forget_bias=None, proj_size=0,
+        **altered,
     ):  # fmt: skip
         self.options = options.checked(cell.states, **altered)
-        self._cell = cell = variant(cell, self.options)
-        self._kinds = *_KINDS, *(extra.kind for extra in cell.extras)
         self.input_size = checks.positive("input_size", input_size, 0)
         self.hidden_size = checks.positive("hidden_size", hidden_size)
+        self.proj_size = self._checked_projection(proj_size)
+        cell = variant(cell, self.options)
+        self._cell = cell = projected(cell) if self.proj_size else cell
+        self._kinds = *_KINDS, *(extra.kind for extra in cell.extras)
+        self._features = self.proj_size or self.hidden_size  # of h, and of one direction's y
+        self._state_sizes = (self._features, self.hidden_size)[: len(cell.states)]
         self.num_layers = checks.positive("num_layers", num_layers)
         self.bias = checks.flag("bias", bias)
         self.batch_first = checks.flag("batch_first", batch_first)
@@ -50,14 +55,14 @@ class _Recurrent(Border):
         self.merge = self._checked_merge(merge)
         self.dtype = checks.dtype(dtype)
         self.num_directions = 2 if bidirectional else 1
-        widest = max(self.input_size, self.num_directions * self.hidden_size)
+        widest = max(self.input_size, self.num_directions * self._features)
         checks.fits(
             self.dtype.itemsize, 2 * self.num_layers * cell.gates, self.hidden_size,
             self.hidden_size + widest,
         )  # fmt: skip
         # Of each layer its passes: the row of a state, whether in reverse, and the features of y.
         self._rows = self.num_layers * self.num_directions
-        halves = (slice(self.hidden_size), slice(self.hidden_size, None))
+        halves = (slice(self._features), slice(self._features, None))
         self._rows_of_layers = [
             [(2 * index, False, halves[0]), (2 * index + 1, True, halves[1])]
             if bidirectional
@@ -81,6 +86,17 @@ class _Recurrent(Border):
         self._run_passes = (
             run_passes if plain else partial(run_variant, self._rng, self.recurrent_dropout)
         )
+
+    def _checked_projection(self, proj_size):
+        proj_size = checks.positive("proj_size", proj_size, 0)
+        if proj_size >= self.hidden_size:
+            raise ValueError(
+                f"proj_size must be less than hidden_size = {self.hidden_size}, got {proj_size}: "
+                "0 is no projection"
+            )
+        if proj_size and self.options.zoneout:
+            raise ValueError("zoneout must be 0 with proj_size: h has not the units that it keeps")
+        return proj_size
 
     def _checked_merge(self, merge):
         if merge == "concat":
@@ -116,10 +132,12 @@ class _Recurrent(Border):
         shapes, gate_rows = {}, self._cell.gates * self.hidden_size
         for row in range(self._rows):
             above = row >= self.num_directions
-            inputs = self.num_directions * self.hidden_size if above else self.input_size
-            of_pass = (gate_rows, inputs), (gate_rows, self.hidden_size), (gate_rows,), (gate_rows,)
+            inputs = self.num_directions * self._features if above else self.input_size
+            of_pass = (gate_rows, inputs), (gate_rows, self._features), (gate_rows,), (gate_rows,)
             of_pass = dict(zip(_KINDS, of_pass, strict=True))
-            of_pass |= {e.kind: (e.units * self.hidden_size,) for e in self._cell.extras}
+            for kind, units, _ in self._cell.extras:
+                matrix = self._features, self.hidden_size
+                of_pass[kind] = matrix if units is None else (units * self.hidden_size,)
             shapes |= {name: of_pass[kind] for kind, name in self._names(row).items()}
         return shapes
 
@@ -127,10 +145,8 @@ class _Recurrent(Border):
         return views_of(flat, self._shapes)
 
     def _new_state(self, batch, make=np.empty):
-        """(rows, B, H) arrays for h, and c where the cell has one."""
-        shape = (self._rows, batch, self.hidden_size)
-        h = make(shape, self.dtype)
-        return (h,) if len(self._cell.states) == 1 else (h, make(shape, self.dtype))
+        """(rows, B, H) arrays for h, (rows, B, P) if it is projected, and c where there is one."""
+        return tuple([make((self._rows, batch, n), self.dtype) for n in self._state_sizes])
 
     def _zero_state(self, batch):
         """Zeros, the same arrays again and again: nobody writes to them."""
@@ -165,7 +181,7 @@ class _Recurrent(Border):
         if embedding is not None or x.ndim == 2:
             x = self._checked_ids(x, embedding, rows)
         steps, batch, _ = x.shape
-        width = self.num_directions * self.hidden_size
+        width = self.num_directions * self._features
         longest = max(steps, self._rows)
         if longest * batch * width > _ELEMENTS_WITHOUT_A_CHECK:
             checks.fits(x.itemsize, longest, batch, width)
@@ -203,9 +219,7 @@ class _Recurrent(Border):
             y = self._to_user(y, unbatched)
         if self.merge != "concat":
             with np.errstate(all="ignore"):
-                y = MERGES[self.merge].together(
-                    y[..., : self.hidden_size], y[..., self.hidden_size :]
-                )
+                y = MERGES[self.merge].together(y[..., : self._features], y[..., self._features :])
         return (
             y,
             self._state_to_user(last, unbatched),
@@ -348,6 +362,7 @@ class _Recurrent(Border):
         given += ["bias=False"] * (not self.bias) + ["batch_first=True"] * self.batch_first
         given += [f"dropout={self.dropout}"] * (self.dropout > 0)
         given += ["bidirectional=True"] * self.bidirectional
+        given += [f"proj_size={self.proj_size}"] * (self.proj_size > 0)
         given += [f"merge={self.merge!r}"] * (self.merge != "concat")
         given += [f"{name}={value!r}" for name, value in self.options.altered().items()]
         given += [f"recurrent_dropout={self.recurrent_dropout}"] * (self.recurrent_dropout > 0)
@@ -432,6 +447,10 @@ class RNN(_Recurrent):
 
 class LSTM(_Recurrent):
     __doc__ = f"""LSTM [1]_ with a forget gate [2]_; gates i f g o, state (h, c).
+
+    proj_size : P, less than hidden_size: h is W_hr (P, H) times what the cell makes [3]_, so y and
+    h have P features while c has H, weight_hh is (G*H, P), and weight_hr_l0 (P, H) comes after
+    the biases. 0 is no projection.
     {_PARAMETERS}{options.DOCUMENTS}{options.DOCUMENTS_OF_GATES}{options.DOCUMENTS_OF_LSTM}\
 {options.DOCUMENTS_END}
 
@@ -439,7 +458,9 @@ class LSTM(_Recurrent):
     ----------
     .. [1] Hochreiter and Schmidhuber, Long short-term memory, 1997.
     .. [2] Gers, Schmidhuber and Cummins, Learning to forget, 2000.
-       Equations: `fastrnn.reference`, (L1) to (L6).
+    .. [3] Sak, Senior and Beaufays, Long short-term memory recurrent neural network architectures
+       for large scale acoustic modeling, 2014.
+       Equations: `fastrnn.reference`, (L1) to (L6), (P1).
     """
 
     def __init__(
@@ -447,7 +468,7 @@ class LSTM(_Recurrent):
         batch_first=False, dropout=0.0, bidirectional=False, merge="concat", dtype="float32",
         rng=None, peephole=False, coupled=False, clip=None, cell_clip=None,
         recurrent_activation="sigmoid", recurrent_dropout=0.0, zoneout=0.0, layer_norm=False,
-        init="pytorch", forget_bias=None,
+        init="pytorch", forget_bias=None, proj_size=0,
     ):  # fmt: skip
         super().__init__(
             CELLS["lstm"], input_size, hidden_size, num_layers, bias=bias,
@@ -455,7 +476,7 @@ class LSTM(_Recurrent):
             dtype=dtype, rng=rng, peephole=peephole, coupled=coupled, clip=clip,
             cell_clip=cell_clip, recurrent_activation=recurrent_activation,
             recurrent_dropout=recurrent_dropout, zoneout=zoneout, layer_norm=layer_norm, init=init,
-            forget_bias=forget_bias,
+            forget_bias=forget_bias, proj_size=proj_size,
         )  # fmt: skip
 
 

@@ -30,6 +30,8 @@ be the integers k_t, and dx_t is not computed.
     gru_before            Cho et al., Learning phrase representations using RNN encoder-decoder,
                           2014: the reset gate acts on h, before the product with W_hn
     gru_after             as in cuDNN and PyTorch: the reset gate acts on that product
+    [Sak 2014]            Sak, Senior and Beaufays, Long short-term memory recurrent neural network
+                          architectures for large scale acoustic modeling
     [Werbos 1990]         Backpropagation through time: what it does and how to do it
 
 Conventions are PyTorch's. Gates are stacked along the rows of ``w_ih`` (G*H, I), ``w_hh`` (G*H, H),
@@ -45,6 +47,11 @@ and mask[t, b], else 0, and r_t = reset[t, b] of the steps before its end,
     (S8)  state_t = m_t step(a_t, W_hh, state_{t-1}) + (1 - m_t) state_{t-1}
 
 chosen, not multiplied. y_t is h_t, beyond the row's end 0.
+
+A projection makes h of what the LSTM does (L6), with fewer features than that has units [Sak 2014]:
+
+    (P1)  h_t := W_hr h_t
+    (P2)  dW_hr = sum_t dh_t h_t^T  (h_t as in (L6));    dh_t := W_hr^T dh_t
 
 A variant of a cell (variants.py: peepholes, layer normalisation and the like) is a row like those
 here. Its parameters p besides these four are read by its step, and
@@ -229,6 +236,7 @@ class Cell:
     # Of a variant the further parameters, as their kinds and sizes in units of H.
     further: tuple[tuple[str, int], ...] | None = None
     biased: bool = True  # (S1) and (S2) add the biases; if not, the step does, as of parameters
+    projects: bool = False  # (P1): W_hr comes after the biases
     # Of what a step saved the gates by name, and the c before the step if there is one.
     gates_of: Callable = lambda saved: ({}, None)
 
@@ -297,6 +305,8 @@ class Tape:
     operands: tuple[np.ndarray, ...]  # v_t of (S2): one (T, B, H) per phase
     saved: list  # T entries, each what the step at that time saved
     further: Further | None
+    w_hr: np.ndarray | None = None  # (P, H); then h has P features
+    made: np.ndarray | None = None  # (T, B, H): what was projected
 
 
 def _same(array, dtype):
@@ -304,10 +314,13 @@ def _same(array, dtype):
     return np.asarray(array).astype(dtype, casting="equiv", copy=False)
 
 
-def _own_state(arrays, count, shape, dtype):
-    """A copy of a state's arrays, with zeros for each None."""
-    arrays = (None,) * count if arrays is None else arrays
-    return tuple(np.zeros(shape, dtype) if a is None else _same(a, dtype).copy() for a in arrays)
+def _own_state(arrays, batch, sizes, dtype):
+    """A copy of a state's arrays (B, size), with zeros for each None."""
+    arrays = (None,) * len(sizes) if arrays is None else arrays
+    return tuple(
+        np.zeros((batch, size), dtype) if a is None else _same(a, dtype).copy()
+        for a, size in zip(arrays, sizes, strict=True)
+    )
 
 
 def _further(cell, b_ih, b_hh, params, noise, dtype):
@@ -325,21 +338,23 @@ def _unroll(cell, x, state, weights, noise, reverse, rows, record):
     w_ih, w_hh, b_ih, b_hh, *params = weights
     w_ih = np.asarray(w_ih)
     dtype = w_ih.dtype
+    w_hr = _same(params.pop(0), dtype) if cell.projects else None
     further = _further(cell, b_ih, b_hh, params, noise, dtype)
     if not cell.biased:
         b_ih = b_hh = None
     x, w_hh = np.asarray(x), _same(w_hh, dtype)
     x = x if x.dtype.kind in "iu" else _same(x, dtype)
-    (T, B, *inputs), H = x.shape, w_hh.shape[1]
-    state = _own_state(state, cell.states, (B, H), dtype)
+    (T, B, *inputs), H, P = x.shape, len(w_hh) // cell.gates, w_hh.shape[1]
+    state = _own_state(state, B, (P, H)[: cell.states], dtype)
     rows = _rows(T, *rows)
     begin = state if rows.to_initial else tuple(np.zeros_like(s) for s in state)
     if rows.works is not None:
         works = rows.works if inputs else rows.works[..., 0]
         x = np.where(works, x, 0)  # what stands in the gaps, NaN perhaps, is not looked at
     b = np.zeros(cell.gates * H, dtype) if b_hh is None else _same(b_hh, dtype)
-    y = np.empty((T, B, H), dtype)
-    operands = tuple(np.empty((T, B, H), dtype) for _ in cell.phases) if record else ()
+    y = np.empty((T, B, P), dtype)
+    operands = tuple(np.empty((T, B, P), dtype) for _ in cell.phases) if record else ()
+    made = np.empty((T, B, H), dtype) if record and cell.projects else None
     saved = [None] * T if record else []
     with np.errstate(all="ignore"):
         x_rows = x.reshape(T * B, *inputs)
@@ -352,6 +367,10 @@ def _unroll(cell, x, state, weights, noise, reverse, rows, record):
                 state = _chosen(rows.resets[t], begin, state)  # (S7)
             more = () if further is None else further.at(t)
             before, (state, v_t, saved_t) = state, cell.step(a[t], state, w_hh, b, *more)
+            if made is not None:
+                made[t] = state[0]
+            if cell.projects:
+                state = (state[0] @ w_hr.T, *state[1:])  # (P1)
             if rows.works is not None:
                 state = _chosen(rows.works[t], state, before)  # (S8)
             y[t] = state[0] if rows.within is None else np.where(rows.within[t], state[0], 0)
@@ -362,7 +381,9 @@ def _unroll(cell, x, state, weights, noise, reverse, rows, record):
     if not record:
         return y, state, None
     biases = (b_ih is not None, b_hh is not None)
-    tape = Tape(cell, x, w_ih, w_hh, biases, reverse, rows, operands, saved, further)
+    tape = Tape(
+        cell, x, w_ih, w_hh, biases, reverse, rows, operands, saved, further, w_hr, made
+    )  # fmt: skip
     return y, tuple(s.copy() for s in state), tape  # copies: the tape may hold the arrays
 
 
@@ -380,7 +401,8 @@ def forward(
         ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
     w_ih, w_hh : (G*H, I) and (G*H, H) arrays
     b_ih, b_hh : (G*H,) arrays or None
-    *params : a variant's further parameters, in the order of its row
+    *params : a variant's further parameters, in the order of its row; W_hr (P, H) before them if
+        it projects: then w_hh is (G*H, P), and h and y have P features
     noise : `fastrnn.noise.Noise`, or None
         What was drawn for a variant. None is none, but of zoneout the expectation.
     reverse : bool
@@ -438,11 +460,12 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
         With respect to the initial state.
     dw_ih, dw_hh : (G*H, I) and (G*H, H) arrays
     db_ih, db_hh : (G*H,) arrays, or None for a bias that was None
-    *dparams : of a variant's further parameters
+    *dparams : of a variant's further parameters, W_hr first
     """
     cell, (T, B, *inputs) = tape.cell, tape.x.shape
-    H, dtype = tape.w_hh.shape[1], tape.w_hh.dtype
-    dstate = _own_state(dstate, cell.states, (B, H), dtype)
+    H, P, dtype = len(tape.w_hh) // cell.gates, tape.w_hh.shape[1], tape.w_hh.dtype
+    dstate = _own_state(dstate, B, (P, H)[: cell.states], dtype)
+    dh = np.empty((T, B, P), dtype) if cell.projects else None
     dy = None if dy is None else _same(dy, dtype)
     da = np.empty((T, B, cell.gates * H), dtype)
     du = da if cell.added else np.empty_like(da)
@@ -461,6 +484,9 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
                     within = True if rows.within is None else rows.within[t]
                     np.copyto(shown[t], d, where=within)
             more = () if tape.further is None else (*tape.further.at(t), dp_t)
+            if cell.projects:  # (P2)
+                dh[t] = dstate[0] if rows.works is None else np.where(rows.works[t], dstate[0], 0)
+                dstate = (dstate[0] @ tape.w_hr, *dstate[1:])
             dstate = cell.derivative(dstate, tape.saved[t], tape.w_hh, da_t[t], du_t[t], *more)
             if rows.works is not None:  # (S8)
                 dstate = _chosen(rows.works[t], dstate, after)
@@ -480,11 +506,13 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
             np.add.at(dw_ih.T, tape.x.reshape(T * B), da)  # (S5')
         for (first, last), v in zip(cell.phases, tape.operands, strict=True):  # (S6)
             gates = slice(first * H, last * H)
-            dw_hh[gates] = du[:, gates].T @ v.reshape(T * B, H)
+            dw_hh[gates] = du[:, gates].T @ v.reshape(T * B, P)
+        dw_hr = [dh.reshape(T * B, P).T @ tape.made.reshape(T * B, H)] if cell.projects else []
         db_ih, db_hh = (d.sum(0) if b else None for d, b in zip((da, du), tape.biases, strict=True))
         dp = {kind: d.sum((0, 1)) for kind, d in dp.items()}  # (S9)
     db_ih, db_hh = dp.pop("bias_ih", db_ih), dp.pop("bias_hh", db_hh)
-    return dx, dstate, dw_ih, dw_hh, db_ih, db_hh, *(dp.get(kind) for kind, _ in cell.further or ())
+    dparams = *dw_hr, *(dp.get(kind) for kind, _ in cell.further or ())
+    return dx, dstate, dw_ih, dw_hh, db_ih, db_hh, *dparams
 
 
 def infer(

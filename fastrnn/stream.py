@@ -7,6 +7,7 @@ gives bit for bit what the layer gives on the whole sequence.
 import numpy as np
 
 from fastrnn import checks, reference, runtime, variants
+from fastrnn.functional import sizes_of
 
 
 class Stream:
@@ -39,7 +40,7 @@ class Stream:
         )  # fmt: skip
         self._cell, self._dtype = layer._cell, layer.dtype
         self._x_shape = (self.batch_size, layer.input_size)
-        self._y_shape = (self.batch_size, layer.hidden_size)
+        self._y_shape = (self.batch_size, layer._features)
         self._time = int(layer.batch_first)  # its axis in a chunk
         self._state = layer._new_state(self.batch_size, np.zeros)
         self._weights = [
@@ -58,12 +59,10 @@ class Stream:
         self._stepper = self._make_stepper() if self._stepper and runtime.core else None
 
     def _make_stepper(self):
-        itemsize, (batch, inputs), hidden = self._dtype.itemsize, self._x_shape, self._y_shape[1]
-        layers, work = [], 0
-        for index, weights in enumerate(self._weights):
-            sizes = runtime.core.Sizes(
-                self._cell.index, itemsize, 1, batch, hidden if index else inputs, hidden
-            )
+        batch, layers, work = self.batch_size, [], 0
+        for weights in self._weights:
+            x_shape = 1, batch, weights[0].shape[1]
+            sizes = sizes_of(self._cell, self._dtype.itemsize, x_shape, weights)
             work = max(work, sizes.forward)
             packed = np.empty(sizes.packed, np.uint8)
             layers.append((self._cell.index, weights, packed))
@@ -178,13 +177,12 @@ class Stream:
 
     @state.setter
     def state(self, value):
-        shape = self._state[0].shape
         parts = checks.state_parts(self._cell, value)
         checked = []
-        for label, part in zip(self._cell.states, parts, strict=True):
+        for label, part, held in zip(self._cell.states, parts, self._state, strict=True):
             label = "state" if len(parts) == 1 else f"{label} of state"
             part = checks.same_dtype(label, checks.as_array(label, part), self._dtype)
-            checked.append(checks.shaped(label, part, ("num_layers", "B", "hidden_size"), shape))
+            checked.append(checks.shaped(label, part, ("num_layers", "B", "H"), held.shape))
         for held, part in zip(self._state, checked, strict=True):
             held[...] = part
 

@@ -166,9 +166,9 @@ class Tape:
                 part = None if part is None else checks.rows(part)
                 dx = gradient_of(x) if need_x or index > 0 else None
                 dweights = layer._weights[p.row](params)
-                dstates = [
-                    None if look is None else np.zeros(p.y.shape, layer.dtype) for _ in dlast
-                ]
+                dstates = [None] * len(dlast)
+                if look is not None:
+                    dstates = [np.zeros((*p.y.shape[:2], s.shape[2]), layer.dtype) for s in dfirst]
                 incoming.append(Incoming(part, dlast, dx, dfirst, dweights, tuple(dstates)))
             run_passes_backward(layer._cell, x, passes, incoming, rows, checkpoint)
             for i, p in zip(incoming, passes, strict=True):

@@ -103,7 +103,7 @@ def forward(cell, x, passes, rows, checkpoint):
 
 def _tables(cell, x, passes):
     """For each pass the table of the ids that occur."""
-    hidden, inputs = passes[0].weights[1].shape[1], x.rows
+    hidden, inputs = len(passes[0].weights[1]) // cell.gates, x.rows
     tables = []
     for p in passes:
         w_ih, *others = p.weights

@@ -41,6 +41,7 @@ step; where nothing is drawn, its expectation.
     hard sigmoid          s = 1/5: ONNX, Keras 2; s = 1/6: PyTorch, Keras 3
 """
 
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -297,7 +298,7 @@ def row(cell, noisy=False):
     """
     plain = reference.CELLS[cell.name]
     if cell.options is None and not noisy:
-        return plain
+        return replace(plain, projects=True) if cell.projects else plain
     o, (step, derivative) = cell.options or Options(), _FUNCTIONS[cell.name]
     return reference.Cell(
         gates=cell.gates,
@@ -306,7 +307,8 @@ def row(cell, noisy=False):
         derivative=partial(_derivative, derivative, o),
         phases=((0, cell.gates),) if len(plain.phases) == 1 else plain.phases,
         added=plain.added and not o.layer_norm,
-        further=tuple((extra.kind, extra.units) for extra in cell.extras),
+        further=tuple((e.kind, e.units) for e in cell.extras if e.units is not None),
+        projects=cell.projects,
         biased=not o.layer_norm,
         gates_of=_GATES_OF[cell.function],
     )

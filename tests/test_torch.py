@@ -27,6 +27,11 @@ NETS = {
     "stacked both ways, no bias": {"num_layers": 2, "bidirectional": True, "bias": False},
     "batch first": {"num_layers": 2, "batch_first": True},
 }
+PROJECTED = {
+    "projected": {"proj_size": 3},
+    "projected stack both ways": {"num_layers": 2, "bidirectional": True, "proj_size": 3},
+    "projected, no bias": {"bias": False, "proj_size": 3},
+}
 every_cell = pytest.mark.parametrize("cell", THEIRS)
 every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -92,6 +97,30 @@ def test_outputs_states_and_gradients_are_pytorchs(cell, net, dtype, backend):
         assert_near(got, wanted, dtype, name)
     for name, got, wanted in zip("hc", both(grads.state), state_t, strict=False):
         assert_near(got, wanted.grad, dtype, f"d{name}0")
+    for name, parameter in theirs.named_parameters():
+        assert_near(grads.params[name], parameter.grad, dtype, name)
+
+
+@every_backend
+@every_dtype
+@pytest.mark.parametrize("net", PROJECTED.values(), ids=PROJECTED)
+def test_projections_are_pytorchs(net, dtype, backend):
+    theirs, ours = pair("lstm", net, dtype)
+    rng, passes = np.random.default_rng(1), ours.num_layers * ours.num_directions
+    x, dy = draw(rng, T, B, I, dtype=dtype), draw(rng, T, B, 3 * ours.num_directions, dtype=dtype)
+    state = draw(rng, passes, B, 3, dtype=dtype), draw(rng, passes, B, H, dtype=dtype)
+    x_t, *state_t = tensors((x, *state))
+    y_t, last_t = theirs(x_t, tuple(state_t))
+    ((y_t * torch.from_numpy(dy)).sum() + sum(s.sum() for s in last_t)).backward()
+
+    y, last, tape = ours.forward(x, state)
+    grads = tape.backward(dy, tuple(np.ones_like(s) for s in last))
+    assert_near(y, y_t, dtype, "y")
+    assert_near(grads.x, x_t.grad, dtype, "dx")
+    for got, wanted in zip(last, last_t, strict=True):
+        assert_near(got, wanted, dtype, "state")
+    for got, wanted in zip(grads.state, state_t, strict=True):
+        assert_near(got, wanted.grad, dtype, "dstate")
     for name, parameter in theirs.named_parameters():
         assert_near(grads.params[name], parameter.grad, dtype, name)
 
