@@ -104,6 +104,7 @@ def test_outputs_states_and_gradients_are_pytorchs(cell, net, dtype, backend):
 @every_backend
 @every_dtype
 @pytest.mark.parametrize("net", PROJECTED.values(), ids=PROJECTED)
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 def test_projections_are_pytorchs(net, dtype, backend):
     theirs, ours = pair("lstm", net, dtype)
     rng, passes = np.random.default_rng(1), ours.num_layers * ours.num_directions
