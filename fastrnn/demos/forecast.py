@@ -9,9 +9,7 @@ the forecasts that are both issued and judged inside it: weights and scale come 
 choice among epochs from the second, the reported errors from the third.
 """
 
-import argparse
 import copy
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +17,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 import fastrnn
 from fastrnn import data, pictures, runtime
+from fastrnn.demos import common
+from fastrnn.demos.common import LAYERS
 from fastrnn.progress import Progress
 from fastrnn.train import Adam, History, fit
 
-LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
 AHEAD = 26  # weeks: half a cycle, where today's value is the worst guess
 WINDOW = 78  # weeks that the network sees: one cycle and the half that says how it has drifted
 YEAR = 52
@@ -212,10 +211,7 @@ def print_errors(task, name, forecast):
         for other, error in errors.items()
         if other != name
     }
-    for verb, wanted in (("beats", True), ("does not beat", False)):
-        named = [other for other, is_better in better.items() if is_better == wanted]
-        if named:
-            print(f"the {name} {verb} {', '.join(named)}")
+    common.verdict(name, better)
 
 
 def print_times(args, task, history):
@@ -229,7 +225,7 @@ def print_times(args, task, history):
     with fastrnn.backend("reference"):
         other = train(args.cell, task, epochs, args.seed).history
     ours, theirs = min(history.seconds[:epochs]), min(other.seconds)
-    label = f"kernels, {runtime.core.isa()}, threads: {fastrnn.get_num_threads()}"
+    label = common.engine()
     print(f"\ntime per epoch (the fastest of {epochs}), and the training loss of the first")
     print(f"  {label:<28} {ours:8.3f} s    {history.loss[0]:.5f}")
     print(f"  {'NumPy path':<28} {theirs:8.3f} s    {other.loss[0]:.5f}")
@@ -262,38 +258,12 @@ def draw(path, task, dates, name, forecast):
     figure.savefig(path, dpi=120)
 
 
-def _at_least(least):
-    def parse(text):
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"must be a whole number from {least}, got {text!r}")
-        return int(text)
-
-    return parse
-
-
 def add_arguments(parser):
     """Declare the demo's options on an argparse parser."""
-    parser.add_argument("--cell", choices=LAYERS, default="gru", help="default: gru")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument(
-        "--epochs",
-        type=_at_least(1),
-        default=EPOCHS,
-        metavar="N",
-        help=f"over the training windows; default: {EPOCHS}",
-    )
-    length.add_argument(
-        "--quick", dest="epochs", action="store_const", const=QUICK_EPOCHS,
-        help=f"the same as --epochs {QUICK_EPOCHS}",
-    )  # fmt: skip
-    parser.add_argument(
-        "--seed", type=_at_least(0), default=0, metavar="N",
-        help="of the first weights and of the order of the windows; default: 0",
-    )  # fmt: skip
-    parser.add_argument(
-        "--out", type=pictures.new_picture, default=Path("forecast.png"), metavar="PATH",
-        help="the picture, if matplotlib is installed; default: forecast.png",
-    )  # fmt: skip
+    common.add_cell(parser, "gru")
+    common.add_epochs(parser, EPOCHS, QUICK_EPOCHS, "over the training windows")
+    common.add_seed(parser, "the first weights and of the order of the windows")
+    common.add_out(parser, "forecast.png")
 
 
 def run(args):

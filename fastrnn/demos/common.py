@@ -1,0 +1,81 @@
+"""What demos share: options, the course of the learning rate, how a comparison is told.
+
+It must not know: any demo's data or model.
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import fastrnn
+from fastrnn import pictures, runtime
+
+LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
+
+
+def at_least(least):
+    """The type of an argparse argument: a whole number from `least`."""
+
+    def parse(text):
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number from {least}, got {text!r}")
+        return int(text)
+
+    return parse
+
+
+def add_cell(parser, default):
+    """--cell: which layer."""
+    parser.add_argument("--cell", choices=LAYERS, default=default, help=f"default: {default}")
+
+
+def add_epochs(parser, default, quick, what):
+    """--epochs and --quick; `what` says of what, for the help."""
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--epochs", type=at_least(1), default=default, metavar="N",
+        help=f"{what}; default: {default}",
+    )  # fmt: skip
+    length.add_argument(
+        "--quick", dest="epochs", action="store_const", const=quick,
+        help=f"the same as --epochs {quick}",
+    )  # fmt: skip
+
+
+def add_seed(parser, what):
+    """--seed: of what, for the help."""
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, metavar="N", help=f"of {what}; default: 0"
+    )
+
+
+def add_out(parser, default):
+    """--out: where the picture goes."""
+    parser.add_argument(
+        "--out", type=pictures.new_picture, default=Path(default), metavar="PATH",
+        help=f"the picture, if matplotlib is installed; default: {default}",
+    )  # fmt: skip
+
+
+def cosine(highest, done):
+    """The learning rate after a share `done` of the updates: from `highest` down to 0.
+
+    Half a cosine: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts,
+    2017, equation 5 with one cycle.
+    """
+    return highest * (1 + math.cos(math.pi * done)) / 2
+
+
+def verdict(name, better):
+    """Print whom `name` beats and whom not; `better` says of each other whether it does."""
+    for verb, wanted in (("beats", True), ("does not beat", False)):
+        named = [other for other, is_better in better.items() if is_better == wanted]
+        if named:
+            print(f"the {name} {verb} {', '.join(named)}")
+
+
+def engine():
+    """What computes, in a few words."""
+    if not runtime.uses_core():
+        return "NumPy path"
+    return f"kernels, {runtime.core.isa()}, threads: {fastrnn.get_num_threads()}"
