@@ -1,0 +1,267 @@
+"""See gradients vanish over time in an RNN, an LSTM and a GRU, and which of them can remember.
+
+The adding problem: a sequence of random numbers, two of them marked, one in each half. After the
+last step the sum of these two is wanted: the first has to be kept for half the sequence and more.
+The data are made up, for only so is it known how far a net has to remember.
+
+What a net learns about step t comes by the gradient of the loss with respect to its state h_t.
+Backpropagation through time multiplies that gradient, step by step from the last to the first,
+with the Jacobian dh_t / dh_{t-1}; over many steps the product vanishes or, with large weights,
+explodes. Part of the LSTM's dc_t / dc_{t-1} is the forget gate, of the GRU's dh_t / dh_{t-1} the
+update gate; and gates learn to be near 1.
+
+    Bengio, Simard and Frasconi, Learning long-term dependencies with gradient descent is
+    difficult, 1994: why
+    Hochreiter and Schmidhuber, Long short-term memory, 1997: the problem, and the LSTM
+    Le, Jaitly and Hinton, A simple way to initialize recurrent networks of rectified linear
+    units, 2015: the form of the problem taken here
+"""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn import pictures, reference
+from fastrnn.demos import common
+from fastrnn.demos.progress import Progress
+from fastrnn.train import Adam, Dense, clip_by_norm, mean_squared_error
+
+CELLS = ("rnn", "lstm", "gru")
+LENGTH = 100  # T
+HIDDEN = 32
+BATCH = 64
+UPDATES = 100  # of an epoch; each is made on new sequences
+EPOCHS, QUICK_EPOCHS = 20, 10
+JUDGED = 1000  # sequences
+LEARNING_RATE = 1e-2
+LARGEST_NORM = 1.0  # of a minibatch's gradient
+GAIN = 4  # with recurrent weights so many times as large, an untrained RNN's gradient explodes
+COLOURS = {"rnn": "tab:blue", "lstm": "tab:red", "gru": "tab:green"}
+STYLES = {"h": "-", "c": "--"}
+
+
+def sequences(length, count, rng):
+    """Some of the adding problem.
+
+    Returns
+    -------
+    x : (T, B, 2) array
+        A number from 0 to 1, and 1 where it is marked.
+    marked : (2, B) array
+        The two numbers, that of the first half and that of the second.
+    """
+    x = np.zeros((length, count, 2), np.float32)
+    x[:, :, 0] = rng.random((length, count), np.float32)
+    rows, half = np.arange(count), length // 2
+    steps = rng.integers(0, half, count), rng.integers(half, length, count)
+    x[steps, rows, 1] = 1
+    return x, x[steps, rows, 0]
+
+
+def wanted(marked):
+    """(B, 1): the sum."""
+    return marked.sum(axis=0)[:, None]
+
+
+def baselines(marked):
+    """Answers that need no memory: name -> (B, 1). None is better that ignores the first half than
+    the second.
+    """
+    return {
+        "the mean of all sums, 1": np.ones_like(wanted(marked)),
+        "the second number + 0.5": marked[1][:, None] + np.float32(0.5),
+    }
+
+
+class Adder:
+    """A recurrent layer and a linear read-out of its last hidden state."""
+
+    def __init__(self, cell, seed):
+        self.rng = np.random.default_rng(seed)  # of the weights, then of the sequences
+        self.cell = cell
+        self.layer = common.LAYERS[cell](2, HIDDEN, rng=self.rng)
+        self.head = Dense(HIDDEN, 1, rng=self.rng)
+        self.adam = Adam([self.layer.flat, self.head.flat], LEARNING_RATE)
+
+    def __call__(self, x):
+        """(T, B, 2) -> (B, 1)."""
+        y, _ = self.layer(x)
+        return self.head(y[-1])
+
+    def loss_and_gradients(self, x, target):
+        """Mean squared error -> loss, the gradient of y, those of layer.flat and head.flat."""
+        y, _, tape = self.layer.forward(x)  # (T, B, H)
+        loss, d_output = mean_squared_error(self.head(y[-1]), target)
+        of_head = self.head.backward(y[-1], d_output)
+        dy = np.zeros_like(y)
+        dy[-1] = of_head.x  # only the last step is judged
+        return loss, dy, [tape.backward(dy, need_x=False).flat, of_head.flat]
+
+    def epoch(self, length):
+        """UPDATES updates -> mean loss."""
+        total = 0.0
+        for _ in range(UPDATES):
+            x, marked = sequences(length, BATCH, self.rng)
+            loss, _, gradients = self.loss_and_gradients(x, wanted(marked))
+            clip_by_norm(gradients, LARGEST_NORM)
+            self.adam.step(gradients)
+            total += loss
+        return total / UPDATES
+
+    def gradient_shares(self, x, target):
+        """|dL/dh_t| over |dL/dh_T| at each step t: "h" -> (T,), and "c" for the LSTM."""
+        _, dy, _ = self.loss_and_gradients(x, target)
+        norms = _gradient_norms(self, x, dy)
+        return {name: norm[0] / norms["h"][0, -1] for name, norm in norms.items()}
+
+
+def _gradient_norms(model, x, dy):
+    """Euclidean norm, over batch and units, of the loss' gradient with respect to each state.
+
+    All paths from the state to the loss count, for c_t that through h_t of the same step too:
+    `fastrnn.reference`, (S3) and (L7).
+
+    Returns
+    -------
+    dict
+        "h" -> (1, T) array, and "c" for the LSTM.
+    """
+    name = {"rnn": "rnn_tanh", "lstm": "lstm", "gru": "gru_after"}[model.cell]
+    _, _, tape = reference.forward(name, x, None, *model.layer.params.values())
+    cell, shape = reference.CELLS[name], dy.shape[1:]
+    dstate = (np.zeros(shape, dy.dtype),) * cell.states
+    da = np.empty((cell.gates, *shape), dy.dtype)
+    du = da if cell.added else np.empty_like(da)
+    norms = {state: np.empty((1, len(x))) for state in "hc"[: cell.states]}
+    for t in reversed(range(len(x))):
+        dstate = (dstate[0] + dy[t], *dstate[1:])
+        gathered = list(dstate)
+        if cell.states == 2:
+            _, _, _, o, _, tanh_c = tape.saved[t]
+            gathered[1] = dstate[1] + dstate[0] * o * (1 - tanh_c * tanh_c)
+        for norm, d in zip(norms.values(), gathered, strict=True):
+            norm[0, t] = np.linalg.norm(d.astype(np.float64))  # squares of float32 underflow
+        dstate = cell.derivative(dstate, tape.saved[t], tape.w_hh, da, du)
+    return norms
+
+
+@dataclass
+class Result:
+    """What a cell's training leaves."""
+
+    losses: list  # of each epoch
+    seconds: float
+    before: dict  # gradient_shares
+    after: dict
+    error: float  # mean squared, on sequences not trained on
+
+
+def train(cell, length, epochs, seed):
+    """Train one cell -> Result. All cells get sequences of the same kind and number."""
+    test = np.random.default_rng([seed, 1])  # the same for every cell
+    x, marked = sequences(length, JUDGED, test)
+    few, target = x[:, :BATCH], wanted(marked)
+    model, losses, seconds = Adder(cell, seed), [], 0.0
+    before = model.gradient_shares(few, target[:BATCH])
+    with Progress(epochs, f"training {cell.upper()}") as progress:
+        for _ in range(epochs):
+            start = time.perf_counter()
+            losses.append(model.epoch(length))
+            seconds += time.perf_counter() - start
+            progress.step(f"mean squared error {losses[-1]:.4f}")
+    after = model.gradient_shares(few, target[:BATCH])
+    return Result(losses, seconds, before, after, mse(model(x), marked))
+
+
+def exploding(length, seed):
+    """The untrained RNN's gradient shares, (T,), with large recurrent weights."""
+    x, marked = sequences(length, BATCH, np.random.default_rng([seed, 1]))
+    model = Adder("rnn", seed)
+    model.layer.params["weight_hh_l0"][...] *= GAIN
+    return model.gradient_shares(x, wanted(marked))["h"]
+
+
+def mse(output, marked):
+    return float(np.mean(np.square(output - wanted(marked), dtype=np.float64)))
+
+
+def print_gradients(results, exploded):
+    print(f"\ngradient of the loss, its norm at step 1 over that of h at step {len(exploded)}")
+    print(f"  {'':<18}{'before training':>18}{'after':>14}")
+    for cell, result in results.items():
+        for state in result.before:
+            before, after = (_power(r[state][0]) for r in (result.before, result.after))
+            print(f"  {cell.upper() + ', ' + state:<18}{before:>18}{after:>14}")
+    print(f"  {f'RNN, h, W_hh x {GAIN}':<18}{_power(exploded[0]):>18}")
+
+
+def _power(share):
+    return f"{share:.1e}" if share else "below float32"
+
+
+def print_errors(results, errors):
+    """The table of errors, and what it says. errors: name -> that of a baseline."""
+    print(f"\nmean squared error on {JUDGED} sequences not trained on")
+    for cell, result in results.items():
+        print(f"  {cell.upper():<26}{result.error:8.4f}   trained in {result.seconds:.1f} s")
+    for name, error in errors.items():
+        print(f"  {name:<26}{error:8.4f}")
+    for cell, result in results.items():
+        better = {name: result.error < error for name, error in errors.items()}
+        common.verdict(cell.upper(), better)
+
+
+def draw(path, results, exploded, errors):
+    """Write the picture: gradients over time before and after, and the error in training."""
+    from matplotlib.figure import Figure  # not pyplot: no window, and no backend changed for others
+
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    before, after, learning = figure.subplots(1, 3)
+    after.sharey(before)
+    steps = np.arange(1, len(exploded) + 1)
+    for cell, result in results.items():
+        for axes, shares in ((before, result.before), (after, result.after)):
+            for state, share in shares.items():
+                label, style = f"{cell.upper()}, {state}", STYLES[state]
+                axes.semilogy(steps, share, style, color=COLOURS[cell], label=label)
+        updates = UPDATES * np.arange(1, len(result.losses) + 1)
+        learning.semilogy(updates, result.losses, ".-", color=COLOURS[cell])
+    before.semilogy(steps, exploded, ":", color=COLOURS["rnn"], label=f"RNN, h, W_hh x {GAIN}")
+    for axes, when in ((before, "before"), (after, "after")):
+        axes.set_title(f"gradient of the loss, {when} training")
+        axes.set_xlabel("step t")
+    before.set_ylabel(f"its norm at t over that of h at {len(exploded)}")
+    for (name, error), style in zip(errors.items(), ("--", ":"), strict=True):
+        learning.axhline(error, color="black", linestyle=style, linewidth=0.9, label=name)
+    learning.set_title("mean squared error in training")
+    learning.set_xlabel("updates")
+    learning.legend(fontsize="small")
+    figure.legend(*before.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    figure.savefig(path, dpi=120)
+
+
+def add_arguments(parser):
+    """Declare the demo's options on an argparse parser."""
+    parser.add_argument(
+        "--length", type=common.at_least(2), default=LENGTH, metavar="T",
+        help=f"steps of a sequence; default: {LENGTH}",
+    )  # fmt: skip
+    common.add_epochs(parser, EPOCHS, QUICK_EPOCHS, f"of {UPDATES} updates each")
+    common.add_seed(parser, "the first weights and of the sequences")
+    common.add_out(parser, "gradients.png")
+
+
+def run(args):
+    """Run the demo -> exit code."""
+    names = ", ".join(cell.upper() for cell in CELLS)
+    print(f"task: of {args.length} numbers, the sum of two that are marked, one in each half")
+    print(f"models: {names} of {HIDDEN} units, linear read-out of the last hidden state")
+    print(f"computed by: {common.engine()}\n", flush=True)
+    results = {cell: train(cell, args.length, args.epochs, args.seed) for cell in CELLS}
+    _, marked = sequences(args.length, JUDGED, np.random.default_rng([args.seed, 1]))
+    errors = {name: mse(answer, marked) for name, answer in baselines(marked).items()}
+    exploded = exploding(args.length, args.seed)
+    print_gradients(results, exploded)
+    print_errors(results, errors)
+    return pictures.write(draw, args.out, results, exploded, errors)
