@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import data, pictures, runtime
+from fastrnn import data, demos, pictures, runtime
 from fastrnn.__main__ import main
 from fastrnn.demos import forecast
 
@@ -251,8 +251,8 @@ def test_bad_arguments_say_what_is_wrong(arguments, message, capsys):
 
 def test_help_lists_the_demos_and_their_options(capsys):
     for arguments, text in (
-        (["demo", "--help"], "forecast"),
-        (["demo", "forecast", "-h"], "--cell"),
+        *((["demo", "--help"], f"\n  {name} ") for name in demos.DEMOS),
+        *((["demo", name, "-h"], "--quick") for name in demos.DEMOS),
     ):
         with pytest.raises(SystemExit) as stop:
             main(arguments)

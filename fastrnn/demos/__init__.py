@@ -4,7 +4,12 @@ A demo is a module whose docstring's first line says what it is, with `add_argum
 `run(args)`, which returns an exit code. To add one, write it and give it a row here.
 """
 
-from fastrnn.demos import forecast
+from fastrnn.demos import forecast, generate, gradients, tagging
 
-DEMOS = {"forecast": forecast}
+DEMOS = {
+    "forecast": forecast,
+    "gradients": gradients,
+    "generate": generate,
+    "tagging": tagging,
+}
 DEFAULT = "forecast"
