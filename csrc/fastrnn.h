@@ -108,13 +108,12 @@ typedef struct {
   frnn_sequence x, y;
   frnn_state first;
   const void *tape;
-  frnn_sequence dy; /* in; data may be NULL */
-  frnn_state dlast; /* in; each may be NULL */
-  frnn_sequence dx; /* out; data may be NULL */
-  frnn_sequence dh,
-      dc;              /* out, each data may be NULL: the gradients of the state after each step, of steps that count */
-  frnn_state dfirst;   /* out */
-  void *dw_ih, *dw_hh; /* out, each may be NULL */
+  frnn_sequence dy;     /* in; data may be NULL */
+  frnn_state dlast;     /* in; each may be NULL */
+  frnn_sequence dx;     /* out; data may be NULL */
+  frnn_sequence dh, dc; /* out, each data may be NULL: all that comes to the state of each step that counts */
+  frnn_state dfirst;    /* out */
+  void *dw_ih, *dw_hh;  /* out, each may be NULL */
   void *db_ih, *db_hh, *dw_hr;
   void *work;
 } frnn_backward_call;

@@ -87,7 +87,9 @@ typedef struct {
   ptrdiff_t dy_row;
   void *dh; /* padded rows. In: from later steps. Out: what passes to t-1 beside the product */
   ptrdiff_t dh_row;
-  void *dc; /* LSTM: padded rows, in and out */
+  void *dc;    /* LSTM: padded rows, in and out */
+  void *c_bar; /* out: all that has come to c_t; NULL if nobody asks */
+  ptrdiff_t c_bar_row;
   void *dg; /* out: the gate gradients, dense */
   ptrdiff_t dg_row;
   void

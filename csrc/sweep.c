@@ -226,6 +226,8 @@ static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
                     .dh = at(work_at(w, s->projected ? w->layout.drh : w->layout.dh), b * w->row),
                     .dh_row = w->row,
                     .dc = at(work_at(w, w->layout.dc), b * w->row),
+                    .c_bar = call->dc.data ? user_row(w, call->dc, t, b) : NULL,
+                    .c_bar_row = call->dc.row,
                     .dg = chunk_row(w, w->dg, t, b),
                     .dg_row = w->dg.row,
                     .scratch = phases_of(s) > 1 ? chunk_row(w, w->rh, t, b) : NULL,
@@ -238,25 +240,25 @@ static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
 static void derive_carried(const sweep *w, stretch at_k, int64_t position, units u) {
   int64_t t = time_of(w->shape, at_k.i);
   void *dg = chunk_row(w, w->dg, t, position);
+  ptrdiff_t from = u.begin * w->table->size;
   if (phase_of_cell(w, at_k) > 0) return;
+  if (w->call->dc.data)
+    memcpy(at(user_row(w, w->call->dc, t, position), from), at(work_at(w, w->layout.dc), position * w->row + from),
+           (size_t)((u.end - u.begin) * w->table->size));
   for (int column = 0; column < w->cell->columns; column++)
     clear_units(w, at(dg, column * w->shape->hidden * w->table->size), u);
   if (w->call->dy.data && !w->shape->projected)
     add_units(w, dh_row(w, position), user_row(w, w->call->dy, t, position), u);
 }
 
-/* What has come to the state after step t, for whoever wants to see it. */
-static void show(const sweep *w, int64_t t, range rows, share mine) {
+/* What has come to h after step t, for whoever wants to see it. */
+static void show_h(const sweep *w, int64_t t, range rows, share mine) {
   const frnn_backward_call *call = w->call;
-  units h = units_of(w, features_of(w->shape), mine), c = units_of(w, w->shape->hidden, mine);
-  ptrdiff_t from_h = h.begin * w->table->size, from_c = c.begin * w->table->size;
+  units u = units_of(w, features_of(w->shape), mine);
+  ptrdiff_t from = u.begin * w->table->size;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-    const void *dy = call->dy.data ? at(user_row(w, call->dy, t, p), from_h) : NULL;
-    if (call->dh.data)
-      w->table->add(at(user_row(w, call->dh, t, p), from_h), at(dh_row(w, p), from_h), dy, h.end - h.begin);
-    if (call->dc.data)
-      memcpy(at(user_row(w, call->dc, t, p), from_c), at(work_at(w, w->layout.dc), p * w->row + from_c),
-             (size_t)((c.end - c.begin) * w->table->size));
+    const void *dy = call->dy.data ? at(user_row(w, call->dy, t, p), from) : NULL;
+    w->table->add(at(user_row(w, call->dh, t, p), from), at(dh_row(w, p), from), dy, u.end - u.begin);
   }
 }
 
@@ -265,7 +267,7 @@ static void derive(const sweep *w, stretch at_k, range rows, share mine) {
   int64_t t = time_of(w->shape, at_k.i);
   range left = working_of(w->shape, &w->call->rows, rows, t), now;
   units u = units_of(w, w->shape->hidden, mine);
-  if (at_k.phase == 0 && (w->call->dh.data || w->call->dc.data)) show(w, t, left, mine);
+  if (at_k.phase == 0 && w->call->dh.data) show_h(w, t, left, mine);
   if (phase_of_cell(w, at_k) < 0) {
     take_gradient_of_h(w, t, left, mine);
     return;

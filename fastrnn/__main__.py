@@ -19,7 +19,7 @@ def _parser():
     listed = "\n".join(f"  {name:<12} {_summary(demo)}" for name, demo in demos.DEMOS.items())
     demo = commands.add_parser(
         "demo",
-        help="train a network on real data that comes with the package",
+        help="train a network on data that comes with the package or with Python",
         usage="python -m fastrnn demo [NAME] [options]",
         description=f"Demos:\n{listed}\n\nWithout a NAME: {demos.DEFAULT}. "
         f"Its options: python -m fastrnn demo {demos.DEFAULT} --help",

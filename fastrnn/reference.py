@@ -237,8 +237,17 @@ class Cell:
     further: tuple[tuple[str, int], ...] | None = None
     biased: bool = True  # (S1) and (S2) add the biases; if not, the step does, as of parameters
     projects: bool = False  # (P1): W_hr comes after the biases
+    # All that reaches c_t, through h_t of the same step too, from dstate; None without a c.
+    reaches_c: Callable | None = None
     # Of what a step saved the gates by name, and the c before the step if there is one.
     gates_of: Callable = lambda saved: ({}, None)
+
+
+def _lstm_reaches_c(dstate, saved, *_):
+    """(L7)."""
+    dh, dc = dstate
+    _, _, _, o, _, tanh_c = saved
+    return dc + dh * o * (1 - tanh_c * tanh_c)
 
 
 def _lstm_gates(saved):
@@ -253,7 +262,15 @@ def _gru_gates(saved):
 CELLS = {
     "rnn_tanh": Cell(1, 1, _rnn_tanh_step, _rnn_tanh_derivative, ((0, 1),)),
     "rnn_relu": Cell(1, 1, _rnn_relu_step, _rnn_relu_derivative, ((0, 1),)),
-    "lstm": Cell(4, 2, _lstm_step, _lstm_derivative, ((0, 4),), gates_of=_lstm_gates),
+    "lstm": Cell(
+        4,
+        2,
+        _lstm_step,
+        _lstm_derivative,
+        ((0, 4),),
+        gates_of=_lstm_gates,
+        reaches_c=_lstm_reaches_c,
+    ),
     "gru_after": Cell(
         3, 1, _gru_after_step, _gru_after_derivative, ((0, 3),), added=False, gates_of=_gru_gates
     ),
@@ -440,6 +457,10 @@ def gates(tape):
     return shown
 
 
+def _show(target, values, rows, t):
+    np.copyto(target, values, where=True if rows.within is None else rows.within[t])
+
+
 def backward(tape, dy, dstate=None, dstates=(None, None)):
     """Gradients of a loss of y and the final state. The tape is only read; it may be used again.
 
@@ -451,7 +472,7 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
     dstate : tuple of (B, H) arrays or None
         The same for the final state. None, whole or within, is zeros.
     dstates : for each state a (T, B, H) array or None
-        Written: its gradient after each step, but for those beyond a row's end.
+        Written: all that reaches it, but for steps beyond a row's end.
 
     Returns
     -------
@@ -479,14 +500,17 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
                 dy_t = dy[t] if rows.within is None else np.where(rows.within[t], dy[t], 0)
                 dstate = (dstate[0] + dy_t, *dstate[1:])  # (S3)
             after, dp_t = dstate, {kind: d[t] for kind, d in dp.items()}
-            for shown, d in zip(dstates, dstate, strict=False):
-                if shown is not None:
-                    within = True if rows.within is None else rows.within[t]
-                    np.copyto(shown[t], d, where=within)
+            shown_h, *shown_c = dstates
+            if shown_h is not None:
+                _show(shown_h[t], dstate[0], rows, t)
             more = () if tape.further is None else (*tape.further.at(t), dp_t)
             if cell.projects:  # (P2)
                 dh[t] = dstate[0] if rows.works is None else np.where(rows.works[t], dstate[0], 0)
                 dstate = (dstate[0] @ tape.w_hr, *dstate[1:])
+            if cell.states == 2 and shown_c[0] is not None:
+                dc = cell.reaches_c(dstate, tape.saved[t], *more)
+                dc = dc if rows.works is None else np.where(rows.works[t], dc, dstate[1])
+                _show(shown_c[0][t], dc, rows, t)
             dstate = cell.derivative(dstate, tape.saved[t], tape.w_hh, da_t[t], du_t[t], *more)
             if rows.works is not None:  # (S8)
                 dstate = _chosen(rows.works[t], dstate, after)

@@ -103,8 +103,9 @@ class Tape:
         -------
         norms : dict
             "h" and, for the LSTM, "c": (L*D, T) arrays, a row for each pass as in a state. The
-            Euclidean norm, over batch and units, of the gradient with respect to h_t or c_t as they
-            go on to the following steps and, for h_t, out as y_t; 0 beyond the end of all rows.
+            Euclidean norm, over batch and units, of the gradient with respect to h_t or c_t, by all
+            ways: to the following steps, of h_t out as y_t, of c_t through h_t. 0 beyond the end of
+            all rows.
 
         Notes
         -----

@@ -153,19 +153,24 @@ def _peepholes(o, params, c):
     return params["weight_peephole"].reshape(-1, 1, c.shape[1]) if o.peephole else None
 
 
-def _lstm_derivative(o, dstate, saved, w, da, du, params, m, dparams):
-    """(L7) to (L13)."""
-    p, i, f, g, out, c_prev, c, tanh_c, kept, of_c = saved
+def _lstm_outer(o, dstate, saved, params, dparams):
+    """da_o, and all that reaches c_t: (L11), (L7)."""
+    p, _, _, _, out, _, c, tanh_c, _, of_c = saved
     dh, dc = dstate
-    gate, peepholes = _GATES[o.recurrent_activation], _peepholes(o, params, c)
-    da[-1] = _back(o, gate, dh * tanh_c, out, p[-1])
+    da_o = _back(o, _GATES[o.recurrent_activation], dh * tanh_c, out, p[-1])
     de = _TANH.back(dh * out, tanh_c)
     if o.layer_norm:
         de = affine_back(de[None], of_c[0], params, "c", dparams)
         (de,) = normalised_back(de, *of_c, ((0, 1),))
     dc = dc + de
-    if o.peephole:
-        dc = dc + da[-1] * peepholes[-1]
+    return da_o, dc + da_o * _peepholes(o, params, c)[-1] if o.peephole else dc
+
+
+def _lstm_derivative(o, dstate, saved, w, da, du, params, m, dparams):
+    """(L7) to (L13)."""
+    p, i, f, g, _, c_prev, c, _, kept, _ = saved
+    gate, peepholes = _GATES[o.recurrent_activation], _peepholes(o, params, c)
+    da[-1], dc = _lstm_outer(o, dstate, saved, params, dparams)
     dc = _within(dc, c, o.cell_clip)
     di = dc * (g - c_prev) if o.coupled else dc * g
     da[0] = _back(o, gate, di, i, p[0])
@@ -281,6 +286,13 @@ _GATES_OF = {
     "gru": lambda saved: (dict(zip("rzn", saved[2:5], strict=True)), None),
 }
 
+
+def _reaches_c(o, dstate, saved, params, noise, dparams):
+    """(L7); with zoneout h_t has read another c_t than goes on."""
+    _, stays = (None, o.zoneout) if noise is None else noise
+    return dstate[1] if stays else _lstm_outer(o, dstate, saved, params, dparams)[1]
+
+
 _FUNCTIONS = {
     "rnn_tanh": (partial(_rnn_step, _TANH), partial(_rnn_derivative, _TANH)),
     "rnn_relu": (partial(_rnn_step, _RELU), partial(_rnn_derivative, _RELU)),
@@ -311,4 +323,5 @@ def row(cell, noisy=False):
         projects=cell.projects,
         biased=not o.layer_norm,
         gates_of=_GATES_OF[cell.function],
+        reaches_c=partial(_reaches_c, o) if plain.states == 2 else None,
     )

@@ -124,7 +124,11 @@ def norms_by_pieces(layer, x, dy):
         parts = [np.zeros((1, x.shape[1], layer.hidden_size))] * len(layer._cell.states)
         if dstate is not None:
             parts = list(dstate) if isinstance(dstate, tuple) else [dstate]
-        rows.append([np.linalg.norm(p + dy[t] * (i == 0)) for i, p in enumerate(parts)])
+        parts[0] = parts[0] + dy[t]
+        if len(parts) == 2:  # (L7): c_t reaches the loss through h_t too
+            gates = tapes[t].gates()
+            parts[1] = parts[1] + parts[0] * gates["o"][:, 0] * (1 - np.tanh(gates["c"][:, 0]) ** 2)
+        rows.append([np.linalg.norm(p) for p in parts])
         dstate = tapes[t].backward(dy[t : t + 1], dstate).state
     return np.array(rows[::-1]).T
 

@@ -72,6 +72,7 @@ KERNEL void lstm_back(const frnn_back *b) {
       vstore_part(dg + b->hidden + u, c_bar * vload(c_in + u) * (f * (one - f)), left);
       vstore_part(dg + 2 * b->hidden + u, c_bar * i * vfma(-g, g, one), left);
       vstore_part(dg + 3 * b->hidden + u, h_bar * tanh_c * (o * (one - o)), left);
+      if (b->c_bar) vstore_part(AT(real, b->c_bar, m * b->c_bar_row) + u, c_bar, left);
       vstore(dc + u, c_bar * f);
       vstore(dh + u, (vec){0});
       if (b->scratch) vstore_part(AT(real, b->scratch, m * b->scratch_row) + u, o * tanh_c, left);

@@ -24,7 +24,7 @@ import numpy as np
 import fastrnn
 from fastrnn import pictures
 from fastrnn.demos import common, counting
-from fastrnn.demos.progress import Progress
+from fastrnn.progress import Progress
 from fastrnn.train import Adam, Dense, clip_by_norm, cross_entropy
 
 HIDDEN = 256

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn import pictures, reference
+from fastrnn import pictures
 from fastrnn.demos import common
-from fastrnn.demos.progress import Progress
+from fastrnn.progress import Progress
 from fastrnn.train import Adam, Dense, clip_by_norm, mean_squared_error
 
 CELLS = ("rnn", "lstm", "gru")
@@ -112,38 +112,8 @@ class Adder:
     def gradient_shares(self, x, target):
         """|dL/dh_t| over |dL/dh_T| at each step t: "h" -> (T,), and "c" for the LSTM."""
         _, dy, _ = self.loss_and_gradients(x, target)
-        norms = _gradient_norms(self, x, dy)
+        norms = self.layer.forward(x)[2].gradient_norms(dy)
         return {name: norm[0] / norms["h"][0, -1] for name, norm in norms.items()}
-
-
-def _gradient_norms(model, x, dy):
-    """Euclidean norm, over batch and units, of the loss' gradient with respect to each state.
-
-    All paths from the state to the loss count, for c_t that through h_t of the same step too:
-    `fastrnn.reference`, (S3) and (L7).
-
-    Returns
-    -------
-    dict
-        "h" -> (1, T) array, and "c" for the LSTM.
-    """
-    name = {"rnn": "rnn_tanh", "lstm": "lstm", "gru": "gru_after"}[model.cell]
-    _, _, tape = reference.forward(name, x, None, *model.layer.params.values())
-    cell, shape = reference.CELLS[name], dy.shape[1:]
-    dstate = (np.zeros(shape, dy.dtype),) * cell.states
-    da = np.empty((cell.gates, *shape), dy.dtype)
-    du = da if cell.added else np.empty_like(da)
-    norms = {state: np.empty((1, len(x))) for state in "hc"[: cell.states]}
-    for t in reversed(range(len(x))):
-        dstate = (dstate[0] + dy[t], *dstate[1:])
-        gathered = list(dstate)
-        if cell.states == 2:
-            _, _, _, o, _, tanh_c = tape.saved[t]
-            gathered[1] = dstate[1] + dstate[0] * o * (1 - tanh_c * tanh_c)
-        for norm, d in zip(norms.values(), gathered, strict=True):
-            norm[0, t] = np.linalg.norm(d.astype(np.float64))  # squares of float32 underflow
-        dstate = cell.derivative(dstate, tape.saved[t], tape.w_hh, da, du)
-    return norms
 
 
 @dataclass

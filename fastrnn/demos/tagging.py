@@ -22,7 +22,7 @@ import numpy as np
 
 from fastrnn import pictures
 from fastrnn.demos import common, counting
-from fastrnn.demos.progress import Progress
+from fastrnn.progress import Progress
 from fastrnn.train import Adam, Dense, Embedding, clip_by_norm, cross_entropy
 
 KINDS = ("whitespace", "comment", "string", "keyword", "name", "number", "operator")
