@@ -82,6 +82,8 @@ static backward_layout lay_backward(const frnn_shape *s) {
     at.first = reserve(&at.part, sizeof(int64_t), rows + 1);
     at.dx = reserve(&at.part, element, product(&at.part, rows, s->input));
     at.zeros = reserve(&at.part, element, most(s->input, units));
+    for (int i = 0; i < GIVEN; i++)
+      at.given[i] = reserve(&at.part, element, product(&at.part, rows, i == GIVEN_X ? s->input : units));
     at.dh_first = reserve(&at.part, element, row_units);
     at.dc_first = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
   }
@@ -121,6 +123,7 @@ static void move_call(frnn_backward_call *part, int64_t rows) {
   if (part->rows.lengths) part->rows.lengths += rows;
   if (part->rows.order) {
     part->rows.order += rows;
+    part->rows.begin += rows;
     return;
   }
   if (part->rows.mask) part->rows.mask += rows;
@@ -240,6 +243,7 @@ static void stretch_part(void *context, int part, int parts) {
 /* All of a chunk's stretches for some rows, and what these then go into. */
 static void run_rows(backwards *p, const sweep *w, share mine) {
   range all = rows_of(w, mine), rows = {all.begin, 0}, steps = {0, 0};
+  frnn_gather_given(w, all);
   for (; rows.begin < all.begin + all.count; rows.begin += rows.count) {
     rows.count = least(p->steps.rows_at_once, all.begin + all.count - rows.begin);
     for (int64_t k = 0; k <= stretches_of(w); k++) {
@@ -282,6 +286,7 @@ static void run_sweep(backwards *p) {
     frnn_parallel(&p->run, p->steps.work, rows_part, p, parts_of(&p->steps));
     return;
   }
+  for (int i = 0; i < p->count; i++) frnn_gather_given(&p->sweeps[i], (range){0, p->sweeps[i].shape->batch});
   for (p->k = 0; p->k <= last; p->k++) {
     if (p->k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
     frnn_parallel(&p->run, p->steps.work, stretch_part, p, parts_of(&p->steps));

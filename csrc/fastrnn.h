@@ -45,6 +45,8 @@ typedef struct {
 typedef struct {
   const int64_t *lengths;      /* 0 to steps, from the longest to the shortest */
   const int64_t *order;        /* whose these are, each row once; NULL: as the rows are */
+  const int64_t *places;       /* where each row stands in it; NULL with it */
+  int64_t begin;               /* of the places that `lengths` and `order` begin with; 0 in a call */
   const uint8_t *mask, *reset; /* (steps, batch), row by row of the batch, of one stride */
   ptrdiff_t step;
   int reset_to_first;

@@ -22,8 +22,7 @@ static sweep_order order_of(const sweep *w) {
 /* What an operand reads for a run of rows. */
 static frnn_sequence source_of(const sweep *w, enum operand which, int64_t t, int64_t position) {
   if (carries(&w->call->rows, t, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
-  if (which == HIDDEN) return frnn_h_before(w, time_of(w->shape, t), position);
-  if (which == INPUT) return (frnn_sequence){user_row(w, w->call->x, t, position), 0, w->call->x.row};
+  if (which != RESET_HIDDEN) return frnn_given(w, (enum given)which, t, position);
   return (frnn_sequence){chunk_row(w, w->rh, t, position), 0, w->rh.row};
 }
 
@@ -57,10 +56,10 @@ static void scatter_input_gradient(const sweep *w, frnn_gemm g, range steps, ran
     g.a = chunk_row(w, w->dg, t, now.begin);
     g.c = chunk_row(w, dx, t, now.begin);
     w->table->gemm(&g);
-    for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-      void *to = user_row(w, w->call->dx, t, p);
+    for (int64_t b = 0, p; (p = next_place(r, &b, rows)) >= 0; b++) {
+      void *to = row_at(w->call->dx, t, b);
       if (p < now.begin + now.count && !carries(r, t, p))
-        memcpy(to, chunk_row(w, dx, t, p), bytes);
+        copy_row(to, chunk_row(w, dx, t, p), bytes);
       else
         memset(to, 0, bytes);
     }

@@ -124,6 +124,18 @@ static inline void product_of_rows(const frnn_table *table, frnn_gemm g, frnn_se
   }
 }
 
+/* A row of elements: where they are few, memcpy would take as long to be called. */
+static inline void copy_row(void *dst, const void *src, size_t bytes) {
+  char *to = dst;
+  const char *from = src;
+  if (bytes > 1024) {
+    memcpy(to, from, bytes);
+    return;
+  }
+  for (; bytes >= 16; bytes -= 16, to += 16, from += 16) memcpy(to, from, 16);
+  for (; bytes > 0; bytes -= 4, to += 4, from += 4) memcpy(to, from, 4);
+}
+
 /* Rows of one stride into rows of another. NULL: zeros. */
 static inline void copy_rows(void *dst, ptrdiff_t dst_row, const void *src, ptrdiff_t src_row, int64_t rows,
                              size_t bytes) {

@@ -10,12 +10,15 @@
 /* What stands beside the gate gradients in a product over rows. */
 enum operand { INPUT, HIDDEN, RESET_HIDDEN };
 
+/* What of the user's a chunk reads: x and h_{t-1}, as the operands, and dy and h_t. */
+enum given { GIVEN_X = INPUT, GIVEN_H_BEFORE = HIDDEN, GIVEN_DY, GIVEN_H, GIVEN };
+
 typedef struct {
-  size_t w_ih, w_hh, w_hr, parts;                           /* of a call */
-  size_t dh, dc, c_first, drh, rh, dg, operand[3], sums[5]; /* of a group's part */
-  size_t first, dx, zeros, dh_first, dc_first;              /* and what is only there for ragged rows */
-  size_t packed, forward, tape;                             /* or for steps that are made again */
-  int64_t steps, rows, dg_row;                              /* of a chunk, at most */
+  size_t w_ih, w_hh, w_hr, parts;                            /* of a call */
+  size_t dh, dc, c_first, drh, rh, dg, operand[3], sums[5];  /* of a group's part */
+  size_t first, dx, zeros, dh_first, dc_first, given[GIVEN]; /* and what is only there for ragged rows */
+  size_t packed, forward, tape;                              /* or for steps that are made again */
+  int64_t steps, rows, dg_row;                               /* of a chunk, at most */
   int groups;
   size part, total;
 } backward_layout;
@@ -64,11 +67,13 @@ static inline void *chunk_row(const sweep *w, frnn_sequence q, int64_t t, int64_
   return at(q.data, (rows_before(w, t) + position) * q.row);
 }
 
-/* Positions that one call takes at step i: neighbours in the user's arrays whose states are neighbours too. */
+/* Positions that one call takes at step i: neighbours whose states are neighbours too. */
 range frnn_run_of(const sweep *w, int64_t i, range rows);
 
-/* h_{t-1} for step i and such a run: the rows before them in the walk, or what they begin with. */
-frnn_sequence frnn_h_before(const sweep *w, int64_t i, int64_t position);
+/* What is given of the user's for such a run: where it lies, or where a chunk's rows in the order of positions were
+ * copied side by side before. */
+frnn_sequence frnn_given(const sweep *w, enum given what, int64_t t, int64_t position);
+void frnn_gather_given(const sweep *w, range rows);
 
 /* The chunk before the present one in the data, which is the next one of the sweep; 0 where there is none. */
 int frnn_next_chunk(sweep *w);

@@ -132,8 +132,8 @@ void frnn_gather(const walk *w, chunk c, range rows) {
   if (!r->order) return;
   rows = working_of(w->shape, r, rows, first);
   for (int64_t t = first; t < first + c.to - c.from; t++)
-    for (int64_t p = rows.begin; p < rows.begin + rows.count; p++)
-      memcpy(row_at(to, t - first, p), row_at(w->call->x, t, r->order[p]), bytes);
+    for (int64_t b = 0, p; (p = next_place(r, &b, rows)) >= 0; b++)
+      copy_row(row_at(to, t - first, p), row_at(w->call->x, t, b), bytes);
 }
 
 /* bias + W_ih x of a chunk for some rows and some of the gates' vectors, whose panels are given. */
@@ -211,9 +211,9 @@ static frnn_sequence c_before(const walk *w, int64_t i, range rows) {
   return (frnn_sequence){at(work_at(w, w->layout.c), rows.begin * w->row), 0, w->row};
 }
 
-static void copy_row(void *dst, const void *src, size_t bytes) {
+static void copy_row_or_zeros(void *dst, const void *src, size_t bytes) {
   if (src)
-    memcpy(dst, src, bytes);
+    copy_row(dst, src, bytes);
   else
     memset(dst, 0, bytes);
 }
@@ -254,9 +254,9 @@ void frnn_prepare_step(const walk *w, int64_t i, range rows) {
   if (w->shape->tokens && w->call->rows.order) gather_ids(w, i, rows);
   if (goes_by(w, i, rows)) return;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-    copy_row(at(work_at(w, w->layout.h), p * h_bytes(w)), h_row_before(w, i, p), (size_t)h_bytes(w));
+    copy_row_or_zeros(at(work_at(w, w->layout.h), p * h_bytes(w)), h_row_before(w, i, p), (size_t)h_bytes(w));
     if (w->cell->states == 2)
-      copy_row(at(work_at(w, w->layout.c), p * w->row), c_row_before(w, i, p), (size_t)c_bytes(w));
+      copy_row_or_zeros(at(work_at(w, w->layout.c), p * w->row), c_row_before(w, i, p), (size_t)c_bytes(w));
   }
 }
 
@@ -351,18 +351,20 @@ static void keep(const walk *w, int64_t i, range rows) {
 void frnn_settle_step(const walk *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
   size_t bytes = (size_t)h_bytes(w);
-  int64_t t = time_of(w->shape, i), end = rows.begin + rows.count;
+  int64_t t = time_of(w->shape, i);
   if (!w->shape->ragged && !w->kept.data) return;
   range at_work = working_of(w->shape, r, rows, t);
   if (at_work.count > 0) carry_over(w, i, at_work);
   keep(w, i, at_work);
   if (w->again) return;
-  if (r->order) {
-    frnn_sequence h = h_at(w, i, 0);
-    for (int64_t p = rows.begin; p < rows.begin + at_work.count; p++)
-      memcpy(row_at(w->call->y, t, r->order[p]), row_at(h, 0, p), bytes);
+  frnn_sequence h = h_at(w, i, 0);
+  range own = r->order ? rows : (range){at_work.begin + at_work.count, rows.count - at_work.count};
+  for (int64_t b = 0, p; (p = next_place(r, &b, own)) >= 0; b++) {
+    if (p < at_work.begin + at_work.count)
+      copy_row(row_at(w->call->y, t, b), row_at(h, 0, p), bytes);
+    else
+      memset(row_at(w->call->y, t, b), 0, bytes);
   }
-  for (int64_t p = rows.begin + at_work.count; p < end; p++) memset(row_at(w->call->y, t, row_of(r, p)), 0, bytes);
 }
 
 void frnn_begin_rows(const walk *w, range rows) {

@@ -14,6 +14,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_rows:
         const int64_t *lengths
         const int64_t *order
+        const int64_t *places
         const uint8_t *mask
         const uint8_t *reset
         ptrdiff_t step

@@ -224,23 +224,26 @@ cdef uint8_t *flags(a, frnn_shape *s) except? NULL:
 
 
 cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
-    """rows: None, or the tuple (lengths, order, mask, reset, reset_to_first) as csrc/fastrnn.h has it."""
+    """rows: None, or the tuple (lengths, order, places, mask, reset, reset_to_first) as csrc/fastrnn.h has it."""
     cdef frnn_rows r
     cdef int64_t i
     memset(&r, 0, sizeof(r))
     if rows is None:
         return r
-    lengths, order, mask, reset, r.reset_to_first = tuple_of(rows)
+    lengths, order, places, mask, reset, r.reset_to_first = tuple_of(rows)
     r.lengths = indices(lengths, s.batch)
     r.order = indices(order, s.batch)
+    r.places = indices(places, s.batch)
+    if (r.order == NULL) != (r.places == NULL):
+        raise ValueError("an order without places, or places without an order")
     r.mask = flags(mask, s)
     r.reset = flags(reset, s)
     r.step = s.batch
     for i in range(s.batch):
         if r.lengths != NULL and not 0 <= r.lengths[i] <= (s.steps if i == 0 else r.lengths[i - 1]):
             raise ValueError("lengths out of range or order")
-        if r.order != NULL and not 0 <= r.order[i] < s.batch:
-            raise ValueError("an order of other rows")
+        if r.order != NULL and (not 0 <= r.order[i] < s.batch or r.places[r.order[i]] != i):
+            raise ValueError("an order of other rows, or other places than its")
     s.ragged = 1
     return r
 

@@ -17,7 +17,7 @@ class Rows(NamedTuple):
     its state. reset : (T, B) booleans, True where its state begins anew before that step.
     reset_to : "zero" or "initial".
     by_length : the lengths from the longest to the shortest. order : the rows in this order, or
-    None if they stand in it.
+    None if they stand in it. places : where each row stands in it.
     """
 
     lengths: np.ndarray | None
@@ -26,6 +26,7 @@ class Rows(NamedTuple):
     reset_to: str
     by_length: np.ndarray | None
     order: np.ndarray | None
+    places: np.ndarray | None
 
     @property
     def options(self):
@@ -43,7 +44,8 @@ class Rows(NamedTuple):
     @property
     def kernels(self):
         """The argument of the compiled module."""
-        return self.by_length, self.order, self.mask, self.reset, self.reset_to == "initial"
+        to_initial = self.reset_to == "initial"
+        return self.by_length, self.order, self.places, self.mask, self.reset, to_initial
 
 
 def rows(steps, batch, lengths=None, mask=None, reset=None, reset_to="zero", batch_first=False):
@@ -67,16 +69,17 @@ def rows(steps, batch, lengths=None, mask=None, reset=None, reset_to="zero", bat
         reset = None
     if lengths is None and mask is None and reset is None:
         return None
-    by_length, order = _ordered(lengths)
-    return Rows(lengths, mask, reset, reset_to, by_length, order)
+    return Rows(lengths, mask, reset, reset_to, *_ordered(lengths))
 
 
 def _ordered(lengths):
-    """The lengths from the longest to the shortest, and the rows in this order."""
+    """The lengths from the longest to the shortest, the rows in this order, and their places."""
     if lengths is None or np.all(lengths[1:] <= lengths[:-1]):
-        return lengths, None
+        return lengths, None, None
     order = np.argsort(-lengths, kind="stable")
-    return lengths[order], order
+    places = np.empty_like(order)
+    places[order] = np.arange(len(order))
+    return lengths[order], order, places
 
 
 def _lengths(value, steps, batch):
