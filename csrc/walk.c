@@ -211,13 +211,6 @@ static frnn_sequence c_before(const walk *w, int64_t i, range rows) {
   return (frnn_sequence){at(work_at(w, w->layout.c), rows.begin * w->row), 0, w->row};
 }
 
-static void copy_row_or_zeros(void *dst, const void *src, size_t bytes) {
-  if (src)
-    copy_row(dst, src, bytes);
-  else
-    memset(dst, 0, bytes);
-}
-
 /* Which rows of the table the chains of step i begin with. */
 static int64_t *ids_of(const walk *w, int64_t i, int64_t b) {
   const frnn_tokens *tokens = &w->call->tokens;
@@ -231,21 +224,32 @@ static void gather_ids(const walk *w, int64_t i, range rows) {
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) gathered[p] = ids[w->call->rows.order[p]];
 }
 
-/* A row of h or c before step i: where the step before left it, or where walks keep it; NULL for zeros. */
-static const void *h_row_before(const walk *w, int64_t i, int64_t p) {
+/* Rows of a state before step i, side by side: `before` where the step before left them, or else y or what was kept; of
+ * rows that begin there zeros or `first`, whose rows are the user's. */
+static void prepare_state(const walk *w, int64_t i, range rows, frnn_sequence before, const void *first,
+                          frnn_sequence to, ptrdiff_t bytes) {
   const frnn_rows *r = &w->call->rows;
-  if (begins_at_zero(w->shape, r, i, p)) return NULL;
-  if (!goes_on(w->shape, r, i, p)) return at(w->call->first.h, row_of(r, p) * h_bytes(w));
-  if (i > w->begin) return h_at(w, i - 1, p).data;
-  return row_at(w->call->y, time_of(w->shape, i - 1), row_of(r, p));
+  for (int64_t b = 0; i > w->begin && b < rows.count; b++)
+    copy_row(row_at(to, 0, b), row_at(before, 0, b), (size_t)bytes);
+  for (int64_t b = 0; b < rows.count; b++) {
+    int64_t p = rows.begin + b;
+    if (begins_at_zero(w->shape, r, i, p))
+      memset(row_at(to, 0, b), 0, (size_t)bytes);
+    else if (!goes_on(w->shape, r, i, p))
+      copy_row(row_at(to, 0, b), at(first, row_of(r, p) * bytes), (size_t)bytes);
+  }
 }
 
-static const void *c_row_before(const walk *w, int64_t i, int64_t p) {
-  const frnn_rows *r = &w->call->rows;
-  if (begins_at_zero(w->shape, r, i, p)) return NULL;
-  if (!goes_on(w->shape, r, i, p)) return at(w->call->first.c, row_of(r, p) * c_bytes(w));
-  if (i > w->begin) return c_at(w, i - 1, p).data;
-  return row_at(w->kept, i / w->shape->checkpoint, p);
+/* Where a walk begins again in the midst of time: h is in y, c was kept. */
+static void begin_again(const walk *w, range rows) {
+  int64_t before = time_of(w->shape, w->begin - 1), n = w->shape->checkpoint;
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
+    if (!goes_on(w->shape, &w->call->rows, w->begin, p)) continue;
+    copy_row(at(work_at(w, w->layout.h), p * h_bytes(w)), row_at(w->call->y, before, row_of(&w->call->rows, p)),
+             (size_t)h_bytes(w));
+    if (w->cell->states == 2)
+      copy_row(at(work_at(w, w->layout.c), p * w->row), row_at(w->kept, w->begin / n, p), (size_t)c_bytes(w));
+  }
 }
 
 void frnn_prepare_step(const walk *w, int64_t i, range rows) {
@@ -253,11 +257,11 @@ void frnn_prepare_step(const walk *w, int64_t i, range rows) {
   rows = working_of(w->shape, &w->call->rows, rows, time_of(w->shape, i));
   if (w->shape->tokens && w->call->rows.order) gather_ids(w, i, rows);
   if (goes_by(w, i, rows)) return;
-  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-    copy_row_or_zeros(at(work_at(w, w->layout.h), p * h_bytes(w)), h_row_before(w, i, p), (size_t)h_bytes(w));
-    if (w->cell->states == 2)
-      copy_row_or_zeros(at(work_at(w, w->layout.c), p * w->row), c_row_before(w, i, p), (size_t)c_bytes(w));
-  }
+  frnn_sequence h = {at(work_at(w, w->layout.h), rows.begin * h_bytes(w)), 0, h_bytes(w)};
+  frnn_sequence c = {at(work_at(w, w->layout.c), rows.begin * w->row), 0, w->row};
+  prepare_state(w, i, rows, h_at(w, i - 1, rows.begin), w->call->first.h, h, h_bytes(w));
+  if (w->cell->states == 2) prepare_state(w, i, rows, c_at(w, i - 1, rows.begin), w->call->first.c, c, c_bytes(w));
+  if (i == w->begin && i > 0) begin_again(w, rows);
 }
 
 /* h of a step from what the cell made. */
