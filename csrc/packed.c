@@ -13,25 +13,6 @@ int frnn_packs_in_product(const frnn_shape *s) {
          s->steps <= PROJECTED_ROWS_MOST / s->batch;
 }
 
-packed_layout frnn_lay_packed(const frnn_shape *s) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t element = element_size(s), units = padded(s);
-  packed_layout at = {0};
-  int64_t gate_units = product(&at.total, units, cell->gates);
-  at.table = reserve(&at.total, sizeof(frnn_table *), 1);
-  at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, s->input));
-  at.w_hh = reserve(&at.total, element, product(&at.total, gate_units, features_of(s)));
-  at.w_hr = reserve(&at.total, element, product(&at.total, vectors_of(s, s->projected), s->hidden));
-  at.bias = reserve(&at.total, element, gate_units);
-  at.bias_h = reserve(&at.total, element, units);
-  return at;
-}
-
-size_t frnn_packed_size(const frnn_shape *s) {
-  packed_layout layout = frnn_lay_packed(s);
-  return total(&layout.total);
-}
-
 /* Some vectors of one gate of W_ih or W_hh into tile panels: the gates of one phase interleaved, phase after phase. */
 static void pack_for_tiles(const frnn_shape *s, const frnn_table *table, int gate, range vectors, const void *w,
                            int64_t k, void *packed) {
@@ -124,7 +105,8 @@ static void pack_part(void *context, int part, int parts) {
                           at(w_ih, of_product.begin * s->input * table->lanes * table->size));
   pack_projection(s, table, mine, call->weights.w_hr, at(call->packed, (ptrdiff_t)at_offset.w_hr));
   if (mine.slice > 0) return;
-  memcpy(at(call->packed, (ptrdiff_t)at_offset.table), &table, sizeof table);
+  packed_header header = {table, at_offset, frnn_lay_forward(s), frnn_enters_in_step(s)};
+  memcpy(call->packed, &header, sizeof header);
   frnn_pack_biases(s, table, &call->weights, at(call->packed, (ptrdiff_t)at_offset.bias),
                    at(call->packed, (ptrdiff_t)at_offset.bias_h));
 }

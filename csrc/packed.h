@@ -8,14 +8,30 @@
 
 enum { PROJECTED_ROWS_MOST = 256 }; /* in one product */
 
-/* Where everything stands in a buffer: computed alike for its size and for its use. */
+/* Where everything stands in a buffer of packed weights. */
 typedef struct {
-  size_t table; /* the kernel table that packed, for panels are as wide as its vectors */
   size_t w_ih, w_hh, w_hr, bias, bias_h;
   size total;
 } packed_layout;
 
+/* Where things stand in the workspace. What is only there for ragged rows comes last. */
+typedef struct {
+  size_t z, c, scratch, made, ids, x, h, c_at[2], h_at[2];
+  int64_t steps;
+  size total;
+} forward_layout;
+
 packed_layout frnn_lay_packed(const frnn_shape *s);
+forward_layout frnn_lay_forward(const frnn_shape *s);
+
+/* What packed weights begin with: the kernel table that packed, for panels are as wide as its vectors, and what follows
+ * from the shape alone, so that a step of a stream need not work it out. */
+typedef struct {
+  const frnn_table *table;
+  packed_layout at;
+  forward_layout work;
+  int in_step;
+} packed_header;
 
 /* Whether x enters in the step's own tile, or by a product over a chunk before. Both give the same bits. The tile saves
  * writing and reading the pre-activations; the product reads W_ih once for many steps. */

@@ -11,80 +11,22 @@
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "walk.h"
 
-/* Rows of a chunk: its pre-activations stay in L2, unless W_ih is so large that reading it again would cost more. */
-enum { CHUNK_ROWS_LEAST = 64, INPUT_WEIGHT_BYTES_PER_ROW = 65536 };
-
 enum { PACKED_AT_ONCE = 262144 /* bytes, a good part of L2 */ };
-
-static int64_t projected_rows(const frnn_shape *s) {
-  double rows = (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->input * (double)element_size(s) /
-                INPUT_WEIGHT_BYTES_PER_ROW;
-  return rows > PROJECTED_ROWS_MOST ? PROJECTED_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
-}
-
-/* Steps that are projected together. Where x enters in the step, z is what a step needs for itself. */
-static int64_t steps_of_chunk(const frnn_shape *s) {
-  if (frnn_enters_in_step(s)) return 1;
-  return frnn_packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));
-}
-
-static forward_layout lay_forward(const frnn_shape *s) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t element = element_size(s), units = padded(s);
-  forward_layout at = {.steps = steps_of_chunk(s)};
-  int64_t rows = product(&at.total, at.steps, s->batch);
-  int64_t row_units = product(&at.total, s->batch, units);
-  at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, cell->gates)));
-  at.c = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
-  at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
-  at.made = reserve(&at.total, element, s->projected ? row_units : 0);
-  if (!s->ragged && !s->checkpoint) return at;
-  at.ids = reserve(&at.total, sizeof(int64_t), s->tokens ? s->batch : 0);
-  at.x = reserve(&at.total, element, product(&at.total, rows, s->input));
-  at.h = reserve(&at.total, element, row_units);
-  for (int i = 0; i < 2; i++) {
-    at.h_at[i] = reserve(&at.total, element, row_units);
-    at.c_at[i] = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
-  }
-  return at;
-}
-
-size_t frnn_forward_size(const frnn_shape *s) {
-  forward_layout layout = lay_forward(s);
-  return total(&layout.total);
-}
-
-size_t frnn_tape_size(const frnn_shape *s) {
-  size tape = {0};
-  const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t steps = s->checkpoint ? stretches_between(s) : s->steps, rows = product(&tape, steps, s->batch);
-  int64_t slots = s->checkpoint ? cell->states - 1 : tape_slots(cell);
-  reserve(&tape, element_size(s), product(&tape, rows, product(&tape, padded(s), slots)));
-  return total(&tape);
-}
-
-int64_t frnn_tape_slots(const frnn_shape *s) { return tape_slots(&frnn_cells[s->cell]); }
-int64_t frnn_tape_units(const frnn_shape *s) { return padded(s); }
-
-static const frnn_table *table_of(const void *packed, const packed_layout *layout) {
-  const frnn_table *table;
-  memcpy(&table, at(packed, (ptrdiff_t)layout->table), sizeof table);
-  return table;
-}
 
 static void begin_walk(walk *w, const frnn_forward_call *call, const frnn_shape *whole) {
   const frnn_shape *s = &call->shape;
+  const packed_header *header = call->packed;
   assert(call->work && call->packed);
   *w = (walk){.call = call,
               .shape = s,
               .whole = whole,
               .cell = &frnn_cells[s->cell],
-              .packed = frnn_lay_packed(whole),
-              .layout = lay_forward(whole),
-              .in_step = frnn_enters_in_step(whole),
+              .table = header->table,
+              .packed = header->at,
+              .layout = header->work,
+              .in_step = header->in_step,
               .row = padded(s) * element_size(s),
               .end = s->steps};
-  w->table = table_of(call->packed, &w->packed);
   w->tape = dense(call->tape, s->batch, tape_slots(w->cell) * w->row);
   w->work = dense(at(call->work, (ptrdiff_t)w->layout.z), s->batch, w->cell->gates * w->row);
 }

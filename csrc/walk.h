@@ -8,13 +8,6 @@
 #include "packed.h"
 #include "ragged.h"
 
-/* Where things stand in the workspace. What is only there for ragged rows comes last. */
-typedef struct {
-  size_t z, c, scratch, made, ids, x, h, c_at[2], h_at[2];
-  int64_t steps;
-  size total;
-} forward_layout;
-
 /* A call and what follows from it. */
 typedef struct {
   const frnn_forward_call *call;
