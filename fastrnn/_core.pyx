@@ -163,11 +163,10 @@ cdef frnn_shape shape_of(int cell, x, tuple weights, bint reverse) except *:
 
 cdef frnn_weights weights_of(frnn_shape *s, int64_t gates, tuple weights) except *:
     cdef frnn_weights w
-    w_ih, w_hh, b_ih, b_hh = weights[:4]
-    w.w_ih = dense(w_ih, s.dtype, gates * s.hidden, s.input)
-    w.w_hh = dense(w_hh, s.dtype, gates * s.hidden, features_of(s))
-    w.b_ih = dense(b_ih, s.dtype, gates * s.hidden, 1)
-    w.b_hh = dense(b_hh, s.dtype, gates * s.hidden, 1)
+    w.w_ih = dense(weights[0], s.dtype, gates * s.hidden, s.input)
+    w.w_hh = dense(weights[1], s.dtype, gates * s.hidden, features_of(s))
+    w.b_ih = dense(weights[2], s.dtype, gates * s.hidden, 1)
+    w.b_hh = dense(weights[3], s.dtype, gates * s.hidden, 1)
     w.w_hr = dense(weights[4], s.dtype, s.projected, s.hidden) if s.projected else NULL
     if w.w_ih == NULL or w.w_hh == NULL or (s.projected and w.w_hr == NULL):
         raise ValueError("weights may not be None")
@@ -224,12 +223,10 @@ cdef uint8_t *flags(a, frnn_shape *s) except? NULL:
 
 
 cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
-    """rows: None, or the tuple (lengths, order, places, mask, reset, reset_to_first) as csrc/fastrnn.h has it."""
+    """rows: the tuple (lengths, order, places, mask, reset, reset_to_first) as csrc/fastrnn.h has it."""
     cdef frnn_rows r
     cdef int64_t i
     memset(&r, 0, sizeof(r))
-    if rows is None:
-        return r
     lengths, order, places, mask, reset, r.reset_to_first = tuple_of(rows)
     r.lengths = indices(lengths, s.batch)
     r.order = indices(order, s.batch)
@@ -249,14 +246,12 @@ cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
 
 
 cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
-    """tokens: None, or (ids, count, for each pass a table of so many rows or None, and the same of their gradients)."""
+    """tokens: (ids, count, for each pass a table of so many rows or None, and the same of their gradients)."""
     cdef frnn_tokens q
     cdef cnp.ndarray ids
     cdef int64_t k, count
     cdef size_t size
     memset(&q, 0, sizeof(q))
-    if tokens is None:
-        return q
     ids, count, tables, gradients = tuple_of(tokens)
     if ids.ndim != 2 or ids.shape[0] != s.steps or ids.shape[1] != s.batch or s.input != 0 or count < 0:
         raise ValueError("ids of another shape, or an input besides")
@@ -320,10 +315,10 @@ cdef int alike(frnn_shape *a, frnn_shape *b) except -1:
     return 0
 
 
-cdef int64_t steps_between(int64_t checkpoint) except -1:
+cdef int steps_between(int64_t checkpoint) except -1:
     if checkpoint < 0:
         raise ValueError("a negative number of steps")
-    return checkpoint
+    return 0
 
 
 def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
@@ -342,16 +337,20 @@ def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     cdef bint reverse
     cdef int64_t row
     cdef tuple first, weights, last
+    steps_between(checkpoint)
+    memset(calls, 0, sizeof(calls))
     for i in range(count):
         reverse, row, first, weights, y, last, tape = tuple_of(passes[i])
         call = &calls[i]
         call.shape = shape_of(cell, x, weights, reverse)
         alike(&call.shape, &calls[0].shape)
-        call.rows = rows_of(&call.shape, rows)
-        call.tokens = tokens_of(&call.shape, tokens, i)
-        if tokens is not None and call.tokens.table == NULL:
-            raise ValueError("a table expected")
-        call.shape.checkpoint = steps_between(checkpoint)
+        call.shape.checkpoint = checkpoint
+        if rows is not None:
+            call.rows = rows_of(&call.shape, rows)
+        if tokens is not None:
+            call.tokens = tokens_of(&call.shape, tokens, i)
+            if call.tokens.table == NULL:
+                raise ValueError("a table expected")
         call.weights = weights_of(&call.shape, gates_of(cell), weights)
         call.x = sequence(x, call.shape.dtype, &call.shape, call.shape.input)
         call.y = sequence(y, call.shape.dtype, &call.shape, features_of(&call.shape), True)
@@ -389,6 +388,8 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     cdef bint reverse
     cdef int64_t row
     cdef tuple first, weights, dlast, dfirst, dweights, dstates
+    steps_between(checkpoint)
+    memset(calls, 0, sizeof(calls))
     for i in range(count):
         made, dy, dlast, dx, dfirst, dweights, dstates = tuple_of(passes[i])
         reverse, row, first, weights, y, _, tape = tuple_of(made)
@@ -396,11 +397,13 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
         call.shape = shape_of(cell, x, weights, reverse)
         s = &call.shape
         alike(s, &calls[0].shape)
-        call.rows = rows_of(s, rows)
-        call.tokens = tokens_of(s, tokens, i)
-        s.checkpoint = steps_between(checkpoint)
-        if tokens is not None and (call.tokens.gradient == NULL or (checkpoint and call.tokens.table == NULL)):
-            raise ValueError("a gradient expected, and with checkpoints a table")
+        s.checkpoint = checkpoint
+        if rows is not None:
+            call.rows = rows_of(s, rows)
+        if tokens is not None:
+            call.tokens = tokens_of(s, tokens, i)
+            if call.tokens.gradient == NULL or (checkpoint and call.tokens.table == NULL):
+                raise ValueError("a gradient expected, and with checkpoints a table")
         call.weights = weights_of(s, gates, weights)
         call.x = sequence(x, s.dtype, s, s.input)
         call.y = sequence(y, s.dtype, s, features_of(s))

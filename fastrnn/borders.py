@@ -31,10 +31,10 @@ class Border:
 
     def _checked_x(self, x):
         """x as (T, B, I) that a kernel can read, or (T, B) integers; whether it came unbatched."""
-        if tokens.are_ids(x, (1, 2)):
-            unbatched = x.ndim == 1
-            return self._from_user(x, unbatched), unbatched
         if type(x) is not np.ndarray or x.dtype is not self.dtype:
+            if tokens.are_ids(x, (1, 2)):
+                unbatched = x.ndim == 1
+                return self._from_user(x, unbatched), unbatched
             x = checks.same_dtype("x", checks.as_array("x", x), self.dtype)
         shape = x.shape
         if len(shape) not in (2, 3) or shape[-1] != self.input_size:

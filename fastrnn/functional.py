@@ -12,6 +12,7 @@ import numpy as np
 from fastrnn import checks, ragged, reference, runtime, tokens, variants
 from fastrnn.cells import CELLS
 from fastrnn.noise import drawn
+from fastrnn.tokens import Tokens
 
 
 class Pass(NamedTuple):
@@ -64,7 +65,7 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
         tape = sizes_of(cell, x.itemsize, x.shape, passes[0].weights, checkpoint).tape
         passes = tuple([p._replace(tape=runtime.tape_buffer(tape)) for p in passes])
     kernels = None if rows is None else rows.kernels
-    if isinstance(x, tokens.Tokens):
+    if isinstance(x, Tokens):
         tokens.forward(cell, x, passes, kernels, checkpoint)
     else:
         runtime.in_workspace(runtime.core.forward, cell.index, x, passes, kernels, None, checkpoint)
@@ -109,7 +110,7 @@ def run_variant(
 def _run_reference(cell, x, p, keep, rows, noise=None):
     tape, state = None, [s[p.row] for s in p.state]
     cell = variants.row(cell, noise is not None)
-    if isinstance(x, tokens.Tokens):
+    if isinstance(x, Tokens):
         x = x.ids if x.embedding is None else x.embedding[x.ids]
     options = {"reverse": p.reverse} | ({} if rows is None else rows.options)
     if keep:
@@ -132,7 +133,7 @@ def run_passes_backward(cell, x, passes, incoming, rows=None, checkpoint=0):
     if isinstance(passes[0].tape, reference.Tape):
         for p, i in pairs:
             _run_reference_backward(x, p, i)
-    elif isinstance(x, tokens.Tokens):
+    elif isinstance(x, Tokens):
         tokens.backward(cell, x, pairs, kernels, checkpoint)
     else:
         calls = tuple([(p, *i) for p, i in pairs])
@@ -142,7 +143,7 @@ def run_passes_backward(cell, x, passes, incoming, rows=None, checkpoint=0):
 def _run_reference_backward(x, p, i):
     dlast = [None if d is None else d[p.row] for d in i.dlast]
     dx, dfirst, *dweights = reference.backward(p.tape, i.dy, dlast, i.dstates)
-    if isinstance(x, tokens.Tokens) and i.dx is not None:
+    if isinstance(x, Tokens) and i.dx is not None:
         dx = tokens.scattered(x, dx)
     targets = (i.dx, *(d[p.row] for d in i.dfirst), *i.dweights)
     for target, source in zip(targets, (dx, *dfirst, *dweights), strict=True):
@@ -211,7 +212,7 @@ def run_backward(saved, dy, dlast, dweights, need_x=True):
 
 def gradient_of(x):
     """An array for the gradient of x, or of its embedding; None for ids without one."""
-    return x.gradient if isinstance(x, tokens.Tokens) else np.empty(x.shape, x.dtype)
+    return x.gradient if isinstance(x, Tokens) else np.empty(x.shape, x.dtype)
 
 
 def _one_row(state):

@@ -146,7 +146,10 @@ class _Recurrent(Border):
 
     def _new_state(self, batch, make=np.empty):
         """(rows, B, H) arrays for h, (rows, B, P) if it is projected, and c where there is one."""
-        return tuple([make((self._rows, batch, n), self.dtype) for n in self._state_sizes])
+        h = make((self._rows, batch, self._features), self.dtype)
+        if len(self._state_sizes) == 1:
+            return (h,)
+        return h, make((self._rows, batch, self.hidden_size), self.dtype)
 
     def _zero_state(self, batch):
         """Zeros, the same arrays again and again: nobody writes to them."""
@@ -170,19 +173,18 @@ class _Recurrent(Border):
     def _run(
         self, x, state, keep, rows, zeros, embedding, checkpoint=0, dropout=0.0
     ):  # fmt: skip
-        """y, the final state, and what is `Made` besides; rows: arguments of `_checked_rows`."""
+        """y, the final state, the fields of `Made`; rows: arguments of `_checked_rows` or None."""
         x, unbatched = self._checked_x(x)
-        lengths, mask, reset, reset_to = rows
-        if lengths is None and mask is None and reset is None and reset_to == "zero":
-            rows = None
-        else:
+        if rows is not None:
             rows = self._checked_rows(x, unbatched, *rows)
-        checks.flag("zero_output_for_mask", zeros)
-        if embedding is not None or x.ndim == 2:
+        if zeros is not False:
+            checks.flag("zero_output_for_mask", zeros)
+        shape = x.shape
+        if len(shape) == 2 or embedding is not None:
             x = self._checked_ids(x, embedding, rows)
-        steps, batch, _ = x.shape
+        steps, batch = shape[0], shape[1]
         width = self.num_directions * self._features
-        longest = max(steps, self._rows)
+        longest = steps if steps > self._rows else self._rows
         if longest * batch * width > _ELEMENTS_WITHOUT_A_CHECK:
             checks.fits(x.itemsize, longest, batch, width)
         if state is None:
@@ -220,11 +222,8 @@ class _Recurrent(Border):
         if self.merge != "concat":
             with np.errstate(all="ignore"):
                 y = MERGES[self.merge].together(y[..., : self._features], y[..., self._features :])
-        return (
-            y,
-            self._state_to_user(last, unbatched),
-            Made(layers, unbatched, rows, shown, checkpoint),
-        )
+        made = (layers, unbatched, rows, shown, checkpoint) if keep else None
+        return y, self._state_to_user(last, unbatched), made
 
     def __call__(
         self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
@@ -272,7 +271,9 @@ class _Recurrent(Border):
             For shapes and dtypes that do not fit the layer, lengths outside 0 to T, and integers
             outside the vocabulary.
         """
-        rows = lengths, mask, reset, reset_to
+        rows = None
+        if not (lengths is mask is reset is None and reset_to == "zero"):
+            rows = lengths, mask, reset, reset_to
         if return_gates:
             return self._with_gates(x, state, rows, zero_output_for_mask, embedding)
         y, state, _ = self._run(x, state, False, rows, zero_output_for_mask, embedding)
@@ -281,7 +282,7 @@ class _Recurrent(Border):
     def _with_gates(self, *arguments):
         x, state, *options = arguments
         y, last, made = self._run(x, state, True, *options, dropout=0.0)
-        return y, last, Tape(self, made).gates()
+        return y, last, Tape(self, Made(*made)).gates()
 
     def forward(
         self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
@@ -299,11 +300,13 @@ class _Recurrent(Border):
             with sublinear memory cost, 2016. The reference backend keeps all the same.
         """
         checkpoint = 0 if checkpoint is None else checks.positive("checkpoint", checkpoint)
-        rows = lengths, mask, reset, reset_to
+        rows = None
+        if not (lengths is mask is reset is None and reset_to == "zero"):
+            rows = lengths, mask, reset, reset_to
         y, state, made = self._run(
             x, state, True, rows, zero_output_for_mask, embedding, checkpoint, self.dropout
         )
-        return y, state, Tape(self, made)
+        return y, state, Tape(self, Made(*made))
 
     def load(self, params):
         """Copy parameters from a mapping of arrays, such as a PyTorch module's `state_dict()`.
