@@ -53,7 +53,7 @@ class Window:
         return self._tape.backward(dy, dstate, need_x=need_x)
 
 
-def tbptt(layer, x, k1, k2=None, state=None):
+def tbptt(layer, x, k1, k2=None, state=None, **options):
     """Windows over a sequence, for truncated backpropagation through time.
 
     Each window has k1 new steps (the last one what is left). Its y and state follow from all steps
@@ -78,6 +78,9 @@ def tbptt(layer, x, k1, k2=None, state=None):
         Steps that a gradient goes back, k1 or more. None is k1.
     state : as the layer takes it
         Before the first step.
+    **options
+        lengths, mask, reset, zero_output_for_mask and embedding, as the layer takes them for the
+        whole sequence.
 
     Yields
     ------
@@ -106,15 +109,37 @@ def tbptt(layer, x, k1, k2=None, state=None):
         )
     x, unbatched = layer._checked_x(x)
     axis = int(layer.batch_first and not unbatched)
+    _check_options(layer, x, unbatched, **options)
     if state is not None:
         layer._checked_state(state, x.shape[1], unbatched)
-    x = layer._to_user(x, unbatched)
-    return _windows(layer, x, axis, k1, k2, state)
+    return _windows(layer, layer._to_user(x, unbatched), axis, k1, k2, state, options)
 
 
-def _windows(layer, x, axis, k1, k2, state):
+def _check_options(
+    layer, x, unbatched, *, lengths=None, mask=None, reset=None, embedding=None,
+    zero_output_for_mask=False,
+):  # fmt: skip
+    rows = layer._checked_rows(x, unbatched, lengths, mask, reset, "zero")
+    layer._checked_ids(x, embedding, rows)
+    checks.flag("zero_output_for_mask", zero_output_for_mask)
+
+
+def _windows(layer, x, axis, k1, k2, state, options):
+    by_step = {name: options[name] for name in ("mask", "reset") if options.get(name) is not None}
+    whole = {n: o for n, o in options.items() if n not in ("lengths", "mask", "reset")}
+
     def part(steps):
-        return x[(slice(None),) * axis + (steps,)]
+        """x and the options of some steps."""
+        index = (slice(None),) * axis + (steps,)
+        given = whole | {name: np.asarray(flags)[index] for name, flags in by_step.items()}
+        if options.get("lengths") is not None:
+            left = np.asarray(options["lengths"]) - steps.start
+            given["lengths"] = np.clip(left, 0, steps.stop - steps.start)
+        return x[index], given
+
+    def run(call, steps, before):
+        x_part, given = part(steps)
+        return call(x_part, before, **given)
 
     begin, steps, last = 0, x.shape[axis], state  # state is that before step `begin`
     for now in range(0, steps, k1):
@@ -122,10 +147,9 @@ def _windows(layer, x, axis, k1, k2, state):
         if first == now:
             state = last
         elif first > begin:
-            _, state = layer(part(slice(begin, first)), state)
+            _, state = run(layer, slice(begin, first), state)
         begin, new = first, slice(now, min(now + k1, steps))
-        window = Window(
-            slice(begin, now), new, axis, layer.forward(part(slice(begin, new.stop)), state)
-        )
+        made = run(layer.forward, slice(begin, new.stop), state)
+        window = Window(slice(begin, now), new, axis, made)
         last = window.state
         yield window

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from problems import BACKENDS, assert_close, layer_of
+from problems import BACKENDS, assert_close, assert_same_bits, layer_of
 
 import fastrnn
 from fastrnn.cells import CELLS
@@ -125,3 +125,37 @@ def test_a_gradient_that_is_not_like_y_is_refused(k2):
         with pytest.raises(ValueError, match="dy must be"):
             window.backward(dy)
         assert not window.backward(None).flat.any()
+
+
+@pytest.mark.parametrize("k2", [3, 7])
+@pytest.mark.parametrize("options", [{}, {"batch_first": True}], ids=["time first", "batch first"])
+def test_ragged_batches_and_ids_go_through_windows(k2, options):
+    layer = layer_of("lstm", 4, 5, dtype="float64", **options)
+    rng = np.random.default_rng(0)
+    ids, embedding = rng.integers(0, 9, (11, 3)), rng.standard_normal((9, 4))
+    given = {"mask": rng.random((11, 3)) < 0.8, "reset": rng.random((11, 3)) < 0.2}
+    ids[6:, 1] = -1  # beyond a row's end
+    if layer.batch_first:
+        ids, given = ids.T, {name: flags.T for name, flags in given.items()}
+    given |= {"lengths": [11, 6, 0], "embedding": embedding}
+    wanted, last = layer(ids, **given)
+    windows = list(fastrnn.tbptt(layer, ids, 3, k2, **given))
+    assert_same_bits(np.concatenate([w.y for w in windows], int(layer.batch_first)), wanted)
+    assert_same_bits(windows[-1].state, last)
+    assert windows[1].backward(np.ones_like(windows[1].y)).embedding.shape == (9, 4)
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({"lengths": [12, 1, 1]}, ValueError, "lengths must be from 0 to T = 11"),
+        ({"mask": np.ones((3, 11), bool)}, ValueError, "mask must be"),
+        ({"embedding": np.ones((9, 4))}, ValueError, "embedding is for x of integers"),
+        ({"checkpoint": 3}, TypeError, "checkpoint"),
+    ],
+    ids=str,
+)
+def test_options_of_windows_are_looked_at_at_once(options, error, message):
+    layer = layer_of("lstm", 4, 5, dtype="float64")
+    with pytest.raises(error, match=message):
+        fastrnn.tbptt(layer, np.ones((11, 3, 4)), 3, **options)
