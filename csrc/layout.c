@@ -1,8 +1,9 @@
-/* layout.c - where everything stands in the buffers of a forward pass: computed alike for their sizes and for their
- * use.
+/* layout.c - where everything stands in the buffers of a pass: computed alike for their sizes and for their use.
  *
  * It must not know: arithmetic, threads. */
-#include "packed.h"
+#include "sweep.h"
+
+/* ---- forward ---------------------------------------------------------------------------------------------------- */
 
 packed_layout frnn_lay_packed(const frnn_shape *s) {
   const frnn_cell *cell = &frnn_cells[s->cell];
@@ -75,3 +76,101 @@ size_t frnn_tape_size(const frnn_shape *s) {
 
 int64_t frnn_tape_slots(const frnn_shape *s) { return tape_slots(&frnn_cells[s->cell]); }
 int64_t frnn_tape_units(const frnn_shape *s) { return padded(s); }
+
+/* ---- backward --------------------------------------------------------------------------------------------------- */
+
+/* Rows of a chunk: few enough that what the products read of them, the gate gradients and their operands, is still
+ * near, and enough that reading and writing the weights' gradients once per chunk is little beside the products. */
+enum { SWEPT_ROWS_LEAST = 256, SWEPT_ROWS_MOST = 1024, CHUNK_BYTES = 262144, WEIGHT_BYTES_PER_ROW = 32768 };
+
+static int64_t chunk_rows(const frnn_shape *s) {
+  double element = (double)element_size(s), gates = (double)frnn_cells[s->cell].gates * (double)s->hidden;
+  double width = (double)s->input + (double)s->hidden;
+  double near = CHUNK_BYTES / (element * (gates + width)), worth = element * gates * width / WEIGHT_BYTES_PER_ROW;
+  double rows = near > worth ? near : worth;
+  return rows > SWEPT_ROWS_MOST ? SWEPT_ROWS_MOST : rows < SWEPT_ROWS_LEAST ? SWEPT_ROWS_LEAST : (int64_t)rows;
+}
+
+/* Where the weights are few, the batch goes in groups of rows with weight gradients of their own, added up at the end:
+ * then no thread waits for another, nor reads what it wrote. The groups show in the sums, so they follow from the shape
+ * alone: 1, 2 or 4. Each reads the weights and the gradients for itself, and its steps have a cost of their own, so the
+ * weights must be few, and the rows enough. */
+enum { GROUPS_WEIGHT_BYTES = 327680, ROWS_OF_A_SUM = 8, MULTIPLY_ADDS_OF_A_SUM = 100000 };
+
+static int groups_of(const frnn_shape *s) {
+  int few = weights_of(s) * (double)element_size(s) <= GROUPS_WEIGHT_BYTES && !s->tokens; /* tables are large */
+  int groups = few ? GROUPS_MOST : 1;
+  while (groups > 1 && (s->batch / groups < ROWS_OF_A_SUM ||
+                        recurrent_weights_of(s) * (double)s->batch / groups < MULTIPLY_ADDS_OF_A_SUM))
+    groups /= 2;
+  return groups;
+}
+
+/* Bytes of a row of gate gradients. One more line per row: rows a power of two apart would share the sets of the
+ * cache. */
+static int64_t gate_gradient_row(size *total, const frnn_shape *s) {
+  int64_t gates = product(total, frnn_cells[s->cell].columns, s->hidden);
+  int64_t bytes = product(total, gates + s->projected, element_size(s));
+  return bytes / FRNN_ALIGN * FRNN_ALIGN + 2 * FRNN_ALIGN;
+}
+
+/* What it takes to make steps again. */
+static void lay_again(const frnn_shape *s, int64_t batch, backward_layout *at) {
+  size_t packed = frnn_packed_size(s), forward = frnn_forward_size(s);
+  int64_t steps = product(&at->part, least(s->checkpoint, s->steps), batch);
+  int64_t row = product(&at->part, padded(s), tape_slots(&frnn_cells[s->cell]));
+  at->total.overflow |= packed == 0 || forward == 0;
+  at->packed = reserve(&at->total, 1, (int64_t)packed);
+  at->forward = reserve(&at->part, 1, (int64_t)forward);
+  at->tape = reserve(&at->part, element_size(s), product(&at->part, steps, row));
+}
+
+backward_layout frnn_lay_backward(const frnn_shape *s) {
+  const frnn_cell *cell = &frnn_cells[s->cell];
+  int64_t element = element_size(s), units = padded(s), two = phases_of(s) == 2;
+  backward_layout at = {.groups = groups_of(s)};
+  frnn_shape of_group = *s;
+  of_group.batch = s->batch / at.groups + (s->batch % at.groups > 0);
+  if (s->ragged) of_group.batch = s->batch; /* they are shared out by their steps */
+  at.steps = chunk_steps(&of_group, chunk_rows(s));
+  at.rows = s->ragged ? most(s->batch, chunk_rows(s)) : product(&at.part, at.steps, of_group.batch);
+  int64_t gate_rows = product(&at.total, cell->gates, s->hidden);
+  at.w_ih = reserve(&at.total, element, product(&at.total, gate_rows, vectors_of(s, s->input)));
+  at.w_hh = reserve(&at.total, element, product(&at.total, gate_rows, vectors_of(s, features_of(s))));
+  at.w_hr = reserve(&at.total, element, product(&at.total, s->projected, units));
+  int64_t rows = at.rows;
+  int64_t row_units = product(&at.part, of_group.batch, units);
+  at.dh = reserve(&at.part, element, row_units);
+  at.dc = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
+  at.c_first = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
+  at.drh = reserve(&at.part, element, product(&at.part, row_units, two));
+  at.rh = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, two)));
+  at.dg_row = gate_gradient_row(&at.part, s);
+  at.dg = reserve(&at.part, 1, product(&at.part, rows, at.dg_row));
+  at.operand[INPUT] = reserve(&at.part, element, product(&at.part, rows, vectors_of(s, s->input)));
+  at.operand[HIDDEN] = reserve(&at.part, element, product(&at.part, rows, units));
+  at.operand[RESET_HIDDEN] = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, two)));
+  if (s->ragged) {
+    at.first = reserve(&at.part, sizeof(int64_t), rows + 1);
+    at.dx = reserve(&at.part, element, product(&at.part, rows, s->input));
+    at.zeros = reserve(&at.part, element, most(s->input, units));
+    for (int i = 0; i < GIVEN; i++)
+      at.given[i] = reserve(&at.part, element, product(&at.part, rows, i == GIVEN_X ? s->input : units));
+    at.dh_first = reserve(&at.part, element, row_units);
+    at.dc_first = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
+  }
+  if (at.groups > 1) {
+    const int64_t columns[] = {s->input, features_of(s), 1, 1};
+    for (int i = 0; i < 4; i++) at.sums[i] = reserve(&at.part, element, product(&at.part, gate_rows, columns[i]));
+    at.sums[4] = reserve(&at.part, element, product(&at.part, s->projected, s->hidden));
+  }
+  if (s->checkpoint) lay_again(s, of_group.batch, &at);
+  at.total.overflow |= at.part.overflow;
+  at.parts = reserve(&at.total, at.groups, (int64_t)at.part.bytes);
+  return at;
+}
+
+size_t frnn_backward_size(const frnn_shape *s) {
+  backward_layout layout = frnn_lay_backward(s);
+  return total(&layout.total);
+}

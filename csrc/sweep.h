@@ -1,11 +1,14 @@
 /* sweep.h - a group of rows on their way backward through time: what backward.c, which shares out the work, asks of
- * sweep.c and products.c, which do it.
+ * sweep.c, given.c and products.c, which do it.
  *
  * It must not know: threads. */
 #ifndef FRNN_SWEEP_H
 #define FRNN_SWEEP_H
 
 #include "walk.h"
+
+/* Groups of rows of a call that may have sums of their own. */
+enum { GROUPS_MOST = 4 };
 
 /* What stands beside the gate gradients in a product over rows. */
 enum operand { INPUT, HIDDEN, RESET_HIDDEN };
@@ -22,6 +25,10 @@ typedef struct {
   int groups;
   size part, total;
 } backward_layout;
+
+backward_layout frnn_lay_backward(const frnn_shape *s);
+
+backward_layout frnn_lay_backward(const frnn_shape *s);
 
 /* A group's part of a call, as a call of its own, and what follows from it. */
 typedef struct {
@@ -74,6 +81,12 @@ range frnn_run_of(const sweep *w, int64_t i, range rows);
  * copied side by side before. */
 frnn_sequence frnn_given(const sweep *w, enum given what, int64_t t, int64_t position);
 void frnn_gather_given(const sweep *w, range rows);
+
+/* c_{t-1} for step i and such a run. */
+frnn_sequence frnn_c_before(const sweep *w, int64_t i, int64_t position);
+
+/* c_{t-1} for step i and such a run. */
+frnn_sequence frnn_c_before(const sweep *w, int64_t i, int64_t position);
 
 /* The chunk before the present one in the data, which is the next one of the sweep; 0 where there is none. */
 int frnn_next_chunk(sweep *w);

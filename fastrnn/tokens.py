@@ -56,14 +56,14 @@ def are_ids(x, axes):
 
 
 def checked_embedding(embedding, input_size, dtype):
-    """A dense (V, input_size) array."""
+    """A (V, input_size) array."""
     array = checks.same_dtype("embedding", checks.as_array("embedding", embedding), dtype)
     if array.ndim != 2 or array.shape[1] != input_size:
         raise ValueError(
             f"embedding must be (vocabulary, input_size) with input_size = {input_size}, "
             f"got {array.shape}"
         )
-    return checks.dense(array)
+    return array
 
 
 def tokens(name, ids, input_size, embedding, dtype, rows=None):

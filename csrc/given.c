@@ -1,0 +1,87 @@
+/* given.c - what a sweep reads that a forward pass took and made: x, y, the states before its steps, dy.
+ *
+ * It lies where the user or the tape has it, or, where a chunk's rows go in another order than the user's, side by side
+ * where it was copied before.
+ *
+ * It must not know: dtypes, instruction sets, activations, threads, Python. */
+#include "sweep.h"
+
+range frnn_run_of(const sweep *w, int64_t i, range rows) {
+  const frnn_rows *r = &w->call->rows;
+  int64_t t = time_of(w->shape, i), count = 0;
+  if (!w->shape->ragged) return rows;
+  while (count < rows.count && goes_on(w->shape, r, i, rows.begin + count) && !carries(r, t, rows.begin + count))
+    count++;
+  return (range){rows.begin, most(1, count)};
+}
+
+/* h_{t-1} for step i and a run of rows: the rows before them in the walk, or what they begin with. */
+static frnn_sequence h_before(const sweep *w, int64_t i, int64_t position) {
+  const frnn_rows *r = &w->call->rows;
+  ptrdiff_t row = features_of(w->shape) * w->table->size;
+  if (goes_on(w->shape, r, i, position))
+    return (frnn_sequence){user_row(w, w->call->y, time_of(w->shape, i - 1), position), 0, w->call->y.row};
+  if (begins_at_zero(w->shape, r, i, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
+  return (frnn_sequence){at(w->call->first.h, row_of(r, position) * row), 0, row};
+}
+
+/* The user's array that it is given in. */
+static frnn_sequence users(const sweep *w, enum given what) {
+  return what == GIVEN_X ? w->call->x : what == GIVEN_DY ? w->call->dy : w->call->y;
+}
+
+/* Bytes of a row of it; 0 where nobody reads it. */
+static ptrdiff_t bytes_of_given(const sweep *w, enum given what) {
+  ptrdiff_t h = features_of(w->shape) * w->table->size;
+  if (what == GIVEN_X) return w->call->dw_ih ? w->shape->input * w->table->size : 0;
+  if (what == GIVEN_DY) return w->call->dy.data ? h : 0;
+  return what == GIVEN_H && w->cell->slots > 0 ? 0 : h; /* the tape tells the others */
+}
+
+static frnn_sequence gathered(const sweep *w, enum given what) {
+  return (frnn_sequence){work_at(w, w->layout.given[what]), 0, bytes_of_given(w, what)};
+}
+
+frnn_sequence frnn_given(const sweep *w, enum given what, int64_t t, int64_t position) {
+  frnn_sequence there = gathered(w, what), q = users(w, what);
+  if (w->call->rows.order && there.row > 0) return (frnn_sequence){chunk_row(w, there, t, position), 0, there.row};
+  if (what == GIVEN_H_BEFORE) return h_before(w, time_of(w->shape, t), position);
+  return (frnn_sequence){q.data ? user_row(w, q, t, position) : NULL, 0, q.row};
+}
+
+/* Rows of the user's lie anywhere in memory, so they are asked for some rows before they are copied: of a group that
+ * has a few rows among many the processor guesses none. */
+enum { AHEAD = 10, LINE = 64, ASKED_FOR = 512 };
+
+/* For one step; where all rows go on from the step before, h before it is the y of that one. */
+static void gather_step(const sweep *w, enum given what, int64_t t, range rows) {
+  const frnn_rows *r = &w->call->rows;
+  int64_t i = time_of(w->shape, t);
+  frnn_sequence from = users(w, what), to = gathered(w, what);
+  int one_by_one = what == GIVEN_H_BEFORE && !all_go_on(w->shape, r, i, rows);
+  from.data = row_at(from, what == GIVEN_H_BEFORE && !one_by_one ? time_of(w->shape, i - 1) : t, 0);
+  to.data = chunk_row(w, to, t, 0);
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
+    const char *ahead = row_at(from, 0, r->order[least(p + AHEAD, rows.begin + rows.count - 1)]);
+    for (ptrdiff_t k = 0; k < to.row && k < ASKED_FOR; k += LINE) __builtin_prefetch(ahead + k);
+    copy_row(row_at(to, 0, p), one_by_one ? h_before(w, i, p).data : row_at(from, 0, r->order[p]), (size_t)to.row);
+  }
+}
+
+void frnn_gather_given(const sweep *w, range rows) {
+  if (!w->call->rows.order) return;
+  for (int what = 0; what < GIVEN; what++)
+    for (int64_t t = w->t0; bytes_of_given(w, what) > 0 && t < w->t0 + w->to - w->from; t++)
+      gather_step(w, what, t, working_of(w->shape, &w->call->rows, rows, t));
+}
+
+frnn_sequence frnn_c_before(const sweep *w, int64_t i, int64_t position) {
+  const frnn_rows *r = &w->call->rows;
+  int64_t n = w->shape->checkpoint, t = time_of(w->shape, i - 1) - w->tape_t0;
+  if (goes_on(w->shape, r, i, position)) {
+    if (n && i % n == 0) return (frnn_sequence){row_at(w->kept, i / n, position), 0, w->kept.row};
+    return (frnn_sequence){at(row_at(w->tape, t, position), w->cell->slots * w->row), 0, w->tape.row};
+  }
+  if (begins_at_zero(w->shape, r, i, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
+  return (frnn_sequence){at(work_at(w, w->layout.c_first), position * w->row), 0, w->row};
+}
