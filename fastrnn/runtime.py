@@ -41,9 +41,19 @@ _KEPT_BYTES = 256 * 2**20
 _workspaces = collections.deque(maxlen=16)
 _NOTHING = np.empty(0, np.uint8)
 
-# Buffers of tapes that are gone. Below so many bytes a fresh one costs nothing.
+# Buffers for tapes, as many bytes of them as are kept: those that tapes have, by the id of what
+# refers to the tape; what referred to tapes that are gone; and buffers that serve the next ones.
+# Below so many bytes a fresh one costs nothing.
+_lent = {}
+_returned = collections.deque()
 _spare = collections.deque()
 _FRESH_BYTES = 128 * 1024
+
+
+class _Loan(weakref.ref):
+    """Refers to a tape, and keeps its buffer."""
+
+    __slots__ = ("buffer",)
 
 
 class _Local(threading.local):
@@ -190,37 +200,56 @@ def in_workspace(call, *arguments):
 
 
 def tape_buffer(nbytes):
-    """A byte buffer for a tape; when nobody holds it any more it serves the next one.
+    """A byte buffer for a tape; when nobody holds it any more it serves a later one.
 
     To hold it is to hold this very array: NumPy lets a view of it hold the memory behind alone.
     Training makes tapes of one size again and again, and a fresh one's pages are faulted in as it
     is written: up to a fifth of a training pass.
     """
-    if nbytes < _FRESH_BYTES:
-        return np.empty(nbytes, np.uint8)
-    base = _take_spare(nbytes)
-    tape = (np.empty(nbytes, np.uint8) if base is None else base)[:nbytes]
-    weakref.finalize(tape, _give_spare, tape.base).atexit = False
+    _take_back()
+    buffer = None if nbytes < _FRESH_BYTES else _take_spare(nbytes)
+    if buffer is None:
+        buffer = np.empty(nbytes, np.uint8)
+        if nbytes < _FRESH_BYTES or not _make_room(nbytes):
+            return buffer
+    tape = buffer[:nbytes]
+    # The callback is no Python code: were a signal handled in it, its exception would be lost.
+    loan = _Loan(tape, _returned.append)
+    loan.buffer = buffer
+    _lent[id(loan)] = loan
     return tape
 
 
+def _take_back():
+    """Make the buffers of tapes that are gone spare ones. Each step is safe from other threads."""
+    while _returned:
+        try:
+            loan = _returned.popleft()
+        except IndexError:
+            return
+        _lent.pop(id(loan), None)
+        _spare.append(loan.buffer)
+
+
 def _take_spare(nbytes):
-    """One of the spare buffers that fits, else None. Each step is safe from other threads."""
+    """One of the spare buffers that fits, else None."""
     for _ in range(len(_spare)):
         try:
-            base = _spare.pop()
+            buffer = _spare.pop()
         except IndexError:
             return None
-        if nbytes <= base.size <= 2 * nbytes:
-            return base
-        _spare.appendleft(base)
+        if nbytes <= buffer.size <= 2 * nbytes:
+            return buffer
+        _spare.appendleft(buffer)
     return None
 
 
-def _give_spare(base):
-    _spare.append(base)
-    while _spare and sum(b.size for b in list(_spare)) > _KEPT_BYTES:
+def _make_room(nbytes):
+    """Whether so many bytes more may be kept; spare ones that nobody wanted go first."""
+    lent = sum(loan.buffer.size for loan in list(_lent.values()))
+    while _spare and lent + sum(b.size for b in list(_spare)) + nbytes > _KEPT_BYTES:
         _spare.popleft()
+    return lent + nbytes <= _KEPT_BYTES
 
 
 def show_config():

@@ -1,6 +1,8 @@
 """Backends, threads, configuration, and the package without its kernels."""
 
+import sys
 import threading
+from collections import deque
 
 import numpy as np
 import pytest
@@ -166,25 +168,46 @@ def test_a_call_within_a_call_has_another_workspace():
     assert not np.shares_memory(*within[0])
 
 
+@pytest.fixture
+def no_buffers(monkeypatch):
+    """Neither lent nor spare ones, and afterwards those that there were."""
+    for name, empty in (("_lent", {}), ("_spare", deque()), ("_returned", deque())):
+        monkeypatch.setattr(runtime, name, empty)
+
+
+@pytest.mark.usefixtures("no_buffers")
 def test_a_tapes_buffer_serves_again_once_nobody_holds_it():
-    runtime._spare.clear()
     size = 2 * runtime._FRESH_BYTES
-    tape = runtime.tape_buffer(size)
+    tape, other = runtime.tape_buffer(size), runtime.tape_buffer(size)
     address = tape.ctypes.data
-    assert not np.shares_memory(tape, runtime.tape_buffer(size))
-    runtime._spare.clear()  # the other one's
+    assert not np.shares_memory(tape, other)
     del tape
     assert runtime.tape_buffer(size - 100).ctypes.data == address
 
 
+@pytest.mark.usefixtures("no_buffers")
 def test_spare_buffers_have_a_limit_and_fit():
-    runtime._spare.clear()
     tapes = [runtime.tape_buffer(runtime._KEPT_BYTES // 3) for _ in range(5)]
     tapes.clear()
-    assert sum(b.size for b in runtime._spare) <= runtime._KEPT_BYTES
     small = runtime.tape_buffer(runtime._FRESH_BYTES)
     assert small.size == runtime._FRESH_BYTES and small.base.size == small.size
-    runtime._spare.clear()
+    kept = [loan.buffer for loan in runtime._lent.values()] + list(runtime._spare)
+    assert 0 < sum(b.size for b in kept) <= runtime._KEPT_BYTES
+
+
+@pytest.mark.usefixtures("no_buffers")
+def test_a_tape_that_goes_runs_no_python_code():
+    """In it a signal would be handled, and an exception of its handler lost."""
+    seen, tape = [], runtime.tape_buffer(2 * runtime._FRESH_BYTES)
+
+    def profile(frame, event, _):
+        if event == "call":
+            seen.append(frame.f_code.co_name)
+
+    sys.setprofile(profile)
+    del tape
+    sys.setprofile(None)
+    assert seen == []
 
 
 # ---- configuration -------------------------------------------------------------------------------
