@@ -273,6 +273,7 @@ INTERRUPTED = """
 import os, signal, threading, time
 import numpy as np, fastrnn
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 fastrnn.set_num_threads({threads})
 layer = fastrnn.{kind}(64, {hidden}, rng=0, bidirectional={bidirectional})
 x = np.random.default_rng(1).standard_normal(({steps}, {batch}, 64)).astype(np.float32)

@@ -172,6 +172,7 @@ def failing(problem, where, fail, epoch=3):
 
 
 def interrupt(_):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     signal.raise_signal(signal.SIGINT)
 
 

@@ -4,13 +4,14 @@ A demo is a module whose docstring's first line says what it is, with `add_argum
 `run(args)`, which returns an exit code. To add one, write it and give it a row here.
 """
 
-from fastrnn.demos import forecast, generate, gradients, tagging, translate
+from fastrnn.demos import classify, forecast, generate, gradients, tagging, translate
 
 DEMOS = {
     "forecast": forecast,
     "gradients": gradients,
     "generate": generate,
     "tagging": tagging,
+    "classify": classify,
     "translate": translate,
 }
 DEFAULT = "forecast"
