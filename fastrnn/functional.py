@@ -5,6 +5,7 @@ are made of: the arrays they take have passed checks.py already. Python allocate
 kernels fill them.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,10 @@ class Pass(NamedTuple):
     y: np.ndarray
     last: tuple
     tape: object = None
+
+
+# A Pass of a tuple of its fields: in half the time that its own call takes, which is Python code.
+made_of = partial(tuple.__new__, Pass)
 
 
 class Incoming(NamedTuple):

@@ -12,7 +12,7 @@ import numpy as np
 from fastrnn import checks, initial, options
 from fastrnn.borders import Border
 from fastrnn.cells import CELLS, projected, variant
-from fastrnn.functional import Pass, run_passes, run_variant
+from fastrnn.functional import made_of, run_passes, run_variant
 from fastrnn.merges import MERGES
 from fastrnn.noise import kept_factors
 from fastrnn.parameters import size_of, views_of
@@ -207,7 +207,7 @@ class _Recurrent(Border):
             for row, reverse, half in rows_of_layer:
                 part = y if half is None else y[:, :, half]
                 weights = self._weights[row](self.params)
-                passes += (Pass(reverse, row, first, weights, part, last),)
+                passes += (made_of((reverse, row, first, weights, part, last, None)),)
             passes = self._run_passes(self._cell, x, passes, keep, rows, checkpoint)
             layers.append((x, factors, passes))
             x = y  # of the layer above
