@@ -39,12 +39,16 @@ def batch_of(sizes, dtype="float32"):
     return np.random.default_rng(1).standard_normal((steps, batch, inputs)).astype(dtype)
 
 
-@every_backend
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+# The reference keeps all the same: one of the sizes shows it.
+CASES = [(b, sizes) for b in BACKENDS for sizes in (SIZES if b == "core" else ["few"])]
+
+
+@pytest.mark.parametrize(("backend", "sizes"), CASES)
 @pytest.mark.parametrize("dtype", DTYPES)
 @every_cell
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
 def test_gradients_are_the_same_bits(backend, cell, dtype, sizes, bidirectional):
+    sizes = SIZES[sizes]
     _, _, inputs, hidden = sizes
     layer = layer_of(cell, inputs, hidden, 2, bidirectional=bidirectional, dtype=dtype)
     x = batch_of(sizes, dtype)
