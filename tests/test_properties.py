@@ -39,11 +39,15 @@ def cases(draw, **fixed):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     bidirectional = some("bidirectional", st.booleans())
     merges = ["concat", "sum", "mean", "mul"] if bidirectional else ["concat"]
+    cell = some("cell", st.sampled_from(list(CELLS)))
+    projection = {}
+    if cell == "lstm" and hidden > 1:
+        projection["proj_size"] = draw(st.one_of(st.just(0), st.integers(1, hidden - 1)))
     layer = layer_of(
-        some("cell", st.sampled_from(list(CELLS))), inputs, hidden, layers, rng=rng,
+        cell, inputs, hidden, layers, rng=rng,
         bias=draw(st.booleans()), batch_first=some("batch_first", st.booleans()),
         bidirectional=bidirectional, merge=some("merge", st.sampled_from(merges)),
-        dtype=some("dtype", st.sampled_from(["float32", "float64"])),
+        dtype=some("dtype", st.sampled_from(["float32", "float64"])), **projection,
     )  # fmt: skip
     x = rng.standard_normal((steps, batch, inputs)).astype(layer.dtype)
     options = {}
@@ -69,10 +73,14 @@ def answer(layer, x, options, seed, checkpoint=None):
     """All that a training pass gives, from a state and with gradients that the seed makes."""
     rng = np.random.default_rng(seed)
     batch = x.shape[0 if layer.batch_first else 1]
-    shape = layer.num_layers * layer.num_directions, batch, layer.hidden_size
-    draws = [rng.standard_normal(shape).astype(layer.dtype) for _ in range(4)]
-    pair = len(layer._cell.states) > 1
-    state, dstate = (tuple(draws[:2]), tuple(draws[2:])) if pair else (draws[0], draws[2])
+    rows = layer.num_layers * layer.num_directions
+
+    def drawn_state():
+        sizes = [getattr(layer, "proj_size", 0) or layer.hidden_size, layer.hidden_size]
+        parts = [rng.standard_normal((rows, batch, n)).astype(layer.dtype) for n in sizes]
+        return tuple(parts) if len(layer._cell.states) > 1 else parts[0]
+
+    state, dstate = drawn_state(), drawn_state()
     y, last, tape = layer.forward(x, state, checkpoint=checkpoint, **options)
     dy = rng.standard_normal(y.shape).astype(layer.dtype)
     grads = tape.backward(dy, dstate)
