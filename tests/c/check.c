@@ -129,13 +129,17 @@ static void judge(verdict *v, int pass, const problem *p, const char *name, arra
 
 static void run_case(verdict *v, int dtype, enum layout layout, const problem *p) {
   int T = p->T, B = p->B, I = p->I, H = p->H, rows = gates_of(p->cell) * H, lstm = p->cell == FRNN_LSTM;
-  frnn_shape shape = {p->cell, dtype, p->reverse, T, B, I, H};
+  frnn_shape shape = {
+      .cell = p->cell, .dtype = dtype, .reverse = p->reverse, .steps = T, .batch = B, .input = I, .hidden = H};
   array x = make(dtype, layout, T, B, I, p->x), h0 = make(dtype, DENSE, 1, B, H, p->h0);
   array c0 = make(dtype, DENSE, 1, B, H, p->c0), w_ih = make(dtype, DENSE, 1, rows, I, p->w_ih);
   array w_hh = make(dtype, DENSE, 1, rows, H, p->w_hh), b_ih = make(dtype, DENSE, 1, 1, rows, p->b_ih);
   array b_hh = make(dtype, DENSE, 1, 1, rows, p->b_hh), dy = make(dtype, layout, T, B, H, p->dy);
   array dh = make(dtype, DENSE, 1, B, H, p->dh), dc = make(dtype, DENSE, 1, B, H, p->dc);
-  frnn_weights weights = {w_ih.q.data, w_hh.q.data, p->b_ih ? b_ih.q.data : NULL, p->b_hh ? b_hh.q.data : NULL};
+  frnn_weights weights = {.w_ih = w_ih.q.data,
+                          .w_hh = w_hh.q.data,
+                          .b_ih = p->b_ih ? b_ih.q.data : NULL,
+                          .b_hh = p->b_hh ? b_hh.q.data : NULL};
   void *packed = work_memory(frnn_packed_size(&shape)), *tape = work_memory(frnn_tape_size(&shape));
   frnn_forward_call packing = {.shape = shape, .weights = weights, .packed = packed};
   frnn_pack(&packing, 1, NULL);
