@@ -138,9 +138,10 @@ static int goes_by(const walk *w, int64_t i, range rows) {
   return i > w->begin && all_go_on(w->shape, &w->call->rows, i, rows);
 }
 
-/* The state before step i of the walk for some rows: there, or where it was prepared. */
+/* Whether rows that begin somewhere are prepared for it: copied side by side. */
 static int is_prepared(const walk *w) { return w->shape->ragged || w->again; }
 
+/* The state before step i of the walk for some rows: where the step before left it, or where it was prepared. */
 static frnn_sequence h_before(const walk *w, int64_t i, range rows) {
   ptrdiff_t row = h_bytes(w);
   if (goes_by(w, i, rows)) return h_at(w, i - 1, rows.begin);

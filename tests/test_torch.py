@@ -71,6 +71,11 @@ def assert_near(got, wanted, dtype, name):
     np.testing.assert_allclose(got, wanted, rtol=0, atol=atol, err_msg=name)
 
 
+def assert_same_parameter_gradients(grads, theirs, dtype):
+    for name, parameter in theirs.named_parameters():
+        assert_near(grads.params[name], parameter.grad, dtype, name)
+
+
 @every_backend
 @every_cell
 @every_dtype
@@ -97,8 +102,7 @@ def test_outputs_states_and_gradients_are_pytorchs(cell, net, dtype, backend):
         assert_near(got, wanted, dtype, name)
     for name, got, wanted in zip("hc", both(grads.state), state_t, strict=False):
         assert_near(got, wanted.grad, dtype, f"d{name}0")
-    for name, parameter in theirs.named_parameters():
-        assert_near(grads.params[name], parameter.grad, dtype, name)
+    assert_same_parameter_gradients(grads, theirs, dtype)
 
 
 @every_backend
@@ -122,8 +126,7 @@ def test_projections_are_pytorchs(net, dtype, backend):
         assert_near(got, wanted, dtype, "state")
     for got, wanted in zip(grads.state, state_t, strict=True):
         assert_near(got, wanted.grad, dtype, "dstate")
-    for name, parameter in theirs.named_parameters():
-        assert_near(grads.params[name], parameter.grad, dtype, name)
+    assert_same_parameter_gradients(grads, theirs, dtype)
 
 
 @every_backend
@@ -170,8 +173,7 @@ def test_lengths_are_pytorchs_packed_sequences(cell, net, dtype, backend):
     for got, wanted in zip(both(last), both(last_t), strict=True):
         assert_near(got, wanted, dtype, "state")
     assert_near(grads.x, x_t.grad, dtype, "dx")
-    for name, parameter in theirs.named_parameters():
-        assert_near(grads.params[name], parameter.grad, dtype, name)
+    assert_same_parameter_gradients(grads, theirs, dtype)
 
 
 @every_backend
@@ -191,8 +193,7 @@ def test_ids_are_pytorchs_embeddings(cell, net, dtype, backend):
     grads = tape.backward(dy)
     assert_near(y, y_t, dtype, "y")
     assert_near(grads.embedding, table_t.grad, dtype, "embedding")
-    for name, parameter in theirs.named_parameters():
-        assert_near(grads.params[name], parameter.grad, dtype, name)
+    assert_same_parameter_gradients(grads, theirs, dtype)
 
 
 @every_cell
@@ -208,8 +209,7 @@ def test_larger_layers_agree_too(cell, dtype):
     grads = tape.backward(dy)
     assert_near(y, y_t, dtype, "y")
     assert_near(grads.x, x_t.grad, dtype, "dx")
-    for name, parameter in theirs.named_parameters():
-        assert_near(grads.params[name], parameter.grad, dtype, name)
+    assert_same_parameter_gradients(grads, theirs, dtype)
 
 
 @every_cell
