@@ -43,6 +43,14 @@ static void move_call(frnn_backward_call *part, int64_t rows) {
   move_state(&part->dfirst, rows * h, rows * c);
 }
 
+static void move_noise(frnn_backward_call *part, int64_t rows) {
+  ptrdiff_t element = element_size(&part->shape);
+  if (part->noise.recurrent)
+    part->noise.recurrent = at(part->noise.recurrent, rows * features_of(&part->shape) * element);
+  for (int i = 0; i < 2; i++)
+    if (part->noise.stays[i]) part->noise.stays[i] = at(part->noise.stays[i], rows * part->shape.hidden * element);
+}
+
 /* The rows of a group as a call of their own. The first group's sums are the call's. */
 static frnn_backward_call part_of_call(const frnn_backward_call *whole, const backward_layout *layout, int group) {
   frnn_backward_call part = *whole;
@@ -53,12 +61,15 @@ static frnn_backward_call part_of_call(const frnn_backward_call *whole, const ba
   move_call(&part, rows.begin);
   int slots = s->checkpoint ? 1 : (int)tape_slots(&frnn_cells[s->cell]);
   part.tape = at(whole->tape, rows.begin * slots * padded(s) * element_size(s));
+  move_noise(&part, rows.begin);
   if (group == 0) return part;
   part.dw_ih = sum_at(&part, layout, 0, part.dw_ih);
   part.dw_hh = sum_at(&part, layout, 1, part.dw_hh);
   part.db_ih = sum_at(&part, layout, 2, part.db_ih);
   part.db_hh = sum_at(&part, layout, 3, part.db_hh);
   part.dw_hr = sum_at(&part, layout, 4, part.dw_hr);
+  for (int i = 0; i < FRNN_EXTRAS; i++)
+    if (part.dextra[i]) part.dextra[i] = at(part.work, (ptrdiff_t)layout->extra[i]);
   return part;
 }
 
@@ -70,16 +81,20 @@ static sweep begin_sweep(const frnn_backward_call *whole, const frnn_backward_ca
              .cell = &frnn_cells[s->cell],
              .layout = frnn_lay_backward(&whole->shape),
              .panels = whole->work,
+             .whole_batch = whole->shape.batch,
              .row = padded(s) * element_size(s),
              .from = s->batch > 0 ? s->steps : 0};
   w.tape = dense((void *)(uintptr_t)part->tape, whole->shape.batch, tape_slots(w.cell) * w.row);
   w.dg = dense(at(part->work, (ptrdiff_t)w.layout.dg), s->batch, w.layout.dg_row);
   w.rh = dense(at(part->work, (ptrdiff_t)w.layout.rh), s->batch, w.row);
+  w.dropped = dense(at(part->work, (ptrdiff_t)w.layout.dropped), s->batch, w.row);
   if (!s->checkpoint) return w;
   w.kept = dense((void *)(uintptr_t)part->tape, whole->shape.batch, w.row);
   w.tape = dense(at(part->work, (ptrdiff_t)w.layout.tape), s->batch, tape_slots(w.cell) * w.row);
   w.again = (frnn_forward_call){.shape = *s,
                                 .weights = part->weights,
+                                .variant = part->variant,
+                                .noise = part->noise,
                                 .packed = at(whole->work, (ptrdiff_t)w.layout.packed),
                                 .rows = part->rows,
                                 .tokens = part->tokens,
@@ -265,6 +280,8 @@ static void add_groups(const sweep *first) {
     add_sum(w->table, sum->dw_hr, w->call->dw_hr, s->projected * s->hidden);
     add_sum(w->table, sum->db_ih, w->call->db_ih, rows);
     add_sum(w->table, sum->db_hh, w->call->db_hh, rows);
+    for (int i = 0; i < FRNN_EXTRAS; i++)
+      add_sum(w->table, sum->dextra[i], w->call->dextra[i], first->cell->extra[i] * s->hidden);
   }
 }
 

@@ -10,12 +10,35 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum frnn_cell_id { FRNN_RNN_TANH, FRNN_RNN_RELU, FRNN_LSTM, FRNN_GRU_AFTER, FRNN_GRU_BEFORE, FRNN_CELLS };
+/* The plain cells, then the variants, which frnn_variant alters: coupled ones have gates i g o, normalised ones the
+ * equations (V2), (V3), (V10) of fastrnn/variants.py. */
+enum frnn_cell_id {
+  FRNN_RNN_TANH,
+  FRNN_RNN_RELU,
+  FRNN_LSTM,
+  FRNN_GRU_AFTER,
+  FRNN_GRU_BEFORE,
+  FRNN_RNN_TANH_VARIANT,
+  FRNN_RNN_RELU_VARIANT,
+  FRNN_LSTM_VARIANT,
+  FRNN_LSTM_COUPLED,
+  FRNN_LSTM_NORMALISED,
+  FRNN_LSTM_COUPLED_NORMALISED,
+  FRNN_GRU_AFTER_VARIANT,
+  FRNN_GRU_BEFORE_VARIANT,
+  FRNN_GRU_NORMALISED,
+  FRNN_CELLS
+};
 enum frnn_dtype { FRNN_F32, FRNN_F64, FRNN_DTYPES };
 
 /* A cell's gates, which are row blocks of its weights, and its states: 1 for h, 2 for h and c. 0 for no cell. */
 int frnn_gates(int cell);
 int frnn_states(int cell);
+
+/* Parameters of variants beyond weights and biases: peepholes of all gates but g; gain of W_ih x, of W_hh h and of c,
+ * and shift of c, where they are normalised. So many times `hidden` numbers each; 0 where the cell has no such. */
+enum frnn_extra { FRNN_PEEPHOLE, FRNN_GAIN_IH, FRNN_GAIN_HH, FRNN_GAIN_C, FRNN_SHIFT_C, FRNN_EXTRAS };
+int frnn_extra_units(int cell, int extra);
 
 typedef struct {
   int cell, dtype;
@@ -38,6 +61,21 @@ typedef struct {
   const void *b_ih, *b_hh; /* (gates * hidden) or NULL */
   const void *w_hr;        /* (projected, hidden); then w_hh is (gates * hidden, projected), and so is h */
 } frnn_weights;
+
+/* What alters a variant; all zero: nothing. A normalised one needs all its gains, its shift and peepholes may be NULL.
+ */
+typedef struct {
+  double clip, cell_clip; /* bounds of pre-activations and of c */
+  double slope;           /* of a hard sigmoid in place of the sigmoid */
+  double stays[2];        /* zoneout: what stays of h and of c where nothing is drawn */
+  const void *extra[FRNN_EXTRAS];
+} frnn_variant;
+
+/* What was drawn for a pass of a variant, with its rows in the order of frnn_rows; NULL: nothing. */
+typedef struct {
+  const void *recurrent; /* (batch, features of h), dense: factors of h in the recurrent products */
+  const void *stays[2];  /* (steps, batch, hidden), dense: zoneout of h and of c, 1 where an element stays, else 0 */
+} frnn_noise;
 
 /* Which steps of which rows count; all NULL: all. A row takes its first `length` steps, in reverse from the last of
  * them on, and its y is 0 beyond. Where the mask is 0 it keeps its state, which is its y then. Where reset is 1 its
@@ -74,13 +112,16 @@ size_t frnn_tape_size(const frnn_shape *shape);
 size_t frnn_backward_size(const frnn_shape *shape);
 
 /* A tape of every step, from its first boundary of 64 bytes on, is an array (steps, batch, slots, units): slots of
- * gates, i f g o c, or r z n and what r multiplies if it comes after; units padded; rows in the order of frnn_rows. */
+ * gates, i f g o, or r z n and what r multiplies if it comes after, then others, and c as the last one; units padded;
+ * rows in the order of frnn_rows. */
 int64_t frnn_tape_slots(const frnn_shape *shape);
 int64_t frnn_tape_units(const frnn_shape *shape);
 
 typedef struct {
   frnn_shape shape;
   frnn_weights weights; /* for both functions: what is read but once need not be packed before */
+  frnn_variant variant;
+  frnn_noise noise;
   void *packed;
   frnn_rows rows;
   frnn_tokens tokens;
@@ -105,6 +146,8 @@ int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(v
 typedef struct {
   frnn_shape shape;
   frnn_weights weights;
+  frnn_variant variant;
+  frnn_noise noise;
   frnn_rows rows;
   frnn_tokens tokens;
   frnn_sequence x, y;
@@ -117,6 +160,7 @@ typedef struct {
   frnn_state dfirst;    /* out */
   void *dw_ih, *dw_hh;  /* out, each may be NULL */
   void *db_ih, *db_hh, *dw_hr;
+  void *dextra[FRNN_EXTRAS]; /* out, each may be NULL */
   void *work;
 } frnn_backward_call;
 

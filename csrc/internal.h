@@ -52,6 +52,17 @@ typedef struct {
 
 enum { FRNN_X, FRNN_H };
 
+/* What a variant's step reads besides, forward and backward. */
+typedef struct {
+  const frnn_variant *numbers;
+  const void *shift_ih, *shift_hh; /* biases, where products are normalised; NULL: zero */
+  int64_t features;                /* of h */
+  const void *dropped;             /* h_{t-1} as the recurrent products have it: dense rows */
+  ptrdiff_t dropped_row;
+  const void *stays[2]; /* zoneout as it was drawn, dense rows; NULL: the numbers have it */
+  ptrdiff_t stays_row;
+} frnn_altered;
+
 /* One step of time, forward, for m rows and some vectors of units. Gates stand `gate` bytes apart in a row. */
 typedef struct {
   int64_t m, hidden, vector, vectors;
@@ -70,6 +81,7 @@ typedef struct {
   const void *bias_h; /* GRU, reset after: the n gate's own recurrent bias, padded */
   int keep;           /* write the tape's slots into z */
   int backwards;      /* walk the panels from the last to the first */
+  frnn_altered how;   /* variants alone */
 } frnn_step;
 
 /* One step of the sweep backward through time, for m rows and units [unit, end): everything but the products. */
@@ -96,6 +108,9 @@ typedef struct {
       *scratch; /* out: r * h (GRU, reset before), or the h that is projected (LSTM, else NULL); of scratch_row bytes */
   void *drh;
   ptrdiff_t scratch_row;
+  frnn_altered how; /* variants alone, whose h was dropped if `recurrent`, these factors */
+  const void *recurrent;
+  ptrdiff_t recurrent_row;
 } frnn_back;
 
 typedef struct {
@@ -109,10 +124,13 @@ typedef struct {
   void (*add)(void *dst, const void *a, const void *b, int64_t n);
   /* dst[n] += sum over k, in order, of src[k][n] */
   void (*sum_rows)(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, void *dst);
-  /* up to two phases: the second one reads what the first made of all units */
+  /* dst[n] = a[n] * b[n] + c[n]; c may be NULL */
+  void (*multiply_add)(void *dst, const void *a, const void *b, const void *c, int64_t n);
+  /* up to two phases: the second one reads what the first made of all units. A loose cell's: what follows the products
+   * of each, all units of m rows */
   void (*step[FRNN_CELLS][2])(const frnn_step *);
-  /* up to two phases, each followed by the product that the cell's row names */
-  void (*back[FRNN_CELLS][2])(const frnn_back *);
+  /* up to three phases, which the products that the cell's row names follow */
+  void (*back[FRNN_CELLS][3])(const frnn_back *);
   void (*exp)(const void *x, void *y, int64_t n);
   void (*sigmoid)(const void *x, void *y, int64_t n);
   void (*tanh)(const void *x, void *y, int64_t n);
@@ -126,6 +144,14 @@ typedef struct {
   int column, row, count;
 } frnn_block;
 
+/* Columns [column, column + count) of the gate gradients, summed over rows, are a gradient of their own: that of
+ * elements [row, ...), in units of hidden, of an extra parameter, or of a bias. */
+enum { FRNN_BIAS_IH = FRNN_EXTRAS, FRNN_BIAS_HH };
+typedef struct {
+  int column, row, count, of;
+} frnn_sum;
+enum { FRNN_SUMS = 7 };
+
 /* A cell is a row of numbers; its functions stand in the kernel table under the same index. */
 typedef struct {
   const char *name;
@@ -137,6 +163,12 @@ typedef struct {
   int split_bias;          /* the last gate's two biases stay apart */
   frnn_block ih[2], hh[2]; /* count 0: none */
   int phases;              /* of a step. With two, the second hh block multiplies scratch = r * h */
+  int back_phases;         /* of a step backward; of those beyond `phases` no product follows the first ones */
+  int loose;               /* products come first, then the cell, row by row */
+  int normalised;          /* and W_ih x stays apart from W_hh h, for which z has slots from `apart` on */
+  int apart;
+  frnn_sum sums[FRNN_SUMS]; /* count 0: none. Where biases are among them, ih and hh do not tell theirs */
+  int extra[FRNN_EXTRAS];   /* how many times `hidden` numbers */
 } frnn_cell;
 
 extern const frnn_cell frnn_cells[FRNN_CELLS];

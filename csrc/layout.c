@@ -45,10 +45,11 @@ forward_layout frnn_lay_forward(const frnn_shape *s) {
   forward_layout at = {.steps = steps_of_chunk(s)};
   int64_t rows = product(&at.total, at.steps, s->batch);
   int64_t row_units = product(&at.total, s->batch, units);
-  at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, cell->gates)));
+  at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, work_slots(cell))));
   at.c = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
   at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
   at.made = reserve(&at.total, element, s->projected ? row_units : 0);
+  at.dropped = reserve(&at.total, element, cell->loose ? row_units : 0);
   if (!s->ragged && !s->checkpoint) return at;
   at.ids = reserve(&at.total, sizeof(int64_t), s->tokens ? s->batch : 0);
   at.x = reserve(&at.total, element, product(&at.total, rows, s->input));
@@ -127,7 +128,7 @@ static void lay_again(const frnn_shape *s, int64_t batch, backward_layout *at) {
 
 backward_layout frnn_lay_backward(const frnn_shape *s) {
   const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t element = element_size(s), units = padded(s), two = phases_of(s) == 2;
+  int64_t element = element_size(s), units = padded(s), detour = has_detour(s);
   backward_layout at = {.groups = groups_of(s)};
   frnn_shape of_group = *s;
   of_group.batch = s->batch / at.groups + (s->batch % at.groups > 0);
@@ -143,13 +144,14 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
   at.dh = reserve(&at.part, element, row_units);
   at.dc = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
   at.c_first = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
-  at.drh = reserve(&at.part, element, product(&at.part, row_units, two));
-  at.rh = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, two)));
+  at.drh = reserve(&at.part, element, product(&at.part, row_units, detour || cell->loose));
+  at.rh = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, detour)));
+  at.dropped = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, cell->loose)));
   at.dg_row = gate_gradient_row(&at.part, s);
   at.dg = reserve(&at.part, 1, product(&at.part, rows, at.dg_row));
   at.operand[INPUT] = reserve(&at.part, element, product(&at.part, rows, vectors_of(s, s->input)));
   at.operand[HIDDEN] = reserve(&at.part, element, product(&at.part, rows, units));
-  at.operand[RESET_HIDDEN] = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, two)));
+  at.operand[RESET_HIDDEN] = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, detour)));
   if (s->ragged) {
     at.first = reserve(&at.part, sizeof(int64_t), rows + 1);
     at.dx = reserve(&at.part, element, product(&at.part, rows, s->input));
@@ -163,6 +165,8 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
     const int64_t columns[] = {s->input, features_of(s), 1, 1};
     for (int i = 0; i < 4; i++) at.sums[i] = reserve(&at.part, element, product(&at.part, gate_rows, columns[i]));
     at.sums[4] = reserve(&at.part, element, product(&at.part, s->projected, s->hidden));
+    for (int i = 0; i < FRNN_EXTRAS; i++)
+      at.extra[i] = reserve(&at.part, element, product(&at.part, s->hidden, cell->extra[i]));
   }
   if (s->checkpoint) lay_again(s, of_group.batch, &at);
   at.total.overflow |= at.part.overflow;

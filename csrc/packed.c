@@ -6,10 +6,12 @@
 enum { INPUTS_PER_ROW = 8 };
 
 /* Measured, the tile wins while there are not too many inputs for the rows that share one reading of W_ih. */
-int frnn_enters_in_step(const frnn_shape *s) { return s->steps == 1 || s->input <= INPUTS_PER_ROW * s->batch; }
+int frnn_enters_in_step(const frnn_shape *s) {
+  return !is_loose(s) && (s->steps == 1 || s->input <= INPUTS_PER_ROW * s->batch);
+}
 
 int frnn_packs_in_product(const frnn_shape *s) {
-  return !frnn_enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
+  return !frnn_enters_in_step(s) && s->steps > 1 && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
          s->steps <= PROJECTED_ROWS_MOST / s->batch;
 }
 
@@ -31,18 +33,19 @@ static void pack_for_tiles(const frnn_shape *s, const frnn_table *table, int gat
   if (t.outputs > 0 && k > 0) table->pack_outputs(&t);
 }
 
-void frnn_pack_for_product(const frnn_shape *s, const frnn_table *table, range vectors, const void *w, void *packed) {
-  int64_t vector = table->lanes * table->size, panel = s->input * vector, of_gate = padded(s) / table->lanes;
+void frnn_pack_for_product(const frnn_shape *s, const frnn_table *table, range vectors, const void *w, int64_t k,
+                           void *packed) {
+  int64_t vector = table->lanes * table->size, panel = k * vector, of_gate = padded(s) / table->lanes;
   for (int64_t i = 0; i < vectors.count; i++) {
     int64_t gate = (vectors.begin + i) / of_gate, unit = (vectors.begin + i) % of_gate * table->lanes;
-    frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * s->input * table->size),
-                        .src_row = s->input * table->size,
+    frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * table->size),
+                        .src_row = k * table->size,
                         .outputs = least(table->lanes, s->hidden - unit),
-                        .k = s->input,
+                        .k = k,
                         .dst = at(packed, i * panel),
                         .dst_vector = panel,
                         .dst_k = vector};
-    if (t.outputs > 0)
+    if (t.outputs > 0 && k > 0)
       table->pack_outputs(&t);
     else
       memset(t.dst, 0, (size_t)panel);
@@ -53,7 +56,7 @@ void frnn_pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_w
   const frnn_cell *cell = &frnn_cells[s->cell];
   int64_t element = table->size, units = padded(s), hidden = s->hidden;
   memset(bias, 0, (size_t)(cell->gates * units * element));
-  for (int gate = 0; gate < cell->gates; gate++) {
+  for (int gate = 0; gate < cell->gates && !cell->normalised; gate++) {
     int split = cell->split_bias && gate == cell->gates - 1;
     const void *b_ih = w->b_ih ? at(w->b_ih, gate * hidden * element) : NULL;
     const void *b_hh = w->b_hh ? at(w->b_hh, gate * hidden * element) : NULL;
@@ -96,13 +99,15 @@ static void pack_part(void *context, int part, int parts) {
   range vectors = range_of(vectors_of_units(s, table), mine.slice, mine.slices);
   range of_product = range_of(vectors_of_gates(s, table), mine.slice, mine.slices);
   void *w_ih = at(call->packed, (ptrdiff_t)at_offset.w_ih), *w_hh = at(call->packed, (ptrdiff_t)at_offset.w_hh);
-  for (int gate = 0; gate < frnn_cells[s->cell].gates && !frnn_stopped(&p->run); gate++) {
+  for (int gate = 0; gate < frnn_cells[s->cell].gates && !is_loose(s) && !frnn_stopped(&p->run); gate++) {
     if (frnn_enters_in_step(s)) pack_for_tiles(s, table, gate, vectors, call->weights.w_ih, s->input, w_ih);
     pack_for_tiles(s, table, gate, vectors, call->weights.w_hh, features_of(s), w_hh);
   }
+  ptrdiff_t first = of_product.begin * table->lanes * table->size;
+  if (is_loose(s))
+    frnn_pack_for_product(s, table, of_product, call->weights.w_hh, features_of(s), at(w_hh, first * features_of(s)));
   if (!frnn_enters_in_step(s) && !frnn_packs_in_product(s))
-    frnn_pack_for_product(s, table, of_product, call->weights.w_ih,
-                          at(w_ih, of_product.begin * s->input * table->lanes * table->size));
+    frnn_pack_for_product(s, table, of_product, call->weights.w_ih, s->input, at(w_ih, first * s->input));
   pack_projection(s, table, mine, call->weights.w_hr, at(call->packed, (ptrdiff_t)at_offset.w_hr));
   if (mine.slice > 0) return;
   packed_header header = {table, at_offset, frnn_lay_forward(s), frnn_enters_in_step(s)};

@@ -16,7 +16,7 @@ typedef struct {
 
 /* Where things stand in the workspace. What is only there for ragged rows comes last. */
 typedef struct {
-  size_t z, c, scratch, made, ids, x, h, c_at[2], h_at[2];
+  size_t z, c, scratch, made, dropped, ids, x, h, c_at[2], h_at[2];
   int64_t steps;
   size total;
 } forward_layout;
@@ -41,17 +41,21 @@ int frnn_enters_in_step(const frnn_shape *s);
  * so that they need never leave the cache. For so few rows as no threads share by rows. */
 int frnn_packs_in_product(const frnn_shape *s);
 
-/* Some vectors of W_ih, of all gates one after another, into panels of one product; those beyond a gate's units are
- * zeros. */
-void frnn_pack_for_product(const frnn_shape *s, const frnn_table *table, range vectors, const void *w, void *packed);
+/* Some vectors of a matrix of k columns, of all gates one after another, into panels of one product; those beyond a
+ * gate's units are zeros. */
+void frnn_pack_for_product(const frnn_shape *s, const frnn_table *table, range vectors, const void *w, int64_t k,
+                           void *packed);
 
 /* What the chains begin with: both biases added up, but where the last gate's stay apart: then bias_h has the recurrent
- * one. */
+ * one. Zeros where products are normalised, which come before biases. */
 void frnn_pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_weights *w, void *bias, void *bias_h);
 
 /* Vectors of all gates, padding included. */
 static inline int64_t vectors_of_gates(const frnn_shape *s, const frnn_table *table) {
   return frnn_cells[s->cell].gates * (padded(s) / table->lanes);
 }
+
+/* Where W_hh is packed as one product too. */
+static inline int is_loose(const frnn_shape *s) { return frnn_cells[s->cell].loose; }
 
 #endif

@@ -22,6 +22,8 @@ static sweep_order order_of(const sweep *w) {
 /* What an operand reads for a run of rows. */
 static frnn_sequence source_of(const sweep *w, enum operand which, int64_t t, int64_t position) {
   if (carries(&w->call->rows, t, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
+  if (which == HIDDEN && w->call->noise.recurrent)
+    return (frnn_sequence){chunk_row(w, w->dropped, t, position), 0, w->dropped.row};
   if (which != RESET_HIDDEN) return frnn_given(w, (enum given)which, t, position);
   return (frnn_sequence){chunk_row(w, w->rh, t, position), 0, w->rh.row};
 }
@@ -89,7 +91,7 @@ void frnn_finish_rows(const sweep *w, range steps, range rows) {
   if (rows.count < 1 || steps.count < 1) return;
   if (call->dw_ih && w->shape->input > 0) pack_operand(w, INPUT, w->shape->input, steps, rows);
   if (call->dw_hh) pack_operand(w, HIDDEN, features_of(w->shape), steps, rows);
-  if (call->dw_hh && phases_of(w->shape) == 2) pack_operand(w, RESET_HIDDEN, w->shape->hidden, steps, rows);
+  if (call->dw_hh && has_detour(w->shape)) pack_operand(w, RESET_HIDDEN, w->shape->hidden, steps, rows);
   if (call->dx.data) input_gradient(w, steps, rows);
 }
 
@@ -132,11 +134,21 @@ static void weight_gradient(const sweep *w, gate_part gates, enum operand which,
   w->table->gemm(&g);
 }
 
-static void bias_gradient(const sweep *w, const frnn_block *block, void *db, share mine) {
+/* sum[rows of the part] += its columns of dg. */
+static void add_columns(const sweep *w, gate_part gates, void *sum) {
   sweep_order o = order_of(w);
-  gate_part gates = part_of(w, block, mine);
   w->table->sum_rows(gates.first, o.way * w->dg.row, o.rows, gates.rows.count,
-                     at(db, gates.rows.begin * w->table->size));
+                     at(sum, gates.rows.begin * w->table->size));
+}
+
+/* What the cell's row names besides the products. */
+static void add_sums(const sweep *w, share mine) {
+  const frnn_backward_call *call = w->call;
+  int64_t hidden = w->shape->hidden;
+  for (const frnn_sum *sum = w->cell->sums; sum < w->cell->sums + FRNN_SUMS && sum->count > 0; sum++) {
+    void *to = sum->of == FRNN_BIAS_IH ? call->db_ih : sum->of == FRNN_BIAS_HH ? call->db_hh : call->dextra[sum->of];
+    if (to) add_columns(w, part_from(w, sum->column * hidden, sum->row * hidden, sum->count * hidden, mine), to);
+  }
 }
 
 /* The gate gradients of each row to its id's row of the table's gradient, for a part of the block: in the sweep's
@@ -166,9 +178,10 @@ void frnn_add_chunk(const sweep *w, share mine) {
     if (hh->count > 0 && call->dw_hh)
       weight_gradient(w, part_of(w, hh, mine), i ? RESET_HIDDEN : HIDDEN, features_of(w->shape), call->dw_hh);
     if (ih->count > 0 && call->tokens.gradient) table_gradient(w, ih, mine);
-    if (ih->count > 0 && call->db_ih) bias_gradient(w, ih, call->db_ih, mine);
-    if (hh->count > 0 && call->db_hh) bias_gradient(w, hh, call->db_hh, mine);
+    if (ih->count > 0 && call->db_ih && !w->cell->normalised) add_columns(w, part_of(w, ih, mine), call->db_ih);
+    if (hh->count > 0 && call->db_hh && !w->cell->normalised) add_columns(w, part_of(w, hh, mine), call->db_hh);
   }
+  add_sums(w, mine);
   if (w->shape->projected && call->dw_hr)
     weight_gradient(w, part_from(w, column_of_h(w), 0, w->shape->projected, mine), RESET_HIDDEN, w->shape->hidden,
                     call->dw_hr);

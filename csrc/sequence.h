@@ -58,8 +58,17 @@ static inline int64_t padded(const frnn_shape *s) {
 /* Features of h and y. */
 static inline int64_t features_of(const frnn_shape *s) { return s->projected ? s->projected : s->hidden; }
 
-/* Of a step: the cell's, and the projection of what it made. */
-static inline int phases_of(const frnn_shape *s) { return frnn_cells[s->cell].phases + (s->projected > 0); }
+/* Of a step: the cell's, which has products apart if it is loose, and the projection of what it made. */
+static inline int phases_of(const frnn_shape *s) {
+  const frnn_cell *cell = &frnn_cells[s->cell];
+  return cell->phases * (1 + cell->loose) + (s->projected > 0);
+}
+
+/* And of a step backward. */
+static inline int back_phases_of(const frnn_shape *s) { return frnn_cells[s->cell].back_phases + (s->projected > 0); }
+
+/* Whether h's way into a step or out of it leads through another product: of r * h, or with W_hr. */
+static inline int has_detour(const frnn_shape *s) { return frnn_cells[s->cell].phases == 2 || s->projected > 0; }
 
 /* Outputs rounded up to whole vectors of any set. */
 static inline int64_t vectors_of(const frnn_shape *s, int64_t outputs) {
@@ -75,6 +84,9 @@ static inline int64_t chunk_steps(const frnn_shape *s, int64_t rows) {
 
 /* Slots per unit and step: what the gates' pre-activations need while they are made, and what a tape keeps. */
 static inline int64_t tape_slots(const frnn_cell *cell) { return cell->slots + (cell->states == 2); }
+
+/* And what z holds of a step that goes to no tape. */
+static inline int64_t work_slots(const frnn_cell *cell) { return cell->loose ? cell->slots : cell->gates; }
 
 /* Stretches of steps, each with its checkpoint. */
 static inline int64_t stretches_between(const frnn_shape *s) {

@@ -70,7 +70,7 @@ typedef struct {
 } stretch;
 
 static stretch stretch_of(const sweep *w, int64_t k) {
-  int phases = phases_of(w->shape);
+  int phases = back_phases_of(w->shape);
   return (stretch){w->to - 1 - k / phases, (int)(k % phases)};
 }
 
@@ -86,10 +86,11 @@ typedef struct {
   int begins; /* rather than adds to what is there */
 } passage;
 
-/* Through W_hh to dh, or by way of r * h or of W_hr to drh. */
+/* Through W_hh to dh, or by way of r * h or of W_hr to drh; none after a cell's phases that only lead to the next. */
 static passage passage_of(const sweep *w, stretch at_k) {
   int64_t hidden = w->shape->hidden, vector = w->table->lanes * w->table->size;
-  int phase = phase_of_cell(w, at_k), reset = phase < w->cell->phases - 1;
+  int phase = phase_of_cell(w, at_k), late = phase - (w->cell->back_phases - w->cell->phases);
+  int reset = late < w->cell->phases - 1, dropped = !reset && w->call->noise.recurrent;
   if (phase < 0)
     return (passage){.column = column_of_h(w),
                      .k = w->shape->projected,
@@ -98,6 +99,7 @@ static passage passage_of(const sweep *w, stretch at_k) {
                      .panel = w->shape->projected * vector,
                      .into = w->layout.drh,
                      .begins = 1};
+  if (late < 0) return (passage){0};
   const frnn_block *block = &w->cell->hh[reset];
   int64_t before = reset ? w->cell->hh[0].count * hidden : 0;
   return (passage){.column = block->column * hidden,
@@ -105,14 +107,15 @@ static passage passage_of(const sweep *w, stretch at_k) {
                    .n = features_of(w->shape),
                    .panels = at(panels_at(w, w->layout.w_hh), before * vector),
                    .panel = w->cell->gates * hidden * vector,
-                   .into = reset ? w->layout.drh : w->layout.dh,
-                   .begins = reset};
+                   .into = reset || dropped ? w->layout.drh : w->layout.dh,
+                   .begins = reset || dropped};
 }
 
 /* The product after a stretch, for some rows and a share of what it makes. */
 static void pass_through(const sweep *w, stretch at_k, range rows, share mine) {
   int64_t t = time_of(w->shape, at_k.i), lanes = w->table->lanes, vector = lanes * w->table->size;
   passage p = passage_of(w, at_k);
+  if (p.n == 0) return;
   range vectors = vectors_of_share(w->table, p.n, mine);
   rows = working_of(w->shape, &w->call->rows, rows, t);
   void *target = at(work_at(w, p.into), rows.begin * w->row + vectors.begin * vector);
@@ -129,6 +132,20 @@ static void pass_through(const sweep *w, stretch at_k, range rows, share mine) {
                  .c = target,
                  .c_row = w->row};
   w->table->gemm(&g);
+}
+
+/* What came to h as it was dropped, to h. */
+static void pass_dropped(const sweep *w, stretch at_k, range rows, share mine) {
+  int64_t t = time_of(w->shape, at_k.i), lanes = w->table->lanes, numbers = features_of(w->shape);
+  range vectors = vectors_of_share(w->table, numbers, mine);
+  int64_t first = vectors.begin * lanes, count = least(vectors.count * lanes, numbers - first);
+  rows = working_of(w->shape, &w->call->rows, rows, t);
+  for (int64_t p = rows.begin; p < rows.begin + rows.count && count > 0; p++) {
+    ptrdiff_t from = p * w->row + first * w->table->size;
+    void *dh = at(work_at(w, w->layout.dh), from);
+    const void *factors = at(w->call->noise.recurrent, (p * numbers + first) * w->table->size);
+    w->table->multiply_add(dh, at(work_at(w, w->layout.drh), from), factors, dh, count);
+  }
 }
 
 /* Some numbers of a row. */
@@ -169,6 +186,24 @@ static void take_gradient_of_h(const sweep *w, int64_t t, range rows, share mine
   }
 }
 
+/* What a variant's step reads besides, for rows from a position on. */
+static void alter(const sweep *w, frnn_back *back, int64_t t, int64_t position) {
+  const frnn_backward_call *call = w->call;
+  int64_t size = w->table->size;
+  back->how = (frnn_altered){.numbers = &call->variant,
+                             .shift_ih = call->weights.b_ih,
+                             .shift_hh = call->weights.b_hh,
+                             .features = features_of(w->shape),
+                             .dropped = chunk_row(w, w->dropped, t, position),
+                             .dropped_row = w->row,
+                             .stays_row = w->shape->hidden * size};
+  for (int i = 0; i < w->cell->states && call->noise.stays[i]; i++)
+    back->how.stays[i] = at(call->noise.stays[i], (t * w->whole_batch + position) * back->how.stays_row);
+  if (!call->noise.recurrent) return;
+  back->recurrent_row = features_of(w->shape) * size;
+  back->recurrent = at(call->noise.recurrent, position * back->recurrent_row);
+}
+
 /* Gate gradients of a step, and what of dh and dc goes by beside the products, for a run of rows and some units. */
 static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
   const frnn_shape *s = w->shape;
@@ -201,9 +236,10 @@ static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
                     .c_bar_row = call->dc.row,
                     .dg = chunk_row(w, w->dg, t, b),
                     .dg_row = w->dg.row,
-                    .scratch = phases_of(s) > 1 ? chunk_row(w, w->rh, t, b) : NULL,
+                    .scratch = has_detour(s) ? chunk_row(w, w->rh, t, b) : NULL,
                     .scratch_row = w->row,
                     .drh = at(work_at(w, w->layout.drh), b * w->row)};
+  if (w->cell->loose) alter(w, &back, t, b);
   w->table->back[s->cell][phase_of_cell(w, at_k)](&back);
 }
 
@@ -273,8 +309,10 @@ static void cut(const sweep *w, int64_t i, range rows, share mine) {
 void frnn_run_stretch(const sweep *w, int64_t k, range rows, share mine) {
   if (k > 0 && k <= stretches_of(w)) {
     stretch before = stretch_of(w, k - 1);
+    int last = before.phase == back_phases_of(w->shape) - 1;
     pass_through(w, before, rows, mine);
-    if (before.phase == phases_of(w->shape) - 1) cut(w, before.i, rows, mine);
+    if (last && w->call->noise.recurrent) pass_dropped(w, before, rows, mine);
+    if (last) cut(w, before.i, rows, mine);
   }
   if (k < stretches_of(w)) derive(w, stretch_of(w, k), rows, mine);
 }
@@ -313,6 +351,7 @@ void frnn_begin_gradients(const sweep *w) {
     clear(call->dw_hh, rows * features_of(s) * element);
     clear(call->dw_hr, s->projected * s->hidden * element);
   }
+  for (int i = 0; i < FRNN_EXTRAS; i++) clear(call->dextra[i], w->cell->extra[i] * s->hidden * element);
   clear(call->db_ih, rows * element);
   clear(call->db_hh, rows * element);
   take_state(w, w->layout.dh, call->dlast.h, features_of(s));

@@ -17,16 +17,14 @@ enum operand { INPUT, HIDDEN, RESET_HIDDEN };
 enum given { GIVEN_X = INPUT, GIVEN_H_BEFORE = HIDDEN, GIVEN_DY, GIVEN_H, GIVEN };
 
 typedef struct {
-  size_t w_ih, w_hh, w_hr, parts;                            /* of a call */
-  size_t dh, dc, c_first, drh, rh, dg, operand[3], sums[5];  /* of a group's part */
+  size_t w_ih, w_hh, w_hr, parts;                                                        /* of a call */
+  size_t dh, dc, c_first, drh, rh, dropped, dg, operand[3], sums[5], extra[FRNN_EXTRAS]; /* of a group's part */
   size_t first, dx, zeros, dh_first, dc_first, given[GIVEN]; /* and what is only there for ragged rows */
   size_t packed, forward, tape;                              /* or for steps that are made again */
   int64_t steps, rows, dg_row;                               /* of a chunk, at most */
   int groups;
   size part, total;
 } backward_layout;
-
-backward_layout frnn_lay_backward(const frnn_shape *s);
 
 backward_layout frnn_lay_backward(const frnn_shape *s);
 
@@ -37,9 +35,10 @@ typedef struct {
   const frnn_table *table;
   const frnn_cell *cell;
   backward_layout layout;
-  void *panels;  /* of the weights, which all groups share */
-  ptrdiff_t row; /* a padded row of units */
-  frnn_sequence tape, dg, rh;
+  void *panels;        /* of the weights, which all groups share */
+  int64_t whole_batch; /* of the call that the group is of */
+  ptrdiff_t row;       /* a padded row of units */
+  frnn_sequence tape, dg, rh, dropped;
   int64_t from, to, t0; /* the chunk */
   /* Where the call's tape has checkpoints alone: the call that makes the steps from one to the next again, the c of
    * those, the earliest time of the steps that the tape has now, and whether it is to be made for the chunk. */
@@ -85,9 +84,6 @@ void frnn_gather_given(const sweep *w, range rows);
 /* c_{t-1} for step i and such a run. */
 frnn_sequence frnn_c_before(const sweep *w, int64_t i, int64_t position);
 
-/* c_{t-1} for step i and such a run. */
-frnn_sequence frnn_c_before(const sweep *w, int64_t i, int64_t position);
-
 /* The chunk before the present one in the data, which is the next one of the sweep; 0 where there is none. */
 int frnn_next_chunk(sweep *w);
 
@@ -101,7 +97,7 @@ void frnn_end_gradients(const sweep *w);
 /* The stretches of a chunk: before, between and after the products of its steps, a product for each phase. Stretch k
  * begins with the product of stretch k - 1, unless it is the first, and ends with the derivative of a phase, unless it
  * is the last. So what a stretch does for some units needs all units of the stretch before, and no other. */
-static inline int64_t stretches_of(const sweep *w) { return (w->to - w->from) * phases_of(w->shape); }
+static inline int64_t stretches_of(const sweep *w) { return (w->to - w->from) * back_phases_of(w->shape); }
 
 /* Stretch k of the chunk, 0 to stretches_of(w), for some rows and a share of the units. */
 void frnn_run_stretch(const sweep *w, int64_t k, range rows, share mine);

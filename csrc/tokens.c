@@ -76,7 +76,7 @@ static void tabulate_part(void *context, int part, int parts) {
     return;
   }
   panels = at(panels, vectors.begin * panel);
-  frnn_pack_for_product(s, p->table, vectors, p->call->weights.w_ih, panels);
+  frnn_pack_for_product(s, p->table, vectors, p->call->weights.w_ih, s->input, panels);
   frnn_gemm g = {.m = p->call->count,
                  .n = vectors.count * p->table->lanes,
                  .k = s->input,

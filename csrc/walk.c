@@ -28,7 +28,7 @@ static void begin_walk(walk *w, const frnn_forward_call *call, const frnn_shape 
               .row = padded(s) * element_size(s),
               .end = s->steps};
   w->tape = dense(call->tape, s->batch, tape_slots(w->cell) * w->row);
-  w->work = dense(at(call->work, (ptrdiff_t)w->layout.z), s->batch, w->cell->gates * w->row);
+  w->work = dense(at(call->work, (ptrdiff_t)w->layout.z), s->batch, work_slots(w->cell) * w->row);
 }
 
 void frnn_begin_walk(walk *w, const frnn_forward_call *call) {
@@ -94,10 +94,27 @@ static void project_with(const walk *w, chunk c, range rows, range vectors, cons
   product_of_rows(w->table, g, x, z, c.to - c.from, rows.count);
 }
 
+/* The same from a table. */
+static void look_up(const walk *w, chunk c, range rows, range vectors) {
+  const frnn_tokens *tokens = &w->call->tokens;
+  int64_t vector = w->table->lanes * w->table->size, first = earliest(w->shape, c.from, c.to);
+  ptrdiff_t row = w->cell->gates * w->row, from = vectors.begin * vector;
+  rows = working_of(w->shape, &w->call->rows, rows, first);
+  for (int64_t t = first; t < first + c.to - c.from; t++)
+    for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
+      int64_t id = tokens->ids[t * tokens->step + row_of(&w->call->rows, p)];
+      copy_row(at(z_at(w, c, t, p), from), at(tokens->table, id * row + from), (size_t)(vectors.count * vector));
+    }
+}
+
 void frnn_project(const walk *w, chunk c, range rows, range vectors) {
   int64_t panel = w->shape->input * w->table->lanes * w->table->size;
   void *place = at(packed_at(w, w->packed.w_ih), vectors.begin * panel);
   if (w->in_step) return;
+  if (w->shape->tokens) {
+    look_up(w, c, rows, vectors);
+    return;
+  }
   if (!frnn_packs_in_product(w->whole)) {
     project_with(w, c, rows, vectors, place);
     return;
@@ -105,7 +122,7 @@ void frnn_project(const walk *w, chunk c, range rows, range vectors) {
   int64_t some = most(4, PACKED_AT_ONCE / most(1, panel)), end = vectors.begin + vectors.count;
   for (range now = {vectors.begin, 0}; now.begin < end; now.begin += now.count) {
     now.count = least(some, end - now.begin);
-    frnn_pack_for_product(w->shape, w->table, now, w->call->weights.w_ih, place);
+    frnn_pack_for_product(w->shape, w->table, now, w->call->weights.w_ih, w->shape->input, place);
     project_with(w, c, rows, now, place);
   }
 }
@@ -195,9 +212,18 @@ static void begin_again(const walk *w, range rows) {
   }
 }
 
-void frnn_prepare_step(const walk *w, int64_t i, range rows) {
-  if (!is_prepared(w)) return;
-  rows = working_of(w->shape, &w->call->rows, rows, time_of(w->shape, i));
+void *frnn_dropped(const walk *w, int64_t position) { return at(work_at(w, w->layout.dropped), position * w->row); }
+
+/* h before a step, times what was drawn. */
+static void drop(const walk *w, int64_t i, range rows) {
+  frnn_sequence h = h_before(w, i, rows);
+  const void *factors = at(w->call->noise.recurrent, rows.begin * h_bytes(w));
+  for (int64_t b = 0; b < rows.count; b++)
+    w->table->multiply_add(frnn_dropped(w, rows.begin + b), row_at(h, 0, b), at(factors, b * h_bytes(w)), NULL,
+                           features_of(w->shape));
+}
+
+static void prepare_rows(const walk *w, int64_t i, range rows) {
   if (w->shape->tokens && w->call->rows.order) gather_ids(w, i, rows);
   if (goes_by(w, i, rows)) return;
   frnn_sequence h = {at(work_at(w, w->layout.h), rows.begin * h_bytes(w)), 0, h_bytes(w)};
@@ -205,6 +231,13 @@ void frnn_prepare_step(const walk *w, int64_t i, range rows) {
   prepare_state(w, i, rows, h_at(w, i - 1, rows.begin), w->call->first.h, h, h_bytes(w));
   if (w->cell->states == 2) prepare_state(w, i, rows, c_at(w, i - 1, rows.begin), w->call->first.c, c, c_bytes(w));
   if (i == w->begin && i > 0) begin_again(w, rows);
+}
+
+void frnn_prepare_step(const walk *w, int64_t i, range rows) {
+  if (!is_prepared(w) && !w->call->noise.recurrent) return;
+  rows = working_of(w->shape, &w->call->rows, rows, time_of(w->shape, i));
+  if (is_prepared(w)) prepare_rows(w, i, rows);
+  if (w->call->noise.recurrent) drop(w, i, rows);
 }
 
 /* h of a step from what the cell made. */
@@ -231,7 +264,7 @@ void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, sh
   int64_t t = time_of(s, i);
   range vectors = vectors_of_share(w->table, s->hidden, mine);
   rows = working_of(s, &call->rows, rows, t);
-  if (phase == w->cell->phases) {
+  if (s->projected && phase == phases_of(s) - 1) {
     project_h(w, i, rows, mine);
     return;
   }
@@ -262,6 +295,10 @@ void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, sh
   if (s->projected) {
     step.y = at(work_at(w, w->layout.made), rows.begin * w->row);
     step.y_row = w->row;
+  }
+  if (w->cell->loose) {
+    frnn_take_loose_step(w, &step, t, phase, rows.begin, mine);
+    return;
   }
   if (s->tokens) {
     step.start = call->tokens.table;

@@ -37,6 +37,20 @@ cdef extern from "fastrnn.h" nogil:
         const void *b_hh
         const void *w_hr
 
+    enum:
+        FRNN_PEEPHOLE
+        FRNN_SHIFT_C
+        FRNN_EXTRAS
+
+    ctypedef struct frnn_variant:
+        double clip, cell_clip, slope
+        double stays[2]
+        const void *extra[5]
+
+    ctypedef struct frnn_noise:
+        const void *recurrent
+        const void *stays[2]
+
     ctypedef struct frnn_state:
         void *h
         void *c
@@ -47,6 +61,8 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_forward_call:
         frnn_shape shape
         frnn_weights weights
+        frnn_variant variant
+        frnn_noise noise
         void *packed
         frnn_rows rows
         frnn_tokens tokens
@@ -58,6 +74,8 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_backward_call:
         frnn_shape shape
         frnn_weights weights
+        frnn_variant variant
+        frnn_noise noise
         frnn_rows rows
         frnn_tokens tokens
         frnn_sequence x, y
@@ -72,6 +90,7 @@ cdef extern from "fastrnn.h" nogil:
         void *db_ih
         void *db_hh
         void *dw_hr
+        void *dextra[5]
         void *work
 
     ctypedef struct frnn_table_call:
@@ -93,6 +112,7 @@ cdef extern from "fastrnn.h" nogil:
 
     int frnn_gates(int)
     int frnn_states(int)
+    int frnn_extra_units(int, int)
     int64_t frnn_tape_slots(const frnn_shape *)
     int64_t frnn_tape_units(const frnn_shape *)
     size_t frnn_packed_size(const frnn_shape *)

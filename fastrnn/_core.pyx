@@ -128,7 +128,7 @@ cdef int size_units(frnn_shape *s, tuple weights) except -1:
         raise ValueError("an array of another rank")
     s.hidden = w_hh.shape[0] // gates_of(s.cell)
     s.projected = 0
-    if len(weights) > 4:
+    if len(weights) > 4 and weights[4] is not None:
         if frnn_states(s.cell) != 2 or w_hh.shape[1] >= s.hidden:
             raise ValueError("a projection to fewer features, of a cell with c, expected")
         s.projected = w_hh.shape[1]
@@ -171,6 +171,50 @@ cdef frnn_weights weights_of(frnn_shape *s, int64_t gates, tuple weights) except
     if w.w_ih == NULL or w.w_hh == NULL or (s.projected and w.w_hr == NULL):
         raise ValueError("weights may not be None")
     return w
+
+
+cdef int extras_of(frnn_shape *s, tuple weights, void **extra, bint writes) except -1:
+    """The addresses of what `weights` has at 5, the parameters of a variant in the order of frnn_extra; of none NULL."""
+    cdef int i
+    cdef tuple extras = weights[5] if len(weights) > 5 else (None,) * FRNN_EXTRAS
+    if len(extras) != FRNN_EXTRAS:
+        raise ValueError(f"{FRNN_EXTRAS} extra parameters expected, got {len(extras)}")
+    for i in range(FRNN_EXTRAS):
+        extra[i] = dense(extras[i], s.dtype, frnn_extra_units(s.cell, i) * s.hidden, 1, writes)
+        if extra[i] != NULL and frnn_extra_units(s.cell, i) == 0:
+            raise ValueError(f"a cell that has no extra parameter {i}")
+    return 0
+
+
+cdef frnn_variant variant_of(frnn_shape *s, tuple weights) except *:
+    """weights: after the extra parameters (clip, cell_clip, slope, what stays of h, of c)."""
+    cdef frnn_variant v
+    cdef int i
+    memset(&v, 0, sizeof(v))
+    extras_of(s, weights, <void **>v.extra, False)
+    for i in range(FRNN_EXTRAS):
+        if i not in (FRNN_PEEPHOLE, FRNN_SHIFT_C) and frnn_extra_units(s.cell, i) and v.extra[i] == NULL:
+            raise ValueError(f"extra parameter {i} may not be None")
+    if len(weights) > 6:
+        v.clip, v.cell_clip, v.slope, v.stays[0], v.stays[1] = tuple_of(weights[6])
+    return v
+
+
+cdef frnn_noise noise_of(frnn_shape *s, noise) except *:
+    """noise: None, or (factors (batch, features of h) or None, for each state (steps, batch, hidden) or nothing)."""
+    cdef frnn_noise q
+    cdef tuple stays
+    cdef int i
+    memset(&q, 0, sizeof(q))
+    if noise is None:
+        return q
+    recurrent, stays = tuple_of(noise)
+    q.recurrent = dense(recurrent, s.dtype, s.batch, features_of(s))
+    if len(stays) not in (0, frnn_states(s.cell)) or (stays and s.projected):
+        raise ValueError("noise for all states or none expected, and none where h is projected")
+    for i in range(len(stays)):
+        q.stays[i] = dense(stays[i], s.dtype, s.steps * s.batch, s.hidden)
+    return q
 
 
 cdef void *state_row(a, frnn_shape *s, int64_t numbers, int64_t row, bint writes) except? NULL:
@@ -324,8 +368,9 @@ cdef int steps_between(int64_t checkpoint) except -1:
 def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     """One layer forward, its directions at once.
 
-    passes: for each direction (reverse, row, first, weights, y, last, tape), the states in that row of their arrays; y,
-    last and, unless it is None, tape are written. rows, tokens: see rows_of, tokens_of; checkpoint: 0, or the steps
+    passes: for each direction (reverse, row, first, weights, y, last, tape, noise), the states in that row of their
+    arrays; y, last and, unless it is None, tape are written. weights: w_ih, w_hh, b_ih, b_hh, then perhaps w_hr or
+    None, and what extras_of and variant_of say. rows, tokens, noise: see rows_of and so on; checkpoint: 0, or the steps
     between those that the tape keeps something of. Returns 0, or how many bytes `work` must have, nothing being done yet.
     """
     cdef frnn_forward_call calls[2]
@@ -340,7 +385,7 @@ def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     steps_between(checkpoint)
     memset(calls, 0, sizeof(calls))
     for i in range(count):
-        reverse, row, first, weights, y, last, tape = tuple_of(passes[i])
+        reverse, row, first, weights, y, last, tape, noise = tuple_of(passes[i])
         call = &calls[i]
         call.shape = shape_of(cell, x, weights, reverse)
         alike(&call.shape, &calls[0].shape)
@@ -352,6 +397,9 @@ def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
             if call.tokens.table == NULL:
                 raise ValueError("a table expected")
         call.weights = weights_of(&call.shape, gates_of(cell), weights)
+        if len(weights) > 5 or noise is not None:
+            call.variant = variant_of(&call.shape, weights)
+            call.noise = noise_of(&call.shape, noise)
         call.x = sequence(x, call.shape.dtype, &call.shape, call.shape.input)
         call.y = sequence(y, call.shape.dtype, &call.shape, features_of(&call.shape), True)
         call.first = state_of(&call.shape, first, row)
@@ -392,7 +440,7 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     memset(calls, 0, sizeof(calls))
     for i in range(count):
         made, dy, dlast, dx, dfirst, dweights, dstates = tuple_of(passes[i])
-        reverse, row, first, weights, y, _, tape = tuple_of(made)
+        reverse, row, first, weights, y, _, tape, noise = tuple_of(made)
         call = &calls[i]
         call.shape = shape_of(cell, x, weights, reverse)
         s = &call.shape
@@ -405,6 +453,10 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
             if call.tokens.gradient == NULL or (checkpoint and call.tokens.table == NULL):
                 raise ValueError("a gradient expected, and with checkpoints a table")
         call.weights = weights_of(s, gates, weights)
+        if len(weights) > 5:
+            call.variant = variant_of(s, weights)
+            call.noise = noise_of(s, noise)
+            extras_of(s, dweights, call.dextra, True)
         call.x = sequence(x, s.dtype, s, s.input)
         call.y = sequence(y, s.dtype, s, features_of(s))
         call.first = state_of(s, first, row)
@@ -549,6 +601,7 @@ cdef class Stepper:
             call.shape.input = w_ih.shape[1]
             size_units(&call.shape, weights)
             call.weights = weights_of(&call.shape, gates_of(cell), weights)
+            call.variant = variant_of(&call.shape, weights)
             call.packed = aligned(packed, frnn_packed_size(&call.shape))
             call.work = aligned(work, frnn_forward_size(&call.shape))
             call.first = state_of(&call.shape, state, i, True)

@@ -2,10 +2,12 @@
 
 A row here matches a row of csrc/cells.c; `index` is the one of csrc/fastrnn.h. The reference
 (reference.py) and the kernels know the mathematics under the same name. A variant is a row made
-from one of these by options.py's record; its mathematics is in variants.py.
+from one of these by options.py's record; its mathematics is in variants.py and in the kernels'
+*_variant.h.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from fastrnn.options import Options
@@ -32,8 +34,11 @@ class Cell:
     ----------
     name : str
         As in `fastrnn.reference.forward`.
-    index : int or None
-        As in `csrc/fastrnn.h`; None where the kernels do not know it: then NumPy runs it.
+    index : int
+        As in `csrc/fastrnn.h`.
+    altered : tuple of int
+        The indices of its variants: as it is, with coupled gates, with normalised products, with
+        both; those that there are.
     function : str
         The public function that runs it: "rnn", "lstm" or "gru".
     gates : int
@@ -51,7 +56,8 @@ class Cell:
     """
 
     name: str
-    index: int | None
+    index: int
+    altered: tuple[int, ...]
     function: str
     gates: int
     states: tuple[str, ...]
@@ -62,11 +68,11 @@ class Cell:
 
 
 _ROWS = (
-    Cell("rnn_tanh", 0, "rnn", 1, ("h",), ()),
-    Cell("rnn_relu", 1, "rnn", 1, ("h",), ()),
-    Cell("lstm", 2, "lstm", 4, ("h", "c"), ("i", "f", "g", "o", "c")),
-    Cell("gru_after", 3, "gru", 3, ("h",), ("r", "z", "n")),
-    Cell("gru_before", 4, "gru", 3, ("h",), ("r", "z", "n")),
+    Cell("rnn_tanh", 0, (5,), "rnn", 1, ("h",), ()),
+    Cell("rnn_relu", 1, (6,), "rnn", 1, ("h",), ()),
+    Cell("lstm", 2, (7, 8, 9, 10), "lstm", 4, ("h", "c"), ("i", "f", "g", "o", "c")),
+    Cell("gru_after", 3, (11, -1, 13), "gru", 3, ("h",), ("r", "z", "n")),
+    Cell("gru_before", 4, (12,), "gru", 3, ("h",), ("r", "z", "n")),
 )
 
 CELLS = {cell.name: cell for cell in _ROWS}
@@ -85,8 +91,16 @@ def variant(cell, options):
     ValueError
         For options that have no meaning for this cell.
     """
-    if options == Options():
-        return cell
+    return cell if options == Options() else _altered(cell, options)
+
+
+@lru_cache
+def noisy(cell):
+    """The row that takes noise, of any cell."""
+    return cell if cell.options is not None else _altered(cell, Options())
+
+
+def _altered(cell, options):
     if options.layer_norm and cell.name == "gru_before":
         raise ValueError(
             "layer_norm is defined for the GRU whose reset gate acts after the product: "
@@ -99,4 +113,24 @@ def variant(cell, options):
             extras += Extra("weight_ln_c", 1, 1.0), Extra("bias_ln_c", 1, 0.0)
     if options.peephole:
         extras += (Extra("weight_peephole", gates - 1, None),)  # all gates but g
-    return replace(cell, index=None, gates=gates, extras=extras, options=options)
+    index = cell.altered[options.coupled + 2 * options.layer_norm]
+    return replace(cell, index=index, gates=gates, extras=cell.extras + extras, options=options)
+
+
+# The extra parameters in the order of csrc/fastrnn.h, and the slopes of the hard sigmoids.
+_OF_KERNELS = "weight_peephole", "weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"
+_SLOPES = {"sigmoid": 0.0, "hard_sigmoid": 1 / 6, "hard_sigmoid_onnx": 1 / 5}
+
+
+def for_kernels(cell, arrays):
+    """The parameters of a variant's pass, or their gradients, as the compiled module takes them.
+
+    arrays : w_ih, w_hh, b_ih, b_hh and the cell's extras. W_hr or None and a tuple of the others
+    follow the first four, and then numbers that say what is altered.
+    """
+    o = cell.options
+    there = dict(zip([e.kind for e in cell.extras], arrays[4:], strict=True))
+    extras = tuple([there.get(kind) for kind in _OF_KERNELS])
+    stays = (*o.zoneout, 0.0, 0.0)[:2]
+    numbers = o.clip or 0.0, o.cell_clip or 0.0, _SLOPES[o.recurrent_activation], *stays
+    return (*arrays[:4], there.get("weight_hr"), extras, numbers)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import checks, ragged, reference, runtime, tokens, variants
-from fastrnn.cells import CELLS
+from fastrnn.cells import CELLS, for_kernels, noisy
 from fastrnn.noise import drawn
 from fastrnn.tokens import Tokens
 
@@ -24,6 +24,7 @@ class Pass(NamedTuple):
     weights : w_ih, w_hh, b_ih, b_hh, and what a variant has besides, as its row names them.
     y : (T, B, H) array of any strides with a dense last axis.
     tape : what the gradient needs besides, or None: the kernels' bytes, or the reference's own.
+    noise : `fastrnn.noise.Noise`, with rows in the order in which the pass takes them, or None.
     """
 
     reverse: bool
@@ -33,6 +34,7 @@ class Pass(NamedTuple):
     y: np.ndarray
     last: tuple
     tape: object = None
+    noise: object = None
 
 
 # A Pass of a tuple of its fields: in half the time that its own call takes, which is Python code.
@@ -66,6 +68,12 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
     """
     if not runtime.uses_core():
         return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
+    if cell.options is not None or passes[0].noise is not None:
+        return _run_altered(cell, x, passes, keep, rows, checkpoint)
+    return _run_core(cell, x, passes, keep, rows, checkpoint)
+
+
+def _run_core(cell, x, passes, keep, rows, checkpoint):
     if keep:
         tape = sizes_of(cell, x.itemsize, x.shape, passes[0].weights, checkpoint).tape
         passes = tuple([p._replace(tape=runtime.tape_buffer(tape)) for p in passes])
@@ -75,6 +83,23 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
     else:
         runtime.in_workspace(runtime.core.forward, cell.index, x, passes, kernels, None, checkpoint)
     return passes
+
+
+def _for_kernels(cell, passes):
+    """The row that the kernels have for passes, and these with their parameters as they take them.
+
+    Where nothing is altered both are what they were.
+    """
+    if cell.options is None and passes[0].noise is None:
+        return cell, passes
+    cell = noisy(cell)
+    return cell, tuple([p._replace(weights=for_kernels(cell, p.weights)) for p in passes])
+
+
+def _run_altered(cell, x, passes, keep, rows, checkpoint):
+    of_kernels, altered = _for_kernels(cell, passes)
+    made = _run_core(of_kernels, x, altered, keep, rows, checkpoint)
+    return tuple([p._replace(tape=m.tape) for p, m in zip(passes, made, strict=True)])
 
 
 def units_of(cell, weights):
@@ -99,21 +124,19 @@ def sizes_of(cell, itemsize, x_shape, weights, checkpoint=0):
 def run_variant(
     rng, recurrent_dropout, cell, x, passes, keep=False, rows=None, checkpoint=0
 ):  # fmt: skip
-    """As `run_passes`, for what it does not take: cells without kernels; noise, drawn if keep."""
+    """As `run_passes`, with noise drawn if keep."""
     zoneout = () if cell.options is None else cell.options.zoneout
-    if not keep or not (recurrent_dropout or zoneout):
-        if cell.index is not None:
-            return run_passes(cell, x, passes, keep, rows, checkpoint)
-        return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
-    made = []
-    for p in passes:
-        noise = drawn(rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout)
-        made.append(_run_reference(cell, x, p, keep, rows, noise))
-    return tuple(made)
+    if keep and (recurrent_dropout or zoneout):
+        order = None if rows is None or not runtime.uses_core() else rows.order
+        passes = tuple([
+            p._replace(noise=drawn(rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout, order))
+            for p in passes
+        ])  # fmt: skip
+    return run_passes(cell, x, passes, keep, rows, checkpoint)
 
 
-def _run_reference(cell, x, p, keep, rows, noise=None):
-    tape, state = None, [s[p.row] for s in p.state]
+def _run_reference(cell, x, p, keep, rows):
+    tape, state, noise = None, [s[p.row] for s in p.state], p.noise
     cell = variants.row(cell, noise is not None)
     if isinstance(x, Tokens):
         x = x.ids if x.embedding is None else x.embedding[x.ids]
@@ -133,12 +156,17 @@ def run_passes_backward(cell, x, passes, incoming, rows=None, checkpoint=0):
 
     Nothing else is altered: it may be run again.
     """
-    pairs = list(zip(passes, incoming, strict=True))
     kernels = None if rows is None else rows.kernels
     if isinstance(passes[0].tape, reference.Tape):
-        for p, i in pairs:
+        for p, i in zip(passes, incoming, strict=True):
             _run_reference_backward(x, p, i)
-    elif isinstance(x, Tokens):
+        return
+    cell, altered = _for_kernels(cell, passes)
+    if altered is not passes:
+        passes = altered
+        incoming = [i._replace(dweights=for_kernels(cell, i.dweights)) for i in incoming]
+    pairs = list(zip(passes, incoming, strict=True))
+    if isinstance(x, Tokens):
         tokens.backward(cell, x, pairs, kernels, checkpoint)
     else:
         calls = tuple([(p, *i) for p, i in pairs])
@@ -164,11 +192,13 @@ def gates_of_pass(cell, p, dtype, rows=None):
     if isinstance(p.tape, reference.Tape):
         return reference.gates(p.tape)
     (steps, batch, _), hidden = p.y.shape, units_of(cell, p.weights)
+    kernels = cell if p.noise is None else noisy(cell)
     slots = runtime.core.tape_slots(
-        cell.index, p.tape, int(dtype.itemsize == 8), steps, batch, hidden
+        kernels.index, p.tape, int(dtype.itemsize == 8), steps, batch, hidden
     )
     gates = {}
     for slot, name in enumerate(cell.shown):
+        slot = -1 if name == "c" else slot
         values = np.empty((steps, batch, hidden), dtype)
         values[:, slice(None) if rows is None or rows.order is None else rows.order] = slots[
             :, :, slot, :hidden

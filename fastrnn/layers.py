@@ -82,7 +82,7 @@ class _Recurrent(Border):
         self.params = self._views(self.flat)
         self._weights = [self._getter(row) for row in range(self._rows)]
         self._zeros = None
-        plain = self._cell.index is not None and not self.recurrent_dropout
+        plain = self._cell.options is None and not self.recurrent_dropout
         self._run_passes = (
             run_passes if plain else partial(run_variant, self._rng, self.recurrent_dropout)
         )
@@ -207,7 +207,7 @@ class _Recurrent(Border):
             for row, reverse, half in rows_of_layer:
                 part = y if half is None else y[:, :, half]
                 weights = self._weights[row](self.params)
-                passes += (made_of((reverse, row, first, weights, part, last, None)),)
+                passes += (made_of((reverse, row, first, weights, part, last, None, None)),)
             passes = self._run_passes(self._cell, x, passes, keep, rows, checkpoint)
             layers.append((x, factors, passes))
             x = y  # of the layer above

@@ -24,11 +24,17 @@ class Noise(NamedTuple):
         return self.recurrent, tuple([d[t] for d in self.zoneout])
 
 
-def drawn(rng, shape, dtype, recurrent_dropout, zoneout):
-    """`Noise` for a pass of this shape (T, B, H), with these probabilities."""
+def drawn(rng, shape, dtype, recurrent_dropout, zoneout, order=None):
+    """`Noise` for a pass of this shape (T, B, H), with these probabilities.
+
+    order : the rows in the order in which the noise is to have them; None is their own.
+    """
     factors = kept_factors(rng, shape[1:], dtype, recurrent_dropout) if recurrent_dropout else None
     stays = tuple([(rng.random(shape, np.float32) < p).astype(dtype) for p in zoneout])
-    return Noise(factors, stays)
+    if order is None:
+        return Noise(factors, stays)
+    factors = None if factors is None else factors[order]
+    return Noise(factors, tuple([np.take(d, order, axis=1) for d in stays]))
 
 
 def kept_factors(rng, shape, dtype, dropout):

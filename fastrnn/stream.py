@@ -7,6 +7,7 @@ gives bit for bit what the layer gives on the whole sequence.
 import numpy as np
 
 from fastrnn import checks, reference, runtime, variants
+from fastrnn.cells import for_kernels
 from fastrnn.functional import sizes_of
 
 
@@ -47,8 +48,7 @@ class Stream:
             tuple(None if w is None else w.copy() for w in layer._weights[index](layer.params))
             for index in range(layer.num_layers)
         ]
-        in_kernels = runtime.uses_core() and self._cell.index is not None
-        self._stepper = self._make_stepper() if in_kernels else None
+        self._stepper = self._make_stepper() if runtime.uses_core() else None
 
     def __getstate__(self):
         """With whether there is a stepper instead of the stepper, which is addresses."""
@@ -65,6 +65,8 @@ class Stream:
             sizes = sizes_of(self._cell, self._dtype.itemsize, x_shape, weights)
             work = max(work, sizes.forward)
             packed = np.empty(sizes.packed, np.uint8)
+            if self._cell.options is not None:
+                weights = for_kernels(self._cell, weights)
             layers.append((self._cell.index, weights, packed))
         outputs = [np.empty(self._y_shape, self._dtype) for _ in layers]
         work = np.empty(work, np.uint8)

@@ -19,6 +19,20 @@ core = pytest.importorskip("fastrnn._core", reason="this build has no kernels")
 
 CELLS = {"rnn_tanh": (0, 1), "rnn_relu": (1, 1), "lstm": (2, 4), "gru_after": (3, 3)}
 CELLS |= {"gru_before": (4, 3)}
+# Variants: besides, how many times H numbers their extra parameters have, in the kernels' order.
+VARIANTS = {
+    "rnn_tanh variant": (5, 1, (0, 0, 0, 0, 0)),
+    "rnn_relu variant": (6, 1, (0, 0, 0, 0, 0)),
+    "lstm variant": (7, 4, (3, 0, 0, 0, 0)),
+    "lstm coupled": (8, 3, (2, 0, 0, 0, 0)),
+    "lstm normalised": (9, 4, (3, 4, 4, 1, 1)),
+    "lstm coupled, normalised": (10, 3, (2, 3, 3, 1, 1)),
+    "gru_after variant": (11, 3, (0, 0, 0, 0, 0)),
+    "gru_before variant": (12, 3, (0, 0, 0, 0, 0)),
+    "gru_after normalised": (13, 3, (0, 3, 3, 0, 0)),
+}
+CELLS |= VARIANTS
+ALTERED = (0.05, 0.04, 0.2, 0.1, 0.3)  # clip, cell clip, slope, zoneout of h and of c
 ROWS = (1, 2, 3, 5, 6, 7, 8, 9, 13)
 UNITS = (1, 3, 4, 7, 8, 9, 15, 16, 17, 33)
 INPUTS = (1, 2, 5, 8, 16, 17, 19)
@@ -45,7 +59,7 @@ SLACK = 64  # of a byte buffer's size: room to align it. Two of them in forward'
 class Pages:
     """Slots of memory between forbidden pages, an array in each, taken back all at once."""
 
-    def __init__(self, slots=64, size=1 << 22):
+    def __init__(self, slots=80, size=1 << 25):
         self.size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         self.stride = self.size + mmap.PAGESIZE
         self.map = mmap.mmap(-1, slots * self.stride + mmap.PAGESIZE)
@@ -105,7 +119,29 @@ def cases():
         sizes.append((2 + n % 2, rows, INPUTS[n % len(INPUTS)], units))
     for cell, dtype in itertools.product(CELLS, (np.dtype("f4"), np.dtype("f8"))):
         for n, size in enumerate((*sizes, *LONG, *SHARED)):
-            yield n, cell, dtype, size
+            if cell not in VARIANTS or n % 4 == 0 or n >= len(sizes):
+                yield n, cell, dtype, size
+
+
+def extras_of(pages, values, cell, hidden, dtype):
+    """What follows the first four weights: nothing, or of a variant what it has besides."""
+    if cell not in VARIANTS:
+        return ()
+    extras = [pages.array(k * hidden, dtype, values) if k else None for k in VARIANTS[cell][2]]
+    return None, tuple(extras), ALTERED
+
+
+def noise_of(pages, values, n, cell, dtype, size):
+    """For some cases of variants what is drawn, of which the numbers do not matter here."""
+    steps, batch, _, hidden = size
+    if cell not in VARIANTS or n % 3 == 0:
+        return None
+    stays = [pages.array((steps, batch, hidden), dtype, values) for _ in range(states_of(cell))]
+    return pages.array((batch, hidden), dtype, values), tuple(stays) if n % 2 else ()
+
+
+def states_of(cell):
+    return 2 if cell.startswith("lstm") else 1
 
 
 def rows_of(pages, n, steps, batch):
@@ -145,7 +181,7 @@ def tokens_of(pages, n, index, weights, size, directions):
 def run(pages, values, n, cell, dtype, size):
     """Inference, forward and backward of one pass, or of two at once -> all results."""
     steps, batch, inputs, hidden = size
-    index, gates = CELLS[cell]
+    index, gates = CELLS[cell][:2]
     rows, directions = gates * hidden, [(n % 2 == 1,), (False, True)][n % 8 == 7]
     values = values.astype(dtype)
     checkpoint = 2 * (n % 4 == 2)
@@ -159,9 +195,7 @@ def run(pages, values, n, cell, dtype, size):
         return pages.array((steps, batch, features), dtype, given)
 
     def state(given):
-        return tuple(
-            pages.array((1, batch, hidden), dtype, given) for _ in range(1 + (cell == "lstm"))
-        )
+        return tuple(pages.array((1, batch, hidden), dtype, given) for _ in range(states_of(cell)))
 
     def buffer(needed, slacks):
         count = len(directions)
@@ -169,7 +203,8 @@ def run(pages, values, n, cell, dtype, size):
 
     weights = [pages.array((rows, width), dtype, values) for width in (inputs, hidden)]
     weights += [pages.array(rows, dtype, values) if n % 4 != bias else None for bias in (1, 2)]
-    weights = tuple(weights)
+    weights = (*weights, *extras_of(pages, values, cell, hidden, dtype))
+    extras = weights[5] if len(weights) > 5 else ()
     ids, table, gradients = tokens_of(pages, n, index, weights, size, directions)
     if ids is not None:
         inputs, weights = 0, (np.empty((rows, 0), dtype), *weights[1:])
@@ -179,25 +214,28 @@ def run(pages, values, n, cell, dtype, size):
         index, dtype.itemsize, steps, batch, inputs, hidden, rows_given is not None, checkpoint,
         ids is not None,
     )  # fmt: skip
-    results = []
+    results, noise = [], noise_of(pages, values, n, cell, dtype, size)
     for keep in (False, True):
         passes = tuple(
             (reverse, 0, state(values), weights, sequence(hidden, None), state(None),
-             pages.buffer(sizes.tape) if keep else None)
+             pages.buffer(sizes.tape) if keep else None, noise)
             for reverse in directions
         )  # fmt: skip
         work = buffer(sizes.packed + sizes.forward, 2)
         assert core.forward(index, x, passes, rows_given, ids, checkpoint, work) == 0
-        for *_, y, last, _ in passes:
+        for *_, y, last, _, _ in passes:
             results += [y, *last]
     calls = []
     for made in passes:
         dy = sequence(hidden, values) if n % 5 else None
         dlast = state(values) if n % 7 else (None,) * len(made[2])
-        dweights = tuple(None if w is None else pages.array(w.shape, dtype) for w in weights)
+        dweights = tuple(None if w is None else pages.array(w.shape, dtype) for w in weights[:4])
+        of_extras = [None if w is None else pages.array(w.shape, dtype) for w in extras]
+        results += [*dweights, *of_extras]
+        dweights += (None, tuple(of_extras)) if extras else ()
         dx, dfirst = sequence(inputs, None) if n % 6 else None, state(None)
         calls.append((made, dy, dlast, dx, dfirst, dweights, (None, None)))
-        results += [dx, *dfirst, *dweights]
+        results += [dx, *dfirst]
     work = buffer(sizes.backward, 1)
     assert core.backward(index, x, tuple(calls), rows_given, ids, checkpoint, work) == 0
     return [a.copy() for a in [*results, *gradients] if a is not None]
@@ -206,17 +244,18 @@ def run(pages, values, n, cell, dtype, size):
 def run_stream(pages, values, n, cell, dtype, size):
     """Three steps of a stack of two layers -> outputs and states."""
     _, batch, inputs, hidden = size
-    index, gates = CELLS[cell]
+    index, gates = CELLS[cell][:2]
     values = values.astype(dtype)
     layers, forward = [], 0
     for width in (inputs, hidden):
         shapes = ((gates * hidden, width), (gates * hidden, hidden), gates * hidden)
         weights = tuple(pages.array(shape, dtype, values) for shape in shapes) + (None,)
+        weights += extras_of(pages, values, cell, hidden, dtype)
         sizes = core.Sizes(index, dtype.itemsize, 1, batch, width, hidden)
         layers.append((index, weights, pages.buffer(sizes.packed)))
         forward = max(forward, sizes.forward)
     outputs = [pages.array((batch, hidden), dtype) for _ in layers]
-    state = tuple(pages.array((2, batch, hidden), dtype) for _ in range(1 + (cell == "lstm")))
+    state = tuple(pages.array((2, batch, hidden), dtype) for _ in range(states_of(cell)))
     for array in state:
         array.fill(0.5)
     stepper = core.Stepper(layers, batch, state, pages.buffer(forward), outputs)

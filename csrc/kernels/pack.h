@@ -52,6 +52,13 @@ KERNEL void add(void *dst, const void *a, const void *b, int64_t n) {
   }
 }
 
+KERNEL void multiply_add(void *dst, const void *a, const void *b, const void *c, int64_t n) {
+  for (int64_t i = 0; i < n; i += LANES) {
+    vec x = vload_part((const real *)a + i, n - i), y = vload_part((const real *)b + i, n - i);
+    vstore_part((real *)dst + i, c ? vfma(x, y, vload_part((const real *)c + i, n - i)) : x * y, n - i);
+  }
+}
+
 KERNEL void sum_rows(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, void *dst) {
   for (int64_t i = 0; i < n; i += 4 * LANES) {
     vec sum[4];

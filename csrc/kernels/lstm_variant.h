@@ -1,0 +1,270 @@
+/* lstm_variant.h - variants of the LSTM cell: (L1) to (L13) as fastrnn/variants.py alters them.
+ *
+ * Tape: i f g o, where gates are coupled too, and the bits; or where products are normalised, what norm.h says; c as it
+ * goes on. What c was before zoneout follows from these, exactly. G is the number of gates, 3 where they are coupled:
+ * then the products are of i g o.
+ *
+ * Columns of gradients: where products are normalised, of W_ih x and of W_hh h; of the pre-activations; there then
+ * those times N, of either side; for the peepholes; for gain and shift of c.
+ *
+ * It must not know: time, threads. */
+
+enum { LSTM_BITS = 4 };
+
+INLINE int lstm_bits(const int G, const int normalised) { return normalised ? LSTM_BITS + 2 * G : LSTM_BITS; }
+INLINE int lstm_of_c(const int G) { return LSTM_BITS + 2 * G + 2; } /* the slot of N of c */
+
+/* (L1) to (L6). Where c is to be normalised yet, it waits in its slot and o in its own. */
+INLINE void lstm_variant_units(const int N, const int G, const int normalised, const frnn_step *s, const alteration *a,
+                               int64_t m, int64_t unit) {
+  const frnn_variant *v = s->how.numbers;
+  const void *peephole = v->extra[FRNN_PEEPHOLE];
+  real *z = AT(real, s->z, m * s->z_row) + unit;
+  vec i[N_MOST], f[N_MOST], g[N_MOST], o[N_MOST], c[N_MOST], before[N_MOST], h[N_MOST];
+  ivec reached[N_MOST] = {{0}};
+  EACH {
+    i[n] = vload(z + n * LANES);
+    f[n] = vload(AT(real, z, s->gate) + n * LANES);
+    g[n] = vload(AT(real, z, (G - 2) * s->gate) + n * LANES);
+    o[n] = vload(AT(real, z, (G - 1) * s->gate) + n * LANES);
+    before[n] = vload(AT(const real, s->c_in, m * s->c_in_row) + unit + n * LANES);
+  }
+  if (peephole) {
+    EACH i[n] = vfma(extra_at(peephole, 0, s->hidden, unit + n * LANES), before[n], i[n]);
+    if (G == 4) EACH f[n] = vfma(extra_at(peephole, 1, s->hidden, unit + n * LANES), before[n], f[n]);
+  }
+  gate_each(N, a, i, reached, 0);
+  if (G == 4)
+    gate_each(N, a, f, reached, 1);
+  else
+    EACH f[n] = vset1(1) - i[n];
+  tanh_each(N, a, g, reached, 2);
+  EACH c[n] = vfma(f[n], before[n], i[n] * g[n]);
+  if (v->cell_clip > 0) EACH c[n] = vclip(c[n], vset1((real)v->cell_clip));
+  if (peephole) EACH o[n] = vfma(extra_at(peephole, G - 2, s->hidden, unit + n * LANES), c[n], o[n]);
+  gate_each(N, a, o, reached, 3);
+  EACH h[n] = c[n];
+  if (!normalised) tanhs(N, h);
+  EACH {
+    int64_t u = unit + n * LANES, left = s->hidden - u;
+    vec after = c[n];
+    if (some_stay(&s->how, 1)) after = vmix(stays_at(&s->how, 1, m, u, left), before[n], c[n]);
+    vstore(AT(real, s->c_out, m * s->c_row) + u, after);
+    if (normalised || s->keep) {
+      vstore(z + n * LANES, i[n]);
+      vstore(AT(real, z, s->gate) + n * LANES, f[n]);
+      vstore(AT(real, z, 2 * s->gate) + n * LANES, g[n]);
+      vstore(AT(real, z, 3 * s->gate) + n * LANES, o[n]);
+      if (a->clips) vstore(AT(real, z, lstm_bits(G, normalised) * s->gate) + n * LANES, (vec)reached[n]);
+    }
+    if (normalised) {
+      vstore(AT(real, z, lstm_of_c(G) * s->gate) + n * LANES, c[n]);
+      continue;
+    }
+    h[n] = o[n] * h[n];
+    if (some_stay(&s->how, 0)) {
+      vec was = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
+      h[n] = vmix(stays_at(&s->how, 0, m, u, left), was, h[n]);
+    }
+    vstore_part(AT(real, s->y, m * s->y_row) + u, h[n], left);
+  }
+}
+
+/* (V10). */
+INLINE void lstm_normalise_c(const frnn_step *s, const normalised_row *r, int64_t m) {
+  const frnn_variant *v = s->how.numbers;
+  real *c = slot_of(r, lstm_of_c(r->G));
+  const real *o = slot_of(r, 3);
+  gates_of_row all = {c, r->gate, 1, s->hidden};
+  real mean = mean_of(&all), scale = scale_of(&all, mean);
+  scales_of(r)[SCALE_C] = scale;
+  for (int64_t u = 0; u < s->hidden; u += LANES) {
+    int64_t left = s->hidden - u;
+    vec n = (vload(c + u) - vset1(mean)) * vset1(scale);
+    vec e =
+        vfma(extra_at(v->extra[FRNN_GAIN_C], 0, s->hidden, u), n, extra_at(v->extra[FRNN_SHIFT_C], 0, s->hidden, u));
+    vec h = vload(o + u) * vtanh(e);
+    vstore(c + u, n);
+    if (some_stay(&s->how, 0)) {
+      vec was = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
+      h = vmix(stays_at(&s->how, 0, m, u, left), was, h);
+    }
+    vstore_part(AT(real, s->y, m * s->y_row) + u, h, left);
+  }
+}
+
+INLINE void lstm_variant_step(const int G, const int normalised, const frnn_step *s) {
+  alteration a = alteration_of(&s->how);
+  for (int64_t m = 0; m < s->m; m++) {
+    normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, G, LSTM_BITS};
+    if (normalised) normalise_group(s, &r, 0, G, 0, 1);
+    UNITS_TOGETHER(lstm_variant_units, G, normalised, s, &a, m);
+    if (normalised) lstm_normalise_c(s, &r, m);
+  }
+}
+
+KERNEL void lstm_variant_step_plain(const frnn_step *s) { lstm_variant_step(4, 0, s); }
+KERNEL void lstm_variant_step_coupled(const frnn_step *s) { lstm_variant_step(3, 0, s); }
+KERNEL void lstm_variant_step_normalised(const frnn_step *s) { lstm_variant_step(4, 1, s); }
+KERNEL void lstm_variant_step_both(const frnn_step *s) { lstm_variant_step(3, 1, s); }
+
+/* A row of a sweep's step. */
+typedef struct {
+  const frnn_back *b;
+  alteration a;
+  int64_t m;
+  normalised_row z;
+  const real *c_in;
+  real *dh, *dc, *dg, *of_gates; /* columns, and those of the pre-activations */
+} lstm_back_row;
+
+INLINE lstm_back_row lstm_row(const int G, const int normalised, const frnn_back *b, int64_t m) {
+  real *dg = AT(real, b->dg, m * b->dg_row);
+  return (lstm_back_row){.b = b,
+                         .a = alteration_of(&b->how),
+                         .m = m,
+                         .z = {AT(real, b->z, m * b->z_row), b->gate, G, LSTM_BITS},
+                         .c_in = AT(const real, b->c_in, m * b->c_in_row),
+                         .dh = AT(real, b->dh, m * b->dh_row),
+                         .dc = AT(real, b->dc, m * b->dh_row),
+                         .dg = dg,
+                         .of_gates = dg + (normalised ? 2 * G * b->hidden : 0)};
+}
+
+/* c before zoneout, from what is kept. */
+INLINE vec lstm_made_c(const lstm_back_row *r, int64_t u) {
+  vec c = vfma(vload(slot_of(&r->z, 1) + u), vload(r->c_in + u),
+               vload(slot_of(&r->z, 0) + u) * vload(slot_of(&r->z, 2) + u));
+  double clip = r->b->how.numbers->cell_clip;
+  return clip > 0 ? vclip(c, vset1((real)clip)) : c;
+}
+
+INLINE ivec lstm_reached(const int G, const int normalised, const lstm_back_row *r, int64_t u) {
+  return r->a.clips ? (ivec)vload(slot_of(&r->z, lstm_bits(G, normalised)) + u) : (ivec){0};
+}
+
+/* (L11), and what reaches what tanh sees of c: da_o, de. */
+INLINE vec lstm_outer(const int G, const int normalised, const lstm_back_row *r, int64_t u, vec *de) {
+  const frnn_back *b = r->b;
+  const frnn_variant *v = b->how.numbers;
+  int64_t left = b->hidden - u;
+  vec o = vload(slot_of(&r->z, 3) + u), h_bar = vload(r->dh + u), e;
+  if (normalised)
+    e = vfma(extra_at(v->extra[FRNN_GAIN_C], 0, b->hidden, u), vload(slot_of(&r->z, lstm_of_c(G)) + u),
+             extra_at(v->extra[FRNN_SHIFT_C], 0, b->hidden, u));
+  else
+    e = lstm_made_c(r, u);
+  vec tanh_e = vtanh(e);
+  if (b->dy) h_bar += vload_part(AT(const real, b->dy, r->m * b->dy_row) + u, left);
+  vstore(r->dh + u, gradient_that_stays(&b->how, 0, r->m, u, left, &h_bar));
+  if (b->scratch) vstore_part(AT(real, b->scratch, r->m * b->scratch_row) + u, o * tanh_e, left);
+  if (b->recurrent) keep_dropped(b, r->m, u);
+  *de = h_bar * o * vfma(-tanh_e, tanh_e, vset1(1));
+  return gate_back(&r->a, h_bar * tanh_e, o, lstm_reached(G, normalised, r, u), 3);
+}
+
+/* (L7) to (L10), (L12), (V14), (V15), from da_o and what reaches c by way of h. */
+INLINE void lstm_inner(const int G, const int normalised, const lstm_back_row *r, int64_t u, vec da_o, vec through_h) {
+  const frnn_back *b = r->b;
+  const void *peephole = b->how.numbers->extra[FRNN_PEEPHOLE];
+  int64_t left = b->hidden - u, hidden = b->hidden;
+  vec i = vload(slot_of(&r->z, 0) + u), f = vload(slot_of(&r->z, 1) + u), g = vload(slot_of(&r->z, 2) + u);
+  vec before = vload(r->c_in + u), c = lstm_made_c(r, u), c_bar = vload(r->dc + u), came = c_bar;
+  vec stays = gradient_that_stays(&b->how, 1, r->m, u, left, &c_bar);
+  ivec reached = lstm_reached(G, normalised, r, u);
+  real *to = r->of_gates + u, *of_peephole = r->of_gates + (normalised ? 3 : 1) * G * hidden + u;
+  c_bar += through_h;
+  if (peephole) c_bar = vfma(da_o, extra_at(peephole, G - 2, hidden, u), c_bar);
+  if (b->c_bar)
+    vstore_part(AT(real, b->c_bar, r->m * b->c_bar_row) + u,
+                some_stay(&b->how, 0) || some_stay(&b->how, 1) ? came : c_bar, left);
+  if (b->how.numbers->cell_clip > 0)
+    c_bar = (vec)((ivec)c_bar & ~(ivec)(vabs(c) >= vset1((real)b->how.numbers->cell_clip)));
+  vec da_i = gate_back(&r->a, c_bar * (G == 4 ? g : g - before), i, reached, 0), da_f = (vec){0};
+  if (G == 4) {
+    da_f = gate_back(&r->a, c_bar * before, f, reached, 1);
+    vstore_part(to + hidden, da_f, left);
+  }
+  vstore_part(to, da_i, left);
+  vstore_part(to + (G - 2) * hidden, tanh_back(&r->a, c_bar * i, g, reached, 2), left);
+  vstore_part(to + (G - 1) * hidden, da_o, left);
+  vec back = vfma(c_bar, f, stays);
+  if (peephole) {
+    back = vfma(da_i, extra_at(peephole, 0, hidden, u), back);
+    vstore_part(of_peephole, da_i * before, left);
+    if (G == 4) {
+      back = vfma(da_f, extra_at(peephole, 1, hidden, u), back);
+      vstore_part(of_peephole + hidden, da_f * before, left);
+    }
+    vstore_part(of_peephole + (G - 2) * hidden, da_o * c, left);
+  }
+  vstore(r->dc + u, back);
+}
+
+INLINE void lstm_variant_back(const int G, const frnn_back *b) {
+  for (int64_t m = 0; m < b->m; m++) {
+    lstm_back_row r = lstm_row(G, 0, b, m);
+    for (int64_t u = b->unit; u < b->end; u += LANES) {
+      vec de, da_o = lstm_outer(G, 0, &r, u, &de);
+      lstm_inner(G, 0, &r, u, da_o, de);
+    }
+  }
+}
+
+KERNEL void lstm_variant_back_plain(const frnn_back *b) { lstm_variant_back(4, b); }
+KERNEL void lstm_variant_back_coupled(const frnn_back *b) { lstm_variant_back(3, b); }
+
+/* Columns, in units of hidden: for gain of c, and for its shift, where de stands. */
+INLINE int64_t lstm_column_of_gain(const int G) { return 6 * G - 1; }
+
+/* Where products are normalised, a phase for each row of sums: the first goes to e, which is normalised c; */
+INLINE void lstm_normalised_outer(const int G, const frnn_back *b) {
+  for (int64_t m = 0; m < b->m; m++) {
+    lstm_back_row r = lstm_row(G, 1, b, m);
+    for (int64_t u = b->unit; u < b->end; u += LANES) {
+      int64_t left = b->hidden - u;
+      real *gain = r.dg + lstm_column_of_gain(G) * b->hidden + u;
+      vec de, da_o = lstm_outer(G, 1, &r, u, &de);
+      vstore_part(r.of_gates + (G - 1) * b->hidden + u, da_o, left);
+      vstore_part(gain, de * vload(slot_of(&r.z, lstm_of_c(G)) + u), left);
+      vstore_part(gain + b->hidden, de, left);
+    }
+  }
+}
+
+/* the second to the pre-activations; */
+INLINE void lstm_normalised_inner(const int G, const frnn_back *b) {
+  const void *gain = b->how.numbers->extra[FRNN_GAIN_C];
+  for (int64_t m = 0; m < b->m; m++) {
+    lstm_back_row r = lstm_row(G, 1, b, m);
+    const real *de = r.dg + (lstm_column_of_gain(G) + 1) * b->hidden, *n = slot_of(&r.z, lstm_of_c(G));
+    means all = means_of(de, gain, 0, 1, n, b->gate, b->hidden);
+    for (int64_t u = b->unit; u < b->end; u += LANES) {
+      int64_t left = b->hidden - u;
+      vec dn = vload_part(de + u, left) * extra_at(gain, 0, b->hidden, u);
+      vec through_h = normalise_back(dn, vload(n + u), all, scales_of(&r.z)[SCALE_C]);
+      lstm_inner(G, 1, &r, u, vload_part(r.of_gates + (G - 1) * b->hidden + u, left), through_h);
+    }
+  }
+}
+
+/* the third to the products. */
+INLINE void lstm_normalised_sides(const int G, const frnn_back *b) {
+  const frnn_variant *v = b->how.numbers;
+  for (int64_t m = 0; m < b->m; m++) {
+    lstm_back_row r = lstm_row(G, 1, b, m);
+    const real *scales = scales_of(&r.z);
+    int64_t side = G * b->hidden;
+    side_back(b, r.of_gates, 0, G, v->extra[FRNN_GAIN_IH], slot_of(&r.z, LSTM_BITS + G), scales[SCALE_IH], r.dg,
+              r.of_gates + side);
+    side_back(b, r.of_gates, 0, G, v->extra[FRNN_GAIN_HH], slot_of(&r.z, LSTM_BITS), scales[SCALE_HH], r.dg + side,
+              r.of_gates + 2 * side);
+  }
+}
+
+KERNEL void lstm_normalised_back_outer(const frnn_back *b) { lstm_normalised_outer(4, b); }
+KERNEL void lstm_normalised_back_inner(const frnn_back *b) { lstm_normalised_inner(4, b); }
+KERNEL void lstm_normalised_back_sides(const frnn_back *b) { lstm_normalised_sides(4, b); }
+KERNEL void lstm_both_back_outer(const frnn_back *b) { lstm_normalised_outer(3, b); }
+KERNEL void lstm_both_back_inner(const frnn_back *b) { lstm_normalised_inner(3, b); }
+KERNEL void lstm_both_back_sides(const frnn_back *b) { lstm_normalised_sides(3, b); }

@@ -1,0 +1,65 @@
+/* rnn_variant.h - variants of the Elman cell: (R1) to (R3) as fastrnn/variants.py alters them.
+ *
+ * Tape: what the cell made, before zoneout, and the bits.
+ *
+ * It must not know: time, threads. */
+
+enum { RNN_MADE, RNN_BITS };
+
+INLINE void rnn_variant_units(const int N, const int nonlinearity, const frnn_step *s, const alteration *a, int64_t m,
+                              int64_t unit) {
+  vec h[N_MOST];
+  ivec reached[N_MOST] = {{0}};
+  real *z = AT(real, s->z, m * s->z_row) + unit;
+  EACH h[n] = vload(z + n * LANES);
+  if (nonlinearity == TANH)
+    tanh_each(N, a, h, reached, 0);
+  else {
+    clip_each(N, a, h, reached, 0);
+    EACH h[n] = vmax(h[n], (vec){0});
+  }
+  EACH {
+    int64_t u = unit + n * LANES, left = s->hidden - u;
+    if (s->keep) {
+      vstore(z + n * LANES, h[n]);
+      if (a->clips) vstore(AT(real, z, RNN_BITS * s->gate) + n * LANES, (vec)reached[n]);
+    }
+    if (some_stay(&s->how, 0)) {
+      vec before = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
+      h[n] = vmix(stays_at(&s->how, 0, m, u, left), before, h[n]);
+    }
+    vstore_part(AT(real, s->y, m * s->y_row) + u, h[n], left);
+  }
+}
+
+INLINE void rnn_variant_step(const int nonlinearity, const frnn_step *s) {
+  alteration a = alteration_of(&s->how);
+  for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(rnn_variant_units, nonlinearity, s, &a, m);
+}
+
+INLINE void rnn_variant_back(const int nonlinearity, const frnn_back *b) {
+  alteration a = alteration_of(&b->how);
+  for (int64_t m = 0; m < b->m; m++) {
+    const real *z = AT(const real, b->z, m * b->z_row);
+    const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
+    real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
+    for (int64_t u = b->unit; u < b->end; u += LANES) {
+      int64_t left = b->hidden - u;
+      vec made = vload(z + u), h_bar = vload(dh + u);
+      ivec reached = a.clips ? (ivec)vload(AT(const real, z, RNN_BITS * b->gate) + u) : (ivec){0};
+      if (dy) h_bar += vload_part(dy + u, left);
+      vstore(dh + u, gradient_that_stays(&b->how, 0, m, u, left, &h_bar));
+      if (nonlinearity == TANH)
+        h_bar = tanh_back(&a, h_bar, made, reached, 0);
+      else
+        h_bar = unless_reached(&a, (vec)((ivec)h_bar & ~(ivec)(made <= (vec){0})), reached, 0);
+      vstore_part(dg + u, h_bar, left);
+      keep_dropped(b, m, u);
+    }
+  }
+}
+
+KERNEL void rnn_tanh_variant_step(const frnn_step *s) { rnn_variant_step(TANH, s); }
+KERNEL void rnn_relu_variant_step(const frnn_step *s) { rnn_variant_step(RELU, s); }
+KERNEL void rnn_tanh_variant_back(const frnn_back *b) { rnn_variant_back(TANH, b); }
+KERNEL void rnn_relu_variant_back(const frnn_back *b) { rnn_variant_back(RELU, b); }
