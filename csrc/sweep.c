@@ -281,6 +281,7 @@ static void derive(const sweep *w, stretch at_k, range rows, share mine) {
   }
   for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
     now = frnn_run_of(w, at_k.i, left);
+    if (w->call->dc.data && w->call->rows.order) now.count = 1; /* the user's rows are no neighbours */
     if (carries(&w->call->rows, t, now.begin))
       derive_carried(w, at_k, now.begin, u);
     else

@@ -164,6 +164,21 @@ def test_both_backends_have_the_same_norms(cell, options, rows):
 
 
 @every_backend
+def test_norms_are_those_of_the_rows_together(backend):
+    layer, rng = layer_of("lstm", 3, 7, dtype="float64"), np.random.default_rng(0)
+    x, dy = rng.standard_normal((6, 9, 3)), rng.standard_normal((6, 9, 7))
+    lengths = np.array([6, 2, 6, 0, 5, 6, 1, 6, 4])
+    with fastrnn.backend(backend):
+        got = layer.forward(x, lengths=lengths)[2].gradient_norms(dy)
+        for name in "hc":
+            rows = [
+                layer.forward(x[:, b], lengths=n)[2].gradient_norms(dy[:, b])[name]
+                for b, n in enumerate(lengths)
+            ]
+            assert_close(got[name], np.sqrt(np.square(rows).sum(0)), "float64")
+
+
+@every_backend
 def test_looking_at_norms_changes_no_gradient(backend):
     layer = layer_of("lstm", 3, 4, 2)
     x = x_of(layer).astype("float32")

@@ -231,10 +231,13 @@ def run(pages, values, n, cell, dtype, size):
         dlast = state(values) if n % 7 else (None,) * len(made[2])
         dweights = tuple(None if w is None else pages.array(w.shape, dtype) for w in weights[:4])
         of_extras = [None if w is None else pages.array(w.shape, dtype) for w in extras]
-        results += [*dweights, *of_extras]
+        dstates = [sequence(hidden, None) if n % 2 else None for _ in dlast]
+        for array in dstates[: n % 2 * 2]:
+            array.fill(0)  # steps that are not taken have what stood there
+        results += [*dweights, *of_extras, *dstates]
         dweights += (None, tuple(of_extras)) if extras else ()
         dx, dfirst = sequence(inputs, None) if n % 6 else None, state(None)
-        calls.append((made, dy, dlast, dx, dfirst, dweights, (None, None)))
+        calls.append((made, dy, dlast, dx, dfirst, dweights, tuple(dstates)))
         results += [dx, *dfirst]
     work = buffer(sizes.backward, 1)
     assert core.backward(index, x, tuple(calls), rows_given, ids, checkpoint, work) == 0

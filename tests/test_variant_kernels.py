@@ -1,0 +1,232 @@
+"""The kernels of the variants: against the reference, whose own oracle test_variants.py is.
+
+Sizes go to the edges of vectors and tiles, and to where chunks, groups and threads share the work.
+Noise is drawn alike on both backends, for a copy of a layer draws on alike.
+"""
+
+import copy
+
+import numpy as np
+import pytest
+from problems import BACKENDS, DTYPES, ISAS, assert_same_bits, layer_of
+from variants import VARIANTS
+
+import fastrnn
+from fastrnn import runtime
+from fastrnn.cells import CELLS
+
+pytestmark = pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels")
+
+every_variant = pytest.mark.parametrize("name", VARIANTS)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+SIZES = [(3, 1, 5, 1), (4, 7, 3, 17), (3, 13, 40, 33), (70, 2, 9, 16), (9, 40, 2, 65)]  # T B I H
+every_size = pytest.mark.parametrize("sizes", SIZES, ids=str)
+KINDS = {
+    "all rows alike": (),
+    "lengths": ("lengths",),
+    "all in order": ("in order", "mask", "reset"),
+    "all": ("lengths", "mask", "reset"),
+}
+every_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+def layer(name, sizes, dtype="float32", **net):
+    cell, given = VARIANTS[name]
+    made = layer_of(cell, *sizes[2:], dtype=dtype, **given | net)
+    rng = np.random.default_rng(3)
+    for param, values in made.params.items():  # nothing at its first value of 1 or 0
+        if "_ln_" in param or "peephole" in param:
+            values += rng.uniform(-0.5, 0.5, values.shape).astype(dtype)
+    return made
+
+
+def rows_of(kind, steps, batch):
+    rng = np.random.default_rng(2)
+    lengths = rng.integers(0, steps + 1, batch)
+    lengths[0] = steps
+    drawn = {
+        "lengths": lengths,
+        "in order": np.sort(lengths)[::-1],
+        "mask": rng.random((steps, batch)) < 0.7,
+        "reset": rng.random((steps, batch)) < 0.2,
+    }
+    return {"lengths" if name == "in order" else name: drawn[name] for name in KINDS[kind]}
+
+
+def all_of(layer, sizes, kind="all rows alike", checkpoint=None, ids=False):
+    """What a training pass of a copy of the layer gives, noise and all, and a call."""
+    layer = copy.deepcopy(layer)
+    (steps, batch, inputs, _), rng = sizes, np.random.default_rng(1)
+
+    def draw(*shape):
+        return rng.uniform(-1, 1, shape).astype(layer.dtype)
+
+    x, rows = draw(steps, batch, inputs), rows_of(kind, steps, batch)
+    state, dstate = (tuple(draw(*s.shape) for s in layer._new_state(batch)) for _ in range(2))
+    if len(state) == 1:
+        (state,), (dstate,) = state, dstate
+    if ids:
+        x = rng.integers(0, inputs, (steps, batch))
+    y, last, tape = layer.forward(x, state, checkpoint=checkpoint, **rows)
+    dy = draw(*y.shape)
+    grads = tape.backward(dy, dstate)
+    gates = {} if checkpoint else tape.gates()
+    return [
+        layer(x, state, **rows), y, last, grads.x, grads.state, grads.flat, gates,
+        tape.gradient_norms(dy, dstate),
+    ]  # fmt: skip
+
+
+def leaves(tree):
+    if isinstance(tree, dict):
+        return [leaf for branch in tree.values() for leaf in leaves(branch)]
+    if isinstance(tree, list | tuple):
+        return [leaf for branch in tree for leaf in leaves(branch)]
+    return [] if tree is None else [tree]
+
+
+def assert_near(got, wanted, dtype, sizes):
+    """To as many roundings as the longest sums have."""
+    steps, batch, inputs, hidden = sizes
+    terms = 40 + np.sqrt(steps * batch) + np.sqrt(inputs + hidden)
+    for a, b in zip(leaves(got), leaves(wanted), strict=True):
+        allowed = 8 * float(np.finfo(dtype).eps) * terms * np.abs(b).max(initial=1.0)
+        np.testing.assert_allclose(a, b, rtol=0, atol=allowed)
+
+
+def compare(layer, dtype, sizes, **options):
+    got = all_of(layer, sizes, **options)
+    with fastrnn.backend("reference"):
+        wanted = all_of(layer, sizes, **options)
+    assert_near(got, wanted, dtype, sizes)
+
+
+@every_variant
+@every_dtype
+@every_size
+def test_kernels_agree_with_the_reference(name, dtype, sizes):
+    compare(layer(name, sizes, dtype, bidirectional=True), dtype, sizes)
+
+
+@every_variant
+@every_kind
+def test_with_noise_and_gaps_too(name, kind):
+    sizes = (6, 9, 3, 19)
+    one = layer(name, sizes, "float64", recurrent_dropout=0.3, num_layers=2, bidirectional=True)
+    compare(one, "float64", sizes, kind=kind)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@every_dtype
+def test_plain_cells_with_recurrent_dropout_alone(cell, dtype):
+    sizes = (6, 9, 3, 19)
+    one = layer_of(cell, *sizes[2:], dtype=dtype, recurrent_dropout=0.3, bidirectional=True)
+    compare(one, dtype, sizes, kind="all")
+
+
+@every_variant
+def test_without_biases(name):
+    sizes = (6, 9, 3, 19)
+    compare(layer(name, sizes, "float64", bias=False), "float64", sizes)
+
+
+@every_variant
+def test_of_ids(name):
+    sizes = (6, 9, 30, 19)
+    compare(layer(name, sizes, "float64"), "float64", sizes, ids=True, kind="lengths")
+
+
+@pytest.mark.parametrize("name", [n for n, (c, g) in VARIANTS.items() if c == "lstm"])
+def test_where_h_is_projected(name):
+    sizes, given = (6, 9, 3, 19), {"recurrent_dropout": 0.3, "proj_size": 7, "zoneout": 0.0}
+    compare(layer(name, sizes, "float64", **given), "float64", sizes, kind="all")
+    compare(layer(name, sizes, "float64", **given, bidirectional=True), "float64", sizes)
+
+
+@pytest.mark.parametrize("isa", ISAS, indirect=True)
+@every_variant
+def test_every_instruction_set_agrees(name, isa):
+    sizes = (6, 9, 3, 35)
+    compare(layer(name, sizes, recurrent_dropout=0.2), "float32", sizes)
+
+
+@every_variant
+@every_dtype
+def test_sets_with_fused_multiply_adds_give_the_same_bits(name, dtype):
+    sizes, answers, before = (5, 7, 6, 37), [], runtime.core.isa()
+    one = layer(name, sizes, dtype)
+    try:
+        for isa in [isa for isa in ISAS if isa != "generic"]:
+            runtime.select_isa(isa)
+            answers.append(all_of(one, sizes))
+    finally:
+        runtime.select_isa(before)
+    for answer in answers[1:]:
+        assert_same_bits(leaves(answer), leaves(answers[0]))
+
+
+@every_variant
+@pytest.mark.parametrize("sizes", [(5, 2, 90, 200), (40, 24, 9, 33)], ids=str)
+@pytest.mark.parametrize("kind", ["all rows alike", "all"])
+def test_threads_never_show(name, sizes, kind):
+    one, answers = layer(name, sizes, recurrent_dropout=0.2, bidirectional=True), []
+    for n in (1, 2, 5):
+        with fastrnn.threads(n):
+            answers.append(all_of(one, sizes, kind))
+    for answer in answers[1:]:
+        assert_same_bits(leaves(answer), leaves(answers[0]))
+
+
+@every_variant
+@pytest.mark.parametrize("kind", ["all rows alike", "all"])
+def test_checkpoints_give_the_same_bits(name, kind):
+    sizes = (23, 9, 3, 19)
+    one = layer(name, sizes, recurrent_dropout=0.2)
+    wanted = all_of(one, sizes, kind)
+    for n in (1, 5, 23):
+        got = all_of(one, sizes, kind, checkpoint=n)
+        assert_same_bits(leaves(got[:-2]), leaves(wanted[:-2]))
+
+
+@every_variant
+@every_dtype
+def test_training_calls_and_streams_give_the_same_bits(name, dtype):
+    sizes = steps, batch, inputs, _ = (7, 3, 5, 21)
+    one = layer(name, sizes, dtype, num_layers=2)
+    x = np.random.default_rng(0).uniform(-1, 1, (steps, batch, inputs)).astype(dtype)
+    y, last = one(x)
+    stream = one.stream(batch)
+    assert_same_bits(np.concatenate([stream.step(x[0])[None], stream.feed(x[1:])]), y)
+    assert_same_bits(leaves(stream.state), leaves(last))
+    if not one.options.zoneout:
+        assert_same_bits(one.forward(x)[0], y)
+    alone = [one(x[:, b : b + 1])[0] for b in range(batch)]
+    assert_same_bits(np.concatenate(alone, axis=1), y)
+
+
+@every_variant
+def test_a_value_that_is_not_finite_stays_in_its_row(name):
+    sizes = steps, batch, inputs, _ = (4, 5, 3, 18)
+    one = layer(name, sizes)
+    x = np.random.default_rng(0).uniform(-1, 1, (steps, batch, inputs)).astype("f4")
+    wanted = one(x)[0]
+    x[1, 2] = np.nan
+    y = one(x)[0]
+    assert np.isnan(y[1:, 2]).all()
+    others = np.arange(batch) != 2
+    assert_same_bits(y[:, others], wanted[:, others])
+
+
+@pytest.mark.parametrize("clip", [0.3, 5.0, 30.0])
+@every_dtype
+def test_slopes_are_zero_where_a_bound_was_reached_and_nowhere_else(clip, dtype):
+    """However near to its bound's a value is: the last number below it still has a slope."""
+    one = fastrnn.LSTM(1, 1, clip=clip, dtype=dtype, rng=0)
+    one.flat[...] = 0
+    one.params["weight_ih_l0"][0] = 1  # i sees x, which is about the bound
+    one.params["bias_ih_l0"][2] = 0.2
+    bound = np.array(-clip, dtype)
+    below, beyond = np.nextafter(bound, bound * 0), np.nextafter(bound, bound * 2)
+    for x, reached in ((below, False), (bound, True), (beyond, True)):
+        _, _, tape = one.forward(np.full((1, 1, 1), x, dtype))
+        assert (tape.backward(np.ones((1, 1, 1), dtype)).x.item() == 0) == reached
