@@ -260,7 +260,8 @@ def _step(step, o, a, state, w, b, params, noise):
     """(V11) around a cell's step."""
     m, stays = (None, o.zoneout) if noise is None else noise
     after, operands, saved = step(o, a, state, w, b, params, m)
-    return _mixed(stays, after, state), operands, saved
+    mixed = _mixed(stays, after, state)
+    return mixed, operands, (saved, mixed)
 
 
 def _derivative(derivative, o, dstate, saved, w, da, du, params, noise, dparams):
@@ -269,28 +270,31 @@ def _derivative(derivative, o, dstate, saved, w, da, du, params, noise, dparams)
     through = (
         tuple([(1 - d) * ds for d, ds in zip(stays, dstate, strict=True)]) if stays else dstate
     )
-    before = derivative(o, through, saved, w, da, du, params, m, dparams)
+    before = derivative(o, through, saved[0], w, da, du, params, m, dparams)
     if not stays:
         return before
     return tuple([b + d * ds for b, d, ds in zip(before, stays, dstate, strict=True)])
 
 
+# What `_step` saved is what a cell's step did, and the state after it.
+
+
 def _lstm_gates(saved):
-    _, i, f, g, out, c_prev, c, *_ = saved
+    (_, i, f, g, out, c_prev, *_), (_, c) = saved
     return {"i": i, "f": f, "g": g, "o": out, "c": c}, c_prev
 
 
 _GATES_OF = {
     "rnn": lambda saved: ({}, None),
     "lstm": _lstm_gates,
-    "gru": lambda saved: (dict(zip("rzn", saved[2:5], strict=True)), None),
+    "gru": lambda saved: (dict(zip("rzn", saved[0][2:5], strict=True)), None),
 }
 
 
 def _reaches_c(o, dstate, saved, params, noise, dparams):
     """(L7); with zoneout h_t has read another c_t than goes on."""
     _, stays = (None, o.zoneout) if noise is None else noise
-    return dstate[1] if stays else _lstm_outer(o, dstate, saved, params, dparams)[1]
+    return dstate[1] if stays else _lstm_outer(o, dstate, saved[0], params, dparams)[1]
 
 
 _FUNCTIONS = {

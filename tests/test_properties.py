@@ -3,6 +3,7 @@
 A few hundred cases in the default suite; FASTRNN_CASES sets how many each property gets.
 """
 
+import copy
 import os
 
 import numpy as np
@@ -24,6 +25,23 @@ properties = hypothesis.settings(
 
 
 @st.composite
+def alterations(draw, cell):
+    """Options that make a variant of a cell; in half of the cases none."""
+    if draw(st.booleans()):
+        return {}
+    bounds, rates = st.sampled_from([None, 0.2, 1.0, 50.0]), st.sampled_from([0.0, 0.0, 0.3, 1.0])
+    given = {"clip": draw(bounds), "recurrent_dropout": draw(rates), "zoneout": draw(rates)}
+    if not cell.startswith("rnn"):
+        activations = ["sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"]
+        given["recurrent_activation"] = draw(st.sampled_from(activations))
+        given["layer_norm"] = cell != "gru_before" and draw(st.booleans())
+    if cell == "lstm":
+        given |= {"peephole": draw(st.booleans()), "coupled": draw(st.booleans())}
+        given["cell_clip"] = draw(bounds)
+    return given
+
+
+@st.composite
 def cases(draw, **fixed):
     """A layer, the arguments of a call, and gradients for what it returns."""
 
@@ -40,14 +58,15 @@ def cases(draw, **fixed):
     bidirectional = some("bidirectional", st.booleans())
     merges = ["concat", "sum", "mean", "mul"] if bidirectional else ["concat"]
     cell = some("cell", st.sampled_from(list(CELLS)))
-    projection = {}
+    altered = some("altered", alterations(cell))
     if cell == "lstm" and hidden > 1:
-        projection["proj_size"] = draw(st.one_of(st.just(0), st.integers(1, hidden - 1)))
+        altered["proj_size"] = draw(st.one_of(st.just(0), st.integers(1, hidden - 1)))
+        altered |= {"zoneout": 0.0} if altered["proj_size"] else {}
     layer = layer_of(
         cell, inputs, hidden, layers, rng=rng,
         bias=draw(st.booleans()), batch_first=some("batch_first", st.booleans()),
         bidirectional=bidirectional, merge=some("merge", st.sampled_from(merges)),
-        dtype=some("dtype", st.sampled_from(["float32", "float64"])), **projection,
+        dtype=some("dtype", st.sampled_from(["float32", "float64"])), **altered,
     )  # fmt: skip
     x = rng.standard_normal((steps, batch, inputs)).astype(layer.dtype)
     options = {}
@@ -70,7 +89,11 @@ def cases(draw, **fixed):
 
 
 def answer(layer, x, options, seed, checkpoint=None):
-    """All that a training pass gives, from a state and with gradients that the seed makes."""
+    """All that a training pass gives, from a state and with gradients that the seed makes.
+
+    Of a copy of the layer, so that noise is the same each time.
+    """
+    layer = copy.deepcopy(layer)
     rng = np.random.default_rng(seed)
     batch = x.shape[0 if layer.batch_first else 1]
     rows = layer.num_layers * layer.num_directions
