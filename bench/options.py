@@ -149,6 +149,34 @@ def layer_cases():
                call(made, "forward", x, return_gates=True), float("inf"))  # fmt: skip
 
 
+VARIANTS = {
+    "clip": {"clip": 3.0},
+    "hard sigmoid": {"recurrent_activation": "hard_sigmoid"},
+    "recurrent dropout": {"recurrent_dropout": 0.2},
+    "zoneout": {"zoneout": 0.1},
+    "layer norm": {"layer_norm": True},
+}
+LSTM_VARIANTS = {
+    "peephole": {"peephole": True},
+    "coupled": {"coupled": True},
+    "cell clip": {"cell_clip": 3.0},
+}
+
+
+def variant_cases():
+    """Each variant beside the plain cell."""
+    for name, (steps, batch, inputs, hidden) in SHAPES.items():
+        x = np.random.default_rng(0).standard_normal((steps, batch, inputs)).astype("float32")
+        for kind in ("LSTM", "GRU"):
+            make = getattr(fastrnn, kind)
+            variants = VARIANTS | (LSTM_VARIANTS if kind == "LSTM" else {})
+            for mode in MODES:
+                plain = call(make(inputs, hidden, rng=0), mode, x)
+                for variant, given in variants.items():
+                    option = call(make(inputs, hidden, rng=0, **given), mode, x)
+                    yield Case(f"variant: {variant}", f"{name} {kind} {mode}", plain, option, 1.1)
+
+
 def seconds(function, least=0.02):
     """Of one call: the mean of as many as take that time."""
     count, start = 0, time.perf_counter()
@@ -174,7 +202,7 @@ def main():
     fastrnn.set_num_threads(args.threads)
     print(f"{'option':<30} {'case':<36} {'ratio':>6} {'promised':>9}")
     missed = 0
-    for cases in (ragged_cases, token_cases, checkpoint_cases, layer_cases):
+    for cases in (ragged_cases, token_cases, checkpoint_cases, layer_cases, variant_cases):
         for case in cases():
             if args.only not in case.name:
                 continue
