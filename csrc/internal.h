@@ -78,7 +78,7 @@ typedef struct {
   void *c_out;
   ptrdiff_t c_row, c_in_row;
   void *scratch;      /* GRU, reset before: r * h, padded rows, `gate` bytes each */
-  const void *bias_h; /* GRU, reset after: the n gate's own recurrent bias, padded */
+  const void *bias_h; /* what h's part begins with where it stays apart: GRU, reset after, the n gate's own bias */
   int keep;           /* write the tape's slots into z */
   int backwards;      /* walk the panels from the last to the first */
   frnn_altered how;   /* variants alone */
@@ -126,6 +126,8 @@ typedef struct {
   void (*sum_rows)(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, void *dst);
   /* dst[n] = a[n] * b[n] + c[n]; c may be NULL */
   void (*multiply_add)(void *dst, const void *a, const void *b, const void *c, int64_t n);
+  /* a loose cell's chains, up to their ends in z: `vectors` counts those of all gates, one after another */
+  void (*chains)(const frnn_step *);
   /* up to two phases: the second one reads what the first made of all units. A loose cell's: what follows the products
    * of each, all units of m rows */
   void (*step[FRNN_CELLS][2])(const frnn_step *);

@@ -6,61 +6,64 @@
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "walk.h"
 
-/* Some gates' part of a product, whose vectors are [first, first + count) of all gates' together. */
+/* Some gates and some of their chains. */
 typedef struct {
-  int64_t first, count;
+  int first, gates; /* of the phase's, counted over all */
   int slot;         /* of z, where the first of them goes */
-  const void *init; /* NULL: what is in z already, or nothing */
-  int begins;       /* rather than go on from what is in z */
-} passage;
+  const void *start;
+  ptrdiff_t start_row;
+  const int64_t *start_of;
+  int x, h; /* whether x's part and h's are in them */
+} part;
 
-static void multiply(const walk *w, const frnn_step *s, const void *rows, ptrdiff_t row, passage p, range vectors) {
-  int64_t lanes = w->table->lanes, vector = lanes * w->table->size, panel = s->in[FRNN_H].k * vector;
-  int64_t begin = most(p.first, vectors.begin), end = least(p.first + p.count, vectors.begin + vectors.count);
+/* A share of the vectors of the phase's gates, counted over all. */
+static void run_part(const walk *w, const frnn_step *whole, part p, range vectors) {
+  int64_t of_gate = padded(w->shape) / w->table->lanes, vector = w->table->lanes * w->table->size;
+  int64_t first = p.first * of_gate, begin = most(first, vectors.begin);
+  int64_t end = least(first + p.gates * of_gate, vectors.begin + vectors.count);
   if (begin >= end) return;
-  ptrdiff_t from = (begin - p.first) * vector;
-  void *to = at(s->z, p.slot * s->gate + from);
-  frnn_gemm g = {.m = s->m,
-                 .n = (end - begin) * lanes,
-                 .k = s->in[FRNN_H].k,
-                 .a = rows,
-                 .a_row = row,
-                 .a_k = w->table->size,
-                 .panels = at(s->in[FRNN_H].panels, begin * panel),
-                 .panel = panel,
-                 .init = p.init     ? at(p.init, from)
-                         : p.begins ? NULL
-                                    : to,
-                 .init_row = p.init ? 0 : s->z_row,
-                 .c = to,
-                 .c_row = s->z_row};
-  w->table->gemm(&g);
+  frnn_step s = *whole;
+  s.vector = begin - first;
+  s.vectors = end - begin;
+  s.start = p.start;
+  s.start_row = p.start_row;
+  s.start_of = p.start_of;
+  s.z = at(s.z, p.slot * s.gate);
+  if (!p.x) s.in[FRNN_X].k = 0;
+  if (!p.h) s.in[FRNN_H].k = 0;
+  for (int i = FRNN_X; i <= FRNN_H; i++)
+    if (s.in[i].k > 0) s.in[i].panels = at(s.in[i].panels, first * s.in[i].k * vector);
+  w->table->chains(&s);
 }
 
 /* The products of a phase: of its gates, for a share of their vectors. */
-static void multiply_phase(const walk *w, const frnn_step *s, int phase, share mine) {
+static void multiply_phase(const walk *w, const frnn_step *whole, int phase, share mine) {
   const frnn_cell *cell = w->cell;
+  frnn_step s = *whole;
+  int first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
+  int apart = cell->normalised ? gates : cell->split_bias, together = gates - apart;
   int64_t of_gate = padded(w->shape) / w->table->lanes;
-  int first = phase ? cell->panels[0] : 0, gates = cell->panels[phase], together = gates - cell->split_bias;
   range vectors = range_of(gates * of_gate, mine.slice, mine.slices);
-  const void *rows = phase ? s->scratch : s->how.dropped;
-  ptrdiff_t row = phase ? s->gate : s->how.dropped_row;
   vectors.begin += first * of_gate;
-  passage all = {first * of_gate, together * of_gate, first, NULL, 0};
-  if (cell->normalised) all = (passage){0, gates * of_gate, cell->apart, NULL, 1};
-  multiply(w, s, rows, row, all, vectors);
-  if (!cell->split_bias) return;
-  passage last = {together * of_gate, of_gate, cell->apart, s->bias_h, 1};
-  multiply(w, s, rows, row, last, vectors);
+  s.in[FRNN_H].rows = phase ? s.scratch : s.how.dropped;
+  s.in[FRNN_H].row = phase ? s.gate : s.how.dropped_row;
+  const void *start = at(s.start, first * s.gate);
+  run_part(w, &s, (part){first, together, first, start, s.start_row, s.start_of, 1, 1}, vectors);
+  if (!apart) return;
+  start = at(s.start, together * s.gate);
+  if (s.start != s.z) run_part(w, &s, (part){together, apart, together, start, s.start_row, s.start_of, 1, 0}, vectors);
+  run_part(w, &s, (part){together, apart, cell->apart, s.bias_h, 0, NULL, 0, 1}, vectors);
 }
 
 static const void *moved(const void *rows, int64_t count, ptrdiff_t row) { return rows ? at(rows, count * row) : NULL; }
 
-/* The step for a share of its rows. */
-static frnn_step rows_of_step(const frnn_step *whole, share mine) {
-  range rows = range_of(whole->m, mine.slice, mine.slices);
+/* The step for some of its rows. */
+static frnn_step rows_of_step(const frnn_step *whole, range rows) {
   frnn_step s = *whole;
   s.m = rows.count;
+  if (s.start == s.z) s.start = at(s.z, rows.begin * s.z_row);
+  if (s.start_of) s.start_of += rows.begin;
+  s.in[FRNN_X].rows = moved(s.in[FRNN_X].rows, rows.begin, s.in[FRNN_X].row);
   s.z = at(s.z, rows.begin * s.z_row);
   s.y = at(s.y, rows.begin * s.y_row);
   s.in[FRNN_H].rows = moved(s.in[FRNN_H].rows, rows.begin, s.in[FRNN_H].row);
@@ -91,12 +94,30 @@ static frnn_altered altered(const walk *w, const frnn_step *s, int64_t t, int64_
   return how;
 }
 
+/* Rows whose z stays in L1 from their products to the cell's end; all where those would be too few. */
+enum { NEAR_BYTES = 16384, NEAR_ROWS_LEAST = 12 };
+
+static int64_t near_rows(const frnn_step *s) {
+  int64_t rows = NEAR_BYTES / s->z_row / NEAR_ROWS_LEAST * NEAR_ROWS_LEAST;
+  return rows < NEAR_ROWS_LEAST ? s->m : rows;
+}
+
 void frnn_take_loose_step(const walk *w, frnn_step *step, int64_t t, int phase, int64_t position, share mine) {
+  int of_cell = phase / 2, products = phase % 2 == 0;
   step->how = altered(w, step, t, position);
-  if (phase % 2 == 0) {
-    multiply_phase(w, step, phase / 2, mine);
+  if (mine.slices > 1) {
+    frnn_step rows = rows_of_step(step, range_of(step->m, mine.slice, mine.slices));
+    if (products)
+      multiply_phase(w, step, of_cell, mine);
+    else
+      w->table->step[w->shape->cell][of_cell](&rows);
     return;
   }
-  frnn_step rows = rows_of_step(step, mine);
-  w->table->step[w->shape->cell][phase / 2](&rows);
+  range rows = {0, near_rows(step)};
+  for (; products && rows.begin < step->m; rows.begin += rows.count) {
+    rows.count = least(rows.count, step->m - rows.begin);
+    frnn_step some = rows_of_step(step, rows);
+    multiply_phase(w, &some, of_cell, mine);
+    w->table->step[w->shape->cell][of_cell](&some);
+  }
 }

@@ -6,12 +6,10 @@
 enum { INPUTS_PER_ROW = 8 };
 
 /* Measured, the tile wins while there are not too many inputs for the rows that share one reading of W_ih. */
-int frnn_enters_in_step(const frnn_shape *s) {
-  return !is_loose(s) && (s->steps == 1 || s->input <= INPUTS_PER_ROW * s->batch);
-}
+int frnn_enters_in_step(const frnn_shape *s) { return s->steps == 1 || s->input <= INPUTS_PER_ROW * s->batch; }
 
 int frnn_packs_in_product(const frnn_shape *s) {
-  return !frnn_enters_in_step(s) && s->steps > 1 && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
+  return !frnn_enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
          s->steps <= PROJECTED_ROWS_MOST / s->batch;
 }
 
@@ -106,7 +104,7 @@ static void pack_part(void *context, int part, int parts) {
   ptrdiff_t first = of_product.begin * table->lanes * table->size;
   if (is_loose(s))
     frnn_pack_for_product(s, table, of_product, call->weights.w_hh, features_of(s), at(w_hh, first * features_of(s)));
-  if (!frnn_enters_in_step(s) && !frnn_packs_in_product(s))
+  if ((is_loose(s) || !frnn_enters_in_step(s)) && !frnn_packs_in_product(s))
     frnn_pack_for_product(s, table, of_product, call->weights.w_ih, s->input, at(w_ih, first * s->input));
   pack_projection(s, table, mine, call->weights.w_hr, at(call->packed, (ptrdiff_t)at_offset.w_hr));
   if (mine.slice > 0) return;

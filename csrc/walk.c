@@ -94,27 +94,10 @@ static void project_with(const walk *w, chunk c, range rows, range vectors, cons
   product_of_rows(w->table, g, x, z, c.to - c.from, rows.count);
 }
 
-/* The same from a table. */
-static void look_up(const walk *w, chunk c, range rows, range vectors) {
-  const frnn_tokens *tokens = &w->call->tokens;
-  int64_t vector = w->table->lanes * w->table->size, first = earliest(w->shape, c.from, c.to);
-  ptrdiff_t row = w->cell->gates * w->row, from = vectors.begin * vector;
-  rows = working_of(w->shape, &w->call->rows, rows, first);
-  for (int64_t t = first; t < first + c.to - c.from; t++)
-    for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-      int64_t id = tokens->ids[t * tokens->step + row_of(&w->call->rows, p)];
-      copy_row(at(z_at(w, c, t, p), from), at(tokens->table, id * row + from), (size_t)(vectors.count * vector));
-    }
-}
-
 void frnn_project(const walk *w, chunk c, range rows, range vectors) {
   int64_t panel = w->shape->input * w->table->lanes * w->table->size;
   void *place = at(packed_at(w, w->packed.w_ih), vectors.begin * panel);
   if (w->in_step) return;
-  if (w->shape->tokens) {
-    look_up(w, c, rows, vectors);
-    return;
-  }
   if (!frnn_packs_in_product(w->whole)) {
     project_with(w, c, rows, vectors, place);
     return;
@@ -289,24 +272,23 @@ void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, sh
                     .c_out = c_out.data,
                     .c_row = c_out.row,
                     .scratch = at(work_at(w, w->layout.scratch), rows.begin * w->row),
-                    .bias_h = packed_at(w, w->packed.bias_h),
+                    .bias_h = packed_at(w, w->cell->normalised ? w->packed.bias : w->packed.bias_h),
                     .keep = w->in_tape,
                     .backwards = (int)(i & 1)};
   if (s->projected) {
     step.y = at(work_at(w, w->layout.made), rows.begin * w->row);
     step.y_row = w->row;
   }
-  if (w->cell->loose) {
-    frnn_take_loose_step(w, &step, t, phase, rows.begin, mine);
-    return;
-  }
   if (s->tokens) {
     step.start = call->tokens.table;
-    step.start_row = w->work.row;
+    step.start_row = w->cell->gates * w->row;
     step.start_of = ids_of(w, i, rows.begin);
   }
   if (w->in_step) step.in[FRNN_X] = (frnn_factor){x.data, x.row, s->input, packed_at(w, w->packed.w_ih)};
-  w->table->step[s->cell][phase](&step);
+  if (w->cell->loose)
+    frnn_take_loose_step(w, &step, t, phase, rows.begin, mine);
+  else
+    w->table->step[s->cell][phase](&step);
 }
 
 /* Rows that the mask holds keep their state. */

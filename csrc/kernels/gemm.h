@@ -82,6 +82,17 @@ INLINE void run_chains(const int R, const int P, const int G, vec *acc, const fr
   for (int i = FRNN_X; i <= FRNN_H; i++) chain_factor(R, P, G, acc, &s->in[i], m, vector, 0);
 }
 
+/* And a tile that ends there: the pre-activations go to z, for a loose cell to read. */
+INLINE void chains_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
+  vec acc[ACCUMULATORS];
+  run_chains(R, P, 1, acc, s, m, vector);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 8
+    for (int p = 0; p < P; p++) vstore(AT(real, s->z, (m + r) * s->z_row) + (vector + p) * LANES, acc[r * P + p]);
+  }
+}
+
 /* R rows x P vectors of c, over k of one block; `full` if the last vector is whole. */
 INLINE void gemm_tile_of(const int R, const int P, const int full, const frnn_gemm *g, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];

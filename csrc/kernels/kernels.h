@@ -30,7 +30,16 @@
 
 #include "probe.h"
 
-enum tile_kind { TILE_RNN_TANH, TILE_RNN_RELU, TILE_LSTM, TILE_GRU_AFTER, TILE_GRU_RESET, TILE_GRU_BLEND, TILE_KINDS };
+enum tile_kind {
+  TILE_RNN_TANH,
+  TILE_RNN_RELU,
+  TILE_LSTM,
+  TILE_GRU_AFTER,
+  TILE_GRU_RESET,
+  TILE_GRU_BLEND,
+  TILE_CHAINS,
+  TILE_KINDS
+};
 
 typedef void gemm_tile_function(const frnn_gemm *, int64_t row, int64_t vector);
 typedef void step_tile_function(const frnn_step *, int64_t row, int64_t vector);
@@ -156,6 +165,8 @@ KERNEL void gru_after_step(const frnn_step *s) { step(TILE_GRU_AFTER, 3, s); }
 KERNEL void gru_before_step_reset(const frnn_step *s) { step(TILE_GRU_RESET, 2, s); }
 KERNEL void gru_before_step_blend(const frnn_step *s) { step(TILE_GRU_BLEND, 1, s); }
 
+KERNEL void chains(const frnn_step *s) { step(TILE_CHAINS, 1, s); }
+
 INLINE void map(vec (*function)(vec), const void *x, void *y, int64_t n) {
   for (int64_t i = 0; i < n; i += LANES)
     vstore_part((real *)y + i, function(vload_part((const real *)x + i, n - i)), n - i);
@@ -180,6 +191,7 @@ const frnn_table TABLE(FRNN_ISA, FRNN_BITS) = {
     .add = add,
     .sum_rows = sum_rows,
     .multiply_add = multiply_add,
+    .chains = chains,
     .step = {[FRNN_RNN_TANH] = {rnn_tanh_step},
              [FRNN_RNN_RELU] = {rnn_relu_step},
              [FRNN_LSTM] = {lstm_step},

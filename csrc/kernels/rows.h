@@ -41,6 +41,11 @@ NOINLINE void TILE(gru_blend_2)(const frnn_step *s, int64_t m, int64_t v) { gru_
 NOINLINE void TILE(gru_blend_4)(const frnn_step *s, int64_t m, int64_t v) { gru_blend_tile(ROWS, 4, s, m, v); }
 NOINLINE void TILE(gru_blend_8)(const frnn_step *s, int64_t m, int64_t v) { gru_blend_tile(ROWS, 8, s, m, v); }
 
+NOINLINE void TILE(chains_1)(const frnn_step *s, int64_t m, int64_t v) { chains_tile(ROWS, 1, s, m, v); }
+NOINLINE void TILE(chains_2)(const frnn_step *s, int64_t m, int64_t v) { chains_tile(ROWS, 2, s, m, v); }
+NOINLINE void TILE(chains_4)(const frnn_step *s, int64_t m, int64_t v) { chains_tile(ROWS, 4, s, m, v); }
+NOINLINE void TILE(chains_8)(const frnn_step *s, int64_t m, int64_t v) { chains_tile(ROWS, 8, s, m, v); }
+
 static const struct tiles TILE(tiles) = {
     .gemm = {FITS(1, 1) ? TILE(gemm_1) : NULL, FITS(2, 1) ? TILE(gemm_2) : NULL, FITS(4, 1) ? TILE(gemm_4) : NULL,
              FITS(8, 1) ? TILE(gemm_8) : NULL},
@@ -56,6 +61,8 @@ static const struct tiles TILE(tiles) = {
                              FITS(4, 2) ? TILE(gru_reset_4) : NULL},
     .step[TILE_GRU_BLEND] = {FITS(1, 1) ? TILE(gru_blend_1) : NULL, FITS(2, 1) ? TILE(gru_blend_2) : NULL,
                              FITS(4, 1) ? TILE(gru_blend_4) : NULL, FITS(8, 1) ? TILE(gru_blend_8) : NULL},
+    .step[TILE_CHAINS] = {FITS(1, 1) ? TILE(chains_1) : NULL, FITS(2, 1) ? TILE(chains_2) : NULL,
+                          FITS(4, 1) ? TILE(chains_4) : NULL, FITS(8, 1) ? TILE(chains_8) : NULL},
 };
 
 #undef JOIN_
