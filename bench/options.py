@@ -197,14 +197,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", default="", help="cases whose name has this")
+    parser.add_argument("--only", default="", help="cases whose line has this")
     args = parser.parse_args()
     fastrnn.set_num_threads(args.threads)
     print(f"{'option':<30} {'case':<36} {'ratio':>6} {'promised':>9}")
     missed = 0
     for cases in (ragged_cases, token_cases, checkpoint_cases, layer_cases, variant_cases):
         for case in cases():
-            if args.only not in case.name:
+            if args.only not in f"{case.name} {case.shape}":
                 continue
             measured = ratio(case, args.rounds)
             missed += measured > case.promised

@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The plain cells, then the variants, which frnn_variant alters: coupled ones have gates i g o, normalised ones the
- * equations (V2), (V3), (V10) of fastrnn/variants.py. */
+/* The plain cells, then the variants, which frnn_variant alters: coupled ones have gates i g o, normalised ones, which
+ * may have peepholes too, the equations (V2), (V3), (V10) of fastrnn/variants.py. */
 enum frnn_cell_id {
   FRNN_RNN_TANH,
   FRNN_RNN_RELU,
@@ -22,6 +22,8 @@ enum frnn_cell_id {
   FRNN_RNN_RELU_VARIANT,
   FRNN_LSTM_VARIANT,
   FRNN_LSTM_COUPLED,
+  FRNN_LSTM_PEEPHOLE,
+  FRNN_LSTM_COUPLED_PEEPHOLE,
   FRNN_LSTM_NORMALISED,
   FRNN_LSTM_COUPLED_NORMALISED,
   FRNN_GRU_AFTER_VARIANT,

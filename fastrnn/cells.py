@@ -37,8 +37,8 @@ class Cell:
     index : int
         As in `csrc/fastrnn.h`.
     altered : tuple of int
-        The indices of its variants: as it is, with coupled gates, with normalised products, with
-        both; those that there are.
+        The indices of its variants, as many as there are: as it is, with coupled gates (+1), with
+        normalised products (+2), with peepholes (+4).
     function : str
         The public function that runs it: "rnn", "lstm" or "gru".
     gates : int
@@ -70,9 +70,9 @@ class Cell:
 _ROWS = (
     Cell("rnn_tanh", 0, (5,), "rnn", 1, ("h",), ()),
     Cell("rnn_relu", 1, (6,), "rnn", 1, ("h",), ()),
-    Cell("lstm", 2, (7, 8, 9, 10), "lstm", 4, ("h", "c"), ("i", "f", "g", "o", "c")),
-    Cell("gru_after", 3, (11, -1, 13), "gru", 3, ("h",), ("r", "z", "n")),
-    Cell("gru_before", 4, (12,), "gru", 3, ("h",), ("r", "z", "n")),
+    Cell("lstm", 2, (7, 8, 11, 12, 9, 10, 11, 12), "lstm", 4, ("h", "c"), ("i", "f", "g", "o", "c")),
+    Cell("gru_after", 3, (13, -1, 15), "gru", 3, ("h",), ("r", "z", "n")),
+    Cell("gru_before", 4, (14,), "gru", 3, ("h",), ("r", "z", "n")),
 )
 
 CELLS = {cell.name: cell for cell in _ROWS}
@@ -113,7 +113,7 @@ def _altered(cell, options):
             extras += Extra("weight_ln_c", 1, 1.0), Extra("bias_ln_c", 1, 0.0)
     if options.peephole:
         extras += (Extra("weight_peephole", gates - 1, None),)  # all gates but g
-    index = cell.altered[options.coupled + 2 * options.layer_norm]
+    index = cell.altered[options.coupled + 2 * options.layer_norm + 4 * options.peephole]
     return replace(cell, index=index, gates=gates, extras=cell.extras + extras, options=options)
 
 

@@ -23,13 +23,15 @@ CELLS |= {"gru_before": (4, 3)}
 VARIANTS = {
     "rnn_tanh variant": (5, 1, (0, 0, 0, 0, 0)),
     "rnn_relu variant": (6, 1, (0, 0, 0, 0, 0)),
-    "lstm variant": (7, 4, (3, 0, 0, 0, 0)),
-    "lstm coupled": (8, 3, (2, 0, 0, 0, 0)),
-    "lstm normalised": (9, 4, (3, 4, 4, 1, 1)),
-    "lstm coupled, normalised": (10, 3, (2, 3, 3, 1, 1)),
-    "gru_after variant": (11, 3, (0, 0, 0, 0, 0)),
-    "gru_before variant": (12, 3, (0, 0, 0, 0, 0)),
-    "gru_after normalised": (13, 3, (0, 3, 3, 0, 0)),
+    "lstm variant": (7, 4, (0, 0, 0, 0, 0)),
+    "lstm coupled": (8, 3, (0, 0, 0, 0, 0)),
+    "lstm, peephole": (9, 4, (3, 0, 0, 0, 0)),
+    "lstm coupled, peephole": (10, 3, (2, 0, 0, 0, 0)),
+    "lstm normalised": (11, 4, (3, 4, 4, 1, 1)),
+    "lstm coupled, normalised": (12, 3, (2, 3, 3, 1, 1)),
+    "gru_after variant": (13, 3, (0, 0, 0, 0, 0)),
+    "gru_before variant": (14, 3, (0, 0, 0, 0, 0)),
+    "gru_after normalised": (15, 3, (0, 3, 3, 0, 0)),
 }
 CELLS |= VARIANTS
 ALTERED = (0.05, 0.04, 0.2, 0.1, 0.3)  # clip, cell clip, slope, zoneout of h and of c

@@ -108,105 +108,133 @@ KERNEL void lstm_variant_step_coupled(const frnn_step *s) { lstm_variant_step(3,
 KERNEL void lstm_variant_step_normalised(const frnn_step *s) { lstm_variant_step(4, 1, s); }
 KERNEL void lstm_variant_step_both(const frnn_step *s) { lstm_variant_step(3, 1, s); }
 
-/* A row of a sweep's step. */
+/* What all rows of a sweep's step have in common. */
 typedef struct {
   const frnn_back *b;
   alteration a;
+  int zones[2]; /* whether some of h, of c stays */
+  const void *peephole;
+  double cell_clip;
+} lstm_back_step;
+
+INLINE lstm_back_step lstm_step_back(const frnn_back *b) {
+  const frnn_variant *v = b->how.numbers;
+  return (lstm_back_step){.b = b,
+                          .a = alteration_of(&b->how),
+                          .zones = {some_stay(&b->how, 0), some_stay(&b->how, 1)},
+                          .peephole = v->extra[FRNN_PEEPHOLE],
+                          .cell_clip = v->cell_clip};
+}
+
+/* A row of it. */
+typedef struct {
   int64_t m;
   normalised_row z;
-  const real *c_in;
+  const real *c_in, *dy;
   real *dh, *dc, *dg, *of_gates; /* columns, and those of the pre-activations */
 } lstm_back_row;
 
 INLINE lstm_back_row lstm_row(const int G, const int normalised, const frnn_back *b, int64_t m) {
   real *dg = AT(real, b->dg, m * b->dg_row);
-  return (lstm_back_row){.b = b,
-                         .a = alteration_of(&b->how),
-                         .m = m,
+  return (lstm_back_row){.m = m,
                          .z = {AT(real, b->z, m * b->z_row), b->gate, G, LSTM_BITS},
                          .c_in = AT(const real, b->c_in, m * b->c_in_row),
+                         .dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL,
                          .dh = AT(real, b->dh, m * b->dh_row),
                          .dc = AT(real, b->dc, m * b->dh_row),
                          .dg = dg,
                          .of_gates = dg + (normalised ? 2 * G * b->hidden : 0)};
 }
 
-/* c before zoneout, from what is kept. */
-INLINE vec lstm_made_c(const lstm_back_row *r, int64_t u) {
-  vec c = vfma(vload(slot_of(&r->z, 1) + u), vload(r->c_in + u),
-               vload(slot_of(&r->z, 0) + u) * vload(slot_of(&r->z, 2) + u));
-  double clip = r->b->how.numbers->cell_clip;
-  return clip > 0 ? vclip(c, vset1((real)clip)) : c;
-}
+/* Units of a row as they were; c before zoneout, from what is kept. */
+typedef struct {
+  int64_t u, left;
+  vec i, f, g, o, before, c;
+  ivec reached;
+} lstm_back_units;
 
-INLINE ivec lstm_reached(const int G, const int normalised, const lstm_back_row *r, int64_t u) {
-  return r->a.clips ? (ivec)vload(slot_of(&r->z, lstm_bits(G, normalised)) + u) : (ivec){0};
+INLINE lstm_back_units lstm_units(const int G, const int normalised, const lstm_back_step *s, const lstm_back_row *r,
+                                  int64_t u) {
+  lstm_back_units q = {.u = u, .left = s->b->hidden - u};
+  const real *z = r->z.z + u;
+  q.i = vload(z);
+  q.f = vload(AT(const real, z, r->z.gate));
+  q.g = vload(AT(const real, z, 2 * r->z.gate));
+  q.o = vload(AT(const real, z, 3 * r->z.gate));
+  q.before = vload(r->c_in + u);
+  q.reached = s->a.clips ? (ivec)vload(slot_of(&r->z, lstm_bits(G, normalised)) + u) : (ivec){0};
+  q.c = vfma(q.f, q.before, q.i * q.g);
+  if (s->cell_clip > 0) q.c = vclip(q.c, vset1((real)s->cell_clip));
+  return q;
 }
 
 /* (L11), and what reaches what tanh sees of c: da_o, de. */
-INLINE vec lstm_outer(const int G, const int normalised, const lstm_back_row *r, int64_t u, vec *de) {
-  const frnn_back *b = r->b;
+INLINE vec lstm_outer(const int G, const int normalised, const lstm_back_step *s, const lstm_back_row *r,
+                      const lstm_back_units *q, vec *de) {
+  const frnn_back *b = s->b;
   const frnn_variant *v = b->how.numbers;
-  int64_t left = b->hidden - u;
-  vec o = vload(slot_of(&r->z, 3) + u), h_bar = vload(r->dh + u), e;
+  vec h_bar = vload(r->dh + q->u), by = (vec){0}, e = q->c;
   if (normalised)
-    e = vfma(extra_at(v->extra[FRNN_GAIN_C], 0, b->hidden, u), vload(slot_of(&r->z, lstm_of_c(G)) + u),
-             extra_at(v->extra[FRNN_SHIFT_C], 0, b->hidden, u));
-  else
-    e = lstm_made_c(r, u);
+    e = vfma(extra_at(v->extra[FRNN_GAIN_C], 0, b->hidden, q->u), vload(slot_of(&r->z, lstm_of_c(G)) + q->u),
+             extra_at(v->extra[FRNN_SHIFT_C], 0, b->hidden, q->u));
   vec tanh_e = vtanh(e);
-  if (b->dy) h_bar += vload_part(AT(const real, b->dy, r->m * b->dy_row) + u, left);
-  vstore(r->dh + u, gradient_that_stays(&b->how, 0, r->m, u, left, &h_bar));
-  if (b->scratch) vstore_part(AT(real, b->scratch, r->m * b->scratch_row) + u, o * tanh_e, left);
-  if (b->recurrent) keep_dropped(b, r->m, u);
-  *de = h_bar * o * vfma(-tanh_e, tanh_e, vset1(1));
-  return gate_back(&r->a, h_bar * tanh_e, o, lstm_reached(G, normalised, r, u), 3);
+  if (r->dy) h_bar += vload_part(r->dy + q->u, q->left);
+  if (s->zones[0]) by = gradient_that_stays(&b->how, 0, r->m, q->u, q->left, &h_bar);
+  vstore(r->dh + q->u, by);
+  if (b->scratch) vstore_part(AT(real, b->scratch, r->m * b->scratch_row) + q->u, q->o * tanh_e, q->left);
+  if (b->recurrent) keep_dropped(b, r->m, q->u);
+  *de = h_bar * q->o * vfma(-tanh_e, tanh_e, vset1(1));
+  return gate_back(&s->a, h_bar * tanh_e, q->o, q->reached, 3);
+}
+
+/* (V14): of i and f, whose share of dc_{t-1} it returns beside what is there, and of o. */
+INLINE vec lstm_through_peepholes(const int G, const lstm_back_step *s, const lstm_back_units *q, real *to, vec da_i,
+                                  vec da_f, vec da_o, vec back) {
+  int64_t hidden = s->b->hidden;
+  back = vfma(da_i, extra_at(s->peephole, 0, hidden, q->u), back);
+  vstore_part(to, da_i * q->before, q->left);
+  if (G == 4) {
+    back = vfma(da_f, extra_at(s->peephole, 1, hidden, q->u), back);
+    vstore_part(to + hidden, da_f * q->before, q->left);
+  }
+  vstore_part(to + (G - 2) * hidden, da_o * q->c, q->left);
+  return back;
 }
 
 /* (L7) to (L10), (L12), (V14), (V15), from da_o and what reaches c by way of h. */
-INLINE void lstm_inner(const int G, const int normalised, const lstm_back_row *r, int64_t u, vec da_o, vec through_h) {
-  const frnn_back *b = r->b;
-  const void *peephole = b->how.numbers->extra[FRNN_PEEPHOLE];
-  int64_t left = b->hidden - u, hidden = b->hidden;
-  vec i = vload(slot_of(&r->z, 0) + u), f = vload(slot_of(&r->z, 1) + u), g = vload(slot_of(&r->z, 2) + u);
-  vec before = vload(r->c_in + u), c = lstm_made_c(r, u), c_bar = vload(r->dc + u), came = c_bar;
-  vec stays = gradient_that_stays(&b->how, 1, r->m, u, left, &c_bar);
-  ivec reached = lstm_reached(G, normalised, r, u);
-  real *to = r->of_gates + u, *of_peephole = r->of_gates + (normalised ? 3 : 1) * G * hidden + u;
+INLINE void lstm_inner(const int G, const int normalised, const lstm_back_step *s, const lstm_back_row *r,
+                       const lstm_back_units *q, vec da_o, vec through_h) {
+  const frnn_back *b = s->b;
+  int64_t hidden = b->hidden;
+  real *to = r->of_gates + q->u, *of_peephole = r->of_gates + (normalised ? 3 : 1) * G * hidden + q->u;
+  vec c_bar = vload(r->dc + q->u), came = c_bar, by = (vec){0}, da_f = (vec){0};
+  if (s->zones[1]) by = gradient_that_stays(&b->how, 1, r->m, q->u, q->left, &c_bar);
   c_bar += through_h;
-  if (peephole) c_bar = vfma(da_o, extra_at(peephole, G - 2, hidden, u), c_bar);
+  if (s->peephole) c_bar = vfma(da_o, extra_at(s->peephole, G - 2, hidden, q->u), c_bar);
   if (b->c_bar)
-    vstore_part(AT(real, b->c_bar, r->m * b->c_bar_row) + u,
-                some_stay(&b->how, 0) || some_stay(&b->how, 1) ? came : c_bar, left);
-  if (b->how.numbers->cell_clip > 0)
-    c_bar = (vec)((ivec)c_bar & ~(ivec)(vabs(c) >= vset1((real)b->how.numbers->cell_clip)));
-  vec da_i = gate_back(&r->a, c_bar * (G == 4 ? g : g - before), i, reached, 0), da_f = (vec){0};
+    vstore_part(AT(real, b->c_bar, r->m * b->c_bar_row) + q->u, s->zones[0] || s->zones[1] ? came : c_bar, q->left);
+  if (s->cell_clip > 0) c_bar = (vec)((ivec)c_bar & ~(ivec)(vabs(q->c) >= vset1((real)s->cell_clip)));
+  vec da_i = gate_back(&s->a, c_bar * (G == 4 ? q->g : q->g - q->before), q->i, q->reached, 0);
+  vstore_part(to, da_i, q->left);
   if (G == 4) {
-    da_f = gate_back(&r->a, c_bar * before, f, reached, 1);
-    vstore_part(to + hidden, da_f, left);
+    da_f = gate_back(&s->a, c_bar * q->before, q->f, q->reached, 1);
+    vstore_part(to + hidden, da_f, q->left);
   }
-  vstore_part(to, da_i, left);
-  vstore_part(to + (G - 2) * hidden, tanh_back(&r->a, c_bar * i, g, reached, 2), left);
-  vstore_part(to + (G - 1) * hidden, da_o, left);
-  vec back = vfma(c_bar, f, stays);
-  if (peephole) {
-    back = vfma(da_i, extra_at(peephole, 0, hidden, u), back);
-    vstore_part(of_peephole, da_i * before, left);
-    if (G == 4) {
-      back = vfma(da_f, extra_at(peephole, 1, hidden, u), back);
-      vstore_part(of_peephole + hidden, da_f * before, left);
-    }
-    vstore_part(of_peephole + (G - 2) * hidden, da_o * c, left);
-  }
-  vstore(r->dc + u, back);
+  vstore_part(to + (G - 2) * hidden, tanh_back(&s->a, c_bar * q->i, q->g, q->reached, 2), q->left);
+  vstore_part(to + (G - 1) * hidden, da_o, q->left);
+  by = vfma(c_bar, q->f, by);
+  if (s->peephole) by = lstm_through_peepholes(G, s, q, of_peephole, da_i, da_f, da_o, by);
+  vstore(r->dc + q->u, by);
 }
 
 INLINE void lstm_variant_back(const int G, const frnn_back *b) {
+  lstm_back_step s = lstm_step_back(b);
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 0, b, m);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
-      vec de, da_o = lstm_outer(G, 0, &r, u, &de);
-      lstm_inner(G, 0, &r, u, da_o, de);
+      lstm_back_units q = lstm_units(G, 0, &s, &r, u);
+      vec de, da_o = lstm_outer(G, 0, &s, &r, &q, &de);
+      lstm_inner(G, 0, &s, &r, &q, da_o, de);
     }
   }
 }
@@ -219,12 +247,14 @@ INLINE int64_t lstm_column_of_gain(const int G) { return 6 * G - 1; }
 
 /* Where products are normalised, a phase for each row of sums: the first goes to e, which is normalised c; */
 INLINE void lstm_normalised_outer(const int G, const frnn_back *b) {
+  lstm_back_step s = lstm_step_back(b);
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 1, b, m);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       real *gain = r.dg + lstm_column_of_gain(G) * b->hidden + u;
-      vec de, da_o = lstm_outer(G, 1, &r, u, &de);
+      lstm_back_units q = lstm_units(G, 1, &s, &r, u);
+      vec de, da_o = lstm_outer(G, 1, &s, &r, &q, &de);
       vstore_part(r.of_gates + (G - 1) * b->hidden + u, da_o, left);
       vstore_part(gain, de * vload(slot_of(&r.z, lstm_of_c(G)) + u), left);
       vstore_part(gain + b->hidden, de, left);
@@ -235,6 +265,7 @@ INLINE void lstm_normalised_outer(const int G, const frnn_back *b) {
 /* the second to the pre-activations; */
 INLINE void lstm_normalised_inner(const int G, const frnn_back *b) {
   const void *gain = b->how.numbers->extra[FRNN_GAIN_C];
+  lstm_back_step s = lstm_step_back(b);
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 1, b, m);
     const real *de = r.dg + (lstm_column_of_gain(G) + 1) * b->hidden, *n = slot_of(&r.z, lstm_of_c(G));
@@ -243,7 +274,8 @@ INLINE void lstm_normalised_inner(const int G, const frnn_back *b) {
       int64_t left = b->hidden - u;
       vec dn = vload_part(de + u, left) * extra_at(gain, 0, b->hidden, u);
       vec through_h = normalise_back(dn, vload(n + u), all, scales_of(&r.z)[SCALE_C]);
-      lstm_inner(G, 1, &r, u, vload_part(r.of_gates + (G - 1) * b->hidden + u, left), through_h);
+      lstm_back_units q = lstm_units(G, 1, &s, &r, u);
+      lstm_inner(G, 1, &s, &r, &q, vload_part(r.of_gates + (G - 1) * b->hidden + u, left), through_h);
     }
   }
 }
