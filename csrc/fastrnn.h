@@ -115,7 +115,8 @@ size_t frnn_backward_size(const frnn_shape *shape);
 
 /* A tape of every step, from its first boundary of 64 bytes on, is an array (steps, batch, slots, units): slots of
  * gates, i f g o, or r z n and what r multiplies if it comes after, then others, and c as the last one; units padded;
- * rows in the order of frnn_rows. */
+ * rows in the order of frnn_rows. Where a pre-activation reached clip, the highest bit of its gate's exponent is set,
+ * which is clear otherwise but in a NaN. */
 int64_t frnn_tape_slots(const frnn_shape *shape);
 int64_t frnn_tape_units(const frnn_shape *shape);
 

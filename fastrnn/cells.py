@@ -70,7 +70,9 @@ class Cell:
 _ROWS = (
     Cell("rnn_tanh", 0, (5,), "rnn", 1, ("h",), ()),
     Cell("rnn_relu", 1, (6,), "rnn", 1, ("h",), ()),
-    Cell("lstm", 2, (7, 8, 11, 12, 9, 10, 11, 12), "lstm", 4, ("h", "c"), ("i", "f", "g", "o", "c")),
+    Cell(
+        "lstm", 2, (7, 8, 11, 12, 9, 10, 11, 12), "lstm", 4, ("h", "c"), ("i", "f", "g", "o", "c")
+    ),
     Cell("gru_after", 3, (13, -1, 15), "gru", 3, ("h",), ("r", "z", "n")),
     Cell("gru_before", 4, (14,), "gru", 3, ("h",), ("r", "z", "n")),
 )

@@ -184,6 +184,12 @@ def _run_reference_backward(x, p, i):
             target[...] = source
 
 
+def _unmark(gates):
+    """Takes away, in place, the mark of gates whose pre-activation reached its bound."""
+    bits = gates.view(f"i{gates.itemsize}")
+    bits[np.abs(gates) > 1] &= ~(1 << (8 * gates.itemsize - 2))
+
+
 def gates_of_pass(cell, p, dtype, rows=None):
     """What the gates of each step were, from a pass' tape of every step: name -> (T, B, H) array.
 
@@ -203,6 +209,8 @@ def gates_of_pass(cell, p, dtype, rows=None):
         values[:, slice(None) if rows is None or rows.order is None else rows.order] = slots[
             :, :, slot, :hidden
         ]
+        if name != "c" and cell.options is not None and cell.options.clip is not None:
+            _unmark(values)
         gates[name] = values
         if rows is not None:
             there = rows.within(steps) if name == "c" else rows.works(steps)

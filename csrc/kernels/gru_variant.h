@@ -1,16 +1,17 @@
 /* gru_variant.h - variants of the GRU cell, with the reset gate after or before the recurrent product: (G1) to (G9) as
  * fastrnn/variants.py alters them.
  *
- * Tape: r z n; reset after, what r multiplies; the bits; or where products are normalised, what norm.h says after the
- * first four. Columns of gradients are those of gru.h; where products are normalised, of W_ih x and of W_hh h, gates
- * r z n; of both sides' pre-activations, r z n and n's of h's side; those times N, of either side.
+ * Tape: r z n; reset after, what r multiplies; where products are normalised, what norm.h says after these. Columns of
+ * gradients are those of gru.h; where products are normalised, of W_ih x and of W_hh h, gates r z n; of both sides'
+ * pre-activations, r z n and n's of h's side; those times N, of either side.
  *
  * It must not know: time, threads. */
 
-enum { GRU_BEFORE_BITS = 3, GRU_AFTER_BITS = 4, GRU_APART = 4, GRU_NORMALISED_BITS = GRU_APART + 2 * 3 };
+enum { GRU_APART = 4 };
 
 /* N units of row m from `unit` on. */
-#define SLOT(which) (AT(real, s->z, m * s->z_row + (which) * s->gate) + unit + n * LANES)
+#define ROW(slot) (AT(real, s->z, m * s->z_row + (slot) * s->gate) + unit)
+#define SLOT(which) (ROW(which) + n * LANES)
 #define H_BEFORE \
   vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + unit + n * LANES, s->hidden - unit - n * LANES)
 
@@ -24,60 +25,49 @@ INLINE void gru_variant_blend(const int N, const frnn_step *s, int64_t m, int64_
   }
 }
 
-INLINE void gru_after_variant_units(const int N, const int bits, const frnn_step *s, const alteration *a, int64_t m,
-                                    int64_t unit) {
+INLINE void gru_after_variant_units(const int N, const frnn_step *s, const alteration *a, int64_t m, int64_t unit) {
   vec r[N_MOST], z[N_MOST], new[N_MOST];
-  ivec reached[N_MOST] = {{0}};
   EACH r[n] = vload(SLOT(0));
   EACH z[n] = vload(SLOT(1));
-  gate_each(N, a, r, reached, 0);
-  gate_each(N, a, z, reached, 1);
+  gate_each(N, a, r, s->keep ? ROW(0) : NULL);
+  gate_each(N, a, z, s->keep ? ROW(1) : NULL);
   EACH new[n] = vfma(r[n], vload(SLOT(3)), vload(SLOT(2)));
-  tanh_each(N, a, new, reached, 2);
+  tanh_each(N, a, new, s->keep ? ROW(2) : NULL);
   gru_variant_blend(N, s, m, unit, z, new);
-  if (!s->keep) return;
-  EACH vstore(SLOT(0), r[n]);
-  EACH vstore(SLOT(1), z[n]);
-  EACH vstore(SLOT(2), new[n]);
-  if (a->clips) EACH vstore(SLOT(bits), (vec)reached[n]);
 }
 
 /* Reset before, phase one: r and z; r times the h that was dropped to scratch. */
 INLINE void gru_reset_variant_units(const int N, const frnn_step *s, const alteration *a, int64_t m, int64_t unit) {
   vec r[N_MOST], z[N_MOST];
-  ivec reached[N_MOST] = {{0}};
   EACH r[n] = vload(SLOT(0));
   EACH z[n] = vload(SLOT(1));
-  gate_each(N, a, r, reached, 0);
-  gate_each(N, a, z, reached, 1);
+  gate_each(N, a, r, ROW(0));
+  gate_each(N, a, z, ROW(1));
   EACH {
     int64_t u = unit + n * LANES, left = s->hidden - u;
     vec h = vload_part(AT(const real, s->how.dropped, m * s->how.dropped_row) + u, left);
     vstore(AT(real, s->scratch, m * s->gate) + u, r[n] * h);
-    vstore(SLOT(0), r[n]);
-    vstore(SLOT(1), z[n]);
-    if (a->clips) vstore(SLOT(GRU_BEFORE_BITS), (vec)reached[n]);
   }
 }
 
 INLINE void gru_blend_variant_units(const int N, const frnn_step *s, const alteration *a, int64_t m, int64_t unit) {
   vec z[N_MOST], new[N_MOST];
-  ivec reached[N_MOST] = {{0}};
-  EACH z[n] = vload(SLOT(1));
-  EACH new[n] = vload(SLOT(2));
-  if (a->clips) EACH reached[n] = (ivec)vload(SLOT(GRU_BEFORE_BITS));
-  tanh_each(N, a, new, reached, 2);
+  EACH {
+    ivec reached;
+    z[n] = unmarked(a, vload(SLOT(1)), &reached);
+    new[n] = vload(SLOT(2));
+  }
+  tanh_each(N, a, new, ROW(2));
   gru_variant_blend(N, s, m, unit, z, new);
-  EACH vstore(SLOT(2), new[n]);
-  if (a->clips) EACH vstore(SLOT(GRU_BEFORE_BITS), (vec)reached[n]);
 }
 
+#undef ROW
 #undef SLOT
 #undef H_BEFORE
 
 KERNEL void gru_after_variant_step(const frnn_step *s) {
   alteration a = alteration_of(&s->how);
-  for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(gru_after_variant_units, GRU_AFTER_BITS, s, &a, m);
+  for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(gru_after_variant_units, s, &a, m);
 }
 
 KERNEL void gru_normalised_step(const frnn_step *s) {
@@ -86,7 +76,7 @@ KERNEL void gru_normalised_step(const frnn_step *s) {
     normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, 3, GRU_APART};
     normalise_group(s, &r, 0, 2, 0, 1);
     normalise_group(s, &r, 2, 3, 1, 0);
-    UNITS_TOGETHER(gru_after_variant_units, GRU_NORMALISED_BITS, s, &a, m);
+    UNITS_TOGETHER(gru_after_variant_units, s, &a, m);
   }
 }
 
@@ -103,36 +93,33 @@ KERNEL void gru_before_variant_step_blend(const frnn_step *s) {
 /* ---- backward ---------------------------------------------------------------------------------------------------- */
 
 /* da_n and da_z for the units of row m from u on, of (G5), (G6); what goes by the products is left in dh. */
-INLINE vec gru_variant_back_blend(const frnn_back *b, const alteration *a, int64_t m, int64_t u, ivec reached,
-                                  vec *da_z) {
+INLINE vec gru_variant_back_blend(const frnn_back *b, const alteration *a, int64_t m, int64_t u, vec *da_z) {
   const real *slots = AT(const real, b->z, m * b->z_row) + u;
   real *dh = AT(real, b->dh, m * b->dh_row) + u;
   int64_t left = b->hidden - u;
-  vec z = vload(AT(const real, slots, b->gate)), n = vload(AT(const real, slots, 2 * b->gate)), h_bar = vload(dh);
+  ivec z_reached, n_reached;
+  vec z = unmarked(a, vload(AT(const real, slots, b->gate)), &z_reached), h_bar = vload(dh);
+  vec n = unmarked(a, vload(AT(const real, slots, 2 * b->gate)), &n_reached);
   if (b->dy) h_bar += vload_part(AT(const real, b->dy, m * b->dy_row) + u, left);
   vec stays = gradient_that_stays(&b->how, 0, m, u, left, &h_bar);
   vec before = vload_part(AT(const real, b->h, m * b->h_row) + u, left);
-  *da_z = gate_back(a, h_bar * (before - n), z, reached, 1);
+  *da_z = gate_back(a, h_bar * (before - n), z, z_reached);
   vstore(dh, vfma(h_bar, z, stays));
-  return tanh_back(a, h_bar * (vset1(1) - z), n, reached, 2);
-}
-
-INLINE ivec gru_reached(const frnn_back *b, const alteration *a, int64_t m, int64_t u, int bits) {
-  return a->clips ? (ivec)vload(AT(const real, b->z, m * b->z_row + bits * b->gate) + u) : (ivec){0};
+  return tanh_back(a, h_bar * (vset1(1) - z), n, n_reached);
 }
 
 /* Reset after: all pre-activations' gradients, da_n r last. `column`: where those of n, r, z stand, and of n r. */
-INLINE void gru_after_back_units(const frnn_back *b, int64_t m, int bits, const int *column) {
+INLINE void gru_after_back_units(const frnn_back *b, int64_t m, const int *column) {
   alteration a = alteration_of(&b->how);
   real *dg = AT(real, b->dg, m * b->dg_row);
   for (int64_t u = b->unit; u < b->end; u += LANES) {
     int64_t left = b->hidden - u;
     const real *slots = AT(const real, b->z, m * b->z_row) + u;
-    ivec reached = gru_reached(b, &a, m, u, bits);
-    vec da_z, da_n = gru_variant_back_blend(b, &a, m, u, reached, &da_z);
-    vec r = vload(slots), recurrent = vload(AT(const real, slots, 3 * b->gate));
+    ivec reached;
+    vec da_z, da_n = gru_variant_back_blend(b, &a, m, u, &da_z);
+    vec r = unmarked(&a, vload(slots), &reached), recurrent = vload(AT(const real, slots, 3 * b->gate));
     vstore_part(dg + column[0] * b->hidden + u, da_n, left);
-    vstore_part(dg + column[1] * b->hidden + u, gate_back(&a, da_n * recurrent, r, reached, 0), left);
+    vstore_part(dg + column[1] * b->hidden + u, gate_back(&a, da_n * recurrent, r, reached), left);
     vstore_part(dg + column[2] * b->hidden + u, da_z, left);
     vstore_part(dg + column[3] * b->hidden + u, da_n * r, left);
     if (b->recurrent) keep_dropped(b, m, u);
@@ -141,13 +128,13 @@ INLINE void gru_after_back_units(const frnn_back *b, int64_t m, int bits, const 
 
 KERNEL void gru_after_variant_back(const frnn_back *b) {
   static const int column[] = {0, 1, 2, 3};
-  for (int64_t m = 0; m < b->m; m++) gru_after_back_units(b, m, GRU_AFTER_BITS, column);
+  for (int64_t m = 0; m < b->m; m++) gru_after_back_units(b, m, column);
 }
 
 /* Where products are normalised, phase one; */
 KERNEL void gru_normalised_back_gates(const frnn_back *b) {
   static const int column[] = {8, 6, 7, 9};
-  for (int64_t m = 0; m < b->m; m++) gru_after_back_units(b, m, GRU_NORMALISED_BITS, column);
+  for (int64_t m = 0; m < b->m; m++) gru_after_back_units(b, m, column);
 }
 
 /* and two: both sides, of each the two groups. */
@@ -173,7 +160,7 @@ KERNEL void gru_before_variant_back_blend(const frnn_back *b) {
     real *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
-      vec da_z, da_n = gru_variant_back_blend(b, &a, m, u, gru_reached(b, &a, m, u, GRU_BEFORE_BITS), &da_z);
+      vec da_z, da_n = gru_variant_back_blend(b, &a, m, u, &da_z);
       vstore_part(dg + u, da_n, left);
       vstore_part(dg + 2 * b->hidden + u, da_z, left);
     }
@@ -188,11 +175,12 @@ KERNEL void gru_before_variant_back_reset(const frnn_back *b) {
     real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
-      vec r = vload(AT(const real, b->z, m * b->z_row) + u), rh_bar = vload(drh + u), h = keep_dropped(b, m, u);
-      ivec reached = gru_reached(b, &a, m, u, GRU_BEFORE_BITS);
+      ivec reached;
+      vec r = unmarked(&a, vload(AT(const real, b->z, m * b->z_row) + u), &reached);
+      vec rh_bar = vload(drh + u), h = keep_dropped(b, m, u);
       vec to_h = rh_bar * r;
       if (b->recurrent) to_h *= vload_part(AT(const real, b->recurrent, m * b->recurrent_row) + u, left);
-      vstore_part(dg + b->hidden + u, gate_back(&a, rh_bar * h, r, reached, 0), left);
+      vstore_part(dg + b->hidden + u, gate_back(&a, rh_bar * h, r, reached), left);
       vstore(dh + u, vload(dh + u) + to_h);
       vstore_part(AT(real, b->scratch, m * b->scratch_row) + u, r * h, left);
     }

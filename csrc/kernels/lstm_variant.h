@@ -1,18 +1,17 @@
 /* lstm_variant.h - variants of the LSTM cell: (L1) to (L13) as fastrnn/variants.py alters them.
  *
- * Tape: i f g o, where gates are coupled too, and the bits; or where products are normalised, what norm.h says; c as it
- * goes on. What c was before zoneout follows from these, exactly. G is the number of gates, 3 where they are coupled:
- * then the products are of i g o.
+ * Tape: i f g o, where gates are coupled too; where products are normalised, what norm.h says; c as it goes on. What c
+ * was before zoneout follows from these, exactly. G is the number of gates, 3 where they are coupled: then the products
+ * are of i g o.
  *
  * Columns of gradients: where products are normalised, of W_ih x and of W_hh h; of the pre-activations; there then
  * those times N, of either side; for the peepholes; for gain and shift of c.
  *
  * It must not know: time, threads. */
 
-enum { LSTM_BITS = 4 };
+enum { LSTM_APART = 4 };
 
-INLINE int lstm_bits(const int G, const int normalised) { return normalised ? LSTM_BITS + 2 * G : LSTM_BITS; }
-INLINE int lstm_of_c(const int G) { return LSTM_BITS + 2 * G + 2; } /* the slot of N of c */
+INLINE int lstm_of_c(const int G) { return LSTM_APART + 2 * G + 1; } /* the slot of N of c */
 
 /* (L1) to (L6). Where c is to be normalised yet, it waits in its slot and o in its own. */
 INLINE void lstm_variant_units(const int N, const int G, const int normalised, const frnn_step *s, const alteration *a,
@@ -21,7 +20,8 @@ INLINE void lstm_variant_units(const int N, const int G, const int normalised, c
   const void *peephole = v->extra[FRNN_PEEPHOLE];
   real *z = AT(real, s->z, m * s->z_row) + unit;
   vec i[N_MOST], f[N_MOST], g[N_MOST], o[N_MOST], c[N_MOST], before[N_MOST], h[N_MOST];
-  ivec reached[N_MOST] = {{0}};
+  real *slot[4] = {NULL, NULL, NULL, NULL};
+  for (int k = 0; k < 4 && (normalised || s->keep); k++) slot[k] = AT(real, z, k * s->gate);
   EACH {
     i[n] = vload(z + n * LANES);
     f[n] = vload(AT(real, z, s->gate) + n * LANES);
@@ -33,16 +33,18 @@ INLINE void lstm_variant_units(const int N, const int G, const int normalised, c
     EACH i[n] = vfma(extra_at(peephole, 0, s->hidden, unit + n * LANES), before[n], i[n]);
     if (G == 4) EACH f[n] = vfma(extra_at(peephole, 1, s->hidden, unit + n * LANES), before[n], f[n]);
   }
-  gate_each(N, a, i, reached, 0);
-  if (G == 4)
-    gate_each(N, a, f, reached, 1);
-  else
+  gate_each(N, a, i, slot[0]);
+  if (G == 4) {
+    gate_each(N, a, f, slot[1]);
+  } else {
     EACH f[n] = vset1(1) - i[n];
-  tanh_each(N, a, g, reached, 2);
+    if (slot[1]) EACH vstore(slot[1] + n * LANES, f[n]);
+  }
+  tanh_each(N, a, g, slot[2]);
   EACH c[n] = vfma(f[n], before[n], i[n] * g[n]);
   if (v->cell_clip > 0) EACH c[n] = vclip(c[n], vset1((real)v->cell_clip));
   if (peephole) EACH o[n] = vfma(extra_at(peephole, G - 2, s->hidden, unit + n * LANES), c[n], o[n]);
-  gate_each(N, a, o, reached, 3);
+  gate_each(N, a, o, slot[3]);
   EACH h[n] = c[n];
   if (!normalised) tanhs(N, h);
   EACH {
@@ -50,13 +52,6 @@ INLINE void lstm_variant_units(const int N, const int G, const int normalised, c
     vec after = c[n];
     if (some_stay(&s->how, 1)) after = vmix(stays_at(&s->how, 1, m, u, left), before[n], c[n]);
     vstore(AT(real, s->c_out, m * s->c_row) + u, after);
-    if (normalised || s->keep) {
-      vstore(z + n * LANES, i[n]);
-      vstore(AT(real, z, s->gate) + n * LANES, f[n]);
-      vstore(AT(real, z, 2 * s->gate) + n * LANES, g[n]);
-      vstore(AT(real, z, 3 * s->gate) + n * LANES, o[n]);
-      if (a->clips) vstore(AT(real, z, lstm_bits(G, normalised) * s->gate) + n * LANES, (vec)reached[n]);
-    }
     if (normalised) {
       vstore(AT(real, z, lstm_of_c(G) * s->gate) + n * LANES, c[n]);
       continue;
@@ -71,7 +66,7 @@ INLINE void lstm_variant_units(const int N, const int G, const int normalised, c
 }
 
 /* (V10). */
-INLINE void lstm_normalise_c(const frnn_step *s, const normalised_row *r, int64_t m) {
+INLINE void lstm_normalise_c(const frnn_step *s, const alteration *a, const normalised_row *r, int64_t m) {
   const frnn_variant *v = s->how.numbers;
   real *c = slot_of(r, lstm_of_c(r->G));
   const real *o = slot_of(r, 3);
@@ -83,7 +78,8 @@ INLINE void lstm_normalise_c(const frnn_step *s, const normalised_row *r, int64_
     vec n = (vload(c + u) - vset1(mean)) * vset1(scale);
     vec e =
         vfma(extra_at(v->extra[FRNN_GAIN_C], 0, s->hidden, u), n, extra_at(v->extra[FRNN_SHIFT_C], 0, s->hidden, u));
-    vec h = vload(o + u) * vtanh(e);
+    ivec reached;
+    vec h = unmarked(a, vload(o + u), &reached) * vtanh(e);
     vstore(c + u, n);
     if (some_stay(&s->how, 0)) {
       vec was = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
@@ -96,10 +92,10 @@ INLINE void lstm_normalise_c(const frnn_step *s, const normalised_row *r, int64_
 INLINE void lstm_variant_step(const int G, const int normalised, const frnn_step *s) {
   alteration a = alteration_of(&s->how);
   for (int64_t m = 0; m < s->m; m++) {
-    normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, G, LSTM_BITS};
+    normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, G, LSTM_APART};
     if (normalised) normalise_group(s, &r, 0, G, 0, 1);
     UNITS_TOGETHER(lstm_variant_units, G, normalised, s, &a, m);
-    if (normalised) lstm_normalise_c(s, &r, m);
+    if (normalised) lstm_normalise_c(s, &a, &r, m);
   }
 }
 
@@ -137,7 +133,7 @@ typedef struct {
 INLINE lstm_back_row lstm_row(const int G, const int normalised, const frnn_back *b, int64_t m) {
   real *dg = AT(real, b->dg, m * b->dg_row);
   return (lstm_back_row){.m = m,
-                         .z = {AT(real, b->z, m * b->z_row), b->gate, G, LSTM_BITS},
+                         .z = {AT(real, b->z, m * b->z_row), b->gate, G, LSTM_APART},
                          .c_in = AT(const real, b->c_in, m * b->c_in_row),
                          .dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL,
                          .dh = AT(real, b->dh, m * b->dh_row),
@@ -150,19 +146,17 @@ INLINE lstm_back_row lstm_row(const int G, const int normalised, const frnn_back
 typedef struct {
   int64_t u, left;
   vec i, f, g, o, before, c;
-  ivec reached;
+  ivec reached[4]; /* by i f g o */
 } lstm_back_units;
 
-INLINE lstm_back_units lstm_units(const int G, const int normalised, const lstm_back_step *s, const lstm_back_row *r,
-                                  int64_t u) {
+INLINE lstm_back_units lstm_units(const lstm_back_step *s, const lstm_back_row *r, int64_t u) {
   lstm_back_units q = {.u = u, .left = s->b->hidden - u};
   const real *z = r->z.z + u;
-  q.i = vload(z);
-  q.f = vload(AT(const real, z, r->z.gate));
-  q.g = vload(AT(const real, z, 2 * r->z.gate));
-  q.o = vload(AT(const real, z, 3 * r->z.gate));
+  q.i = unmarked(&s->a, vload(z), &q.reached[0]);
+  q.f = unmarked(&s->a, vload(AT(const real, z, r->z.gate)), &q.reached[1]);
+  q.g = unmarked(&s->a, vload(AT(const real, z, 2 * r->z.gate)), &q.reached[2]);
+  q.o = unmarked(&s->a, vload(AT(const real, z, 3 * r->z.gate)), &q.reached[3]);
   q.before = vload(r->c_in + u);
-  q.reached = s->a.clips ? (ivec)vload(slot_of(&r->z, lstm_bits(G, normalised)) + u) : (ivec){0};
   q.c = vfma(q.f, q.before, q.i * q.g);
   if (s->cell_clip > 0) q.c = vclip(q.c, vset1((real)s->cell_clip));
   return q;
@@ -184,7 +178,7 @@ INLINE vec lstm_outer(const int G, const int normalised, const lstm_back_step *s
   if (b->scratch) vstore_part(AT(real, b->scratch, r->m * b->scratch_row) + q->u, q->o * tanh_e, q->left);
   if (b->recurrent) keep_dropped(b, r->m, q->u);
   *de = h_bar * q->o * vfma(-tanh_e, tanh_e, vset1(1));
-  return gate_back(&s->a, h_bar * tanh_e, q->o, q->reached, 3);
+  return gate_back(&s->a, h_bar * tanh_e, q->o, q->reached[3]);
 }
 
 /* (V14): of i and f, whose share of dc_{t-1} it returns beside what is there, and of o. */
@@ -214,13 +208,13 @@ INLINE void lstm_inner(const int G, const int normalised, const lstm_back_step *
   if (b->c_bar)
     vstore_part(AT(real, b->c_bar, r->m * b->c_bar_row) + q->u, s->zones[0] || s->zones[1] ? came : c_bar, q->left);
   if (s->cell_clip > 0) c_bar = (vec)((ivec)c_bar & ~(ivec)(vabs(q->c) >= vset1((real)s->cell_clip)));
-  vec da_i = gate_back(&s->a, c_bar * (G == 4 ? q->g : q->g - q->before), q->i, q->reached, 0);
+  vec da_i = gate_back(&s->a, c_bar * (G == 4 ? q->g : q->g - q->before), q->i, q->reached[0]);
   vstore_part(to, da_i, q->left);
   if (G == 4) {
-    da_f = gate_back(&s->a, c_bar * q->before, q->f, q->reached, 1);
+    da_f = gate_back(&s->a, c_bar * q->before, q->f, q->reached[1]);
     vstore_part(to + hidden, da_f, q->left);
   }
-  vstore_part(to + (G - 2) * hidden, tanh_back(&s->a, c_bar * q->i, q->g, q->reached, 2), q->left);
+  vstore_part(to + (G - 2) * hidden, tanh_back(&s->a, c_bar * q->i, q->g, q->reached[2]), q->left);
   vstore_part(to + (G - 1) * hidden, da_o, q->left);
   by = vfma(c_bar, q->f, by);
   if (s->peephole) by = lstm_through_peepholes(G, s, q, of_peephole, da_i, da_f, da_o, by);
@@ -232,7 +226,7 @@ INLINE void lstm_variant_back(const int G, const frnn_back *b) {
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 0, b, m);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
-      lstm_back_units q = lstm_units(G, 0, &s, &r, u);
+      lstm_back_units q = lstm_units(&s, &r, u);
       vec de, da_o = lstm_outer(G, 0, &s, &r, &q, &de);
       lstm_inner(G, 0, &s, &r, &q, da_o, de);
     }
@@ -253,7 +247,7 @@ INLINE void lstm_normalised_outer(const int G, const frnn_back *b) {
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       real *gain = r.dg + lstm_column_of_gain(G) * b->hidden + u;
-      lstm_back_units q = lstm_units(G, 1, &s, &r, u);
+      lstm_back_units q = lstm_units(&s, &r, u);
       vec de, da_o = lstm_outer(G, 1, &s, &r, &q, &de);
       vstore_part(r.of_gates + (G - 1) * b->hidden + u, da_o, left);
       vstore_part(gain, de * vload(slot_of(&r.z, lstm_of_c(G)) + u), left);
@@ -274,7 +268,7 @@ INLINE void lstm_normalised_inner(const int G, const frnn_back *b) {
       int64_t left = b->hidden - u;
       vec dn = vload_part(de + u, left) * extra_at(gain, 0, b->hidden, u);
       vec through_h = normalise_back(dn, vload(n + u), all, scales_of(&r.z)[SCALE_C]);
-      lstm_back_units q = lstm_units(G, 1, &s, &r, u);
+      lstm_back_units q = lstm_units(&s, &r, u);
       lstm_inner(G, 1, &s, &r, &q, vload_part(r.of_gates + (G - 1) * b->hidden + u, left), through_h);
     }
   }
@@ -287,9 +281,9 @@ INLINE void lstm_normalised_sides(const int G, const frnn_back *b) {
     lstm_back_row r = lstm_row(G, 1, b, m);
     const real *scales = scales_of(&r.z);
     int64_t side = G * b->hidden;
-    side_back(b, r.of_gates, 0, G, v->extra[FRNN_GAIN_IH], slot_of(&r.z, LSTM_BITS + G), scales[SCALE_IH], r.dg,
+    side_back(b, r.of_gates, 0, G, v->extra[FRNN_GAIN_IH], slot_of(&r.z, LSTM_APART + G), scales[SCALE_IH], r.dg,
               r.of_gates + side);
-    side_back(b, r.of_gates, 0, G, v->extra[FRNN_GAIN_HH], slot_of(&r.z, LSTM_BITS), scales[SCALE_HH], r.dg + side,
+    side_back(b, r.of_gates, 0, G, v->extra[FRNN_GAIN_HH], slot_of(&r.z, LSTM_APART), scales[SCALE_HH], r.dg + side,
               r.of_gates + 2 * side);
   }
 }

@@ -1,7 +1,7 @@
 /* norm.h - layer normalisation of a row's products: (V2), (V3), (V12) and (V13) of fastrnn/variants.py.
  *
- * A row of z has, from slot `apart` on, N of W_hh h, then N of W_ih x, a slot for each gate; then a slot of bits, one
- * of scales, and the LSTM's one of N of c. Before, W_hh h stands where its N comes to stand, W_ih x in the slots of the
+ * A row of z has, from slot `apart` on, N of W_hh h, then N of W_ih x, a slot for each gate; then a slot of scales, and
+ * the LSTM's one of N of c. Before, W_hh h stands where its N comes to stand, W_ih x in the slots of the
  * gates. Of the gates some are normalised together: they are a group.
  *
  * It must not know: time, threads. */
@@ -66,7 +66,7 @@ typedef struct {
 } normalised_row;
 
 INLINE real *slot_of(const normalised_row *r, int slot) { return AT(real, r->z, slot * r->gate); }
-INLINE real *scales_of(const normalised_row *r) { return slot_of(r, r->apart + 2 * r->G + 1); }
+INLINE real *scales_of(const normalised_row *r) { return slot_of(r, r->apart + 2 * r->G); }
 
 /* One group of a row: gates [first, last), whose two sides are added up, or stand side by side if not `added`. */
 INLINE void normalise_group(const frnn_step *s, const normalised_row *r, int first, int last, int group, int added) {

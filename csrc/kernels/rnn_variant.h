@@ -1,29 +1,23 @@
 /* rnn_variant.h - variants of the Elman cell: (R1) to (R3) as fastrnn/variants.py alters them.
  *
- * Tape: what the cell made, before zoneout, and the bits.
+ * Tape: what the cell made, before zoneout. relu's needs no mark: it is its bound where that was reached.
  *
  * It must not know: time, threads. */
-
-enum { RNN_MADE, RNN_BITS };
 
 INLINE void rnn_variant_units(const int N, const int nonlinearity, const frnn_step *s, const alteration *a, int64_t m,
                               int64_t unit) {
   vec h[N_MOST];
-  ivec reached[N_MOST] = {{0}};
   real *z = AT(real, s->z, m * s->z_row) + unit;
   EACH h[n] = vload(z + n * LANES);
-  if (nonlinearity == TANH)
-    tanh_each(N, a, h, reached, 0);
-  else {
-    clip_each(N, a, h, reached, 0);
+  if (nonlinearity == TANH) {
+    tanh_each(N, a, h, s->keep ? z : NULL);
+  } else {
     EACH h[n] = vmax(h[n], (vec){0});
+    if (a->clips) EACH h[n] = vclip(h[n], a->clip);
+    if (s->keep) EACH vstore(z + n * LANES, h[n]);
   }
   EACH {
     int64_t u = unit + n * LANES, left = s->hidden - u;
-    if (s->keep) {
-      vstore(z + n * LANES, h[n]);
-      if (a->clips) vstore(AT(real, z, RNN_BITS * s->gate) + n * LANES, (vec)reached[n]);
-    }
     if (some_stay(&s->how, 0)) {
       vec before = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
       h[n] = vmix(stays_at(&s->how, 0, m, u, left), before, h[n]);
@@ -46,13 +40,15 @@ INLINE void rnn_variant_back(const int nonlinearity, const frnn_back *b) {
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       vec made = vload(z + u), h_bar = vload(dh + u);
-      ivec reached = a.clips ? (ivec)vload(AT(const real, z, RNN_BITS * b->gate) + u) : (ivec){0};
       if (dy) h_bar += vload_part(dy + u, left);
       vstore(dh + u, gradient_that_stays(&b->how, 0, m, u, left, &h_bar));
-      if (nonlinearity == TANH)
-        h_bar = tanh_back(&a, h_bar, made, reached, 0);
-      else
-        h_bar = unless_reached(&a, (vec)((ivec)h_bar & ~(ivec)(made <= (vec){0})), reached, 0);
+      if (nonlinearity == TANH) {
+        ivec reached;
+        made = unmarked(&a, made, &reached);
+        h_bar = tanh_back(&a, h_bar, made, reached);
+      } else {
+        h_bar = unless_reached(&a, (vec)((ivec)h_bar & ~(ivec)(made <= (vec){0})), (ivec)(made >= a.clip));
+      }
       vstore_part(dg + u, h_bar, left);
       keep_dropped(b, m, u);
     }

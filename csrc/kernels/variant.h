@@ -2,7 +2,8 @@
  * fastrnn/variants.py.
  *
  * A variant's products stand in its slots of z before the functions here and in the *_variant.h read them, row by row,
- * and turn them into what a tape keeps: gates, and in a slot of bits which pre-activations reached their bound.
+ * and turn them into what a tape keeps: gates. Where a pre-activation reached its bound, its gate has a mark there: the
+ * highest bit of the exponent, which a value of at most 1 leaves clear.
  *
  * It must not know: time, threads. */
 
@@ -19,45 +20,64 @@ INLINE alteration alteration_of(const frnn_altered *how) {
 
 INLINE vec vclip(vec x, vec bound) { return -vmax(-vmax(x, -bound), -bound); }
 
-/* N pre-activations within their bound; where they reached it, the gate's bit is set. */
-INLINE void clip_each(const int N, const alteration *a, vec *p, ivec *reached, int gate) {
+#define MARK ((integer)((uint64_t)1 << (FRNN_BITS - 2)))
+
+INLINE vec marked(vec value, ivec where) { return (vec)((ivec)value | (where & MARK)); }
+
+/* A gate's value as it was, and where it was marked. A NaN has no mark; 1 with one is infinity. */
+INLINE vec unmarked(const alteration *a, vec value, ivec *where) {
+  *where = (ivec){0};
+  if (!a->clips) return value;
+  *where = (ivec)(((ivec)value & MARK) != (ivec){0}) & (ivec)(value == value);
+  return (vec)((ivec)value & ~(*where & MARK));
+}
+
+/* N pre-activations within their bound; where they reached it. */
+INLINE void clip_each(const int N, const alteration *a, vec *p, ivec *reached) {
   if (!a->clips) return;
-  EACH reached[n] |= (ivec)(vabs(p[n]) >= a->clip) & ((integer)1 << gate);
+  EACH reached[n] = (ivec)(vabs(p[n]) >= a->clip);
   EACH p[n] = vclip(p[n], a->clip);
 }
 
-INLINE void gate_each(const int N, const alteration *a, vec *p, ivec *reached, int gate) {
-  clip_each(N, a, p, reached, gate);
-  if (!a->hard) {
+INLINE void keep_each(const int N, const alteration *a, const vec *value, const ivec *reached, real *slot) {
+  if (!slot) return;
+  EACH vstore(slot + n * LANES, a->clips ? marked(value[n], reached[n]) : value[n]);
+}
+
+/* N pre-activations to their gate's values, which go to a slot too, unless it is NULL. */
+INLINE void gate_each(const int N, const alteration *a, vec *p, real *slot) {
+  ivec reached[N_MOST] = {{0}};
+  clip_each(N, a, p, reached);
+  if (a->hard) {
+    EACH p[n] = vfma(a->slope, p[n], vset1((real)0.5));
+    EACH p[n] = -vmax(-vmax(p[n], (vec){0}), vset1(-1));
+  } else {
     sigmoids(N, p);
-    return;
   }
-  EACH p[n] = vfma(a->slope, p[n], vset1((real)0.5));
-  EACH p[n] = -vmax(-vmax(p[n], (vec){0}), vset1(-1));
+  keep_each(N, a, p, reached, slot);
 }
 
-INLINE void tanh_each(const int N, const alteration *a, vec *p, ivec *reached, int gate) {
-  clip_each(N, a, p, reached, gate);
+INLINE void tanh_each(const int N, const alteration *a, vec *p, real *slot) {
+  ivec reached[N_MOST] = {{0}};
+  clip_each(N, a, p, reached);
   tanhs(N, p);
+  keep_each(N, a, p, reached, slot);
 }
 
-INLINE vec unless_reached(const alteration *a, vec d, ivec reached, int gate) {
-  if (!a->clips) return d;
-  return (vec)((ivec)d & (ivec)((reached & ((integer)1 << gate)) == (ivec){0}));
-}
+INLINE vec unless_reached(const alteration *a, vec d, ivec reached) { return a->clips ? (vec)((ivec)d & ~reached) : d; }
 
 /* The gradient of a pre-activation from that of its gate's value. */
-INLINE vec gate_back(const alteration *a, vec d, vec value, ivec reached, int gate) {
-  vec slope = value * (vset1(1) - value), through = d * slope;
+INLINE vec gate_back(const alteration *a, vec d, vec value, ivec reached) {
+  vec through = d * (value * (vset1(1) - value));
   if (a->hard) {
     ivec flat = (ivec)(value <= (vec){0}) | (ivec)(value >= vset1(1));
     through = (vec)((ivec)(a->slope * d) & ~flat);
   }
-  return unless_reached(a, through, reached, gate);
+  return unless_reached(a, through, reached);
 }
 
-INLINE vec tanh_back(const alteration *a, vec d, vec value, ivec reached, int gate) {
-  return unless_reached(a, d * vfma(-value, value, vset1(1)), reached, gate);
+INLINE vec tanh_back(const alteration *a, vec d, vec value, ivec reached) {
+  return unless_reached(a, d * vfma(-value, value, vset1(1)), reached);
 }
 
 /* Whether some of a state stays, and how much of it for the units of row m from u on. */
