@@ -383,7 +383,7 @@ def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     cdef int64_t row
     cdef tuple first, weights, last
     steps_between(checkpoint)
-    memset(calls, 0, sizeof(calls))
+    memset(calls, 0, count * sizeof(frnn_forward_call))
     for i in range(count):
         reverse, row, first, weights, y, last, tape, noise = tuple_of(passes[i])
         call = &calls[i]

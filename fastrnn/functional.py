@@ -63,17 +63,12 @@ class Incoming(NamedTuple):
 def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
     """Passes (a tuple of them) over one x, at once -> the passes, with their tapes if keep.
 
+    Of a plain cell, or as `_for_kernels` makes them.
     x : (T, B, I) array or `Tokens`. rows : `ragged.Rows` or None. checkpoint : 0, or the steps
     between those of which a tape keeps something.
     """
     if not runtime.uses_core():
         return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
-    if cell.options is not None or passes[0].noise is not None:
-        return _run_altered(cell, x, passes, keep, rows, checkpoint)
-    return _run_core(cell, x, passes, keep, rows, checkpoint)
-
-
-def _run_core(cell, x, passes, keep, rows, checkpoint):
     if keep:
         tape = sizes_of(cell, x.itemsize, x.shape, passes[0].weights, checkpoint).tape
         passes = tuple([p._replace(tape=runtime.tape_buffer(tape)) for p in passes])
@@ -94,12 +89,6 @@ def _for_kernels(cell, passes):
         return cell, passes
     cell = noisy(cell)
     return cell, tuple([p._replace(weights=for_kernels(cell, p.weights)) for p in passes])
-
-
-def _run_altered(cell, x, passes, keep, rows, checkpoint):
-    of_kernels, altered = _for_kernels(cell, passes)
-    made = _run_core(of_kernels, x, altered, keep, rows, checkpoint)
-    return tuple([p._replace(tape=m.tape) for p, m in zip(passes, made, strict=True)])
 
 
 def units_of(cell, weights):
@@ -124,7 +113,7 @@ def sizes_of(cell, itemsize, x_shape, weights, checkpoint=0):
 def run_variant(
     rng, recurrent_dropout, cell, x, passes, keep=False, rows=None, checkpoint=0
 ):  # fmt: skip
-    """As `run_passes`, with noise drawn if keep."""
+    """As `run_passes`, for any cell, with noise drawn if keep."""
     zoneout = () if cell.options is None else cell.options.zoneout
     if keep and (recurrent_dropout or zoneout):
         order = None if rows is None or not runtime.uses_core() else rows.order
@@ -132,7 +121,11 @@ def run_variant(
             p._replace(noise=drawn(rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout, order))
             for p in passes
         ])  # fmt: skip
-    return run_passes(cell, x, passes, keep, rows, checkpoint)
+    if not runtime.uses_core():
+        return run_passes(cell, x, passes, keep, rows)
+    of_kernels, altered = _for_kernels(cell, passes)
+    made = run_passes(of_kernels, x, altered, keep, rows, checkpoint)
+    return tuple([p._replace(tape=m.tape) for p, m in zip(passes, made, strict=True)])
 
 
 def _run_reference(cell, x, p, keep, rows):

@@ -81,7 +81,7 @@ class _Recurrent(Border):
         """What follows from the other attributes, and no copy or pickle takes along."""
         self.params = self._views(self.flat)
         self._weights = [self._getter(row) for row in range(self._rows)]
-        self._zeros = None
+        self._zeros = None  # a state for whoever gives none, which nobody writes to
         plain = self._cell.options is None and not self.recurrent_dropout
         self._run_passes = (
             run_passes if plain else partial(run_variant, self._rng, self.recurrent_dropout)
@@ -151,13 +151,6 @@ class _Recurrent(Border):
             return (h,)
         return h, make((self._rows, batch, self.hidden_size), self.dtype)
 
-    def _zero_state(self, batch):
-        """Zeros, the same arrays again and again: nobody writes to them."""
-        zeros = self._zeros  # once: another thread may put those of another batch there
-        if zeros is None or zeros[0].shape[1] != batch:
-            zeros = self._zeros = self._new_state(batch, np.zeros)
-        return zeros
-
     def _dropped(self, x):
         """x with some of its elements zero and the others larger, and the factors.
 
@@ -188,7 +181,9 @@ class _Recurrent(Border):
         if longest * batch * width > _ELEMENTS_WITHOUT_A_CHECK:
             checks.fits(x.itemsize, longest, batch, width)
         if state is None:
-            first = self._zero_state(batch)
+            first = self._zeros
+            if first is None or first[0].shape[1] != batch:
+                first = self._zeros = self._new_state(batch, np.zeros)
         else:
             first = self._checked_state(state, batch, unbatched)
             first = tuple([s.copy() for s in first]) if keep else first
@@ -223,7 +218,9 @@ class _Recurrent(Border):
             with np.errstate(all="ignore"):
                 y = MERGES[self.merge].together(y[..., : self._features], y[..., self._features :])
         made = (layers, unbatched, rows, shown, checkpoint) if keep else None
-        return y, self._state_to_user(last, unbatched), made
+        if unbatched or len(last) == 1:
+            last = self._state_to_user(last, unbatched)
+        return y, last, made
 
     def __call__(
         self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
