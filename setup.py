@@ -26,7 +26,7 @@ stubs = [f"csrc/isa/{isa}_f{bits}.c" for isa in isas for bits in (32, 64)]
 core = Extension(
     "fastrnn._core",
     sources=["fastrnn/_core.pyx", *sorted(glob("csrc/*.c")), *stubs],
-    depends=glob("csrc/*.h") + glob("csrc/kernels/*.h"),
+    depends=glob("csrc/*.h") + glob("csrc/kernels/*.h") + glob("fastrnn/*.pxi"),
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     extra_compile_args=flags + own,

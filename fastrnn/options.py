@@ -146,6 +146,4 @@ DOCUMENTS_END = """
 
     Notes
     -----
-    For these options, but init and forget_bias, there are no kernels: NumPy runs the layer on
-    either backend, and takes its time. Only a call and a stream of a layer with recurrent_dropout
-    alone run on the kernels. Equations and their sources: `fastrnn.variants`."""
+    Equations of these options and their sources: `fastrnn.variants`."""

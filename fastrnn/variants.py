@@ -1,5 +1,7 @@
 """The variants of the cells in plain NumPy: the second half of reference.py, whose loop runs them.
 
+The kernels' *_variant.h and norm.h say the same in C.
+
 Each alters an equation there; those that are asked for act together, in this order. Steps and
 derivatives take an `Options` first. m and d are drawn for a pass or None (noise.py), P, gain and
 bias are parameters.

@@ -1,0 +1,294 @@
+# _arguments.pxi - a part of _core.pyx: what comes from Python, checked for what protects memory, as the structs of
+# csrc/fastrnn.h. An address lives as long as the array that its caller holds.
+#
+# It must not know: when anything is computed.
+cdef int dtype_of(cnp.ndarray a) except -1:
+    if a.descr.type_num == cnp.NPY_FLOAT32:
+        return 0
+    if a.descr.type_num == cnp.NPY_FLOAT64:
+        return 1
+    raise TypeError(f"float32 or float64 expected, got {a.dtype}")
+
+
+cdef int check(cnp.ndarray a, int dtype, bint writes) except -1:
+    """What every array has in common: the dtype, the machine's byte order, alignment, leave to write."""
+    if dtype_of(a) != dtype or not cnp.PyArray_ISBEHAVED_RO(a):
+        raise TypeError("an array of another dtype, byte order or alignment")
+    if writes and not cnp.PyArray_ISWRITEABLE(a):
+        raise ValueError("a read-only array to write to")
+    return 0
+
+
+cdef void *dense(a, int dtype, int64_t rows, int64_t columns, bint writes=False) except? NULL:
+    """The address of a C-contiguous array of rows * columns elements; NULL for None."""
+    if a is None:
+        return NULL
+    cdef cnp.ndarray array = a
+    check(array, dtype, writes)
+    if not cnp.PyArray_IS_C_CONTIGUOUS(array) or array.size != rows * columns:
+        raise ValueError(f"a dense array of {rows} x {columns} expected, got {a.shape}")
+    return cnp.PyArray_DATA(array)
+
+
+cdef frnn_sequence sequence(a, int dtype, frnn_shape *shape, int64_t features, bint writes=False) except *:
+    """Address and strides of a (steps, batch, features) array whose last axis is dense; NULL for None."""
+    cdef frnn_sequence q
+    memset(&q, 0, sizeof(q))
+    if a is None:
+        return q
+    cdef cnp.ndarray array = a
+    check(array, dtype, writes)
+    if array.ndim != 3 or array.shape[0] != shape.steps or array.shape[1] != shape.batch:
+        raise ValueError(f"an array of {shape.steps} x {shape.batch} x {features} expected, got {a.shape}")
+    # An empty array may have any strides.
+    if array.shape[2] != features or (
+        array.size and features > 1 and array.strides[2] != cnp.PyArray_ITEMSIZE(array)
+    ):
+        raise ValueError(f"a dense last axis of {features} expected, got {a.shape}, strides {a.strides}")
+    q.data = cnp.PyArray_DATA(array)
+    q.step = array.strides[0]
+    q.row = array.strides[1]
+    return q
+
+
+cdef enum:
+    ALIGN = 64  # bytes; every size that C gives has as much slack for it
+
+
+cdef void *aligned(cnp.ndarray buffer, size_t needed) except NULL:
+    """The first boundary of ALIGN bytes in a buffer of `needed` bytes, slack included."""
+    if buffer.descr.type_num != cnp.NPY_UINT8 or not cnp.PyArray_IS_C_CONTIGUOUS(buffer):
+        raise TypeError("a dense byte buffer expected")
+    if needed == 0 or <size_t>buffer.size < needed:
+        raise ValueError(f"a buffer of {needed} bytes expected, got {buffer.size}")
+    return <void *>((<uintptr_t>cnp.PyArray_DATA(buffer) + (ALIGN - 1)) & ~<uintptr_t>(ALIGN - 1))
+
+
+cdef size_t known(size_t nbytes) except 0:
+    if nbytes == 0:
+        raise OverflowError("sizes too large")
+    return nbytes
+
+
+cdef int gates_of(int cell) except 0:
+    cdef int gates = frnn_gates(cell)
+    if gates == 0:
+        raise ValueError("an unknown cell")
+    return gates
+
+
+cdef int size_units(frnn_shape *s, tuple weights) except -1:
+    """Sets how many units there are, and to how many features h is projected, from w_hh and perhaps w_hr."""
+    cdef cnp.ndarray w_hh = weights[1]
+    if w_hh.ndim != 2:
+        raise ValueError("an array of another rank")
+    s.hidden = w_hh.shape[0] // gates_of(s.cell)
+    s.projected = 0
+    if len(weights) > 4 and weights[4] is not None:
+        if frnn_states(s.cell) != 2 or w_hh.shape[1] >= s.hidden:
+            raise ValueError("a projection to fewer features, of a cell with c, expected")
+        s.projected = w_hh.shape[1]
+    elif w_hh.shape[1] != s.hidden:
+        raise ValueError("w_hh must be square for each gate")
+    if w_hh.shape[1] < 1:
+        raise ValueError("hidden must be positive")
+    return 0
+
+
+cdef int64_t features_of(frnn_shape *s) noexcept:
+    return s.projected if s.projected else s.hidden
+
+
+cdef frnn_shape shape_of(int cell, x, tuple weights, bint reverse) except *:
+    cdef frnn_shape shape
+    cdef cnp.ndarray xs = x, ws = weights[1]
+    gates_of(cell)
+    if xs.ndim != 3 or ws.ndim != 2:
+        raise ValueError("an array of another rank")
+    shape.cell = cell
+    shape.dtype = dtype_of(ws)
+    shape.reverse = reverse
+    shape.steps = xs.shape[0]
+    shape.batch = xs.shape[1]
+    shape.input = xs.shape[2]
+    shape.ragged = shape.tokens = 0
+    shape.checkpoint = 0
+    size_units(&shape, weights)
+    return shape
+
+
+cdef frnn_weights weights_of(frnn_shape *s, int64_t gates, tuple weights) except *:
+    cdef frnn_weights w
+    w.w_ih = dense(weights[0], s.dtype, gates * s.hidden, s.input)
+    w.w_hh = dense(weights[1], s.dtype, gates * s.hidden, features_of(s))
+    w.b_ih = dense(weights[2], s.dtype, gates * s.hidden, 1)
+    w.b_hh = dense(weights[3], s.dtype, gates * s.hidden, 1)
+    w.w_hr = dense(weights[4], s.dtype, s.projected, s.hidden) if s.projected else NULL
+    if w.w_ih == NULL or w.w_hh == NULL or (s.projected and w.w_hr == NULL):
+        raise ValueError("weights may not be None")
+    return w
+
+
+cdef int extras_of(frnn_shape *s, tuple weights, void **extra, bint writes) except -1:
+    """The addresses of what `weights` has at 5, the parameters of a variant in the order of frnn_extra; of none NULL."""
+    cdef int i
+    cdef tuple extras = weights[5] if len(weights) > 5 else (None,) * FRNN_EXTRAS
+    if len(extras) != FRNN_EXTRAS:
+        raise ValueError(f"{FRNN_EXTRAS} extra parameters expected, got {len(extras)}")
+    for i in range(FRNN_EXTRAS):
+        extra[i] = dense(extras[i], s.dtype, frnn_extra_units(s.cell, i) * s.hidden, 1, writes)
+        if extra[i] != NULL and frnn_extra_units(s.cell, i) == 0:
+            raise ValueError(f"a cell that has no extra parameter {i}")
+    return 0
+
+
+cdef frnn_variant variant_of(frnn_shape *s, tuple weights) except *:
+    """weights: after the extra parameters (clip, cell_clip, slope, what stays of h, of c)."""
+    cdef frnn_variant v
+    cdef int i
+    memset(&v, 0, sizeof(v))
+    extras_of(s, weights, <void **>v.extra, False)
+    for i in range(FRNN_EXTRAS):
+        if i not in (FRNN_PEEPHOLE, FRNN_SHIFT_C) and frnn_extra_units(s.cell, i) and v.extra[i] == NULL:
+            raise ValueError(f"extra parameter {i} may not be None")
+    if len(weights) > 6:
+        v.clip, v.cell_clip, v.slope, v.stays[0], v.stays[1] = tuple_of(weights[6])
+    return v
+
+
+cdef frnn_noise noise_of(frnn_shape *s, noise) except *:
+    """noise: None, or (factors (batch, features of h) or None, for each state (steps, batch, hidden) or nothing)."""
+    cdef frnn_noise q
+    cdef tuple stays
+    cdef int i
+    memset(&q, 0, sizeof(q))
+    if noise is None:
+        return q
+    recurrent, stays = tuple_of(noise)
+    q.recurrent = dense(recurrent, s.dtype, s.batch, features_of(s))
+    if len(stays) not in (0, frnn_states(s.cell)) or (stays and s.projected):
+        raise ValueError("noise for all states or none expected, and none where h is projected")
+    for i in range(len(stays)):
+        q.stays[i] = dense(stays[i], s.dtype, s.steps * s.batch, s.hidden)
+    return q
+
+
+cdef void *state_row(a, frnn_shape *s, int64_t numbers, int64_t row, bint writes) except? NULL:
+    """The address of row `row` of a C-contiguous (rows, batch, numbers) array; NULL for None."""
+    if a is None:
+        return NULL
+    cdef cnp.ndarray array = a
+    check(array, s.dtype, writes)
+    if (not cnp.PyArray_IS_C_CONTIGUOUS(array) or array.ndim != 3 or array.shape[1] != s.batch
+            or array.shape[2] != numbers or not 0 <= row < array.shape[0]):
+        raise ValueError(f"row {row} of a dense array of {s.batch} x {numbers} expected, got {a.shape}")
+    return <char *>cnp.PyArray_DATA(array) + row * s.batch * numbers * cnp.PyArray_ITEMSIZE(array)
+
+
+cdef frnn_state state_of(frnn_shape *s, tuple state, int64_t row, bint writes=False, bint required=True) except *:
+    """Row `row` of h, and of c where the cell has one, from a tuple of arrays."""
+    cdef frnn_state q
+    memset(&q, 0, sizeof(q))
+    cdef bint has_c = frnn_states(s.cell) == 2
+    if len(state) != (2 if has_c else 1):
+        raise ValueError("a tuple of the cell's states expected")
+    q.h = state_row(state[0], s, features_of(s), row, writes)
+    if has_c:
+        q.c = state_row(state[1], s, s.hidden, row, writes)
+    if required and (q.h == NULL or (has_c and q.c == NULL)):
+        raise ValueError("states may not be None")
+    return q
+
+
+cdef int64_t *indices(a, int64_t count) except? NULL:
+    """The address of `count` dense int64; NULL for None."""
+    if a is None:
+        return NULL
+    cdef cnp.ndarray array = a
+    if (array.descr.type_num != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(array)
+            or array.ndim != 1 or array.size != count):
+        raise ValueError(f"{count} dense int64 expected, got {a.shape} of {a.dtype}")
+    return <int64_t *>cnp.PyArray_DATA(array)
+
+
+cdef uint8_t *flags(a, frnn_shape *s) except? NULL:
+    """The address of a dense (steps, batch) array of bytes; NULL for None."""
+    if a is None:
+        return NULL
+    cdef cnp.ndarray array = a
+    if (array.descr.type_num != cnp.NPY_BOOL or not cnp.PyArray_IS_C_CONTIGUOUS(array)
+            or array.ndim != 2 or array.shape[0] != s.steps or array.shape[1] != s.batch):
+        raise ValueError(f"a dense array of {s.steps} x {s.batch} booleans expected, got {a.shape} of {a.dtype}")
+    return <uint8_t *>cnp.PyArray_DATA(array)
+
+
+cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
+    """rows: the tuple (lengths, order, places, mask, reset, reset_to_first) as csrc/fastrnn.h has it."""
+    cdef frnn_rows r
+    cdef int64_t i
+    memset(&r, 0, sizeof(r))
+    lengths, order, places, mask, reset, r.reset_to_first = tuple_of(rows)
+    r.lengths = indices(lengths, s.batch)
+    r.order = indices(order, s.batch)
+    r.places = indices(places, s.batch)
+    if (r.order == NULL) != (r.places == NULL):
+        raise ValueError("an order without places, or places without an order")
+    r.mask = flags(mask, s)
+    r.reset = flags(reset, s)
+    r.step = s.batch
+    for i in range(s.batch):
+        if r.lengths != NULL and not 0 <= r.lengths[i] <= (s.steps if i == 0 else r.lengths[i - 1]):
+            raise ValueError("lengths out of range or order")
+        if r.order != NULL and (not 0 <= r.order[i] < s.batch or r.places[r.order[i]] != i):
+            raise ValueError("an order of other rows, or other places than its")
+    s.ragged = 1
+    return r
+
+
+cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
+    """tokens: (ids, count, for each pass a table of so many rows or None, and the same of their gradients)."""
+    cdef frnn_tokens q
+    cdef cnp.ndarray ids
+    cdef int64_t k, count
+    cdef size_t size
+    memset(&q, 0, sizeof(q))
+    ids, count, tables, gradients = tuple_of(tokens)
+    if ids.ndim != 2 or ids.shape[0] != s.steps or ids.shape[1] != s.batch or s.input != 0 or count < 0:
+        raise ValueError("ids of another shape, or an input besides")
+    q.ids = indices(ids.reshape(-1), s.steps * s.batch)
+    q.step = s.batch
+    for k in range(s.steps * s.batch):
+        if not 0 <= q.ids[k] < count:
+            raise ValueError("ids out of range")
+    if gradients is not None:
+        q.gradient = dense(gradients[i], s.dtype, count, gates_of(s.cell) * s.hidden, True)
+    if tables is not None:
+        size = known(frnn_table_size(s, count))
+        q.table = aligned(tables[i], size)
+    s.tokens = 1
+    return q
+
+
+cdef tuple tuple_of(a):
+    """A tuple, a named one too."""
+    if not isinstance(a, tuple):
+        raise TypeError(f"a tuple expected, got {type(a).__name__}")
+    return <tuple>a
+
+
+cdef int count_of(tuple passes) except -1:
+    if not 1 <= len(passes) <= FRNN_TOGETHER:
+        raise ValueError(f"1 to {FRNN_TOGETHER} passes expected, got {len(passes)}")
+    return <int>len(passes)
+
+
+cdef int alike(frnn_shape *a, frnn_shape *b) except -1:
+    if a.hidden != b.hidden or a.projected != b.projected or a.dtype != b.dtype:
+        raise ValueError("passes of different sizes")
+    return 0
+
+
+cdef int steps_between(int64_t checkpoint) except -1:
+    if checkpoint < 0:
+        raise ValueError("a negative number of steps")
+    return 0
