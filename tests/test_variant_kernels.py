@@ -215,6 +215,15 @@ def test_a_value_that_is_not_finite_stays_in_its_row(name):
     assert np.isnan(y[1:, 2]).all()
     others = np.arange(batch) != 2
     assert_same_bits(y[:, others], wanted[:, others])
+    answers = []
+    for backend in BACKENDS:
+        with fastrnn.backend(backend):
+            answers.append(one.forward(x)[2].backward(np.ones_like(y)).x)
+    assert np.isfinite(answers[0][:, others]).all()
+    if not name.startswith("rnn_relu"):  # whose slope is 1 there
+        assert np.isnan(answers[0][1, 2]).all()
+    for answer in answers[1:]:
+        assert_same_bits(np.isnan(answer), np.isnan(answers[0]))
 
 
 @pytest.mark.parametrize("clip", [0.3, 5.0, 30.0])
