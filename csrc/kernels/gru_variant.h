@@ -18,10 +18,9 @@ enum { GRU_APART = 4 };
 /* (G4), (V11). */
 INLINE void gru_variant_blend(const int N, const frnn_step *s, int64_t m, int64_t unit, const vec *z, const vec *new) {
   EACH {
-    int64_t u = unit + n * LANES, left = s->hidden - u;
-    vec before = H_BEFORE, h = gru_blend(z[n], new[n], before);
-    if (some_stay(&s->how, 0)) h = vmix(stays_at(&s->how, 0, m, u, left), before, h);
-    vstore_part(AT(real, s->y, m * s->y_row) + u, h, left);
+    int64_t u = unit + n * LANES;
+    vec h = zone_h(s, m, u, gru_blend(z[n], new[n], H_BEFORE));
+    vstore_part(AT(real, s->y, m * s->y_row) + u, h, s->hidden - u);
   }
 }
 

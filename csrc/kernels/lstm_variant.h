@@ -56,12 +56,7 @@ INLINE void lstm_variant_units(const int N, const int G, const int normalised, c
       vstore(AT(real, z, lstm_of_c(G) * s->gate) + n * LANES, c[n]);
       continue;
     }
-    h[n] = o[n] * h[n];
-    if (some_stay(&s->how, 0)) {
-      vec was = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
-      h[n] = vmix(stays_at(&s->how, 0, m, u, left), was, h[n]);
-    }
-    vstore_part(AT(real, s->y, m * s->y_row) + u, h[n], left);
+    vstore_part(AT(real, s->y, m * s->y_row) + u, zone_h(s, m, u, o[n] * h[n]), left);
   }
 }
 
@@ -74,18 +69,13 @@ INLINE void lstm_normalise_c(const frnn_step *s, const alteration *a, const norm
   real mean = mean_of(&all), scale = scale_of(&all, mean);
   scales_of(r)[SCALE_C] = scale;
   for (int64_t u = 0; u < s->hidden; u += LANES) {
-    int64_t left = s->hidden - u;
     vec n = (vload(c + u) - vset1(mean)) * vset1(scale);
     vec e =
         vfma(extra_at(v->extra[FRNN_GAIN_C], 0, s->hidden, u), n, extra_at(v->extra[FRNN_SHIFT_C], 0, s->hidden, u));
     ivec reached;
     vec h = unmarked(a, vload(o + u), &reached) * vtanh(e);
     vstore(c + u, n);
-    if (some_stay(&s->how, 0)) {
-      vec was = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
-      h = vmix(stays_at(&s->how, 0, m, u, left), was, h);
-    }
-    vstore_part(AT(real, s->y, m * s->y_row) + u, h, left);
+    vstore_part(AT(real, s->y, m * s->y_row) + u, zone_h(s, m, u, h), s->hidden - u);
   }
 }
 

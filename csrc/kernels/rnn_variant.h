@@ -17,12 +17,8 @@ INLINE void rnn_variant_units(const int N, const int nonlinearity, const frnn_st
     if (s->keep) EACH vstore(z + n * LANES, h[n]);
   }
   EACH {
-    int64_t u = unit + n * LANES, left = s->hidden - u;
-    if (some_stay(&s->how, 0)) {
-      vec before = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
-      h[n] = vmix(stays_at(&s->how, 0, m, u, left), before, h[n]);
-    }
-    vstore_part(AT(real, s->y, m * s->y_row) + u, h[n], left);
+    int64_t u = unit + n * LANES;
+    vstore_part(AT(real, s->y, m * s->y_row) + u, zone_h(s, m, u, h[n]), s->hidden - u);
   }
 }
 

@@ -93,6 +93,14 @@ INLINE vec stays_at(const frnn_altered *how, int state, int64_t m, int64_t u, in
 /* (V11). */
 INLINE vec vmix(vec stays, vec before, vec after) { return vfma(stays, before, (vset1(1) - stays) * after); }
 
+/* And for h of row m, units from u on: what of it stays as it was. */
+INLINE vec zone_h(const frnn_step *s, int64_t m, int64_t u, vec h) {
+  int64_t left = s->hidden - u;
+  if (!some_stay(&s->how, 0)) return h;
+  vec before = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
+  return vmix(stays_at(&s->how, 0, m, u, left), before, h);
+}
+
 /* What of a state's gradient goes by its step; the rest stays in d. */
 INLINE vec gradient_that_stays(const frnn_altered *how, int state, int64_t m, int64_t u, int64_t left, vec *d) {
   if (!some_stay(how, state)) return (vec){0};
