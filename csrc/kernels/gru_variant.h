@@ -64,20 +64,18 @@ INLINE void gru_blend_variant_units(const int N, const frnn_step *s, const alter
 #undef SLOT
 #undef H_BEFORE
 
-KERNEL void gru_after_variant_step(const frnn_step *s) {
-  alteration a = alteration_of(&s->how);
-  for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(gru_after_variant_units, s, &a, m);
-}
-
-KERNEL void gru_normalised_step(const frnn_step *s) {
+NOINLINE void gru_after_steps(int normalised, const frnn_step *s) {
   alteration a = alteration_of(&s->how);
   for (int64_t m = 0; m < s->m; m++) {
     normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, 3, GRU_APART};
-    normalise_group(s, &r, 0, 2, 0, 1);
-    normalise_group(s, &r, 2, 3, 1, 0);
+    if (normalised) normalise_group(s, &r, 0, 2, 0, 1);
+    if (normalised) normalise_group(s, &r, 2, 3, 1, 0);
     UNITS_TOGETHER(gru_after_variant_units, s, &a, m);
   }
 }
+
+KERNEL void gru_after_variant_step(const frnn_step *s) { gru_after_steps(0, s); }
+KERNEL void gru_normalised_step(const frnn_step *s) { gru_after_steps(1, s); }
 
 KERNEL void gru_before_variant_step_reset(const frnn_step *s) {
   alteration a = alteration_of(&s->how);
@@ -108,7 +106,7 @@ INLINE vec gru_variant_back_blend(const frnn_back *b, const alteration *a, int64
 }
 
 /* Reset after: all pre-activations' gradients, da_n r last. `column`: where those of n, r, z stand, and of n r. */
-INLINE void gru_after_back_units(const frnn_back *b, int64_t m, const int *column) {
+NOINLINE void gru_after_back_units(const frnn_back *b, int64_t m, const int *column) {
   alteration a = alteration_of(&b->how);
   real *dg = AT(real, b->dg, m * b->dg_row);
   for (int64_t u = b->unit; u < b->end; u += LANES) {

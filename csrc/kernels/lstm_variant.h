@@ -11,11 +11,11 @@
 
 enum { LSTM_APART = 4 };
 
-INLINE int lstm_of_c(const int G) { return LSTM_APART + 2 * G + 1; } /* the slot of N of c */
+INLINE int lstm_of_c(int G) { return LSTM_APART + 2 * G + 1; } /* the slot of N of c */
 
 /* (L1) to (L6). Where c is to be normalised yet, it waits in its slot and o in its own. */
-INLINE void lstm_variant_units(const int N, const int G, const int normalised, const frnn_step *s, const alteration *a,
-                               int64_t m, int64_t unit) {
+INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_step *s, const alteration *a, int64_t m,
+                               int64_t unit) {
   const frnn_variant *v = s->how.numbers;
   const void *peephole = v->extra[FRNN_PEEPHOLE];
   real *z = AT(real, s->z, m * s->z_row) + unit;
@@ -79,7 +79,7 @@ INLINE void lstm_normalise_c(const frnn_step *s, const alteration *a, const norm
   }
 }
 
-INLINE void lstm_variant_step(const int G, const int normalised, const frnn_step *s) {
+NOINLINE void lstm_variant_step(int G, int normalised, const frnn_step *s) {
   alteration a = alteration_of(&s->how);
   for (int64_t m = 0; m < s->m; m++) {
     normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, G, LSTM_APART};
@@ -120,7 +120,7 @@ typedef struct {
   real *dh, *dc, *dg, *of_gates; /* columns, and those of the pre-activations */
 } lstm_back_row;
 
-INLINE lstm_back_row lstm_row(const int G, const int normalised, const frnn_back *b, int64_t m) {
+INLINE lstm_back_row lstm_row(int G, int normalised, const frnn_back *b, int64_t m) {
   real *dg = AT(real, b->dg, m * b->dg_row);
   return (lstm_back_row){.m = m,
                          .z = {AT(real, b->z, m * b->z_row), b->gate, G, LSTM_APART},
@@ -153,8 +153,8 @@ INLINE lstm_back_units lstm_units(const lstm_back_step *s, const lstm_back_row *
 }
 
 /* (L11), and what reaches what tanh sees of c: da_o, de. */
-INLINE vec lstm_outer(const int G, const int normalised, const lstm_back_step *s, const lstm_back_row *r,
-                      const lstm_back_units *q, vec *de) {
+INLINE vec lstm_outer(int G, int normalised, const lstm_back_step *s, const lstm_back_row *r, const lstm_back_units *q,
+                      vec *de) {
   const frnn_back *b = s->b;
   const frnn_variant *v = b->how.numbers;
   vec h_bar = vload(r->dh + q->u), by = (vec){0}, e = q->c;
@@ -172,7 +172,7 @@ INLINE vec lstm_outer(const int G, const int normalised, const lstm_back_step *s
 }
 
 /* (V14): of i and f, whose share of dc_{t-1} it returns beside what is there, and of o. */
-INLINE vec lstm_through_peepholes(const int G, const lstm_back_step *s, const lstm_back_units *q, real *to, vec da_i,
+INLINE vec lstm_through_peepholes(int G, const lstm_back_step *s, const lstm_back_units *q, real *to, vec da_i,
                                   vec da_f, vec da_o, vec back) {
   int64_t hidden = s->b->hidden;
   back = vfma(da_i, extra_at(s->peephole, 0, hidden, q->u), back);
@@ -186,8 +186,8 @@ INLINE vec lstm_through_peepholes(const int G, const lstm_back_step *s, const ls
 }
 
 /* (L7) to (L10), (L12), (V14), (V15), from da_o and what reaches c by way of h. */
-INLINE void lstm_inner(const int G, const int normalised, const lstm_back_step *s, const lstm_back_row *r,
-                       const lstm_back_units *q, vec da_o, vec through_h) {
+INLINE void lstm_inner(int G, int normalised, const lstm_back_step *s, const lstm_back_row *r, const lstm_back_units *q,
+                       vec da_o, vec through_h) {
   const frnn_back *b = s->b;
   int64_t hidden = b->hidden;
   real *to = r->of_gates + q->u, *of_peephole = r->of_gates + (normalised ? 3 : 1) * G * hidden + q->u;
@@ -211,7 +211,7 @@ INLINE void lstm_inner(const int G, const int normalised, const lstm_back_step *
   vstore(r->dc + q->u, by);
 }
 
-INLINE void lstm_variant_back(const int G, const frnn_back *b) {
+NOINLINE void lstm_variant_back(int G, const frnn_back *b) {
   lstm_back_step s = lstm_step_back(b);
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 0, b, m);
@@ -227,10 +227,10 @@ KERNEL void lstm_variant_back_plain(const frnn_back *b) { lstm_variant_back(4, b
 KERNEL void lstm_variant_back_coupled(const frnn_back *b) { lstm_variant_back(3, b); }
 
 /* Columns, in units of hidden: for gain of c, and for its shift, where de stands. */
-INLINE int64_t lstm_column_of_gain(const int G) { return 6 * G - 1; }
+INLINE int64_t lstm_column_of_gain(int G) { return 6 * G - 1; }
 
 /* Where products are normalised, a phase for each row of sums: the first goes to e, which is normalised c; */
-INLINE void lstm_normalised_outer(const int G, const frnn_back *b) {
+NOINLINE void lstm_normalised_outer(int G, const frnn_back *b) {
   lstm_back_step s = lstm_step_back(b);
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 1, b, m);
@@ -247,7 +247,7 @@ INLINE void lstm_normalised_outer(const int G, const frnn_back *b) {
 }
 
 /* the second to the pre-activations; */
-INLINE void lstm_normalised_inner(const int G, const frnn_back *b) {
+NOINLINE void lstm_normalised_inner(int G, const frnn_back *b) {
   const void *gain = b->how.numbers->extra[FRNN_GAIN_C];
   lstm_back_step s = lstm_step_back(b);
   for (int64_t m = 0; m < b->m; m++) {
@@ -265,7 +265,7 @@ INLINE void lstm_normalised_inner(const int G, const frnn_back *b) {
 }
 
 /* the third to the products. */
-INLINE void lstm_normalised_sides(const int G, const frnn_back *b) {
+NOINLINE void lstm_normalised_sides(int G, const frnn_back *b) {
   const frnn_variant *v = b->how.numbers;
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 1, b, m);

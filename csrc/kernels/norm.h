@@ -10,23 +10,31 @@
 
 enum { SCALE_IH, SCALE_HH = 2, SCALE_C = 4 }; /* in the slot of scales, for each of two groups */
 
-/* Sums run in as many lanes as there are in 64 bytes, whatever a vector has, and those are added in pairs: so results
- * do not depend on the set. */
-#define WIDE (FRNN_ALIGN / (int)sizeof(real))
-#define PARTS (FRNN_ALIGN / VEC_BYTES)
+/* Sums run in as many lanes as there are in 64 bytes, a block, whatever a vector has, and those are added in pairs: so
+ * results do not depend on the set. Rows of z have whole blocks, with zeros or anything finite beyond the last unit. */
+enum { BLOCK = FRNN_ALIGN / (int)sizeof(real), PARTS = FRNN_ALIGN / VEC_BYTES };
 
 INLINE real total_of(const vec *part) {
-  real lanes[WIDE];
+  real lanes[BLOCK];
+#pragma GCC unroll 4
   for (int p = 0; p < PARTS; p++) vstore(lanes + p * LANES, part[p]);
-  for (int half = WIDE / 2; half > 0; half /= 2)
+#pragma GCC unroll 4
+  for (int half = BLOCK / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
     for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
   return lanes[0];
 }
 
-INLINE vec first_lanes(vec v, int64_t n) {
-  if (n >= LANES) return v;
+/* Units that a block has may be fewer than its lanes: zeros stand for the others. */
+INLINE vec load_units(const int full, const real *q, int64_t left) {
+  if (full) return vload(q);
+  return left > 0 ? vload_part(q, left) : (vec){0};
+}
+
+INLINE vec first_lanes(const int full, vec v, int64_t n) {
   real lanes[LANES] = {0};
-  vstore_part(lanes, v, n);
+  if (full || n >= LANES) return v;
+  if (n > 0) vstore_part(lanes, v, n);
   return vload(lanes);
 }
 
@@ -38,22 +46,38 @@ typedef struct {
   int64_t hidden;
 } gates_of_row;
 
-INLINE real mean_of(const gates_of_row *g) {
+INLINE void add_block(const int full, const real *q, int64_t left, vec *part) {
+#pragma GCC unroll 4
+  for (int p = 0; p < PARTS; p++) part[p] += load_units(full, q + p * LANES, left - p * LANES);
+}
+
+INLINE void add_squares(const int full, const real *q, real mean, int64_t left, vec *part) {
+#pragma GCC unroll 4
+  for (int p = 0; p < PARTS; p++) {
+    vec d = first_lanes(full, vload(q + p * LANES) - vset1(mean), left - p * LANES);
+    part[p] = vfma(d, d, part[p]);
+  }
+}
+
+NOINLINE real mean_of(const gates_of_row *g) {
   vec part[PARTS] = {{0}};
-  for (int k = 0; k < g->count; k++)
-    for (int64_t u = 0; u < g->hidden; u += LANES)
-      part[u / LANES % PARTS] += vload_part(AT(const real, g->row, k * g->gate) + u, g->hidden - u);
+  for (int k = 0; k < g->count; k++) {
+    const real *q = AT(const real, g->row, k * g->gate);
+    int64_t u = 0;
+    for (; u + BLOCK <= g->hidden; u += BLOCK) add_block(1, q + u, BLOCK, part);
+    if (u < g->hidden) add_block(0, q + u, g->hidden - u, part);
+  }
   return total_of(part) / (real)(g->count * g->hidden);
 }
 
-INLINE real scale_of(const gates_of_row *g, real mean) {
+NOINLINE real scale_of(const gates_of_row *g, real mean) {
   vec part[PARTS] = {{0}};
-  for (int k = 0; k < g->count; k++)
-    for (int64_t u = 0; u < g->hidden; u += LANES) {
-      vec q = vload_part(AT(const real, g->row, k * g->gate) + u, g->hidden - u) - vset1(mean);
-      q = first_lanes(q, g->hidden - u);
-      part[u / LANES % PARTS] = vfma(q, q, part[u / LANES % PARTS]);
-    }
+  for (int k = 0; k < g->count; k++) {
+    const real *q = AT(const real, g->row, k * g->gate);
+    int64_t u = 0;
+    for (; u + BLOCK <= g->hidden; u += BLOCK) add_squares(1, q + u, mean, BLOCK, part);
+    if (u < g->hidden) add_squares(0, q + u, mean, g->hidden - u, part);
+  }
   real variance = total_of(part) / (real)(g->count * g->hidden) + EPSILON;
   return 1 / (FRNN_BITS == 32 ? (real)__builtin_sqrtf((float)variance) : (real)__builtin_sqrt((double)variance));
 }
@@ -68,26 +92,50 @@ typedef struct {
 INLINE real *slot_of(const normalised_row *r, int slot) { return AT(real, r->z, slot * r->gate); }
 INLINE real *scales_of(const normalised_row *r) { return slot_of(r, r->apart + 2 * r->G); }
 
+/* One side of a group: what normalises it, and then scales and shifts it. */
+typedef struct {
+  real mean, scale;
+  const real *gain, *shift; /* of the gate at hand; shift may be NULL */
+} side;
+
+INLINE vec normalised_side(const int full, const side *s, real *to, vec q, int64_t u, int64_t left) {
+  vec n = (q - vset1(s->mean)) * vset1(s->scale);
+  vstore(to, n);
+  return vfma(load_units(full, s->gain + u, left), n, s->shift ? load_units(full, s->shift + u, left) : (vec){0});
+}
+
+INLINE side side_of(const gates_of_row *g) {
+  real mean = mean_of(g);
+  return (side){.mean = mean, .scale = scale_of(g, mean)};
+}
+
+INLINE const real *of_gate(const void *extra, int64_t gate, int64_t hidden) {
+  return extra ? (const real *)extra + gate * hidden : NULL;
+}
+
+INLINE void normalise_units(const int full, const normalised_row *r, int g, const side *x, const side *h, int added,
+                            int64_t u, int64_t left) {
+  real *to = slot_of(r, g) + u, *n_h = slot_of(r, r->apart + g) + u, *n_x = slot_of(r, r->apart + r->G + g) + u;
+  vec a = normalised_side(full, x, n_x, vload(to), u, left), b = normalised_side(full, h, n_h, vload(n_h), u, left);
+  vstore(to, added ? a + b : a);
+  if (!added) vstore(AT(real, to, r->gate), b);
+}
+
 /* One group of a row: gates [first, last), whose two sides are added up, or stand side by side if not `added`. */
-INLINE void normalise_group(const frnn_step *s, const normalised_row *r, int first, int last, int group, int added) {
+NOINLINE void normalise_group(const frnn_step *s, const normalised_row *r, int first, int last, int group, int added) {
   const frnn_variant *v = s->how.numbers;
-  gates_of_row x = {slot_of(r, first), r->gate, last - first, s->hidden};
-  gates_of_row h = {slot_of(r, r->apart + first), r->gate, last - first, s->hidden};
-  real mean_x = mean_of(&x), mean_h = mean_of(&h), *scales = scales_of(r);
-  real scale_x = scale_of(&x, mean_x), scale_h = scale_of(&h, mean_h);
-  scales[SCALE_IH + group] = scale_x;
-  scales[SCALE_HH + group] = scale_h;
-  for (int g = first; g < last; g++)
-    for (int64_t u = 0; u < s->hidden; u += LANES) {
-      real *to = slot_of(r, g) + u, *n_h = slot_of(r, r->apart + g) + u, *n_x = slot_of(r, r->apart + r->G + g) + u;
-      vec of_x = (vload(to) - vset1(mean_x)) * vset1(scale_x), of_h = (vload(n_h) - vset1(mean_h)) * vset1(scale_h);
-      vec a = vfma(extra_at(v->extra[FRNN_GAIN_IH], g, s->hidden, u), of_x, extra_at(s->how.shift_ih, g, s->hidden, u));
-      vec b = vfma(extra_at(v->extra[FRNN_GAIN_HH], g, s->hidden, u), of_h, extra_at(s->how.shift_hh, g, s->hidden, u));
-      vstore(n_x, of_x);
-      vstore(n_h, of_h);
-      vstore(to, added ? a + b : a);
-      if (!added) vstore(AT(real, to, r->gate), b);
-    }
+  gates_of_row of_x = {slot_of(r, first), r->gate, last - first, s->hidden};
+  gates_of_row of_h = {slot_of(r, r->apart + first), r->gate, last - first, s->hidden};
+  side x = side_of(&of_x), h = side_of(&of_h);
+  scales_of(r)[SCALE_IH + group] = x.scale;
+  scales_of(r)[SCALE_HH + group] = h.scale;
+  for (int g = first; g < last; g++) {
+    int64_t u = 0;
+    x.gain = of_gate(v->extra[FRNN_GAIN_IH], g, s->hidden), x.shift = of_gate(s->how.shift_ih, g, s->hidden);
+    h.gain = of_gate(v->extra[FRNN_GAIN_HH], g, s->hidden), h.shift = of_gate(s->how.shift_hh, g, s->hidden);
+    for (; u + LANES <= s->hidden; u += LANES) normalise_units(1, r, g, &x, &h, added, u, LANES);
+    if (u < s->hidden) normalise_units(0, r, g, &x, &h, added, u, s->hidden - u);
+  }
 }
 
 /* What (V12) takes of a group: the means of dN and of dN N, dN being the gradients of some gates times their gains. */
@@ -95,17 +143,27 @@ typedef struct {
   real mean, along;
 } means;
 
-INLINE means means_of(const real *d, const void *gain, int first, int last, const real *n, ptrdiff_t gate,
-                      int64_t hidden) {
+INLINE void add_means(const int full, const real *d, const real *gain, const real *n, int64_t left, vec *sum,
+                      vec *along) {
+#pragma GCC unroll 4
+  for (int p = 0; p < PARTS; p++) {
+    int64_t u = p * LANES;
+    vec dn = load_units(full, d + u, left - u) * load_units(full, gain + u, left - u);
+    sum[p] += dn;
+    along[p] = vfma(dn, vload(n + u), along[p]);
+  }
+}
+
+NOINLINE means means_of(const real *d, const void *gains, int first, int last, const real *n, ptrdiff_t gate,
+                        int64_t hidden) {
   vec sum[PARTS] = {{0}}, along[PARTS] = {{0}};
   real count = (real)((last - first) * hidden);
-  for (int g = first; g < last; g++)
-    for (int64_t u = 0; u < hidden; u += LANES) {
-      int part = (int)(u / LANES % PARTS);
-      vec dn = vload_part(d + g * hidden + u, hidden - u) * extra_at(gain, g, hidden, u);
-      sum[part] += dn;
-      along[part] = vfma(dn, vload(AT(const real, n, g *gate) + u), along[part]);
-    }
+  for (int g = first; g < last; g++) {
+    const real *gain = of_gate(gains, g, hidden), *of_d = d + g * hidden, *k = AT(const real, n, g *gate);
+    int64_t u = 0;
+    for (; u + BLOCK <= hidden; u += BLOCK) add_means(1, of_d + u, gain + u, k + u, BLOCK, sum, along);
+    if (u < hidden) add_means(0, of_d + u, gain + u, k + u, hidden - u, sum, along);
+  }
   return (means){total_of(sum) / count, total_of(along) / count};
 }
 
@@ -115,8 +173,8 @@ INLINE vec normalise_back(vec dn, vec n, means m, real scale) {
 }
 
 /* Of one side of a row and one group: from the gradients of its gates, d, those of its products and the gains'. */
-INLINE void side_back(const frnn_back *b, const real *d, int first, int last, const void *gain, const real *n,
-                      real scale, real *product, real *of_gain) {
+NOINLINE void side_back(const frnn_back *b, const real *d, int first, int last, const void *gain, const real *n,
+                        real scale, real *product, real *of_gain) {
   means all = means_of(d, gain, first, last, n, b->gate, b->hidden);
   for (int g = first; g < last; g++)
     for (int64_t u = b->unit; u < b->end; u += LANES) {
