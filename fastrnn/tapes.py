@@ -130,7 +130,7 @@ class Tape:
         gates : dict
             "i", "f", "g", "o" and "c" for the LSTM, "r", "z" and "n" for the GRU, nothing for the
             RNN, whose state is all it has: (L*D, T, B, H) arrays, (L*D, T, H) unbatched, a row for
-            each pass as in a state. c is as it goes on, after zoneout too. Zero where a row takes no
+            each pass as in a state. c is as it goes on, after zoneout. Zero where a row takes no
             step; c is carried over there.
 
         Raises
