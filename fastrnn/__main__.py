@@ -28,9 +28,9 @@ def _parser():
     names = demo.add_subparsers(dest="name", required=True, metavar="NAME", help=argparse.SUPPRESS)
     for name, module in demos.DEMOS.items():
         about = _summary(module)
-        module.add_arguments(
-            names.add_parser(name, prog=f"python -m fastrnn demo {name}", description=about)
-        )
+        aliases = [alias for alias, demo in demos.ALIASES.items() if demo == name]
+        prog = f"python -m fastrnn demo {name}"
+        module.add_arguments(names.add_parser(name, aliases=aliases, prog=prog, description=about))
     bench.add_arguments(
         commands.add_parser(
             "bench",
@@ -55,7 +55,7 @@ def main(argv=None):
         return 0
     if args.command == "bench":
         return bench.run(args)
-    return demos.DEMOS[args.name].run(args)
+    return demos.DEMOS[demos.ALIASES.get(args.name, args.name)].run(args)
 
 
 if __name__ == "__main__":

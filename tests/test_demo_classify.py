@@ -181,7 +181,7 @@ def test_without_matplotlib_there_is_no_picture(tmp_path, capsys, small, monkeyp
     monkeypatch.setattr(classify, "PENALTIES", (1e-3,))
     path = tmp_path / "x.png"
     with fastrnn.threads(1):
-        assert main(["demo", "classify", "--epochs", "1", "--out", str(path)]) == 0
+        assert main(["demo", "sentiment", "--epochs", "1", "--out", str(path)]) == 0
     assert "pip install matplotlib" in capsys.readouterr().out and not path.exists()
 
 

@@ -15,3 +15,5 @@ DEMOS = {
     "translate": translate,
 }
 DEFAULT = "forecast"
+# What a demo may be called too: of texts to classify by their sense, films' reviews are the usual.
+ALIASES = {"sentiment": "classify"}
