@@ -165,6 +165,23 @@ def test_sets_with_fused_multiply_adds_give_the_same_bits(name, dtype):
         assert_same_bits(leaves(answer), leaves(answers[0]))
 
 
+@pytest.mark.parametrize("isa", ISAS, indirect=True)
+@every_variant
+def test_what_stands_in_buffers_before_is_of_no_matter(name, isa, monkeypatch):
+    sizes = (6, 9, 3, 19)
+    one = layer(name, sizes, recurrent_dropout=0.2)
+
+    def full_of_nan(shape, dtype=float, **options):
+        array = np.zeros(shape, dtype, **options)
+        array.view(np.uint8).fill(0xFF)
+        return array
+
+    wanted = all_of(one, sizes, "all")
+    monkeypatch.setattr(np, "empty", full_of_nan)
+    monkeypatch.setattr(runtime, "_workspaces", [])
+    assert_same_bits(leaves(all_of(one, sizes, "all")), leaves(wanted))
+
+
 @every_variant
 @pytest.mark.parametrize("sizes", [(5, 2, 90, 200), (40, 24, 9, 33)], ids=str)
 @pytest.mark.parametrize("kind", ["all rows alike", "all"])

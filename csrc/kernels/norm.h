@@ -11,7 +11,7 @@
 enum { SCALE_IH, SCALE_HH = 2, SCALE_C = 4 }; /* in the slot of scales, for each of two groups */
 
 /* Sums run in as many lanes as there are in 64 bytes, a block, whatever a vector has, and those are added in pairs: so
- * results do not depend on the set. Rows of z have whole blocks, with zeros or anything finite beyond the last unit. */
+ * results do not depend on the set. Rows of z have whole blocks, but beyond the last unit anything may stand there. */
 enum { BLOCK = FRNN_ALIGN / (int)sizeof(real), PARTS = FRNN_ALIGN / VEC_BYTES };
 
 INLINE real total_of(const vec *part) {
@@ -150,7 +150,7 @@ INLINE void add_means(const int full, const real *d, const real *gain, const rea
     int64_t u = p * LANES;
     vec dn = load_units(full, d + u, left - u) * load_units(full, gain + u, left - u);
     sum[p] += dn;
-    along[p] = vfma(dn, vload(n + u), along[p]);
+    along[p] = vfma(dn, load_units(full, n + u, left - u), along[p]);
   }
 }
 
