@@ -7,12 +7,9 @@
 #include "sweep.h"
 
 range frnn_run_of(const sweep *w, int64_t i, range rows) {
-  const frnn_rows *r = &w->call->rows;
-  int64_t t = time_of(w->shape, i), count = 0;
   if (!w->shape->ragged) return rows;
-  while (count < rows.count && goes_on(w->shape, r, i, rows.begin + count) && !carries(r, t, rows.begin + count))
-    count++;
-  return (range){rows.begin, most(1, count)};
+  int64_t begins = next_beginning(w->shape, &w->call->rows, i, rows.begin, rows);
+  return (range){rows.begin, begins < 0 ? rows.count : most(1, begins - rows.begin)};
 }
 
 /* h_{t-1} for step i and a run of rows: the rows before them in the walk, or what they begin with. */
@@ -58,7 +55,7 @@ static void gather_step(const sweep *w, enum given what, int64_t t, range rows) 
   const frnn_rows *r = &w->call->rows;
   int64_t i = time_of(w->shape, t);
   frnn_sequence from = users(w, what), to = gathered(w, what);
-  int one_by_one = what == GIVEN_H_BEFORE && !all_go_on(w->shape, r, i, rows);
+  int one_by_one = what == GIVEN_H_BEFORE && next_beginning(w->shape, r, i, rows.begin, rows) >= 0;
   from.data = row_at(from, what == GIVEN_H_BEFORE && !one_by_one ? time_of(w->shape, i - 1) : t, 0);
   to.data = chunk_row(w, to, t, 0);
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {

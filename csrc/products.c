@@ -21,31 +21,37 @@ static sweep_order order_of(const sweep *w) {
 
 /* What an operand reads for a run of rows. */
 static frnn_sequence source_of(const sweep *w, enum operand which, int64_t t, int64_t position) {
-  if (carries(&w->call->rows, t, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
   if (which == HIDDEN && w->call->noise.recurrent)
     return (frnn_sequence){chunk_row(w, w->dropped, t, position), 0, w->dropped.row};
   if (which != RESET_HIDDEN) return frnn_given(w, (enum given)which, t, position);
   return (frnn_sequence){chunk_row(w, w->rh, t, position), 0, w->rh.row};
 }
 
-/* Of the panels of an operand those rows that some steps of the chunk, from `steps.begin` in the data on, and some rows
- * of the batch make. */
-static void pack_operand(const sweep *w, enum operand which, int64_t n, range steps, range rows) {
+/* A run of rows of one step, which begin there, into the panels of an operand. */
+static void pack_run(const sweep *w, enum operand which, frnn_sequence from, int64_t n, int64_t t, range run) {
   sweep_order o = order_of(w);
-  int64_t vector = w->table->lanes * w->table->size;
+  int64_t vector = w->table->lanes * w->table->size, row = rows_before(w, t) + run.begin;
+  int64_t place = o.way < 0 ? o.rows - row - run.count : row;
+  w->table->pack_rows(row_at(from, 0, o.way < 0 ? run.count - 1 : 0), o.way * from.row, run.count, n,
+                      at(work_at(w, w->layout.operand[which]), place * vector), o.rows * vector);
+}
+
+/* Of the panels of an operand those rows that some steps of the chunk, from `steps.begin` in the data on, and some rows
+ * of the batch make. Of those that the mask holds, zeros: what stands in their x is of no matter. */
+static void pack_operand(const sweep *w, enum operand which, int64_t n, range steps, range rows) {
+  const frnn_sequence zeros = {work_at(w, w->layout.zeros), 0, 0};
   for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++) {
-    range left = working_of(w->shape, &w->call->rows, rows, t), now;
-    for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
-      now = frnn_run_of(w, time_of(w->shape, t), left);
-      frnn_sequence q = source_of(w, which, t, now.begin);
-      int64_t row = rows_before(w, t) + now.begin, place = o.way < 0 ? o.rows - row - now.count : row;
-      w->table->pack_rows(row_at(q, 0, o.way < 0 ? now.count - 1 : 0), o.way * q.row, now.count, n,
-                          at(work_at(w, w->layout.operand[which]), place * vector), o.rows * vector);
+    range all = working_of(w->shape, &w->call->rows, rows, t);
+    for (range left = all, now; left.count > 0; left.begin += now.count, left.count -= now.count) {
+      now = which == HIDDEN ? frnn_run_of(w, time_of(w->shape, t), left) : left;
+      pack_run(w, which, source_of(w, which, t, now.begin), n, t, now);
     }
+    for (int64_t p = all.begin; (p = next_carried(&w->call->rows, t, p, all)) >= 0; p++)
+      pack_run(w, which, zeros, n, t, (range){p, 1});
   }
 }
 
-/* dx of some rows of ragged steps: side by side first, then where they belong, zeros between. */
+/* dx of some rows of steps that not all of them take: side by side first, then where they belong, zeros between. */
 static void scatter_input_gradient(const sweep *w, frnn_gemm g, range steps, range rows) {
   const frnn_rows *r = &w->call->rows;
   size_t bytes = (size_t)(w->shape->input * w->table->size);
@@ -76,14 +82,18 @@ static void input_gradient(const sweep *w, range steps, range rows) {
                  .a_k = w->table->size,
                  .panels = panels_at(w, w->layout.w_ih),
                  .panel = columns * w->table->lanes * w->table->size};
+  const frnn_rows *r = &w->call->rows;
   frnn_sequence dx = w->call->dx, dg = w->dg;
-  if (w->shape->ragged) {
+  if (r->lengths) {
     scatter_input_gradient(w, g, steps, rows);
     return;
   }
   dx.data = row_at(dx, w->t0 + steps.begin, rows.begin);
   dg.data = row_at(dg, steps.begin, rows.begin);
   product_of_rows(w->table, g, dg, dx, steps.count, rows.count);
+  for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++)
+    for (int64_t p = rows.begin; (p = next_carried(r, t, p, rows)) >= 0; p++)
+      memset(row_at(w->call->dx, t, p), 0, (size_t)(w->shape->input * w->table->size));
 }
 
 void frnn_finish_rows(const sweep *w, range steps, range rows) {

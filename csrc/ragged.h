@@ -70,20 +70,36 @@ static inline int begins_at_zero(const frnn_shape *s, const frnn_rows *r, int64_
   return resets(r, time_of(s, i), position) && !r->reset_to_first;
 }
 
-/* Whether some byte at time t differs from what nearly all are, for some positions. */
-static inline int differs(const frnn_rows *r, const uint8_t *flags, int exception, int64_t t, range rows) {
-  if (!flags) return 0;
-  if (!r->order) return memchr(flags + t * r->step + rows.begin, exception, (size_t)rows.count) != NULL;
-  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++)
-    if (flags[t * r->step + r->order[p]] == exception) return 1;
-  return 0;
+/* The next of some positions, from p on, whose byte at time t is the one that few have; -1 where there is none. */
+static inline int64_t next_of_few(const frnn_rows *r, const uint8_t *flags, int value, int64_t t, int64_t p,
+                                  range rows) {
+  int64_t end = rows.begin + rows.count;
+  if (!flags || p >= end) return -1;
+  flags += t * r->step;
+  if (!r->order) {
+    const uint8_t *found = memchr(flags + p, value, (size_t)(end - p));
+    return found ? found - flags : -1;
+  }
+  while (p < end && flags[r->order[p]] != value) p++;
+  return p < end ? p : -1;
 }
 
-/* Whether all of some positions at work go on from step i - 1. */
-static inline int all_go_on(const frnn_shape *s, const frnn_rows *r, int64_t i, range rows) {
-  int64_t t = time_of(s, i);
-  if (i == 0 || differs(r, r->reset, 1, t, rows)) return 0;
-  return !s->reverse || !r->lengths || working_of(s, r, rows, t + 1).count == rows.count;
+static inline int64_t next_carried(const frnn_rows *r, int64_t t, int64_t p, range rows) {
+  return next_of_few(r, r->mask, 0, t, p, rows);
+}
+
+static inline int64_t next_reset(const frnn_rows *r, int64_t t, int64_t p, range rows) {
+  return next_of_few(r, r->reset, 1, t, p, rows);
+}
+
+/* The next of some positions at work in step i, from p on, that does not go on from step i - 1; -1 where all do. */
+static inline int64_t next_beginning(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t p, range rows) {
+  int64_t t = time_of(s, i), end = rows.begin + rows.count;
+  range before = i == 0 ? (range){rows.begin, 0} : s->reverse ? working_of(s, r, rows, t + 1) : rows;
+  int64_t reset = next_reset(r, t, p, before);
+  if (reset >= 0) return reset;
+  p = most(p, before.begin + before.count);
+  return p < end ? p : -1;
 }
 
 /* Steps that all rows take together. */

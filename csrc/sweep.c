@@ -282,7 +282,9 @@ static void derive(const sweep *w, stretch at_k, range rows, share mine) {
   for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
     now = frnn_run_of(w, at_k.i, left);
     if (w->call->dc.data && w->call->rows.order) now.count = 1; /* the user's rows are no neighbours */
-    if (carries(&w->call->rows, t, now.begin))
+    int64_t carried = next_carried(&w->call->rows, t, now.begin, now);
+    if (carried >= 0) now.count = most(1, carried - now.begin);
+    if (carried == now.begin)
       derive_carried(w, at_k, now.begin, u);
     else
       derive_run(w, at_k, now, u);
@@ -295,9 +297,7 @@ static void cut(const sweep *w, int64_t i, range rows, share mine) {
   int64_t t = time_of(w->shape, i), numbers[] = {features_of(w->shape), w->shape->hidden};
   const size_t states[] = {w->layout.dh, w->layout.dc}, sums[] = {w->layout.dh_first, w->layout.dc_first};
   rows = working_of(w->shape, r, rows, t);
-  if (!differs(r, r->reset, 1, t, rows)) return;
-  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-    if (!resets(r, t, p)) continue;
+  for (int64_t p = rows.begin; (p = next_reset(r, t, p, rows)) >= 0; p++) {
     for (int state = 0; state < w->cell->states; state++) {
       units u = units_of(w, numbers[state], mine);
       void *d = at(work_at(w, states[state]), p * w->row);

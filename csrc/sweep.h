@@ -73,7 +73,7 @@ static inline void *chunk_row(const sweep *w, frnn_sequence q, int64_t t, int64_
   return at(q.data, (rows_before(w, t) + position) * q.row);
 }
 
-/* Positions that one call takes at step i: neighbours whose states are neighbours too. */
+/* The first of some positions, neighbours whose states before step i are neighbours too. */
 range frnn_run_of(const sweep *w, int64_t i, range rows);
 
 /* What is given of the user's for such a run: where it lies, or where a chunk's rows in the order of positions were

@@ -4,9 +4,9 @@
  * product over a chunk of time gives bias + W_ih x before, and the tile goes on from there: in training straight in the
  * tape, whose slots the tile turns into gates.
  *
- * h stands in y and c in the tape, so the state before a step is what the step before it wrote, but for rows that begin
- * there: then all are copied side by side. Where rows go in another order than the user's (see ragged.h), x is copied
- * into it and h out of it.
+ * h stands in y and c in the tape, so the state before a step is what the step before it wrote. Rows that begin there
+ * have theirs put in its place while the step is taken. Where rows go in another order than the user's (see ragged.h),
+ * x is copied into it and h out of it.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "walk.h"
@@ -133,25 +133,27 @@ static frnn_sequence c_at(const walk *w, int64_t i, int64_t b) {
   return (frnn_sequence){at(work_at(w, own), b * w->row), 0, w->row};
 }
 
-/* Whether some rows go on from where the step before left their state. */
-static int goes_by(const walk *w, int64_t i, range rows) {
-  return i > w->begin && all_go_on(w->shape, &w->call->rows, i, rows);
-}
-
-/* Whether rows that begin somewhere are prepared for it: copied side by side. */
+/* Whether what the walk begins with is prepared: side by side, by position. */
 static int is_prepared(const walk *w) { return w->shape->ragged || w->again; }
 
-/* The state before step i of the walk for some rows: where the step before left it, or where it was prepared. */
-static frnn_sequence h_before(const walk *w, int64_t i, range rows) {
-  ptrdiff_t row = h_bytes(w);
-  if (goes_by(w, i, rows)) return h_at(w, i - 1, rows.begin);
-  void *h = is_prepared(w) ? work_at(w, w->layout.h) : w->call->first.h;
-  return (frnn_sequence){at(h, rows.begin * row), 0, row};
+/* The state that the walk begins with, and later what is put aside of the state before a step. */
+static frnn_sequence prepared_h(const walk *w, int64_t b) {
+  return (frnn_sequence){at(work_at(w, w->layout.h), b * h_bytes(w)), 0, h_bytes(w)};
 }
 
-static frnn_sequence c_before(const walk *w, int64_t i, range rows) {
-  if (goes_by(w, i, rows)) return c_at(w, i - 1, rows.begin);
-  return (frnn_sequence){at(work_at(w, w->layout.c), rows.begin * w->row), 0, w->row};
+static frnn_sequence prepared_c(const walk *w, int64_t b) {
+  return (frnn_sequence){at(work_at(w, w->layout.c), b * w->row), 0, w->row};
+}
+
+/* The state before step i of the walk from some row on: where the step before left it, or what the walk begins with. */
+static frnn_sequence h_before(const walk *w, int64_t i, int64_t b) {
+  if (i > w->begin) return h_at(w, i - 1, b);
+  if (is_prepared(w)) return prepared_h(w, b);
+  return (frnn_sequence){at(w->call->first.h, b * h_bytes(w)), 0, h_bytes(w)};
+}
+
+static frnn_sequence c_before(const walk *w, int64_t i, int64_t b) {
+  return i > w->begin ? c_at(w, i - 1, b) : prepared_c(w, b);
 }
 
 /* Which rows of the table the chains of step i begin with. */
@@ -167,39 +169,43 @@ static void gather_ids(const walk *w, int64_t i, range rows) {
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) gathered[p] = ids[w->call->rows.order[p]];
 }
 
-/* Rows of a state before step i, side by side: `before` where the step before left them, or else y or what was kept; of
- * rows that begin there zeros or `first`, whose rows are the user's. */
-static void prepare_state(const walk *w, int64_t i, range rows, frnn_sequence before, const void *first,
-                          frnn_sequence to, ptrdiff_t bytes) {
+/* What row p of a state begins with in step i: zeros, or the call's first state, whose rows are the user's. */
+static void begin_state(const walk *w, int64_t i, int64_t p, const void *first, void *to, ptrdiff_t bytes) {
   const frnn_rows *r = &w->call->rows;
-  for (int64_t b = 0; i > w->begin && b < rows.count; b++)
-    copy_row(row_at(to, 0, b), row_at(before, 0, b), (size_t)bytes);
-  for (int64_t b = 0; b < rows.count; b++) {
-    int64_t p = rows.begin + b;
-    if (begins_at_zero(w->shape, r, i, p))
-      memset(row_at(to, 0, b), 0, (size_t)bytes);
-    else if (!goes_on(w->shape, r, i, p))
-      copy_row(row_at(to, 0, b), at(first, row_of(r, p) * bytes), (size_t)bytes);
-  }
+  if (begins_at_zero(w->shape, r, i, p))
+    memset(to, 0, (size_t)bytes);
+  else
+    copy_row(to, at(first, row_of(r, p) * bytes), (size_t)bytes);
+}
+
+static void begin_row(const walk *w, int64_t i, int64_t p) {
+  begin_state(w, i, p, w->call->first.h, h_before(w, i, p).data, h_bytes(w));
+  if (w->cell->states == 2) begin_state(w, i, p, w->call->first.c, c_before(w, i, p).data, c_bytes(w));
 }
 
 /* Where a walk begins again in the midst of time: h is in y, c was kept. */
-static void begin_again(const walk *w, range rows) {
+static void begin_row_again(const walk *w, int64_t p) {
   int64_t before = time_of(w->shape, w->begin - 1), n = w->shape->checkpoint;
-  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-    if (!goes_on(w->shape, &w->call->rows, w->begin, p)) continue;
-    copy_row(at(work_at(w, w->layout.h), p * h_bytes(w)), row_at(w->call->y, before, row_of(&w->call->rows, p)),
-             (size_t)h_bytes(w));
-    if (w->cell->states == 2)
-      copy_row(at(work_at(w, w->layout.c), p * w->row), row_at(w->kept, w->begin / n, p), (size_t)c_bytes(w));
-  }
+  copy_row(prepared_h(w, p).data, row_at(w->call->y, before, row_of(&w->call->rows, p)), (size_t)h_bytes(w));
+  if (w->cell->states == 2) copy_row(prepared_c(w, p).data, row_at(w->kept, w->begin / n, p), (size_t)c_bytes(w));
+}
+
+/* What row p has as the state before step i, aside or back: it may be in y or in the tape, which are not to lose it. */
+static void put_aside(const walk *w, int64_t i, int64_t p) {
+  copy_row(prepared_h(w, p).data, h_at(w, i - 1, p).data, (size_t)h_bytes(w));
+  if (w->cell->states == 2) copy_row(prepared_c(w, p).data, c_at(w, i - 1, p).data, (size_t)c_bytes(w));
+}
+
+static void put_back(const walk *w, int64_t i, int64_t p) {
+  copy_row(h_at(w, i - 1, p).data, prepared_h(w, p).data, (size_t)h_bytes(w));
+  if (w->cell->states == 2) copy_row(c_at(w, i - 1, p).data, prepared_c(w, p).data, (size_t)c_bytes(w));
 }
 
 void *frnn_dropped(const walk *w, int64_t position) { return at(work_at(w, w->layout.dropped), position * w->row); }
 
 /* h before a step, times what was drawn. */
 static void drop(const walk *w, int64_t i, range rows) {
-  frnn_sequence h = h_before(w, i, rows);
+  frnn_sequence h = h_before(w, i, rows.begin);
   const void *factors = at(w->call->noise.recurrent, rows.begin * h_bytes(w));
   for (int64_t b = 0; b < rows.count; b++)
     w->table->multiply_add(frnn_dropped(w, rows.begin + b), row_at(h, 0, b), at(factors, b * h_bytes(w)), NULL,
@@ -207,13 +213,14 @@ static void drop(const walk *w, int64_t i, range rows) {
 }
 
 static void prepare_rows(const walk *w, int64_t i, range rows) {
-  if (w->shape->tokens && w->call->rows.order) gather_ids(w, i, rows);
-  if (goes_by(w, i, rows)) return;
-  frnn_sequence h = {at(work_at(w, w->layout.h), rows.begin * h_bytes(w)), 0, h_bytes(w)};
-  frnn_sequence c = {at(work_at(w, w->layout.c), rows.begin * w->row), 0, w->row};
-  prepare_state(w, i, rows, h_at(w, i - 1, rows.begin), w->call->first.h, h, h_bytes(w));
-  if (w->cell->states == 2) prepare_state(w, i, rows, c_at(w, i - 1, rows.begin), w->call->first.c, c, c_bytes(w));
-  if (i == w->begin && i > 0) begin_again(w, rows);
+  const frnn_rows *r = &w->call->rows;
+  if (w->shape->tokens && r->order) gather_ids(w, i, rows);
+  for (int64_t p = rows.begin; i == w->begin && i > 0 && p < rows.begin + rows.count; p++)
+    if (goes_on(w->shape, r, i, p)) begin_row_again(w, p);
+  for (int64_t p = rows.begin; (p = next_beginning(w->shape, r, i, p, rows)) >= 0; p++) {
+    if (i > w->begin) put_aside(w, i, p);
+    begin_row(w, i, p);
+  }
 }
 
 void frnn_prepare_step(const walk *w, int64_t i, range rows) {
@@ -251,8 +258,8 @@ void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, sh
     project_h(w, i, rows, mine);
     return;
   }
-  frnn_sequence h = h_before(w, i, rows), y = h_at(w, i, rows.begin), x = x_of(w, c, rows.begin);
-  frnn_sequence c_in = c_before(w, i, rows), c_out = c_at(w, i, rows.begin);
+  frnn_sequence h = h_before(w, i, rows.begin), y = h_at(w, i, rows.begin), x = x_of(w, c, rows.begin);
+  frnn_sequence c_in = c_before(w, i, rows.begin), c_out = c_at(w, i, rows.begin);
   ptrdiff_t z_row = w->in_tape ? w->tape.row : w->work.row;
   void *z = z_at(w, c, t, rows.begin);
   frnn_step step = {.m = rows.count,
@@ -294,15 +301,17 @@ void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, sh
 /* Rows that the mask holds keep their state. */
 static void carry_over(const walk *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
-  int64_t t = time_of(w->shape, i);
-  if (!differs(r, r->mask, 0, t, rows)) return;
-  frnn_sequence h = h_before(w, i, rows), c = c_before(w, i, rows);
-  frnn_sequence to_h = h_at(w, i, rows.begin), to_c = c_at(w, i, rows.begin);
-  for (int64_t b = 0; b < rows.count; b++) {
-    if (!carries(r, t, rows.begin + b)) continue;
-    memcpy(row_at(to_h, 0, b), row_at(h, 0, b), (size_t)h_bytes(w));
-    if (w->cell->states == 2) memcpy(row_at(to_c, 0, b), row_at(c, 0, b), (size_t)c_bytes(w));
+  for (int64_t p = rows.begin; (p = next_carried(r, time_of(w->shape, i), p, rows)) >= 0; p++) {
+    copy_row(h_at(w, i, p).data, h_before(w, i, p).data, (size_t)h_bytes(w));
+    if (w->cell->states == 2) copy_row(c_at(w, i, p).data, c_before(w, i, p).data, (size_t)c_bytes(w));
   }
+}
+
+/* The states that rows which began in step i left in the step before. */
+static void restore(const walk *w, int64_t i, range rows) {
+  const frnn_rows *r = &w->call->rows;
+  if (i == w->begin) return;
+  for (int64_t p = rows.begin; (p = next_beginning(w->shape, r, i, p, rows)) >= 0; p++) put_back(w, i, p);
 }
 
 /* c before the next step, if backward is to begin there. */
@@ -320,8 +329,9 @@ void frnn_settle_step(const walk *w, int64_t i, range rows) {
   int64_t t = time_of(w->shape, i);
   if (!w->shape->ragged && !w->kept.data) return;
   range at_work = working_of(w->shape, r, rows, t);
-  if (at_work.count > 0) carry_over(w, i, at_work);
+  carry_over(w, i, at_work);
   keep(w, i, at_work);
+  restore(w, i, at_work);
   if (w->again) return;
   frnn_sequence h = h_at(w, i, 0);
   range own = r->order ? rows : (range){at_work.begin + at_work.count, rows.count - at_work.count};
