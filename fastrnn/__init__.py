@@ -6,7 +6,7 @@ import pkgutil
 # it is to be found there too.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
-from fastrnn import reference, train  # noqa: E402
+from fastrnn import plot, reference, train  # noqa: E402
 from fastrnn.functional import gru, lstm, rnn  # noqa: E402
 from fastrnn.layers import GRU, LSTM, RNN  # noqa: E402
 from fastrnn.runtime import (  # noqa: E402
@@ -28,6 +28,7 @@ __all__ = [
     "get_num_threads",
     "gru",
     "lstm",
+    "plot",
     "reference",
     "rnn",
     "set_num_threads",

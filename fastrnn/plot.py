@@ -11,7 +11,7 @@ import numpy as np
 
 def _pyplot():
     try:
-        from matplotlib import pyplot
+        from matplotlib import pyplot  # here, so that everything else does without it
     except ImportError:
         raise ImportError("fastrnn.plot needs matplotlib: pip install matplotlib") from None
     return pyplot

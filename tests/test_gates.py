@@ -194,21 +194,19 @@ def test_looking_at_norms_changes_no_gradient(backend):
 
 def test_pictures_of_gates_and_of_gradients():
     pytest.importorskip("matplotlib").use("Agg")
-    from fastrnn import plot
-
     layer = layer_of("lstm", 3, 4, 2)
     x = x_of(layer).astype("float32")
     y, _, tape = layer.forward(x)
-    figure = plot.gates(tape.gates(), row=1, layer=1)
+    figure = fastrnn.plot.gates(tape.gates(), row=1, layer=1)
     panels = [axis for axis in figure.axes if axis.get_images()]
     assert [axis.get_ylabel() for axis in panels] == [f"{name}: unit" for name in "ifgoc"]
     np.testing.assert_array_equal(
         panels[0].get_images()[0].get_array(), tape.gates()["i"][1, :, 1].T
     )
     norms = tape.gradient_norms(np.ones_like(y))
-    figure = plot.gradient_flow(norms)
+    figure = fastrnn.plot.gradient_flow(norms)
     assert len(figure.axes[0].lines) == 4 and figure.axes[0].get_yscale() == "log"
-    figure = plot.gradient_flow({"lstm": norms, "again": norms})
+    figure = fastrnn.plot.gradient_flow({"lstm": norms, "again": norms})
     assert len(figure.axes[0].lines) == 8
     with pytest.raises(ValueError, match="an RNN has no gates"):
-        plot.gates({})
+        fastrnn.plot.gates({})
