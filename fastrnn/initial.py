@@ -24,11 +24,14 @@ def _glorot(rng, shape, hidden):
 
 
 def _orthogonal(rng, shape, hidden):
-    """Each gate's matrix a random rotation or reflection, or columns of one, all equally likely."""
+    """Each gate's matrix a random rotation or reflection, or columns or rows of one, all equally
+    likely."""
     return np.concatenate([_rotation(rng, hidden, shape[1]) for _ in range(shape[0] // hidden)])
 
 
 def _rotation(rng, rows, columns):
+    if columns > rows:
+        return _rotation(rng, columns, rows).T
     # Of the decomposition's many results the one with a positive diagonal: else not all are
     # equally likely.
     q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
@@ -39,21 +42,22 @@ def _zeros(rng, shape, hidden):
     return 0
 
 
+_NO_BIAS = {"bias_ih": _zeros, "bias_hh": _zeros}
+
 # What a row does not name begins uniform.
 _INITS = {
     "pytorch": {},
-    "glorot_orthogonal": {
-        "weight_ih": _glorot,
-        "weight_hh": _orthogonal,
-        "bias_ih": _zeros,
-        "bias_hh": _zeros,
-    },
+    "glorot": {"weight_ih": _glorot, "weight_hh": _glorot, **_NO_BIAS},
+    "orthogonal": {"weight_ih": _orthogonal, "weight_hh": _orthogonal, **_NO_BIAS},
+    "glorot_orthogonal": {"weight_ih": _glorot, "weight_hh": _orthogonal, **_NO_BIAS},
 }
+
+INITS = tuple(_INITS)
 
 
 def checked_init(init):
     """The name of a way to begin."""
-    return checks.choice("init", init, tuple(_INITS))
+    return checks.choice("init", init, INITS)
 
 
 def checked_forget_bias(forget_bias, bias, coupled):

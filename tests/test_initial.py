@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from problems import DTYPES, assert_same_bits, layer_of
 
+from fastrnn import initial
 from fastrnn.cells import CELLS
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
@@ -20,20 +21,39 @@ def test_like_pytorchs_they_are_one_uniform_draw_in_the_order_of_flat(cell, dtyp
     assert_same_bits(flat, wanted.astype(dtype))
 
 
+def assert_glorot(array):
+    bound = np.sqrt(6 / (array.shape[1] + H))
+    assert 0.9 * bound < np.abs(array).max() <= bound * (1 + 1e-7)
+    assert abs(array.mean()) < 0.2 * bound
+
+
+def assert_orthogonal(array):
+    for gate in array.astype(float).reshape(-1, H, array.shape[1]):
+        gate = gate.T if len(gate) < len(gate.T) else gate  # where it is wide, its rows
+        assert_allclose(gate.T @ gate, np.eye(len(gate.T)), atol=1e-6)
+
+
+INITS = {
+    "glorot": (assert_glorot, assert_glorot),
+    "orthogonal": (assert_orthogonal, assert_orthogonal),
+    "glorot_orthogonal": (assert_glorot, assert_orthogonal),
+}
+every_init = pytest.mark.parametrize("init", initial.INITS)
+
+
 @every_cell
 @every_dtype
-def test_glorot_orthogonal_is_so_for_each_gate(cell, dtype):
-    made = layer_of(cell, I, H, 2, bidirectional=True, dtype=dtype, init="glorot_orthogonal")
+@pytest.mark.parametrize("init", INITS)
+def test_the_weights_of_each_gate_begin_as_the_name_says(init, cell, dtype):
+    made = layer_of(cell, I, H, 2, bidirectional=True, dtype=dtype, init=init)
+    of_ih, of_hh = INITS[init]
     for name, array in made.params.items():
         if name.startswith("bias"):
             assert not array.any()
         elif name.startswith("weight_hh"):
-            for gate in array.astype(float).reshape(-1, H, H):
-                assert_allclose(gate @ gate.T, np.eye(H), atol=1e-6)
+            of_hh(array)
         else:
-            bound = np.sqrt(6 / (array.shape[1] + H))
-            assert 0.9 * bound < np.abs(array).max() <= bound * (1 + 1e-7)
-            assert abs(array.mean()) < 0.2 * bound
+            of_ih(array)
 
 
 def test_rotations_are_drawn_without_a_preferred_sign():
@@ -43,7 +63,7 @@ def test_rotations_are_drawn_without_a_preferred_sign():
 
 
 @every_cell
-@pytest.mark.parametrize("init", ["pytorch", "glorot_orthogonal"])
+@every_init
 def test_the_same_rng_begins_the_same(cell, init):
     def flat(seed):
         return layer_of(cell, I, H, init=init, rng=seed).flat
@@ -52,7 +72,7 @@ def test_the_same_rng_begins_the_same(cell, init):
     assert (flat(1) != flat(2)).any()
 
 
-@pytest.mark.parametrize("init", ["pytorch", "glorot_orthogonal"])
+@every_init
 def test_a_forget_bias_is_added_to_one_bias_of_its_gate(init):
     plain, made = (
         layer_of("lstm", I, H, 2, init=init, forget_bias=b, dtype="float64") for b in (None, 1.5)
@@ -65,7 +85,7 @@ def test_a_forget_bias_is_added_to_one_bias_of_its_gate(init):
         assert not difference.any()
 
 
-@pytest.mark.parametrize("init", ["pytorch", "glorot_orthogonal"])
+@every_init
 def test_what_options_add_begins_neutral_but_for_peepholes(init):
     params = layer_of("lstm", I, H, init=init, layer_norm=True, peephole=True).params
     for name in ("weight_ln_ih_l0", "weight_ln_hh_l0", "weight_ln_c_l0"):
@@ -74,6 +94,7 @@ def test_what_options_add_begins_neutral_but_for_peepholes(init):
     assert 0 < np.abs(params["weight_peephole_l0"]).max() <= H**-0.5
 
 
-def test_no_inputs_are_no_trouble():
-    made = layer_of("lstm", 0, H, init="glorot_orthogonal")
+@every_init
+def test_no_inputs_are_no_trouble(init):
+    made = layer_of("lstm", 0, H, init=init)
     assert made.params["weight_ih_l0"].shape == (4 * H, 0)
