@@ -66,7 +66,7 @@ static void scatter_input_gradient(const sweep *w, frnn_gemm g, range steps, ran
     w->table->gemm(&g);
     for (int64_t b = 0, p; (p = next_place(r, &b, rows)) >= 0; b++) {
       void *to = row_at(w->call->dx, t, b);
-      if (p < now.begin + now.count && !carries(r, t, p))
+      if (p < now.begin + now.count)
         copy_row(to, chunk_row(w, dx, t, p), bytes);
       else
         memset(to, 0, bytes);
@@ -82,18 +82,14 @@ static void input_gradient(const sweep *w, range steps, range rows) {
                  .a_k = w->table->size,
                  .panels = panels_at(w, w->layout.w_ih),
                  .panel = columns * w->table->lanes * w->table->size};
-  const frnn_rows *r = &w->call->rows;
   frnn_sequence dx = w->call->dx, dg = w->dg;
-  if (r->lengths) {
+  if (w->call->rows.lengths) {
     scatter_input_gradient(w, g, steps, rows);
     return;
   }
   dx.data = row_at(dx, w->t0 + steps.begin, rows.begin);
   dg.data = row_at(dg, steps.begin, rows.begin);
   product_of_rows(w->table, g, dg, dx, steps.count, rows.count);
-  for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++)
-    for (int64_t p = rows.begin; (p = next_carried(r, t, p, rows)) >= 0; p++)
-      memset(row_at(w->call->dx, t, p), 0, (size_t)(w->shape->input * w->table->size));
 }
 
 void frnn_finish_rows(const sweep *w, range steps, range rows) {
