@@ -96,13 +96,14 @@ def units_of(cell, weights):
     return len(weights[1]) // cell.gates
 
 
-def sizes_of(cell, itemsize, x_shape, weights, checkpoint=0):
-    """Bytes of the buffers that a pass takes."""
+def sizes_of(cell, itemsize, x_shape, weights, checkpoint=0, ids=False):
+    """Bytes of the buffers that a pass takes, with ids for an x of no features."""
     hidden, projected = units_of(cell, weights), weights[1].shape[1] if cell.projects else 0
     try:
         return runtime.core.Sizes(
-            cell.index, itemsize, *x_shape, hidden, checkpoint=checkpoint, projected=projected
-        )
+            cell.index, itemsize, *x_shape, hidden,
+            checkpoint=checkpoint, tokens=ids, projected=projected,
+        )  # fmt: skip
     except OverflowError:
         steps, batch, inputs = x_shape
         checks.fits(itemsize, steps, batch, cell.gates + 1, hidden + inputs)

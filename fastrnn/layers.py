@@ -337,15 +337,22 @@ class _Recurrent(Border):
         for name, target in self.params.items():
             target[...] = checked[name]
 
-    def stream(self, batch_size=1):
+    def stream(self, batch_size=1, *, embedding=None):
         """A `Stream`: one step at a time, the state held, nothing allocated.
+
+        Parameters
+        ----------
+        batch_size : int
+        embedding : (V, input_size) array, or None
+            As for a call: what integers stand for.
 
         Raises
         ------
-        ValueError
-            For a bidirectional layer, which needs the end of a sequence to begin.
+        ValueError, TypeError
+            For a bidirectional layer, which needs the end of a sequence to begin, and for arguments
+            that do not fit.
         """
-        return Stream(self, batch_size)
+        return Stream(self, batch_size, embedding)
 
     def __getstate__(self):
         """Without params, which must stay views into flat wherever a copy or a pickle goes."""

@@ -95,7 +95,7 @@ def tokens(name, ids, input_size, embedding, dtype, rows=None):
 
 def forward(cell, x, passes, rows, checkpoint):
     """As the compiled module's `forward`, for `Tokens`."""
-    without = tuple(p._replace(weights=_without_inputs(p.weights)) for p in passes)
+    without = tuple(p._replace(weights=without_inputs(p.weights)) for p in passes)
     ids = x.place, len(x.used), _tables(cell, x, passes), None
     call = runtime.core.forward, cell.index, _nothing(x), without, rows, ids, checkpoint
     runtime.in_workspace(*call)
@@ -103,18 +103,22 @@ def forward(cell, x, passes, rows, checkpoint):
 
 def _tables(cell, x, passes):
     """For each pass the table of the ids that occur."""
-    hidden, inputs = len(passes[0].weights[1]) // cell.gates, x.rows
-    tables = []
+    inputs, tables = x.rows, []
     for p in passes:
         w_ih, *others = p.weights
         if inputs is None and len(x.used) < x.vocabulary:
             w_ih = np.take(w_ih, x.used, axis=1)
-        size = runtime.core.table_size(cell.index, int(x.itemsize == 8), hidden, len(x.used))
-        table = np.empty(size, np.uint8)
-        weights = (w_ih, *others)
-        runtime.in_workspace(runtime.core.tabulate, cell.index, inputs, weights, len(x.used), table)
-        tables.append(table)
+        tables.append(table(cell, inputs, (w_ih, *others), len(x.used)))
     return tuple(tables)
+
+
+def table(cell, inputs, weights, count):
+    """bias + W_ih x for each row of inputs, (count, I), or for each feature if that is None."""
+    itemsize, hidden = weights[0].itemsize, len(weights[1]) // cell.gates
+    size = runtime.core.table_size(cell.index, int(itemsize == 8), hidden, count)
+    made = np.empty(size, np.uint8)
+    runtime.in_workspace(runtime.core.tabulate, cell.index, inputs, weights, count, made)
+    return made
 
 
 def backward(cell, x, pairs, rows, checkpoint):
@@ -125,7 +129,7 @@ def backward(cell, x, pairs, rows, checkpoint):
     gradients, calls = [], []
     for p, i in pairs:
         gradients.append(np.zeros((len(x.used), len(p.weights[0])), x.dtype))
-        p = p._replace(weights=_without_inputs(p.weights))
+        p = p._replace(weights=without_inputs(p.weights))
         calls.append((p, *i._replace(dx=None, dweights=(None, *i.dweights[1:]))))
     tables = _tables(cell, x, [p for p, _ in pairs]) if checkpoint else None  # for steps made again
     ids = x.place, len(x.used), tables, tuple(gradients)
@@ -162,6 +166,7 @@ def _nothing(x):
     return np.empty((*x.ids.shape, 0), x.dtype)
 
 
-def _without_inputs(weights):
+def without_inputs(weights):
+    """The weights of a pass over ids."""
     w_ih, *others = weights
     return (np.empty((len(w_ih), 0), w_ih.dtype), *others)

@@ -1,5 +1,8 @@
 """x of integers: the same results as the rows or the one-hot vectors that they stand for."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from problems import (
@@ -21,6 +24,7 @@ from fastrnn.cells import CELLS
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
+every_stream_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 # T, B, H and the vocabulary: larger than the batch, so that few of its ids occur, or smaller.
@@ -49,6 +53,96 @@ def gradients(layer, x, sizes, **options):
     y, state, tape = layer.forward(x, **options)
     dy = np.random.default_rng(5).standard_normal(y.shape).astype(layer.dtype)
     return y, state, tape.backward(dy)
+
+
+# ---- streams -------------------------------------------------------------------------------------
+
+
+@every_stream_backend
+@every_cell
+@every_dtype
+@every_size
+@pytest.mark.parametrize("embedded", [False, True], ids=["one-hot", "embedding"])
+@pytest.mark.parametrize("first", [False, True], ids=["time first", "batch first"])
+def test_a_stream_of_ids_is_the_whole_sequence(backend, cell, dtype, sizes, embedded, first):
+    steps, rows, _, vocabulary = sizes
+    table = np.random.default_rng(2).uniform(-1, 1, (vocabulary, 5)).astype(dtype)
+    embedding = table if embedded else None
+    layer = layer_for(cell, sizes, dtype, 5 if embedded else None, num_layers=2, batch_first=first)
+    ids = batch(sizes)[0]
+    turned = ids.T if first else ids
+    y, state = layer(turned, embedding=embedding)
+    stream = layer.stream(rows, embedding=embedding)
+
+    def agree(got, wanted):
+        assert_same_bits(got, wanted) if backend == "core" else assert_close(got, wanted, dtype)
+
+    agree(np.stack([stream.step(t) for t in ids], axis=int(first)), y)
+    agree(stream.state, state)
+    stream.reset()
+    cut = steps // 2
+    parts = (turned[:, :cut], turned[:, cut:]) if first else (turned[:cut], turned[cut:])
+    agree(np.concatenate([stream.feed(part) for part in parts], axis=int(first)), y)
+    agree(stream.state, state)
+
+
+@every_stream_backend
+def test_steps_of_ids_and_of_features_share_the_state(backend):
+    layer, sizes = layer_for("gru_after", SIZES["few ids"], "float32"), SIZES["few ids"]
+    ids = batch(sizes)[0]
+    stream, other = layer.stream(19), layer.stream(19)
+    for t, row in enumerate(ids):
+        x = one_hot(row, 11, "float32")
+        wanted = other.step(x)
+        copied = pickle.loads(pickle.dumps(stream))
+        for kind in (np.int64, np.int8, np.uint16):
+            assert_same_bits(copy.deepcopy(copied).step(row.astype(kind)), wanted)
+        assert_same_bits(stream.step(row if t % 2 else x), wanted)
+    assert_same_bits(stream.state, other.state)
+
+
+@every_stream_backend
+def test_a_stream_of_ids_keeps_the_embedding_of_when_it_was_made(backend):
+    layer = layer_for("lstm", SIZES["few ids"], "float32", 5)
+    table = np.random.default_rng(2).uniform(-1, 1, (11, 5)).astype("float32")
+    stream, other = (layer.stream(3, embedding=table) for _ in range(2))
+    wanted = other.step(np.array([0, 10, 3]))
+    table.fill(np.nan)
+    layer.flat.fill(np.nan)
+    assert_same_bits(stream.step(np.array([0, 10, 3])), wanted)
+
+
+@every_stream_backend
+@pytest.mark.parametrize("ready", [False, True], ids=["first", "later"])
+@pytest.mark.parametrize(
+    ("x", "error", "message"),
+    [
+        (np.array([0, 1, 11]), ValueError, "x must be from 0 to 10, got 11"),
+        (np.array([0, -1, 1]), ValueError, "x must be from 0 to 10, got -1"),
+        (np.array([0, 1]), ValueError, r"x must be \(B,\) = \(3,\), got \(2,\)"),
+        (np.array([0.0, 1.0, 2.0]), TypeError, "x must be float32"),
+        (np.array([True, False, True]), TypeError, "x must be an array of float32 or float64"),
+        (np.zeros((3, 11), int), TypeError, "x must be an array of float32 or float64"),
+    ],
+)
+def test_ids_that_do_not_fit_leave_a_stream_as_it_was(backend, ready, x, error, message):
+    stream = layer_for("lstm", SIZES["few ids"], "float32").stream(3)
+    stream.step(np.array([1, 2, 3]) if ready else one_hot(np.array([1, 2, 3]), 11, "float32"))
+    before = stream.state
+    with pytest.raises(error, match=message):
+        stream.step(x)
+    assert_same_bits(stream.state, before)
+    with pytest.raises(error):
+        stream.feed(np.array([x, x]))
+    assert_same_bits(stream.state, before)
+
+
+def test_a_streams_embedding_must_fit():
+    layer = layer_for("lstm", SIZES["few ids"], "float32", 5)
+    with pytest.raises(ValueError, match="embedding must be .vocabulary, input_size."):
+        layer.stream(3, embedding=np.zeros((11, 4), "float32"))
+    with pytest.raises(TypeError, match="embedding must be float32"):
+        layer.stream(3, embedding=np.zeros((11, 5)))
 
 
 # ---- the reference -------------------------------------------------------------------------------

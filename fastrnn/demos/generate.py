@@ -104,19 +104,19 @@ class Model:
 
     def bits(self, ids):
         """Per character of a text: the first is not judged."""
-        y, _ = self.layer(self.one_hot[ids[:-1, None]])  # (N - 1, 1, K): one row, all its steps
+        y, _ = self.layer(ids[:-1, None], embedding=self.one_hot)  # one row, all its steps
         loss, _ = cross_entropy(self.head(y[:, 0]), ids[1:])
         return loss / LN2
 
     def sample(self, ids, count, temperature, rng):
         """count characters that go on from ids, each drawn from softmax(logits / temperature)."""
-        stream, drawn = self.layer.stream(), []
-        y = stream.feed(self.one_hot[ids[:, None]])[-1]  # (1, H)
+        stream, drawn = self.layer.stream(embedding=self.one_hot), []
+        y = stream.feed(ids[:, None])[-1]  # (1, H)
         for _ in range(count):
             logits = self.head(y)[0] / temperature
             # The largest of logits + Gumbel noise is a draw from their softmax.
             drawn.append(int(np.argmax(logits + rng.gumbel(size=logits.size))))
-            y = stream.step(self.one_hot[drawn[-1:]])
+            y = stream.step(np.array(drawn[-1:]))
         return drawn
 
 
@@ -141,7 +141,7 @@ def train(cell, corpus, epochs, seed):
         for epoch in range(epochs):
             start, total = time.perf_counter(), 0.0
             ids, targets = side_by_side(corpus.train, rng)
-            for window in fastrnn.tbptt(model.layer, model.one_hot[ids], WINDOW):
+            for window in fastrnn.tbptt(model.layer, ids, WINDOW, embedding=model.one_hot):
                 loss, gradients = model.loss_and_gradients(window, targets[window.steps])
                 clip_by_norm(gradients, LARGEST_NORM)
                 done = (epoch + window.steps.start / len(ids)) / epochs

@@ -134,10 +134,9 @@ class Translator:
         _, state = self.encoder(pairs.source, lengths=pairs.lengths)
         stream = self.decoder.stream(batch_size=len(pairs.texts))
         stream.state = state
-        one_hot = np.eye(len(OUTPUT) + 1, dtype=np.float32)
         read, result = np.full(len(pairs.texts), START), []
         for _ in range(STEPS):
-            read = self.head(stream.step(one_hot[read])).argmax(axis=1)  # (B, H) -> (B,)
+            read = self.head(stream.step(read)).argmax(axis=1)  # (B, H) -> (B,)
             result.append(read)
         return np.array(result)
 
