@@ -1,4 +1,4 @@
-"""Types of the compiled module, which functional.py, stream.py and runtime.py use."""
+"""Types of the compiled module, which passes.py, stream.py and runtime.py use."""
 
 from collections.abc import Sequence
 

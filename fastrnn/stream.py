@@ -8,7 +8,7 @@ import numpy as np
 
 from fastrnn import checks, reference, runtime, tokens, variants
 from fastrnn.cells import for_kernels
-from fastrnn.functional import sizes_of
+from fastrnn.passes import sizes_of
 
 
 class Stream:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.functional import Incoming, gates_of_pass, gradient_of, run_passes_backward
+from fastrnn.passes import Incoming, gates_of_pass, gradient_of, run_passes_backward
 from fastrnn.tokens import Tokens
 
 

@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 
 import fastrnn
-from fastrnn import functional, ragged, reference, runtime
+from fastrnn import passes, ragged, reference, runtime
 from fastrnn.cells import CELLS
 
 ISAS = runtime.core.isas_available() if runtime.core else []
@@ -139,10 +139,10 @@ def by_kernels(p, reverse=False, y=None, **rows):
         y = np.full(p.dy.shape, np.nan, p.x.dtype)
     dweights = tuple(None if w is None else np.full_like(w, np.nan) for w in p.weights)
     with fastrnn.backend("core"):
-        y, last, saved = functional.run(
+        y, last, saved = passes.run(
             p.cell, p.x, p.state, p.weights, reverse, y, keep=True, rows=rows
         )
-        dx, dfirst = functional.run_backward(saved, p.dy, p.dstate, dweights)
+        dx, dfirst = passes.run_backward(saved, p.dy, p.dstate, dweights)
     return named(p.cell, y, last, dx, dfirst, dweights)
 
 

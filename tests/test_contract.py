@@ -26,7 +26,7 @@ from problems import (
 )
 
 import fastrnn
-from fastrnn import functional
+from fastrnn import passes
 from fastrnn.cells import CELLS
 
 pytestmark = pytest.mark.usefixtures("core")
@@ -225,7 +225,7 @@ def test_what_stands_in_a_workspace_before_is_of_no_matter(cell, isa, monkeypatc
     def in_nans(call, *arguments):
         assert call(*arguments, np.full(2**20, np.nan, "float32").view(np.uint8)) == 0
 
-    monkeypatch.setattr(functional.runtime, "in_workspace", in_nans)
+    monkeypatch.setattr(passes.runtime, "in_workspace", in_nans)
     assert_same_bits(by_kernels(p), wanted)
 
 

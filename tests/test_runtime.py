@@ -9,7 +9,7 @@ import pytest
 from problems import BACKENDS, ISAS, assert_same_bits, infer, problem, run_python
 
 import fastrnn
-from fastrnn import functional, reference, runtime
+from fastrnn import passes, reference, runtime
 
 # ---- backends ------------------------------------------------------------------------------------
 
@@ -21,7 +21,7 @@ def current():
 def saved_by():
     """The backend that a pass really ran on."""
     p = problem("gru_after")
-    saved = functional.run(p.cell, p.x, p.state, p.weights, keep=True)[2]
+    saved = passes.run(p.cell, p.x, p.state, p.weights, keep=True)[2]
     return "reference" if isinstance(saved.made.tape, reference.Tape) else "core"
 
 

@@ -13,7 +13,7 @@ import pytest
 from problems import leaves, run_python
 
 import fastrnn
-from fastrnn import functional, runtime
+from fastrnn import passes, runtime
 from fastrnn.cells import CELLS
 
 pytestmark = pytest.mark.skipif(runtime.core is None, reason="this build has no kernels")
@@ -42,10 +42,10 @@ def problem(cell, dtype, sizes=SIZES[0]):
 
 def everything(cell, x, state, weights, dy, dlast, reverse):
     """All outputs and gradients of a pass, in one list of bytes."""
-    inferred, last, _ = functional.run(cell, x, state, weights, reverse)
-    y, last_kept, saved = functional.run(cell, x, state, weights, reverse, keep=True)
+    inferred, last, _ = passes.run(cell, x, state, weights, reverse)
+    y, last_kept, saved = passes.run(cell, x, state, weights, reverse, keep=True)
     dweights = tuple(np.empty_like(w) for w in weights)
-    dx, dfirst = functional.run_backward(saved, dy, dlast, dweights)
+    dx, dfirst = passes.run_backward(saved, dy, dlast, dweights)
     arrays = [inferred, *last, y, *last_kept, dx, *dfirst, *dweights]
     return [a.tobytes() for a in arrays]
 

@@ -1,0 +1,256 @@
+"""Passes: one direction of a layer over a whole batch, forward and backward, on either backend.
+
+Their arrays have passed checks.py already. Python allocates every array, the kernels fill them.
+
+It must not know: what users call, layers.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn import checks, reference, runtime, tokens, variants
+from fastrnn.cells import for_kernels, noisy
+from fastrnn.noise import drawn
+from fastrnn.tokens import Tokens
+
+
+class Pass(NamedTuple):
+    """One direction of a layer: what goes in, and the arrays that are written.
+
+    row : of the state arrays, which hold those of all passes: each is (rows, B, H).
+    state, last : tuples of such arrays, before the first step and after the last one.
+    weights : w_ih, w_hh, b_ih, b_hh, and what a variant has besides, as its row names them.
+    y : (T, B, H) array of any strides with a dense last axis.
+    tape : what the gradient needs besides, or None: the kernels' bytes, or the reference's own.
+    noise : `fastrnn.noise.Noise`, with rows in the order in which the pass takes them, or None.
+    """
+
+    reverse: bool
+    row: int
+    state: tuple
+    weights: tuple
+    y: np.ndarray
+    last: tuple
+    tape: object = None
+    noise: object = None
+
+
+# A Pass of a tuple of its fields: in half the time that its own call takes, which is Python code.
+made_of = partial(tuple.__new__, Pass)
+
+
+class Incoming(NamedTuple):
+    """The gradients that come back to a pass, and where those that go out are written.
+
+    dy : (T, B, H) array or None. dlast : tuple of state arrays, each may be None.
+    dx : array like x, or None; for `Tokens` like their embedding. dfirst : tuple of state arrays.
+    dweights : dense arrays for the gradients of w_ih, w_hh, b_ih and b_hh, None for no bias, and
+    of what a variant has besides.
+    dstates : for each state an array (T, B, H) for its gradients after each step, or None. What
+    steps that are not taken have there is left as it is.
+    """
+
+    dy: np.ndarray | None
+    dlast: tuple
+    dx: np.ndarray | None
+    dfirst: tuple
+    dweights: tuple
+    dstates: tuple = (None, None)
+
+
+def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
+    """Passes (a tuple of them) over one x, at once -> the passes, with their tapes if keep.
+
+    Of a plain cell, or as `_for_kernels` makes them.
+    x : (T, B, I) array or `Tokens`. rows : `ragged.Rows` or None. checkpoint : 0, or the steps
+    between those of which a tape keeps something.
+    """
+    if not runtime.uses_core():
+        return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
+    if keep:
+        tape = sizes_of(cell, x.itemsize, x.shape, passes[0].weights, checkpoint).tape
+        passes = tuple([p._replace(tape=runtime.tape_buffer(tape)) for p in passes])
+    kernels = None if rows is None else rows.kernels
+    if isinstance(x, Tokens):
+        tokens.forward(cell, x, passes, kernels, checkpoint)
+    else:
+        runtime.in_workspace(runtime.core.forward, cell.index, x, passes, kernels, None, checkpoint)
+    return passes
+
+
+def _for_kernels(cell, passes):
+    """The row that the kernels have for passes, and these with their parameters as they take them.
+
+    Where nothing is altered both are what they were.
+    """
+    if cell.options is None and passes[0].noise is None:
+        return cell, passes
+    cell = noisy(cell)
+    return cell, tuple([p._replace(weights=for_kernels(cell, p.weights)) for p in passes])
+
+
+def units_of(cell, weights):
+    """H, which c and the gates have; h and y too, unless they are projected."""
+    return len(weights[1]) // cell.gates
+
+
+def sizes_of(cell, itemsize, x_shape, weights, checkpoint=0, ids=False):
+    """Bytes of the buffers that a pass takes, with ids for an x of no features."""
+    hidden, projected = units_of(cell, weights), weights[1].shape[1] if cell.projects else 0
+    try:
+        return runtime.core.Sizes(
+            cell.index, itemsize, *x_shape, hidden,
+            checkpoint=checkpoint, tokens=ids, projected=projected,
+        )  # fmt: skip
+    except OverflowError:
+        steps, batch, inputs = x_shape
+        checks.fits(itemsize, steps, batch, cell.gates + 1, hidden + inputs)
+        checks.fits(itemsize, cell.gates + 1, hidden, hidden + inputs)
+        raise
+
+
+def run_variant(
+    rng, recurrent_dropout, cell, x, passes, keep=False, rows=None, checkpoint=0
+):  # fmt: skip
+    """As `run_passes`, for any cell, with noise drawn if keep."""
+    zoneout = () if cell.options is None else cell.options.zoneout
+    if keep and (recurrent_dropout or zoneout):
+        order = None if rows is None or not runtime.uses_core() else rows.order
+        passes = tuple([
+            p._replace(noise=drawn(rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout, order))
+            for p in passes
+        ])  # fmt: skip
+    if not runtime.uses_core():
+        return run_passes(cell, x, passes, keep, rows)
+    of_kernels, altered = _for_kernels(cell, passes)
+    made = run_passes(of_kernels, x, altered, keep, rows, checkpoint)
+    return tuple([p._replace(tape=m.tape) for p, m in zip(passes, made, strict=True)])
+
+
+def _run_reference(cell, x, p, keep, rows):
+    tape, state, noise = None, [s[p.row] for s in p.state], p.noise
+    cell = variants.row(cell, noise is not None)
+    if isinstance(x, Tokens):
+        x = x.ids if x.embedding is None else x.embedding[x.ids]
+    options = {"reverse": p.reverse} | ({} if rows is None else rows.options)
+    if keep:
+        y, last, tape = reference.forward(cell, x, state, *p.weights, noise=noise, **options)
+    else:
+        y, last = reference.infer(cell, x, state, *p.weights, **options)
+    p.y[...] = y
+    for target, source in zip(p.last, last, strict=True):
+        target[p.row] = source
+    return p._replace(tape=tape)
+
+
+def run_passes_backward(cell, x, passes, incoming, rows=None, checkpoint=0):
+    """Gradients of passes over one x, at once: writes what `incoming`, one for each, names.
+
+    Nothing else is altered: it may be run again.
+    """
+    kernels = None if rows is None else rows.kernels
+    if isinstance(passes[0].tape, reference.Tape):
+        for p, i in zip(passes, incoming, strict=True):
+            _run_reference_backward(x, p, i)
+        return
+    cell, altered = _for_kernels(cell, passes)
+    if altered is not passes:
+        passes = altered
+        incoming = [i._replace(dweights=for_kernels(cell, i.dweights)) for i in incoming]
+    pairs = list(zip(passes, incoming, strict=True))
+    if isinstance(x, Tokens):
+        tokens.backward(cell, x, pairs, kernels, checkpoint)
+    else:
+        calls = tuple([(p, *i) for p, i in pairs])
+        runtime.in_workspace(runtime.core.backward, cell.index, x, calls, kernels, None, checkpoint)
+
+
+def _run_reference_backward(x, p, i):
+    dlast = [None if d is None else d[p.row] for d in i.dlast]
+    dx, dfirst, *dweights = reference.backward(p.tape, i.dy, dlast, i.dstates)
+    if isinstance(x, Tokens) and i.dx is not None:
+        dx = tokens.scattered(x, dx)
+    targets = (i.dx, *(d[p.row] for d in i.dfirst), *i.dweights)
+    for target, source in zip(targets, (dx, *dfirst, *dweights), strict=True):
+        if target is not None:
+            target[...] = source
+
+
+def _unmark(gates):
+    """Takes away, in place, the mark of gates whose pre-activation reached its bound."""
+    bits = gates.view(f"i{gates.itemsize}")
+    bits[np.abs(gates) > 1] &= ~(1 << (8 * gates.itemsize - 2))
+
+
+def gates_of_pass(cell, p, dtype, rows=None):
+    """What the gates of each step were, from a pass' tape of every step: name -> (T, B, H) array.
+
+    Zero in steps that are not taken; c is carried over there.
+    """
+    if isinstance(p.tape, reference.Tape):
+        return reference.gates(p.tape)
+    (steps, batch, _), hidden = p.y.shape, units_of(cell, p.weights)
+    kernels = cell if p.noise is None else noisy(cell)
+    slots = runtime.core.tape_slots(
+        kernels.index, p.tape, int(dtype.itemsize == 8), steps, batch, hidden
+    )
+    gates = {}
+    for slot, name in enumerate(cell.shown):
+        slot = -1 if name == "c" else slot
+        values = np.empty((steps, batch, hidden), dtype)
+        values[:, slice(None) if rows is None or rows.order is None else rows.order] = slots[
+            :, :, slot, :hidden
+        ]
+        if name != "c" and cell.options is not None and cell.options.clip is not None:
+            _unmark(values)
+        gates[name] = values
+        if rows is not None:
+            there = rows.within(steps) if name == "c" else rows.works(steps)
+            gates[name] = np.where(there[..., None], values, 0)
+    return gates
+
+
+class Saved(NamedTuple):
+    """What the gradient of one pass needs."""
+
+    cell: object
+    x: np.ndarray
+    made: Pass
+    rows: object
+
+
+def run(cell, x, state, weights, reverse=False, y=None, keep=False, rows=None):
+    """One pass -> y, final state (a tuple), and a `Saved` if keep.
+
+    state : tuple of (B, H) arrays. y : an array to write to, or None for a new one.
+    """
+    (steps, batch, _), hidden = x.shape, weights[1].shape[1]
+    checks.fits(x.itemsize, steps, batch, hidden)
+    if y is None:
+        y = np.empty((steps, batch, hidden), x.dtype)
+    sizes = hidden, units_of(cell, weights)
+    last = tuple([np.empty((batch, n), x.dtype) for n, _ in zip(sizes, cell.states, strict=False)])
+    p = Pass(reverse, 0, _one_row(state), weights, y, _one_row(last))
+    (made,) = run_passes(cell, x, (p,), keep, rows)
+    return y, last, Saved(cell, x, made, rows) if keep else None
+
+
+def run_backward(saved, dy, dlast, dweights, need_x=True):
+    """Gradients of one pass -> dx (None unless need_x) and the initial state's."""
+    cell, x, made, rows = saved
+    dx = gradient_of(x) if need_x else None
+    dfirst = tuple([np.empty(s.shape[1:], x.dtype) for s in made.state])
+    incoming = Incoming(dy, _one_row(dlast), dx, _one_row(dfirst), dweights)
+    run_passes_backward(cell, x, (made,), (incoming,), rows)
+    return dx, dfirst
+
+
+def gradient_of(x):
+    """An array for the gradient of x, or of its embedding; None for ids without one."""
+    return x.gradient if isinstance(x, Tokens) else np.empty(x.shape, x.dtype)
+
+
+def _one_row(state):
+    return tuple([None if s is None else s[None] for s in state])

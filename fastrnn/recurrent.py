@@ -1,0 +1,384 @@
+"""Recurrent: parameters, stacked layers, directions.
+
+A layer is a list of passes (layer by layer, direction by direction). Parameters and their gradients
+are views into one flat buffer each.
+
+It must not know: which cells there are.
+"""
+
+import operator
+from functools import partial
+
+import numpy as np
+
+from fastrnn import checks, initial, options
+from fastrnn.borders import Border
+from fastrnn.cells import projected, variant
+from fastrnn.merges import MERGES
+from fastrnn.noise import kept_factors
+from fastrnn.parameters import size_of, views_of
+from fastrnn.passes import made_of, run_passes, run_variant
+from fastrnn.stream import Stream
+from fastrnn.tapes import Made, Tape
+
+_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+
+_ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable, and quicker to see than the exact limit
+
+
+class Recurrent(Border):
+    """What RNN, LSTM and GRU share: everything but the cell.
+
+    altered : the arguments of `options.checked`.
+    """
+
+    def __init__(
+        self, cell, input_size, hidden_size, num_layers, *, bias, batch_first, dropout,
+        bidirectional, merge, dtype, rng, recurrent_dropout, init, forget_bias=None, proj_size=0,
+        **altered,
+    ):  # fmt: skip
+        self.options = options.checked(cell.states, **altered)
+        self.input_size = checks.positive("input_size", input_size, 0)
+        self.hidden_size = checks.positive("hidden_size", hidden_size)
+        self.proj_size = self._checked_projection(proj_size)
+        cell = variant(cell, self.options)
+        self._cell = cell = projected(cell) if self.proj_size else cell
+        self._kinds = *_KINDS, *(extra.kind for extra in cell.extras)
+        self._features = self.proj_size or self.hidden_size  # of h, and of one direction's y
+        self._state_sizes = (self._features, self.hidden_size)[: len(cell.states)]
+        self.num_layers = checks.positive("num_layers", num_layers)
+        self.bias = checks.flag("bias", bias)
+        self.batch_first = checks.flag("batch_first", batch_first)
+        self.dropout = checks.fraction("dropout", dropout)
+        self.recurrent_dropout = checks.fraction("recurrent_dropout", recurrent_dropout)
+        self.init = initial.checked_init(init)
+        self.forget_bias = initial.checked_forget_bias(forget_bias, self.bias, self.options.coupled)
+        self.bidirectional = checks.flag("bidirectional", bidirectional)
+        self.merge = self._checked_merge(merge)
+        self.dtype = checks.dtype(dtype)
+        self.num_directions = 2 if bidirectional else 1
+        widest = max(self.input_size, self.num_directions * self._features)
+        checks.fits(
+            self.dtype.itemsize, 2 * self.num_layers * cell.gates, self.hidden_size,
+            self.hidden_size + widest,
+        )  # fmt: skip
+        # Of each layer its passes: the row of a state, whether in reverse, and the features of y.
+        self._rows = self.num_layers * self.num_directions
+        halves = (slice(self._features), slice(self._features, None))
+        self._rows_of_layers = [
+            [(2 * index, False, halves[0]), (2 * index + 1, True, halves[1])]
+            if bidirectional
+            else [(index, False, None)]
+            for index in range(self.num_layers)
+        ]
+        self._shapes = self._parameter_shapes()
+        self.flat = np.empty(size_of(self._shapes), self.dtype)
+        self._rng = np.random.default_rng(rng)
+        self._make()
+        for row in range(self._rows):
+            of_pass = {kind: self.params[name] for kind, name in self._names(row).items()}
+            initial.begin(of_pass, cell, self.init, self.forget_bias, self._rng)
+
+    def _make(self):
+        """What follows from the other attributes, and no copy or pickle takes along."""
+        self.params = self._views(self.flat)
+        self._weights = [self._getter(row) for row in range(self._rows)]
+        self._zeros = None  # a state for whoever gives none, which nobody writes to
+        plain = self._cell.options is None and not self.recurrent_dropout
+        self._run_passes = (
+            run_passes if plain else partial(run_variant, self._rng, self.recurrent_dropout)
+        )
+
+    def _checked_projection(self, proj_size):
+        proj_size = checks.positive("proj_size", proj_size, 0)
+        if proj_size >= self.hidden_size:
+            raise ValueError(
+                f"proj_size must be less than hidden_size = {self.hidden_size}, got {proj_size}: "
+                "0 is no projection"
+            )
+        if proj_size and self.options.zoneout:
+            raise ValueError("zoneout must be 0 with proj_size: h has not the units that it keeps")
+        return proj_size
+
+    def _checked_merge(self, merge):
+        if merge == "concat":
+            return merge
+        if merge is not None:
+            checks.choice("merge", merge, ("concat", *filter(None, MERGES)))
+        if not self.bidirectional:
+            raise ValueError(
+                f"merge must be 'concat' where there is one direction, got {merge!r}: "
+                "use bidirectional=True"
+            )
+        return merge
+
+    def _names(self, row):
+        """What the parameters of a pass are called: kind -> name."""
+        index, direction = divmod(row, self.num_directions)
+        suffix = f"_l{index}" + ("_reverse" if direction else "")
+        there = [kind for kind in self._kinds if self.bias or not kind.startswith("bias")]
+        return {kind: kind + suffix for kind in there}
+
+    def _getter(self, row):
+        """A function that takes the parameters of a pass from a dict: a tuple of four or more."""
+        names = self._names(row)
+        get = operator.itemgetter(*names.values())
+        if self.bias:
+            return get
+        if not self._cell.extras:
+            return lambda params: (*get(params), None, None)
+        wanted = [names.get(kind) for kind in self._kinds]
+        return lambda params: tuple([params.get(name) for name in wanted])
+
+    def _parameter_shapes(self):
+        shapes, gate_rows = {}, self._cell.gates * self.hidden_size
+        for row in range(self._rows):
+            above = row >= self.num_directions
+            inputs = self.num_directions * self._features if above else self.input_size
+            of_pass = (gate_rows, inputs), (gate_rows, self._features), (gate_rows,), (gate_rows,)
+            of_pass = dict(zip(_KINDS, of_pass, strict=True))
+            for kind, units, _ in self._cell.extras:
+                matrix = self._features, self.hidden_size
+                of_pass[kind] = matrix if units is None else (units * self.hidden_size,)
+            shapes |= {name: of_pass[kind] for kind, name in self._names(row).items()}
+        return shapes
+
+    def _views(self, flat):
+        return views_of(flat, self._shapes)
+
+    def _new_state(self, batch, make=np.empty):
+        """(rows, B, H) arrays for h, (rows, B, P) if it is projected, and c where there is one."""
+        h = make((self._rows, batch, self._features), self.dtype)
+        if len(self._state_sizes) == 1:
+            return (h,)
+        return h, make((self._rows, batch, self.hidden_size), self.dtype)
+
+    def _dropped(self, x):
+        """x with some of its elements zero and the others larger, and the factors.
+
+        Notes
+        -----
+        Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014;
+        between layers alone: Zaremba, Sutskever and Vinyals, 2014.
+        """
+        factors = kept_factors(self._rng, x.shape, self.dtype, self.dropout)
+        with np.errstate(all="ignore"):
+            return x * factors, factors
+
+    def _run(
+        self, x, state, keep, rows, zeros, embedding, checkpoint=0, dropout=0.0
+    ):  # fmt: skip
+        """y, the final state, the fields of `Made`; rows: arguments of `_checked_rows` or None."""
+        x, unbatched = self._checked_x(x)
+        if rows is not None:
+            rows = self._checked_rows(x, unbatched, *rows)
+        if zeros is not False:
+            checks.flag("zero_output_for_mask", zeros)
+        shape = x.shape
+        if len(shape) == 2 or embedding is not None:
+            x = self._checked_ids(x, embedding, rows)
+        steps, batch = shape[0], shape[1]
+        width = self.num_directions * self._features
+        longest = steps if steps > self._rows else self._rows
+        if longest * batch * width > _ELEMENTS_WITHOUT_A_CHECK:
+            checks.fits(x.itemsize, longest, batch, width)
+        if state is None:
+            first = self._zeros
+            if first is None or first[0].shape[1] != batch:
+                first = self._zeros = self._new_state(batch, np.zeros)
+        else:
+            first = self._checked_state(state, batch, unbatched)
+            first = tuple([s.copy() for s in first]) if keep else first
+        last, layers = self._new_state(batch), []
+        # y lies in memory as the user will see it.
+        by_batch = self.batch_first and not unbatched
+        y_shape = (batch, steps, width) if by_batch else (steps, batch, width)
+        for rows_of_layer in self._rows_of_layers:
+            factors = None
+            if dropout and layers:
+                x, factors = self._dropped(x)
+            y = np.empty(y_shape, self.dtype)
+            if by_batch:
+                y = y.swapaxes(0, 1)
+            passes = ()
+            for row, reverse, half in rows_of_layer:
+                part = y if half is None else y[:, :, half]
+                weights = self._weights[row](self.params)
+                passes += (made_of((reverse, row, first, weights, part, last, None, None)),)
+            passes = self._run_passes(self._cell, x, passes, keep, rows, checkpoint)
+            layers.append((x, factors, passes))
+            x = y  # of the layer above
+        shown = None
+        if zeros and rows is not None and rows.mask is not None:
+            shown = rows.mask[:, :, None]
+            y = np.where(shown, y, 0)
+        if keep:
+            y.flags.writeable = False
+        if unbatched or by_batch:
+            y = self._to_user(y, unbatched)
+        if self.merge != "concat":
+            with np.errstate(all="ignore"):
+                y = MERGES[self.merge].together(y[..., : self._features], y[..., self._features :])
+        made = (layers, unbatched, rows, shown, checkpoint) if keep else None
+        if unbatched or len(last) == 1:
+            last = self._state_to_user(last, unbatched)
+        return y, last, made
+
+    def __call__(
+        self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
+        zero_output_for_mask=False, embedding=None, return_gates=False,
+    ):  # fmt: skip
+        """Inference: y and the final state; keeps nothing for a gradient.
+
+        Parameters
+        ----------
+        x : array (T, B, input_size), (B, T, input_size) if batch_first, (T, input_size) unbatched
+            Or an array of integers without the last axis: rows of `embedding`, or without one,
+            features that are 1 while the others are 0. Far quicker than x made of them.
+        state : array (L*D, B, H), or for the LSTM a pair (h, c) of them, or None for zeros
+            L layers, D directions; without B for an unbatched x.
+        lengths : (B,) integers from 0 to T, or None
+            Each row's own steps, in any order; None is T. y is 0 beyond them, whatever x holds
+            there; the final state is that after the row's own last step; reverse directions begin
+            there. The work follows the sum of the lengths.
+        mask : booleans like x but for its last axis, or None
+            False where a row keeps its state: y repeats what it was.
+        reset : booleans like the mask, or None
+            True where a row's state begins anew before that step, in the order in which a
+            direction takes the steps; no gradient passes there.
+        reset_to : {"zero", "initial"}
+            What it is then: zero, or `state`, which gets the gradient.
+        zero_output_for_mask : bool
+            y of the top layer is 0 where the mask is False.
+        embedding : (V, input_size) array, or None
+            For x of integers from 0 to V - 1.
+        return_gates : bool
+            Whether to return what `Tape.gates` does, too.
+
+        Returns
+        -------
+        y : array like x, D * hidden_size features
+            The top layer's h at each step, both directions side by side or as `merge` says.
+        state : like the argument
+            After each pass' last step.
+        gates : dict
+            If asked for.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For shapes and dtypes that do not fit the layer, lengths outside 0 to T, and integers
+            outside the vocabulary.
+        """
+        rows = None
+        if not (lengths is mask is reset is None and reset_to == "zero"):
+            rows = lengths, mask, reset, reset_to
+        if return_gates:
+            return self._with_gates(x, state, rows, zero_output_for_mask, embedding)
+        y, state, _ = self._run(x, state, False, rows, zero_output_for_mask, embedding)
+        return y, state
+
+    def _with_gates(self, *arguments):
+        x, state, *options = arguments
+        y, last, made = self._run(x, state, True, *options, dropout=0.0)
+        return y, last, Tape(self, Made(*made)).gates()
+
+    def forward(
+        self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
+        zero_output_for_mask=False, embedding=None, checkpoint=None,
+    ):  # fmt: skip
+        """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
+
+        Parameters, y and state are as in a call, but for dropout, which acts here alone, and
+        zoneout, which is drawn here. y is read-only where the tape needs it as it is.
+
+        checkpoint : int or None
+            Keep no gates, and of c that before every n-th step alone: `backward` makes the steps
+            between again, n at a time. The gradients are the same bit for bit, the tape is some n
+            times smaller, and training takes about a third longer. Chen et al., Training deep nets
+            with sublinear memory cost, 2016. The reference backend keeps all the same.
+        """
+        checkpoint = 0 if checkpoint is None else checks.positive("checkpoint", checkpoint)
+        rows = None
+        if not (lengths is mask is reset is None and reset_to == "zero"):
+            rows = lengths, mask, reset, reset_to
+        y, state, made = self._run(
+            x, state, True, rows, zero_output_for_mask, embedding, checkpoint, self.dropout
+        )
+        return y, state, Tape(self, Made(*made))
+
+    def load(self, params):
+        """Copy parameters from a mapping of arrays, such as a PyTorch module's `state_dict()`.
+
+        Parameters
+        ----------
+        params : mapping from the names of `layer.params` to arrays of their shapes and dtype
+            All of them and no others.
+
+        Raises
+        ------
+        ValueError
+            For names or shapes that are not the layer's.
+        TypeError
+            For another dtype. The layer is left as it was.
+        """
+        names = {str(name) for name in params}
+        if names != set(self.params):
+            missing = ", ".join(n for n in self.params if n not in names) or "none"
+            unknown = ", ".join(sorted(names - set(self.params))) or "none"
+            raise ValueError(
+                f"params must have the names of layer.params: missing are {missing}; unknown are "
+                f"{unknown}: compare num_layers, bias, bidirectional and the options"
+            )
+        checked = {}
+        for name, target in self.params.items():
+            array = checks.as_array(name, params[name])
+            checks.same_dtype(name, array, self.dtype, "the layer")
+            symbols = [f"{size}" for size in target.shape]
+            checked[name] = checks.shaped(name, array, symbols, target.shape)
+        for name, target in self.params.items():
+            target[...] = checked[name]
+
+    def stream(self, batch_size=1, *, embedding=None):
+        """A `Stream`: one step at a time, the state held, nothing allocated.
+
+        Parameters
+        ----------
+        batch_size : int
+        embedding : (V, input_size) array, or None
+            As for a call: what integers stand for.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a bidirectional layer, which needs the end of a sequence to begin, and for arguments
+            that do not fit.
+        """
+        return Stream(self, batch_size, embedding)
+
+    def __getstate__(self):
+        """Without params, which must stay views into flat wherever a copy or a pickle goes."""
+        made = ("params", "_weights", "_zeros", "_run_passes")
+        return {name: value for name, value in self.__dict__.items() if name not in made}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._make()
+
+    def __repr__(self):
+        given = [f"{self.input_size}, {self.hidden_size}"]
+        given += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
+        given += ["bias=False"] * (not self.bias) + ["batch_first=True"] * self.batch_first
+        given += [f"dropout={self.dropout}"] * (self.dropout > 0)
+        given += ["bidirectional=True"] * self.bidirectional
+        given += [f"proj_size={self.proj_size}"] * (self.proj_size > 0)
+        given += [f"merge={self.merge!r}"] * (self.merge != "concat")
+        given += [f"{name}={value!r}" for name, value in self.options.altered().items()]
+        given += [f"recurrent_dropout={self.recurrent_dropout}"] * (self.recurrent_dropout > 0)
+        given += [f"init={self.init!r}"] * (self.init != "pytorch")
+        given += [f"forget_bias={self.forget_bias}"] * (self.forget_bias is not None)
+        given += self._options() + [f'dtype="{self.dtype}"']
+        return f"fastrnn.{type(self).__name__}({', '.join(given)})"
+
+    def _options(self):
+        return []
