@@ -76,7 +76,8 @@ typedef struct {
 /* What was drawn for a pass of a variant, with its rows in the order of frnn_rows; NULL: nothing. */
 typedef struct {
   const void *recurrent; /* (batch, features of h), dense: factors of h in the recurrent products */
-  const void *stays[2];  /* (steps, batch, hidden), dense: zoneout of h and of c, 1 where an element stays, else 0 */
+  const void *stays[2];  /* (steps, batch, hidden), dense: zoneout of h and of c, 1 where an element stays, else 0; not
+                            where h is projected */
 } frnn_noise;
 
 /* Which steps of which rows count; all NULL: all. A row takes its first `length` steps, in reverse from the last of

@@ -8,22 +8,12 @@
  * Work memory, tapes and outputs begin as NaN; what lies around and between the elements of an output must stay. */
 #include <stdio.h>
 
+#include "common.h"
 #include "oracle.h"
 
 enum { SETS = 4, BORDER = 64, CELLS = FRNN_CELLS };
 enum pass { FORWARD, INFERENCE, BACKWARD, PASSES };
 enum layout { DENSE, BATCH_FIRST, SPARSE, LAYOUTS };
-
-static const char *const cell_names[CELLS] = {[FRNN_RNN_TANH] = "rnn_tanh",
-                                              [FRNN_RNN_RELU] = "rnn_relu",
-                                              [FRNN_LSTM] = "lstm",
-                                              [FRNN_GRU_AFTER] = "gru_after",
-                                              [FRNN_GRU_BEFORE] = "gru_before",
-                                              [FRNN_RNN_TANH_VARIANT] = "rnn_tanh_variant",
-                                              [FRNN_RNN_RELU_VARIANT] = "rnn_relu_variant",
-                                              [FRNN_LSTM_VARIANT] = "lstm_variant",
-                                              [FRNN_GRU_AFTER_VARIANT] = "gru_after_variant",
-                                              [FRNN_GRU_BEFORE_VARIANT] = "gru_before_variant"};
 
 /* What a variant is that nothing alters; FRNN_CELLS for those that never are a plain cell. */
 static int plain_of(int cell) {
@@ -35,24 +25,24 @@ static int plain_of(int cell) {
                                    [FRNN_RNN_TANH_VARIANT] = FRNN_RNN_TANH,
                                    [FRNN_RNN_RELU_VARIANT] = FRNN_RNN_RELU,
                                    [FRNN_LSTM_VARIANT] = FRNN_LSTM,
+                                   [FRNN_LSTM_COUPLED] = CELLS,
+                                   [FRNN_LSTM_PEEPHOLE] = CELLS,
+                                   [FRNN_LSTM_COUPLED_PEEPHOLE] = CELLS,
+                                   [FRNN_LSTM_NORMALISED] = CELLS,
+                                   [FRNN_LSTM_COUPLED_NORMALISED] = CELLS,
                                    [FRNN_GRU_AFTER_VARIANT] = FRNN_GRU_AFTER,
-                                   [FRNN_GRU_BEFORE_VARIANT] = FRNN_GRU_BEFORE};
-  return cell_names[cell] ? plain[cell] : CELLS;
+                                   [FRNN_GRU_BEFORE_VARIANT] = FRNN_GRU_BEFORE,
+                                   [FRNN_GRU_NORMALISED] = CELLS};
+  return plain[cell];
 }
 static const char *const pass_names[PASSES] = {"forward", "inference", "backward"};
-static const char *const dtype_names[FRNN_DTYPES] = {"f32", "f64"};
 
 /* ---- data ----------------------------------------------------------------------------------------------------- */
-
-static uint64_t seed = 1;
 
 /* n numbers in [-scale, scale); scale is a power of two. */
 static double *numbers(int n, double scale) {
   double *p = zeros(n);
-  for (int i = 0; i < n; i++) {
-    seed = seed * 6364136223846793005u + 1442695040888963407u;
-    p[i] = ((double)(seed >> 40) - 0x1p23) * 0x1p-23 * scale;
-  }
+  for (int i = 0; i < n; i++) p[i] = number() * scale;
   return p;
 }
 
@@ -63,8 +53,6 @@ typedef struct {
   size_t bytes;
   unsigned char *memory;
 } array;
-
-static size_t size_of(int dtype) { return dtype == FRNN_F32 ? 4 : 8; }
 
 static unsigned char *element(const array *a, int t, int b, int f) {
   return (unsigned char *)a->q.data + t * a->q.step + b * a->q.row + (ptrdiff_t)((size_t)f * size_of(a->dtype));
@@ -87,13 +75,6 @@ static array make(int dtype, enum layout layout, int steps, int rows, int featur
     memcpy(p, dtype == FRNN_F32 ? (void *)&narrow : (void *)&values[i], (size_t)size);
   }
   return a;
-}
-
-static void *work_memory(size_t bytes) {
-  void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
-  if (!p || bytes == 0) abort();
-  memset(p, 0xFF, bytes);
-  return p;
 }
 
 /* ---- judging -------------------------------------------------------------------------------------------------- */
@@ -132,10 +113,8 @@ static void judge(verdict *v, int pass, const problem *p, const char *name, arra
       break;
     }
     v->worst = fmax(v->worst, error);
-    for (size_t byte = 0; byte < size_of(a->dtype); byte++) {
-      v->hash[pass] = (v->hash[pass] ^ at[byte]) * 0x100000001b3u;
-      at[byte] = 0xFF;
-    }
+    v->hash[pass] = hash_bytes(v->hash[pass], at, size_of(a->dtype));
+    memset(at, 0xFF, size_of(a->dtype));
   }
   for (size_t i = 0; i < a->bytes && !wrong; i++) {
     if (a->memory[i] == 0xFF) continue;
@@ -281,11 +260,11 @@ static void hash_functions(const char *isa) {
     x64[i] = x32[i] * 1.000000001;
   }
   for (int f = 0; f < 3; f++) {
-    uint64_t hash[FRNN_DTYPES] = {0};
+    uint64_t hash[FRNN_DTYPES];
     functions[f](FRNN_F32, x32, y32, N);
     functions[f](FRNN_F64, x64, y64, N);
-    for (size_t i = 0; i < sizeof y32; i++) hash[0] = (hash[0] ^ ((unsigned char *)y32)[i]) * 0x100000001b3u;
-    for (size_t i = 0; i < sizeof y64; i++) hash[1] = (hash[1] ^ ((unsigned char *)y64)[i]) * 0x100000001b3u;
+    hash[0] = hash_bytes(0, y32, sizeof y32);
+    hash[1] = hash_bytes(0, y64, sizeof y64);
     for (int d = 0; d < FRNN_DTYPES; d++)
       printf("hash %s %s %s values %016llx\n", isa, dtype_names[d], names[f], (unsigned long long)hash[d]);
   }

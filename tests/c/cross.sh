@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds check.c with every compiler and for every architecture there is a tool for, runs it, and compares the results
-# bit for bit: all sets with a fused multiply-add must agree, and all generic builds among themselves.
+# Builds check.c and options.c with every compiler and for every architecture there is a tool for, runs them, and
+# compares the results bit for bit: all sets with a fused multiply-add must agree, and all generic builds among
+# themselves.
 #
 #   tests/c/cross.sh [--all]
 #
@@ -20,15 +21,16 @@ missing() { if [ "$all" = --all ]; then fail "$*"; else echo "skip $*"; fi; }
 # stubs ISA...: their sources
 stubs() { for isa in "$@"; do echo csrc/isa/"$isa"_f32.c csrc/isa/"$isa"_f64.c; done; }
 
-# build NAME COMMAND ISA...: out/NAME/check from the compiler's command, on all cores
+# build NAME COMMAND ISA...: out/NAME/check and options from the compiler's command, on all cores
 build() {
   local name=$1 command=$2 dir=$out/$1
   shift 2
   rm -rf "$dir" && mkdir -p "$dir"
   # shellcheck disable=SC2046,SC2086
-  if printf '%s\n' csrc/*.c $(stubs "$@") tests/c/check.c |
+  if printf '%s\n' csrc/*.c $(stubs "$@") |
     xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(basename {} .c).o" &&
-    $command $flags "$dir"/*.o -o "$dir/check" -lm -pthread; then
+    $command $flags "$dir"/*.o tests/c/check.c -o "$dir/check" -lm -pthread &&
+    $command $flags "$dir"/*.o tests/c/options.c -o "$dir/options" -lm -pthread; then
     pass "$name: builds without a warning ($command)"
   else
     fail "$name: build ($command)"
@@ -36,11 +38,12 @@ build() {
   fi
 }
 
-# check NAME LABEL COMMAND...: runs it, counts its lines, keeps its hashes
+# check NAME LABEL THREADS [EMULATOR]: runs both, counts their lines, keeps their hashes
 check() {
-  local name=$1 label=$2 log=$out/$1/$2.log status=0
-  shift 2
-  "$@" >"$log" || status=$?
+  local name=$1 label=$2 threads=$3 log=$out/$1/$2.log status=0 program
+  for program in check options; do
+    ${4:-} "$out/$name/$program" "$threads" || status=$?
+  done >"$log"
   while read -r verdict text; do
     case $verdict in
       PASS) pass "$name, $label: $text" ;;
@@ -65,8 +68,8 @@ esac
 for compiler in gcc $clang; do
   # shellcheck disable=SC2086
   build "$machine-$compiler" "$compiler" $native || continue
-  check "$machine-$compiler" "1 thread" "$out/$machine-$compiler/check" 1
-  check "$machine-$compiler" "3 threads" "$out/$machine-$compiler/check" 3
+  check "$machine-$compiler" "1 thread" 1
+  check "$machine-$compiler" "3 threads" 3
 done
 [ -n "$clang" ] || missing "clang: not installed"
 
@@ -77,10 +80,10 @@ if [ "$machine" != aarch64 ]; then
   elif [ -z "$emulator" ]; then
     missing "AArch64: no qemu-aarch64 (qemu-user)"
   else
-    build aarch64-gcc "$cross -static" generic neon && check aarch64-gcc "1 thread" "$emulator" "$out/aarch64-gcc/check"
+    build aarch64-gcc "$cross -static" generic neon && check aarch64-gcc "1 thread" 1 "$emulator"
     if [ -n "$clang" ]; then
       build aarch64-clang "$clang --target=aarch64-linux-gnu -static -Wno-unused-command-line-argument" generic neon &&
-        check aarch64-clang "1 thread" "$emulator" "$out/aarch64-clang/check"
+        check aarch64-clang "1 thread" 1 "$emulator"
     fi
   fi
 fi
