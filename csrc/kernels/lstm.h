@@ -51,6 +51,10 @@ INLINE void lstm_tile(const int R, const int P, const frnn_step *s, int64_t m, i
     lstm_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first * 4);
 }
 
+/* Rows further on whose c of the step before is asked for: nothing else of that step's slots has been read yet, and
+ * from one row's c to the next's it is too far for the processor to guess. */
+enum { ROWS_AHEAD = 8 };
+
 /* (L7) to (L13): dh_t and dc_t in; the gates' gradients out, dc_{t-1} in place, nothing of dh beside the product. */
 KERNEL void lstm_back(const frnn_back *b) {
   const vec one = vset1(1);
@@ -62,6 +66,7 @@ KERNEL void lstm_back(const frnn_back *b) {
     real *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
+      __builtin_prefetch(AT(const real, c_in + u, ROWS_AHEAD * b->c_in_row));
       vec i = vload(z + u), f = vload(AT(const real, z, b->gate) + u);
       vec g = vload(AT(const real, z, 2 * b->gate) + u), o = vload(AT(const real, z, 3 * b->gate) + u);
       vec tanh_c = vtanh(vload(c_out + u));

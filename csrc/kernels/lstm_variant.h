@@ -146,6 +146,7 @@ INLINE lstm_back_units lstm_units(const lstm_back_step *s, const lstm_back_row *
   q.f = unmarked(&s->a, vload(AT(const real, z, r->z.gate)), &q.reached[1]);
   q.g = unmarked(&s->a, vload(AT(const real, z, 2 * r->z.gate)), &q.reached[2]);
   q.o = unmarked(&s->a, vload(AT(const real, z, 3 * r->z.gate)), &q.reached[3]);
+  __builtin_prefetch(AT(const real, r->c_in + u, ROWS_AHEAD * s->b->c_in_row));
   q.before = vload(r->c_in + u);
   q.c = vfma(q.f, q.before, q.i * q.g);
   if (s->cell_clip > 0) q.c = vclip(q.c, vset1((real)s->cell_clip));
@@ -237,6 +238,8 @@ NOINLINE void lstm_normalised_outer(int G, const frnn_back *b) {
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       real *gain = r.dg + lstm_column_of_gain(G) * b->hidden + u;
+      for (int k = 0; k < 2 * G + 2; k++)
+        __builtin_prefetch(AT(real, slot_of(&r.z, LSTM_APART + k) + u, ROWS_AHEAD * b->z_row));
       lstm_back_units q = lstm_units(&s, &r, u);
       vec de, da_o = lstm_outer(G, 1, &s, &r, &q, &de);
       vstore_part(r.of_gates + (G - 1) * b->hidden + u, da_o, left);
