@@ -170,7 +170,7 @@ class Stream:
         checks.shaped("x", x, symbols, lead)
         if self._embedding is not None:
             return self._embedding[checks.ids("x", x, len(self._embedding))], self._stepper
-        x = checks.ids("x", x, self._x_shape[1]).astype(np.int64, copy=False)
+        x = np.ascontiguousarray(checks.ids("x", x, self._x_shape[1]), np.int64)
         if self._stepper is not None and self._stepper_of_ids is None:
             self._stepper_of_ids = self._make_stepper_of_ids()
         return x, self._stepper_of_ids

@@ -95,7 +95,7 @@ def test_steps_of_ids_and_of_features_share_the_state(backend):
         x = one_hot(row, 11, "float32")
         wanted = other.step(x)
         copied = pickle.loads(pickle.dumps(stream))
-        for kind in (np.int64, np.int8, np.uint16):
+        for kind in (np.int64, np.longlong, np.int8, np.uint16, ">i8"):
             assert_same_bits(copy.deepcopy(copied).step(row.astype(kind)), wanted)
         assert_same_bits(stream.step(row if t % 2 else x), wanted)
     assert_same_bits(stream.state, other.state)
