@@ -149,6 +149,26 @@ def layer_cases():
                call(made, "forward", x, return_gates=True), float("inf"))  # fmt: skip
 
 
+def direction_cases():
+    """Two directions on two threads beside the same on one."""
+
+    def on(threads, function):
+        def run():
+            with fastrnn.threads(threads):
+                function()
+
+        return run
+
+    for name, (steps, batch, inputs, hidden) in SHAPES.items():
+        x = np.random.default_rng(0).standard_normal((steps, batch, inputs)).astype("float32")
+        for kind in ("LSTM", "GRU"):
+            layer = getattr(fastrnn, kind)(inputs, hidden, bidirectional=True, rng=0)
+            for mode in MODES:
+                function, shape = call(layer, mode, x), f"{name} {kind} {mode}"
+                yield Case("two threads, directions", shape, on(1, function), on(2, function),
+                           1 / 1.8)  # fmt: skip
+
+
 VARIANTS = {
     "clip": {"clip": 3.0},
     "hard sigmoid": {"recurrent_activation": "hard_sigmoid"},
@@ -202,7 +222,10 @@ def main():
     fastrnn.set_num_threads(args.threads)
     print(f"{'option':<30} {'case':<36} {'ratio':>6} {'promised':>9}")
     missed = 0
-    for cases in (ragged_cases, token_cases, checkpoint_cases, layer_cases, variant_cases):
+    families = (
+        ragged_cases, token_cases, checkpoint_cases, layer_cases, direction_cases, variant_cases
+    )  # fmt: skip
+    for cases in families:
         for case in cases():
             if args.only not in f"{case.name} {case.shape}":
                 continue
