@@ -11,6 +11,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
@@ -269,6 +270,26 @@ def unchanged(*arrays):
     before = [(path, array.copy()) for path, array in leaves(arrays)]
     yield
     assert_same_bits(dict(leaves(arrays)), dict(before))
+
+
+# ---- other threads -------------------------------------------------------------------------------
+
+
+def at_once(functions, times):
+    """What each of some functions gives, so many times, all of them in threads of their own."""
+    got, start = [[] for _ in functions], threading.Barrier(len(functions))
+
+    def work(function, answers):
+        start.wait()
+        answers.extend(function() for _ in range(times))
+
+    pairs = zip(functions, got, strict=True)
+    workers = [threading.Thread(target=work, args=pair) for pair in pairs]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return got
 
 
 # ---- another process -----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import threading
 import time
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from problems import (
     DTYPES,
     ISAS,
     assert_same_bits,
+    at_once,
     by_kernels,
     infer,
     layer_of,
@@ -355,18 +357,8 @@ def test_arguments_are_not_modified(cell):
 @every_cell
 def test_python_threads_that_call_at_once_get_their_own_results(cell):
     problems = [problem(cell, 12, 4 + k, 3, 20 + 7 * k, seed=k) for k in range(3)]
-    wanted, got = [by_kernels(p) for p in problems], [[] for _ in problems]
-    start = threading.Barrier(len(problems))
-
-    def work(k):
-        start.wait()
-        got[k].extend(by_kernels(problems[k]) for _ in range(8))
-
-    workers = [threading.Thread(target=work, args=(k,)) for k in range(len(problems))]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    calls = [partial(by_kernels, p) for p in problems]
+    wanted, got = [call() for call in calls], at_once(calls, 8)
     for answers, answer in zip(got, wanted, strict=True):
         assert len(answers) == 8
         for one in answers:

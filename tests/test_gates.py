@@ -63,15 +63,21 @@ def test_a_grus_gates_blend_to_its_outputs(backend, cell):
     assert np.all((r > 0) & (r < 1))
 
 
+def layer_and_rows(cell, options, rows):
+    """A layer, and lengths and a mask as it takes them, if wanted."""
+    layer = layer_of(cell, 3, 17, dtype="float64", **options)
+    rows = ragged(6, 5) if rows else {}
+    if layer.batch_first and rows:
+        rows["mask"] = rows["mask"].T
+    return layer, rows
+
+
 @pytest.mark.usefixtures("core")
 @every_layer
 @every_cell
 @pytest.mark.parametrize("rows", [False, True], ids=["full", "ragged"])
 def test_both_backends_tell_the_same(cell, options, rows):
-    layer = layer_of(cell, 3, 17, dtype="float64", **options)
-    rows = ragged(6, 5) if rows else {}
-    if layer.batch_first and rows:
-        rows["mask"] = rows["mask"].T
+    layer, rows = layer_and_rows(cell, options, rows)
     told = {}
     for backend in BACKENDS:
         with fastrnn.backend(backend):
@@ -150,10 +156,7 @@ def test_gradient_norms_are_those_of_states_between_pieces(backend, cell):
 @every_cell
 @pytest.mark.parametrize("rows", [False, True], ids=["full", "ragged"])
 def test_both_backends_have_the_same_norms(cell, options, rows):
-    layer = layer_of(cell, 3, 17, dtype="float64", **options)
-    rows = ragged(6, 5) if rows else {}
-    if layer.batch_first and rows:
-        rows["mask"] = rows["mask"].T
+    layer, rows = layer_and_rows(cell, options, rows)
     told = []
     for backend in BACKENDS:
         with fastrnn.backend(backend):

@@ -1,7 +1,5 @@
 """RNN, LSTM, GRU: stacks, directions, shapes, and gradients by finite differences."""
 
-import threading
-
 import numpy as np
 import pytest
 from nets import B, Case, H, I, T, every_net
@@ -11,6 +9,7 @@ from problems import (
     LAYOUTS,
     assert_close,
     assert_same_bits,
+    at_once,
     layer_of,
     options_of,
     problem,
@@ -332,16 +331,8 @@ def test_one_layer_may_train_in_many_threads_at_once(cell):
     cases = [Case(cell, {"num_layers": 2}, seed=k) for k in range(3)]
     for case in cases:
         case.layer = cases[0].layer
-    wanted, got = [everything(case.gradients()) for case in cases], [[] for _ in cases]
-
-    def work(k):
-        got[k].extend(everything(cases[k].gradients()) for _ in range(5))
-
-    workers = [threading.Thread(target=work, args=(k,)) for k in range(len(cases))]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    calls = [lambda case=case: everything(case.gradients()) for case in cases]
+    wanted, got = [call() for call in calls], at_once(calls, 5)
     for answers, answer in zip(got, wanted, strict=True):
         assert len(answers) == 5
         for one in answers:
