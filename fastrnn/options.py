@@ -121,10 +121,10 @@ DOCUMENTS = """
         Probability with which an element of the state stays as it was, at each step of a
         `forward`. A call takes the expectation, zoneout * old + (1 - zoneout) * new.
     init : {"pytorch", "glorot", "orthogonal", "glorot_orthogonal"}
-        How parameters begin: all uniform in +-1/sqrt(hidden_size); or with biases of 0 and for
-        each gate weight_ih and weight_hh uniform in +-sqrt(6/(features+H)), or both orthogonal, or
-        the former and the latter. (Keras takes the gates of a matrix together.) Peepholes and
-        weight_hr are uniform in any."""
+        How parameters begin: all uniform in +-1/sqrt(hidden_size); or with biases of 0 and, for
+        each gate, weight_ih and weight_hh uniform in +-sqrt(6/(features+H)), or both orthogonal, or
+        weight_ih so uniform and weight_hh orthogonal. (Keras takes the gates of a matrix together.)
+        Peepholes and weight_hr begin as in "pytorch"."""
 DOCUMENTS_OF_GATES = """
     recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"}
         Of the gates: hard_sigmoid(p) = clip(p/6 + 0.5, 0, 1) as in PyTorch and Keras 3,

@@ -49,15 +49,24 @@ def test_gradients_through_dropout_are_finite_differences(cell, first, backend):
 
 @every_dtype
 @pytest.mark.parametrize("p", [0.0, 0.1, 0.75, 1.0])
-def test_dropout_keeps_the_mean_and_draws_from_rng(dtype, p):
+@pytest.mark.parametrize("shape", [(100, 100), (301, 701)], ids=["at once", "in parts"])
+def test_dropout_keeps_the_mean_and_draws_from_rng(dtype, p, shape):
     layers = [fastrnn.GRU(2, 3, 2, dropout=p, dtype=dtype, rng=7) for _ in range(2)]
-    ones = np.ones((100, 100), dtype)
+    ones = np.ones(shape, dtype)
     (x, factors), (again, _) = (layer._dropped(ones) for layer in layers)
     assert x.dtype == factors.dtype == dtype
     assert_same_bits(again, x)
     assert abs((x == 0).mean() - p) < 0.02
     assert p == 1 or abs(x.mean() - 1) < 0.02 / (1 - p)
     assert (layers[0]._dropped(ones)[0] != x).any() == (p not in (0, 1))
+
+
+def test_each_part_of_a_large_draw_is_drawn():
+    dropped = fastrnn.GRU(2, 3, 2, dropout=0.5, rng=7)._dropped(np.ones(5 * 65536 + 3, "f4"))[1]
+    parts = dropped[: 5 * 65536].reshape(5, -1)
+    assert np.isin(dropped, [0, 2]).all()
+    assert all(abs(part.mean() - 1) < 0.02 for part in parts)
+    assert not np.corrcoef(parts)[np.triu_indices(5, 1)].round(1).any()
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,15 @@ def test_ids_that_do_not_fit_leave_a_stream_as_it_was(backend, ready, x, error, 
     assert_same_bits(stream.state, before)
 
 
+@pytest.mark.usefixtures("core")
+def test_what_the_kernels_refuse_nevertheless_is_not_passed_over(monkeypatch):
+    stream, ids = layer_for("lstm", SIZES["few ids"], "float32").stream(3), np.array([1, 2, 3])
+    monkeypatch.setattr(np, "ascontiguousarray", lambda array, dtype: array.astype("int32"))
+    for refused in (lambda: stream.step(ids), lambda: stream.feed(ids[None])):
+        with pytest.raises(RuntimeError, match="the kernels do not take it"):
+            refused()
+
+
 def test_a_streams_embedding_must_fit():
     layer = layer_for("lstm", SIZES["few ids"], "float32", 5)
     with pytest.raises(ValueError, match="embedding must be .vocabulary, input_size."):
