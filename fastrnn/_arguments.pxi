@@ -2,6 +2,20 @@
 # csrc/fastrnn.h. An address lives as long as the array that its caller holds.
 #
 # It must not know: when anything is computed.
+cdef cnp.ndarray array_of(a):
+    """The array that `a` is; TypeError where it is something else, None included."""
+    if not cnp.PyArray_Check(a):
+        raise TypeError(f"an array expected, got {type(a).__name__}")
+    return <cnp.ndarray>a
+
+
+cdef cnp.ndarray matrix_of(a):
+    cdef cnp.ndarray matrix = array_of(a)
+    if matrix.ndim != 2:
+        raise ValueError(f"a matrix expected, got {matrix.ndim} axes")
+    return matrix
+
+
 cdef int dtype_of(cnp.ndarray a) except -1:
     if a.descr.type_num == cnp.NPY_FLOAT32:
         return 0
@@ -23,7 +37,7 @@ cdef void *dense(a, int dtype, int64_t rows, int64_t columns, bint writes=False)
     """The address of a C-contiguous array of rows * columns elements; NULL for None."""
     if a is None:
         return NULL
-    cdef cnp.ndarray array = a
+    cdef cnp.ndarray array = array_of(a)
     check(array, dtype, writes)
     if not cnp.PyArray_IS_C_CONTIGUOUS(array) or array.size != rows * columns:
         raise ValueError(f"a dense array of {rows} x {columns} expected, got {a.shape}")
@@ -36,7 +50,7 @@ cdef frnn_sequence sequence(a, int dtype, frnn_shape *shape, int64_t features, b
     memset(&q, 0, sizeof(q))
     if a is None:
         return q
-    cdef cnp.ndarray array = a
+    cdef cnp.ndarray array = array_of(a)
     check(array, dtype, writes)
     if array.ndim != 3 or array.shape[0] != shape.steps or array.shape[1] != shape.batch:
         raise ValueError(f"an array of {shape.steps} x {shape.batch} x {features} expected, got {a.shape}")
@@ -51,17 +65,28 @@ cdef frnn_sequence sequence(a, int dtype, frnn_shape *shape, int64_t features, b
     return q
 
 
+cdef frnn_sequence required(a, int dtype, frnn_shape *shape, int64_t features, bint writes=False) except *:
+    """The same where None will not do."""
+    return sequence(array_of(a), dtype, shape, features, writes)
+
+
 cdef enum:
     ALIGN = 64  # bytes; every size that C gives has as much slack for it
 
 
-cdef void *aligned(cnp.ndarray buffer, size_t needed) except NULL:
+cdef void *boundary_of(cnp.ndarray buffer) noexcept:
+    """The first boundary of ALIGN bytes in a buffer."""
+    return <void *>((<uintptr_t>cnp.PyArray_DATA(buffer) + (ALIGN - 1)) & ~<uintptr_t>(ALIGN - 1))
+
+
+cdef void *aligned(a, size_t needed) except NULL:
     """The first boundary of ALIGN bytes in a buffer of `needed` bytes, slack included."""
+    cdef cnp.ndarray buffer = array_of(a)
     if buffer.descr.type_num != cnp.NPY_UINT8 or not cnp.PyArray_IS_C_CONTIGUOUS(buffer):
         raise TypeError("a dense byte buffer expected")
     if needed == 0 or <size_t>buffer.size < needed:
         raise ValueError(f"a buffer of {needed} bytes expected, got {buffer.size}")
-    return <void *>((<uintptr_t>cnp.PyArray_DATA(buffer) + (ALIGN - 1)) & ~<uintptr_t>(ALIGN - 1))
+    return boundary_of(buffer)
 
 
 cdef size_t known(size_t nbytes) except 0:
@@ -79,9 +104,7 @@ cdef int gates_of(int cell) except 0:
 
 cdef int size_units(frnn_shape *s, tuple weights) except -1:
     """Sets how many units there are, and to how many features h is projected, from w_hh and perhaps w_hr."""
-    cdef cnp.ndarray w_hh = weights[1]
-    if w_hh.ndim != 2:
-        raise ValueError("an array of another rank")
+    cdef cnp.ndarray w_hh = matrix_of(weights[1])
     s.hidden = w_hh.shape[0] // gates_of(s.cell)
     s.projected = 0
     if len(weights) > 4 and weights[4] is not None:
@@ -101,9 +124,9 @@ cdef int64_t features_of(frnn_shape *s) noexcept:
 
 cdef frnn_shape shape_of(int cell, x, tuple weights, bint reverse) except *:
     cdef frnn_shape shape
-    cdef cnp.ndarray xs = x, ws = weights[1]
+    cdef cnp.ndarray xs = array_of(x), ws = matrix_of(weights[1])
     gates_of(cell)
-    if xs.ndim != 3 or ws.ndim != 2:
+    if xs.ndim != 3:
         raise ValueError("an array of another rank")
     shape.cell = cell
     shape.dtype = dtype_of(ws)
@@ -177,7 +200,7 @@ cdef void *state_row(a, frnn_shape *s, int64_t numbers, int64_t row, bint writes
     """The address of row `row` of a C-contiguous (rows, batch, numbers) array; NULL for None."""
     if a is None:
         return NULL
-    cdef cnp.ndarray array = a
+    cdef cnp.ndarray array = array_of(a)
     check(array, s.dtype, writes)
     if (not cnp.PyArray_IS_C_CONTIGUOUS(array) or array.ndim != 3 or array.shape[1] != s.batch
             or array.shape[2] != numbers or not 0 <= row < array.shape[0]):
@@ -204,7 +227,7 @@ cdef int64_t *indices(a, int64_t count) except? NULL:
     """The address of `count` dense int64; NULL for None."""
     if a is None:
         return NULL
-    cdef cnp.ndarray array = a
+    cdef cnp.ndarray array = array_of(a)
     if (array.descr.type_num != cnp.NPY_INT64 or not cnp.PyArray_ISCARRAY_RO(array)
             or array.ndim != 1 or array.size != count):
         raise ValueError(f"{count} dense int64 expected, got {a.shape} of {a.dtype}")
@@ -215,7 +238,7 @@ cdef uint8_t *flags(a, frnn_shape *s) except? NULL:
     """The address of a dense (steps, batch) array of bytes; NULL for None."""
     if a is None:
         return NULL
-    cdef cnp.ndarray array = a
+    cdef cnp.ndarray array = array_of(a)
     if (array.descr.type_num != cnp.NPY_BOOL or not cnp.PyArray_IS_C_CONTIGUOUS(array)
             or array.ndim != 2 or array.shape[0] != s.steps or array.shape[1] != s.batch):
         raise ValueError(f"a dense array of {s.steps} x {s.batch} booleans expected, got {a.shape} of {a.dtype}")
@@ -252,7 +275,8 @@ cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
     cdef int64_t k, count
     cdef size_t size
     memset(&q, 0, sizeof(q))
-    ids, count, tables, gradients = tuple_of(tokens)
+    given, count, tables, gradients = tuple_of(tokens)
+    ids = array_of(given)
     if ids.ndim != 2 or ids.shape[0] != s.steps or ids.shape[1] != s.batch or s.input != 0 or count < 0:
         raise ValueError("ids of another shape, or an input besides")
     q.ids = indices(ids.reshape(-1), s.steps * s.batch)
@@ -261,10 +285,10 @@ cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
         if not 0 <= q.ids[k] < count:
             raise ValueError("ids out of range")
     if gradients is not None:
-        q.gradient = dense(gradients[i], s.dtype, count, gates_of(s.cell) * s.hidden, True)
+        q.gradient = dense(tuple_of(gradients)[i], s.dtype, count, gates_of(s.cell) * s.hidden, True)
     if tables is not None:
         size = known(frnn_table_size(s, count))
-        q.table = aligned(tables[i], size)
+        q.table = aligned(tuple_of(tables)[i], size)
     s.tokens = 1
     return q
 

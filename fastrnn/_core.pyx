@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: language_level=3, boundscheck=True, nonecheck=True, wraparound=False, cdivision=True
 """The border between Python and C: check what protects memory, take addresses, release the GIL, call, return.
 
 Messages here are for developers; users meet those of checks.py first. No arithmetic on data.
@@ -48,6 +48,9 @@ cdef interruption asked() noexcept:
 
 include "_arguments.pxi"
 
+# Bytes: every buffer has as much slack, to begin on a boundary of as many.
+globals()["ALIGN"] = ALIGN
+
 
 cdef class Sizes:
     """Bytes of every buffer for a layer of the given sizes; OverflowError where one does not fit."""
@@ -57,6 +60,10 @@ cdef class Sizes:
                  bint ragged=False, int64_t checkpoint=0, bint tokens=False, int64_t projected=0):
         cdef frnn_shape s
         gates_of(cell)
+        if itemsize not in (4, 8):
+            raise ValueError(f"elements of 4 or 8 bytes expected, got {itemsize}")
+        if min(steps, batch, input, hidden, checkpoint, projected) < 0:
+            raise ValueError("a negative size")
         s.cell = cell
         s.dtype = 0 if itemsize == 4 else 1
         s.reverse = 0
@@ -76,7 +83,7 @@ cdef class Sizes:
             raise OverflowError("sizes too large")
 
 
-def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
+def forward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoint, work):
     """One layer forward, its directions at once.
 
     passes: for each direction (reverse, row, first, weights, y, last, tape, noise), the states in that row of their
@@ -111,14 +118,14 @@ def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
         if len(weights) > 5 or noise is not None:
             call.variant = variant_of(&call.shape, weights)
             call.noise = noise_of(&call.shape, noise)
-        call.x = sequence(x, call.shape.dtype, &call.shape, call.shape.input)
-        call.y = sequence(y, call.shape.dtype, &call.shape, features_of(&call.shape), True)
+        call.x = required(x, call.shape.dtype, &call.shape, call.shape.input)
+        call.y = required(y, call.shape.dtype, &call.shape, features_of(&call.shape), True)
         call.first = state_of(&call.shape, first, row)
         call.last = state_of(&call.shape, last, row, True)
         call.tape = NULL if tape is None else aligned(tape, frnn_tape_size(&call.shape))
     packed = known(frnn_packed_size(&calls[0].shape)) - ALIGN
     needed = packed + known(frnn_forward_size(&calls[0].shape)) - ALIGN
-    if <size_t>(<cnp.ndarray?>work).size < count * needed + ALIGN:
+    if <size_t>array_of(work).size < count * needed + ALIGN:
         return count * needed + ALIGN
     place = <char *>aligned(work, count * needed + ALIGN)
     for i in range(count):
@@ -130,7 +137,7 @@ def forward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     return 0
 
 
-def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
+def backward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoint, work):
     """One layer backward, its directions at once.
 
     passes: for each direction the pass as forward took it, then dy, dlast, dx, dfirst, dweights, dstates (the gradients
@@ -168,8 +175,8 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
             call.variant = variant_of(s, weights)
             call.noise = noise_of(s, noise)
             extras_of(s, dweights, call.dextra, True)
-        call.x = sequence(x, s.dtype, s, s.input)
-        call.y = sequence(y, s.dtype, s, features_of(s))
+        call.x = required(x, s.dtype, s, s.input)
+        call.y = required(y, s.dtype, s, features_of(s))
         call.first = state_of(s, first, row)
         call.tape = aligned(tape, frnn_tape_size(s))
         call.dy = sequence(dy, s.dtype, s, features_of(s))
@@ -184,7 +191,7 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
         call.db_hh = dense(dweights[3], s.dtype, gates * s.hidden, 1, True)
         call.dw_hr = dense(dweights[4], s.dtype, s.projected, s.hidden, True) if s.projected else NULL
     needed = known(frnn_backward_size(&calls[0].shape)) - ALIGN
-    if <size_t>(<cnp.ndarray?>work).size < count * needed + ALIGN:
+    if <size_t>array_of(work).size < count * needed + ALIGN:
         return count * needed + ALIGN
     place = <char *>aligned(work, count * needed + ALIGN)
     for i in range(count):
@@ -192,6 +199,11 @@ def backward(int cell, x, tuple passes, rows, tokens, int64_t checkpoint, work):
     with nogil:
         frnn_backward(calls, count, interrupted)
     return 0
+
+
+def boundary(cnp.ndarray buffer not None):
+    """Where in a byte buffer the kernels begin to write: elements before its first boundary of ALIGN bytes."""
+    return <char *>boundary_of(buffer) - <char *>cnp.PyArray_DATA(buffer)
 
 
 def tape_slots(int cell, cnp.ndarray tape not None, int dtype, int64_t steps, int64_t batch, int64_t hidden):
@@ -209,15 +221,16 @@ def tape_slots(int cell, cnp.ndarray tape not None, int dtype, int64_t steps, in
 def table_size(int cell, int dtype, int64_t hidden, int64_t count):
     cdef frnn_shape s
     memset(&s, 0, sizeof(s))
+    gates_of(cell)
     s.cell, s.dtype, s.hidden = cell, dtype, hidden
     return known(frnn_table_size(&s, count))
 
 
-def tabulate(int cell, x, tuple weights, int64_t count, table, work):
+def tabulate(int cell, x, tuple weights not None, int64_t count, table, work):
     """The table of `count` ids into a byte buffer: of the rows of x (count, input), or with None of the features one by
     one. Returns 0, or how many bytes `work` must have, nothing being done yet."""
     cdef frnn_table_call call
-    cdef cnp.ndarray w_ih = weights[0]
+    cdef cnp.ndarray w_ih = matrix_of(weights[0])
     cdef interruption interrupted = asked()
     cdef size_t needed
     memset(&call, 0, sizeof(call))
@@ -232,7 +245,7 @@ def tabulate(int cell, x, tuple weights, int64_t count, table, work):
         raise ValueError("as many ids as inputs expected")
     call.table = aligned(table, known(frnn_table_size(&call.shape, count)))
     needed = known(frnn_tabulate_size(&call.shape))
-    if <size_t>(<cnp.ndarray?>work).size < needed:
+    if <size_t>array_of(work).size < needed:
         return needed
     call.work = aligned(work, needed)
     with nogil:
@@ -249,14 +262,14 @@ def product(cnp.ndarray a not None, b, c, work):
     cdef bint transposed = cnp.PyArray_IS_F_CONTIGUOUS(a)
     memset(&call, 0, sizeof(call))
     call.dtype = dtype_of(a)
-    call.m, call.k, call.n = a.shape[0], a.shape[1], (<cnp.ndarray?>b).shape[1]
+    call.m, call.k, call.n = matrix_of(a).shape[0], matrix_of(a).shape[1], matrix_of(b).shape[1]
     call.a = dense(a.T if transposed else a, call.dtype, call.m, call.k)
     call.a_row = a.itemsize if transposed else call.k * a.itemsize
     call.a_k = call.m * a.itemsize if transposed else a.itemsize
-    call.b = dense(b, call.dtype, call.k, call.n)
-    call.c = dense(c, call.dtype, call.m, call.n, True)
+    call.b = dense(array_of(b), call.dtype, call.k, call.n)
+    call.c = dense(array_of(c), call.dtype, call.m, call.n, True)
     needed = known(frnn_product_size(call.dtype, call.n, call.k))
-    if <size_t>(<cnp.ndarray?>work).size < needed:
+    if <size_t>array_of(work).size < needed:
         return needed
     call.work = aligned(work, needed)
     with nogil:
@@ -289,7 +302,7 @@ def isas_available():
     return names(frnn_isa_available)
 
 
-def select_isa(str isa):
+def select_isa(str isa not None):
     """Chooses an instruction set by name; False where there is none of that name here."""
     return frnn_select(isa.encode()) == 0
 
@@ -302,9 +315,9 @@ def set_num_threads(int n):
     frnn_set_threads(n)
 
 
-def apply(str function, x):
+def apply(str function not None, x):
     """exp, sigmoid or tanh of a dense array as the kernels compute it. For tests."""
-    cdef cnp.ndarray a = x, y = np.empty(x.size, x.dtype)
+    cdef cnp.ndarray a = array_of(x), y = np.empty(x.size, x.dtype)
     cdef int dtype = dtype_of(a)
     cdef void *source = dense(a, dtype, a.size, 1)
     cdef void *target = cnp.PyArray_DATA(y)
@@ -323,6 +336,8 @@ def apply(str function, x):
 def probe_fma(int64_t rounds, int dtype=0):
     """Runs multiply-adds in registers; returns the flops done."""
     cdef double flops
+    if dtype not in (0, 1):
+        raise ValueError(f"a dtype of 0 or 1 expected, got {dtype}")
     with nogil:
         flops = frnn_probe_fma(dtype, rounds)
     return flops

@@ -4,6 +4,13 @@ cdef int passed() except -1:
     return -1 if PyErr_Occurred() != NULL else 0
 
 
+cdef extern from "<stdatomic.h>" nogil:
+    ctypedef struct atomic_flag:
+        pass
+    bint atomic_flag_test_and_set(atomic_flag *)
+    void atomic_flag_clear(atomic_flag *)
+
+
 cdef enum:
     LOOK_AFTER = 10000000  # multiply-adds of one gate: less than 10 ms
 
@@ -15,6 +22,9 @@ cdef class Stepper:
     (layers, batch, hidden) arrays, in and out.
     outputs: a (batch, hidden) array for each layer's output; the last one's where `out` overlaps x.
     table: None, or what `tabulate` made for `count` ids: x is such ids then, and the lowest layer's w_ih has no columns.
+
+    All calls work in the same buffers, so one that comes in during another, from another thread or from a signal's
+    handler, raises RuntimeError; `claim` and `release` keep steps away for as long.
     """
     cdef frnn_forward_call *calls
     cdef int count, dtype
@@ -24,12 +34,17 @@ cdef class Stepper:
     cdef char *spare
     cdef size_t x_bytes, y_bytes
     cdef int64_t steps_between  # two looks whether to stop
+    cdef atomic_flag claimed  # by whoever steps it now
+    cdef int64_t *own_ids  # (batch,): those of a step, which nobody else can write to
 
-    def __cinit__(self, list layers, int64_t batch, tuple state, work, list outputs, table=None, int64_t count=-1):
+    def __cinit__(self, list layers not None, int64_t batch, tuple state not None, work, list outputs not None, table=None,
+                  int64_t count=-1):
         cdef frnn_forward_call *call
         cdef cnp.ndarray w_ih
         cdef int i
-        self.count = len(layers)
+        atomic_flag_clear(&self.claimed)
+        self.own_ids = NULL
+        self.count = <int>len(layers)
         self.batch = batch
         self.ids = -1 if table is None else count
         self.kept = [layers, state, work, outputs, table]
@@ -39,9 +54,13 @@ cdef class Stepper:
         if self.calls == NULL:
             raise MemoryError()
         memset(self.calls, 0, self.count * sizeof(frnn_forward_call))
+        if table is not None:
+            self.own_ids = <int64_t *>PyMem_Malloc(<size_t>max(batch, 1) * sizeof(int64_t))
+            if self.own_ids == NULL:
+                raise MemoryError()
         for i, (cell, weights, packed) in enumerate(layers):
             call = &self.calls[i]
-            w_ih = weights[0]
+            w_ih = matrix_of(tuple_of(weights)[0])
             gates_of(cell)
             call.shape.cell = cell
             call.shape.dtype = dtype_of(w_ih)
@@ -82,25 +101,49 @@ cdef class Stepper:
 
     def __dealloc__(self):
         PyMem_Free(self.calls)
+        PyMem_Free(self.own_ids)
+
+    cdef int take(self) except -1:
+        if atomic_flag_test_and_set(&self.claimed):
+            raise RuntimeError(
+                "another thread is stepping this stream, or the code that a signal's handler has interrupted: "
+                "give each thread a stream of its own, or let them take turns"
+            )
+        return 0
+
+    def claim(self):
+        """Keeps steps away until `release`; RuntimeError where somebody else has done so."""
+        self.take()
+
+    def release(self):
+        atomic_flag_clear(&self.claimed)
 
     cdef bint fits(self, cnp.ndarray x, cnp.ndarray out, int before) noexcept:
         """Whether x and out are dense, have `before` axes and then (batch, input) and (batch, hidden)."""
         cdef int number = cnp.NPY_FLOAT32 if self.dtype == 0 else cnp.NPY_FLOAT64
-        return ((self.are_ids(x, before) if self.ids >= 0 else
-                 x.descr.type_num == number and x.ndim == before + 2 and x.shape[before + 1] == self.input)
+        cdef bint of_ids = self.ids >= 0
+        return (x.descr.type_num == (cnp.NPY_INT64 if of_ids else number)
+                and x.ndim == before + (1 if of_ids else 2) and (of_ids or x.shape[before + 1] == self.input)
                 and out.descr.type_num == number and out.ndim == before + 2
                 and x.shape[before] == self.batch
                 and out.shape[before] == self.batch and out.shape[before + 1] == self.hidden
                 and cnp.PyArray_ISCARRAY_RO(x) and cnp.PyArray_ISCARRAY(out))
 
-    cdef bint are_ids(self, cnp.ndarray x, int before) noexcept:
-        """Whether x has `before` axes and then (batch,), of ids that there are."""
+    cdef bint are_ids(self, cnp.ndarray x) noexcept:
+        """Whether a dense x holds nothing but ids that there are, or features."""
         cdef const int64_t *ids = <const int64_t *>cnp.PyArray_DATA(x)
         cdef int64_t i
-        if x.descr.type_num != cnp.NPY_INT64 or x.ndim != before + 1 or not cnp.PyArray_ISCARRAY_RO(x):
-            return False
-        for i in range(cnp.PyArray_SIZE(x)):
+        for i in range(cnp.PyArray_SIZE(x) if self.ids >= 0 else 0):
             if not 0 <= ids[i] < self.ids:
+                return False
+        return True
+
+    cdef bint take_ids(self, const int64_t *ids) noexcept nogil:
+        """Copies a step's ids, for their owner may change them at any time; whether they are in range."""
+        cdef int64_t i
+        memcpy(self.own_ids, ids, <size_t>self.batch * sizeof(int64_t))
+        for i in range(self.batch):
+            if not 0 <= self.own_ids[i] < self.ids:
                 return False
         return True
 
@@ -121,20 +164,29 @@ cdef class Stepper:
         fit."""
         if not self.fits(x, out, 0):
             return False
+        self.take()
         # A layer reads x while it writes y, so where the two overlap y comes by way of the spare array.
         cdef char *source = <char *>cnp.PyArray_DATA(x)
         cdef char *target = <char *>cnp.PyArray_DATA(out)
         cdef bint apart = source + self.x_bytes <= target or target + self.y_bytes <= source
-        with nogil:
-            self.advance(source, target if apart else self.spare)
-            if not apart:
-                memcpy(target, self.spare, self.y_bytes)
+        try:
+            if self.ids >= 0:
+                if not self.take_ids(<const int64_t *>source):
+                    return False
+                source, apart = <char *>self.own_ids, True
+            with nogil:
+                self.advance(source, target if apart else self.spare)
+                if not apart:
+                    memcpy(target, self.spare, self.y_bytes)
+        finally:
+            atomic_flag_clear(&self.claimed)
         return True
 
     def feed(self, cnp.ndarray x not None, cnp.ndarray out not None):
         """Steps from x (steps, batch, input), or ids, to out (steps, batch, hidden). False, with nothing done, where an
-        array does not fit or the two overlap. An exception that a signal's handler raises ends it after some step."""
-        if not self.fits(x, out, 1) or x.shape[0] != out.shape[0]:
+        array does not fit or the two overlap. Nobody else may write to ids meanwhile. An exception that a signal's
+        handler raises ends it after some step."""
+        if not self.fits(x, out, 1) or x.shape[0] != out.shape[0] or not self.are_ids(x):
             return False
         cdef char *source = <char *>cnp.PyArray_DATA(x)
         cdef char *target = <char *>cnp.PyArray_DATA(out)
@@ -142,13 +194,17 @@ cdef class Stepper:
         cdef interruption interrupted = asked()
         if source + <size_t>steps * self.x_bytes > target and target + <size_t>steps * self.y_bytes > source:
             return False
-        with nogil:
-            for t in range(steps):
-                self.advance(source + t * self.x_bytes, target + t * self.y_bytes)
-                until_look -= 1
-                if until_look <= 0 and interrupted != NULL:
-                    until_look = self.steps_between
-                    if interrupted():
-                        break
-        passed()
+        self.take()
+        try:
+            with nogil:
+                for t in range(steps):
+                    self.advance(source + t * self.x_bytes, target + t * self.y_bytes)
+                    until_look -= 1
+                    if until_look <= 0 and interrupted != NULL:
+                        until_look = self.steps_between
+                        if interrupted():
+                            break
+            passed()
+        finally:
+            atomic_flag_clear(&self.claimed)
         return True

@@ -14,6 +14,7 @@ import threading
 import time
 import warnings
 import weakref
+from typing import NamedTuple
 
 import numpy as np
 
@@ -218,6 +219,52 @@ def tape_buffer(nbytes):
     loan.buffer = buffer
     _lent[id(loan)] = loan
     return tape
+
+
+class TapeContent(NamedTuple):
+    """What the kernels wrote into a tape, wherever its buffer stood, for a copy or a pickle.
+
+    made_by : the version and the byte order of the machine that wrote it.
+    """
+
+    content: np.ndarray
+    made_by: tuple
+
+
+def tape_content(tape):
+    """The `TapeContent` of a kernels' tape; any other tape as it is."""
+    if not isinstance(tape, np.ndarray):
+        return tape
+    begin = core.boundary(tape)
+    return TapeContent(tape[begin : begin + tape.size - core.ALIGN], _writer())
+
+
+def tape_with(content):
+    """The tape with that content.
+
+    Raises
+    ------
+    ValueError
+        If it is the kernels' and there are none here, or others.
+    """
+    if not isinstance(content, TapeContent):
+        return content
+    if core is None or content.made_by != _writer():
+        here = "no kernels" if core is None else f"those of {_writer()}"
+        raise ValueError(
+            f"a tape made by the kernels of fastrnn {content.made_by} cannot be read here, where "
+            f"there are {here}: run forward again"
+        )
+    tape = tape_buffer(content.content.size + core.ALIGN)
+    begin = core.boundary(tape)
+    tape[begin : begin + content.content.size] = content.content
+    return tape
+
+
+def _writer():
+    from fastrnn import __version__
+
+    return __version__, sys.byteorder
 
 
 def _take_back():

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import checks
+from fastrnn import checks, runtime
+from fastrnn.parameters import views_of
 from fastrnn.passes import Incoming, gates_of_pass, gradient_of, run_passes_backward
 from fastrnn.tokens import Tokens
 
@@ -35,6 +36,14 @@ class Gradients:
     params: dict
     flat: np.ndarray
     embedding: np.ndarray | None = None
+
+    def __getstate__(self):
+        """With the shapes of params alone, which must stay views into flat in a copy too."""
+        shapes = {name: array.shape for name, array in self.params.items()}
+        return self.__dict__ | {"params": shapes}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state | {"params": views_of(state["flat"], state["params"])})
 
 
 class Made(NamedTuple):
@@ -64,6 +73,27 @@ class Tape:
     def __init__(self, layer, made):
         self._layer = layer
         self._made = made
+
+    def __getstate__(self):
+        """With what the kernels wrote and not where: a copy's memory has another boundary."""
+        layers = [
+            (x, factors, tuple([p._replace(tape=runtime.tape_content(p.tape)) for p in passes]))
+            for x, factors, passes in self._made.layers
+        ]
+        return {"_layer": self._layer, "_made": self._made._replace(layers=layers)}
+
+    def __setstate__(self, state):
+        """x may have come back with other strides than its own, so it passes the checks anew."""
+        self._layer, made = state["_layer"], state["_made"]
+        layers = [
+            (
+                x if isinstance(x, Tokens) else checks.rows(x),
+                factors,
+                tuple([p._replace(tape=runtime.tape_with(p.tape)) for p in passes]),
+            )
+            for x, factors, passes in made.layers
+        ]
+        self._made = made._replace(layers=layers)
 
     def backward(self, dy, dstate=None, *, need_x=True):
         """Gradients of a loss through y and the final state.

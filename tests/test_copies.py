@@ -1,0 +1,221 @@
+"""Copies, pickles and objects sent to other processes give what the original gives, to the bit.
+
+A copy's memory lies elsewhere, so many are made and kept alive: their addresses differ in what is
+left of them beyond any boundary.
+"""
+
+import copy
+import multiprocessing
+import pickle
+
+import numpy as np
+import pytest
+from problems import BACKENDS, assert_close, assert_same_bits, layer_of
+
+import fastrnn
+from fastrnn import train
+from fastrnn.cells import CELLS
+
+MANY = 16
+T, B, I, H = 5, 3, 4, 9  # noqa: E741 - as in all the equations
+
+
+def pickled(thing):
+    return pickle.loads(pickle.dumps(thing))
+
+
+WAYS = {"deepcopy": copy.deepcopy, "copy": copy.copy, "pickle": pickled}
+every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+every_cell = pytest.mark.parametrize("cell", CELLS)
+every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+
+rng = np.random.default_rng(0)
+X = rng.uniform(-1, 1, (T, B, I)).astype("float32")
+IDS = rng.integers(0, I, (T, B))
+OPTIONS = {
+    "plain": (X, {}),
+    "ragged": (X, {"lengths": [2, 5, 0], "reset": rng.random((T, B)) < 0.3}),
+    "ids": (IDS, {"one_hot": True}),
+    "embedding": (IDS, {"embedding": rng.uniform(-1, 1, (I, I)).astype("float32")}),
+    "checkpoints": (X, {"checkpoint": 2}),
+    "one row for all": (np.broadcast_to(X[0, 0], X.shape), {}),
+    "time backwards": (X[::-1], {}),
+}
+VARIANTS = {
+    "hard sigmoid, clip": ("gru_before", {"recurrent_activation": "hard_sigmoid", "clip": 0.5}),
+    "layer norm": ("lstm", {"layer_norm": True, "peephole": True, "cell_clip": 1.0}),
+    "noise": ("gru_after", {"zoneout": 0.2, "recurrent_dropout": 0.3}),
+    "coupled": ("lstm", {"coupled": True, "recurrent_activation": "hard_sigmoid_onnx"}),
+    "noise, relu": ("rnn_relu", {"zoneout": 0.2}),
+    "projected": ("lstm", {"proj_size": 4}),
+}
+every_option = pytest.mark.parametrize("x, options", OPTIONS.values(), ids=OPTIONS)
+
+
+def net(cell, **options):
+    return layer_of(cell, I, H, num_layers=2, bidirectional=True, **options)
+
+
+def variant_layer(name):
+    cell, options = VARIANTS[name]
+    return net(cell, **options)
+
+
+def answers_of_tape(tape):
+    """Everything that a tape tells."""
+    shape = tape._made.layers[-1][2][0].y.shape
+    dy = np.random.default_rng(1).uniform(-1, 1, (*shape[:2], 2 * shape[2])).astype("float32")
+    grads = tape.backward(dy)
+    told = [grads.x, grads.embedding, grads.state, grads.flat, tape.gradient_norms(dy)]
+    return told if tape._made.checkpoint else [*told, tape.gates()]
+
+
+def answers_of_layer(layer):
+    y, state = layer(X)
+    return y, state, layer.flat
+
+
+def answers_of_stream(stream):
+    return stream.feed(X), stream.state
+
+
+def answers_of_window(window):
+    return window.y, window.state, window.backward(np.ones_like(window.y)).flat
+
+
+def agree(copies, wanted, answers):
+    for made in copies:
+        assert_same_bits(answers(made), wanted)
+
+
+def agree_closely(made, wanted, answers):
+    """The reference's products are NumPy's, whose last bits depend on where arrays lie."""
+    assert_close(answers(made), wanted, "float32")
+
+
+@every_way
+@every_cell
+@every_option
+def test_a_copied_tape_tells_the_same(core, way, cell, x, options):
+    tape = net(cell).forward(x, **options)[2]
+    wanted = answers_of_tape(tape)
+    copies = [way(tape) for _ in range(MANY)]
+    agree([*copies, *map(way, copies[:4])], wanted, answers_of_tape)
+
+
+@every_way
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_copied_tape_of_a_variant_tells_the_same(core, way, name):
+    tape = variant_layer(name).forward(X)[2]
+    wanted = answers_of_tape(tape)
+    agree([way(tape) for _ in range(MANY)], wanted, answers_of_tape)
+
+
+@every_way
+@every_cell
+def test_a_copied_tape_of_the_reference_tells_the_same(way, cell):
+    """Its arrays lie where they want, so one copy is as good as many."""
+    with fastrnn.backend("reference"):
+        for x, options in OPTIONS.values():
+            tape = net(cell).forward(x, **options)[2]
+            agree_closely(way(tape), answers_of_tape(tape), answers_of_tape)
+
+
+@every_way
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_copied_tape_of_the_references_variant_tells_the_same(way, name):
+    with fastrnn.backend("reference"):
+        tape = variant_layer(name).forward(X)[2]
+        agree_closely(way(tape), answers_of_tape(tape), answers_of_tape)
+
+
+@every_backend
+@every_way
+@every_cell
+def test_a_copied_layer_and_stream_tell_the_same(backend, way, cell):
+    layer = net(cell)
+    agree([way(layer) for _ in range(MANY)], answers_of_layer(layer), answers_of_layer)
+    stream = layer_of(cell, I, H, num_layers=2).stream(B)
+    stream.feed(X)
+    if way is copy.copy:
+        return  # shares the state with the original
+    copies = [way(stream) for _ in range(MANY)]
+    agree(copies, answers_of_stream(stream), answers_of_stream)
+
+
+@every_backend
+@every_way
+def test_a_copied_window_tells_the_same(backend, way):
+    for window in fastrnn.tbptt(layer_of("lstm", I, H), X, 2, 4):
+        copies = [way(window) for _ in range(MANY)]
+        agree(copies, answers_of_window(window), answers_of_window)
+
+
+@every_way
+def test_gradients_stay_views_of_their_buffer(way):
+    grads = net("lstm").forward(X)[2].backward(np.ones((T, B, 2 * H), "float32"))
+    copied = way(grads)
+    assert_same_bits(copied.params, grads.params)
+    copied.flat[...] = 7
+    assert all((array == 7).all() for array in copied.params.values())
+
+
+def one_step(layer, optimizer):
+    """An optimizer's step on the layer's own parameters."""
+    y, _, tape = layer.forward(X)
+    optimizer.step([tape.backward(y).flat])
+    return layer.flat.copy()
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, WAYS["pickle"]], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize("make", [train.Adam, lambda p, lr: train.SGD(p, lr, momentum=0.9)])
+def test_a_layer_copied_with_its_optimizer_trains_on_as_they_do(way, make):
+    layer = net("gru_after")
+    optimizer = make([layer.flat], 0.1)
+    one_step(layer, optimizer)
+    copies = [way((layer, optimizer)) for _ in range(MANY)]
+    wanted = one_step(layer, optimizer)
+    for pair in copies:
+        assert_same_bits(one_step(*pair), wanted)
+
+
+def test_a_tape_of_other_kernels_is_refused(core, monkeypatch):
+    tape = net("lstm").forward(X)[2]
+    sent = pickle.dumps(tape)
+    monkeypatch.setattr(fastrnn, "__version__", "0.0.1")
+    with pytest.raises(ValueError, match="a tape made by the kernels of fastrnn .* run forward"):
+        pickle.loads(sent)
+
+
+# ---- sent to other processes ---------------------------------------------------------------------
+
+
+def answered(sent):
+    """In a process of its own: what objects tell there, by their answering functions' names."""
+    return [globals()[name](thing) for name, thing in sent]
+
+
+METHODS = [
+    m for m in ("fork", "spawn", "forkserver") if m in multiprocessing.get_all_start_methods()
+]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_sent_to_other_processes_tells_the_same_there(method):
+    things, wanted = [], []
+    for cell in CELLS:
+        stream = layer_of(cell, I, H).stream(B)
+        stream.feed(X)
+        (window, *_) = fastrnn.tbptt(layer_of(cell, I, H), X, 3)
+        things += [
+            ("answers_of_layer", net(cell)),
+            ("answers_of_stream", stream),
+            ("answers_of_window", window),
+            *[("answers_of_tape", net(cell).forward(x, **o)[2]) for x, o in OPTIONS.values()],
+        ]
+    sent = pickle.dumps(things)
+    wanted = answered(things)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        for got in pool.map(answered, [pickle.loads(sent) for _ in range(4)], chunksize=1):
+            assert_same_bits(got, wanted)
