@@ -87,7 +87,7 @@ def token_cases():
     for kind in ("LSTM", "GRU"):
         layer = getattr(fastrnn, kind)(vocabulary, hidden, rng=0)
         for mode in MODES:
-            plain, option = call(layer, mode, hot), call(layer, mode, ids)
+            plain, option = call(layer, mode, hot), call(layer, mode, ids, one_hot=True)
             yield Case("ids, vocabulary 10,000", f"one-hot {kind} {mode}", plain, option, 0.2)
     for words in (100, 10_000):
         embedding = rng.standard_normal((words, hidden)).astype("float32")

@@ -29,13 +29,14 @@ class Border:
             state = tuple([s[:, 0] for s in state])
         return state if len(state) > 1 else state[0]
 
-    def _checked_x(self, x):
-        """x as (T, B, I) that a kernel can read, or (T, B) integers; whether it came unbatched."""
+    def _checked_x(self, x, of_ids=False):
+        """x as (T, B, I) that a kernel can read, or ids (T, B); whether it came unbatched."""
+        if of_ids:
+            x = tokens.ids_of("x", x, (1, 2))
+            unbatched = x.ndim == 1
+            return self._from_user(x, unbatched), unbatched
         if type(x) is not np.ndarray or x.dtype is not self.dtype:
-            if tokens.are_ids(x, (1, 2)):
-                unbatched = x.ndim == 1
-                return self._from_user(x, unbatched), unbatched
-            x = checks.same_dtype("x", checks.as_array("x", x), self.dtype)
+            x = checks.features("x", x, self.dtype)
         shape = x.shape
         if len(shape) not in (2, 3) or shape[-1] != self.input_size:
             batched = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
@@ -54,13 +55,9 @@ class Border:
         batch = None if unbatched else batch
         return ragged.rows(steps, batch, lengths, mask, reset, reset_to, self.batch_first)
 
-    def _checked_ids(self, x, embedding, rows):
-        """x, as `Tokens` if it is integers."""
-        if tokens.are_ids(x, (2,)):
-            return tokens.tokens("x", x, self.input_size, embedding, self.dtype, rows)
-        if embedding is not None:
-            raise ValueError("embedding is for x of integers, got x as an array of features")
-        return x
+    def _tokens(self, ids, embedding, rows):
+        """The `Tokens` of ids (T, B)."""
+        return tokens.tokens("x", ids, self.input_size, embedding, self.dtype, rows)
 
     def _checked_parts(self, name, value, batch, unbatched):
         """The arrays of a state or of its gradient, each (L*D, B, H) or None."""

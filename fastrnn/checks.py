@@ -6,9 +6,11 @@ kernels can read it, else copied; its dtype is never changed.
 """
 
 import operator
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
+
+_INT64 = np.dtype(np.int64)
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -21,12 +23,17 @@ def _cast(name, dtype):
     return f'{name if name.isidentifier() else ""}.astype("{dtype}")'
 
 
+def _converted(name, value, wanted, make=np.asarray):
+    """What NumPy makes of a value; nested lists of unequal lengths are nothing to it."""
+    try:
+        return make(value)
+    except ValueError as error:
+        raise ValueError(f"{name} must be {wanted}: {error}") from None
+
+
 def as_array(name, value):
     """An ndarray of float32 or float64 in the machine's byte order, else TypeError."""
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # nested lists of unequal lengths
-        raise ValueError(f"{name} must be an array of float32 or float64: {error}") from None
+    array = _converted(name, value, "an array of float32 or float64")
     if array.dtype not in DTYPES:
         kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
         raise TypeError(
@@ -44,6 +51,17 @@ def same_dtype(name, array, dtype, owner="the weights"):
             f"cast it with {_cast(name, dtype)}"
         )
     return array
+
+
+def features(name, value, dtype):
+    """An array of that dtype; who gives integers is told how to say that they are ids."""
+    array = _converted(name, value, "an array of float32 or float64")
+    if array.dtype.kind in "iu":
+        raise TypeError(
+            f"{name} must be {dtype}, got {array.dtype}: cast it with {name}.astype('{dtype}'), "
+            "or, if these are ids, say one_hot=True or give embedding="
+        )
+    return same_dtype(name, as_array(name, value), dtype)
 
 
 def _shape_text(symbols, numbers):
@@ -106,16 +124,47 @@ def positive(name, value, least=1):
     return number
 
 
-def ids(name, value, count):
-    """An array of integers from 0 to count - 1."""
-    array = np.asarray(value)
+def integers(name, value, hint="", symbols=None, numbers=None):
+    """An array of integers of the caller's own, dense, that nobody else writes to.
+
+    It is copied before anything is checked: another thread may write to what the user holds.
+    symbols, numbers : the shape that it must have, None for any.
+    """
+    array = _converted(name, value, "integers", partial(np.array, order="C"))
+    if array.size == 0 and not isinstance(value, np.ndarray):
+        array = array.astype(np.int64)  # an empty list is of floats for NumPy
     if array.dtype.kind not in "iu":
         kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
-        raise TypeError(f"{name} must be an array of integers, got {kind}")
-    outside = array[(array < 0) | (array >= count)]
+        raise TypeError(f"{name} must be integers, got {kind}{hint}")
+    return array if symbols is None else shaped(name, array, symbols, numbers)
+
+
+def within(name, array, most, limit=""):
+    """What `integers` gave, as int64; ValueError unless all are from 0 to `most`."""
+    outside = array[(array < 0) | (array > most)]
     if outside.size:
-        raise ValueError(f"{name} must be from 0 to {count - 1}, got {outside.flat[0]}")
+        raise ValueError(f"{name} must be from 0 to {limit}{most}, got {outside.flat[0]}")
+    # NumPy leaves C's other 64-bit integer as it is in all conversions but this.
+    return array if array.dtype is _INT64 else array.astype(np.int64)
+
+
+def ids(name, value, count):
+    """Dense int64 from 0 to count - 1, the caller's own."""
+    return within(name, integers(name, value), count - 1)
+
+
+def flags(name, value):
+    """An array of booleans, as it is."""
+    array = _converted(name, value, "booleans")
+    if array.dtype != np.bool_:
+        kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
+        raise TypeError(f"{name} must be booleans, got {kind}: use {name} != 0")
     return array
+
+
+def own_flags(array):
+    """Dense booleans that nobody else writes to; any byte but 0 is True, as NumPy has it."""
+    return np.not_equal(array.view(np.uint8), 0, order="C")
 
 
 def fraction(name, value):
@@ -196,7 +245,7 @@ def weights(cell, w_ih, w_hh, b_ih, b_hh):
 
 def sequence(name, value, dtype, input_size):
     """x: (T, B, I) with I = input_size."""
-    x = same_dtype(name, as_array(name, value), dtype)
+    x = features(name, value, dtype)
     if x.ndim != 3:
         hint = f": for one sequence use {name}[:, None, :]" if x.ndim == 2 else ""
         raise ValueError(f"{name} must be (T, B, input_size), three axes, got {x.shape}{hint}")

@@ -8,16 +8,14 @@ from fastrnn.cells import CELLS
 from fastrnn.passes import run
 
 
-def _call(cell, x, state, weights, embedding, reverse, *rows):
+def _call(cell, x, state, weights, one_hot, embedding, reverse, *rows):
     weights = checks.weights(cell, *weights)
-    (_, inputs), dtype, ids = weights[0].shape, weights[0].dtype, tokens.are_ids(x, (2,))
-    if not ids:
-        x = checks.sequence("x", x, dtype, inputs)
+    (_, inputs), dtype = weights[0].shape, weights[0].dtype
+    of_ids = tokens.wanted(one_hot, embedding)
+    x = tokens.ids_of("x", x, (2,)) if of_ids else checks.sequence("x", x, dtype, inputs)
     rows = ragged.rows(*x.shape[:2], *rows)
-    if ids:
+    if of_ids:
         x = tokens.tokens("x", x, inputs, embedding, dtype, rows)
-    elif embedding is not None:
-        raise ValueError("embedding is for x of integers (T, B), got x as an array of features")
     state = checks.state(cell, state, x.shape[1], weights[1].shape[1], dtype)
     y, last, _ = run(cell, x, state, weights, checks.flag("reverse", reverse), rows=rows)
     return y, last
@@ -25,14 +23,15 @@ def _call(cell, x, state, weights, embedding, reverse, *rows):
 
 def rnn(
     x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, nonlinearity="tanh",
-    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", embedding=None,
+    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", one_hot=False,
+    embedding=None,
 ):  # fmt: skip
     """Elman network over a batch of sequences: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
 
     Parameters
     ----------
-    x : (T, B, I) array, float32 or float64, or (T, B) array of integers
-        Integers stand for rows of the embedding, without one for a 1 at that feature among zeros.
+    x : (T, B, I) array, float32 or float64
+        With `one_hot` or `embedding` (T, B) integers, ids.
     state : (B, H) array or None
         h before the first step; None is zeros.
     w_ih, w_hh : (H, I) and (H, H) arrays
@@ -50,8 +49,10 @@ def rnn(
         True where the state begins anew before that step of the run.
     reset_to : {"zero", "initial"}
         What it is then: zero, or `state`.
+    one_hot : bool
+        x is ids from 0 to I - 1: each stands for a 1 at that feature among zeros.
     embedding : (V, I) array, or None
-        With x as integers, whose rows they stand for.
+        x is ids from 0 to V - 1: each stands for a row of this array.
 
     Returns
     -------
@@ -74,7 +75,7 @@ def rnn(
     """
     cell = CELLS["rnn_" + checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))]
     y, (h,) = _call(
-        cell, x, state, (w_ih, w_hh, b_ih, b_hh), embedding, reverse,
+        cell, x, state, (w_ih, w_hh, b_ih, b_hh), one_hot, embedding, reverse,
         lengths, mask, reset, reset_to,
     )  # fmt: skip
     return y, h
@@ -82,7 +83,8 @@ def rnn(
 
 def lstm(
     x, state, w_ih, w_hh, b_ih=None, b_hh=None, *,
-    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", embedding=None,
+    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", one_hot=False,
+    embedding=None,
 ):  # fmt: skip
     """LSTM over a batch of sequences.
 
@@ -91,8 +93,8 @@ def lstm(
 
     Parameters
     ----------
-    x : (T, B, I) array, float32 or float64, or (T, B) array of integers
-        Integers stand for rows of the embedding, without one for a 1 at that feature among zeros.
+    x : (T, B, I) array, float32 or float64
+        With `one_hot` or `embedding` (T, B) integers, ids.
     state : pair (h, c) of (B, H) arrays, or None
         Before the first step; None is zeros, in place of either array too.
     w_ih, w_hh : (4*H, I) and (4*H, H) arrays
@@ -109,8 +111,10 @@ def lstm(
         True where the state begins anew before that step of the run.
     reset_to : {"zero", "initial"}
         What it is then: zero, or `state`.
+    one_hot : bool
+        x is ids from 0 to I - 1: each stands for a 1 at that feature among zeros.
     embedding : (V, I) array, or None
-        With x as integers, whose rows they stand for.
+        x is ids from 0 to V - 1: each stands for a row of this array.
 
     Returns
     -------
@@ -133,14 +137,15 @@ def lstm(
     Cummins, Learning to forget, 2000; `fastrnn.reference` (L1) to (L6).
     """
     return _call(
-        CELLS["lstm"], x, state, (w_ih, w_hh, b_ih, b_hh), embedding, reverse,
+        CELLS["lstm"], x, state, (w_ih, w_hh, b_ih, b_hh), one_hot, embedding, reverse,
         lengths, mask, reset, reset_to,
     )  # fmt: skip
 
 
 def gru(
     x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True,
-    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", embedding=None,
+    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", one_hot=False,
+    embedding=None,
 ):  # fmt: skip
     """GRU over a batch of sequences.
 
@@ -150,8 +155,8 @@ def gru(
 
     Parameters
     ----------
-    x : (T, B, I) array, float32 or float64, or (T, B) array of integers
-        Integers stand for rows of the embedding, without one for a 1 at that feature among zeros.
+    x : (T, B, I) array, float32 or float64
+        With `one_hot` or `embedding` (T, B) integers, ids.
     state : (B, H) array or None
         h before the first step; None is zeros.
     w_ih, w_hh : (3*H, I) and (3*H, H) arrays
@@ -171,8 +176,10 @@ def gru(
         True where the state begins anew before that step of the run.
     reset_to : {"zero", "initial"}
         What it is then: zero, or `state`.
+    one_hot : bool
+        x is ids from 0 to I - 1: each stands for a 1 at that feature among zeros.
     embedding : (V, I) array, or None
-        With x as integers, whose rows they stand for.
+        x is ids from 0 to V - 1: each stands for a row of this array.
 
     Returns
     -------
@@ -196,7 +203,7 @@ def gru(
     """
     cell = CELLS["gru_after" if checks.flag("reset_after", reset_after) else "gru_before"]
     y, (h,) = _call(
-        cell, x, state, (w_ih, w_hh, b_ih, b_hh), embedding, reverse,
+        cell, x, state, (w_ih, w_hh, b_ih, b_hh), one_hot, embedding, reverse,
         lengths, mask, reset, reset_to,
     )  # fmt: skip
     return y, h

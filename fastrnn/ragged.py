@@ -13,6 +13,9 @@ from fastrnn import checks
 class Rows(NamedTuple):
     """What a batch is told of its rows; None where it is told nothing.
 
+    The arrays are the batch's own: what the user holds may be written to at any time, and is used
+    for the next batch, maybe, before this one's gradient is computed.
+
     lengths : (B,) integers, the steps of each row. mask : (T, B) booleans, False where a row keeps
     its state. reset : (T, B) booleans, True where its state begins anew before that step.
     reset_to : "zero" or "initial".
@@ -83,28 +86,19 @@ def _ordered(lengths):
 
 
 def _lengths(value, steps, batch):
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu":
-        kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
-        raise TypeError(f"lengths must be integers, got {kind}: use lengths.astype(int)")
     shape, symbols = ((), ()) if batch is None else ((batch,), ("B",))
-    checks.shaped("lengths", array, symbols, shape)
-    outside = array[(array < 0) | (array > steps)]
-    if outside.size:
-        raise ValueError(f"lengths must be from 0 to T = {steps}, got {outside.flat[0]}")
-    return np.ascontiguousarray(array, np.int64).reshape(-1)
+    hint = ": use lengths.astype(int)"
+    lengths = checks.integers("lengths", value, hint, symbols, shape)
+    return checks.within("lengths", lengths, steps, "T = ").reshape(-1)
 
 
 def _flags(name, value, steps, batch, batch_first):
-    """A dense (T, B) array of booleans."""
+    """A dense (T, B) array of booleans, the batch's own."""
     if value is None:
         return None
-    array = np.asarray(value)
-    if array.dtype != np.bool_:
-        kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
-        raise TypeError(f"{name} must be booleans, got {kind}: use {name} != 0")
+    array = checks.flags(name, value)
     if batch is None:
-        return np.ascontiguousarray(checks.shaped(name, array, ("T",), (steps,)))[:, None]
+        return checks.own_flags(checks.shaped(name, array, ("T",), (steps,)))[:, None]
     if batch_first:
         array = checks.shaped(name, array, ("B", "T"), (batch, steps)).T
-    return np.ascontiguousarray(checks.shaped(name, array, ("T", "B"), (steps, batch)))
+    return checks.own_flags(checks.shaped(name, array, ("T", "B"), (steps, batch)))

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from fastrnn import checks, initial, options
+from fastrnn import checks, initial, options, tokens
 from fastrnn.borders import Border
 from fastrnn.cells import projected, variant
 from fastrnn.merges import MERGES
@@ -166,17 +166,19 @@ class Recurrent(Border):
             return x * factors, factors
 
     def _run(
-        self, x, state, keep, rows, zeros, embedding, checkpoint=0, dropout=0.0
+        self, x, state, keep, rows, zeros, one_hot, embedding, checkpoint=0, dropout=0.0
     ):  # fmt: skip
         """y, the final state, the fields of `Made`; rows: arguments of `_checked_rows` or None."""
-        x, unbatched = self._checked_x(x)
+        of_ids = one_hot is not False or embedding is not None
+        of_ids = of_ids and tokens.wanted(one_hot, embedding)
+        x, unbatched = self._checked_x(x, of_ids)
         if rows is not None:
             rows = self._checked_rows(x, unbatched, *rows)
         if zeros is not False:
             checks.flag("zero_output_for_mask", zeros)
         shape = x.shape
-        if len(shape) == 2 or embedding is not None:
-            x = self._checked_ids(x, embedding, rows)
+        if of_ids:
+            x = self._tokens(x, embedding, rows)
         steps, batch = shape[0], shape[1]
         width = self.num_directions * self._features
         longest = steps if steps > self._rows else self._rows
@@ -226,15 +228,14 @@ class Recurrent(Border):
 
     def __call__(
         self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
-        zero_output_for_mask=False, embedding=None, return_gates=False,
+        zero_output_for_mask=False, one_hot=False, embedding=None, return_gates=False,
     ):  # fmt: skip
         """Inference: y and the final state; keeps nothing for a gradient.
 
         Parameters
         ----------
         x : array (T, B, input_size), (B, T, input_size) if batch_first, (T, input_size) unbatched
-            Or an array of integers without the last axis: rows of `embedding`, or without one,
-            features that are 1 while the others are 0. Far quicker than x made of them.
+            With `one_hot` or `embedding` ids: integers without the last axis.
         state : array (L*D, B, H), or for the LSTM a pair (h, c) of them, or None for zeros
             L layers, D directions; without B for an unbatched x.
         lengths : (B,) integers from 0 to T, or None
@@ -250,8 +251,11 @@ class Recurrent(Border):
             What it is then: zero, or `state`, which gets the gradient.
         zero_output_for_mask : bool
             y of the top layer is 0 where the mask is False.
+        one_hot : bool
+            x is ids from 0 to input_size - 1: each stands for a 1 at that feature among zeros. Far
+            quicker than x made of such vectors.
         embedding : (V, input_size) array, or None
-            For x of integers from 0 to V - 1.
+            x is ids from 0 to V - 1: each stands for a row of this array.
         return_gates : bool
             Whether to return what `Tape.gates` does, too.
 
@@ -274,8 +278,8 @@ class Recurrent(Border):
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
         if return_gates:
-            return self._with_gates(x, state, rows, zero_output_for_mask, embedding)
-        y, state, _ = self._run(x, state, False, rows, zero_output_for_mask, embedding)
+            return self._with_gates(x, state, rows, zero_output_for_mask, one_hot, embedding)
+        y, state, _ = self._run(x, state, False, rows, zero_output_for_mask, one_hot, embedding)
         return y, state
 
     def _with_gates(self, *arguments):
@@ -285,7 +289,7 @@ class Recurrent(Border):
 
     def forward(
         self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
-        zero_output_for_mask=False, embedding=None, checkpoint=None,
+        zero_output_for_mask=False, one_hot=False, embedding=None, checkpoint=None,
     ):  # fmt: skip
         """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
 
@@ -303,7 +307,7 @@ class Recurrent(Border):
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
         y, state, made = self._run(
-            x, state, True, rows, zero_output_for_mask, embedding, checkpoint, self.dropout
+            x, state, True, rows, zero_output_for_mask, one_hot, embedding, checkpoint, self.dropout
         )
         return y, state, Tape(self, Made(*made))
 
@@ -339,14 +343,14 @@ class Recurrent(Border):
         for name, target in self.params.items():
             target[...] = checked[name]
 
-    def stream(self, batch_size=1, *, embedding=None):
+    def stream(self, batch_size=1, *, one_hot=False, embedding=None):
         """A `Stream`: one step at a time, the state held, nothing allocated.
 
         Parameters
         ----------
         batch_size : int
-        embedding : (V, input_size) array, or None
-            As for a call: what integers stand for.
+        one_hot, embedding : as for a call
+            Whether x is ids, and what they stand for.
 
         Raises
         ------
@@ -354,7 +358,7 @@ class Recurrent(Border):
             For a bidirectional layer, which needs the end of a sequence to begin, and for arguments
             that do not fit.
         """
-        return Stream(self, batch_size, embedding)
+        return Stream(self, batch_size, one_hot, embedding)
 
     def __getstate__(self):
         """Without params, which must stay views into flat wherever a copy or a pickle goes."""

@@ -4,6 +4,10 @@ For what arrives step by step, or chunk by chunk: audio, sensors, a policy in it
 gives bit for bit what the layer gives on the whole sequence.
 """
 
+import threading
+from contextlib import contextmanager
+from itertools import chain
+
 import numpy as np
 
 from fastrnn import checks, reference, runtime, tokens, variants
@@ -11,14 +15,51 @@ from fastrnn.cells import for_kernels
 from fastrnn.passes import sizes_of
 
 
+class _ReferenceStepper:
+    """The compiled stepper's part on the NumPy path."""
+
+    def __init__(self, cell, weights, state):
+        self._cell, self._weights, self._state = variants.row(cell), weights, state
+        self._lock = threading.Lock()
+
+    def claim(self):
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                "another thread is stepping this stream: give each thread a stream of its own, or "
+                "let them take turns"
+            )
+
+    def release(self):
+        self._lock.release()
+
+    def step(self, x, out):
+        """Nothing: the checks come first, then `feed`."""
+        return False
+
+    def feed(self, x, out):
+        self.claim()
+        try:
+            y, made = x, []
+            for index, weights in enumerate(self._weights):
+                state = tuple(s[index] for s in self._state)
+                y, last = reference.infer(self._cell, y, state, *weights)
+                made.append(zip(state, last, strict=True))
+            out[...] = y
+            for held, value in chain.from_iterable(made):
+                held[...] = value
+        finally:
+            self.release()
+        return True
+
+
 class Stream:
     """A layer fed one time step per call; made by `layer.stream`.
 
-    It works on the weights as they were when it was made. One thread at a time may use it.
+    It works on the weights as they were when it was made. One thread at a time may use it: a
+    second one is refused with a RuntimeError.
 
-    x may be an array of integers, without the last axis, as for a layer: rows of the embedding, or
-    without one each a 1 at that feature among zeros. Then a step takes from a table what W_ih makes
-    of the feature; the first one makes it, as large as W_ih.
+    With `one_hot` or `embedding`, x is ids, integers without the last axis. With `one_hot` a step
+    takes what W_ih makes of the feature from a table as large as W_ih.
 
     Parameters
     ----------
@@ -26,14 +67,17 @@ class Stream:
         Of one direction.
     batch_size : int
         B, rows that step together.
+    one_hot : bool
+        x is ids from 0 to input_size - 1, each a 1 at that feature among zeros.
     embedding : (V, input_size) array, or None
+        x is ids from 0 to V - 1, each a row of this array.
 
     Attributes
     ----------
     batch_size : int
     """
 
-    def __init__(self, layer, batch_size=1, embedding=None):
+    def __init__(self, layer, batch_size=1, one_hot=False, embedding=None):
         if layer.bidirectional:
             raise ValueError(
                 "a bidirectional layer cannot stream, for it reads the sequence's end first: "
@@ -53,27 +97,34 @@ class Stream:
             tuple(None if w is None else w.copy() for w in layer._weights[index](layer.params))
             for index in range(layer.num_layers)
         ]
+        self._of_ids = tokens.wanted(one_hot, embedding)
         self._embedding = None
         if embedding is not None:
             checked = tokens.checked_embedding(embedding, layer.input_size, layer.dtype)
             self._embedding = checked.copy()
-        self._stepper = self._make_stepper() if runtime.uses_core() else None
-        self._stepper_of_ids = None  # not before there are some
+        self._stepper = self._make_stepper() if runtime.uses_core() else self._reference_stepper()
 
     def __getstate__(self):
-        """With whether there is a stepper instead of the stepper, which is addresses."""
-        return self.__dict__ | {"_stepper": self._stepper is not None, "_stepper_of_ids": None}
+        """With whether there is a compiled stepper instead of the stepper, which is addresses."""
+        compiled = not isinstance(self._stepper, _ReferenceStepper)
+        return self.__dict__ | {"_stepper": compiled}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._stepper = self._make_stepper() if self._stepper and runtime.core else None
+        compiled = self._stepper and runtime.core
+        self._stepper = self._make_stepper() if compiled else self._reference_stepper()
 
-    def _make_stepper(self, ids=()):
-        """Of x with features, or with `(table, count)` of so many ids."""
-        batch, layers, work = self.batch_size, [], 0
+    def _reference_stepper(self):
+        return _ReferenceStepper(self._cell, self._weights, self._state)
+
+    def _make_stepper(self):
+        batch, layers, work, table = self.batch_size, [], 0, ()
         for index, weights in enumerate(self._weights):
-            of_ids = index == 0 and bool(ids)
-            weights = tokens.without_inputs(weights) if of_ids else weights
+            of_ids = index == 0 and self._of_ids and self._embedding is None
+            if of_ids:
+                count, given = self._x_shape[1], self._for_kernels(weights)
+                table = tokens.table(self._cell, None, given, count), count
+                weights = tokens.without_inputs(weights)
             x_shape = 1, batch, weights[0].shape[1]
             sizes = sizes_of(self._cell, self._dtype.itemsize, x_shape, weights, ids=of_ids)
             work = max(work, sizes.forward)
@@ -81,11 +132,7 @@ class Stream:
             layers.append((self._cell.index, self._for_kernels(weights), packed))
         outputs = [np.empty(self._y_shape, self._dtype) for _ in layers]
         work = np.empty(work, np.uint8)
-        return runtime.core.Stepper(layers, batch, self._state, work, outputs, *ids)
-
-    def _make_stepper_of_ids(self):
-        count, weights = self._x_shape[1], self._for_kernels(self._weights[0])
-        return self._make_stepper((tokens.table(self._cell, None, weights, count), count))
+        return runtime.core.Stepper(layers, batch, self._state, work, outputs, *table)
 
     def _for_kernels(self, weights):
         return weights if self._cell.options is None else for_kernels(self._cell, weights)
@@ -95,7 +142,7 @@ class Stream:
 
         Parameters
         ----------
-        x : (B, input_size) array of the layer's dtype, or (B,) integers
+        x : (B, input_size) array of the layer's dtype, or (B,) ids
         out : (B, hidden_size) C-contiguous array, or None
             Written and returned; None makes one.
 
@@ -108,12 +155,12 @@ class Stream:
         ------
         ValueError, TypeError
             For arrays that do not fit; the state is then as it was.
+        RuntimeError
+            If another thread, or the code that a signal's handler interrupted, is stepping it.
         """
         y = np.empty(self._y_shape, self._dtype) if out is None else out
         try:
-            if self._stepper is not None and self._stepper.step(x, y):
-                return y
-            if self._stepper_of_ids is not None and self._stepper_of_ids.step(x, y):
+            if self._embedding is None and self._stepper.step(x, y):
                 return y
         except TypeError:  # not arrays at all: the checks below say so
             pass
@@ -125,7 +172,7 @@ class Stream:
         Parameters
         ----------
         x : (T, B, input_size) array of the layer's dtype, (B, T, input_size) if it is batch_first
-            Or integers without the last axis.
+            Or ids, integers without the last axis.
         out : (T, B, hidden_size) array, (B, T, hidden_size) if batch_first, or None
             Written and returned; None makes one.
 
@@ -139,42 +186,44 @@ class Stream:
         ValueError, TypeError
             For arrays that do not fit; the state is then as it was.
         """
-        ids = tokens.are_ids(x, (2,))
-        x = x if ids else checks.as_array("x", x)
-        steps = x.shape[self._time] if ids or x.ndim == 3 else "T"  # any, but so many axes
-        lead = (self.batch_size, steps) if self._time else (steps, self.batch_size)
         symbols = ("B", "T") if self._time else ("T", "B")
-        x, stepper = self._checked_x(x, symbols, lead)
-        shape = (*lead, self._y_shape[1])
+        x = self._checked_x(x, symbols)
+        shape = (*x.shape[:2], self._y_shape[1])
         checks.fits(self._dtype.itemsize, *shape)
         y = np.empty(shape, self._dtype) if out is None else out
         self._check_out(y, (*symbols, "hidden_size"), shape)
-        self._feed(stepper, *(a.swapaxes(0, self._time) for a in (x, y)))
+        self._feed(*(a.swapaxes(0, self._time) for a in (x, y)))
         return y
 
-    def _feed(self, stepper, x, y):
+    def _feed(self, x, y):
         """From (T, B, input_size), or ids (T, B), to (T, B, hidden_size), of any strides."""
-        if stepper is None:
-            y[...] = self._reference_steps(x)
-        elif not stepper.feed(x, y):
+        if not self._stepper.feed(x, y):
             dense = np.empty(y.shape, self._dtype)
-            if not stepper.feed(checks.dense(x), dense):
+            if not self._stepper.feed(checks.dense(x), dense):
                 raise RuntimeError("x has passed every check, but the kernels do not take it")
             y[...] = dense
 
-    def _checked_x(self, x, symbols, lead):
-        """x with features, or as ids, which take a stepper of their own; and its stepper."""
-        if not tokens.are_ids(x, (len(lead),)):
-            x = checks.same_dtype("x", checks.as_array("x", x), self._dtype)
-            shape = (*lead, self._x_shape[1])
-            return checks.shaped("x", x, (*symbols, "input_size"), shape), self._stepper
-        checks.shaped("x", x, symbols, lead)
-        if self._embedding is not None:
-            return self._embedding[checks.ids("x", x, len(self._embedding))], self._stepper
-        x = np.ascontiguousarray(checks.ids("x", x, self._x_shape[1]), np.int64)
-        if self._stepper is not None and self._stepper_of_ids is None:
-            self._stepper_of_ids = self._make_stepper_of_ids()
-        return x, self._stepper_of_ids
+    def _checked_x(self, x, symbols):
+        """x with features, or ids of the stream's own; symbols: "B", "T" for the axes before."""
+        if self._of_ids:
+            alone = symbols == ("B",) and self.batch_size == 1  # then a number will do
+            x = tokens.ids_of("x", x, (0, 1) if alone else (len(symbols),))
+            x = x.reshape(1) if x.ndim == 0 else x
+            checks.shaped("x", x, symbols, self._sizes(x, symbols, x.ndim))
+            vocabulary = self._x_shape[1] if self._embedding is None else len(self._embedding)
+            x = checks.within("x", x, vocabulary - 1)
+            return x if self._embedding is None else self._embedding[x]
+        x = checks.features("x", x, self._dtype)
+        shape = (*self._sizes(x, symbols, x.ndim - 1), self._x_shape[1])
+        return checks.shaped("x", x, (*symbols, "input_size"), shape)
+
+    def _sizes(self, x, symbols, axes):
+        """What these axes of x should have: B rows, and any steps if it has so many axes."""
+        steps = x.shape[:axes] if axes == len(symbols) else ("T",) * len(symbols)
+        return [
+            self.batch_size if symbol == "B" else here
+            for symbol, here in zip(symbols, steps, strict=True)
+        ]
 
     def _check_out(self, out, symbols, shape):
         if not isinstance(out, np.ndarray):
@@ -185,24 +234,25 @@ class Stream:
             raise ValueError("out must be writeable, got a read-only array")
 
     def _checked_step(self, x, y):
-        x, stepper = self._checked_x(x, ("B",), (self.batch_size,))
+        x = self._checked_x(x, ("B",))
         self._check_out(y, ("B", "hidden_size"), self._y_shape)
-        self._feed(stepper, x[None], y[None])
+        self._feed(x[None], y[None])
         return y
 
-    def _reference_steps(self, x):
-        y = x
-        for index, weights in enumerate(self._weights):
-            state = tuple(s[index] for s in self._state)
-            y, last = reference.infer(variants.row(self._cell), y, state, *weights)
-            for held, value in zip(state, last, strict=True):
-                held[...] = value
-        return y
+    @contextmanager
+    def _claimed(self):
+        """No step is taken meanwhile."""
+        self._stepper.claim()
+        try:
+            yield self._state
+        finally:
+            self._stepper.release()
 
     @property
     def state(self):
         """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). May be assigned."""
-        state = tuple(s.copy() for s in self._state)
+        with self._claimed() as held:
+            state = tuple(s.copy() for s in held)
         return state if len(state) > 1 else state[0]
 
     @state.setter
@@ -213,8 +263,9 @@ class Stream:
             label = "state" if len(parts) == 1 else f"{label} of state"
             part = checks.same_dtype(label, checks.as_array(label, part), self._dtype)
             checked.append(checks.shaped(label, part, ("num_layers", "B", "H"), held.shape))
-        for held, part in zip(self._state, checked, strict=True):
-            held[...] = part
+        with self._claimed() as state:
+            for held, part in zip(state, checked, strict=True):
+                held[...] = part
 
     def reset(self, rows=None):
         """Set the state to zero.
@@ -230,5 +281,6 @@ class Stream:
             For rows that are not there; nothing is reset then.
         """
         index = slice(None) if rows is None else rows
-        for held in self._state:
-            held[:, index] = 0
+        with self._claimed() as state:
+            for held in state:
+                held[:, index] = 0

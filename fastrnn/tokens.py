@@ -50,9 +50,30 @@ class Tokens(NamedTuple):
         return None if self.embedding is None else self.embedding[self.used]
 
 
-def are_ids(x, axes):
-    """Whether x is an array of integers, of so many axes."""
-    return isinstance(x, np.ndarray) and x.dtype.kind in "iu" and x.ndim in axes
+def wanted(one_hot, embedding):
+    """Whether x is ids, as `one_hot` or an embedding says; integers alone say nothing."""
+    if checks.flag("one_hot", one_hot) and embedding is not None:
+        raise ValueError(
+            "one_hot must be False where there is an embedding: ids stand for one or the other"
+        )
+    return one_hot or embedding is not None
+
+
+def ids_of(name, value, axes):
+    """Integers of so many axes, the caller's own; features in their place are told apart."""
+    array = np.asarray(value)
+    if array.dtype.kind == "f" and (array.size or isinstance(value, np.ndarray)):
+        raise TypeError(
+            f"{name} must be ids, integers, where there is one_hot=True or an embedding, got "
+            f"{array.dtype}: leave both away for features"
+        )
+    ids = checks.integers(name, value)
+    if ids.ndim not in axes:
+        shapes = " or ".join(("no axis", "one axis", "two axes")[number] for number in axes)
+        raise ValueError(
+            f"{name} must be of {shapes} where it is ids, without one of features, got {ids.shape}"
+        )
+    return ids
 
 
 def checked_embedding(embedding, input_size, dtype):
@@ -67,7 +88,7 @@ def checked_embedding(embedding, input_size, dtype):
 
 
 def tokens(name, ids, input_size, embedding, dtype, rows=None):
-    """`Tokens` of (T, B) integers.
+    """`Tokens` of (T, B) integers that `ids_of` gave.
 
     rows : the `ragged.Rows` of the batch. Steps that count for nothing may hold any integer.
 
@@ -81,7 +102,7 @@ def tokens(name, ids, input_size, embedding, dtype, rows=None):
     vocabulary = input_size if embedding is None else len(embedding)
     if rows is not None:
         ids = np.where(rows.works(len(ids)), ids, 0)
-    ids = np.ascontiguousarray(checks.ids(name, ids, vocabulary), np.int64)
+    ids = np.ascontiguousarray(checks.within(name, ids, vocabulary - 1))
     used, place = np.arange(vocabulary), ids
     if vocabulary > ids.size:  # most of the table would be for nothing
         there = np.zeros(vocabulary, bool)

@@ -8,7 +8,7 @@ It must not know: cells, kernels.
 
 import numpy as np
 
-from fastrnn import checks
+from fastrnn import checks, tokens
 
 
 class Window:
@@ -79,8 +79,8 @@ def tbptt(layer, x, k1, k2=None, state=None, **options):
     state : as the layer takes it
         Before the first step.
     **options
-        lengths, mask, reset, zero_output_for_mask and embedding, as the layer takes them for the
-        whole sequence.
+        lengths, mask, reset, zero_output_for_mask, one_hot and embedding, as the layer takes them
+        for the whole sequence.
 
     Yields
     ------
@@ -107,20 +107,22 @@ def tbptt(layer, x, k1, k2=None, state=None, **options):
         raise ValueError(
             f"k2 must be at least k1 = {k1}, got {k2}: the steps between would have no gradient"
         )
-    x, unbatched = layer._checked_x(x)
+    of_ids = tokens.wanted(options.get("one_hot", False), options.get("embedding"))
+    x, unbatched = layer._checked_x(x, of_ids)
     axis = int(layer.batch_first and not unbatched)
-    _check_options(layer, x, unbatched, **options)
+    _check_options(layer, x, unbatched, of_ids, **options)
     if state is not None:
         layer._checked_state(state, x.shape[1], unbatched)
     return _windows(layer, layer._to_user(x, unbatched), axis, k1, k2, state, options)
 
 
 def _check_options(
-    layer, x, unbatched, *, lengths=None, mask=None, reset=None, embedding=None,
-    zero_output_for_mask=False,
+    layer, x, unbatched, of_ids, *, lengths=None, mask=None, reset=None, one_hot=False,
+    embedding=None, zero_output_for_mask=False,
 ):  # fmt: skip
     rows = layer._checked_rows(x, unbatched, lengths, mask, reset, "zero")
-    layer._checked_ids(x, embedding, rows)
+    if of_ids:
+        layer._tokens(x, embedding, rows)
     checks.flag("zero_output_for_mask", zero_output_for_mask)
 
 

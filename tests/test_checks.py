@@ -158,6 +158,10 @@ def arrays_of(cell):
 @pytest.mark.parametrize("dtype", NOT_FLOATS)
 def test_another_dtype_is_refused_for_every_argument(cell, name, dtype):
     array = np.zeros(arrays_of(cell)[name], dtype)
+    if name == "x" and dtype == "int64":  # they might have been meant as ids
+        with refuses(TypeError, "x must be float32, got int64", "x.astype('float32')", "one_hot="):
+            call(cell, x=array)
+        return
     with refuses(
         TypeError, f"{name} must be an array of float32 or float64, got dtype {array.dtype}",
         "convert it", f'{name}.astype("float32")',
@@ -321,7 +325,7 @@ def test_x_that_does_not_fit_a_layer_is_refused(cell):
                 layer(zeros(*shape))
         with refuses(TypeError, "x must be float32 like the weights, got float64: cast it"):
             layer(np.zeros((T, B, I)))
-        for value in (None, "text", np.zeros((T, B, I), int)):
+        for value in (None, "text"):
             with refuses(TypeError, "x must be an array of float32 or float64, got"):
                 layer(value)
 
@@ -411,7 +415,7 @@ BAD_STEPS = {
     "x with time": ((zeros(1, B, I), None), ValueError, X_SHAPE),
     "x transposed": ((zeros(I, B), None), ValueError, "got (2, 3): transposed?"),
     "x of float64": ((np.zeros((B, I)), None), TypeError, "x must be float32 like the weights"),
-    "x of integers": ((np.zeros((B, I), int), None), TypeError, X_KIND),
+    "x of integers": ((np.zeros((B, I), int), None), TypeError, "x must be float32, got int64"),
     "x big-endian": ((np.zeros((B, I), ">f4"), None), TypeError, X_KIND),
     "x a text": (("text", None), TypeError, X_KIND),
     "x None": ((None, None), TypeError, X_KIND + ", got NoneType"),

@@ -150,7 +150,7 @@ def test_ragged_batches_and_ids_go_through_windows(k2, options):
     [
         ({"lengths": [12, 1, 1]}, ValueError, "lengths must be from 0 to T = 11"),
         ({"mask": np.ones((3, 11), bool)}, ValueError, "mask must be"),
-        ({"embedding": np.ones((9, 4))}, ValueError, "embedding is for x of integers"),
+        ({"embedding": np.ones((9, 4))}, TypeError, "x must be ids, integers, where"),
         ({"checkpoint": 3}, TypeError, "checkpoint"),
     ],
     ids=str,

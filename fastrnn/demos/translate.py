@@ -102,7 +102,7 @@ class Pairs:
 class Translator:
     """An encoder, a decoder that begins with its final state, and the decoder's read-out.
 
-    Both read ids without an embedding: one-hot columns, that is.
+    Both read ids as one-hot vectors.
     """
 
     def __init__(self, cell, rng):
@@ -119,8 +119,10 @@ class Translator:
         """Cross-entropy with teacher forcing, and its gradients in the order of `parts`."""
         read = np.roll(pairs.target, 1, axis=0)  # (STEPS, B): at each step the one before
         read[0] = START
-        _, state, encoder_tape = self.encoder.forward(pairs.source, lengths=pairs.lengths)
-        y, _, decoder_tape = self.decoder.forward(read, state)  # y is (STEPS, B, H)
+        _, state, encoder_tape = self.encoder.forward(
+            pairs.source, lengths=pairs.lengths, one_hot=True
+        )
+        y, _, decoder_tape = self.decoder.forward(read, state, one_hot=True)  # y is (STEPS, B, H)
         loss, d_logits = cross_entropy(self.head(y), pairs.target)
         # Backward, the same way in reverse. Nobody read the encoder's y: all that it learns comes
         # through its final state, whose gradient is that of the decoder's initial one.
@@ -131,8 +133,8 @@ class Translator:
 
     def translate(self, pairs):
         """(STEPS, B) ids: at each step the likeliest one, which the next step reads (greedy)."""
-        _, state = self.encoder(pairs.source, lengths=pairs.lengths)
-        stream = self.decoder.stream(batch_size=len(pairs.texts))
+        _, state = self.encoder(pairs.source, lengths=pairs.lengths, one_hot=True)
+        stream = self.decoder.stream(batch_size=len(pairs.texts), one_hot=True)
         stream.state = state
         read, result = np.full(len(pairs.texts), START), []
         for _ in range(STEPS):
