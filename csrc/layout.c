@@ -111,8 +111,8 @@ static int groups_of(const frnn_shape *s) {
  * cache. */
 static int64_t gate_gradient_row(size *total, const frnn_shape *s) {
   int64_t gates = product(total, frnn_cells[s->cell].columns, s->hidden);
-  int64_t bytes = product(total, gates + s->projected, element_size(s));
-  return bytes / FRNN_ALIGN * FRNN_ALIGN + 2 * FRNN_ALIGN;
+  int64_t bytes = product(total, sum(total, gates, s->projected), element_size(s));
+  return sum(total, bytes / FRNN_ALIGN * FRNN_ALIGN, 2 * FRNN_ALIGN);
 }
 
 /* What it takes to make steps again. */
@@ -153,7 +153,7 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
   at.operand[HIDDEN] = reserve(&at.part, element, product(&at.part, rows, units));
   at.operand[RESET_HIDDEN] = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, detour)));
   if (s->ragged) {
-    at.first = reserve(&at.part, sizeof(int64_t), rows + 1);
+    at.first = reserve(&at.part, sizeof(int64_t), sum(&at.part, rows, 1));
     at.dx = reserve(&at.part, element, product(&at.part, rows, s->input));
     at.zeros = reserve(&at.part, element, most(s->input, units));
     for (int i = 0; i < GIVEN; i++)

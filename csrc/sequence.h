@@ -29,17 +29,29 @@ typedef struct {
   int overflow;
 } size;
 
+/* 0 where it overflows, so that what is made of it does not. */
 static inline int64_t product(size *s, int64_t a, int64_t b) {
   int64_t p = 0;
-  s->overflow |= a < 0 || b < 0 || __builtin_mul_overflow(a, b, &p);
-  return p;
+  int overflow = a < 0 || b < 0 || __builtin_mul_overflow(a, b, &p);
+  s->overflow |= overflow;
+  return overflow ? 0 : p;
+}
+
+static inline int64_t sum(size *s, int64_t a, int64_t b) {
+  int64_t c = 0;
+  int overflow = __builtin_add_overflow(a, b, &c);
+  s->overflow |= overflow;
+  return overflow ? 0 : c;
 }
 
 /* Reserves count elements, aligned; returns where they begin. */
 static inline size_t reserve(size *s, int64_t element, int64_t count) {
   size_t begin = s->bytes;
   int64_t bytes = product(s, count, element);
-  s->overflow |= bytes > INT64_MAX - FRNN_ALIGN;
+  if (bytes > INT64_MAX - FRNN_ALIGN) {
+    s->overflow = 1;
+    return begin;
+  }
   s->overflow |= __builtin_add_overflow(s->bytes, (size_t)((bytes + FRNN_ALIGN - 1) & -FRNN_ALIGN), &s->bytes);
   s->overflow |= s->bytes > PTRDIFF_MAX / 2;
   return begin;
@@ -78,8 +90,10 @@ static inline int64_t vectors_of(const frnn_shape *s, int64_t outputs) {
 
 /* Steps of a chunk of about that many rows: chunks of one length, but for the last. */
 static inline int64_t chunk_steps(const frnn_shape *s, int64_t rows) {
-  int64_t steps = most(1, rows / most(1, s->batch)), chunks = (s->steps + steps - 1) / steps;
-  return chunks > 0 ? (s->steps + chunks - 1) / chunks : 1;
+  int64_t steps = most(1, rows / most(1, s->batch));
+  if (s->steps == 0) return 1;
+  int64_t chunks = (s->steps - 1) / steps + 1;
+  return (s->steps - 1) / chunks + 1;
 }
 
 /* Slots per unit and step: what the gates' pre-activations need while they are made, and what a tape keeps. */

@@ -41,6 +41,7 @@ cdef class Stepper:
                   int64_t count=-1):
         cdef frnn_forward_call *call
         cdef cnp.ndarray w_ih
+        cdef int64_t element
         cdef int i
         atomic_flag_clear(&self.claimed)
         self.own_ids = NULL
@@ -83,19 +84,20 @@ cdef class Stepper:
                 alike(&call.shape, &self.calls[0].shape)
                 if call.shape.input != features_of(&call.shape):
                     raise ValueError("a layer's input is not the output of the one below")
-                call.x.data = dense(outputs[i - 1], call.shape.dtype, batch, call.shape.input, True)
+                call.x.data = dense(array_of(outputs[i - 1]), call.shape.dtype, batch, call.shape.input, True)
                 call.x.row = call.shape.input * w_ih.itemsize
                 self.calls[i - 1].y = call.x
             frnn_pack(call, 1, NULL)
         self.dtype = self.calls[0].shape.dtype
         self.input = self.calls[0].shape.input
         self.hidden = features_of(&self.calls[0].shape)
-        self.calls[0].x.row = self.input * (<cnp.ndarray>outputs[0]).itemsize
-        self.calls[self.count - 1].y.row = self.hidden * (<cnp.ndarray>outputs[0]).itemsize
+        element = 4 if self.dtype == 0 else 8
+        self.x_bytes = <size_t>(batch * self.input * element)
+        self.y_bytes = <size_t>(batch * self.hidden * element)
+        self.calls[0].x.row = self.input * element
+        self.calls[self.count - 1].y.row = self.hidden * element
         self.steps_between = 1 + LOOK_AFTER // (batch * self.count * self.hidden * (self.hidden + self.input) + 1)
-        self.spare = <char *>dense(outputs[self.count - 1], self.dtype, batch, self.hidden, True)
-        self.y_bytes = <size_t>(batch * self.hidden) * (<cnp.ndarray>outputs[0]).itemsize
-        self.x_bytes = <size_t>(batch * self.input) * (<cnp.ndarray>outputs[0]).itemsize
+        self.spare = <char *>dense(array_of(outputs[self.count - 1]), self.dtype, batch, self.hidden, True)
         if self.ids >= 0:
             self.x_bytes = <size_t>batch * sizeof(int64_t)
 

@@ -135,7 +135,7 @@ def _windows(layer, x, axis, k1, k2, state, options):
         index = (slice(None),) * axis + (steps,)
         given = whole | {name: np.asarray(flags)[index] for name, flags in by_step.items()}
         if options.get("lengths") is not None:
-            left = np.asarray(options["lengths"]) - steps.start
+            left = np.asarray(options["lengths"]).astype(np.int64) - steps.start
             given["lengths"] = np.clip(left, 0, steps.stop - steps.start)
         return x[index], given
 

@@ -118,9 +118,9 @@ def test_greedy_decoding_reads_what_it_wrote(cell, small, rng):
     model, pairs = translate.Translator(cell, rng), Pairs.drawn(translate.DAYS, 20, rng)
     model.encoder.flat *= 3  # so that not all texts become the same
     result = model.translate(pairs)
-    _, state = model.encoder(pairs.source, lengths=pairs.lengths)
+    _, state = model.encoder(pairs.source, lengths=pairs.lengths, one_hot=True)
     read = np.concatenate([np.full((1, 20), START), result[:-1]])
-    y, _ = model.decoder(read, state)  # all steps at once, of what was written
+    y, _ = model.decoder(read, state, one_hot=True)  # all steps at once, of what was written
     assert np.array_equal(result, model.head(y).argmax(axis=2))
     assert result.shape == (STEPS, 20) and len(set(iso(result))) > 1
 

@@ -3,6 +3,8 @@
 import copy
 import pickle
 import signal
+import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -12,6 +14,7 @@ from problems import (
     DTYPES,
     assert_close,
     assert_same_bits,
+    at_once,
     layer_of,
     misaligned,
     within_nans,
@@ -426,3 +429,89 @@ def test_a_signal_ends_a_chunk_between_steps_and_the_stream_goes_on():
     assert_same_bits(stream.state[0][0], y[done - 1] if done else np.zeros((1, 256), "f4"))
     stream.reset()
     assert_same_bits(stream.feed(x[:5]), layer(x[:5])[0])
+
+
+# ---- one at a time -------------------------------------------------------------------------------
+
+
+@every_backend
+@pytest.mark.parametrize("ids", [False, True], ids=["features", "ids"])
+def test_a_stream_that_another_thread_steps_is_refused(backend, ids):
+    """Whoever comes second is told so; what the first one gets is as if it had been alone."""
+    layer = fastrnn.LSTM(64, 96, rng=0)
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 64, (300, 4)) if ids else rng.uniform(-1, 1, (300, 4, 64)).astype("f4")
+    stream, wanted = (layer.stream(4, one_hot=ids) for _ in range(2))
+    refused, done = [], threading.Event()
+
+    def disturb():
+        with fastrnn.backend(backend):
+            while not done.is_set():
+                for disturbance in (
+                    lambda: stream.step(x[0]),
+                    lambda: stream.feed(x[:2]),
+                    lambda: stream.state,
+                    lambda: stream.reset(),
+                    lambda: setattr(stream, "state", wanted_state),
+                ):
+                    try:
+                        held.wait()
+                        if not done.is_set():
+                            disturbance()
+                    except RuntimeError as error:
+                        refused.append(error)
+
+    wanted_state, held = wanted.state, threading.Event()
+    worker = threading.Thread(target=disturb)
+    stream._stepper.claim()
+    worker.start()
+    held.set()
+    while len(refused) < 10:
+        time.sleep(0.001)
+    done.set()
+    worker.join()
+    stream._stepper.release()
+    assert_same_bits(stream.feed(x), wanted.feed(x))
+    assert all("another thread is stepping this stream" in str(error) for error in refused)
+
+
+@pytest.mark.usefixtures("core")
+@pytest.mark.parametrize("ids", [False, True], ids=["features", "ids"])
+def test_threads_that_feed_one_stream_are_refused_or_take_turns(ids):
+    stream = fastrnn.LSTM(64, 96, rng=0).stream(4, one_hot=ids)
+    x = np.zeros((400, 4), int) if ids else np.ones((400, 4, 64), "f4")
+    outcomes = []
+
+    def feed():
+        for _ in range(20):
+            try:
+                outcomes.append(np.isfinite(stream.feed(x)).all())
+            except RuntimeError:
+                outcomes.append(None)
+
+    at_once([feed, feed, feed], 1)
+    assert outcomes.count(None) > 0 and outcomes.count(True) > 0 and len(outcomes) == 60
+    assert outcomes.count(False) == 0
+
+
+@pytest.mark.usefixtures("core")
+def test_a_handler_that_steps_the_stream_which_it_interrupts_is_refused():
+    stream, told = fastrnn.LSTM(64, 256, rng=0).stream(32), []
+
+    def handler(*_):
+        try:
+            stream.step(np.ones((32, 64), "f4"))
+        except RuntimeError as error:
+            told.append(str(error))
+
+    before = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    try:
+        while not told:
+            stream.feed(np.ones((1000, 32, 64), "f4"))
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    stream.feed(np.ones((2, 32, 64), "f4"))
+    assert "a signal's handler" in told[0]

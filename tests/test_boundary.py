@@ -1,0 +1,161 @@
+"""The compiled module's own entries: whatever comes, they refuse or compute, and never crash.
+
+Users meet the checks of Python first; these are the last ones before memory. Each argument of a
+right call, however deep in its tuples, is replaced by things that do not belong there, in a process
+of its own.
+"""
+
+import numpy as np
+import pytest
+from problems import run_python
+
+from fastrnn import runtime
+
+pytestmark = pytest.mark.usefixtures("core")
+
+SCRIPT = '''
+import faulthandler
+import itertools
+import sys
+
+import numpy as np
+
+from fastrnn._core import *
+from fastrnn import _core
+
+faulthandler.dump_traceback_later(100, exit=True)
+T, B, I, H, CELL = 3, 2, 4, 5, 2
+f4 = lambda *shape: np.ones(shape, "f4")
+sizes = _core.Sizes(CELL, 4, T, B, I, H, ragged=True)
+buffer = lambda n: np.zeros(n, "u1")
+weights = f4(4 * H, I), f4(4 * H, H), f4(4 * H), f4(4 * H)
+state = lambda: (f4(1, B, H), f4(1, B, H))
+tape, work = buffer(sizes.tape), buffer(1 << 20)
+made = False, 0, state(), weights, f4(T, B, H), state(), tape, None
+rows = (np.array([3, 1]), np.array([1, 0]), np.array([1, 0]), np.ones((T, B), bool),
+        np.zeros((T, B), bool), False)
+ids = np.zeros((T, B), "i8")
+table = buffer(_core.table_size(CELL, 0, H, 4))
+back = (made, f4(T, B, H), state(), f4(T, B, I), state(), tuple(map(np.zeros_like, weights)),
+        (f4(T, B, H), f4(T, B, H)))
+no_x = f4(T, B, 0)
+of_ids = (False, 0, state(), (f4(4 * H, 0), *weights[1:]), f4(T, B, H), state(), tape, None)
+back_ids = (of_ids, f4(T, B, H), state(), None, state(), (None, *map(np.zeros_like, weights[1:])),
+            (None, None))
+extras = (f4(3 * H), None, None, None, None), (0.0, 0.0, 0.0, 0.5, 0.5)
+peephole = (False, 0, state(), (*weights, None, *extras), f4(T, B, H), state(),
+            tape, (f4(B, H), (f4(T, B, H), f4(T, B, H))))
+packed = buffer(_core.Sizes(CELL, 4, 1, B, H, H).packed)
+layers = [(CELL, weights, packed), (CELL, (f4(4 * H, H), *weights[1:]), packed.copy())]
+two = f4(2, B, H), f4(2, B, H)
+
+def stepper(layers, batch, state, work, outputs, table=None, count=-1):
+    return _core.Stepper(layers, batch, state, work, outputs, table, count)
+
+def step(x, out):
+    made = stepper(layers[:1], B, state(), work, [f4(B, H)])
+    return made.step(x, out), made.feed(x, out)
+
+def step_of_ids(x, out):
+    one = [(CELL, (f4(4 * H, 0), *weights[1:]), packed)]
+    made = stepper(one, B, state(), work, [f4(B, H)], table, 4)
+    return made.step(x, out), made.feed(x, out)
+
+CALLS = {
+    "forward": (_core.forward, [CELL, f4(T, B, I), (made,), rows, None, 0, work]),
+    "forward of a variant": (_core.forward, [9, f4(T, B, I), (peephole,), None, None, 0, work]),
+    "forward of ids": (
+        _core.forward, [CELL, no_x, (of_ids,), None, (ids, 4, (table,), None), 0, work]
+    ),
+    "backward": (_core.backward, [CELL, f4(T, B, I), (back,), rows, None, 2, work]),
+    "backward of ids": (
+        _core.backward, [CELL, no_x, (back_ids,), None, (ids, 4, None, (f4(4, 4 * H),)), 0, work]
+    ),
+    "Sizes": (_core.Sizes, [CELL, 4, T, B, I, H, True, 2, False, 3]),
+    "tape_slots": (_core.tape_slots, [CELL, tape, 0, T, B, H]),
+    "boundary": (_core.boundary, [tape]),
+    "table_size": (_core.table_size, [CELL, 0, H, 4]),
+    "tabulate": (_core.tabulate, [CELL, f4(4, I), weights, 4, table, work]),
+    "product": (_core.product, [f4(2, 3), f4(3, 4), f4(2, 4), work]),
+    "Stepper": (stepper, [layers, B, two, work, [f4(B, H), f4(B, H)]]),
+    "step": (step, [f4(B, I), f4(B, H)]),
+    "step of ids": (step_of_ids, [ids[0], f4(B, H)]),
+    "select_isa": (_core.select_isa, ["none"]),
+    "apply": (_core.apply, ["exp", f4(3)]),
+    "probe_fma": (_core.probe_fma, [1, 0]),
+    "probe_read": (_core.probe_read, [buffer(1024), 1]),
+}
+BAD = [
+    None, -1, 0, 1, 2**31, 2**62 + 1, 2**63 - 1, 2**64, 0.5, "text", b"", (), [], {}, object(),
+    (None,) * 9,
+    f4(0), f4(1), f4(B, H), f4(T, B, H)[:, :, ::-1], f4(T, B, H).astype("f8"), np.zeros((), "f4"),
+    np.broadcast_to(np.float32(1), (T, B, H)), np.ones((T, B), "i8") * 2**40, np.ones((T, B), "i4"),
+    np.zeros((T, B, H), ">f4"), buffer(64), buffer(1)[1:], np.array(None), np.zeros((T, B), "U3"),
+]
+
+def places(tree, path=()):
+    """Every place in nested tuples and lists, the whole ones too."""
+    if isinstance(tree, (tuple, list)):
+        for index, branch in enumerate(tree):
+            yield (*path, index)
+            yield from places(branch, (*path, index))
+
+def replaced(tree, path, value):
+    if not path:
+        return value
+    index, *rest = path
+    return type(tree)(replaced(b, rest, value) if i == index else b for i, b in enumerate(tree))
+
+def shortened(tree, path):
+    if len(path) == 1:
+        return type(tree)(b for i, b in enumerate(tree) if i != path[0])
+    return type(tree)(shortened(b, path[1:]) if i == path[0] else b for i, b in enumerate(tree))
+
+counts = {"refused": 0, "computed": 0}
+
+def attempt(name, call, arguments):
+    print(name, file=sys.stderr, flush=True)
+    try:
+        call(*arguments)
+        counts["computed"] += 1
+    except (TypeError, ValueError, IndexError, OverflowError, MemoryError):
+        counts["refused"] += 1
+
+for name, (call, arguments) in CALLS.items():
+    call(*arguments)
+    for path in places(arguments):
+        for number, bad in enumerate(BAD):
+            if name.startswith("probe") and type(bad) is int and bad > 1:
+                continue  # to run so long is what was asked for
+            attempt((name, path, number), call, replaced(arguments, path, bad))
+        if len(path) > 1:
+            attempt((name, path, "shorter"), call, shortened(arguments, path))
+LARGE = [0, 1, 2**20, 2**31, 2**40, 2**62, 2**63 - 1]
+for sizes in itertools.product(LARGE, [1, 2**62], LARGE, [1, 2**31, 2**63 - 1]):
+    for cell, ragged, checkpoint, ids in ((2, 1, 0, 0), (11, 0, 3, 0), (4, 1, 2**63 - 1, 1)):
+        attempt(sizes, _core.Sizes, [cell, 4, *sizes, ragged, checkpoint, ids, 0])
+print(counts["refused"], counts["computed"])
+'''
+
+
+def test_whatever_comes_is_refused_or_computed():
+    done = run_python(SCRIPT)
+    assert done.returncode == 0, done.stderr[-2000:]
+    refused, computed = map(int, done.stdout.split()[-2:])
+    assert refused > 2000 and computed > 100
+
+
+@pytest.mark.parametrize("size", [2**31, 2**62, 2**63 - 1])
+def test_sizes_beyond_memory_are_told_apart_from_negative_ones(size):
+    with pytest.raises(OverflowError, match="sizes too large"):
+        runtime.core.Sizes(2, 4, size, size, 1, 1)
+    with pytest.raises(ValueError, match="a negative size"):
+        runtime.core.Sizes(2, 4, -1, 1, 1, 1)
+
+
+def test_a_boundary_is_one_of_64_bytes():
+    buffer = np.zeros(256, np.uint8)
+    for start in range(70):
+        part = buffer[start:]
+        assert (part.ctypes.data + runtime.core.boundary(part)) % runtime.core.ALIGN == 0
+        assert 0 <= runtime.core.boundary(part) < runtime.core.ALIGN == 64
