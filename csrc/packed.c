@@ -6,7 +6,9 @@
 enum { INPUTS_PER_ROW = 8 };
 
 /* Measured, the tile wins while there are not too many inputs for the rows that share one reading of W_ih. */
-int frnn_enters_in_step(const frnn_shape *s) { return s->steps == 1 || s->input <= INPUTS_PER_ROW * s->batch; }
+int frnn_enters_in_step(const frnn_shape *s) {
+  return s->steps == 1 || s->input == 0 || (s->input - 1) / INPUTS_PER_ROW < s->batch;
+}
 
 int frnn_packs_in_product(const frnn_shape *s) {
   return !frnn_enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&

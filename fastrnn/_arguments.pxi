@@ -33,13 +33,20 @@ cdef int check(cnp.ndarray a, int dtype, bint writes) except -1:
     return 0
 
 
+cdef bint is_product(int64_t size, int64_t rows, int64_t columns) noexcept:
+    """Whether size is rows * columns, which need not fit a number."""
+    if rows == 0 or columns == 0:
+        return size == 0
+    return size % columns == 0 and size // columns == rows
+
+
 cdef void *dense(a, int dtype, int64_t rows, int64_t columns, bint writes=False) except? NULL:
     """The address of a C-contiguous array of rows * columns elements; NULL for None."""
     if a is None:
         return NULL
     cdef cnp.ndarray array = array_of(a)
     check(array, dtype, writes)
-    if not cnp.PyArray_IS_C_CONTIGUOUS(array) or array.size != rows * columns:
+    if not cnp.PyArray_IS_C_CONTIGUOUS(array) or not is_product(array.size, rows, columns):
         raise ValueError(f"a dense array of {rows} x {columns} expected, got {a.shape}")
     return cnp.PyArray_DATA(array)
 
