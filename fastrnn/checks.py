@@ -106,6 +106,46 @@ def positive(name, value, least=1):
     return number
 
 
+def number(name, value, wanted, fits):
+    """A float for which fits(float) is true; `wanted` says that in words."""
+    if isinstance(value, bool | np.bool_ | str | bytes) or np.ndim(value):
+        raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
+    try:
+        found = float(value)
+    except OverflowError:  # an int beyond all floats
+        found = np.inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}") from None
+    if not fits(found):
+        raise ValueError(f"{name} must be {wanted}, got {value}")
+    return found
+
+
+def exact(name, value, dtype, owner=None):
+    """An array in `dtype`: the array itself, or a cast of numbers that all stay as they are.
+
+    TypeError if the cast would change one of them.
+    """
+    array = np.asarray(value)
+    if array.dtype == dtype:
+        return array
+    wanted = f"{name} must be {dtype}" + (f" like {owner}" if owner else "")
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{wanted}, or integers, got dtype {array.dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = array.astype(dtype)
+        if array.dtype.kind in "iu":  # beyond 2**62 the way back could overflow
+            changed = (array <= -(2**62)) | (array >= 2**62) | (cast.astype(np.int64) != array)
+        else:
+            changed = (cast != array) & (array == array)  # NaN stays NaN
+    if changed.any():
+        raise TypeError(
+            f"{wanted}, or numbers that {dtype} holds exactly, got {array.dtype} with "
+            f"{array[changed].flat[0]}: cast it with {_cast(name, dtype)}"
+        )
+    return cast
+
+
 def ids(name, value, count):
     """An array of integers from 0 to count - 1."""
     array = np.asarray(value)
