@@ -78,7 +78,7 @@ def test_losses_are_pytorchs(seed):
         (lambda: train.cross_entropy(draw(1, 3), [0], ignore_index=0.5), TypeError, "ignore_index"),
         (lambda: train.binary_cross_entropy(draw(2), [-1, 1]), ValueError, "from 0 to 1, got -1"),
         (lambda: train.mean_squared_error(draw(2), ["a", "b"]), TypeError, "targets must be float"),
-        (lambda: train.mean_squared_error(draw(1), [None]), TypeError, "integers, got dtype object"),
+        (lambda: train.mean_squared_error(draw(1), [None]), TypeError, "integers, got dtype obj"),
         (lambda: train.mean_squared_error(draw(4), [0, 1, 2, 2**53 + 1]), TypeError, "like y"),
     ],
 )  # fmt: skip
@@ -282,7 +282,7 @@ def assert_digits(steps, error):
 
 
 def test_means_keep_their_digits():
-    assert_digits(500_000, 1e-6)
+    assert_digits(500_000, 1e-7)
 
 
 @pytest.mark.slow
