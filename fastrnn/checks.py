@@ -21,10 +21,27 @@ def _cast(name, dtype):
     return f'{name if name.isidentifier() else ""}.astype("{dtype}")'
 
 
+def plain(name, value):
+    """np.asarray(value); TypeError for masked arrays, whose masks it would drop in silence."""
+    parts = value if isinstance(value, list | tuple) else (value,)
+    if any(_is_masked(part) for part in parts):
+        raise TypeError(
+            f"{name} must be an array without a mask, got a masked array: use "
+            f"{name}.filled(value), and lengths=, mask= or weights= for what does not count"
+        )
+    return np.asarray(value)
+
+
+def _is_masked(value):
+    if type(value) is np.ndarray or not isinstance(value, np.ndarray):
+        return False
+    return isinstance(value, np.ma.MaskedArray)  # numpy.ma is not imported before somebody uses it
+
+
 def as_array(name, value):
     """An ndarray of float32 or float64 in the machine's byte order, else TypeError."""
     try:
-        array = np.asarray(value)
+        array = plain(name, value)
     except ValueError as error:  # nested lists of unequal lengths
         raise ValueError(f"{name} must be an array of float32 or float64: {error}") from None
     if array.dtype not in DTYPES:
@@ -126,7 +143,7 @@ def exact(name, value, dtype, owner=None):
 
     TypeError if the cast would change one of them.
     """
-    array = np.asarray(value)
+    array = plain(name, value)
     if array.dtype == dtype:
         return array
     wanted = f"{name} must be {dtype}" + (f" like {owner}" if owner else "")

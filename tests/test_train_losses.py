@@ -104,6 +104,18 @@ def test_weights_that_do_not_fit_are_refused(weights, error, message):
         train.mean_squared_error(draw(4, 3), draw(4, 3), weights)
 
 
+@every_loss
+def test_masked_arrays_are_refused(name):
+    loss, (y, targets) = getattr(train, name), problem(name)
+    for given in (
+        (np.ma.array(y), targets),
+        (y, np.ma.array(targets)),
+        (y, targets, np.ma.array(np.ones(()))),
+    ):
+        with pytest.raises(TypeError, match="must be an array without a mask"):
+            loss(*given)
+
+
 # ---- what counts ---------------------------------------------------------------------------------
 
 

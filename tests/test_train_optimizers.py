@@ -142,7 +142,7 @@ UNFIT = {
     "numbers": (lambda: [1.5, 2.5], TypeError, r"\[0\] " + WRITEABLE + "float"),
     "nested": (lambda: [[draw(3)], draw(2)], TypeError, r"\[0\] " + WRITEABLE + "list"),
     "read-only": (lambda: [read_only(draw(3))], TypeError, WRITEABLE + "a read-only one"),
-    "masked": (lambda: [np.ma.array(draw(3))], TypeError, WRITEABLE + "MaskedArray"),
+    "masked": (lambda: [np.ma.array(draw(3))], TypeError, "must be an array without a mask"),
     "none of them": (list, ValueError, "must hold at least one array, got none"),
     "None": (lambda: None, TypeError, "must be a list of arrays, got NoneType"),
     "a string": (lambda: "layer.flat", TypeError, "must be a list of arrays, got str"),

@@ -141,6 +141,7 @@ def test_integers_become_float32_and_floats_stay_what_they_are(kind, dtype):
         ({"batch_first": 1}, TypeError, "batch_first must be True or False"),
         ({"series": np.array([0, 2**24 + 1])}, TypeError, "series must be float32, or numbers tha"),
         ({"series": np.array([2**62, 0])}, TypeError, r'cast it with series.astype\("float32"\)'),
+        ({"series": np.ma.arange(20)}, TypeError, "series must be an array without a mask"),
         ({"series": ["a", "b"]}, TypeError, "series must be an array of float32 or float64"),
     ],
     ids=str,

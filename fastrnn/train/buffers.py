@@ -37,11 +37,10 @@ def writeable(name, values):
     if not arrays:
         raise ValueError(f"{name} must hold at least one array, got none")
     for index, array in enumerate(arrays):
-        got = _unfit(array)
+        label, got = f"{name}[{index}]", _unfit(array)
         if got is not None:
-            raise TypeError(
-                f"{name}[{index}] must be a writeable array of float32 or float64, got {got}"
-            )
+            raise TypeError(f"{label} must be a writeable array of float32 or float64, got {got}")
+        checks.plain(label, array)  # refuses masks
     for (first, array), (second, other) in combinations(enumerate(arrays), 2):
         if np.shares_memory(array, other):
             raise ValueError(
@@ -53,7 +52,7 @@ def writeable(name, values):
 
 def _unfit(array):
     """Why the array cannot be changed in place, in a word or two; None if it can."""
-    if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):
+    if not isinstance(array, np.ndarray):
         return type(array).__name__
     if array.dtype not in checks.DTYPES:
         return str(array.dtype)

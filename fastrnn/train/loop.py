@@ -24,7 +24,7 @@ class History:
     Attributes
     ----------
     loss : list of float
-        The mean of its minibatches' losses.
+        The mean of its minibatches' losses; each counts alike, whatever its size.
     validation : list of float
         What `validate` said; empty without it.
     seconds : list of float
@@ -66,8 +66,8 @@ def fit(
         All that trains, and what else is to be kept of the best epoch: layers, `Dense`,
         `Embedding` or whatever has `params`, a dict of arrays.
     step : function of a minibatch
-        Returns its loss, a number, and the gradients: a list of arrays in the order of the
-        optimizer's parameters.
+        Returns its loss, a number, and the gradients: a list in the order of the optimizer's
+        parameters, of arrays or of what `backward` returned, whose `flat` is taken.
     batches : function of the epoch, from 1
         Returns the epoch's minibatches: a list, a generator. Called as each epoch begins, so it
         may shuffle anew, and may assign a learning rate.

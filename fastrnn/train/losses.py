@@ -62,7 +62,7 @@ def cross_entropy(logits, targets, weights=None, *, ignore_index=None):
            [ True, False],
            [ True, False]])
     """
-    logits, targets = checks.as_array("logits", logits), np.asarray(targets)
+    logits, targets = checks.as_array("logits", logits), checks.plain("targets", targets)
     if logits.ndim == 0:
         raise ValueError("logits must be (..., K), got a single number")
     if targets.shape != logits.shape[:-1]:
@@ -202,7 +202,7 @@ def _judged(weights, shape, counted=None):
 
 def _weights(weights, shape):
     """Weights in float64, with an axis for each of the losses'."""
-    weights = np.asarray(weights)
+    weights = checks.plain("weights", weights)
     if weights.dtype.kind not in "biuf":
         raise TypeError(f"weights must be an array of numbers, got dtype {weights.dtype}")
     axes = weights.shape
@@ -227,7 +227,7 @@ def _weights(weights, shape):
 
 def _alike(name, array, targets, weights):
     """(array, targets, judged): both of one shape and dtype, with 0 for what does not count."""
-    array, targets = checks.as_array(name, array), np.asarray(targets)
+    array, targets = checks.as_array(name, array), checks.plain("targets", targets)
     if targets.shape != array.shape:
         raise ValueError(f"targets must be {array.shape} like {name}, got {targets.shape}")
     judged = _judged(weights, array.shape)

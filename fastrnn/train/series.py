@@ -80,7 +80,7 @@ def windows(
 
 def _table(series):
     """(N, F) floats; integers become float32 if that holds them."""
-    if np.asarray(series).dtype.kind in "biu":
+    if checks.plain("series", series).dtype.kind in "biu":
         series = checks.exact("series", series, np.dtype(np.float32))
     series = checks.as_array("series", series)
     series = series[:, None] if series.ndim == 1 else series
