@@ -23,10 +23,33 @@ def _cast(name, dtype):
     return f'{name if name.isidentifier() else ""}.astype("{dtype}")'
 
 
+def unmasked(**arrays):
+    """TypeError where one of these, by name, is a masked array: NumPy drops masks in silence."""
+    for name, value in arrays.items():
+        parts = value if isinstance(value, list | tuple) else (value,)
+        if any(_is_masked(part) for part in parts):
+            raise TypeError(
+                f"{name} must be an array without a mask, got a masked array: use "
+                f"{name}.filled(value), and lengths=, mask= or weights= for what does not count"
+            )
+
+
+def _is_masked(value):
+    if type(value) is np.ndarray or not isinstance(value, np.ndarray):
+        return False
+    return isinstance(value, np.ma.MaskedArray)  # numpy.ma is not imported before somebody uses it
+
+
+def plain(name, value, make=np.asarray):
+    """np.asarray(value), or what else `make` makes of it; TypeError for masked arrays."""
+    unmasked(**{name: value})
+    return make(value)
+
+
 def _converted(name, value, wanted, make=np.asarray):
-    """What NumPy makes of a value; nested lists of unequal lengths are nothing to it."""
+    """The same; nested lists of unequal lengths are nothing to NumPy."""
     try:
-        return make(value)
+        return plain(name, value, make)
     except ValueError as error:
         raise ValueError(f"{name} must be {wanted}: {error}") from None
 
@@ -122,6 +145,46 @@ def positive(name, value, least=1):
     if isinstance(value, bool) or not least <= number < _LIMIT:
         raise ValueError(f"{name} must be an integer of at least {least}, got {value}")
     return number
+
+
+def number(name, value, wanted, fits):
+    """A float for which fits(float) is true; `wanted` says that in words."""
+    if isinstance(value, bool | np.bool_ | str | bytes) or np.ndim(value):
+        raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
+    try:
+        found = float(value)
+    except OverflowError:  # an int beyond all floats
+        found = np.inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}") from None
+    if not fits(found):
+        raise ValueError(f"{name} must be {wanted}, got {value}")
+    return found
+
+
+def exact(name, value, dtype, owner=None):
+    """An array in `dtype`: the array itself, or a cast of numbers that all stay as they are.
+
+    TypeError if the cast would change one of them.
+    """
+    array = plain(name, value)
+    if array.dtype == dtype:
+        return array
+    wanted = f"{name} must be {dtype}" + (f" like {owner}" if owner else "")
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{wanted}, or integers, got dtype {array.dtype}")
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = array.astype(dtype)
+        if array.dtype.kind in "iu":  # beyond 2**62 the way back could overflow
+            changed = (array <= -(2**62)) | (array >= 2**62) | (cast.astype(np.int64) != array)
+        else:
+            changed = (cast != array) & (array == array)  # NaN stays NaN
+    if changed.any():
+        raise TypeError(
+            f"{wanted}, or numbers that {dtype} holds exactly, got {array.dtype} with "
+            f"{array[changed].flat[0]}: cast it with {_cast(name, dtype)}"
+        )
+    return cast
 
 
 def integers(name, value, hint="", symbols=None, numbers=None):

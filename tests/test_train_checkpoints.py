@@ -281,6 +281,18 @@ def test_an_optimizer_that_does_not_fit_is_left_as_it_was_and_so_are_the_parts(m
     assert pickle.dumps((flats(parts), optimizer.state())) == before
 
 
+def test_a_learning_rate_that_is_none_leaves_the_parts_as_they_were_too(path):
+    written, parts = network(0), network(1)
+    adam = train.Adam(flats(written))
+    adam._learning_rate = -1.0  # past the checks
+    train.save(path, written, adam)
+    optimizer = train.Adam(flats(parts))
+    before = pickle.dumps((flats(parts), optimizer.state()))
+    with pytest.raises(ValueError, match="learning_rate of state must be"):
+        train.load(path, parts, optimizer)
+    assert pickle.dumps((flats(parts), optimizer.state())) == before
+
+
 def test_an_optimizer_that_is_not_in_the_file_is_missed(path):
     parts = network(0)
     train.save(path, parts)

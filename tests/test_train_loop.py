@@ -118,6 +118,36 @@ def test_it_trains_a_network_of_many_parts():
     assert (predict(held_out).argmax(axis=-1) == held_out[0]).mean() > 0.95
 
 
+def test_gradients_may_be_what_backward_returns():
+    ours, other = Problem(), Problem()
+
+    def step(rows):
+        x = ours.x[rows]
+        loss, dy = train.mean_squared_error(ours.dense(x), 2 * x[:, :2] - 1)
+        return loss, [ours.dense.backward(x, dy)]  # a flat in it, and an x that is not meant
+
+    ours.fit(2, step=step, clip=0.5)
+    other.fit(2, clip=0.5)
+    assert ours.now() == other.now()
+
+
+def test_large_gradients_are_clipped_and_not_lost():
+    dense, x = train.Dense(3, 2, rng=0), draw(6, 3, dtype="float32")
+    before = dense.flat.copy()
+    train.fit(
+        [dense], lambda _: (1.0, [dense.backward(x, np.full((6, 2), 1e25, "float32")).flat]),
+        lambda _: [0], optimizer=train.SGD(dense, 1.0), epochs=1, clip=0.5,
+    )  # fmt: skip
+    np.testing.assert_allclose(np.linalg.norm(dense.flat - before), 0.5, rtol=1e-6)
+
+
+def test_a_parameter_without_elements_is_in_any_parts():
+    problem = Problem()
+    problem.adam = train.Adam([problem.dense.flat, np.zeros(0)], 0.05)
+    history = problem.fit(1, step=lambda b: (0.5, [np.ones(8), np.zeros(0)]))
+    assert history.loss == [0.5]
+
+
 # ---- the best epoch, and when it stops -----------------------------------------------------------
 
 
@@ -317,6 +347,7 @@ def test_a_progress_of_ones_own_is_stepped(capsys):
         ({"patience": 2}, ValueError, "patience must be None without validate"),
         ({"clip": 0}, ValueError, "clip must be a norm above 0"),
         ({"clip": float("nan")}, ValueError, "clip must be a norm above 0"),
+        ({"clip": "1"}, TypeError, "clip must be a norm above 0, or None, got str"),
         ({"batches": [1, 2]}, TypeError, "batches must be a function, got list: .*lambda epoch"),
         ({"validate": 3.0}, TypeError, "validate must be a function, got float"),
         ({"step": None}, TypeError, "step must be a function, got NoneType"),
@@ -344,6 +375,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(options, error,
         ({"step": lambda _: (0.5, draw(8))}, TypeError, "step must return a loss and a list"),
         ({"step": lambda _: (0.5, [None])}, TypeError, "gradient 0 must be an array"),
         ({"step": lambda _: (0.5, [draw(7)])}, ValueError, "gradients must be like the parameters"),
+        ({"step": lambda _: (0.5, [draw(8, dtype="f4")])}, TypeError, "gradients.0. must be flo"),
         ({"batches": lambda _: []}, ValueError, "at least one minibatch, got none in epoch 1"),
     ],
 )  # fmt: skip

@@ -1,4 +1,6 @@
-"""For the tests of fastrnn.train: numbers to train on, and slopes by finite differences."""
+"""For the tests of fastrnn.train: numbers to train on, slopes by finite differences, examples."""
+
+import doctest
 
 import numpy as np
 import pytest
@@ -17,3 +19,9 @@ def assert_slopes(loss, x, gradient):
         way, eps = draw(*x.shape, seed=seed + 10), 1e-6
         slope = (loss(x + eps * way) - loss(x - eps * way)) / (2 * eps)
         np.testing.assert_allclose(np.vdot(gradient, way), slope, rtol=1e-6, atol=1e-10)
+
+
+def assert_examples_run(module):
+    """The docstrings of a module have examples, which give what they say."""
+    result = doctest.testmod(module, report=True)
+    assert result.attempted and not result.failed

@@ -4,9 +4,10 @@ All of it is NumPy, for it is little beside the layers. Parts keep their paramet
 `params`, a dict of views into `flat`, one buffer; gradients come as buffers like it. So an
 optimizer is made of a list of buffers, and a step takes a list of gradients.
 
-parts.py has a read-out and an embedding, losses.py losses with their gradients, series.py
-minibatches of windows, optimizers.py clipping, SGD and Adam. state.py makes one dict of all that
-training changes; checkpoints.py writes and reads it, loop.py is `fit`.
+parts.py has a read-out and an embedding, probabilities.py sigmoid and softmax, losses.py losses
+with their gradients, series.py minibatches of windows, optimizers.py clipping, SGD and Adam, which
+read lists of buffers by buffers.py. state.py makes one dict of all that training changes;
+checkpoints.py writes and reads it, loop.py is `fit`.
 """
 
 from fastrnn.train.checkpoints import load, save
@@ -14,6 +15,7 @@ from fastrnn.train.loop import History, fit
 from fastrnn.train.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from fastrnn.train.optimizers import SGD, Adam, clip_by_norm, clip_by_value
 from fastrnn.train.parts import Dense, Embedding, PartGradients
+from fastrnn.train.probabilities import sigmoid, softmax
 from fastrnn.train.series import windows
 
 __all__ = [
@@ -31,5 +33,7 @@ __all__ = [
     "load",
     "mean_squared_error",
     "save",
+    "sigmoid",
+    "softmax",
     "windows",
 ]

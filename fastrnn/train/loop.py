@@ -11,6 +11,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.progress import Progress
+from fastrnn.train.buffers import listed
 from fastrnn.train.checkpoints import form_of, save
 from fastrnn.train.optimizers import clip_by_norm
 from fastrnn.train.state import arrays_of, named, put_back, state_of
@@ -23,7 +24,7 @@ class History:
     Attributes
     ----------
     loss : list of float
-        The mean of its minibatches' losses.
+        The mean of its minibatches' losses; each counts alike, whatever its size.
     validation : list of float
         What `validate` said; empty without it.
     seconds : list of float
@@ -65,8 +66,8 @@ def fit(
         All that trains, and what else is to be kept of the best epoch: layers, `Dense`,
         `Embedding` or whatever has `params`, a dict of arrays.
     step : function of a minibatch
-        Returns its loss, a number, and the gradients: a list of arrays in the order of the
-        optimizer's parameters.
+        Returns its loss, a number, and the gradients: a list in the order of the optimizer's
+        parameters, of arrays or of what `backward` returned, whose `flat` is taken.
     batches : function of the epoch, from 1
         Returns the epoch's minibatches: a list, a generator. Called as each epoch begins, so it
         may shuffle anew, and may assign a learning rate.
@@ -159,11 +160,10 @@ def _checked(result, where):
             "step must return a loss and a list of gradients, one for each parameter of the "
             f"optimizer, got {type(result).__name__}"
         )
-    loss, gradients = float(result[0]), result[1]
-    values = {"loss": np.array(loss)}
-    for index, gradient in enumerate(gradients):
-        values[f"gradient {index}"] = checks.as_array(f"gradient {index}", gradient)
-    for name, array in values.items():
+    loss, gradients = float(result[0]), listed("gradients", result[1])
+    gradients = [checks.as_array(f"gradient {i}", g) for i, g in enumerate(gradients)]
+    named_arrays = {f"gradient {i}": gradient for i, gradient in enumerate(gradients)}
+    for name, array in {"loss": np.array(loss), **named_arrays}.items():
         if not np.isfinite(array).all():
             raise FloatingPointError(
                 f"{name} is not finite in {where}, whose loss is {loss}: try a smaller learning "
@@ -206,8 +206,8 @@ def _check_stopping(validate, patience, clip, history):
         checks.positive("patience", patience)
         if validate is None:
             raise ValueError("patience must be None without validate, which says what is better")
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip must be a norm above 0, or None, got {clip}")
+    if clip is not None:
+        checks.number("clip", clip, "a norm above 0, or None", lambda norm: norm > 0)
     wanted = 0 if validate is None else len(history.loss)
     if len(history.validation) != wanted:
         raise ValueError(
@@ -219,7 +219,8 @@ def _check_stopping(validate, patience, clip, history):
 def _check_keeping(parts, optimizer, checkpoint):
     arrays = arrays_of(parts).values()
     for index, parameter in enumerate(optimizer.parameters):
-        if not any(np.may_share_memory(parameter, array) for array in arrays):
+        shared = (np.may_share_memory(parameter, array) for array in arrays)
+        if parameter.size and not any(shared):  # without elements there is no memory to share
             raise ValueError(
                 f"parts must have all that the optimizer changes, got {', '.join(parts)}: its "
                 f"parameter {index}, of shape {parameter.shape}, is in none of them"

@@ -1,76 +1,259 @@
-"""Losses: the mean over all that is judged, and its gradient."""
+"""Losses: the mean over all that counts, and its gradient.
+
+Each loss has the same three stages. It finds what counts (`_judged`), it replaces what does not
+count by zeros, so that a NaN there goes no further, and it computes losses and gradients one by
+one. The mean is summed in float64, so that it keeps its digits over many elements.
+"""
+
+import math
+import operator
+from typing import NamedTuple
 
 import numpy as np
 
 from fastrnn import checks
+from fastrnn.train.probabilities import shifted_powers, sigmoid
 
 
-def _weighed(losses, gradient, weights):
-    """Mean loss and its gradient, which has more axes where a target has many outputs."""
-    if weights is None:
-        share = np.full((), 1 / max(losses.size, 1), losses.dtype)
-    else:
-        weights = np.broadcast_to(np.asarray(weights, losses.dtype), losses.shape)
-        total = weights.sum()
-        share = weights / total if total else np.zeros_like(weights)
-    loss = float((losses * share).sum(dtype=np.float64))
-    return loss, gradient * share.reshape(share.shape + (1,) * (gradient.ndim - losses.ndim))
-
-
-def cross_entropy(logits, targets, weights=None):
+def cross_entropy(logits, targets, weights=None, *, ignore_index=None):
     """Softmax cross-entropy: the mean of log sum exp(logits) - logits[target].
 
     Parameters
     ----------
-    logits : (..., K) array
-    targets : (...) integers from 0 to K - 1
-    weights : array that broadcasts to targets, or None
-        0 for what does not count, such as steps after a sequence's end.
+    logits : (..., K) array of float32 or float64
+    targets : (...) array
+        Classes from 0 to K - 1: integers of any dtype, booleans, or floats that are whole.
+    weights : array, or None
+        How much each target counts in the mean: numbers from 0 up, whatever their sum. 0 means that
+        it does not count, such as a step after a sequence's end: its logits and its target may then
+        be anything, NaN too. Of the shape of targets; or of one that broadcasts to it, where the
+        axes of two and more begin with the first of targets: (T, B), (T, 1) and (1, B) weigh steps
+        and rows, whatever comes after them, and (n,) the last axis.
+    ignore_index : int, or None
+        Targets of this value do not count; it need be no class (PyTorch's default is -100).
 
     Returns
     -------
     loss : float
+        0 if nothing counts.
     gradient : array like logits
+        0 for all that does not count.
 
     Raises
     ------
     ValueError, TypeError
-        For shapes that do not agree and for targets that are no classes.
+        For shapes that do not agree, for targets that are no classes, and for weights that are
+        negative or not finite.
+
+    Examples
+    --------
+    Two sequences of three steps, the second of which has ended after one:
+
+    >>> import numpy as np
+    >>> logits = np.zeros((3, 2, 4), "float32")
+    >>> targets = np.array([[0, 3], [1, -1], [2, -1]])
+    >>> loss, gradient = cross_entropy(logits, targets, ignore_index=-1)
+    >>> print(f"{loss:.4f}")
+    1.3863
+    >>> gradient[1, 0]
+    array([ 0.0625, -0.1875,  0.0625,  0.0625], dtype=float32)
+    >>> gradient.any(axis=-1)
+    array([[ True,  True],
+           [ True, False],
+           [ True, False]])
     """
-    logits = checks.as_array("logits", logits)
-    targets = checks.ids("targets", targets, logits.shape[-1] if logits.ndim else 0)
-    checks.shaped("targets", targets, [str(n) for n in logits.shape[:-1]], logits.shape[:-1])
-    shifted = logits - logits.max(axis=-1, keepdims=True, initial=-np.inf)
-    powers = np.exp(shifted)
-    total = powers.sum(axis=-1, keepdims=True)
-    chosen = np.take_along_axis(shifted, targets[..., None], axis=-1)
-    gradient = powers / total
-    np.put_along_axis(
-        gradient, targets[..., None], np.take_along_axis(gradient, targets[..., None], -1) - 1, -1
-    )
-    return _weighed((np.log(total) - chosen)[..., 0], gradient, weights)
+    logits, targets = checks.as_array("logits", logits), checks.plain("targets", targets)
+    if logits.ndim == 0:
+        raise ValueError("logits must be (..., K), got a single number")
+    if targets.shape != logits.shape[:-1]:
+        hint = ": for one-hot targets use targets.argmax(axis=-1)"
+        raise ValueError(
+            f"targets must be {logits.shape[:-1]} for logits of shape {logits.shape}, got "
+            f"{targets.shape}{hint if targets.shape == logits.shape else ''}"
+        )
+    judged = _judged(weights, targets.shape, _not_ignored(targets, ignore_index))
+    targets = _classes(judged.only(targets), logits.shape[-1])[..., None]
+    shifted, powers, total = shifted_powers(judged.only(logits, more_axes=1))
+    losses = np.log(total) - np.take_along_axis(shifted, targets, axis=-1)
+    gradient = powers / total.astype(powers.dtype)
+    np.put_along_axis(gradient, targets, np.take_along_axis(gradient, targets, -1) - 1, axis=-1)
+    return judged.mean(losses[..., 0]), judged.weighed(gradient, more_axes=1)
 
 
 def binary_cross_entropy(logits, targets, weights=None):
     """Cross-entropy of sigmoid(logits) with targets from 0 to 1, computed from the logits.
 
-    log(1 + exp(logits)) - logits * targets, in a form that does not overflow. Parameters and
-    returns as for `cross_entropy`, targets like logits.
+    log(1 + exp(logits)) - logits * targets, in a form that does not overflow and keeps its digits.
+
+    Parameters
+    ----------
+    logits : array of float32 or float64
+    targets : array of the shape of logits
+        From 0 to 1: booleans, integers, or floats that the logits' dtype holds exactly.
+    weights : array, or None
+        As for `cross_entropy`, beside the logits' shape.
+
+    Returns
+    -------
+    loss : float
+        0 if nothing counts.
+    gradient : array like logits
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `cross_entropy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, gradient = binary_cross_entropy(np.array([0.0, 20.0]), [True, True])
+    >>> print(f"{loss:.4f}", gradient.round(4))
+    0.3466 [-0.25 -0.  ]
     """
-    logits, targets = _alike("logits", logits, "targets", targets)
-    losses = np.logaddexp(0, logits) - logits * targets
-    return _weighed(losses, np.exp(-np.logaddexp(0, -logits)) - targets, weights)
+    logits, targets, judged = _alike("logits", logits, targets, weights)
+    outside = targets[(targets < 0) | (targets > 1)]
+    if outside.size:
+        raise ValueError(f"targets must be from 0 to 1, got {outside.flat[0]}")
+    losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
+    return judged.mean(losses), judged.weighed(sigmoid(logits) - targets)
 
 
 def mean_squared_error(y, targets, weights=None):
-    """The mean of (y - targets)**2, and its gradient; targets and weights are like y."""
-    y, targets = _alike("y", y, "targets", targets)
+    """The mean of (y - targets)**2, and its gradient.
+
+    Parameters
+    ----------
+    y : array of float32 or float64
+    targets : array of the shape of y
+        Integers, or floats that y's dtype holds exactly.
+    weights : array, or None
+        As for `cross_entropy`, beside y's shape.
+
+    Returns
+    -------
+    loss : float
+        0 if nothing counts.
+    gradient : array like y
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `cross_entropy`.
+
+    Examples
+    --------
+    What was not measured is NaN, and does not count:
+
+    >>> import numpy as np
+    >>> y, measured = np.array([1.0, 2.0, 3.0]), np.array([1.0, np.nan, 5.0])
+    >>> mean_squared_error(y, measured, weights=~np.isnan(measured))
+    (2.0, array([ 0.,  0., -2.]))
+    """
+    y, targets, judged = _alike("y", y, targets, weights)
     error = y - targets
-    return _weighed(error * error, 2 * error, weights)
+    return judged.mean(np.square(error, dtype=np.float64)), judged.weighed(error, factor=2)
 
 
-def _alike(name, array, other_name, other):
-    array = checks.as_array(name, array)
-    other = checks.same_dtype(other_name, checks.as_array(other_name, other), array.dtype, name)
-    checks.shaped(other_name, other, [str(n) for n in array.shape], array.shape)
-    return array, other
+# ---- what counts ---------------------------------------------------------------------------------
+
+
+class _Judged(NamedTuple):
+    """How much each of the losses counts.
+
+    share : float64 array that broadcasts to the losses; what each counts in the mean.
+    counted : booleans of that shape, false where the share is 0; None where all count.
+    """
+
+    share: np.ndarray
+    counted: np.ndarray | None
+
+    def only(self, array, more_axes=0):
+        """The array with 0 for what does not count."""
+        if self.counted is None:
+            return array
+        return np.where(_widened(self.counted, more_axes), array, np.zeros((), array.dtype))
+
+    def mean(self, losses):
+        return float(np.multiply(losses, self.share, dtype=np.float64).sum())
+
+    def weighed(self, gradient, more_axes=0, factor=1):
+        """The gradient of the mean from those of the losses."""
+        return gradient * _widened(factor * self.share, more_axes).astype(gradient.dtype)
+
+
+def _widened(array, more_axes):
+    return array.reshape(array.shape + (1,) * more_axes)
+
+
+def _judged(weights, shape, counted=None):
+    """What weights say of losses of this shape; `counted`: booleans that say more, or None."""
+    if weights is None:
+        weights = np.ones((1,) * len(shape)) if counted is None else counted.astype(np.float64)
+    else:
+        weights = _weights(weights, shape)
+        weights = weights if counted is None else np.where(counted, weights, 0)
+    largest = weights.max(initial=0)
+    weights = weights / (largest or 1)  # no sum of them overflows
+    total = weights.sum() * (math.prod(shape) / max(weights.size, 1))
+    share = weights / (total or 1)
+    return _Judged(share, None if share.all() else share != 0)
+
+
+def _weights(weights, shape):
+    """Weights in float64, with an axis for each of the losses'."""
+    weights = checks.plain("weights", weights)
+    if weights.dtype.kind not in "biuf":
+        raise TypeError(f"weights must be an array of numbers, got dtype {weights.dtype}")
+    axes = weights.shape
+    if 1 < len(axes) < len(shape):
+        axes += (1,) * (len(shape) - len(axes))
+    axes = (1,) * (len(shape) - len(axes)) + axes
+    if len(axes) != len(shape) or any(n not in (1, of) for n, of in zip(axes, shape, strict=True)):
+        hint = ": for one of each row use weights[:, None]" if weights.shape == shape[:1] else ""
+        raise ValueError(
+            f"weights must be like the losses, {shape}, or broadcast to them, got "
+            f"{weights.shape}{hint}"
+        )
+    weights = weights.reshape(axes).astype(np.float64)
+    wrong = weights[~((weights >= 0) & (weights < np.inf))]
+    if wrong.size:
+        raise ValueError(f"weights must be finite and at least 0, got {wrong.flat[0]}")
+    return weights
+
+
+# ---- targets -------------------------------------------------------------------------------------
+
+
+def _alike(name, array, targets, weights):
+    """(array, targets, judged): both of one shape and dtype, with 0 for what does not count."""
+    array, targets = checks.as_array(name, array), checks.plain("targets", targets)
+    if targets.shape != array.shape:
+        raise ValueError(f"targets must be {array.shape} like {name}, got {targets.shape}")
+    judged = _judged(weights, array.shape)
+    targets = checks.exact("targets", judged.only(targets), array.dtype, name)
+    return judged.only(array), targets, judged
+
+
+def _not_ignored(targets, ignore_index):
+    """Booleans, or None where no class is ignored."""
+    if ignore_index is None:
+        return None
+    try:
+        return targets != operator.index(ignore_index)
+    except TypeError:
+        kind = type(ignore_index).__name__
+        raise TypeError(f"ignore_index must be an integer or None, got {kind}") from None
+
+
+def _classes(targets, count):
+    """Classes from 0 to count - 1 as integers; whole floats and booleans are taken for them."""
+    if targets.dtype.kind == "f":
+        wrong = targets[~((targets >= 0) & (targets < count) & (targets == np.floor(targets)))]
+        if wrong.size:
+            raise ValueError(
+                f"targets must be whole and from 0 to {count - 1}, got {wrong.flat[0]}"
+            )
+    if targets.dtype.kind in "bf":
+        targets = targets.astype(np.intp)
+    return checks.ids("targets", targets, count).astype(np.intp, copy=False)

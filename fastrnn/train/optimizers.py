@@ -1,30 +1,83 @@
-"""Clipping and optimizers: in place, on lists of flat buffers."""
+"""Clipping and optimizers: in place, on lists of arrays.
+
+Knows nothing of networks: a parameter is an array that a step changes in place, most often the
+`flat` of a layer or a part. Whatever could change something else than what the caller keeps, or
+nothing at all, is refused.
+"""
+
+import math
 
 import numpy as np
 
 from fastrnn import checks
+from fastrnn.train.buffers import listed, writeable
 
 
 def clip_by_norm(gradients, largest):
-    """Scale gradients (a list of arrays), in place, to a common norm of at most `largest`.
+    """Scale gradients, in place, to a common norm of at most `largest`.
+
+    Parameters
+    ----------
+    gradients : list of arrays, or one array
+        float32 or float64, not read-only.
+    largest : float
+        From 0 up; infinity only measures.
 
     Returns
     -------
     norm : float
-        Before. Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural
-        networks, 2013.
+        Before, summed in float64: neither large nor small elements are lost. If it is not finite,
+        for elements that are NaN or infinite, the gradients are left as they are. Pascanu, Mikolov
+        and Bengio, On the difficulty of training recurrent neural networks, 2013.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For gradients that cannot be changed in place, one that comes twice, and a `largest` that is
+        no norm.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gradient = np.array([3.0, 4.0])
+    >>> clip_by_norm([gradient], 1.0), gradient
+    (5.0, array([0.6, 0.8]))
     """
-    norm = float(np.sqrt(sum(np.vdot(g, g) for g in gradients)))
-    if norm > largest:
+    gradients, largest = writeable("gradients", gradients), _largest(largest)
+    norm = math.hypot(*map(_norm, gradients))
+    if largest < norm < math.inf:
         for g in gradients:
-            g *= g.dtype.type(largest / norm)
+            np.multiply(g, largest / norm, out=g, dtype=np.float64, casting="same_kind")
     return norm
 
 
+def _norm(array):
+    """The norm of an array, measured in units of its largest element."""
+    top = np.abs(array).max(initial=0)
+    if not 0 < top < math.inf:
+        return float(top)
+    parts = (array / top).reshape(-1)
+    return float(top) * math.sqrt(np.einsum("i,i", parts, parts, dtype=np.float64))
+
+
 def clip_by_value(gradients, largest):
-    """Bring every element of gradients (a list of arrays), in place, to within +-largest."""
+    """Bring every element of gradients, in place, to within +-largest; NaN stays NaN.
+
+    Parameters and errors as for `clip_by_norm`.
+    """
+    gradients, largest = writeable("gradients", gradients), _largest(largest)
     for g in gradients:
         np.clip(g, -largest, largest, out=g)
+
+
+def _largest(value):
+    return checks.number("largest", value, "a number of at least 0", lambda n: n >= 0)
+
+
+def _finite(name, value):
+    """A finite float of at least 0."""
+    wanted = "a finite number of at least 0"
+    return checks.number(name, value, wanted, lambda n: 0 <= n < math.inf)
 
 
 class _Optimizer:
@@ -32,8 +85,17 @@ class _Optimizer:
     _buffers = ()  # likewise: lists of arrays, one for each parameter
 
     def __init__(self, parameters, learning_rate):
-        self.parameters = list(parameters)
         self.learning_rate = learning_rate
+        self.parameters = writeable("parameters", parameters)
+
+    @property
+    def learning_rate(self):
+        """The factor of every step; a number that is assigned is checked."""
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        self._learning_rate = _finite("learning_rate", value)
 
     def state(self):
         """What training goes on from: a dict of arrays, copies."""
@@ -46,12 +108,15 @@ class _Optimizer:
         Raises
         ------
         ValueError, TypeError
-            For names, shapes and dtypes that are not those of this optimizer, which is left as it
-            was.
+            For names, shapes and dtypes that are not those of this optimizer, and for numbers out
+            of range; the optimizer is left as it was.
         """
         state = checks.arrays_like("state", state, self.state(), "the optimizer")
-        for name in self._numbers:
-            setattr(self, name, state[name].item())
+        numbers = {name: state[name].item() for name in self._numbers}
+        _finite("learning_rate of state", numbers["learning_rate"])
+        checks.positive("updates of state", numbers.get("updates", 0), least=0)
+        for name, number in numbers.items():
+            setattr(self, name, number)
         for name, array in self._arrays().items():
             array[...] = state[name]
 
@@ -63,14 +128,19 @@ class _Optimizer:
         return [np.zeros_like(p) for p in self.parameters]
 
     def _checked(self, gradients):
-        """The gradients as a list, each of its parameter's shape; else nothing is changed."""
-        gradients = list(gradients)
-        wanted, got = ([np.shape(a) for a in arrays] for arrays in (self.parameters, gradients))
+        """The gradients as arrays like the parameters; else nothing is changed."""
+        gradients = [
+            checks.as_array(f"gradients[{index}]", gradient)
+            for index, gradient in enumerate(listed("gradients", gradients))
+        ]
+        wanted, got = ([a.shape for a in arrays] for arrays in (self.parameters, gradients))
         if got != wanted:
             raise ValueError(
                 f"gradients must be like the parameters, of shapes {wanted}, got {got}: "
                 "compare their number and order"
             )
+        for index, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
+            checks.same_dtype(f"gradients[{index}]", g, p.dtype, f"parameters[{index}]")
         return gradients
 
 
@@ -79,22 +149,38 @@ class SGD(_Optimizer):
 
     Parameters
     ----------
-    parameters : list of arrays
-        Changed in place; `layer.flat`, for example.
+    parameters : list of arrays or parts, or one of them
+        Changed in place: arrays of float32 or float64, `layer.flat` for example. Of a layer or
+        another part its `flat` is taken. No two may share memory.
     learning_rate : float
-        An attribute too, which may be assigned.
+        Finite, from 0 up. An attribute too, which may be assigned.
     momentum : float
+        From 0 to 1.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For parameters that cannot be trained in place, and for numbers out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> w = np.array([1.0, 2.0])
+    >>> sgd = SGD([w], 0.5)
+    >>> sgd.step([np.array([1.0, -1.0])])
+    >>> w
+    array([0.5, 2.5])
     """
 
     _buffers = ("velocity",)
 
     def __init__(self, parameters, learning_rate, momentum=0.0):
         super().__init__(parameters, learning_rate)
-        self.momentum = momentum
+        self.momentum = checks.number("momentum", momentum, "from 0 to 1", lambda n: 0 <= n <= 1)
         self.velocity = self._zeros()
 
     def step(self, gradients):
-        """One update by gradients in the order of the parameters."""
+        """One update by gradients: a list of arrays, each like its parameter, or one array."""
         gradients = self._checked(gradients)
         for p, v, g in zip(self.parameters, self.velocity, gradients, strict=True):
             v *= v.dtype.type(self.momentum)
@@ -102,18 +188,45 @@ class SGD(_Optimizer):
             p -= p.dtype.type(self.learning_rate) * v
 
 
+def _betas(betas):
+    """A pair of floats; float64 of NumPy's would compute float32 in float64."""
+    if not isinstance(betas, tuple | list) or len(betas) != 2:
+        got = len(betas) if isinstance(betas, tuple | list) else type(betas).__name__
+        raise TypeError(f"betas must be a pair of numbers, got {got}")
+    wanted = "from 0 to below 1"
+    return tuple(
+        checks.number(f"betas[{index}]", beta, wanted, lambda n: 0 <= n < 1)
+        for index, beta in enumerate(betas)
+    )
+
+
 class Adam(_Optimizer):
     """Adam: Kingma and Ba, 2015, algorithm 1.
 
     Parameters
     ----------
-    parameters : list of arrays
-        Changed in place; `layer.flat`, for example.
-    learning_rate : float
-        An attribute too, which may be assigned.
+    parameters, learning_rate
+        As for `SGD`.
     betas : pair of floats
-        Of the running means of the gradient and of its square.
+        Of the running means of the gradient and of its square; from 0 to below 1.
     epsilon : float
+        Finite, from 0 up.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `SGD`.
+
+    Examples
+    --------
+    >>> from fastrnn import train
+    >>> head = train.Dense(3, 2, rng=0)
+    >>> adam = Adam([head], 0.01)  # the same as Adam([head.flat], 0.01)
+    >>> x = np.ones((4, 3), "float32")
+    >>> loss, dy = train.mean_squared_error(head(x), np.zeros((4, 2)))
+    >>> adam.step([head.backward(x, dy).flat])
+    >>> train.mean_squared_error(head(x), np.zeros((4, 2)))[0] < loss
+    True
     """
 
     _numbers = {**_Optimizer._numbers, "updates": "i8"}
@@ -121,15 +234,15 @@ class Adam(_Optimizer):
 
     def __init__(self, parameters, learning_rate=1e-3, betas=(0.9, 0.999), epsilon=1e-8):
         super().__init__(parameters, learning_rate)
-        self.betas, self.epsilon = betas, epsilon
+        self.betas, self.epsilon = _betas(betas), _finite("epsilon", epsilon)
         self.mean, self.square = self._zeros(), self._zeros()
         self.updates = 0
 
     def step(self, gradients):
-        """One update by gradients in the order of the parameters."""
+        """One update by gradients: a list of arrays, each like its parameter, or one array."""
         gradients = self._checked(gradients)
         self.updates += 1
-        pace = float(self.learning_rate)  # a float64 of NumPy's would make float32 wider
+        pace = self.learning_rate
         rates = [1 - beta for beta in self.betas]
         corrections = [1 - beta**self.updates for beta in self.betas]
         for p, m, s, g in zip(self.parameters, self.mean, self.square, gradients, strict=True):

@@ -1,4 +1,6 @@
-"""A series as minibatches of windows."""
+"""A series as minibatches of windows, each with the values that follow it."""
+
+import operator
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -6,7 +8,9 @@ from numpy.lib.stride_tricks import sliding_window_view
 from fastrnn import checks
 
 
-def windows(series, length, horizon, batch_size, rng=None):
+def windows(
+    series, length, horizon, batch_size, rng=None, *, targets=None, batch_first=False
+):  # fmt: skip
     """Minibatches of windows of a series and of the values that follow them, without copies.
 
     A minibatch's windows are evenly spread over the series, so each sees all of it.
@@ -14,38 +18,123 @@ def windows(series, length, horizon, batch_size, rng=None):
     Parameters
     ----------
     series : (N,) or (N, F) array
+        float32 or float64; integers are cast to float32, which must hold them exactly.
     length : int
         T, steps of a window.
-    horizon : int
-        The target is the value so many steps after a window's last one; from 1.
+    horizon : int, or ascending ints such as range(1, 25) or [1, 7]
+        The target is the value so many steps after a window's last one, from 1; of several, the
+        values at each of these S steps.
     batch_size : int
         At most so many windows.
     rng : None, int or numpy.random.Generator
         Shuffles the order of the minibatches; None leaves it.
+    targets : None, int, slice or list of ints
+        The columns of series that are the K features of the target, counted as NumPy does; None
+        for all of them. The windows have all columns.
+    batch_first : bool
+        As of the layer that reads the windows: an axis for the batch comes first, not second.
 
     Yields
     ------
-    x : (T, B, F) view of series
-    target : (B, F) view
+    x : (T, B, F) view of series, with batch_first (B, T, F)
+    target : (B, K) array; for several steps (S, B, K), with batch_first (B, S, K)
+        A view too, where columns are not a list and steps are evenly spaced.
 
     Raises
     ------
     ValueError, TypeError
         At once, for arguments that do not fit and a series too short for one window.
+
+    Examples
+    --------
+    Three series of 100 steps; the first of them is to be forecast 1 and 7 steps ahead:
+
+    >>> import numpy as np
+    >>> series = np.random.default_rng(0).standard_normal((100, 3))
+    >>> x, target = next(windows(series, 20, [1, 7], batch_size=16, targets=0, batch_first=True))
+    >>> x.shape, target.shape
+    ((15, 20, 3), (15, 2, 1))
     """
+    series, batch_first = _table(series), checks.flag("batch_first", batch_first)
+    length, (steps, last) = checks.positive("length", length), _steps(horizon, len(series))
+    columns = _columns(targets, series.shape[1])
+    count = len(series) - length - last + 1
+    if count < 1:
+        raise ValueError(
+            f"series must have at least length + horizon = {length + last} values, got "
+            f"{len(series)}: use a shorter window or horizon"
+        )
+    batches = -(-count // checks.positive("batch_size", batch_size))
+    order = np.arange(batches) if rng is None else np.random.default_rng(rng).permutation(batches)
+    # Both are (windows, features, steps), the second of all steps up to the last one.
+    before = sliding_window_view(series, length, axis=0)[:count]
+    after = sliding_window_view(series[length:, columns], last, axis=0)
+    axes = (0, 2, 1) if batch_first else (2, 0, 1)
+
+    def minibatch(first):
+        x, target = before[first::batches], after[first::batches, :, steps]
+        return x.transpose(axes), target if target.ndim == 2 else target.transpose(axes)
+
+    return map(minibatch, order)
+
+
+def _table(series):
+    """(N, F) floats; integers become float32 if that holds them."""
+    if checks.plain("series", series).dtype.kind in "biu":
+        series = checks.exact("series", series, np.dtype(np.float32))
     series = checks.as_array("series", series)
     series = series[:, None] if series.ndim == 1 else series
     if series.ndim != 2:
         raise ValueError(f"series must be (N,) or (N, F), got {series.shape}")
-    length, horizon = checks.positive("length", length), checks.positive("horizon", horizon)
-    count = len(series) - length - horizon + 1
-    if count < 1:
-        raise ValueError(
-            f"series must have at least length + horizon = {length + horizon} values, got "
-            f"{len(series)}: use a shorter window or horizon"
-        )
-    batches = -(-count // checks.positive("batch_size", batch_size))
-    x = sliding_window_view(series, length, axis=0)[:count].transpose(2, 0, 1)
-    order = np.arange(batches) if rng is None else np.random.default_rng(rng).permutation(batches)
-    targets = series[length + horizon - 1 :]
-    return ((x[:, i::batches], targets[i::batches]) for i in order)
+    return series
+
+
+def _steps(horizon, most):
+    """(what to take of the steps 1, 2, ..., the last step); no more than one is beyond `most`."""
+    several = isinstance(horizon, range | list | tuple) or np.ndim(horizon) == 1
+    if not several:
+        step = checks.positive("horizon", horizon)
+        return step - 1, step
+    steps = []
+    for index, step in enumerate(horizon):
+        step = checks.positive(f"horizon[{index}]", step)
+        if steps and step <= steps[-1]:
+            raise ValueError(f"horizon must be ascending steps, got {step} after {steps[-1]}")
+        steps.append(step)
+        if step > most:
+            break
+    if not steps:
+        raise ValueError("horizon must have at least one step, got none")
+    paces = set(np.diff(steps).tolist()) or {1}
+    if len(paces) == 1:  # a slice leaves views
+        return slice(steps[0] - 1, steps[-1], paces.pop()), steps[-1]
+    return np.array(steps) - 1, steps[-1]
+
+
+def _columns(targets, features):
+    """What `targets` takes of the columns: a slice, or a list of numbers from 0."""
+    every = range(features)
+    if targets is None:
+        return slice(None)
+    if isinstance(targets, slice):
+        if not every[targets]:
+            raise ValueError(f"targets must take at least one of {features} columns, got {targets}")
+        return targets
+    several = isinstance(targets, range | list | tuple) or np.ndim(targets) == 1
+    chosen = [_column(column, every) for column in (targets if several else [targets])]
+    if not chosen:
+        raise ValueError(f"targets must take at least one of {features} columns, got none")
+    return chosen if several else slice(chosen[0], chosen[0] + 1)
+
+
+def _column(column, every):
+    if isinstance(column, bool | np.bool_):
+        raise TypeError(f"targets must be columns, integers, got {column}")
+    try:
+        return every[operator.index(column)]
+    except TypeError:
+        kind = type(column).__name__
+        raise TypeError(f"targets must be columns: integers or a slice, got {kind}") from None
+    except IndexError:
+        last = len(every) - 1
+        raise ValueError(f"targets must be columns from 0 to {last}, got {column}") from None

@@ -55,7 +55,9 @@ def put_back(state, parts, optimizer=None, name="state"):
     """Write what `state_of` gave into the same parts; nothing, unless all of it fits."""
     owner = "parts" if optimizer is None else "parts and optimizer"
     state = checks.arrays_like(name, state, state_of(parts, optimizer), owner)
-    for key, array in arrays_of(parts).items():
-        array[...] = state.pop(key)
-    if optimizer is not None:
-        optimizer.load({key.partition(".")[2]: array for key, array in state.items()})
+    arrays = arrays_of(parts)
+    if optimizer is not None:  # first, for it may refuse a number
+        of_optimizer = {key for key in state if key not in arrays}
+        optimizer.load({key.partition(".")[2]: state[key] for key in of_optimizer})
+    for key, array in arrays.items():
+        array[...] = state[key]

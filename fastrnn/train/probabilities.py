@@ -1,0 +1,75 @@
+"""From logits to probabilities: sigmoid and softmax. Knows of no losses."""
+
+import numpy as np
+
+from fastrnn import checks
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)), in a form that does not overflow.
+
+    Parameters
+    ----------
+    x : array of float32 or float64
+
+    Returns
+    -------
+    y : array like x
+        Between 0 and 1.
+
+    Raises
+    ------
+    TypeError
+        For another dtype.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
+    array([0. , 0.5, 1. ])
+    """
+    x = checks.as_array("x", x)
+    power = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, power) / (1 + power)
+
+
+def softmax(x, axis=-1):
+    """exp(x) / sum of exp(x) along an axis, in a form that does not overflow.
+
+    Parameters
+    ----------
+    x : array of float32 or float64
+    axis : int
+        The axis of the classes.
+
+    Returns
+    -------
+    y : array like x
+        Sums to 1 along the axis. An x of -inf has the probability 0; if all of them are -inf, the
+        probabilities are NaN.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For another dtype, and for an axis that x does not have.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softmax(np.array([[0.0, 0.0], [1000.0, -1000.0]]))
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    x = checks.as_array("x", x)
+    if x.ndim == 0:
+        raise ValueError("x must have at least one axis, got a single number")
+    _, powers, total = shifted_powers(x, axis)
+    powers /= total.astype(powers.dtype)
+    return powers
+
+
+def shifted_powers(x, axis=-1):
+    """(shifted, powers, total): x less its largest, exp of that, and the sum of exp in float64."""
+    shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+    powers = np.exp(shifted)
+    return shifted, powers, powers.sum(axis=axis, keepdims=True, dtype=np.float64)
