@@ -11,7 +11,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.progress import Progress
-from fastrnn.train.checkpoints import form_of, save
+from fastrnn.train.checkpoints import save, writer_of
 from fastrnn.train.optimizers import clip_by_norm
 from fastrnn.train.state import arrays_of, named, put_back, state_of
 
@@ -225,6 +225,6 @@ def _check_keeping(parts, optimizer, checkpoint):
                 f"parameter {index}, of shape {parameter.shape}, is in none of them"
             )
     if checkpoint is not None:
-        form_of(checkpoint)
+        writer_of(checkpoint)
         if not Path(checkpoint).parent.is_dir():
             raise ValueError(f"checkpoint must be in a folder that is there, got {checkpoint}")

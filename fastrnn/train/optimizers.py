@@ -37,8 +37,7 @@ class _Optimizer:
 
     def state(self):
         """What training goes on from: a dict of arrays, copies."""
-        numbers = {n: np.array(getattr(self, n), dtype) for n, dtype in self._numbers.items()}
-        return numbers | {name: array.copy() for name, array in self._arrays().items()}
+        return {name: array.copy() for name, array in self._state().items()}
 
     def load(self, state):
         """Go on from what `state` gave: its learning rate too.
@@ -49,11 +48,15 @@ class _Optimizer:
             For names, shapes and dtypes that are not those of this optimizer, which is left as it
             was.
         """
-        state = checks.arrays_like("state", state, self.state(), "the optimizer")
+        state = checks.arrays_like("state", state, self._state(), "the optimizer")
         for name in self._numbers:
             setattr(self, name, state[name].item())
         for name, array in self._arrays().items():
             array[...] = state[name]
+
+    def _state(self):
+        numbers = {n: np.array(getattr(self, n), dtype) for n, dtype in self._numbers.items()}
+        return numbers | self._arrays()
 
     def _arrays(self):
         buffers = {name: getattr(self, name) for name in self._buffers}

@@ -5,12 +5,20 @@ checkpoint holds are such dicts. Knows of no files and of no epochs.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from fastrnn import checks
 
 OPTIMIZER, EXTRA = "optimizer", "extra"  # what a part cannot be called
+
+
+class Like(NamedTuple):
+    """What an array must be."""
+
+    dtype: np.dtype
+    shape: tuple
 
 
 def named(parts):
@@ -22,6 +30,7 @@ def named(parts):
             f"parts must be a dict from names to parts, or a list, got {type(parts).__name__}: "
             'for a single layer use {"layer": layer}'
         )
+    seen = set()
     for name, part in parts.items():
         if not isinstance(name, str) or name.partition(".")[0] in ("", OPTIMIZER, EXTRA):
             raise ValueError(
@@ -35,6 +44,12 @@ def named(parts):
                 f"part {name!r} must have params, a dict of arrays, as layers, Dense and "
                 f"Embedding do, got {type(part).__name__}"
             )
+        names = {f"{name}.{key}" for key in params}
+        if seen & names:
+            raise ValueError(
+                f"parts must have parameters of one name each, got {min(seen & names)} twice"
+            )
+        seen |= names
     return dict(parts)
 
 
@@ -51,11 +66,27 @@ def state_of(parts, optimizer=None):
     return state
 
 
+def wanted_of(parts, optimizer=None):
+    """Name -> `Like`, of what `state_of` would give."""
+    arrays = arrays_of(parts)
+    if optimizer is not None:
+        arrays |= {f"{OPTIMIZER}.{key}": array for key, array in optimizer.state().items()}
+    return {name: Like(array.dtype, array.shape) for name, array in arrays.items()}
+
+
 def put_back(state, parts, optimizer=None, name="state"):
     """Write what `state_of` gave into the same parts; nothing, unless all of it fits."""
     owner = "parts" if optimizer is None else "parts and optimizer"
-    state = checks.arrays_like(name, state, state_of(parts, optimizer), owner)
-    for key, array in arrays_of(parts).items():
-        array[...] = state.pop(key)
+    state = checks.arrays_like(name, state, wanted_of(parts, optimizer), owner)
+    arrays = arrays_of(parts)
+    for key, array in arrays.items():
+        if not array.flags.writeable:
+            raise ValueError(f"{key} must be writeable, but its array is read-only")
     if optimizer is not None:
-        optimizer.load({key.partition(".")[2]: array for key, array in state.items()})
+        # First, for one of a stranger's may refuse its state.
+        prefix = f"{OPTIMIZER}."
+        optimizer.load(
+            {k.removeprefix(prefix): a for k, a in state.items() if k.startswith(prefix)}
+        )
+    for key, array in arrays.items():
+        array[...] = state[key]
