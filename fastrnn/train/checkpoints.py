@@ -15,7 +15,7 @@ from fastrnn import checks
 from fastrnn.train import npz, tensors
 from fastrnn.train.contents import Contents
 from fastrnn.train.files import PICKLED, opened, replace
-from fastrnn.train.state import EXTRA, named, put_back, state_of, wanted_of
+from fastrnn.train.state import EXTRA, TEXTS, named, put_back, state_of, wanted_of
 from fastrnn.train.texts import Twice, object_of
 
 _WRITERS = {".npz": npz.write, ".safetensors": tensors.write}
@@ -71,8 +71,8 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     Training goes on from there, bit for bit, as if it had never ended (but dropout, which draws
     from its layer's own generator).
 
-    The file may come from anybody: nothing in it is run, and whatever is in it, loading takes at
-    most as much memory as parts and optimizer have, and `max_extra`, and some MiB.
+    The file may come from anybody. Nothing in it is run, and loading takes at most twice as much
+    memory as parts and optimizer have, and `max_extra`, and some MiB.
 
     Parameters
     ----------
@@ -108,7 +108,9 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     parts, max_extra = named(parts), checks.positive("max_extra", max_extra, 0)
     wanted = wanted_of(parts, optimizer)
     with opened(path, max_extra, len(wanted)) as source:
-        contents = Contents(source, reader(source), wanted, has_optimizer=optimizer is not None)
+        contents = Contents(
+            source, reader(source, TEXTS), wanted, has_optimizer=optimizer is not None
+        )
         state, extra = contents.state(), contents.extra()
     put_back(state, parts, optimizer, name=str(path))
     return extra

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastrnn.checks import shown
+
 START = 12  # bytes that say how long the header is; two fewer in version 1
 _MAGIC = b"\x93NUMPY"
 _LONGEST = 10_000  # bytes of a header; NumPy's own limit
@@ -65,8 +67,7 @@ def header_of(data):
         items[item[2]], at = item[3], item.end()
     if text[:1] + text[-1:] != "{}" or at != len(text) - 1 or len(items) != 3:
         raise ValueError(
-            "its header must be a dict of descr, fortran_order and shape alone, got "
-            f"{ascii(text[:80])}"
+            f"its header must be a dict of descr, fortran_order and shape alone, got {shown(text)}"
         )
     if items["fortran_order"] not in ("True", "False"):
         raise ValueError("its header must have True or False as fortran_order")
@@ -81,7 +82,7 @@ def _dtype(text):
             return np.dtype(text[1:-1])
         except (TypeError, ValueError):  # such as <f3
             pass
-    return text[1:61] if text[0] in "'\"" else text[:60]
+    return text[1:-1] if text[0] in "'\"" else text
 
 
 def _shape(text):
@@ -92,6 +93,6 @@ def _shape(text):
         sizes = [text]
     if len(sizes) > _MOST_AXES or not all(re.fullmatch(r"\s*[0-9]{1,19}L?\s*", s) for s in sizes):
         raise ValueError(
-            f"its shape must be a tuple of at most {_MOST_AXES} sizes, got {text[:80]}"
+            f"its shape must be a tuple of at most {_MOST_AXES} sizes, got {shown(text)}"
         )
     return tuple([int(size.strip().rstrip("L")) for size in sizes])

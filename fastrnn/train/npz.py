@@ -26,9 +26,12 @@ def write(file, arrays, texts):
 
 
 class Npz:
-    """An .npz that is being read: `names`, then `describe`, then `array` and `text`."""
+    """An .npz that is being read: `names`, then `describe`, then `array` and `text`.
 
-    def __init__(self, source):
+    texts : the names that texts may have, which are names like others here
+    """
+
+    def __init__(self, source, texts):
         self._source = source
         self._entries, self._headers = {}, {}
 
@@ -64,16 +67,16 @@ class Npz:
     def text(self, name):
         """The text itself; ValueError unless it is ASCII, as JSON can be and `write` makes it."""
         dtype = self._headers[name].dtype
-        member, left, made = self._elements(name), dtype.itemsize // 4, bytearray()
-        while left:
-            piece = np.empty(min(left, _PIECE), np.dtype("u4").newbyteorder(dtype.byteorder))
-            member.fill(memoryview(piece.view(np.uint8)))
-            if piece.max() > 127:
+        made, member = np.empty(dtype.itemsize // 4, np.uint8), self._elements(name)
+        for at in range(0, made.size, _PIECE):
+            part = made[at : at + _PIECE]
+            wide = np.empty(part.size, np.dtype("u4").newbyteorder(dtype.byteorder))
+            member.fill(memoryview(wide.view(np.uint8)))
+            if wide.max() > 127:
                 raise self._source.refused("its text must be ASCII", name)
-            made += piece.astype(np.uint8).tobytes()
-            left -= piece.size
+            part[...] = wide
         member.finish()
-        return made.decode("ascii").rstrip("\0")  # NumPy fills up a str by NULs
+        return str(made, "ascii").rstrip("\0")  # NumPy fills up a str by NULs
 
     def _elements(self, name):
         """The member, read as far as its first element."""

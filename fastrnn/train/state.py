@@ -12,6 +12,7 @@ import numpy as np
 from fastrnn import checks
 
 OPTIMIZER, EXTRA = "optimizer", "extra"  # what a part cannot be called
+TEXTS = (EXTRA,)  # what is no array in a file
 
 
 class Like(NamedTuple):
@@ -81,7 +82,7 @@ def put_back(state, parts, optimizer=None, name="state"):
     arrays = arrays_of(parts)
     for key, array in arrays.items():
         if not array.flags.writeable:
-            raise ValueError(f"{key} must be writeable, but its array is read-only")
+            raise ValueError(f"{name} cannot be loaded into {key}, whose array is read-only")
     if optimizer is not None:
         # First, for one of a stranger's may refuse its state.
         prefix = f"{OPTIMIZER}."

@@ -59,10 +59,13 @@ class Tensor(NamedTuple):
 
 
 class Tensors:
-    """A .safetensors that is being read: `names`, then `describe`, then `array` and `text`."""
+    """A .safetensors that is being read: `names`, then `describe`, then `array` and `text`.
 
-    def __init__(self, source):
-        self._source = source
+    texts : the names that texts may have; others have no meaning here
+    """
+
+    def __init__(self, source, texts):
+        self._source, self._known = source, texts
         self._texts, self._tensors = {}, {}
 
     def names(self):
@@ -114,7 +117,7 @@ class Tensors:
     def _checked_texts(self, texts):
         if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
             raise self._source.refused("it must be an object of texts", _METADATA)
-        return texts
+        return {name: text for name, text in texts.items() if name in self._known}
 
     def _tensor(self, name, value, data):
         """The `Tensor` that the header says, its bytes being counted from `data` on."""
