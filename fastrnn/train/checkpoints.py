@@ -1,7 +1,8 @@
 """Parts and optimizers in files, .npz or .safetensors, never pickled.
 
 A file has the arrays of state.py, so PyTorch's names behind those of the parts; `extra.name` for
-each array that was given beside them; and as the text `extra` the JSON of what else was given.
+each array that was given beside them; as the text `extra` the JSON of what else was given; and as
+the text `rng` the states of the generators that parts draw from.
 
 Files may come from anybody: contents.py looks at them, npz.py and tensors.py read them.
 """
@@ -12,10 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.train import npz, tensors
+from fastrnn.train import generators, npz, tensors
 from fastrnn.train.contents import Contents
 from fastrnn.train.files import PICKLED, opened, replace
-from fastrnn.train.state import EXTRA, TEXTS, named, put_back, state_of, wanted_of
+from fastrnn.train.state import (
+    EXTRA,
+    GENERATORS,
+    TEXTS,
+    generators_of,
+    named,
+    put_back,
+    state_of,
+    wanted_of,
+)
 from fastrnn.train.texts import Twice, object_of
 
 _WRITERS = {".npz": npz.write, ".safetensors": tensors.write}
@@ -24,7 +34,10 @@ _OF_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 def save(path, parts, optimizer=None, **extra):
-    """Write parameters, and the state of an optimizer, to a file.
+    """Write parameters, the state of an optimizer, and of random generators, to a file.
+
+    A layer with dropout, recurrent dropout or zoneout draws from its own generator, whose state is
+    kept too, so that training goes on bit for bit.
 
     The file is written beside its place and then moved there, so a reader finds the old one or the
     new one, whatever happens meanwhile. It keeps the mode of the file that it replaces; a new one
@@ -39,7 +52,8 @@ def save(path, parts, optimizer=None, **extra):
     parts : dict from names to parts, or list of parts
         Layers, `Dense`, `Embedding` or whatever has `params`, a dict of arrays. The parameters
         are called `name.weight_ih_l0` and so on, in a list `0.weight_ih_l0`: the names that
-        PyTorch gives the same parts in a module.
+        PyTorch gives the same parts in a module. A part of your own that has `rng`, a
+        numpy.random.Generator, draws from it, unless it has `draws` and that is False.
     optimizer : SGD or Adam, or None
     **extra : arrays of numbers, or what JSON holds
         An epoch, a vocabulary, the state of a generator: comes back from `load`.
@@ -52,7 +66,7 @@ def save(path, parts, optimizer=None, **extra):
         Where safetensors is not installed.
     """
     path, write = Path(path), writer_of(path)
-    arrays, values = state_of(named(parts), optimizer), {}
+    (arrays, states), values = state_of(named(parts), optimizer), {}
     for name, value in extra.items():
         if isinstance(value, np.ndarray):
             arrays[f"{EXTRA}.{name}"] = value.copy()
@@ -62,14 +76,17 @@ def save(path, parts, optimizer=None, **extra):
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
     texts = {EXTRA: _text_of(values)} if values else {}
+    if states:
+        texts[GENERATORS] = generators.text_of(states)
     replace(path, lambda file: write(file, arrays, texts))
 
 
 def load(path, parts, optimizer=None, *, max_extra=2**24):
     """Read what `save` wrote into the same parts, and into an optimizer of the same kind.
 
-    Training goes on from there, bit for bit, as if it had never ended (but dropout, which draws
-    from its layer's own generator).
+    Training goes on from there, bit for bit, as if it had never ended, dropout included: the
+    generators of layers that draw go on from where they were. A file without their states, of a
+    layer without dropout or written before they were kept, leaves them as they are.
 
     The file may come from anybody. Nothing in it is run, and loading takes at most twice as much
     memory as parts and optimizer have, and `max_extra`, and some MiB.
@@ -93,8 +110,9 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     ------
     ValueError, TypeError
         For a file that cannot be read or is not whole, for a pickled one, for names, shapes and
-        dtypes that are not those of parts and optimizer, and for more extra than `max_extra`:
-        nothing is changed. The message says the file, the array and the reason.
+        dtypes that are not those of parts and optimizer, for states of another kind of generator,
+        and for more extra than `max_extra`: nothing is changed. The message
+        says the file, the array and the reason.
     OSError
         Where there is no such file (`FileNotFoundError`), or it may not be read.
 
@@ -109,8 +127,9 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     wanted = wanted_of(parts, optimizer)
     with opened(path, max_extra, len(wanted)) as source:
         contents = Contents(
-            source, reader(source, TEXTS), wanted, has_optimizer=optimizer is not None
-        )
+            source, reader(source, TEXTS), wanted, generators_of(parts),
+            has_optimizer=optimizer is not None,
+        )  # fmt: skip
         state, extra = contents.state(), contents.extra()
     put_back(state, parts, optimizer, name=str(path))
     return extra
