@@ -7,6 +7,10 @@ optimizer is made of a list of buffers, and a step takes a list of gradients.
 parts.py has a read-out and an embedding, losses.py losses with their gradients, series.py
 minibatches of windows, optimizers.py clipping, SGD and Adam. state.py makes one dict of all that
 training changes; checkpoints.py writes and reads it, loop.py is `fit`.
+
+A checkpoint may come from anybody. contents.py says in which order one is looked at, tensors.py
+and npz.py (zips.py, npy.py) read the two formats, texts.py reads JSON, generators.py the states of
+random generators, files.py opens and replaces files.
 """
 
 from fastrnn.train.checkpoints import load, save
