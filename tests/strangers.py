@@ -1,15 +1,22 @@
-"""Files as strangers make them: zips and safetensors by hand, and mutants of files that were whole.
+"""Files as strangers make them, zips and safetensors by hand, and what is to refuse them.
 
 Everything that a writer of such files would not let one say can be said here.
 """
 
+import contextlib
 import json
-import re
+import pickle
 import struct
+import tracemalloc
 import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
+from problems import assert_same_bits
+from training import draw
+
+from fastrnn import train
 
 STORED, DEFLATED = 0, 8
 
@@ -90,76 +97,76 @@ def tensors_of(header, data=b"", length=None):
     return struct.pack("<Q", len(header) if length is None else length) + header + data
 
 
-# ---- mutants -------------------------------------------------------------------------------------
+# ---- what is loaded, and into what ---------------------------------------------------------------
 
-_ODD = (0, 1, 0x7F, 0x80, 0xFF)
-_TEXTS = (
-    b"0", b"-1", b"1e9", b"99999999999999999999", b"null", b"[]", b"{}", b"True", b"'", b'"', b"(",
-    b")", b"[", b"{", b"\\", b"\\ud800", b"\0", b"\xff", b"<f8", b">f4", b"|O", b"F8_E4M3", b"BF16",
-)  # fmt: skip
+MIB = 2**20
+WEIGHT, BIAS = draw(2, 3, dtype="float32"), draw(2, dtype="float32", seed=1)
 
 
-def mutant(rng, whole):
-    """One of the many files that a whole one becomes."""
-    data = bytearray(whole)
-    for _ in range(rng.choice([1, 1, 1, 2, 5])):
-        _KINDS[rng.integers(len(_KINDS))](rng, data)
-    return bytes(data)
+class Target:
+    """Parts to be loaded into, an optimizer too, and whether they are as they were."""
+
+    def __init__(self, path, optimizer=False):
+        self.path, self.dense = path, train.Dense(3, 2, rng=0)
+        self.dense.rng = np.random.default_rng(0)  # a part that draws
+        self.adam = train.Adam([self.dense.flat]) if optimizer else None
+        self.before = self.now()
+
+    def now(self):
+        state = self.dense.rng.bit_generator.state
+        return pickle.dumps((self.dense.flat, self.adam and self.adam.state(), state))
+
+    def load(self, data, **options):
+        self.path.write_bytes(data)
+        return train.load(self.path, {"d": self.dense}, self.adam, **options)
+
+    def refuses(self, data, error, *words, **options):
+        """It does so with these words and the name of the file, and is as it was."""
+        with pytest.raises(error) as caught:
+            self.load(data, **options)
+        assert type(caught.value) is error
+        for word in (str(self.path), *words):
+            assert word in str(caught.value)
+        assert len(str(caught.value)) < 2000 and str(caught.value).isprintable()
+        assert self.now() == self.before
+
+    def holds(self, weight=WEIGHT, bias=BIAS):
+        assert_same_bits(self.dense.params["weight"], weight)
+        assert_same_bits(self.dense.params["bias"], bias)
 
 
-def _flip(rng, data):
-    if data:
-        data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+def members(weight=None, bias=None, more=(), **of_weight):
+    """The members of a file that fits, the weight changed by what is given."""
+    weight = npy(WEIGHT) if weight is None else weight
+    bias = npy(BIAS) if bias is None else bias
+    return [Member(b"d.weight.npy", weight, **of_weight), Member(b"d.bias.npy", bias), *more]
 
 
-def _set(rng, data):
-    """Some bytes become odd ones: as a number, very small or very large."""
-    at, count = rng.integers(len(data) + 1), rng.choice([1, 2, 4, 8])
-    data[at : at + count] = bytes([rng.choice(_ODD)]) * len(data[at : at + count])
+def extra_of(text):
+    return Member(b"extra.npy", npy(np.array(text)))
 
 
-def _cut(rng, data):
-    at, count = rng.integers(len(data) + 1), rng.integers(1, 64)
-    del data[at : at + count if rng.integers(2) else len(data)]
+def header_of(**changes):
+    """The header of a .safetensors that fits; d_weight={"shape": ...} changes an array in it."""
+    header = {
+        "d.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+        "d.bias": {"dtype": "F32", "shape": [2], "data_offsets": [24, 32]},
+    }
+    for name, change in changes.items():
+        name = name.replace("_", ".")
+        header[name] = header.get(name, {}) | change
+    return header
 
 
-def _insert(rng, data):
-    at = rng.integers(len(data) + 1)
-    data[at:at] = rng.bytes(rng.integers(1, 16))
+DATA = WEIGHT.tobytes() + BIAS.tobytes()
+WHOLE = npy(WEIGHT)
 
 
-def _splice(rng, data):
-    """A piece comes again elsewhere, over what was there or before it."""
-    at, to, count = (int(n) for n in rng.integers(0, len(data) + 1, 3))
-    count = min(count, 200)
-    data[to : to + count * int(rng.integers(2))] = data[at : at + count]
-
-
-def _edit(rng, data):
-    """A word or number of a header becomes another text."""
-    words = list(re.finditer(rb"[A-Za-z_]{2,}|\d+|[][(){}:,'\"]|PK..", bytes(data)))
-    if words:
-        word = words[rng.integers(len(words))]
-        data[word.start() : word.end()] = _TEXTS[rng.integers(len(_TEXTS))]
-
-
-_KINDS = (_flip, _set, _cut, _insert, _splice, _edit, _edit)
-
-
-def mutant_of_members(rng, members):
-    """A zip whose members were changed before it was made, so that its checksums are right."""
-    members = [Member(m.name, m.data, m.method) for m in members]
-    at = rng.integers(len(members))
-    which = rng.integers(4)
-    if which == 0:
-        members[at].name = mutant(rng, members[at].name)
-    elif which == 1:
-        members.append(members[at])
-    else:
-        members[at].data = mutant(rng, members[at].data)
-    return zip_of(members)
-
-
-def mutant_of_header(rng, header, data):
-    """A .safetensors whose header was changed and is still as long as it says."""
-    return tensors_of(mutant(rng, header), data)
+@contextlib.contextmanager
+def memory_below(limit):
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < limit
+    finally:
+        tracemalloc.stop()
