@@ -95,7 +95,7 @@ def _shape_text(symbols, numbers):
 def shaped(name, array, symbols, numbers, hint=None):
     """ValueError unless the array has exactly this shape."""
     if array.shape != tuple(numbers):
-        if hint is None and array.ndim == 2 and array.shape[::-1] == tuple(numbers):
+        if hint is None and len(array.shape) == 2 and array.shape[::-1] == tuple(numbers):
             hint = "transposed?"
         raise ValueError(
             f"{name} must be {_shape_text(symbols, numbers)}, got {array.shape}"
@@ -104,19 +104,43 @@ def shaped(name, array, symbols, numbers, hint=None):
     return array
 
 
-def arrays_like(name, arrays, wanted, owner):
-    """A dict of arrays of exactly these names, shapes and dtypes; all three come from `wanted`."""
-    if set(arrays) != set(wanted):
-        missing = ", ".join(key for key in wanted if key not in arrays) or "none"
-        unknown = ", ".join(sorted(str(key) for key in arrays if key not in wanted)) or "none"
+def shown(name):
+    """A name that anybody may have made up, fit for a message: of bounded length, on one line."""
+    text = str(name)
+    if len(text) > 100:
+        text = text[:100] + "..."
+    return text if text.isprintable() else ascii(text)
+
+
+def _listed(names, most=8):
+    names = [shown(name) for name in names]
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more or "none"
+
+
+def same_names(name, names, wanted, owner):
+    """ValueError unless the names are those wanted."""
+    if set(names) != set(wanted):
+        missing = _listed([key for key in wanted if key not in names])
+        unknown = _listed(sorted(str(key) for key in names if key not in wanted))
         raise ValueError(
             f"{name} must have the names of {owner}: missing are {missing}; unknown are {unknown}"
         )
-    checked = {}
-    for key, like in wanted.items():
-        array = same_dtype(f"{key} of {name}", np.asarray(arrays[key]), like.dtype, owner)
-        checked[key] = shaped(f"{key} of {name}", array, [str(n) for n in like.shape], like.shape)
-    return checked
+
+
+def like(name, array, wanted, owner):
+    """The array, which has the dtype and shape of `wanted`; of both, no element is read."""
+    same_dtype(name, array, wanted.dtype, owner)
+    return shaped(name, array, [str(n) for n in wanted.shape], wanted.shape)
+
+
+def arrays_like(name, arrays, wanted, owner):
+    """A dict of arrays of exactly these names, shapes and dtypes; all three come from `wanted`."""
+    same_names(name, arrays, wanted, owner)
+    return {
+        key: like(f"{key} of {name}", np.asarray(arrays[key]), of, owner)
+        for key, of in wanted.items()
+    }
 
 
 def dense(array):

@@ -89,6 +89,12 @@ class Recurrent(Border):
             run_passes if plain else partial(run_variant, self._rng, self.recurrent_dropout)
         )
 
+    @property
+    def draws(self):
+        """Whether `forward` draws random numbers: for dropout, recurrent dropout or zoneout."""
+        between = self.dropout and self.num_layers > 1
+        return bool(between or self.recurrent_dropout or self.options.zoneout)
+
     def _checked_projection(self, proj_size):
         proj_size = checks.positive("proj_size", proj_size, 0)
         if proj_size >= self.hidden_size:

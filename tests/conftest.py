@@ -10,6 +10,8 @@ import pytest
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", RuntimeWarning)  # no kernels: tests/test_runtime.py checks it
+    from strangers import Target
+
     import fastrnn
     from fastrnn import runtime
 
@@ -44,3 +46,15 @@ def keep_threads():
     """The number of threads is afterwards what it was."""
     with fastrnn.threads(fastrnn.get_num_threads()):
         yield
+
+
+@pytest.fixture
+def npz(tmp_path):
+    """Parts that a file of that format is loaded into."""
+    return Target(tmp_path / "theirs.npz")
+
+
+@pytest.fixture
+def tensors(tmp_path):
+    """Parts that a file of that format is loaded into."""
+    return Target(tmp_path / "theirs.safetensors")

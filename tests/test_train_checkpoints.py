@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import stat
 import sys
 import types
 
@@ -41,6 +42,10 @@ def network(seed, dtype="float32"):
 
 def flats(parts):
     return [part.flat for part in parts.values()]
+
+
+def part_of(name, dtype="float32"):
+    return types.SimpleNamespace(params={name: np.zeros(2, dtype)})
 
 
 def some_steps(optimizer, first, last):
@@ -207,10 +212,74 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(path, monk
     assert_same_bits(new.flat, old.flat)
 
 
-def test_a_file_has_the_rights_that_new_files_have(path):
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
+def test_a_new_file_has_the_mode_that_new_files_have(umask, path):
+    before = os.umask(umask)
+    try:
+        train.save(path, [train.Dense(3, 2)])
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666, 0o777])
+def test_a_file_that_is_replaced_keeps_its_mode(mode, path):
+    path.touch()
+    path.chmod(mode)
     train.save(path, [train.Dense(3, 2)])
-    (path.parent / "other").touch()
-    assert path.stat().st_mode == (path.parent / "other").stat().st_mode
+    train.load(path, [train.Dense(3, 2)])
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_while_it_is_written_nobody_else_may_look_into_it(path, monkeypatch):
+    modes = []
+
+    def watch(_):
+        modes.extend(p.stat().st_mode & 0o077 for p in path.parent.iterdir())
+
+    train.save(path, [train.Dense(3, 2)])
+    path.chmod(0o600)
+    monkeypatch.setattr(os, "fsync", watch)
+    monkeypatch.setattr(os, "fchmod", lambda file, mode: watch(file))
+    train.save(path, [train.Dense(3, 2)])
+    assert modes == 4 * [0]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "new"])
+def test_a_link_stays_and_leads_to_the_file_that_was_written(there, path):
+    folder, dense = path.parent / "folder", train.Dense(3, 2, rng=0)
+    folder.mkdir()
+    if there:
+        (folder / "target").touch(mode=0o600)
+    path.symlink_to("folder/middle")
+    (folder / "middle").symlink_to(folder / "target")
+    train.save(path, [dense])
+    assert path.is_symlink() and (folder / "middle").is_symlink()
+    assert sorted(os.listdir(folder)) == ["middle", "target"]
+    assert not there or stat.S_IMODE(path.stat().st_mode) == 0o600
+    train.load(path, [read := train.Dense(3, 2, rng=1)])
+    assert_same_bits(read.flat, dense.flat)
+
+
+def test_what_is_no_file_is_not_replaced(path):
+    path.symlink_to(path)
+    with pytest.raises(OSError, match="[Ss]ymbolic link"):
+        train.save(path, [train.Dense(3, 2)])
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        train.save(path, [train.Dense(3, 2)])
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="must be a regular file or a new one"):
+        train.save(path, [train.Dense(3, 2)])
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_name_as_long_as_a_folder_takes_is_written(path):
+    path = path.with_name("x" * (255 - len(path.suffix)) + path.suffix)
+    train.save(path, [train.Dense(3, 2)])
+    assert os.listdir(path.parent) == [path.name]
 
 
 def test_a_file_that_is_cut_is_refused_and_changes_nothing(path):
@@ -222,15 +291,6 @@ def test_a_file_that_is_cut_is_refused_and_changes_nothing(path):
         with pytest.raises(ValueError, match=f"cannot be read as {path.suffix}"):
             train.load(path, [dense])
     assert_same_bits(dense.flat, before)
-
-
-@pytest.mark.parametrize("write", [np.save, lambda file, array: np.savez(file, a=array)])
-def test_arrays_of_objects_are_never_unpickled(write, tmp_path):
-    path = tmp_path / "objects.npz"
-    with open(path, "wb") as file:
-        write(file, np.array([{}], object))
-    with pytest.raises(ValueError, match="cannot be read as .npz"):
-        train.load(path, [train.Dense(3, 2)])
 
 
 def test_a_file_that_is_not_there_is_a_file_that_is_not_there(path):
@@ -310,6 +370,9 @@ def test_an_optimizer_that_is_not_in_the_file_is_missed(path):
         (lambda p, d: train.save(p, {"optimizer": d["d"]}), ValueError, "got 'optimizer'"),
         (lambda p, d: train.save(p, {"extra.x": d["d"]}), ValueError, "got 'extra.x'"),
         (lambda p, d: train.save(p, {"d": d["d"].flat}), TypeError, "part 'd' must have params"),
+        (lambda p, d: train.save(p, {"a": part_of("b.c"), "a.b": part_of("c")}), ValueError,
+         "one name each, got a.b.c twice"),
+        (lambda p, d: train.save(p, {"a": part_of("b\0")}), ValueError, "must have no NUL in"),
         (lambda p, d: train.save(p, d, x={1j}), TypeError, "extra must be .* got set"),
         (lambda p, d: train.save(p, d, x=[draw(2)]), TypeError, "extra must be .* got ndarray"),
         (lambda p, d: train.save(p, d, x=np.array(["a"])), TypeError, "extra.x must be an array"),
@@ -322,12 +385,31 @@ def test_what_does_not_fit_is_refused_and_nothing_written(save, error, message, 
     assert os.listdir(tmp_path) == []
 
 
+def test_a_dtype_that_safetensors_lacks_is_refused_and_nothing_written(tmp_path):
+    pytest.importorskip("safetensors")
+    with pytest.raises(
+        TypeError, match="a.b must be of at most 64 bits in .safetensors, got .*npz"
+    ):
+        train.save(tmp_path / "x.safetensors", {"a": part_of("b", np.longdouble)})
+    assert os.listdir(tmp_path) == []
+
+
 def test_without_safetensors_it_says_how_to_get_it(tmp_path, monkeypatch):
     for name in ("safetensors", "safetensors.numpy"):
         monkeypatch.setitem(sys.modules, name, None)
-    for call in (train.save, train.load):
-        with pytest.raises(ModuleNotFoundError, match="pip install safetensors, or use .npz"):
-            call(tmp_path / "x.safetensors", [train.Dense(3, 2)])
+    with pytest.raises(ModuleNotFoundError, match="pip install safetensors, or use .npz"):
+        train.save(tmp_path / "x.safetensors", [train.Dense(3, 2)])
+    assert os.listdir(tmp_path) == []
+
+
+def test_safetensors_is_not_needed_to_read(tmp_path, monkeypatch):
+    written, read = train.Dense(3, 2, rng=0), train.Dense(3, 2, rng=1)
+    pytest.importorskip("safetensors")
+    train.save(tmp_path / "x.safetensors", [written])
+    for name in ("safetensors", "safetensors.numpy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    train.load(tmp_path / "x.safetensors", [read])
+    assert_same_bits(read.flat, written.flat)
 
 
 def test_the_extras_of_an_npz_are_json_that_anyone_can_read(tmp_path):

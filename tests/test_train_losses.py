@@ -73,7 +73,7 @@ def test_losses_are_pytorchs(seed):
         (lambda: train.cross_entropy(draw(4, 3), np.eye(4, 3)), ValueError, "targets.argmax"),
         (lambda: train.cross_entropy(draw(4, 3), [0, 1.5, 0, 0]), ValueError, "whole .* got 1.5"),
         (lambda: train.cross_entropy(draw(4, 3), [0, np.nan, 0, 0]), ValueError, "got nan"),
-        (lambda: train.cross_entropy(draw(2, 3), ["a", "b"]), TypeError, "targets must be integers"),
+        (lambda: train.cross_entropy(draw(2, 3), ["a", "b"]), TypeError, "must be integers"),
         (lambda: train.cross_entropy(np.array(1.0), 0), ValueError, "logits must be"),
         (lambda: train.cross_entropy(draw(1, 3), [0], ignore_index=0.5), TypeError, "ignore_index"),
         (lambda: train.binary_cross_entropy(draw(2), [-1, 1]), ValueError, "from 0 to 1, got -1"),

@@ -8,6 +8,10 @@ parts.py has a read-out and an embedding, probabilities.py sigmoid and softmax, 
 with their gradients, series.py minibatches of windows, optimizers.py clipping, SGD and Adam, which
 read lists of buffers by buffers.py. state.py makes one dict of all that training changes;
 checkpoints.py writes and reads it, loop.py is `fit`.
+
+A checkpoint may come from anybody. contents.py says in which order one is looked at, tensors.py
+and npz.py (zips.py, npy.py) read the two formats, texts.py reads JSON, generators.py the states of
+random generators, files.py opens and replaces files.
 """
 
 from fastrnn.train.checkpoints import load, save

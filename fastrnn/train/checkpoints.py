@@ -1,26 +1,48 @@
 """Parts and optimizers in files, .npz or .safetensors, never pickled.
 
 A file has the arrays of state.py, so PyTorch's names behind those of the parts; `extra.name` for
-each array that was given beside them; and as `extra` the JSON of what else was given.
+each array that was given beside them; as the text `extra` the JSON of what else was given; and as
+the text `rng` the states of the generators that parts draw from.
+
+Files may come from anybody: contents.py looks at them, npz.py and tensors.py read them.
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
-from fastrnn.train.state import EXTRA, OPTIMIZER, named, put_back, state_of
+from fastrnn import checks
+from fastrnn.train import generators, npz, tensors
+from fastrnn.train.contents import Contents
+from fastrnn.train.files import PICKLED, opened, replace
+from fastrnn.train.state import (
+    EXTRA,
+    GENERATORS,
+    TEXTS,
+    generators_of,
+    named,
+    put_back,
+    state_of,
+    wanted_of,
+)
+from fastrnn.train.texts import Twice, object_of
 
-# What readers raise for files that were cut or damaged.
-_BROKEN = (ValueError, TypeError, KeyError, RuntimeError, EOFError)
+_WRITERS = {".npz": npz.write, ".safetensors": tensors.write}
+_READERS = {".npz": npz.Npz, ".safetensors": tensors.Tensors}
+_OF_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
 def save(path, parts, optimizer=None, **extra):
-    """Write parameters, and the state of an optimizer, to a file.
+    """Write parameters, the state of an optimizer, and of random generators, to a file.
+
+    A layer with dropout, recurrent dropout or zoneout draws from its own generator, whose state is
+    kept too, so that training goes on bit for bit.
 
     The file is written beside its place and then moved there, so a reader finds the old one or the
-    new one, whatever happens meanwhile.
+    new one, whatever happens meanwhile. It keeps the mode of the file that it replaces; a new one
+    has the mode that the umask says. Where path is a symbolic link, the file that it leads to is
+    replaced.
 
     Parameters
     ----------
@@ -30,7 +52,8 @@ def save(path, parts, optimizer=None, **extra):
     parts : dict from names to parts, or list of parts
         Layers, `Dense`, `Embedding` or whatever has `params`, a dict of arrays. The parameters
         are called `name.weight_ih_l0` and so on, in a list `0.weight_ih_l0`: the names that
-        PyTorch gives the same parts in a module.
+        PyTorch gives the same parts in a module. A part of your own that has `rng`, a
+        numpy.random.Generator, draws from it, unless it has `draws` and that is False.
     optimizer : SGD or Adam, or None
     **extra : arrays of numbers, or what JSON holds
         An epoch, a vocabulary, the state of a generator: comes back from `load`.
@@ -42,8 +65,8 @@ def save(path, parts, optimizer=None, **extra):
     ModuleNotFoundError
         Where safetensors is not installed.
     """
-    path, (write, _) = Path(path), form_of(path)
-    arrays, values = state_of(named(parts), optimizer), {}
+    path, write = Path(path), writer_of(path)
+    (arrays, states), values = state_of(named(parts), optimizer), {}
     for name, value in extra.items():
         if isinstance(value, np.ndarray):
             arrays[f"{EXTRA}.{name}"] = value.copy()
@@ -52,15 +75,21 @@ def save(path, parts, optimizer=None, **extra):
     for name, array in arrays.items():
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
-    text = json.dumps(values, default=_plain) if values else None
-    _replace(path, lambda file: write(file, arrays, text))
+    texts = {EXTRA: _text_of(values)} if values else {}
+    if states:
+        texts[GENERATORS] = generators.text_of(states)
+    replace(path, lambda file: write(file, arrays, texts))
 
 
-def load(path, parts, optimizer=None):
+def load(path, parts, optimizer=None, *, max_extra=2**24):
     """Read what `save` wrote into the same parts, and into an optimizer of the same kind.
 
-    Training goes on from there, bit for bit, as if it had never ended (but dropout, which draws
-    from its layer's own generator).
+    Training goes on from there, bit for bit, as if it had never ended, dropout included: the
+    generators of layers that draw go on from where they were. A file without their states, of a
+    layer without dropout or written before they were kept, leaves them as they are.
+
+    The file may come from anybody. Nothing in it is run, and loading takes at most twice as much
+    memory as parts and optimizer have, and `max_extra`, and some MiB.
 
     Parameters
     ----------
@@ -68,6 +97,9 @@ def load(path, parts, optimizer=None):
         As for `save`; parts of the same names, shapes and dtypes as those in the file.
     optimizer : SGD or Adam, or None
         None leaves alone what the file has of one. The learning rate is loaded too.
+    max_extra : int
+        Bytes of memory that `extra` may take, 16 MiB; JSON counts by what it takes at most while
+        it is read, some 100 bytes for each value.
 
     Returns
     -------
@@ -77,24 +109,61 @@ def load(path, parts, optimizer=None):
     Raises
     ------
     ValueError, TypeError
-        For a file that cannot be read, and for names, shapes and dtypes that are not those of parts
-        and optimizer: nothing is changed.
+        For a file that cannot be read or is not whole, for a pickled one, for names, shapes and
+        dtypes that are not those of parts and optimizer, for states of another kind of generator,
+        and for more extra than `max_extra`: nothing is changed. The message
+        says the file, the array and the reason.
+    OSError
+        Where there is no such file (`FileNotFoundError`), or it may not be read.
+
+    Examples
+    --------
+    >>> save("model.npz", {"layer": layer}, epoch=3)
+    >>> load("model.npz", {"layer": layer})
+    {'epoch': 3}
     """
-    path, (_, read) = Path(path), form_of(path)
-    try:
-        arrays, text = read(path)
-        extra = dict(json.loads(text))
-    except _BROKEN as error:
-        raise ValueError(f"{path} cannot be read as {path.suffix}: {error}") from error
-    state = {}
-    for name, array in arrays.items():
-        owner, _, key = name.partition(".")
-        if owner == EXTRA:
-            extra[key] = array
-        elif owner != OPTIMIZER or optimizer is not None:
-            state[name] = array
-    put_back(state, named(parts), optimizer, name=str(path))
+    path, reader = Path(path), _of_suffix(path, _READERS)
+    parts, max_extra = named(parts), checks.positive("max_extra", max_extra, 0)
+    wanted = wanted_of(parts, optimizer)
+    with opened(path, max_extra, len(wanted)) as source:
+        contents = Contents(
+            source, reader(source, TEXTS), wanted, generators_of(parts),
+            has_optimizer=optimizer is not None,
+        )  # fmt: skip
+        state, extra = contents.state(), contents.extra()
+    put_back(state, parts, optimizer, name=str(path))
     return extra
+
+
+def writer_of(path):
+    """The function that writes the format of the suffix; ValueError for another."""
+    write = _of_suffix(path, _WRITERS)
+    if write is tensors.write:
+        tensors.package()
+    return write
+
+
+def _of_suffix(path, forms):
+    suffix = Path(path).suffix
+    if suffix not in forms:
+        hint = f": {PICKLED}" if suffix.lower() in _OF_PICKLES else ""
+        raise ValueError(f"path must end in {' or '.join(forms)}, got {str(path)!r}{hint}")
+    return forms[suffix]
+
+
+# ---- what goes into a file -----------------------------------------------------------------------
+
+
+def _text_of(values):
+    """JSON that `load` reads."""
+    text = json.dumps(values, default=_plain)
+    try:
+        object_of(text)
+    except Twice as error:
+        raise ValueError(
+            f"extra must have no name twice in JSON, whose names are texts, got {error.args[0]!r}"
+        ) from None
+    return text
 
 
 def _plain(value):
@@ -104,78 +173,3 @@ def _plain(value):
     raise TypeError(
         f"extra must be arrays of numbers or what JSON holds, got {type(value).__name__} in it"
     )
-
-
-def _replace(path, write):
-    """Write the file at path wholly or not at all."""
-    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}")
-    try:
-        with open(beside, "xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-# ---- formats: write(file, arrays, text) and read(path) -> arrays, text ---------------------------
-
-
-def form_of(path):
-    """The two functions of the format that the suffix says; ValueError for another."""
-    suffix = Path(path).suffix
-    if suffix not in _FORMS:
-        raise ValueError(f"path must end in {' or '.join(_FORMS)}, got {str(path)!r}")
-    if suffix == ".safetensors":
-        _safetensors()
-    return _FORMS[suffix]
-
-
-def _write_npz(file, arrays, text):
-    if text is not None:
-        arrays = {**arrays, EXTRA: np.array(text)}
-    np.savez(file, **arrays)  # no array of objects among them, so nothing is pickled
-
-
-def _read_npz(path):
-    from zipfile import BadZipFile  # here, for it would make the package slower to import
-
-    try:
-        # NumPy leaves a file open that it opened itself and found broken.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except BadZipFile as error:
-        raise ValueError(error) from error
-    return arrays, str(arrays.pop(EXTRA, "{}"))
-
-
-def _safetensors():
-    try:
-        import safetensors.numpy
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "a .safetensors file needs safetensors: pip install safetensors, or use .npz"
-        ) from None
-    return safetensors
-
-
-def _write_safetensors(file, arrays, text):
-    metadata = None if text is None else {EXTRA: text}
-    file.write(_safetensors().numpy.save(arrays, metadata))
-
-
-def _read_safetensors(path):
-    safetensors = _safetensors()
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
-            return arrays, (file.metadata() or {}).get(EXTRA, "{}")
-    except safetensors.SafetensorError as error:
-        raise ValueError(error) from error
-
-
-_FORMS = {
-    ".npz": (_write_npz, _read_npz),
-    ".safetensors": (_write_safetensors, _read_safetensors),
-}

@@ -12,7 +12,7 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.progress import Progress
 from fastrnn.train.buffers import listed
-from fastrnn.train.checkpoints import form_of, save
+from fastrnn.train.checkpoints import save, writer_of
 from fastrnn.train.optimizers import clip_by_norm
 from fastrnn.train.state import arrays_of, named, put_back, state_of
 
@@ -58,7 +58,8 @@ def fit(
 
     However it ends, by its last epoch, by `patience`, by Ctrl-C or by another error, parts and
     optimizer are afterwards as they were at the end of the best epoch: the one with the least
-    validation, or without `validate` the last whole one; before the first as they came.
+    validation, or without `validate` the last whole one; before the first as they came. So are the
+    random generators of parts that draw, such as layers with dropout.
 
     Parameters
     ----------
@@ -226,6 +227,6 @@ def _check_keeping(parts, optimizer, checkpoint):
                 f"parameter {index}, of shape {parameter.shape}, is in none of them"
             )
     if checkpoint is not None:
-        form_of(checkpoint)
+        writer_of(checkpoint)
         if not Path(checkpoint).parent.is_dir():
             raise ValueError(f"checkpoint must be in a folder that is there, got {checkpoint}")

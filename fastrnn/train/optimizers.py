@@ -99,8 +99,7 @@ class _Optimizer:
 
     def state(self):
         """What training goes on from: a dict of arrays, copies."""
-        numbers = {n: np.array(getattr(self, n), dtype) for n, dtype in self._numbers.items()}
-        return numbers | {name: array.copy() for name, array in self._arrays().items()}
+        return {name: array.copy() for name, array in self._state().items()}
 
     def load(self, state):
         """Go on from what `state` gave: its learning rate too.
@@ -111,7 +110,7 @@ class _Optimizer:
             For names, shapes and dtypes that are not those of this optimizer, and for numbers out
             of range; the optimizer is left as it was.
         """
-        state = checks.arrays_like("state", state, self.state(), "the optimizer")
+        state = checks.arrays_like("state", state, self._state(), "the optimizer")
         numbers = {name: state[name].item() for name in self._numbers}
         _finite("learning_rate of state", numbers["learning_rate"])
         checks.positive("updates of state", numbers.get("updates", 0), least=0)
@@ -119,6 +118,10 @@ class _Optimizer:
             setattr(self, name, number)
         for name, array in self._arrays().items():
             array[...] = state[name]
+
+    def _state(self):
+        numbers = {n: np.array(getattr(self, n), dtype) for n, dtype in self._numbers.items()}
+        return numbers | self._arrays()
 
     def _arrays(self):
         buffers = {name: getattr(self, name) for name in self._buffers}

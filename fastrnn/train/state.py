@@ -1,16 +1,27 @@
-"""All that training changes as one dict of arrays: `encoder.weight_ih_l0`, `optimizer.mean.0`.
+"""All that training changes: arrays by name, as `encoder.weight_ih_l0`, and random generators.
 
-A part is whatever has `params`, a dict of arrays. What `fit` keeps of its best epoch and what a
-checkpoint holds are such dicts. Knows of no files and of no epochs.
+A part is whatever has `params`, a dict of arrays. `fit` keeps a `State` of its best epoch, and a
+checkpoint holds one. Knows of no files and of no epochs.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
 from fastrnn import checks
+from fastrnn.train import generators
 
 OPTIMIZER, EXTRA = "optimizer", "extra"  # what a part cannot be called
+GENERATORS = "rng"  # what the states of generators are called in a file
+TEXTS = (EXTRA, GENERATORS)  # what is no array there
+
+
+class Like(NamedTuple):
+    """What an array must be."""
+
+    dtype: np.dtype
+    shape: tuple
 
 
 def named(parts):
@@ -22,6 +33,7 @@ def named(parts):
             f"parts must be a dict from names to parts, or a list, got {type(parts).__name__}: "
             'for a single layer use {"layer": layer}'
         )
+    seen = set()
     for name, part in parts.items():
         if not isinstance(name, str) or name.partition(".")[0] in ("", OPTIMIZER, EXTRA):
             raise ValueError(
@@ -35,6 +47,12 @@ def named(parts):
                 f"part {name!r} must have params, a dict of arrays, as layers, Dense and "
                 f"Embedding do, got {type(part).__name__}"
             )
+        names = {f"{name}.{key}" for key in params}
+        if seen & names:
+            raise ValueError(
+                f"parts must have parameters of one name each, got {min(seen & names)} twice"
+            )
+        seen |= names
     return dict(parts)
 
 
@@ -43,21 +61,57 @@ def arrays_of(parts):
     return {f"{name}.{key}": a for name, part in parts.items() for key, a in part.params.items()}
 
 
+def generators_of(parts):
+    """Name of a part -> the numpy.random.Generator that it draws from in training."""
+    found = {}
+    for name, part in parts.items():
+        rng = getattr(part, "rng", getattr(part, "_rng", None))
+        if isinstance(rng, np.random.Generator) and getattr(part, "draws", True):
+            found[name] = rng
+    return found
+
+
+class State(NamedTuple):
+    """Copies of all that training changes.
+
+    arrays : of the parts, and of the optimizer if there is one
+    generators : name of a part -> state of its generator, for those that draw
+    """
+
+    arrays: dict
+    generators: dict
+
+
 def state_of(parts, optimizer=None):
-    """Copies of all arrays of named parts, and of the state of an optimizer if there is one."""
-    state = {name: array.copy() for name, array in arrays_of(parts).items()}
+    """The `State` of named parts and of an optimizer."""
+    arrays = {name: array.copy() for name, array in arrays_of(parts).items()}
     if optimizer is not None:
-        state |= {f"{OPTIMIZER}.{key}": array for key, array in optimizer.state().items()}
-    return state
+        arrays |= {f"{OPTIMIZER}.{key}": array for key, array in optimizer.state().items()}
+    return State(arrays, generators.states_of(generators_of(parts)))
+
+
+def wanted_of(parts, optimizer=None):
+    """Name -> `Like`, of the arrays that `state_of` would give."""
+    arrays = arrays_of(parts)
+    if optimizer is not None:
+        arrays |= {f"{OPTIMIZER}.{key}": array for key, array in optimizer.state().items()}
+    return {name: Like(array.dtype, array.shape) for name, array in arrays.items()}
 
 
 def put_back(state, parts, optimizer=None, name="state"):
-    """Write what `state_of` gave into the same parts; nothing, unless all of it fits."""
+    """Let parts and optimizer go on from a `State` of them; nothing, unless all of it fits.
+
+    Its generators' states must have been checked, where they are not from `state_of`.
+    """
     owner = "parts" if optimizer is None else "parts and optimizer"
-    state = checks.arrays_like(name, state, state_of(parts, optimizer), owner)
+    new = checks.arrays_like(name, state.arrays, wanted_of(parts, optimizer), owner)
     arrays = arrays_of(parts)
-    if optimizer is not None:  # first, for it may refuse a number
-        of_optimizer = {key for key in state if key not in arrays}
-        optimizer.load({key.partition(".")[2]: state[key] for key in of_optimizer})
     for key, array in arrays.items():
-        array[...] = state[key]
+        if not array.flags.writeable:
+            raise ValueError(f"{name} cannot be loaded into {key}, whose array is read-only")
+    if optimizer is not None:  # before the parts, for one of a stranger's may refuse its state
+        prefix = f"{OPTIMIZER}."
+        optimizer.load({k.removeprefix(prefix): new[k] for k in new if k.startswith(prefix)})
+    for key, array in arrays.items():
+        array[...] = new[key]
+    generators.restore(state.generators, generators_of(parts))

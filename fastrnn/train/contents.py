@@ -1,0 +1,136 @@
+"""What a file of parts holds, looked at in the order in which a stranger's file must be.
+
+First names, then dtypes and shapes, then elements. What is not wanted is not read.
+
+It must not know: formats, parts.
+"""
+
+import math
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.train.files import PICKLED
+from fastrnn.train.generators import checked, longest_text
+from fastrnn.train.state import EXTRA, GENERATORS, OPTIMIZER, State
+from fastrnn.train.texts import Twice, memory_of, object_of
+
+_ADDRESSABLE = 2**62  # bytes; NumPy makes no larger array, even without elements
+
+
+class Contents:
+    """The arrays that are wanted, and extra, all of them checked but for their elements.
+
+    source, file : the `files.Source`, and the `Npz` or `Tensors` that reads it
+    wanted : name -> what has its dtype and shape
+    generators : name of a part -> generator, whose state the file may hold
+    has_optimizer : bool
+        Whether that of an optimizer is among what is wanted; else the file may hold one.
+    """
+
+    def __init__(self, source, file, wanted, generators, *, has_optimizer):
+        self._source, self._file = source, file
+        self._wanted, self._has_optimizer = wanted, has_optimizer
+        self._generators = generators
+        self._owner = "parts and optimizer" if has_optimizer else "parts"
+        self._extras, self._texts = [], []  # names of arrays and of texts
+        self._sort_names()
+        self._found = file.describe([*wanted, *self._extras, *self._texts])
+        for name in wanted:
+            self._check_wanted(name)
+        for name in self._extras:
+            self._check_extra(name)
+        for name in self._texts:
+            self._check_text(name)
+
+    def state(self):
+        """The `State` that is wanted, with what the file has of generators."""
+        states = {}
+        if GENERATORS in self._texts:
+            states = self._said(GENERATORS, checked, self._object(GENERATORS), self._generators)
+        return State({name: self._array(name) for name in self._wanted}, states)
+
+    def extra(self):
+        """Name -> array, or what JSON said."""
+        extra = self._object(EXTRA) if EXTRA in self._texts else {}
+        for name in self._extras:
+            key = name.removeprefix(f"{EXTRA}.")
+            if key in extra:
+                raise self._source.refused("it comes twice", name)
+            extra[key] = self._array(name)
+        return extra
+
+    def _sort_names(self):
+        """ValueError for names that come twice, are missing or are unknown."""
+        names, compared = set(), set()
+        for name in self._file.names():
+            if name in names:
+                raise self._source.refused("it comes twice", name)
+            names.add(name)
+            kind = name.partition(".")[0]
+            if name == EXTRA or name == GENERATORS and self._generators:
+                self._texts.append(name)
+            elif kind == EXTRA:
+                self._extras.append(name)
+            elif name != GENERATORS and (kind != OPTIMIZER or self._has_optimizer):
+                compared.add(name)
+        checks.same_names(str(self._source.path), compared, self._wanted, self._owner)
+
+    def _check_wanted(self, name):
+        found, like = self._found[name], self._wanted[name]
+        if isinstance(found.dtype, str):
+            hint = f": {PICKLED}" if "O" in found.dtype else ""
+            raise TypeError(
+                f"{self._label(name)} must be {like.dtype} like {self._owner}, got "
+                f"{checks.shown(found.dtype)}{hint}"
+            )
+        checks.like(self._label(name), found, like, self._owner)
+
+    def _check_extra(self, name):
+        dtype, shape = self._found[name].dtype, self._found[name].shape
+        if isinstance(dtype, str) or dtype.kind not in "biuf":
+            raise TypeError(
+                f"{self._label(name)} must be an array of numbers, got dtype {checks.shown(dtype)}"
+            )
+        self._source.take(math.prod(shape) * dtype.itemsize, name)
+        if math.prod([size or 1 for size in shape]) * dtype.itemsize >= _ADDRESSABLE:
+            raise self._source.refused(f"its shape overflows an address: {shape}", name)
+
+    def _check_text(self, name):
+        dtype, shape = self._found[name].dtype, self._found[name].shape
+        if isinstance(dtype, str) or dtype.kind != "U" or shape != ():
+            raise TypeError(f"{self._label(name)} must be a text of JSON")
+        length = dtype.itemsize // 4
+        if name == EXTRA:
+            self._source.take(2 * length, name)  # for the text, and for the texts in it
+        elif length > longest_text(self._generators):
+            raise self._source.refused(
+                f"it has {length} characters, more than the states of the parts' generators", name
+            )
+
+    def _object(self, name):
+        """What a text says."""
+        text = self._file.text(name)
+        if name == EXTRA:
+            self._source.take(max(0, memory_of(text) - 2 * len(text)), name)
+        return self._said(name, object_of, text)
+
+    def _said(self, name, read, *arguments):
+        """What a function makes of a text, whose ValueError has a reason alone."""
+        try:
+            return read(*arguments)
+        except Twice as error:
+            raise self._source.refused(
+                f"it has {checks.shown(error.args[0])} twice", name
+            ) from None
+        except ValueError as error:
+            raise self._source.refused(str(error), name) from None
+
+    def _array(self, name):
+        array = self._file.array(name)
+        if array.dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
+            raise self._source.refused("its flags must be bytes 0 and 1", name)
+        return array
+
+    def _label(self, name):
+        return f"{checks.shown(name)} of {self._source.path}"

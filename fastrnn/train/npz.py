@@ -1,0 +1,113 @@
+"""Files that NumPy writes and reads: .npz, a zip file of .npy files, one for each array.
+
+A text is an array of one str. `Npz` reads headers first and elements when it is asked for them.
+
+It must not know: parts, what the names mean.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.train.npy import START, header_of, length_of
+from fastrnn.train.zips import Member, entries
+
+_PIECE = 2**14  # characters
+
+
+def write(file, arrays, texts):
+    """Write arrays of numbers, and texts, both dicts."""
+    for name in arrays:
+        if "\0" in name:
+            raise ValueError(f"{checks.shown(name)} must have no NUL in an .npz: use .safetensors")
+    texts = {name: np.array(text) for name, text in texts.items()}
+    np.savez(file, **arrays, **texts)  # no array of objects among them, so nothing is pickled
+
+
+class Npz:
+    """An .npz that is being read: `names`, then `describe`, then `array` and `text`.
+
+    texts : the names that texts may have, which are names like others here
+    """
+
+    def __init__(self, source, texts):
+        self._source = source
+        self._entries, self._headers = {}, {}
+
+    def names(self):
+        """The names of all arrays and texts, one after another, as often as they come."""
+        for name, entry in entries(self._source):
+            name = name.removesuffix(".npy")
+            self._entries[name] = entry
+            yield name
+
+    def describe(self, names):
+        """Name -> its `npy.Header`, for arrays and texts; no element is read."""
+        spans = []
+        for name in names:
+            entry = self._entries[name]
+            member = Member(self._source, name, entry)
+            self._headers[name] = self._header(name, entry, member)
+            spans.append((entry.begin, member.end, name))
+        for (_, end, _), (begin, _, name) in pairwise(sorted(spans)):
+            if begin < end:
+                raise self._source.refused("it overlaps another", name)
+        return {name: self._headers[name] for name in names}
+
+    def array(self, name):
+        """The array itself, which may be in Fortran order."""
+        header = self._headers[name]
+        shape = header.shape[::-1] if header.fortran else header.shape
+        member, array = self._elements(name), np.empty(shape, header.dtype)
+        member.fill(memoryview(array.reshape(-1).view(np.uint8)))
+        member.finish()
+        return array.T if header.fortran else array
+
+    def text(self, name):
+        """The text itself; ValueError unless it is ASCII, as JSON can be and `write` makes it."""
+        dtype = self._headers[name].dtype
+        made, member = np.empty(dtype.itemsize // 4, np.uint8), self._elements(name)
+        for at in range(0, made.size, _PIECE):
+            part = made[at : at + _PIECE]
+            wide = np.empty(part.size, np.dtype("u4").newbyteorder(dtype.byteorder))
+            member.fill(memoryview(wide.view(np.uint8)))
+            if wide.max() > 127:
+                raise self._source.refused("its text must be ASCII", name)
+            part[...] = wide
+        member.finish()
+        return str(made, "ascii").rstrip("\0")  # NumPy fills up a str by NULs
+
+    def _elements(self, name):
+        """The member, read as far as its first element."""
+        member = Member(self._source, name, self._entries[name])
+        _next(member, self._headers[name].length)
+        return member
+
+    def _header(self, name, entry, member):
+        if entry.size < START:
+            raise self._source.refused("it is too short for an array", name)
+        start = _next(member, START)
+        length = self._said(name, length_of, start)
+        if length > entry.size:
+            raise self._source.refused("it is shorter than its header", name)
+        header = self._said(name, header_of, start + _next(member, length - START))
+        if isinstance(header.dtype, np.dtype) and length + header.nbytes != entry.size:
+            raise self._source.refused(
+                f"it has {entry.size - length} bytes of elements by its directory, but "
+                f"{header.nbytes} by its dtype and shape",
+                name,
+            )
+        return header
+
+    def _said(self, name, read, data):
+        try:
+            return read(data)
+        except ValueError as error:
+            raise self._source.refused(str(error), name) from None
+
+
+def _next(member, count):
+    data = bytearray(count)
+    member.fill(memoryview(data))
+    return bytes(data)

@@ -1,0 +1,165 @@
+"""Files in the format safetensors: a header that says where each array is, then the elements.
+
+The first eight bytes are the length of the header, which is JSON: for each array its dtype, its
+shape and where its bytes begin and end; texts are in the object `__metadata__`. `Tensors` is read
+without the package of that name, which takes headers of 100 MB and leaves what is in them to
+Python; the package writes.
+
+It must not know: parts, what the names mean.
+"""
+
+import math
+from reprlib import repr  # bounded, whatever comes
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn.train.texts import Twice, memory_of, object_of
+
+_DTYPES = {
+    "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2",
+    "U32": "<u4", "I32": "<i4", "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8",
+}  # fmt: skip
+_METADATA, _ENTRY = "__metadata__", {"dtype", "shape", "data_offsets"}
+_MOST_AXES = 64  # what NumPy can make an array of
+
+
+def package():
+    """safetensors, or ModuleNotFoundError that says how to get it."""
+    try:
+        import safetensors.numpy
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            "a .safetensors file needs safetensors to be written: pip install safetensors, or use "
+            ".npz"
+        ) from None
+    return safetensors
+
+
+def write(file, arrays, texts):
+    """Write arrays of numbers, and texts, both dicts."""
+    for name, array in arrays.items():
+        if array.dtype.newbyteorder("<").str not in _DTYPES.values():
+            raise TypeError(
+                f"{name} must be of at most 64 bits in .safetensors, got {array.dtype}: use .npz"
+            )
+    file.write(package().numpy.save(arrays, texts or None))
+
+
+class Tensor(NamedTuple):
+    """What the header says of an array, or a text.
+
+    dtype : of numbers, for a text of a str of its length; else what the header calls it
+    """
+
+    dtype: np.dtype | str
+    shape: tuple
+    begin: int = 0  # in the file
+    end: int = 0
+
+
+class Tensors:
+    """A .safetensors that is being read: `names`, then `describe`, then `array` and `text`.
+
+    texts : the names that texts may have; others have no meaning here
+    """
+
+    def __init__(self, source, texts):
+        self._source, self._known = source, texts
+        self._texts, self._tensors = {}, {}
+
+    def names(self):
+        """The names of all arrays and texts, one after another, as often as they come."""
+        length = int.from_bytes(self._source.read(0, 8), "little")
+        header = self._header(length)
+        self._texts = self._checked_texts(header.pop(_METADATA, {}))
+        for name, value in header.items():
+            self._tensors[name] = self._tensor(name, value, 8 + length)
+        self._check_places(8 + length)
+        yield from self._texts
+        yield from self._tensors
+
+    def describe(self, names):
+        """Name -> its `Tensor`, for arrays and texts; no element is read."""
+        texts = {name: Tensor(np.dtype(f"U{len(t)}"), ()) for name, t in self._texts.items()}
+        return {name: (texts | self._tensors)[name] for name in names}
+
+    def array(self, name):
+        """The array itself."""
+        tensor = self._tensors[name]
+        array = np.empty(tensor.shape, tensor.dtype)
+        view = memoryview(array.reshape(-1).view(np.uint8))
+        self._source.read_into(tensor.begin, view, name)
+        return array
+
+    def text(self, name):
+        """The text itself."""
+        return self._texts[name]
+
+    def _header(self, length):
+        source = self._source
+        if not 2 <= length <= source.size - 8:
+            raise source.refused(f"its header must end within the file, got {length} bytes")
+        source.take_for_names(2 * length)
+        data = source.read(8, length)
+        source.take_for_names(max(0, memory_of(data) - 2 * length))
+        try:
+            text = data.decode("utf-8")
+            del data
+            return object_of(text)
+        except Twice as error:
+            raise source.refused("it comes twice", error.args[0]) from None
+        except UnicodeDecodeError:
+            raise source.refused("its header is not UTF-8") from None
+        except ValueError as error:
+            raise source.refused(f"of its header {error}") from None
+
+    def _checked_texts(self, texts):
+        if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
+            raise self._source.refused("it must be an object of texts", _METADATA)
+        return {name: text for name, text in texts.items() if name in self._known}
+
+    def _tensor(self, name, value, data):
+        """The `Tensor` that the header says, its bytes being counted from `data` on."""
+        if not isinstance(value, dict) or value.keys() != _ENTRY:
+            raise self._source.refused(f"it must have {', '.join(sorted(_ENTRY))} alone", name)
+        dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+        if not isinstance(dtype, str):
+            raise self._source.refused("its dtype must be a text", name)
+        if not _sizes(shape) or len(shape) > _MOST_AXES:
+            raise self._source.refused(
+                f"its shape must be a list of sizes, got {repr(shape)}", name
+            )
+        if not _sizes(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+            raise self._source.refused(
+                f"its data_offsets must be where its bytes begin and end, got {repr(offsets)}", name
+            )
+        begin, end = offsets
+        if dtype in _DTYPES:
+            dtype = np.dtype(_DTYPES[dtype])
+            if end - begin != math.prod(shape) * dtype.itemsize:
+                raise self._source.refused(
+                    f"it has {end - begin} bytes by its data_offsets, but "
+                    f"{math.prod(shape) * dtype.itemsize} by its dtype and shape",
+                    name,
+                )
+        return Tensor(dtype, tuple(shape), data + begin, data + end)
+
+    def _check_places(self, at):
+        """ValueError unless each byte behind the header is of one array."""
+        for name, tensor in sorted(self._tensors.items(), key=lambda item: item[1][2:]):
+            if tensor.begin != at:
+                what = (
+                    "overlap those of another" if tensor.begin < at else "do not follow another's"
+                )
+                raise self._source.refused(f"its bytes {what}, by its data_offsets", name)
+            at = tensor.end
+        if at != self._source.size:
+            raise self._source.refused(
+                f"its arrays end at byte {at}, but the file at byte {self._source.size}"
+            )
+
+
+def _sizes(value):
+    """Whether it is a list of integers from 0 to what an address can be."""
+    return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)

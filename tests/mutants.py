@@ -1,0 +1,77 @@
+"""Mutants of files that were whole."""
+
+import re
+
+from strangers import Member, tensors_of, zip_of
+
+_ODD = (0, 1, 0x7F, 0x80, 0xFF)
+_TEXTS = (
+    b"0", b"-1", b"1e9", b"99999999999999999999", b"null", b"[]", b"{}", b"True", b"'", b'"', b"(",
+    b")", b"[", b"{", b"\\", b"\\ud800", b"\0", b"\xff", b"<f8", b">f4", b"|O", b"F8_E4M3", b"BF16",
+)  # fmt: skip
+
+
+def mutant(rng, whole):
+    """One of the many files that a whole one becomes."""
+    data = bytearray(whole)
+    for _ in range(rng.choice([1, 1, 1, 2, 5])):
+        _KINDS[rng.integers(len(_KINDS))](rng, data)
+    return bytes(data)
+
+
+def _flip(rng, data):
+    if data:
+        data[rng.integers(len(data))] ^= 1 << int(rng.integers(8))
+
+
+def _set(rng, data):
+    """Some bytes become odd ones: as a number, very small or very large."""
+    at, count = rng.integers(len(data) + 1), rng.choice([1, 2, 4, 8])
+    data[at : at + count] = bytes([rng.choice(_ODD)]) * len(data[at : at + count])
+
+
+def _cut(rng, data):
+    at, count = rng.integers(len(data) + 1), rng.integers(1, 64)
+    del data[at : at + count if rng.integers(2) else len(data)]
+
+
+def _insert(rng, data):
+    at = rng.integers(len(data) + 1)
+    data[at:at] = rng.bytes(rng.integers(1, 16))
+
+
+def _splice(rng, data):
+    """A piece comes again elsewhere, over what was there or before it."""
+    at, to, count = (int(n) for n in rng.integers(0, len(data) + 1, 3))
+    count = min(count, 200)
+    data[to : to + count * int(rng.integers(2))] = data[at : at + count]
+
+
+def _edit(rng, data):
+    """A word or number of a header becomes another text."""
+    words = list(re.finditer(rb"[A-Za-z_]{2,}|\d+|[][(){}:,'\"]|PK..", bytes(data)))
+    if words:
+        word = words[rng.integers(len(words))]
+        data[word.start() : word.end()] = _TEXTS[rng.integers(len(_TEXTS))]
+
+
+_KINDS = (_flip, _set, _cut, _insert, _splice, _edit, _edit)
+
+
+def mutant_of_members(rng, members):
+    """A zip whose members were changed before it was made, so that its checksums are right."""
+    members = [Member(m.name, m.data, m.method) for m in members]
+    at = rng.integers(len(members))
+    which = rng.integers(4)
+    if which == 0:
+        members[at].name = mutant(rng, members[at].name)
+    elif which == 1:
+        members.append(members[at])
+    else:
+        members[at].data = mutant(rng, members[at].data)
+    return zip_of(members)
+
+
+def mutant_of_header(rng, header, data):
+    """A .safetensors whose header was changed and is still as long as it says."""
+    return tensors_of(mutant(rng, header), data)
