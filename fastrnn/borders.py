@@ -33,6 +33,7 @@ class Border:
         """x as (T, B, I) that a kernel can read, or (T, B) integers; whether it came unbatched."""
         if type(x) is not np.ndarray or x.dtype is not self.dtype:
             if tokens.are_ids(x, (1, 2)):
+                checks.unmasked(x=x)
                 unbatched = x.ndim == 1
                 return self._from_user(x, unbatched), unbatched
             x = checks.same_dtype("x", checks.as_array("x", x), self.dtype)
@@ -52,6 +53,7 @@ class Border:
         """The `ragged.Rows` of a call."""
         steps, batch = x.shape[:2]
         batch = None if unbatched else batch
+        checks.unmasked(lengths=lengths, mask=mask, reset=reset)
         return ragged.rows(steps, batch, lengths, mask, reset, reset_to, self.batch_first)
 
     def _checked_ids(self, x, embedding, rows):

@@ -21,10 +21,33 @@ def _cast(name, dtype):
     return f'{name if name.isidentifier() else ""}.astype("{dtype}")'
 
 
+def plain(name, value):
+    """np.asarray(value); TypeError for masked arrays, whose masks it would drop in silence."""
+    parts = value if isinstance(value, list | tuple) else (value,)
+    if any(_is_masked(part) for part in parts):
+        raise TypeError(
+            f"{name} must be an array without a mask, got a masked array: use "
+            f"{name}.filled(value), and lengths=, mask= or weights= for what does not count"
+        )
+    return np.asarray(value)
+
+
+def unmasked(**arrays):
+    """TypeError where one of these, by name, is a masked array."""
+    for name, value in arrays.items():
+        plain(name, value)
+
+
+def _is_masked(value):
+    if type(value) is np.ndarray or not isinstance(value, np.ndarray):
+        return False
+    return isinstance(value, np.ma.MaskedArray)  # numpy.ma is not imported before somebody uses it
+
+
 def as_array(name, value):
     """An ndarray of float32 or float64 in the machine's byte order, else TypeError."""
     try:
-        array = np.asarray(value)
+        array = plain(name, value)
     except ValueError as error:  # nested lists of unequal lengths
         raise ValueError(f"{name} must be an array of float32 or float64: {error}") from None
     if array.dtype not in DTYPES:
@@ -47,12 +70,13 @@ def same_dtype(name, array, dtype, owner="the weights"):
 
 
 def _shape_text(symbols, numbers):
-    comma = "," if len(symbols) == 1 else ""
-    return f"({', '.join(symbols)}{comma}) = ({', '.join(map(str, numbers))}{comma})"
+    comma = "," if len(numbers) == 1 else ""
+    text = f"({', '.join(map(str, numbers))}{comma})"
+    return text if symbols is None else f"({', '.join(symbols)}{comma}) = {text}"
 
 
 def shaped(name, array, symbols, numbers, hint=None):
-    """ValueError unless the array has exactly this shape."""
+    """ValueError unless the array has exactly this shape; without symbols it is just numbers."""
     if array.shape != tuple(numbers):
         if hint is None and array.ndim == 2 and array.shape[::-1] == tuple(numbers):
             hint = "transposed?"
@@ -73,8 +97,9 @@ def arrays_like(name, arrays, wanted, owner):
         )
     checked = {}
     for key, like in wanted.items():
-        array = same_dtype(f"{key} of {name}", np.asarray(arrays[key]), like.dtype, owner)
-        checked[key] = shaped(f"{key} of {name}", array, [str(n) for n in like.shape], like.shape)
+        label = f"{key} of {name}"
+        array = same_dtype(label, plain(label, arrays[key]), like.dtype, owner)
+        checked[key] = shaped(label, array, None, like.shape)
     return checked
 
 
@@ -108,7 +133,7 @@ def positive(name, value, least=1):
 
 def ids(name, value, count):
     """An array of integers from 0 to count - 1."""
-    array = np.asarray(value)
+    array = plain(name, value)
     if array.dtype.kind not in "iu":
         kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
         raise TypeError(f"{name} must be an array of integers, got {kind}")
@@ -118,15 +143,34 @@ def ids(name, value, count):
     return array
 
 
+def real(name, value, wanted="a number"):
+    """A float; TypeError for texts, which Python would read, and for whatever else is no number."""
+    try:
+        if not isinstance(value, bool | np.bool_ | str | bytes | bytearray):
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
+
+
 def fraction(name, value):
     """A float from 0 to 1."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
-    if isinstance(value, bool) or not 0 <= number <= 1:
+    if isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be from 0 to 1, got {value}")
+    number = real(name, value)
+    if not 0 <= number <= 1:
         raise ValueError(f"{name} must be from 0 to 1, got {value}")
     return number
+
+
+def generator(name, value):
+    """A numpy.random.Generator: itself, or one that begins with a seed, at random for None."""
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name} must be None, an integer from 0 or a numpy.random.Generator, got {value!r}"
+        ) from None
 
 
 def choice(name, value, allowed):

@@ -11,8 +11,11 @@ from fastrnn.passes import run
 def _call(cell, x, state, weights, embedding, reverse, *rows):
     weights = checks.weights(cell, *weights)
     (_, inputs), dtype, ids = weights[0].shape, weights[0].dtype, tokens.are_ids(x, (2,))
-    if not ids:
+    if ids:
+        checks.unmasked(x=x)
+    else:
         x = checks.sequence("x", x, dtype, inputs)
+    checks.unmasked(**dict(zip(("lengths", "mask", "reset"), rows, strict=False)))
     rows = ragged.rows(*x.shape[:2], *rows)
     if ids:
         x = tokens.tokens("x", x, inputs, embedding, dtype, rows)

@@ -39,7 +39,7 @@ class Stream:
                 "a bidirectional layer cannot stream, for it reads the sequence's end first: "
                 "use bidirectional=False"
             )
-        self.batch_size = checks.positive("batch_size", batch_size)
+        self._batch_size = checks.positive("batch_size", batch_size)
         checks.fits(
             layer.dtype.itemsize, layer.num_layers, self.batch_size,
             max(layer.hidden_size, layer.input_size),
@@ -61,8 +61,13 @@ class Stream:
         self._stepper_of_ids = None  # not before there are some
 
     def __getstate__(self):
-        """With whether there is a stepper instead of the stepper, which is addresses."""
-        return self.__dict__ | {"_stepper": self._stepper is not None, "_stepper_of_ids": None}
+        """With a state of its own, for every copy goes on by itself, a shallow one too.
+
+        And with whether there is a stepper instead of the stepper, which is addresses.
+        """
+        state = tuple(held.copy() for held in self._state)
+        stepper = {"_stepper": self._stepper is not None, "_stepper_of_ids": None}
+        return self.__dict__ | stepper | {"_state": state}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -110,13 +115,11 @@ class Stream:
             For arrays that do not fit; the state is then as it was.
         """
         y = np.empty(self._y_shape, self._dtype) if out is None else out
-        try:
+        if type(x) is type(y) is np.ndarray:  # masked arrays and lists go by way of the checks
             if self._stepper is not None and self._stepper.step(x, y):
                 return y
             if self._stepper_of_ids is not None and self._stepper_of_ids.step(x, y):
                 return y
-        except TypeError:  # not arrays at all: the checks below say so
-            pass
         return self._checked_step(x, y)
 
     def feed(self, x, out=None):
@@ -200,6 +203,11 @@ class Stream:
         return y
 
     @property
+    def batch_size(self):
+        """B; another needs another stream."""
+        return self._batch_size
+
+    @property
     def state(self):
         """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). May be assigned."""
         state = tuple(s.copy() for s in self._state)
@@ -221,14 +229,31 @@ class Stream:
 
         Parameters
         ----------
-        rows : None, or whatever indexes B rows of an array: an int, a list, a slice, a mask
+        rows : None, or whatever indexes B rows of an array: an int, a list, a slice, booleans
             None resets all.
 
         Raises
         ------
         IndexError
-            For rows that are not there; nothing is reset then.
+            For rows that are not there.
+        ValueError
+            For rows that are there twice, as in flags of 0 and 1. Nothing is reset then.
+        TypeError
+            For masked arrays.
         """
-        index = slice(None) if rows is None else rows
+        if rows is not None and not isinstance(rows, slice):
+            rows = self._named(rows)
         for held in self._state:
-            held[:, index] = 0
+            held[:, slice(None) if rows is None else rows] = 0
+
+    def _named(self, rows):
+        """The numbers of the rows that are indexed, each once."""
+        index = checks.plain("rows", rows)
+        index = index.astype(np.intp) if index.size == 0 and index.dtype != bool else index
+        named = np.arange(self.batch_size)[index].reshape(-1)
+        if len(np.unique(named)) != len(named):
+            raise ValueError(
+                f"rows must name each row once, got {rows}: for flags use booleans, "
+                "rows=flags.astype(bool)"
+            )
+        return named

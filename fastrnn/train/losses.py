@@ -10,7 +10,9 @@ def _weighed(losses, gradient, weights):
     if weights is None:
         share = np.full((), 1 / max(losses.size, 1), losses.dtype)
     else:
-        weights = np.broadcast_to(np.asarray(weights, losses.dtype), losses.shape)
+        weights = np.broadcast_to(
+            checks.plain("weights", weights).astype(losses.dtype), losses.shape
+        )
         total = weights.sum()
         share = weights / total if total else np.zeros_like(weights)
     loss = float((losses * share).sum(dtype=np.float64))
@@ -39,7 +41,7 @@ def cross_entropy(logits, targets, weights=None):
     """
     logits = checks.as_array("logits", logits)
     targets = checks.ids("targets", targets, logits.shape[-1] if logits.ndim else 0)
-    checks.shaped("targets", targets, [str(n) for n in logits.shape[:-1]], logits.shape[:-1])
+    checks.shaped("targets", targets, None, logits.shape[:-1])
     shifted = logits - logits.max(axis=-1, keepdims=True, initial=-np.inf)
     powers = np.exp(shifted)
     total = powers.sum(axis=-1, keepdims=True)
@@ -72,5 +74,5 @@ def mean_squared_error(y, targets, weights=None):
 def _alike(name, array, other_name, other):
     array = checks.as_array(name, array)
     other = checks.same_dtype(other_name, checks.as_array(other_name, other), array.dtype, name)
-    checks.shaped(other_name, other, [str(n) for n in array.shape], array.shape)
+    checks.shaped(other_name, other, None, array.shape)
     return array, other
