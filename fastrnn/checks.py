@@ -99,7 +99,7 @@ def arrays_like(name, arrays, wanted, owner):
     for key, like in wanted.items():
         label = f"{key} of {name}"
         array = same_dtype(label, plain(label, arrays[key]), like.dtype, owner)
-        checked[key] = shaped(label, array, None, like.shape)
+        checked[key] = shaped(label, array, [str(n) for n in like.shape], like.shape)
     return checked
 
 

@@ -299,18 +299,13 @@ class Recurrent(Border, Dropout, Trainable):
             with sublinear memory cost, 2016. The reference backend keeps all the same.
         """
         checkpoint = 0 if checkpoint is None else checks.positive("checkpoint", checkpoint)
+        if train is not True:  # a small layer's call would feel the check
+            train = checks.flag("train", train)
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
         y, state, made = self._run(
-            x,
-            state,
-            True,
-            rows,
-            zero_output_for_mask,
-            embedding,
-            checkpoint,
-            checks.flag("train", train),
+            x, state, True, rows, zero_output_for_mask, embedding, checkpoint, train
         )
         return y, state, Tape(self, Made(*made))
 

@@ -10,6 +10,8 @@ from fastrnn import checks, reference, runtime, tokens, variants
 from fastrnn.cells import for_kernels
 from fastrnn.passes import sizes_of
 
+_ARRAY = np.ndarray  # found sooner than np.ndarray, in each step
+
 
 class Stream:
     """A layer fed one time step per call; made by `layer.stream`.
@@ -115,7 +117,7 @@ class Stream:
             For arrays that do not fit; the state is then as it was.
         """
         y = np.empty(self._y_shape, self._dtype) if out is None else out
-        if type(x) is type(y) is np.ndarray:  # masked arrays and lists go by way of the checks
+        if type(x) is type(y) is _ARRAY:  # lists and masked arrays go by way of the checks
             if self._stepper is not None and self._stepper.step(x, y):
                 return y
             if self._stepper_of_ids is not None and self._stepper_of_ids.step(x, y):

@@ -41,7 +41,7 @@ def cross_entropy(logits, targets, weights=None):
     """
     logits = checks.as_array("logits", logits)
     targets = checks.ids("targets", targets, logits.shape[-1] if logits.ndim else 0)
-    checks.shaped("targets", targets, None, logits.shape[:-1])
+    checks.shaped("targets", targets, [str(n) for n in logits.shape[:-1]], logits.shape[:-1])
     shifted = logits - logits.max(axis=-1, keepdims=True, initial=-np.inf)
     powers = np.exp(shifted)
     total = powers.sum(axis=-1, keepdims=True)
@@ -74,5 +74,5 @@ def mean_squared_error(y, targets, weights=None):
 def _alike(name, array, other_name, other):
     array = checks.as_array(name, array)
     other = checks.same_dtype(other_name, checks.as_array(other_name, other), array.dtype, name)
-    checks.shaped(other_name, other, None, array.shape)
+    checks.shaped(other_name, other, [str(n) for n in array.shape], array.shape)
     return array, other
