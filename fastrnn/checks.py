@@ -21,21 +21,21 @@ def _cast(name, dtype):
     return f'{name if name.isidentifier() else ""}.astype("{dtype}")'
 
 
-def plain(name, value):
-    """np.asarray(value); TypeError for masked arrays, whose masks it would drop in silence."""
-    parts = value if isinstance(value, list | tuple) else (value,)
-    if any(_is_masked(part) for part in parts):
-        raise TypeError(
-            f"{name} must be an array without a mask, got a masked array: use "
-            f"{name}.filled(value), and lengths=, mask= or weights= for what does not count"
-        )
-    return np.asarray(value)
-
-
 def unmasked(**arrays):
-    """TypeError where one of these, by name, is a masked array."""
+    """TypeError where one of these, by name, is a masked array: NumPy drops masks in silence."""
     for name, value in arrays.items():
-        plain(name, value)
+        parts = value if isinstance(value, list | tuple) else (value,)
+        if any(_is_masked(part) for part in parts):
+            raise TypeError(
+                f"{name} must be an array without a mask, got a masked array: use "
+                f"{name}.filled(value), and lengths=, mask= or weights= for what does not count"
+            )
+
+
+def plain(name, value):
+    """np.asarray(value); TypeError for masked arrays."""
+    unmasked(**{name: value})
+    return np.asarray(value)
 
 
 def _is_masked(value):
