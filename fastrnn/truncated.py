@@ -272,8 +272,9 @@ def _sequence(
     }
     if checkpoint is not None:
         checks.positive("checkpoint", checkpoint)
-    if state is not None:
-        layer._checked_state(state, x.shape[1], unbatched)
+    if state is not None:  # a copy: later windows read it where a reset leads back to it
+        parts = layer._checked_state(state, x.shape[1], unbatched)
+        state = layer._state_to_user(tuple(part.copy() for part in parts), unbatched)
     training = {"checkpoint": checkpoint, "train": checks.flag("train", train)}
     return _Sequence(layer, x, unbatched, rows, state, whole, training)
 

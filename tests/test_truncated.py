@@ -316,6 +316,18 @@ def test_checkpoints_give_the_same_bits(checkpoint):
     assert_same_bits(got, plain)
 
 
+def test_the_state_that_resets_lead_to_is_the_windows_own():
+    layer = layer_of("lstm", I, H, 2, dtype="float64")
+    x, _, state, _, rows = reset_problem()
+    options = {**rows, "reset_to": "initial", "zero_output_for_mask": True}
+    wanted, last = layer(x, state, **options)
+    windows = fastrnn.tbptt(layer, x, 3, 4, state, **options)
+    state[0][...] = state[1][...] = np.nan
+    windows = list(windows)
+    assert_close(np.concatenate([w.y for w in windows]), wanted, "float64")
+    assert_close(windows[-1].state, last, "float64")
+
+
 def test_dropout_is_drawn_in_windows_unless_train_is_false():
     layer, x, _, state = made("lstm", dropout=0.5)
     wanted, _ = layer(x, state)
