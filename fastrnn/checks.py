@@ -88,12 +88,13 @@ def features(name, value, dtype):
 
 
 def _shape_text(symbols, numbers):
-    comma = "," if len(symbols) == 1 else ""
-    return f"({', '.join(symbols)}{comma}) = ({', '.join(map(str, numbers))}{comma})"
+    comma = "," if len(numbers) == 1 else ""
+    text = f"({', '.join(map(str, numbers))}{comma})"
+    return text if symbols is None else f"({', '.join(symbols)}{comma}) = {text}"
 
 
 def shaped(name, array, symbols, numbers, hint=None):
-    """ValueError unless the array has exactly this shape."""
+    """ValueError unless the array has exactly this shape; without symbols it is just numbers."""
     if array.shape != tuple(numbers):
         if hint is None and len(array.shape) == 2 and array.shape[::-1] == tuple(numbers):
             hint = "transposed?"
@@ -138,7 +139,7 @@ def arrays_like(name, arrays, wanted, owner):
     """A dict of arrays of exactly these names, shapes and dtypes; all three come from `wanted`."""
     same_names(name, arrays, wanted, owner)
     return {
-        key: like(f"{key} of {name}", np.asarray(arrays[key]), of, owner)
+        key: like(f"{key} of {name}", plain(f"{key} of {name}", arrays[key]), of, owner)
         for key, of in wanted.items()
     }
 
@@ -171,16 +172,23 @@ def positive(name, value, least=1):
     return number
 
 
+def real(name, value, wanted="a number"):
+    """A float; TypeError for texts, which Python would read, and for whatever else is no number."""
+    try:
+        if not isinstance(value, bool | np.bool_ | str | bytes | bytearray):
+            return float(value)
+    except OverflowError:  # an int beyond all floats
+        return np.inf
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
+
+
 def number(name, value, wanted, fits):
     """A float for which fits(float) is true; `wanted` says that in words."""
-    if isinstance(value, bool | np.bool_ | str | bytes) or np.ndim(value):
+    if np.ndim(value):
         raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
-    try:
-        found = float(value)
-    except OverflowError:  # an int beyond all floats
-        found = np.inf
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}") from None
+    found = real(name, value, wanted)
     if not fits(found):
         raise ValueError(f"{name} must be {wanted}, got {value}")
     return found
@@ -256,13 +264,22 @@ def own_flags(array):
 
 def fraction(name, value):
     """A float from 0 to 1."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}") from None
-    if isinstance(value, bool) or not 0 <= number <= 1:
+    if isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be from 0 to 1, got {value}")
+    number = real(name, value)
+    if not 0 <= number <= 1:
         raise ValueError(f"{name} must be from 0 to 1, got {value}")
     return number
+
+
+def generator(name, value):
+    """A numpy.random.Generator: itself, or one that begins with a seed, at random for None."""
+    try:
+        return np.random.default_rng(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"{name} must be None, an integer from 0 or a numpy.random.Generator, got {value!r}"
+        ) from None
 
 
 def choice(name, value, allowed):

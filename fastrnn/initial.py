@@ -8,7 +8,6 @@ import math
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.options import real
 
 
 def _uniform(rng, shape, hidden):
@@ -38,6 +37,16 @@ def _rotation(rng, rows, columns):
     return q * np.copysign(1, np.diagonal(r))
 
 
+def _glorot_together(rng, shape, hidden):
+    """All gates as one matrix, from shape[1] features to as many units as there are rows."""
+    return _glorot(rng, shape, shape[0])
+
+
+def _orthogonal_together(rng, shape, hidden):
+    """All gates as one matrix, whose columns are orthonormal (whose rows are if it is wide)."""
+    return _rotation(rng, *shape)
+
+
 def _zeros(rng, shape, hidden):
     return 0
 
@@ -50,7 +59,9 @@ _INITS = {
     "glorot": {"weight_ih": _glorot, "weight_hh": _glorot, **_NO_BIAS},
     "orthogonal": {"weight_ih": _orthogonal, "weight_hh": _orthogonal, **_NO_BIAS},
     "glorot_orthogonal": {"weight_ih": _glorot, "weight_hh": _orthogonal, **_NO_BIAS},
+    "keras": {"weight_ih": _glorot_together, "weight_hh": _orthogonal_together, **_NO_BIAS},
 }
+_FORGET_BIASES = {"keras": 1.0}  # where none is given: Keras' unit_forget_bias
 
 INITS = tuple(_INITS)
 
@@ -70,7 +81,7 @@ def checked_forget_bias(forget_bias, bias, coupled):
     """
     if forget_bias is None:
         return None
-    number = real("forget_bias", forget_bias, "a number or None")
+    number = checks.real("forget_bias", forget_bias, "a number or None")
     if not math.isfinite(number):
         raise ValueError(f"forget_bias must be finite, got {forget_bias}")
     if not bias or coupled:
@@ -87,7 +98,9 @@ def begin(params, cell, init, forget_bias, rng):
     Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks,
     2010; Saxe, McClelland and Ganguli, Exact solutions to the nonlinear dynamics of learning in
     deep linear neural networks, 2014; forget_bias: Jozefowicz, Zaremba and Sutskever, An empirical
-    exploration of recurrent network architectures, 2015.
+    exploration of recurrent network architectures, 2015. "keras" is what the layers of Keras 3
+    begin with by default: glorot_uniform for the kernel (features, gates * hidden), orthogonal for
+    the recurrent kernel (hidden, gates * hidden), zeros for biases, unit_forget_bias.
     """
     hidden, begins = len(params["weight_hh"]) // cell.gates, {e.kind: e.begins for e in cell.extras}
     for kind, array in params.items():
@@ -95,5 +108,12 @@ def begin(params, cell, init, forget_bias, rng):
             array[...] = begins[kind]
         else:
             array[...] = _INITS[init].get(kind, _uniform)(rng, array.shape, hidden)
+    if forget_bias is None and _has_forget_bias(cell, params):
+        forget_bias = _FORGET_BIASES.get(init)
     if forget_bias is not None:
         params["bias_ih"][hidden : 2 * hidden] += forget_bias  # gates i f g o
+
+
+def _has_forget_bias(cell, params):
+    coupled = cell.options is not None and cell.options.coupled
+    return "c" in cell.states and not coupled and "bias_ih" in params

@@ -20,7 +20,11 @@ _PARAMETERS = """
         x and y are (B, T, ...) rather than (T, B, ...). States never are.
     dropout : float
         Probability with which an element of y between two layers is zero in `forward`; the others
-        are divided by 1 - dropout. A call (inference) has none.
+        are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
+        and a UserWarning says so. May be assigned later.
+    dropout_mask : {"step", "sequence"}
+        Whether each step has a mask of its own, or all steps of a row of the batch have one, drawn
+        anew in each `forward` (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
     bidirectional : bool
         A second pass from the last step to the first.
     merge : {"concat", "sum", "mean", "mul", None}
@@ -33,12 +37,18 @@ _PARAMETERS = """
 
     Attributes
     ----------
-    params : dict
+    params : mapping
         weight_ih_l0 (G*H, I), weight_hh_l0 (G*H, H), bias_ih_l0 and bias_hh_l0 (G*H,), then _l1
-        and so on, with _reverse for the second direction: PyTorch's names and shapes. Write into
-        them: params[name][...] = values. Options add weight_ln_ih_l0 and the like.
+        and so on, with _reverse for the second direction: PyTorch's names and shapes. Each is a
+        view into flat; params[name] = values copies into it. Options add weight_ln_ih_l0 and the
+        like.
     flat : 1-D array
-        The one buffer that all of params are views into.
+        The one buffer that all of params are views into. flat = values copies into it.
+    rng : numpy.random.Generator
+        What dropout and zoneout draw from. A Generator or a seed may be assigned; copies and
+        pickles go on from its state.
+    dropout, dropout_mask, recurrent_dropout
+        May be assigned: the next `forward` acts on them. All else is fixed when the layer is made.
     options : record
         The options of clip, zoneout and so on, as they are taken.
 
@@ -62,15 +72,15 @@ class RNN(Recurrent):
 
     def __init__(
         self, input_size, hidden_size, num_layers=1, *, nonlinearity="tanh", bias=True,
-        batch_first=False, dropout=0.0, bidirectional=False, merge="concat", dtype="float32",
-        rng=None, clip=None, recurrent_dropout=0.0, zoneout=0.0, init="pytorch",
+        batch_first=False, dropout=0.0, dropout_mask="step", bidirectional=False, merge="concat",
+        dtype="float32", rng=None, clip=None, recurrent_dropout=0.0, zoneout=0.0, init="pytorch",
     ):  # fmt: skip
         self.nonlinearity = checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(
             CELLS["rnn_" + nonlinearity], input_size, hidden_size, num_layers, bias=bias,
-            batch_first=batch_first, dropout=dropout, bidirectional=bidirectional, merge=merge,
-            dtype=dtype, rng=rng, clip=clip, recurrent_dropout=recurrent_dropout, zoneout=zoneout,
-            init=init,
+            batch_first=batch_first, dropout=dropout, dropout_mask=dropout_mask,
+            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng, clip=clip,
+            recurrent_dropout=recurrent_dropout, zoneout=zoneout, init=init,
         )  # fmt: skip
 
     def _options(self):
@@ -97,16 +107,17 @@ class LSTM(Recurrent):
 
     def __init__(
         self, input_size, hidden_size, num_layers=1, *, bias=True,
-        batch_first=False, dropout=0.0, bidirectional=False, merge="concat", dtype="float32",
-        rng=None, peephole=False, coupled=False, clip=None, cell_clip=None,
+        batch_first=False, dropout=0.0, dropout_mask="step", bidirectional=False, merge="concat",
+        dtype="float32", rng=None, peephole=False, coupled=False, clip=None, cell_clip=None,
         recurrent_activation="sigmoid", recurrent_dropout=0.0, zoneout=0.0, layer_norm=False,
         init="pytorch", forget_bias=None, proj_size=0,
     ):  # fmt: skip
         super().__init__(
             CELLS["lstm"], input_size, hidden_size, num_layers, bias=bias,
-            batch_first=batch_first, dropout=dropout, bidirectional=bidirectional, merge=merge,
-            dtype=dtype, rng=rng, peephole=peephole, coupled=coupled, clip=clip,
-            cell_clip=cell_clip, recurrent_activation=recurrent_activation,
+            batch_first=batch_first, dropout=dropout, dropout_mask=dropout_mask,
+            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng, peephole=peephole,
+            coupled=coupled, clip=clip, cell_clip=cell_clip,
+            recurrent_activation=recurrent_activation,
             recurrent_dropout=recurrent_dropout, zoneout=zoneout, layer_norm=layer_norm, init=init,
             forget_bias=forget_bias, proj_size=proj_size,
         )  # fmt: skip
@@ -127,17 +138,17 @@ class GRU(Recurrent):
 
     def __init__(
         self, input_size, hidden_size, num_layers=1, *, reset_after=True, bias=True,
-        batch_first=False, dropout=0.0, bidirectional=False, merge="concat", dtype="float32",
-        rng=None, clip=None, recurrent_activation="sigmoid", recurrent_dropout=0.0, zoneout=0.0,
-        layer_norm=False, init="pytorch",
+        batch_first=False, dropout=0.0, dropout_mask="step", bidirectional=False, merge="concat",
+        dtype="float32", rng=None, clip=None, recurrent_activation="sigmoid",
+        recurrent_dropout=0.0, zoneout=0.0, layer_norm=False, init="pytorch",
     ):  # fmt: skip
         self.reset_after = checks.flag("reset_after", reset_after)
         super().__init__(
             CELLS["gru_after" if reset_after else "gru_before"], input_size, hidden_size,
             num_layers, bias=bias, batch_first=batch_first, dropout=dropout,
-            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng, clip=clip,
-            recurrent_activation=recurrent_activation, recurrent_dropout=recurrent_dropout,
-            zoneout=zoneout, layer_norm=layer_norm, init=init,
+            dropout_mask=dropout_mask, bidirectional=bidirectional, merge=merge, dtype=dtype,
+            rng=rng, clip=clip, recurrent_activation=recurrent_activation,
+            recurrent_dropout=recurrent_dropout, zoneout=zoneout, layer_norm=layer_norm, init=init,
         )  # fmt: skip
 
     def _options(self):

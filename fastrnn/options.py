@@ -75,20 +75,10 @@ def bound(name, value):
     """A positive float, or None for no bound, as which infinity counts too."""
     if value is None:
         return None
-    number = real(name, value, "a positive number or None")
+    number = checks.real(name, value, "a positive number or None")
     if not number > 0:
         raise ValueError(f"{name} must be a positive number or None, got {value}")
     return None if math.isinf(number) else number
-
-
-def real(name, value, wanted="a number"):
-    """A float."""
-    try:
-        if not isinstance(value, bool | str):
-            return float(value)
-    except (TypeError, ValueError):
-        pass
-    raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
 
 
 def _of_states(name, value, states):
@@ -120,11 +110,13 @@ DOCUMENTS = """
     zoneout : float, or for the LSTM also a pair (of h, of c)
         Probability with which an element of the state stays as it was, at each step of a
         `forward`. A call takes the expectation, zoneout * old + (1 - zoneout) * new.
-    init : {"pytorch", "glorot", "orthogonal", "glorot_orthogonal"}
+    init : {"pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"}
         How parameters begin: all uniform in +-1/sqrt(hidden_size); or with biases of 0 and, for
         each gate, weight_ih and weight_hh uniform in +-sqrt(6/(features+H)), or both orthogonal, or
-        weight_ih so uniform and weight_hh orthogonal. (Keras takes the gates of a matrix together.)
-        Peepholes and weight_hr begin as in "pytorch"."""
+        weight_ih so uniform and weight_hh orthogonal. "keras" takes the gates of a matrix together,
+        as Keras does: weight_ih uniform in +-sqrt(6/(features+G*H)), the columns of weight_hh
+        orthonormal, biases 0, and 1 for the LSTM's forget gate. Peepholes and weight_hr begin as in
+        "pytorch"."""
 DOCUMENTS_OF_GATES = """
     recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"}
         Of the gates: hard_sigmoid(p) = clip(p/6 + 0.5, 0, 1) as in PyTorch and Keras 3,
@@ -142,7 +134,8 @@ DOCUMENTS_OF_LSTM = """
     coupled : bool
         The forget gate is 1 - i: gates i g o, so G = 3 and weight_peephole_l0 is (2*H,): i, o.
     forget_bias : float or None
-        Added to the first values of the forget gate's bias_ih."""
+        Added to the first values of the forget gate's bias_ih. None is 1 with init="keras", else
+        0."""
 DOCUMENTS_END = """
 
     Notes

@@ -1,6 +1,19 @@
-"""Parameters by name, each a view into one flat buffer."""
+"""Parameters by name, each a view into one flat buffer, and what it means to assign to them.
+
+The buffer stays where it is as long as its owner lives: optimizers, views and tapes refer to it. So
+whatever is assigned to `flat`, to `params` or to one of its names is copied into the buffer, after
+its name, shape and dtype were checked. Layers, the parts of fastrnn.train and the gradients that a
+tape gives keep their parameters here.
+
+It must not know: cells, which parameters there are.
+"""
 
 import math
+from collections.abc import MutableMapping
+
+import numpy as np
+
+from fastrnn import checks
 
 
 def size_of(shapes):
@@ -16,3 +29,266 @@ def views_of(flat, shapes):
         views[name] = flat[at : at + size].reshape(shape)
         at += size
     return views
+
+
+def _array_of(name, value):
+    """An array of float32 or float64, of tensors of PyTorch too."""
+    if not hasattr(value, "detach"):
+        return checks.as_array(name, value)
+    try:
+        array = value.detach().cpu().numpy()
+        if array.dtype in checks.DTYPES:
+            return array
+    except (TypeError, RuntimeError):  # NumPy has no such dtype, or there are no numbers
+        pass
+    raise TypeError(
+        f"{name} must be an array of float32 or float64, got a tensor of {value.dtype}: "
+        "convert it, for example with .float()"
+    )
+
+
+def copy_into(targets, values, flat):
+    """Copy each value into the array of its name, all of them or none.
+
+    targets : dict from names to views into `flat`. values : dict from some of these names.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For other shapes and dtypes; nothing is copied then.
+    """
+    checked = {}
+    for name, value in values.items():
+        target = targets[name]
+        if value is target:
+            continue  # as after params[name] -= step, which has done its work
+        if isinstance(value, int | float | np.number):
+            raise ValueError(
+                f"{name} must be an array of shape {target.shape}, got {value!r}: to fill all of "
+                f"it use {name}[...] = {value!r}"
+            )
+        array = checks.same_dtype(name, _array_of(name, value), flat.dtype, "the parameters")
+        checked[name] = checks.shaped(name, array, None, target.shape)
+    for name, array in checked.items():
+        if np.may_share_memory(array, flat):  # it would change while others are copied
+            checked[name] = array.copy()
+    for name, array in checked.items():
+        targets[name][...] = array
+
+
+class Parameters(MutableMapping):
+    """Parameters by name: a mapping whose arrays are views into one buffer.
+
+    Assignment copies into the view: `params["bias_hh_l0"] = np.zeros(64, "float32")`, and
+    `params.update(...)` for some of them at once. Names cannot be added or removed. A copy, a
+    pickle, `params | other` and `dict(params)` are dicts; copy.deepcopy and pickles have arrays of
+    their own, the others have the views.
+    """
+
+    __slots__ = ("_arrays", "_flat")
+
+    def __init__(self, arrays, flat):
+        self._arrays = arrays
+        self._flat = flat
+
+    def __getitem__(self, name):
+        return self._arrays[name]
+
+    def __len__(self):
+        return len(self._arrays)
+
+    def __iter__(self):
+        return iter(self._arrays)
+
+    def __reversed__(self):
+        return reversed(self._arrays)
+
+    def keys(self):
+        return self._arrays.keys()
+
+    def values(self):
+        return self._arrays.values()
+
+    def items(self):
+        return self._arrays.items()
+
+    def copy(self):
+        """A dict of the views."""
+        return dict(self._arrays)
+
+    def __setitem__(self, name, value):
+        self.update({name: value})
+
+    def update(self, other=(), /, **named):
+        """Copy arrays, by name, into the views: all of them or none.
+
+        Raises
+        ------
+        KeyError
+            For names that are not there.
+        ValueError, TypeError
+            For other shapes and dtypes.
+        """
+        values = dict(other, **named)
+        unknown = [name for name in values if name not in self._arrays]
+        if unknown:
+            raise KeyError(
+                f"no parameter is called {', '.join(map(repr, unknown))}; their names are "
+                f"{', '.join(self._arrays)}, and no other can be added"
+            )
+        copy_into(self._arrays, values, self._flat)
+
+    def setdefault(self, name, default=None):
+        """The view of that name; names cannot be added."""
+        if name not in self._arrays:
+            self.update({name: default})  # says what is wrong
+        return self._arrays[name]
+
+    def __or__(self, other):
+        return self._arrays | dict(other)
+
+    def __ror__(self, other):
+        return dict(other) | self._arrays
+
+    def __ior__(self, other):
+        self.update(other)
+        return self
+
+    def _refuse(self, *_):
+        raise TypeError(
+            "parameters cannot be removed, for each is a part of one buffer: "
+            "dict(params) is a dict of your own"
+        )
+
+    __delitem__ = pop = popitem = clear = _refuse
+
+    def __reduce__(self):
+        return dict, (self._arrays,)
+
+    def __repr__(self):
+        shapes = ", ".join(f"{name!r}: {array.shape}" for name, array in self._arrays.items())
+        return f"Parameters of {self._flat.dtype}: {{{shapes}}}"
+
+
+class Buffer:
+    """What has `flat`, one buffer, and `params`, its views by name."""
+
+    _derived = frozenset({"_arrays", "_params"})  # attributes that copies and pickles make anew
+
+    def _hold(self, flat, shapes):
+        self._shapes = shapes
+        self._flat = flat
+        self._derive()
+
+    def _derive(self):
+        """What follows from the other attributes: views must be into this object's own buffer."""
+        self._arrays = views_of(self._flat, self._shapes)
+        self._params = Parameters(self._arrays, self._flat)
+
+    @property
+    def flat(self):
+        """The one buffer of all parameters. What is assigned is copied into it."""
+        return self._flat
+
+    @flat.setter
+    def flat(self, value):
+        copy_into({"flat": self._flat}, {"flat": value}, self._flat)
+
+    @property
+    def params(self):
+        """`Parameters`, by name. What is assigned is loaded: it must have all the names."""
+        return self._params
+
+    @params.setter
+    def params(self, value):
+        if value is not self._params:
+            copy_into(self._arrays, self._named(value, ""), self._flat)
+
+    def _named(self, params, prefix):
+        """A dict of exactly these names from a mapping, or from what has a `state_dict`."""
+        if callable(getattr(params, "state_dict", None)):
+            params = params.state_dict()
+        if not hasattr(params, "keys"):
+            raise TypeError(
+                "params must be a mapping from names to arrays or have a state_dict, got "
+                f"{type(params).__name__}: of a layer give layer.params"
+            )
+        keys = {str(key): key for key in params.keys()}  # noqa: SIM118 - not all iterate over keys
+        names = {name[len(prefix) :] for name in keys if name.startswith(prefix)}
+        if names != set(self._arrays):
+            raise ValueError(self._other_names(names, prefix))
+        return {name: params[keys[prefix + name]] for name in self._arrays}
+
+    def _other_names(self, names, prefix):
+        missing = ", ".join(name for name in self._arrays if name not in names) or "none"
+        unknown = ", ".join(sorted(names - set(self._arrays))) or "none"
+        first = next(iter(self._arrays))
+        longer = {name.removesuffix(first) for name in names if name.endswith(first)}
+        hint = "compare the arguments that they were made with"
+        if len(longer) == 1 and "" not in longer:
+            hint = f"use prefix={prefix + longer.pop()!r}"
+        behind = f" behind {prefix!r}" if prefix else ""
+        return (
+            f"params must have the names of {type(self).__name__}.params{behind}: missing are "
+            f"{missing}; unknown are {unknown}: {hint}"
+        )
+
+    def __getstate__(self):
+        return {name: v for name, v in self.__dict__.items() if name not in self._derived}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._derive()
+
+
+class Trainable(Buffer):
+    """A `Buffer` of parameters, whose owner is what it was made as for good."""
+
+    _fixed = frozenset()  # attributes that the parameters, or what made them, depend on
+
+    def load(self, params, prefix=""):
+        """Copy parameters from a mapping of arrays, or from a PyTorch module.
+
+        Parameters
+        ----------
+        params : mapping from names to arrays, or whatever has a `state_dict` method
+            The names of `self.params`, all of them and no others, with arrays or tensors of their
+            shapes and dtype. They may be views into this object's own buffer.
+        prefix : str
+            What stands before the names: `prefix="encoder."` takes `encoder.weight_ih_l0`. Names
+            that do not begin with it are left out.
+
+        Raises
+        ------
+        ValueError
+            For names or shapes that do not fit.
+        TypeError
+            For another dtype. All parameters are then as they were.
+
+        Examples
+        --------
+        >>> import fastrnn
+        >>> one, other = fastrnn.GRU(3, 5, rng=0), fastrnn.GRU(3, 5, rng=1)
+        >>> other.load(one.params)
+        >>> other.load({"gru." + name: array for name, array in one.params.items()}, "gru.")
+        >>> bool((one.flat == other.flat).all())
+        True
+        """
+        if not isinstance(prefix, str):
+            raise TypeError(f"prefix must be a text, got {type(prefix).__name__}")
+        copy_into(self._arrays, self._named(params, prefix), self._flat)
+
+    def __setattr__(self, name, value):
+        """Refuses what would change nothing, or only a part of what depends on it."""
+        if "_flat" in self.__dict__:
+            kind = type(self).__name__
+            if name in self._fixed:
+                raise AttributeError(
+                    f"{name} cannot be changed after {kind} was made: make another {kind}, "
+                    "and copy the parameters that fit with load"
+                )
+            if name in self._shapes:
+                raise AttributeError(
+                    f"{name} is a parameter, not an attribute: use params[{name!r}] = value"
+                )
+        super().__setattr__(name, value)

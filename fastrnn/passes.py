@@ -111,12 +111,14 @@ def sizes_of(cell, itemsize, x_shape, weights, checkpoint=0, ids=False):
         raise
 
 
-def run_variant(
-    rng, recurrent_dropout, cell, x, passes, keep=False, rows=None, checkpoint=0
-):  # fmt: skip
-    """As `run_passes`, for any cell, with noise drawn if keep."""
-    zoneout = () if cell.options is None else cell.options.zoneout
-    if keep and (recurrent_dropout or zoneout):
+def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
+    """As `run_passes`, for any cell.
+
+    draw : the generator and the recurrent dropout for noise that is drawn, or None for none.
+    """
+    if draw is not None:
+        rng, recurrent_dropout = draw
+        zoneout = () if cell.options is None else cell.options.zoneout
         order = None if rows is None or not runtime.uses_core() else rows.order
         passes = tuple([
             p._replace(noise=drawn(rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout, order))
@@ -189,9 +191,11 @@ def gates_of_pass(cell, p, dtype, rows=None):
 
     Zero in steps that are not taken; c is carried over there.
     """
+    (steps, batch, _), hidden = p.y.shape, units_of(cell, p.weights)
+    if steps == 0:  # the reference knows the names of its gates from the first step on
+        return {name: np.empty((0, batch, hidden), dtype) for name in cell.shown}
     if isinstance(p.tape, reference.Tape):
         return reference.gates(p.tape)
-    (steps, batch, _), hidden = p.y.shape, units_of(cell, p.weights)
     kernels = cell if p.noise is None else noisy(cell)
     slots = runtime.core.tape_slots(
         kernels.index, p.tape, int(dtype.itemsize == 8), steps, batch, hidden

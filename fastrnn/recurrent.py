@@ -1,12 +1,13 @@
 """Recurrent: parameters, stacked layers, directions.
 
-A layer is a list of passes (layer by layer, direction by direction). Parameters and their gradients
-are views into one flat buffer each.
+A layer is a list of passes (layer by layer, direction by direction). Its parameters are views into
+one flat buffer (parameters.py); what may be changed later is in dropout.py.
 
 It must not know: which cells there are.
 """
 
 import operator
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
@@ -14,9 +15,9 @@ import numpy as np
 from fastrnn import checks, initial, options, tokens
 from fastrnn.borders import Border
 from fastrnn.cells import projected, variant
+from fastrnn.dropout import Dropout
 from fastrnn.merges import MERGES
-from fastrnn.noise import kept_factors
-from fastrnn.parameters import size_of, views_of
+from fastrnn.parameters import Trainable, size_of
 from fastrnn.passes import made_of, run_passes, run_variant
 from fastrnn.stream import Stream
 from fastrnn.tapes import Made, Tape
@@ -26,16 +27,23 @@ _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 _ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable, and quicker to see than the exact limit
 
 
-class Recurrent(Border):
+class Recurrent(Border, Dropout, Trainable):
     """What RNN, LSTM and GRU share: everything but the cell.
 
     altered : the arguments of `options.checked`.
     """
 
+    _fixed = frozenset({
+        "input_size", "hidden_size", "num_layers", "proj_size", "bias", "batch_first",
+        "bidirectional", "merge", "num_directions", "dtype", "init", "forget_bias", "nonlinearity",
+        "reset_after", "options", *(f.name for f in fields(options.Options)),
+    })  # fmt: skip
+    _derived = Trainable._derived | {"_weights", "_own_weights", "_zeros", "_run_passes"}
+
     def __init__(
         self, cell, input_size, hidden_size, num_layers, *, bias, batch_first, dropout,
-        bidirectional, merge, dtype, rng, recurrent_dropout, init, forget_bias=None, proj_size=0,
-        **altered,
+        dropout_mask, bidirectional, merge, dtype, rng, recurrent_dropout, init, forget_bias=None,
+        proj_size=0, **altered,
     ):  # fmt: skip
         self.options = options.checked(cell.states, **altered)
         self.input_size = checks.positive("input_size", input_size, 0)
@@ -49,8 +57,8 @@ class Recurrent(Border):
         self.num_layers = checks.positive("num_layers", num_layers)
         self.bias = checks.flag("bias", bias)
         self.batch_first = checks.flag("batch_first", batch_first)
-        self.dropout = checks.fraction("dropout", dropout)
-        self.recurrent_dropout = checks.fraction("recurrent_dropout", recurrent_dropout)
+        self._set_dropout(dropout, dropout_mask, recurrent_dropout, rng)
+        self._warn_of_one_layer()
         self.init = initial.checked_init(init)
         self.forget_bias = initial.checked_forget_bias(forget_bias, self.bias, self.options.coupled)
         self.bidirectional = checks.flag("bidirectional", bidirectional)
@@ -71,23 +79,19 @@ class Recurrent(Border):
             else [(index, False, None)]
             for index in range(self.num_layers)
         ]
-        self._shapes = self._parameter_shapes()
-        self.flat = np.empty(size_of(self._shapes), self.dtype)
-        self._rng = np.random.default_rng(rng)
-        self._make()
+        shapes = self._parameter_shapes()
+        self._hold(np.empty(size_of(shapes), self.dtype), shapes)
         for row in range(self._rows):
             of_pass = {kind: self.params[name] for kind, name in self._names(row).items()}
             initial.begin(of_pass, cell, self.init, self.forget_bias, self._rng)
 
-    def _make(self):
-        """What follows from the other attributes, and no copy or pickle takes along."""
-        self.params = self._views(self.flat)
+    def _derive(self):
+        super()._derive()
         self._weights = [self._getter(row) for row in range(self._rows)]
+        self._own_weights = [get(self._arrays) for get in self._weights]
         self._zeros = None  # a state for whoever gives none, which nobody writes to
-        plain = self._cell.options is None and not self.recurrent_dropout
-        self._run_passes = (
-            run_passes if plain else partial(run_variant, self._rng, self.recurrent_dropout)
-        )
+        plain = self._cell.options is None
+        self._run_passes = run_passes if plain else partial(run_variant, None)  # draws nothing
 
     @property
     def draws(self):
@@ -149,9 +153,6 @@ class Recurrent(Border):
             shapes |= {name: of_pass[kind] for kind, name in self._names(row).items()}
         return shapes
 
-    def _views(self, flat):
-        return views_of(flat, self._shapes)
-
     def _new_state(self, batch, make=np.empty):
         """(rows, B, H) arrays for h, (rows, B, P) if it is projected, and c where there is one."""
         h = make((self._rows, batch, self._features), self.dtype)
@@ -159,22 +160,13 @@ class Recurrent(Border):
             return (h,)
         return h, make((self._rows, batch, self.hidden_size), self.dtype)
 
-    def _dropped(self, x):
-        """x with some of its elements zero and the others larger, and the factors.
-
-        Notes
-        -----
-        Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014;
-        between layers alone: Zaremba, Sutskever and Vinyals, 2014.
-        """
-        factors = kept_factors(self._rng, x.shape, self.dtype, self.dropout)
-        with np.errstate(all="ignore"):
-            return x * factors, factors
-
     def _run(
-        self, x, state, keep, rows, zeros, one_hot, embedding, checkpoint=0, dropout=0.0
+        self, x, state, keep, rows, zeros, one_hot, embedding, checkpoint=0, train=False
     ):  # fmt: skip
-        """y, the final state, the fields of `Made`; rows: arguments of `_checked_rows` or None."""
+        """y, the final state, the fields of `Made`; rows: arguments of `_checked_rows` or None.
+
+        train : whether dropout and zoneout are drawn.
+        """
         of_ids = one_hot is not False or embedding is not None
         of_ids = of_ids and tokens.wanted(one_hot, embedding)
         x, unbatched = self._checked_x(x, of_ids)
@@ -198,6 +190,11 @@ class Recurrent(Border):
             first = self._checked_state(state, batch, unbatched)
             first = tuple([s.copy() for s in first]) if keep else first
         last, layers = self._new_state(batch), []
+        run, dropout = self._run_passes, 0
+        if train:
+            dropout = self._dropout
+            if self._recurrent_dropout or self.options.zoneout:
+                run = partial(run_variant, (self._rng, self._recurrent_dropout))
         # y lies in memory as the user will see it.
         by_batch = self.batch_first and not unbatched
         y_shape = (batch, steps, width) if by_batch else (steps, batch, width)
@@ -211,9 +208,9 @@ class Recurrent(Border):
             passes = ()
             for row, reverse, half in rows_of_layer:
                 part = y if half is None else y[:, :, half]
-                weights = self._weights[row](self.params)
+                weights = self._own_weights[row]
                 passes += (made_of((reverse, row, first, weights, part, last, None, None)),)
-            passes = self._run_passes(self._cell, x, passes, keep, rows, checkpoint)
+            passes = run(self._cell, x, passes, keep, rows, checkpoint)
             layers.append((x, factors, passes))
             x = y  # of the layer above
         shown = None
@@ -290,18 +287,21 @@ class Recurrent(Border):
 
     def _with_gates(self, *arguments):
         x, state, *options = arguments
-        y, last, made = self._run(x, state, True, *options, dropout=0.0)
+        y, last, made = self._run(x, state, True, *options)
         return y, last, Tape(self, Made(*made)).gates()
 
     def forward(
         self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
-        zero_output_for_mask=False, one_hot=False, embedding=None, checkpoint=None,
+        zero_output_for_mask=False, one_hot=False, embedding=None, checkpoint=None, train=True,
     ):  # fmt: skip
         """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
 
         Parameters, y and state are as in a call, but for dropout, which acts here alone, and
         zoneout, which is drawn here. y is read-only where the tape needs it as it is.
 
+        train : bool
+            False draws nothing: y and state are bit for bit those of a call, without dropout and
+            with the expectation of zoneout, and the gradients are theirs.
         checkpoint : int or None
             Keep no gates, and of c that before every n-th step alone: `backward` makes the steps
             between again, n at a time. The gradients are the same bit for bit, the tape is some n
@@ -309,45 +309,15 @@ class Recurrent(Border):
             with sublinear memory cost, 2016. The reference backend keeps all the same.
         """
         checkpoint = 0 if checkpoint is None else checks.positive("checkpoint", checkpoint)
+        if train is not True:  # a small layer's call would feel the check
+            train = checks.flag("train", train)
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
         y, state, made = self._run(
-            x, state, True, rows, zero_output_for_mask, one_hot, embedding, checkpoint, self.dropout
+            x, state, True, rows, zero_output_for_mask, one_hot, embedding, checkpoint, train
         )
         return y, state, Tape(self, Made(*made))
-
-    def load(self, params):
-        """Copy parameters from a mapping of arrays, such as a PyTorch module's `state_dict()`.
-
-        Parameters
-        ----------
-        params : mapping from the names of `layer.params` to arrays of their shapes and dtype
-            All of them and no others.
-
-        Raises
-        ------
-        ValueError
-            For names or shapes that are not the layer's.
-        TypeError
-            For another dtype. The layer is left as it was.
-        """
-        names = {str(name) for name in params}
-        if names != set(self.params):
-            missing = ", ".join(n for n in self.params if n not in names) or "none"
-            unknown = ", ".join(sorted(names - set(self.params))) or "none"
-            raise ValueError(
-                f"params must have the names of layer.params: missing are {missing}; unknown are "
-                f"{unknown}: compare num_layers, bias, bidirectional and the options"
-            )
-        checked = {}
-        for name, target in self.params.items():
-            array = checks.as_array(name, params[name])
-            checks.same_dtype(name, array, self.dtype, "the layer")
-            symbols = [f"{size}" for size in target.shape]
-            checked[name] = checks.shaped(name, array, symbols, target.shape)
-        for name, target in self.params.items():
-            target[...] = checked[name]
 
     def stream(self, batch_size=1, *, one_hot=False, embedding=None):
         """A `Stream`: one step at a time, the state held, nothing allocated.
@@ -366,20 +336,12 @@ class Recurrent(Border):
         """
         return Stream(self, batch_size, one_hot, embedding)
 
-    def __getstate__(self):
-        """Without params, which must stay views into flat wherever a copy or a pickle goes."""
-        made = ("params", "_weights", "_zeros", "_run_passes")
-        return {name: value for name, value in self.__dict__.items() if name not in made}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._make()
-
     def __repr__(self):
         given = [f"{self.input_size}, {self.hidden_size}"]
         given += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
         given += ["bias=False"] * (not self.bias) + ["batch_first=True"] * self.batch_first
         given += [f"dropout={self.dropout}"] * (self.dropout > 0)
+        given += [f"dropout_mask={self.dropout_mask!r}"] * (self.dropout_mask != "step")
         given += ["bidirectional=True"] * self.bidirectional
         given += [f"proj_size={self.proj_size}"] * (self.proj_size > 0)
         given += [f"merge={self.merge!r}"] * (self.merge != "concat")

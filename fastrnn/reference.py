@@ -59,7 +59,8 @@ here. Its parameters p besides these four are read by its step, and
     (S9)  dp = sum_t dp_t                   dp_t row by row from its derivative
 
 All arrays have the dtype of ``w_ih``, float32 or float64; any other meets NumPy's TypeError.
-Infinities and NaN take their IEEE course without a warning. Nothing else is checked here.
+Infinities and NaN take their IEEE course without a warning. Masked arrays are refused. Nothing else
+is checked here.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fastrnn.checks import plain
 from fastrnn.further import Further
 
 __all__ = ["CELLS", "Tape", "backward", "forward", "gru", "infer", "lstm", "rnn"]
@@ -296,11 +298,15 @@ class _Rows:
 
 
 def _rows(steps, lengths, mask, reset, reset_to):
-    within = None if lengths is None else np.arange(steps)[:, None] < np.asarray(lengths)
+    lengths, mask, reset = (
+        None if a is None else plain(name, a)
+        for name, a in (("lengths", lengths), ("mask", mask), ("reset", reset))
+    )
+    within = None if lengths is None else np.arange(steps)[:, None] < lengths
     parts = [part for part in (within, mask) if part is not None]
     works = np.logical_and.reduce(parts) if parts else None
     resets = reset if within is None or reset is None else reset & within
-    columns = (None if a is None else np.asarray(a)[..., None] for a in (works, resets, within))
+    columns = (None if a is None else a[..., None] for a in (works, resets, within))
     return _Rows(*columns, reset_to == "initial")
 
 
@@ -333,7 +339,7 @@ class Tape:
 
 def _same(array, dtype):
     """An array of that dtype, as it is: NumPy raises TypeError rather than cast."""
-    return np.asarray(array).astype(dtype, casting="equiv", copy=False)
+    return plain("an array", array).astype(dtype, casting="equiv", copy=False)
 
 
 def _own_state(arrays, batch, sizes, dtype):
@@ -358,13 +364,13 @@ def _unroll(cell, x, state, weights, noise, reverse, rows, record):
     """The loop over time -> y, state, and the tape if it is to be recorded, else None."""
     cell = CELLS[cell] if isinstance(cell, str) else cell
     w_ih, w_hh, b_ih, b_hh, *params = weights
-    w_ih = np.asarray(w_ih)
+    w_ih = plain("w_ih", w_ih)
     dtype = w_ih.dtype
     w_hr = _same(params.pop(0), dtype) if cell.projects else None
     further = _further(cell, b_ih, b_hh, params, noise, dtype)
     if not cell.biased:
         b_ih = b_hh = None
-    x, w_hh = np.asarray(x), _same(w_hh, dtype)
+    x, w_hh = plain("x", x), _same(w_hh, dtype)
     x = x if x.dtype.kind in "iu" else _same(x, dtype)
     (T, B, *inputs), H, P = x.shape, len(w_hh) // cell.gates, w_hh.shape[1]
     state = _own_state(state, B, (P, H)[: cell.states], dtype)

@@ -14,6 +14,8 @@ from fastrnn import checks, reference, runtime, tokens, variants
 from fastrnn.cells import for_kernels
 from fastrnn.passes import sizes_of
 
+_ARRAY = np.ndarray  # found sooner than np.ndarray, in each step
+
 
 class _ReferenceStepper:
     """The compiled stepper's part on the NumPy path."""
@@ -83,7 +85,7 @@ class Stream:
                 "a bidirectional layer cannot stream, for it reads the sequence's end first: "
                 "use bidirectional=False"
             )
-        self.batch_size = checks.positive("batch_size", batch_size)
+        self._batch_size = checks.positive("batch_size", batch_size)
         checks.fits(
             layer.dtype.itemsize, layer.num_layers, self.batch_size,
             max(layer.hidden_size, layer.input_size),
@@ -105,9 +107,14 @@ class Stream:
         self._stepper = self._make_stepper() if runtime.uses_core() else self._reference_stepper()
 
     def __getstate__(self):
-        """With whether there is a compiled stepper instead of the stepper, which is addresses."""
+        """With a state of its own, for every copy goes on by itself, a shallow one too.
+
+        And with whether there is a compiled stepper instead of the stepper, which is addresses.
+        """
+        with self._claimed() as state:
+            copied = tuple(held.copy() for held in state)
         compiled = not isinstance(self._stepper, _ReferenceStepper)
-        return self.__dict__ | {"_stepper": compiled}
+        return self.__dict__ | {"_stepper": compiled, "_state": copied}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -159,11 +166,9 @@ class Stream:
             If another thread, or the code that a signal's handler interrupted, is stepping it.
         """
         y = np.empty(self._y_shape, self._dtype) if out is None else out
-        try:
-            if self._embedding is None and self._stepper.step(x, y):
+        if type(x) is type(y) is _ARRAY and self._embedding is None:  # others go by the checks
+            if self._stepper.step(x, y):
                 return y
-        except TypeError:  # not arrays at all: the checks below say so
-            pass
         return self._checked_step(x, y)
 
     def feed(self, x, out=None):
@@ -249,6 +254,11 @@ class Stream:
             self._stepper.release()
 
     @property
+    def batch_size(self):
+        """B; another needs another stream."""
+        return self._batch_size
+
+    @property
     def state(self):
         """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). May be assigned."""
         with self._claimed() as held:
@@ -272,15 +282,32 @@ class Stream:
 
         Parameters
         ----------
-        rows : None, or whatever indexes B rows of an array: an int, a list, a slice, a mask
+        rows : None, or whatever indexes B rows of an array: an int, a list, a slice, booleans
             None resets all.
 
         Raises
         ------
         IndexError
-            For rows that are not there; nothing is reset then.
+            For rows that are not there.
+        ValueError
+            For rows that are there twice, as in flags of 0 and 1. Nothing is reset then.
+        TypeError
+            For masked arrays.
         """
-        index = slice(None) if rows is None else rows
+        if rows is not None and not isinstance(rows, slice):
+            rows = self._named(rows)
         with self._claimed() as state:
             for held in state:
-                held[:, index] = 0
+                held[:, slice(None) if rows is None else rows] = 0
+
+    def _named(self, rows):
+        """The numbers of the rows that are indexed, each once."""
+        index = checks.plain("rows", rows)
+        index = index.astype(np.intp) if index.size == 0 and index.dtype != bool else index
+        named = np.arange(self.batch_size)[index].reshape(-1)
+        if len(np.unique(named)) != len(named):
+            raise ValueError(
+                f"rows must name each row once, got {rows}: for flags use booleans, "
+                "rows=flags.astype(bool)"
+            )
+        return named

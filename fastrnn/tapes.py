@@ -3,19 +3,17 @@
 It must not know: how a layer checks and lays out its arrays; it asks the layer.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from fastrnn import checks, runtime
-from fastrnn.parameters import views_of
+from fastrnn.parameters import Buffer
 from fastrnn.passes import Incoming, gates_of_pass, gradient_of, run_passes_backward
 from fastrnn.tokens import Tokens
 
 
-@dataclass(frozen=True)
-class Gradients:
+class Gradients(Buffer):
     """What `Tape.backward` returns.
 
     Attributes
@@ -23,27 +21,28 @@ class Gradients:
     x : array like the layer's input, or None if it was not asked for
     state : array (L*D, B, H), or for the LSTM a pair of them
         With respect to the initial state.
-    params : dict
-        By the names of `layer.params`; each a view into `flat`.
+    params : mapping
+        By the names of `layer.params`; each a view into `flat`. Assignment copies into it.
     flat : 1-D array
-        In the order of `layer.flat`.
+        In the order of `layer.flat`. Assignment copies into it.
     embedding : (V, input_size) array, or None
         For x of integers, if it had an embedding and the gradient of x was asked for.
+    initial : like state, or None
+        Of windows alone: with respect to the state that `tbptt` was given.
     """
 
     x: np.ndarray | None
     state: object
-    params: dict
-    flat: np.ndarray
-    embedding: np.ndarray | None = None
+    embedding: np.ndarray | None
+    initial: object
 
-    def __getstate__(self):
-        """With the shapes of params alone, which must stay views into flat in a copy too."""
-        shapes = {name: array.shape for name, array in self.params.items()}
-        return self.__dict__ | {"params": shapes}
+    def __init__(self, flat, shapes):
+        self.x = self.state = self.embedding = self.initial = None
+        self._hold(flat, shapes)
 
-    def __setstate__(self, state):
-        self.__dict__.update(state | {"params": views_of(state["flat"], state["params"])})
+    def __repr__(self):
+        x, embedding = (None if a is None else a.shape for a in (self.x, self.embedding))
+        return f"Gradients(x={x}, embedding={embedding}, params={self.params})"
 
 
 class Made(NamedTuple):
@@ -188,8 +187,7 @@ class Tape:
         if shown is not None:
             parts = [None if part is None else np.where(shown, part, 0) for part in parts]
         dlast = layer._checked_dstate(dstate, batch, unbatched)
-        flat = np.empty(layer.flat.size, layer.dtype)
-        params = layer._views(flat)
+        gradients = Gradients(np.empty(layer.flat.size, layer.dtype), layer._shapes)
         dfirst = layer._new_state(batch)
         for index in range(layer.num_layers - 1, -1, -1):
             x, factors, passes = layers[index]
@@ -197,7 +195,7 @@ class Tape:
             for part, p in zip(parts, passes, strict=True):
                 part = None if part is None else checks.rows(part)
                 dx = gradient_of(x) if need_x or index > 0 else None
-                dweights = layer._weights[p.row](params)
+                dweights = layer._weights[p.row](gradients._arrays)
                 dstates = [None] * len(dlast)
                 if look is not None:
                     dstates = [np.zeros((*p.y.shape[:2], s.shape[2]), layer.dtype) for s in dfirst]
@@ -214,7 +212,9 @@ class Tape:
                     if factors is not None:
                         dx *= factors
             parts = layer._halves(dx, len(passes)) if index > 0 else ()
-        state = layer._state_to_user(dfirst, unbatched)
+        gradients.state = layer._state_to_user(dfirst, unbatched)
         if isinstance(x, Tokens):
-            return Gradients(None, state, params, flat, dx)
-        return Gradients(None if dx is None else layer._to_user(dx, unbatched), state, params, flat)
+            gradients.embedding = dx
+        elif dx is not None:
+            gradients.x = layer._to_user(dx, unbatched)
+        return gradients

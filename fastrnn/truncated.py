@@ -3,8 +3,14 @@
 Williams and Peng, An efficient gradient-based algorithm for on-line training of recurrent network
 trajectories, 1990: BPTT(h; h') with h = k2 and h' = k1.
 
-It must not know: cells, kernels.
+Where a reset leads back to the state that the sequence began with, while the window began with
+another one, two runs make the window: each row's steps before its first reset, and those from it on
+(`_Cut`).
+
+It must not know: cells' mathematics, kernels.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,23 +47,29 @@ class Window:
         """Gradients of a loss of this window's y and final state, through at most k2 steps.
 
         As `Tape.backward`; the gradient of x is that of the steps of `past` and `steps` together,
-        that of the state of the state before them.
+        that of the state of the state before them. `initial` of the gradients is that of the state
+        that `tbptt` was given, None where the window does not reach it.
         """
-        if dy is not None and self._before:
-            dy = np.asarray(dy)
+        if dy is not None:
+            dy = checks.plain("dy", dy)
             if dy.shape != self.y.shape:
                 raise ValueError(f"dy must be like y of the window, {self.y.shape}, got {dy.shape}")
-            whole = np.zeros(self._shape, dy.dtype)
-            whole[self._new()] = dy
-            dy = whole
-        return self._tape.backward(dy, dstate, need_x=need_x)
+            if self._before:
+                whole = np.zeros(self._shape, dy.dtype)
+                whole[self._new()] = dy
+                dy = whole
+        gradients = self._tape.backward(dy, dstate, need_x=need_x)
+        if self.past.start == 0:
+            gradients.initial = gradients.state
+        return gradients
 
 
 def tbptt(layer, x, k1, k2=None, state=None, **options):
     """Windows over a sequence, for truncated backpropagation through time.
 
     Each window has k1 new steps (the last one what is left). Its y and state follow from all steps
-    before; its gradient goes back through at most k2 steps, these k1 among them.
+    before; its gradient goes back through the k2 steps that end with the window, or to the
+    sequence's first. Where k2 is k1, it goes back through the new steps alone.
 
         for window in fastrnn.tbptt(layer, x, 20):
             dy = ...  # the loss' gradient for window.y, against targets[window.steps]
@@ -79,8 +91,8 @@ def tbptt(layer, x, k1, k2=None, state=None, **options):
     state : as the layer takes it
         Before the first step.
     **options
-        lengths, mask, reset, zero_output_for_mask, one_hot and embedding, as the layer takes them
-        for the whole sequence.
+        lengths, mask, reset, reset_to, zero_output_for_mask, one_hot and embedding, as the layer
+        takes them for the whole sequence; checkpoint and train as its `forward` does.
 
     Yields
     ------
@@ -107,51 +119,181 @@ def tbptt(layer, x, k1, k2=None, state=None, **options):
         raise ValueError(
             f"k2 must be at least k1 = {k1}, got {k2}: the steps between would have no gradient"
         )
-    of_ids = tokens.wanted(options.get("one_hot", False), options.get("embedding"))
-    x, unbatched = layer._checked_x(x, of_ids)
-    axis = int(layer.batch_first and not unbatched)
-    _check_options(layer, x, unbatched, of_ids, **options)
-    if state is not None:
-        layer._checked_state(state, x.shape[1], unbatched)
-    return _windows(layer, layer._to_user(x, unbatched), axis, k1, k2, state, options)
+    sequence = _sequence(layer, x, state, **options)
+    return _windows(sequence, k1, k2)
 
 
-def _check_options(
-    layer, x, unbatched, of_ids, *, lengths=None, mask=None, reset=None, one_hot=False,
-    embedding=None, zero_output_for_mask=False,
+class _Sequence(NamedTuple):
+    """All that `tbptt` was given.
+
+    x : (T, B, ...) array. rows : `ragged.Rows` or None. initial : the state before the first step.
+    whole : arguments of every call. training : those of `forward` alone.
+    """
+
+    layer: object
+    x: np.ndarray
+    unbatched: bool
+    rows: object
+    initial: object
+    whole: dict
+    training: dict
+
+    @property
+    def axis(self):
+        """Of time, in what the layer takes and gives."""
+        return int(self.layer.batch_first and not self.unbatched)
+
+    def advance(self, steps, state):
+        """The state after some steps."""
+        return self._run(self.layer, steps, state)[1]
+
+    def forward(self, steps, state):
+        """y, the state and the tape of some steps."""
+        return self._run(lambda *a, **o: self.layer.forward(*a, **o, **self.training), steps, state)
+
+    def _run(self, call, steps, state):
+        if self.rows is None:
+            return self._call(call, steps, state)
+        lengths, mask, reset = self._flags(steps)
+        if self.rows.reset_to == "zero" or steps.start == 0 or not reset.any():
+            to = self.rows.reset_to
+            return self._call(call, steps, state, lengths, mask, reset, to)
+        cut = _Cut.at_first(reset, lengths)
+        before = self._call(call, steps, state, cut.first, mask)
+        lengths = np.where(cut.rows, lengths, 0)
+        after = self._call(call, steps, self.initial, lengths, mask & cut.steps, reset, "initial")
+        return cut.together(self, before, after)
+
+    def _call(self, call, steps, state, lengths=None, mask=None, reset=None, reset_to="zero"):
+        """What the layer gives for some steps; flags are (T, B), lengths (B,)."""
+        given = {}
+        if lengths is not None:
+            given = {"mask": self.to_user(mask), "reset_to": reset_to}
+            given["lengths"] = lengths[0] if self.unbatched else lengths
+            given["reset"] = None if reset is None else self.to_user(reset)
+        return call(self.to_user(self.x[steps]), state, **given, **self.whole)
+
+    def to_user(self, array):
+        return self.layer._to_user(array, self.unbatched)
+
+    def _flags(self, steps):
+        """The lengths within some steps, the mask and the resets, each of them an array."""
+        rows, count, batch = self.rows, steps.stop - steps.start, self.x.shape[1]
+        left = np.full(batch, count)
+        if rows.lengths is not None:
+            left = np.clip(rows.lengths - steps.start, 0, count)
+        mask = np.ones((count, batch), bool) if rows.mask is None else rows.mask[steps]
+        reset = np.zeros((count, batch), bool) if rows.reset is None else rows.reset[steps]
+        return left, mask, reset
+
+
+class _Cut(NamedTuple):
+    """Where the rows of a window begin anew for the first time.
+
+    first : (B,), the step of it, else the row's length. rows : (B,), whether it does at all.
+    steps : (T, B), whether a step is at or behind it.
+    """
+
+    first: np.ndarray
+    rows: np.ndarray
+    steps: np.ndarray
+
+    @classmethod
+    def at_first(cls, reset, lengths):
+        first = np.where(reset.any(axis=0), reset.argmax(axis=0), len(reset))
+        first = np.minimum(first, lengths)
+        return cls(first, first < lengths, np.arange(len(reset))[:, None] >= first)
+
+    def of_user(self, sequence):
+        """`steps` and `rows` as they are chosen by in y and in a state."""
+        rows = self.rows[0] if sequence.unbatched else self.rows[:, None]
+        return sequence.to_user(self.steps)[..., None], rows
+
+    def together(self, sequence, before, after):
+        """y, the state and the tape, if any, from those of two runs."""
+        steps, rows = self.of_user(sequence)
+        y = np.where(steps, after[0], before[0])
+        y.flags.writeable = False
+        if isinstance(before[1], tuple):
+            pairs = zip(before[1], after[1], strict=True)
+            state = tuple(np.where(rows, late, early) for early, late in pairs)
+        else:
+            state = np.where(rows, after[1], before[1])
+        tapes = [made[2] for made in (before, after) if len(made) > 2]
+        return (y, state, _CutTape(sequence, self, *tapes)) if tapes else (y, state)
+
+
+class _CutTape(NamedTuple):
+    """The tapes of the steps before a cut and from it on."""
+
+    sequence: _Sequence
+    cut: _Cut
+    before: object
+    after: object
+
+    def backward(self, dy, dstate=None, *, need_x=True):
+        sequence, (steps, rows) = self.sequence, self.cut.of_user(self.sequence)
+        sequence.layer._checked_dstate(dstate, sequence.x.shape[1], sequence.unbatched)
+        early, late = (
+            tape.backward(_kept(where_y, dy), _kept(where_state, dstate), need_x=need_x)
+            for tape, where_y, where_state in (
+                (self.before, ~steps, ~rows),
+                (self.after, steps, rows),
+            )
+        )
+        early.flat += late.flat
+        for name in ("x", "embedding"):
+            if getattr(early, name) is not None:
+                setattr(early, name, getattr(early, name) + getattr(late, name))
+        early.initial = late.state
+        return early
+
+
+def _kept(where, gradient):
+    """A gradient, or each of a pair of them, 0 elsewhere; None stays None."""
+    if isinstance(gradient, tuple | list):
+        return tuple(_kept(where, part) for part in gradient)
+    return None if gradient is None else np.where(where, gradient, 0)
+
+
+def _sequence(
+    layer, x, state, *, lengths=None, mask=None, reset=None, reset_to="zero", one_hot=False,
+    embedding=None, zero_output_for_mask=False, checkpoint=None, train=True,
 ):  # fmt: skip
-    rows = layer._checked_rows(x, unbatched, lengths, mask, reset, "zero")
+    of_ids = tokens.wanted(one_hot, embedding)
+    x, unbatched = layer._checked_x(x, of_ids)
+    # With no state given, that which the sequence begins with is zero.
+    rows = layer._checked_rows(x, unbatched, lengths, mask, reset, reset_to)
     if of_ids:
         layer._tokens(x, embedding, rows)
-    checks.flag("zero_output_for_mask", zero_output_for_mask)
+    if rows is not None and state is None:
+        rows = rows._replace(reset_to="zero")
+    whole = {
+        "one_hot": one_hot,
+        "embedding": embedding,
+        "zero_output_for_mask": checks.flag("zero_output_for_mask", zero_output_for_mask),
+    }
+    if checkpoint is not None:
+        checks.positive("checkpoint", checkpoint)
+    if state is not None:  # a copy: later windows read it where a reset leads back to it
+        parts = layer._checked_state(state, x.shape[1], unbatched)
+        state = layer._state_to_user(tuple(part.copy() for part in parts), unbatched)
+    training = {"checkpoint": checkpoint, "train": checks.flag("train", train)}
+    return _Sequence(layer, x, unbatched, rows, state, whole, training)
 
 
-def _windows(layer, x, axis, k1, k2, state, options):
-    by_step = {name: options[name] for name in ("mask", "reset") if options.get(name) is not None}
-    whole = {n: o for n, o in options.items() if n not in ("lengths", "mask", "reset")}
-
-    def part(steps):
-        """x and the options of some steps."""
-        index = (slice(None),) * axis + (steps,)
-        given = whole | {name: np.asarray(flags)[index] for name, flags in by_step.items()}
-        if options.get("lengths") is not None:
-            left = np.asarray(options["lengths"]).astype(np.int64) - steps.start
-            given["lengths"] = np.clip(left, 0, steps.stop - steps.start)
-        return x[index], given
-
-    def run(call, steps, before):
-        x_part, given = part(steps)
-        return call(x_part, before, **given)
-
-    begin, steps, last = 0, x.shape[axis], state  # state is that before step `begin`
+def _windows(sequence, k1, k2):
+    begin, steps, last = 0, len(sequence.x), sequence.initial
+    state = last  # before step `begin`
     for now in range(0, steps, k1):
-        first = max(0, now + k1 - k2)
+        new = slice(now, min(now + k1, steps))
+        first = now if k2 == k1 else max(0, new.stop - k2)
         if first == now:
             state = last
         elif first > begin:
-            _, state = run(layer, slice(begin, first), state)
-        begin, new = first, slice(now, min(now + k1, steps))
-        made = run(layer.forward, slice(begin, new.stop), state)
-        window = Window(slice(begin, now), new, axis, made)
+            state = sequence.advance(slice(begin, first), state)
+        begin = first
+        made = sequence.forward(slice(begin, new.stop), state)
+        window = Window(slice(begin, now), new, sequence.axis, made)
         last = window.state
         yield window

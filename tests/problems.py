@@ -12,6 +12,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
@@ -190,8 +191,8 @@ def mismatches(got, wanted, tolerance):
 
 
 def leaves(tree):
-    """Every array in nested tuples, lists and dicts, in order, with its path."""
-    if isinstance(tree, dict):
+    """Every array in nested tuples, lists and mappings, in order, with its path."""
+    if isinstance(tree, Mapping):
         tree = list(tree.items())
     elif isinstance(tree, tuple | list):
         tree = list(enumerate(tree))

@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 from problems import (
+    BACKENDS,
     CELLS,
     assert_same_bits,
     infer,
@@ -538,3 +539,73 @@ def test_lists_and_scalars_of_numpy_are_taken_as_arrays(cell):
 @pytest.mark.parametrize("value", [True, np.True_, False, np.False_], ids=repr)
 def test_flags_may_be_numpys(value):
     assert checks.flag("name", value) is bool(value)
+
+
+# ---- masked arrays -------------------------------------------------------------------------------
+
+
+def masked(*shape, dtype="float32"):
+    return np.ma.masked_array(np.zeros(shape, dtype), np.zeros(shape, bool))
+
+
+def masked_calls():
+    """Each argument that takes an array, once, by a name: what is called with a masked one."""
+    layer, flags, counts = layer_of("gru_after", I, H, dtype="float32"), (T, B), "int64"
+    x, dense = zeros(T, B, I), fastrnn.train.Dense(I, H)
+    _, _, tape = layer.forward(x)
+    stream, table = layer.stream(B), fastrnn.train.Embedding(I, H)
+    function = {"w_ih": zeros(3 * H, I), "w_hh": zeros(3 * H, H), "x": x, "state": None}
+    reference = {name: value for name, value in function.items() if name != "state"}
+    return {
+        "x": lambda: layer(masked(T, B, I)),
+        "x, a list": lambda: layer(list(masked(T, B, I))),
+        "x, ids": lambda: layer(masked(T, B, dtype=counts), embedding=zeros(9, I)),
+        "x, ragged ids": lambda: layer(
+            masked(T, B, dtype=counts), embedding=zeros(9, I), lengths=[1, 2, 3]
+        ),
+        "state": lambda: layer(x, masked(1, B, H)),
+        "lengths": lambda: layer(x, lengths=masked(B, dtype=counts)),
+        "mask": lambda: layer(x, mask=masked(*flags, dtype=bool)),
+        "reset": lambda: layer(x, reset=masked(*flags, dtype=bool)),
+        "embedding": lambda: layer(np.zeros((T, B), int), embedding=masked(9, I)),
+        "dy": lambda: tape.backward(masked(T, B, H)),
+        "dstate": lambda: tape.backward(None, masked(1, B, H)),
+        "dy of norms": lambda: tape.gradient_norms(masked(T, B, H)),
+        "x of a step": lambda: stream.step(masked(B, I)),
+        "ids of a step": lambda: stream.step(masked(B, dtype=counts)),
+        "out of a step": lambda: stream.step(zeros(B, I), out=masked(B, H)),
+        "x of a chunk": lambda: stream.feed(masked(T, B, I)),
+        "out of a chunk": lambda: stream.feed(x, out=masked(T, B, H)),
+        "rows": lambda: stream.reset(masked(B, dtype=bool)),
+        "state of a stream": lambda: setattr(stream, "state", masked(1, B, H)),
+        "flat": lambda: setattr(layer, "flat", np.ma.masked_array(layer.flat)),
+        "a parameter": lambda: layer.params.update(bias_ih_l0=masked(3 * H)),
+        "windows": lambda: fastrnn.tbptt(layer, masked(T, B, I), 2),
+        "mask of windows": lambda: fastrnn.tbptt(layer, x, 2, mask=masked(*flags, dtype=bool)),
+        "x of a function": lambda: fastrnn.gru(**function | {"x": masked(T, B, I)}),
+        "ids of a function": lambda: fastrnn.gru(
+            **function | {"x": masked(T, B, dtype=counts)}, embedding=zeros(9, I)
+        ),
+        "w_hh of a function": lambda: fastrnn.gru(**function | {"w_hh": masked(3 * H, H)}),
+        "mask of a function": lambda: fastrnn.gru(**function, mask=masked(*flags, dtype=bool)),
+        "x of the reference": lambda: fastrnn.reference.gru(
+            **reference | {"x": masked(T, B, I)}, state=None
+        ),
+        "mask of the reference": lambda: fastrnn.reference.gru(
+            **reference, state=None, mask=masked(*flags, dtype=bool)
+        ),
+        "x of Dense": lambda: dense(masked(B, I)),
+        "dy of Dense": lambda: dense.backward(zeros(B, I), masked(B, H)),
+        "ids of Embedding": lambda: table(masked(B, dtype=counts)),
+        "series": lambda: fastrnn.train.windows(masked(100), 5, 1, 8),
+        "targets": lambda: fastrnn.train.mean_squared_error(zeros(B), masked(B)),
+        "weights": lambda: fastrnn.train.mean_squared_error(zeros(B), zeros(B), masked(B)),
+        "classes": lambda: fastrnn.train.cross_entropy(zeros(B, I), masked(B, dtype=counts)),
+    }
+
+
+@pytest.mark.parametrize("name", masked_calls())
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_masked_arrays_whose_masks_would_be_dropped_are_refused(name, backend):
+    with refuses(TypeError, "masked array", "filled(value)"):
+        masked_calls()[name]()

@@ -108,6 +108,22 @@ def test_gates_stay_when_the_tape_is_gone(backend):
     assert_same_bits(gates, kept)
 
 
+@every_backend
+@every_cell
+@pytest.mark.parametrize("steps, batch", [(0, 5), (6, 0), (0, 0)])
+def test_gates_of_no_steps_and_of_no_rows_are_empty(cell, steps, batch, backend):
+    layer = layer_of(cell, 3, 4, 2, bidirectional=True, dtype="float64")
+    with fastrnn.backend(backend):
+        y, state, gates = layer(np.ones((steps, batch, 3)), return_gates=True)
+        tape = layer.forward(np.ones((steps, batch, 3)))[2]
+        norms = tape.gradient_norms(np.ones_like(y), state)
+    assert list(gates) == list(CELLS[cell].shown)
+    for array in gates.values():
+        assert (array.shape, array.dtype) == ((4, steps, batch, 4), "float64")
+    assert_same_bits(tape.gates(), gates)
+    assert all(norm.shape == (4, steps) for norm in norms.values())
+
+
 @pytest.mark.usefixtures("core")
 def test_checkpoints_have_no_gates_to_show():
     layer = layer_of("lstm", 3, 4, dtype="float64")

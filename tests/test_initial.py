@@ -75,7 +75,7 @@ def test_the_same_rng_begins_the_same(cell, init):
 @every_init
 def test_a_forget_bias_is_added_to_one_bias_of_its_gate(init):
     plain, made = (
-        layer_of("lstm", I, H, 2, init=init, forget_bias=b, dtype="float64") for b in (None, 1.5)
+        layer_of("lstm", I, H, 2, init=init, forget_bias=b, dtype="float64") for b in (0.0, 1.5)
     )
     for name in plain.params:
         difference = made.params[name] - plain.params[name]
@@ -83,6 +83,36 @@ def test_a_forget_bias_is_added_to_one_bias_of_its_gate(init):
             assert_allclose(difference[H : 2 * H], 1.5)
             difference[H : 2 * H] = 0
         assert not difference.any()
+
+
+@every_cell
+@every_dtype
+@pytest.mark.parametrize("inputs", [3, 40])
+def test_as_in_keras_the_gates_of_a_matrix_begin_together(cell, dtype, inputs):
+    """glorot_uniform of the kernel (I, G*H), orthogonal of the recurrent one (H, G*H), biases."""
+    made = layer_of(cell, inputs, H, 2, bidirectional=True, dtype=dtype, init="keras")
+    for name, array in made.params.items():
+        if name.startswith("weight_ih"):
+            limit = np.sqrt(6 / sum(array.T.shape))
+            assert 0.9 * limit < np.abs(array).max() <= limit * (1 + 1e-7)
+            assert abs(array.std() - limit / np.sqrt(3)) < 0.15 * limit
+        elif name.startswith("weight_hh"):
+            kernel = array.T.astype(float)
+            assert_allclose(kernel @ kernel.T, np.eye(H), atol=1e-6)
+        else:
+            forget = np.zeros_like(array)
+            if cell == "lstm" and name.startswith("bias_ih"):
+                forget[H : 2 * H] = 1  # gates i f g o: unit_forget_bias
+            assert_same_bits(array, forget)
+
+
+def test_a_forget_bias_given_takes_the_place_of_keras_own():
+    for given, wanted in ((None, 1), (0.0, 0), (2.5, 2.5)):
+        params = layer_of("lstm", I, H, init="keras", forget_bias=given).params
+        assert_same_bits(params["bias_ih_l0"], np.repeat(np.array([0, wanted, 0, 0], "f4"), H))
+    for options in ({"coupled": True}, {"bias": False}):
+        params = layer_of("lstm", I, H, init="keras", **options).params
+        assert not any(array.any() for name, array in params.items() if "bias" in name)
 
 
 @every_init

@@ -122,6 +122,224 @@ def test_repr_evaluates_to_the_same_layer(cell, dtype, net):
     assert (again.batch_first, again.dtype) == (layer.batch_first, layer.dtype)
 
 
+# ---- assignment ----------------------------------------------------------------------------------
+
+
+def gradients_of(layer):
+    """What a tape gives has parameters too."""
+    y, _, tape = layer.forward(np.ones((T, B, I), layer.dtype))
+    return tape.backward(np.ones_like(y))
+
+
+OWNERS = {
+    "layer": lambda: layer_of("lstm", I, H, 2),
+    "gradients": lambda: gradients_of(layer_of("lstm", I, H, 2)),
+    "Dense": lambda: fastrnn.train.Dense(5, 3, rng=0),
+    "Embedding": lambda: fastrnn.train.Embedding(5, 3, rng=0),
+}
+every_owner = pytest.mark.parametrize("make", OWNERS.values(), ids=OWNERS)
+
+
+@every_owner
+def test_what_is_assigned_to_flat_is_copied_into_the_buffer(make):
+    owner = make()
+    flat, step = owner.flat, np.arange(owner.flat.size, dtype="f4")
+    wanted = flat - step
+    owner.flat = owner.flat - step
+    assert owner.flat is flat
+    assert_same_bits(flat, wanted)
+    owner.flat -= step
+    assert owner.flat is flat
+    assert_same_bits(flat, wanted - step)
+    owner.flat = owner.flat[::-1]
+    assert_same_bits(flat, (wanted - step)[::-1])
+    assert_views_of_flat(owner)
+
+
+@every_owner
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (lambda flat: flat[1:], ValueError, r"flat must be \(\d+,\), got"),
+        (lambda flat: flat[None], ValueError, r"flat must be \(\d+,\), got"),
+        (lambda flat: flat.astype("f8"), TypeError, "flat must be float32 .* got float64"),
+        (lambda flat: 0.0, ValueError, r"flat must be .*to fill all of it use flat\[...\] = 0.0"),
+        (lambda flat: None, TypeError, "flat must be an array"),
+        (lambda flat: np.ma.masked_array(flat), TypeError, "masked array"),
+    ],
+)
+def test_a_flat_that_does_not_fit_is_refused(make, value, error, message):
+    owner = make()
+    before = owner.flat.copy()
+    with pytest.raises(error, match=message):
+        owner.flat = value(owner.flat)
+    assert_same_bits(owner.flat, before)
+
+
+@every_owner
+def test_what_is_assigned_to_a_name_is_copied_into_its_view(make):
+    owner = make()
+    for name, view in owner.params.items():
+        value = np.full_like(view, 3)
+        owner.params[name] = value
+        assert owner.params[name] is view
+        value[...] = 4
+        assert (view == 3).all()
+        owner.params[name] -= 1
+        assert owner.params[name] is view and (view == 2).all()
+    assert (owner.flat == 2).all()
+
+
+@every_owner
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (lambda a: a.astype("f8"), TypeError, "weight.* must be float32 .*got float64"),
+        (lambda a: a.T, ValueError, "weight.* must be .*transposed"),
+        (lambda a: a[0], ValueError, "weight.* must be"),
+        (lambda a: 0, ValueError, r"to fill all of it use weight\w*\[...\] = 0"),
+    ],
+)
+def test_what_does_not_fit_a_name_is_refused(make, value, error, message):
+    owner = make()
+    name, before = next(iter(owner.params)), owner.flat.copy()
+    with pytest.raises(error, match=message):
+        owner.params[name] = value(owner.params[name])
+    assert_same_bits(owner.flat, before)
+
+
+@every_cell
+def test_calls_training_streams_and_copies_use_what_was_assigned(cell):
+    layer, other = (layer_of(cell, I, H, 2, rng=seed) for seed in (0, 1))
+    x = np.ones((T, B, I), "float32")
+    for name, value in other.params.items():
+        layer.params[name] = value
+    wanted = other(x)[0]
+    answers = [layer(x)[0], layer.forward(x)[0], copy.deepcopy(layer)(x)[0]]
+    assert_same_bits(answers, [wanted] * 3)
+    assert_same_bits(layer.stream(B).step(x[0]), other.stream(B).step(x[0]))
+
+
+@every_owner
+def test_names_can_be_neither_added_nor_removed(make):
+    params = make().params
+    names, name = list(params), next(iter(params))
+    removals = [
+        lambda: params.pop(name), lambda: params.pop("other", None), params.popitem, params.clear,
+        lambda: params.__delitem__(name),
+    ]  # fmt: skip
+    for remove in removals:
+        with pytest.raises(TypeError, match="parameters cannot be removed"):
+            remove()
+    value = params[name].copy()
+    additions = [
+        lambda: params.update(other=value), lambda: params.setdefault("other", value),
+        lambda: params.__setitem__("other", value), lambda: params.__ior__({"other": value}),
+    ]  # fmt: skip
+    for add in additions:
+        with pytest.raises(KeyError, match="no parameter is called 'other'.*weight"):
+            add()
+    assert list(params) == names
+    assert params.setdefault(name) is params[name]
+
+
+def test_an_update_is_of_some_parameters_and_of_all_of_these_or_none():
+    layer = layer_of("lstm", I, H, 2)
+    before = layer.flat.copy()
+    ones = {n: np.ones_like(layer.params[n]) for n in ("bias_ih_l0", "weight_hh_l1")}
+    with pytest.raises(ValueError, match="bias_hh_l0 must be"):
+        layer.params.update(ones, bias_hh_l0=np.ones(3, "f4"))
+    assert_same_bits(layer.flat, before)
+    layer.params |= ones
+    layer.params.update(bias_hh_l0=ones["bias_ih_l0"])
+    assert sum(int((a == 1).all()) for a in layer.params.values()) == 3
+
+
+def test_params_are_a_mapping_like_a_dict():
+    params = layer_of("gru_after", I, H).params
+    names = ["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]
+    assert list(params) == list(params.keys()) == names and len(params) == 4
+    assert list(reversed(params)) == names[::-1]
+    assert "weight_ih_l0" in params and "w" not in params and params.get("w") is None
+    with pytest.raises(KeyError, match="'w'"):
+        params["w"]
+    assert params == params and params.keys() == dict(params).keys()
+    for views in (dict(params), {**params}, params.copy(), copy.copy(params), params | {}):
+        assert type(views) is dict
+        assert all(a is b for a, b in zip(views.values(), params.values(), strict=True))
+    assert list(params | {"w": 1}) == [*names, "w"] and list({"w": 1} | params) == ["w", *names]
+    for arrays in (copy.deepcopy(params), pickle.loads(pickle.dumps(params))):
+        assert type(arrays) is dict
+        assert_same_bits(arrays, params)
+        assert not any(np.shares_memory(a, params[n]) for n, a in arrays.items())
+    assert repr(params).startswith("Parameters of float32: {'weight_ih_l0': (15, 2), ")
+
+
+def test_what_is_assigned_to_params_is_loaded():
+    one, other = layer_of("lstm", I, H, rng=1), layer_of("lstm", I, H, rng=2)
+    views = one.params
+    one.params = other.params
+    assert one.params is views
+    assert_same_bits(one.flat, other.flat)
+    one.params = {name: 2 * array for name, array in views.items()}
+    assert_same_bits(one.flat, 2 * other.flat)
+    with pytest.raises(ValueError, match="params must have the names of LSTM.params"):
+        one.params = {"weight_ih_l0": views["weight_ih_l0"]}
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda owner: pickle.loads(pickle.dumps(owner))],
+    ids=["copy", "deepcopy", "pickle"],
+)  # fmt: skip
+@every_owner
+def test_views_of_a_copy_are_into_its_own_flat(make, duplicate):
+    other = duplicate(make())
+    for name in other.params:
+        other.params[name] = np.full_like(other.params[name], 5)
+    assert (other.flat == 5).all()
+
+
+FIXED = {
+    "input_size": 3, "hidden_size": 9, "num_layers": 1, "bias": False, "batch_first": True,
+    "bidirectional": True, "merge": "sum", "dtype": "float64", "init": "glorot",
+    "num_directions": 2, "forget_bias": 1.0, "proj_size": 2, "options": None, "zoneout": 0.1,
+    "clip": 1.0, "peephole": True, "recurrent_activation": "hard_sigmoid",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), FIXED.items())
+def test_what_a_layer_was_made_as_cannot_be_changed(name, value):
+    layer, missing = layer_of("lstm", I, H, 2), object()
+    before = getattr(layer, name, missing)
+    with pytest.raises(AttributeError, match=f"{name} cannot be changed .*make another LSTM"):
+        setattr(layer, name, value)
+    assert getattr(layer, name, missing) == before
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "message"),
+    [
+        (lambda: fastrnn.GRU(I, H), "reset_after", "reset_after cannot be changed"),
+        (lambda: fastrnn.RNN(I, H), "nonlinearity", "nonlinearity cannot be changed"),
+        (lambda: fastrnn.RNN(I, H), "weight_hh_l0", r"use params\['weight_hh_l0'\] = value"),
+        (OWNERS["Dense"], "outputs", "outputs cannot be changed after Dense was made"),
+        (OWNERS["Dense"], "bias", r"use params\['bias'\] = value"),
+        (OWNERS["Embedding"], "ids", "ids cannot be changed after Embedding was made"),
+        (lambda: fastrnn.GRU(I, H).stream(), "batch_size", "batch_size"),
+    ],
+)
+def test_an_assignment_that_would_do_nothing_is_refused(owner, name, message):
+    with pytest.raises(AttributeError, match=message):
+        setattr(owner(), name, 2)
+
+
+def test_other_attributes_are_the_users():
+    layer = fastrnn.GRU(I, H)
+    layer.name = "encoder"
+    layer.name = "decoder"
+    assert copy.deepcopy(layer).name == "decoder"
+
+
 # ---- load ----------------------------------------------------------------------------------------
 
 
@@ -144,6 +362,8 @@ def test_a_layer_loads_what_another_has(cell, dtype, net):
         (lambda p: p.update(bias_hh_l1=np.zeros(4 * H)), TypeError, "bias_hh_l1 must be float32"),
         (lambda p: p.update(bias_hh_l1="b"), TypeError, "bias_hh_l1 must be an array"),
         (lambda p: p.update(weight_ih_l0=p["weight_ih_l0"].T), ValueError, "transposed"),
+        (lambda p: p.update(bias_hh_l1=np.zeros(4 * H, "f2")), TypeError, "got dtype float16"),
+        (lambda p: p.update(bias_hh_l1=np.ma.zeros(4 * H, "f4")), TypeError, "masked array"),
     ],
 )
 def test_what_does_not_fit_is_not_loaded(change, error, message):
@@ -153,3 +373,57 @@ def test_what_does_not_fit_is_not_loaded(change, error, message):
     with pytest.raises(error, match=message):
         layer.load(params)
     assert_same_bits(layer.flat, before)
+
+
+def test_directions_may_be_swapped_by_a_load_of_their_own_views():
+    layer = layer_of("lstm", I, H, bidirectional=True)
+    before = copy.deepcopy(layer.params)
+
+    def other(name):
+        return name.removesuffix("_reverse") if name.endswith("_reverse") else name + "_reverse"
+
+    layer.load({name: layer.params[other(name)] for name in before})
+    assert_same_bits(layer.params, {name: before[other(name)] for name in before})
+    layer.params.update({name: layer.params[other(name)] for name in before})
+    assert_same_bits(layer.params, before)
+    layer.params["weight_hh_l0"] = layer.params["weight_hh_l0"][::-1]
+    assert_same_bits(layer.params["weight_hh_l0"], before["weight_hh_l0"][::-1])
+
+
+class Module:
+    """What has a state_dict, of tensors that are arrays of whoever has the methods of one."""
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+
+    def state_dict(self):
+        return self.arrays
+
+
+def test_whatever_has_a_state_dict_is_loaded():
+    one, other = layer_of("lstm", I, H, rng=1), layer_of("lstm", I, H, rng=2)
+    one.load(Module(dict(other.params)))
+    assert_same_bits(one.flat, other.flat)
+    dense = fastrnn.train.Dense(5, 3)
+    dense.load(Module({"weight": np.ones((3, 5), "f4"), "bias": np.zeros(3, "f4")}))
+    assert dense.flat.sum() == 15
+
+
+def test_a_prefix_takes_the_names_that_begin_with_it_alone():
+    layer, other = layer_of("gru_after", I, H, rng=1), layer_of("gru_after", I, H, rng=2)
+    whole = {"encoder." + name: array for name, array in other.params.items()}
+    whole |= {"head.bias": np.zeros(3)}
+    layer.load(whole, prefix="encoder.")
+    assert_same_bits(layer.flat, other.flat)
+    for prefix, message in [
+        ("", "unknown are encoder.*: use prefix='encoder.'"),
+        ("encoder", "behind 'encoder': missing are weight_ih_l0.*use prefix='encoder.'"),
+        ("decoder.", "behind 'decoder.': missing are weight_ih_l0.*unknown are none"),
+        ("head.", "missing are weight_ih_l0, .*unknown are bias"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            layer.load(whole, prefix=prefix)
+    with pytest.raises(TypeError, match="prefix must be a text, got NoneType"):
+        layer.load(whole, prefix=None)
+    with pytest.raises(TypeError, match="params must be a mapping .* got GRU: .*layer.params"):
+        layer.load(other)

@@ -198,6 +198,8 @@ def test_reset_sets_all_rows_or_the_named_ones_to_zero(cell, backend):
         (np.array([False, True, True]), [1, 2]),
         ([True, False, False], [0]),
         (np.int64(2), [2]),
+        (np.array([-1, 0]), [2, 0]),
+        (np.array([], int), []),
     ]:
         stream.step(x[0])
         before = arrays(stream.state)
@@ -206,6 +208,21 @@ def test_reset_sets_all_rows_or_the_named_ones_to_zero(cell, backend):
         for array in before:
             array[:, named] = 0
         assert_same_bits(arrays(stream.state), before)
+
+
+@every_backend
+@pytest.mark.parametrize(
+    "rows", [[0, 1, 0], [1, 1], np.array([0, 0, 1]), (0, -3), np.array([[0, 1], [1, 2]])], ids=str
+)
+def test_rows_that_are_named_twice_may_be_flags_and_are_not_reset(rows, backend):
+    stream = layer_of("lstm", I, H, 2).stream(B)
+    stream.step(sequence()[0])
+    before = stream.state
+    with pytest.raises(
+        ValueError, match="(?s)rows must name each row once.*for flags use booleans"
+    ):
+        stream.reset(rows)
+    assert_same_bits(stream.state, before)
 
 
 @every_backend
@@ -392,8 +409,8 @@ def test_a_step_into_out_allocates_no_array(cell):
 @every_backend
 @every_cell
 @pytest.mark.parametrize(
-    "duplicate", [copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream))],
-    ids=["deepcopy", "pickle"],
+    "duplicate", [copy.copy, copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream))],
+    ids=["copy", "deepcopy", "pickle"],
 )  # fmt: skip
 def test_a_copy_of_a_stream_goes_on_by_itself(cell, duplicate, backend):
     x, stream = sequence(), layer_of(cell, I, H, 2).stream(B)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from problems import BACKENDS, DTYPES, layer_of
 
+import fastrnn
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     torch = pytest.importorskip("torch")
@@ -220,3 +222,40 @@ def test_parameters_come_and_go_by_name_as_a_state_dict(cell, net):
     restored.load_state_dict({k: torch.from_numpy(v.copy()) for k, v in ours.params.items()})
     for mine, other in zip(restored.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+def test_a_module_is_loaded_as_it_is_and_tensors_of_other_kinds_are_refused():
+    theirs, ours = pair("lstm", {"num_layers": 2}, "float32")
+    whole = torch.nn.ModuleDict({"encoder": theirs, "head": torch.nn.Linear(H, 2)})
+    wanted, head = ours.flat.copy(), fastrnn.train.Dense(H, 2)
+    ours.flat = 0 * wanted
+    ours.load(theirs)
+    assert (ours.flat == wanted).all()
+    ours.flat = 0 * wanted
+    ours.load(whole, prefix="encoder.")
+    head.load(whole, "head.")
+    assert (ours.flat == wanted).all()
+    assert (head.params["weight"] == whole["head"].weight.detach().numpy()).all()
+    ours.params["weight_hh_l1"] = theirs.weight_hh_l1  # with its gradient
+    assert (ours.flat == wanted).all()
+    for kind in (torch.bfloat16, torch.half):
+        whole.to(kind)
+        with pytest.raises(TypeError, match=rf"weight_ih_l0 must be .*{kind}: .*\.float\(\)"):
+            ours.load(whole, prefix="encoder.")
+    with pytest.raises(TypeError, match="weight_ih_l0 must be float32 .*got float64"):
+        ours.load(theirs.double())
+    assert (ours.flat == wanted).all()
+
+
+def test_tensors_that_share_the_buffer_are_copied_first():
+    ours = layer_of("gru_after", I, H, rng=0)
+    before = ours.flat.copy()
+    ours.flat = torch.from_numpy(ours.flat).flip(0)
+    assert (ours.flat == before[::-1]).all()
+    shared = torch.from_numpy(ours.flat)
+    swapped = dict(
+        zip(("bias_ih_l0", "bias_hh_l0"), shared[-6 * H :].split(3 * H)[::-1], strict=True)
+    )
+    wanted = {name: tensor.numpy().copy() for name, tensor in swapped.items()}
+    ours.params.update(swapped)
+    assert all((ours.params[name] == array).all() for name, array in wanted.items())

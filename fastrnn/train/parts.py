@@ -1,6 +1,7 @@
 """A read-out and an embedding: parts of a network that keep their parameters as layers do.
 
-`params` is a dict of views into `flat`, one buffer; a gradient comes as a buffer like it.
+`params` are views into `flat`, one buffer, into which assignment copies (fastrnn/parameters.py); a
+gradient comes as a buffer like it.
 """
 
 from typing import NamedTuple
@@ -8,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.parameters import size_of, views_of
+from fastrnn.parameters import Trainable, size_of, views_of
 
 # Rows: a product in float32 adds up hundreds of terms in one chain, and many such chains one after
 # another. Where terms are much alike, each chain errs in the same direction: by 3e-5 of the sum at
@@ -24,19 +25,12 @@ class PartGradients(NamedTuple):
     flat: np.ndarray
 
 
-class _Part:
+class _Part(Trainable):
+    _fixed = frozenset({"inputs", "outputs", "ids", "features", "dtype"})
+
     def __init__(self, shapes, dtype):
-        self._shapes = shapes
         self.dtype = checks.dtype(dtype)
-        self.flat = np.zeros(size_of(shapes), self.dtype)
-        self.params = views_of(self.flat, shapes)
-
-    def __getstate__(self):
-        return {name: value for name, value in self.__dict__.items() if name != "params"}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self.params = views_of(self.flat, self._shapes)
+        self._hold(np.zeros(size_of(shapes), self.dtype), shapes)
 
     def _gradient(self):
         flat = np.zeros(self.flat.size, self.dtype)
@@ -56,8 +50,8 @@ class Dense(_Part):
 
     Attributes
     ----------
-    params : dict
-        weight and bias, views into flat.
+    params : mapping
+        weight and bias, views into flat; params[name] = values copies into it.
     flat : 1-D array
     """
 
@@ -66,7 +60,7 @@ class Dense(_Part):
         self.outputs = checks.positive("outputs", outputs)
         super().__init__({"weight": (self.outputs, self.inputs), "bias": (self.outputs,)}, dtype)
         bound = self.inputs**-0.5
-        self.flat[...] = np.random.default_rng(rng).uniform(-bound, bound, self.flat.size)
+        self.flat[...] = checks.generator("rng", rng).uniform(-bound, bound, self.flat.size)
 
     def __call__(self, x):
         """x (..., inputs) -> y (..., outputs)."""
@@ -101,8 +95,8 @@ class Embedding(_Part):
 
     Attributes
     ----------
-    params : dict
-        weight, a view into flat.
+    params : mapping
+        weight, a view into flat; params[name] = values copies into it.
     flat : 1-D array
     """
 
@@ -110,7 +104,7 @@ class Embedding(_Part):
         self.ids = checks.positive("ids", ids)
         self.features = checks.positive("features", features)
         super().__init__({"weight": (self.ids, self.features)}, dtype)
-        self.flat[...] = np.random.default_rng(rng).standard_normal(self.flat.size)
+        self.flat[...] = checks.generator("rng", rng).standard_normal(self.flat.size)
 
     def __call__(self, x):
         """x (...), integers from 0 to ids - 1 -> y (..., features)."""
@@ -123,8 +117,7 @@ class Embedding(_Part):
         """
         x = checks.ids("x", x, self.ids)
         dy = checks.same_dtype("dy", checks.as_array("dy", dy), self.dtype)
-        checks.shaped("dy", dy, [str(n) for n in (*x.shape, self.features)],
-                      (*x.shape, self.features))  # fmt: skip
+        checks.shaped("dy", dy, None, (*x.shape, self.features))
         # Elements one by one, not rows: add.at has a fast loop for a single axis, about 4 times as
         # fast, in the same order; but for the largest tables faster than sums over sorted ids too.
         begins = x.reshape(-1, 1).astype(np.intp) * self.features

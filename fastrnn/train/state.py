@@ -65,7 +65,7 @@ def generators_of(parts):
     """Name of a part -> the numpy.random.Generator that it draws from in training."""
     found = {}
     for name, part in parts.items():
-        rng = getattr(part, "rng", getattr(part, "_rng", None))
+        rng = getattr(part, "rng", None)
         if isinstance(rng, np.random.Generator) and getattr(part, "draws", True):
             found[name] = rng
     return found

@@ -1,0 +1,83 @@
+"""What a layer draws in training: dropout between layers, and who draws it.
+
+Dropout: Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014;
+between layers alone: Zaremba, Sutskever and Vinyals, Recurrent neural network regularization, 2014.
+One mask for all steps of a sequence: Gal and Ghahramani, A theoretically grounded application of
+dropout in recurrent neural networks, 2016; Merity, Keskar and Socher, Regularizing and optimizing
+LSTM language models, 2017 (locked, or variational, dropout).
+
+It must not know: cells, passes.
+"""
+
+import warnings
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.noise import kept_factors
+
+MASKS = ("step", "sequence")
+
+
+class Dropout:
+    """The part of a layer that may be changed after it was made: the next `forward` acts on it."""
+
+    def _set_dropout(self, dropout, dropout_mask, recurrent_dropout, rng):
+        self._dropout = checks.fraction("dropout", dropout)
+        self._dropout_mask = checks.choice("dropout_mask", dropout_mask, MASKS)
+        self._recurrent_dropout = checks.fraction("recurrent_dropout", recurrent_dropout)
+        self._rng = checks.generator("rng", rng)
+
+    def _warn_of_one_layer(self):
+        """Whoever assigns `dropout` and whoever makes a layer is three calls from here."""
+        if self._dropout and self.num_layers == 1:
+            warnings.warn(
+                f"dropout acts between layers, and num_layers = 1 has nothing between: dropout = "
+                f"{self._dropout} does nothing; use more layers or dropout=0",
+                UserWarning,
+                stacklevel=4,
+            )
+
+    @property
+    def dropout(self):
+        """Probability with which an element of y between two layers is zero in `forward`."""
+        return self._dropout
+
+    @dropout.setter
+    def dropout(self, value):
+        self._dropout = checks.fraction("dropout", value)
+        self._warn_of_one_layer()
+
+    @property
+    def dropout_mask(self):
+        """ "step": drawn anew for each step; "sequence": one mask for all steps of a row."""
+        return self._dropout_mask
+
+    @dropout_mask.setter
+    def dropout_mask(self, value):
+        self._dropout_mask = checks.choice("dropout_mask", value, MASKS)
+
+    @property
+    def recurrent_dropout(self):
+        """Probability with which a unit of h is zero in the recurrent products of `forward`."""
+        return self._recurrent_dropout
+
+    @recurrent_dropout.setter
+    def recurrent_dropout(self, value):
+        self._recurrent_dropout = checks.fraction("recurrent_dropout", value)
+
+    @property
+    def rng(self):
+        """The numpy.random.Generator that dropout and zoneout draw from; a seed may be assigned."""
+        return self._rng
+
+    @rng.setter
+    def rng(self, value):
+        self._rng = checks.generator("rng", value)
+
+    def _dropped(self, x):
+        """x (T, B, F) with some of its elements zero and the others larger, and the factors."""
+        shape = x.shape if self._dropout_mask == "step" else (1, *x.shape[1:])
+        factors = kept_factors(self._rng, shape, self.dtype, self._dropout)
+        with np.errstate(all="ignore"):
+            return x * factors, factors
