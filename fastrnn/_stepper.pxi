@@ -120,8 +120,12 @@ cdef class Stepper:
     def release(self):
         atomic_flag_clear(&self.claimed)
 
-    cdef bint fits(self, cnp.ndarray x, cnp.ndarray out, int before) noexcept:
-        """Whether x and out are dense, have `before` axes and then (batch, input) and (batch, hidden)."""
+    cdef bint fits(self, given, wanted, int before) noexcept:
+        """Whether x and out are arrays (of no subclass, whose elements might mean more), dense, with `before` axes and
+        then (batch, input) and (batch, hidden)."""
+        if not cnp.PyArray_CheckExact(given) or not cnp.PyArray_CheckExact(wanted):
+            return False
+        cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted
         cdef int number = cnp.NPY_FLOAT32 if self.dtype == 0 else cnp.NPY_FLOAT64
         cdef bint of_ids = self.ids >= 0
         return (x.descr.type_num == (cnp.NPY_INT64 if of_ids else number)
@@ -161,11 +165,12 @@ cdef class Stepper:
             frnn_forward(&self.calls[i], 1, NULL)
         return 0
 
-    def step(self, cnp.ndarray x not None, cnp.ndarray out not None):
-        """x (batch, input), or ids (batch,), to out (batch, hidden). False, with nothing done, where an array does not
+    def step(self, given, wanted):
+        """From x (batch, input), or ids (batch,), to out (batch, hidden). False, with nothing done, where either does not
         fit."""
-        if not self.fits(x, out, 0):
+        if not self.fits(given, wanted, 0):
             return False
+        cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted
         self.take()
         # A layer reads x while it writes y, so where the two overlap y comes by way of the spare array.
         cdef char *source = <char *>cnp.PyArray_DATA(x)
@@ -184,11 +189,14 @@ cdef class Stepper:
             atomic_flag_clear(&self.claimed)
         return True
 
-    def feed(self, cnp.ndarray x not None, cnp.ndarray out not None):
-        """Steps from x (steps, batch, input), or ids, to out (steps, batch, hidden). False, with nothing done, where an
-        array does not fit or the two overlap. Nobody else may write to ids meanwhile. An exception that a signal's
+    def feed(self, given, wanted):
+        """Steps from x (steps, batch, input), or ids, to out (steps, batch, hidden). False, with nothing done, where
+        either does not fit or the two overlap. Nobody else may write to ids meanwhile. An exception that a signal's
         handler raises ends it after some step."""
-        if not self.fits(x, out, 1) or x.shape[0] != out.shape[0] or not self.are_ids(x):
+        if not self.fits(given, wanted, 1):
+            return False
+        cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted
+        if x.shape[0] != out.shape[0] or not self.are_ids(x):
             return False
         cdef char *source = <char *>cnp.PyArray_DATA(x)
         cdef char *target = <char *>cnp.PyArray_DATA(out)
