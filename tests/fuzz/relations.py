@@ -1,0 +1,421 @@
+"""Relations: another way to compute what a case gives, and how the two compare.
+
+Each is a function of a `Run`. Bits are compared on the kernels, whose contract speaks of bits; on
+the reference, whose sums NumPy orders as it likes, nearness.
+"""
+
+import copy
+import pickle
+from dataclasses import dataclass, replace
+
+import numpy as np
+from problems import ISAS
+
+from . import answers, batches
+
+RELATIONS = {}  # name -> (whether it has a meaning for a case, its weight, the function)
+
+
+def relation(name, has_meaning=lambda case: True, weight=2):
+    def put(function):
+        RELATIONS[name] = has_meaning, weight, function
+        return function
+
+    return put
+
+
+@dataclass
+class Run:
+    """A case that is being run.
+
+    answer : what it gives: a call, a training pass, its gradients, and what `looks` names.
+    rng : for what a relation draws.
+    """
+
+    case: object
+    answer: dict
+    looks: tuple
+    rng: object
+
+    @property
+    def layer(self):
+        return self.case.layer
+
+    @property
+    def batch(self):
+        return self.case.batch
+
+    def again(self, layer=None, batch=None, **options):
+        """All that `answer` has, computed anew."""
+        layer, batch = layer or self.layer, batch or self.batch
+        options = {"checkpoint": self.case.settings["checkpoint"], "looks": self.looks} | options
+        return answers.call(layer, batch) | answers.train(layer, batch, **options)
+
+    def same(self, got, wanted):
+        if self.case.settings["backend"] == "core":
+            answers.same(got, wanted)
+        else:
+            answers.near(got, wanted, self.case)
+
+    def near(self, got, wanted):
+        answers.near(got, wanted, self.case)
+
+
+def compute(case, rng):
+    """The `Run` of a case, with its answer."""
+    looks = tuple(n for n in ("gates", "norms") if rng.random() < 0.25)
+    if case.settings["checkpoint"] is not None:
+        looks = tuple(n for n in looks if n != "gates")
+    run = Run(case, {}, looks, rng)
+    run.answer = run.again()
+    return run
+
+
+def _on_core(case):
+    return case.settings["backend"] == "core"
+
+
+def _quiet(case):
+    """Whether a training pass is what it is for any other batch."""
+    return not case.noisy
+
+
+def _has_rows(case):
+    return case.batch.size > 0
+
+
+# ---- other machines ------------------------------------------------------------------------------
+
+
+@relation("the reference", _on_core, 8)
+def the_reference(run):
+    plain = replace(run.batch, layouts={})
+    _against(run, lambda: run.again(batch=plain), "reference")
+
+
+@relation("another instruction set", _on_core, 2)
+def another_set(run):
+    isa = str(run.rng.choice(ISAS))
+    with answers.machine(**run.case.settings | {"isa": isa}):
+        if (isa == "generic") == (run.case.settings["isa"] == "generic"):
+            answers.same(run.again(), run.answer)
+            return
+    _against(run, run.again, "core", isa)
+
+
+# Where rounding can decide a slope, gradients of float32 are compared where there are so few
+# elements that it hardly ever does, and count as wrong if they are so for three batches.
+_FEW = 3000
+
+
+def _against(run, compute_again, backend, isa=None):
+    """Compares the answer with that of other settings, up to rounding."""
+    case = run.case
+    settings = case.settings | {"backend": backend} | ({"isa": isa} if isa else {})
+    with answers.machine(**settings):
+        got = compute_again()
+    t, b, _, h = case.sizes
+    elements = t * b * h * case.layer._cell.gates * case.layer._rows
+    if not case.kinked or case.layer.dtype == np.float64:
+        run.near(run.answer, got)
+        return
+    smooth = "call", "pass"
+    run.near(answers.only(run.answer, *smooth), answers.only(got, *smooth))
+    if elements <= _FEW:
+        _gradients_thrice(run, settings, got)
+
+
+def _gradients_thrice(run, settings, got):
+    mine = run.answer
+    for _ in range(2):
+        try:
+            run.near(mine, got)
+            return
+        except answers.Differs:
+            pass
+        x = run.batch.x
+        if not run.batch.are_ids:
+            x = run.rng.uniform(-1, 1, x.shape).astype(x.dtype)
+        dy = run.batch.dy and [run.rng.uniform(-1, 1, d.shape).astype(d.dtype) for d in run.batch.dy]
+        other = replace(run.batch, x=x, dy=dy)
+        mine = run.again(batch=other)
+        with answers.machine(**settings):
+            got = run.again(batch=replace(other, layouts={}))
+    run.near(mine, got)
+
+
+@relation("other threads", _on_core, 3)
+def other_threads(run):
+    threads = int(run.rng.choice((1, 2, 3, 5)))
+    with answers.machine(**run.case.settings | {"threads": threads}):
+        answers.same(run.again(), run.answer)
+
+
+# ---- the same once more --------------------------------------------------------------------------
+
+
+@relation("again", weight=1)
+def again(run):
+    run.same(run.again(), run.answer)
+
+
+@relation("checkpoints", _on_core, 4)
+def checkpoints(run):
+    n = int(run.rng.choice((1, 2, 3, 5, 8, max(1, run.batch.steps), run.batch.steps + 3)))
+    looks = [name for name in run.looks if name != "gates"]
+    got = run.again(checkpoint=n, looks=looks)
+    answers.same(got, {k: a for k, a in run.answer.items() if not k.startswith("gates")})
+
+
+@relation("a copied tape", weight=3)
+def a_copied_tape(run):
+    """Copies hold other addresses; the first is gone before the next is made."""
+    through = _pickled if run.rng.random() < 0.5 else copy.deepcopy
+    run.same(run.again(through=lambda tape: through(through(tape))), run.answer)
+
+
+def _pickled(what):
+    return pickle.loads(pickle.dumps(what))
+
+
+@relation("a copied layer", weight=1)
+def a_copied_layer(run):
+    run.same(run.again(layer=_pickled(run.layer)), run.answer)
+    other = copy.deepcopy(run.layer)
+    other.flat[...] = 0
+    other.load(run.layer.params)
+    run.same(run.again(layer=other), run.answer)
+
+
+@relation("backward again")
+def backward_again(run):
+    layer, batch = copy.deepcopy(run.layer), run.batch
+    form = batches.Form(layer, batch)
+    x, given = form.arguments(batch)
+    _, _, tape = layer.forward(x, form.state("state", batch.state), **given)
+    first = answers.of_tape(layer, batch, tape)
+    run.same(first, answers.only(run.answer, "grad"))
+    run.same(answers.of_tape(layer, batch, tape), first)
+    without = answers.of_tape(layer, batch, tape, need_x=False)
+    if without.keys() & {"grad x", "grad embedding"}:
+        raise answers.Differs("need_x=False gives a gradient of x")
+    run.same(without, {name: first[name] for name in without})
+
+
+# ---- the same in another form --------------------------------------------------------------------
+
+
+@relation("other layouts", weight=3)
+def other_layouts(run):
+    batch = replace(run.batch, layouts=batches.drawn_layouts(run.rng, run.batch))
+    run.same(run.again(batch=batch), run.answer)
+
+
+@relation("other axes", weight=1)
+def other_axes(run):
+    """Batch first or time first, with the axis of a batch of one or without it."""
+    layer = copy.deepcopy(run.layer)
+    layer.batch_first = bool(run.rng.random() < 0.5)
+    unbatched = run.batch.size == 1 and bool(run.rng.random() < 0.5)
+    run.same(run.again(layer, replace(run.batch, unbatched=unbatched)), run.answer)
+
+
+@relation("rows told what they are", weight=1)
+def rows_told(run):
+    """Lengths of T, masks of true and resets of false say nothing."""
+    batch, shape = run.batch, (run.batch.steps, run.batch.size)
+    nothing = {
+        "lengths": np.full(shape[1], shape[0]),
+        "mask": np.ones(shape, bool),
+        "reset": np.zeros(shape, bool),
+    }
+    run.same(run.again(batch=replace(batch, rows=nothing | batch.rows)), run.answer)
+
+
+@relation("zeros for None", weight=1)
+def zeros_for_none(run):
+    layer, batch = run.layer, run.batch
+    rows = layer.num_layers * layer.num_directions
+
+    def state(parts):
+        parts = parts or [None] * len(layer._state_sizes)
+        return [
+            np.zeros((rows, batch.size, n), layer.dtype) if a is None else a
+            for n, a in zip(layer._state_sizes, parts, strict=True)
+        ]
+
+    width = layer._features * (layer.num_directions if layer.merge == "concat" else 1)
+    shape, count = (batch.steps, batch.size, width), 1 + (layer.merge is None)
+    dy = batch.dy or [np.zeros(shape, layer.dtype) for _ in range(count)]
+    full = replace(batch, state=state(batch.state), dstate=state(batch.dstate), dy=dy)
+    got = run.again(batch=full)
+    # A product with 0 may have any sign; adding 0 takes it away.
+    run.same({k: a + 0 for k, a in got.items()}, {k: a + 0 for k, a in run.answer.items()})
+
+
+@relation("features for ids", lambda case: case.batch.are_ids, 6)
+def features_for_ids(run):
+    """Rows of the embedding, or ones among zeros, in place of ids."""
+    batch, layer = run.batch, run.layer
+    table = batch.embedding
+    if table is None:
+        table = np.eye(layer.input_size, dtype=layer.dtype)
+    ids = np.where(batch.works(), batch.x, 0)
+    if len(table) == 0:
+        table = np.zeros((1, layer.input_size), layer.dtype)
+    told = replace(batch, x=table[ids], embedding=None, layouts={})
+    got, wanted = run.again(batch=told), dict(run.answer)
+    dx = got.pop("grad x")
+    if batch.embedding is not None:
+        gradient = np.zeros_like(batch.embedding)
+        np.add.at(gradient, ids, dx)
+        got["grad embedding"] = gradient
+    run.near(got, wanted)
+
+
+@relation("lengths as a mask", lambda case: "lengths" in case.batch.rows, 4)
+def lengths_as_mask(run):
+    """A row that is masked to its end has the state, and until there the y, of one that ended."""
+    batch, rows = run.batch, dict(run.batch.rows)
+    within = np.arange(batch.steps)[:, None] < rows.pop("lengths")
+    rows["mask"] = batch.works()
+    if "reset" in rows:
+        rows["reset"] = rows["reset"] & within
+    got = answers.call(run.layer, replace(batch, rows=rows))
+    wanted = answers.only(run.answer, "call")
+    for name in wanted:
+        if name.startswith("call y"):
+            got[name] = np.where(within[:, :, None], got[name], 0)
+    run.same(got, wanted)
+
+
+@relation("zeros for masked outputs", lambda case: "mask" in case.batch.rows, 4)
+def zeros_for_masked(run):
+    batch = run.batch
+    shown = batch.rows["mask"][:, :, None]
+    plain = answers.call(run.layer, replace(batch, rows={
+        n: v for n, v in batch.rows.items() if n != "zero_output_for_mask"}))  # fmt: skip
+    rows = batch.rows | {"zero_output_for_mask": True}
+    zeros = answers.call(run.layer, replace(batch, rows=rows))
+    wanted = {
+        n: np.where(shown, a, 0) if n.startswith("call y") else a for n, a in plain.items()
+    }  # fmt: skip
+    run.same(zeros, wanted)
+
+
+@relation("both directions apart", lambda case: not case.one_way, 3)
+def directions_apart(run):
+    layer = copy.deepcopy(run.layer)
+    layer.merge = None
+    got = answers.call(layer, run.batch)
+    a, b = got.pop("call y 0"), got.pop("call y 1")
+    merged = {
+        "concat": lambda: np.concatenate((a, b), -1), "sum": lambda: a + b,
+        "mean": lambda: (a + b) / 2, "mul": lambda: a * b,
+    }  # fmt: skip
+    if run.layer.merge is None:
+        got |= {"call y 0": a, "call y 1": b}
+    else:
+        got["call y"] = merged[run.layer.merge]()
+    run.same(got, answers.only(run.answer, "call"))
+
+
+# ---- parts of the whole --------------------------------------------------------------------------
+
+
+@relation("some of the rows", _has_rows, 4)
+def some_rows(run):
+    """A row has the bits that it has alone, or among others."""
+    size = run.batch.size
+    count = 1 if run.rng.random() < 0.4 else int(run.rng.integers(1, size + 2))
+    index = run.rng.choice(size, count, replace=bool(count > size or run.rng.random() < 0.3))
+    part = run.batch.of_rows(index)
+    wanted = answers.by_row(run.answer)
+    if run.case.noisy:
+        got, wanted = answers.by_row(answers.call(run.layer, part)), answers.only(wanted, "call")
+    else:
+        got = answers.by_row(run.again(batch=part))
+    run.same(got, {name: array[index] for name, array in wanted.items()})
+
+
+@relation("a value that is not finite", _has_rows, 4)
+def not_finite(run):
+    """It stays in its row."""
+    batch, bad = copy.deepcopy(run.batch), run.rng.choice((np.nan, np.inf, -np.inf))
+    targets = [] if batch.are_ids else [batch.x]
+    targets += [a for part in (batch.state, batch.dy, batch.dstate) for a in part or ()]
+    targets = [a for a in targets if a is not None and a.size]
+    if not targets:
+        return
+    target = targets[run.rng.integers(len(targets))]
+    place = tuple(int(run.rng.integers(n)) for n in target.shape)
+    target[place] = bad
+    with np.errstate(all="ignore"):
+        got = answers.by_row(run.again(batch=replace(batch, layouts={})))
+    others = np.arange(batch.size) != place[1]
+    wanted = answers.by_row(run.answer)
+    run.same({n: a[others] for n, a in got.items()}, {n: a[others] for n, a in wanted.items()})
+
+
+@relation("nonsense where nothing counts", lambda case: not case.batch.works().all(), 5)
+def nonsense(run):
+    """x of steps that are not taken, and dy of those beyond a row's end, are of no matter."""
+    batch = copy.deepcopy(run.batch)
+    idle = ~batch.works()
+    batch.x[idle] = 77 if batch.are_ids else np.nan
+    ended = np.zeros_like(idle)
+    if "lengths" in batch.rows:
+        ended = np.arange(batch.steps)[:, None] >= batch.rows["lengths"]
+    for d in batch.dy or ():
+        d[ended] = np.nan
+    with np.errstate(all="ignore"):
+        got = run.again(batch=replace(batch, layouts={}))
+    run.same(got, run.answer)
+
+
+@relation("a cut of time", lambda case: case.one_way, 4)
+def a_cut(run):
+    batch = run.batch
+    k = int(run.rng.integers(0, batch.steps + 1))
+    first, second = batch.of_steps(0, k), batch.of_steps(k, batch.steps)
+    if batch.rows.get("reset_to") == "initial" and "reset" in batch.rows:
+        return  # the state that the second part is given is not that which resets give
+    layer, states = run.layer, run.layer._cell.states
+    first.state = batch.state
+    of_first = answers.call(layer, first)
+    second.state = [of_first[f"call {name}"] for name in states]
+    of_second = answers.call(layer, second)
+    y = np.concatenate([of_first["call y"], of_second["call y"]])
+    run.same(of_second | {"call y": y}, answers.only(run.answer, "call"))
+    if _quiet(run.case):
+        _gradients_of_cut(run, first, second)
+
+
+def _gradients_of_cut(run, first, second):
+    second.dstate = run.batch.dstate
+    of_second = answers.train(run.layer, second)
+    first.dstate = [of_second[f"grad {name}"] for name in run.layer._cell.states]
+    of_first = answers.train(run.layer, first)
+    if "grad x" in of_first:
+        dx = np.concatenate([of_first["grad x"], of_second["grad x"]])
+        run.same({"x": dx}, {"x": run.answer["grad x"]})
+    run.same(
+        {n: of_first[f"grad {n}"] for n in run.layer._cell.states},
+        {n: run.answer[f"grad {n}"] for n in run.layer._cell.states},
+    )
+    flat = of_first["grad flat"] + of_second["grad flat"]
+    run.near({"flat": flat}, {"flat": run.answer["grad flat"]})
+
+
+@relation("gates of a call", _quiet)
+def gates_of_a_call(run):
+    layer, batch = run.layer, run.batch
+    form = batches.Form(layer, batch)
+    x, given = form.arguments(batch)
+    state = form.state("state", batch.state)
+    y, last, gates = layer(x, state, return_gates=True, **given)
+    got = answers._outputs(layer, form, "call", y, last)
+    wanted = answers.only(run.answer, "call")
+    run.same(got, wanted)
+    kept = answers.train(layer, batch, looks=("gates",))
+    run.same(answers.gates_of(batch, gates), answers.only(kept, "gates"))
