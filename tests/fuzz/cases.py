@@ -14,8 +14,6 @@ from fastrnn.cells import CELLS
 
 from . import batches, sizes
 
-_KINKS = ("clip", "cell_clip")
-
 
 @dataclass
 class Case:
@@ -53,13 +51,6 @@ class Case:
         """Whether a training pass draws numbers."""
         between = self.layer.dropout and self.layer.num_layers > 1
         return bool(between or self.layer.recurrent_dropout or self.options.zoneout)
-
-    @property
-    def kinked(self):
-        """Whether rounding can decide a slope."""
-        bounded = any(getattr(self.options, name) is not None for name in _KINKS)
-        hard = self.options.recurrent_activation != "sigmoid"
-        return self.cell == "rnn_relu" or bounded or hard
 
     def __str__(self):
         t, b, i, h = self.sizes

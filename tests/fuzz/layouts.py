@@ -79,7 +79,7 @@ def last_axis_first(array):
 
 ANY = {
     "plain": lambda array: array,
-    "Fortran": np.asfortranarray,
+    "Fortran": lambda array: np.asfortranarray(array) if array.ndim else array,
     "last axis first": last_axis_first,
     "first axis backwards": backwards(0),
     "last axis backwards": backwards(-1),
