@@ -223,6 +223,10 @@ def _gru_before_derivative(dstate, saved, w, da, du):
     return (dh * z + dv * r + _by_row(du[:2]) @ w[:k],)
 
 
+def no_gates(saved):
+    return {}, None
+
+
 @dataclass(frozen=True)
 class Cell:
     """A row of the table: the functions of a cell, and how (S2) is fed."""
@@ -240,7 +244,7 @@ class Cell:
     # All that reaches c_t, through h_t of the same step too, from dstate; None without a c.
     reaches_c: Callable | None = None
     # Of what a step saved the gates by name, and the c before the step if there is one.
-    gates_of: Callable = lambda saved: ({}, None)
+    gates_of: Callable = no_gates
 
 
 def _lstm_reaches_c(dstate, saved, *_):

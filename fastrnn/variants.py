@@ -64,19 +64,41 @@ class _Activation(NamedTuple):
     back: object
 
 
-def _hard_sigmoid(slope):
-    return _Activation(
-        lambda p: np.clip(slope * p + 0.5, 0, 1),
-        lambda d, s: np.where((s <= 0) | (s >= 1), 0, slope * d),
-    )
+def _hard_sigmoid(slope, p):
+    return np.clip(slope * p + 0.5, 0, 1)
 
 
-_TANH = _Activation(np.tanh, lambda d, s: d * (1 - s * s))
-_RELU = _Activation(lambda p: np.maximum(p, 0), lambda d, s: np.where(s <= 0, 0, d))
+def _hard_sigmoid_back(slope, d, s):
+    return np.where((s <= 0) | (s >= 1), 0, slope * d)
+
+
+def _sigmoid_back(d, s):
+    return d * s * (1 - s)
+
+
+def _tanh_back(d, s):
+    return d * (1 - s * s)
+
+
+def _relu(p):
+    return np.maximum(p, 0)
+
+
+def _relu_back(d, s):
+    return np.where(s <= 0, 0, d)
+
+
+def _hard(slope):
+    return _Activation(partial(_hard_sigmoid, slope), partial(_hard_sigmoid_back, slope))
+
+
+# Functions have names here, for a tape holds them and may be pickled.
+_TANH = _Activation(np.tanh, _tanh_back)
+_RELU = _Activation(_relu, _relu_back)
 _GATES = {
-    "sigmoid": _Activation(_sigmoid, lambda d, s: d * s * (1 - s)),
-    "hard_sigmoid": _hard_sigmoid(1 / 6),
-    "hard_sigmoid_onnx": _hard_sigmoid(1 / 5),
+    "sigmoid": _Activation(_sigmoid, _sigmoid_back),
+    "hard_sigmoid": _hard(1 / 6),
+    "hard_sigmoid_onnx": _hard(1 / 5),
 }
 
 
@@ -286,11 +308,11 @@ def _lstm_gates(saved):
     return {"i": i, "f": f, "g": g, "o": out, "c": c}, c_prev
 
 
-_GATES_OF = {
-    "rnn": lambda saved: ({}, None),
-    "lstm": _lstm_gates,
-    "gru": lambda saved: (dict(zip("rzn", saved[0][2:5], strict=True)), None),
-}
+def _gru_gates(saved):
+    return dict(zip("rzn", saved[0][2:5], strict=True)), None
+
+
+_GATES_OF = {"rnn": reference.no_gates, "lstm": _lstm_gates, "gru": _gru_gates}
 
 
 def _reaches_c(o, dstate, saved, params, noise, dparams):
