@@ -191,12 +191,15 @@ class Stream:
         return y
 
     def _reference_steps(self, x):
-        y = x
+        y, states = x, []
         for index, weights in enumerate(self._weights):
             state = tuple(s[index] for s in self._state)
             y, last = reference.infer(variants.row(self._cell), y, state, *weights)
-            for held, value in zip(state, last, strict=True):
-                held[...] = value
+            states.append(last)
+        # The last thing that can fail comes before the first change.
+        after = [np.stack(parts) for parts in zip(*states, strict=True)]
+        for held, value in zip(self._state, after, strict=True):
+            held[...] = value
         return y
 
     @property
