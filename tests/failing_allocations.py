@@ -11,7 +11,9 @@ crashes. Prints for each operation how it ended how often.
 import collections
 import ctypes
 import itertools
+import pathlib
 import sys
+import tempfile
 
 import numpy as np
 from problems import assert_same_bits
@@ -35,11 +37,12 @@ class Operation:
 
     run : a function that ends with what may fail; its result is compared. held : gives copies of
     what it works on, which it must leave as it is where it fails. begin : brings that to its first
-    state.
+    state. errors : what it may raise besides MemoryError.
     """
 
-    def __init__(self, run, held=lambda: None, begin=lambda: None):
+    def __init__(self, run, held=lambda: None, begin=lambda: None, errors=()):
         self.run, self.held, self.begin = run, held, begin
+        self.errors = (SystemError, *errors)
 
 
 def training(size, layer=fastrnn.LSTM, checkpoint=None, ragged=False, ids=False, **net):
@@ -94,6 +97,24 @@ def loading():
         layer.flat[...] = before
 
     return Operation(lambda: layer.load(given), lambda: layer.flat.copy(), begin)
+
+
+def reading():
+    """A file of weights into a layer. Python's readers have other words for some failures."""
+    layer, other = (fastrnn.GRU(4, 5, 2, rng=seed) for seed in (0, 1))
+    folder = tempfile.TemporaryDirectory()
+    path = pathlib.Path(folder.name) / "weights.npz"
+    fastrnn.train.save(path, {"net": other})
+    before = layer.flat.copy()
+
+    def begin():
+        layer.flat[...] = before
+
+    def run():
+        assert folder.name  # it lives as long as this function
+        fastrnn.train.load(path, {"net": layer})
+
+    return Operation(run, lambda: layer.flat.copy(), begin, (ValueError, OSError, RuntimeError))
 
 
 def streaming(what, size, ids=False):
@@ -156,6 +177,7 @@ OPERATIONS = {
     "gates and norms": lambda: looking("small"),
     "a layer": making,
     "load": loading,
+    "a file": reading,
     "a stream": lambda: streaming("make", "small"),
     "step": lambda: streaming("step", "small"),
     "feed": lambda: streaming("feed", "large"),
@@ -175,7 +197,7 @@ def check(name):
     wanted = operation.run(), operation.held()
     for n in itertools.count(1):
         operation.begin()
-        end, result = attempt(operation.run, n)
+        end, result = attempt(operation, n)
         try:
             if end in ("right", "no failure"):
                 assert_same_bits((result, operation.held()), wanted)
@@ -190,16 +212,14 @@ def check(name):
         ends[end] += 1
 
 
-def attempt(run, n):
-    """How a run ended whose n-th allocation failed, and its result."""
+def attempt(operation, n):
+    """How an operation ended whose n-th allocation failed, and its result."""
     result, end = None, "right"
     try:
         arm(n)
-        result = run()
-    except MemoryError:
-        end = "MemoryError"
-    except SystemError:
-        end = "SystemError"
+        result = operation.run()
+    except (MemoryError, *operation.errors) as error:
+        end = type(error).__name__
     return end if disarmed() else "no failure", result
 
 

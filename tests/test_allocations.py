@@ -17,7 +17,7 @@ HERE = pathlib.Path(__file__).parent
 pytestmark = [
     pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels"),
     pytest.mark.skipif(sys.platform != "linux", reason="preloads a library as Linux does"),
-    pytest.mark.skipif("FASTRNN_SANITIZED" in os.environ, reason="sanitizers have their own malloc"),
+    pytest.mark.skipif("FASTRNN_SANITIZED" in os.environ, reason="their malloc is their own"),
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ That process may crash or be ended by the watchdog; this one then knows the case
 """
 
 import argparse
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,8 +12,10 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # tests, for its helpers
 
+import fastrnn
 from fuzz import running
 
+TESTS = sys.path[0]
 _BEGIN, _END = "begin", "end"
 
 
@@ -54,6 +57,7 @@ def worker(given):
         if wrong is not None:
             print(wrong)
         print(_END, number, 0 if wrong is None else 1, flush=True)
+    return 0
 
 
 class Count:
@@ -64,62 +68,73 @@ class Count:
 
 
 def watch(command, seed, count):
-    """Runs a worker to its end, or to its first failure; prints what it says of one."""
-    said = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          errors="replace") as process:  # fmt: skip
-        running_now = None
+    """Runs a worker to its end, or to its first failure, and tells of that."""
+    now, said = None, []  # the case that has begun, and what it said
+    with subprocess.Popen(
+        command, env=environment(), text=True, errors="replace",
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
         for line in process.stdout:
             word, *numbers = line.split() or [""]
             if word == _BEGIN and numbers:
-                running_now, said = int(numbers[0]), []
+                now, said = int(numbers[0]), []
             elif word == _END and numbers:
-                count.next, running_now = int(numbers[0]) + 1, None
-                if numbers[1] == "1":
-                    tell(seed, count, said)
+                count.next, failed, now = now + 1, numbers[1] == "1", None
+                if failed:
                     process.terminate()
-                    return
+                    return tell(seed, count, said)
             else:
                 said.append(line)
-    if running_now is not None or process.returncode:
-        number = count.next if running_now is None else running_now
-        count.next = number + 1
+    if now is not None or process.returncode:
+        count.next = (count.next if now is None else now) + 1
         tell(seed, count, [*said, f"the process ended with {process.returncode}\n"])
 
 
+def environment():
+    """That of a worker: it finds the tests, and the package that this process has found."""
+    path = [TESTS, str(pathlib.Path(fastrnn.__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+
+
 def tell(seed, count, said):
+    """Of the case before `count.next`, which failed."""
     count.failed.append(count.next - 1)
     print(f"\nFAILED: {running.described(seed, count.next - 1)}\n{''.join(said)}", flush=True)
+
+
+def left_of(given, count, seconds):
+    """The arguments that say how much a worker is to do, and whether it is anything."""
+    if given.cases:
+        left = given.first + given.cases - count.next
+        return ["--cases", str(left)], left > 0
+    left = (given.seconds or 60) - seconds
+    return ["--seconds", str(left)], left > 0
+
+
+def supervise(given):
+    """Workers until time is up, each from where the one before ended -> the exit status."""
+    begin, count = time.monotonic(), Count(given.first)
+    print(f"seed {given.seed}", flush=True)
+    while not count.failed or given.go_on:
+        amount, is_left = left_of(given, count, time.monotonic() - begin)
+        if not is_left:
+            break
+        failures = len(count.failed)
+        command = [sys.executable, "-X", "faulthandler", "-m", "fuzz", "--worker", *amount]
+        command += ["--seed", str(given.seed), "--first", str(count.next)]
+        watch(command, given.seed, count)
+        if len(count.failed) == failures:
+            break
+    seconds = time.monotonic() - begin
+    print(f"{count.next - given.first} cases in {seconds:.0f} s, {len(count.failed)} failed")
+    return 1 if count.failed else 0
 
 
 def main():
     given = arguments()
     if given.case is not None:
         return alone(given.seed, given.case)
-    if given.worker:
-        return worker(given)
-    begin, count = time.monotonic(), Count(given.first)
-    print(f"seed {given.seed}", flush=True)
-    while not count.failed or given.go_on:
-        command = [sys.executable, "-X", "faulthandler", "-m", "tests.fuzz", "--worker"]
-        command += ["--seed", str(given.seed), "--first", str(count.next)]
-        if given.cases:
-            left = given.first + given.cases - count.next
-            command += ["--cases", str(left)]
-        else:
-            left = (given.seconds or 60) - (time.monotonic() - begin)
-            command += ["--seconds", str(left)]
-        if left <= 0:
-            break
-        before = count.next
-        failures = len(count.failed)
-        watch(command, given.seed, count)
-        if len(count.failed) == failures:
-            break
-        assert count.next > before
-    seconds = time.monotonic() - begin
-    print(f"{count.next - given.first} cases in {seconds:.0f} s, {len(count.failed)} failed")
-    return 1 if count.failed else 0
+    return worker(given) if given.worker else supervise(given)
 
 
 if __name__ == "__main__":

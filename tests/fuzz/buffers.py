@@ -17,7 +17,7 @@ from fastrnn import runtime
 
 _ALIGN = 64
 _BAND = 128
-_EXACT = bool(os.environ.get("FASTRNN_SANITIZED"))
+EXACT = bool(os.environ.get("FASTRNN_SANITIZED"))
 _empty = np.empty
 
 
@@ -31,7 +31,7 @@ class Buffers:
         dtype = np.dtype(dtype)
         shape = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
         nbytes = math.prod(shape) * dtype.itemsize
-        whole, start = self._exact(nbytes, dtype) if _EXACT else self._banded(nbytes, dtype)
+        whole, start = self._exact(nbytes, dtype) if EXACT else self._banded(nbytes, dtype)
         whole[...] = 0xFF
         self.given.append((whole, start, start + nbytes))
         return whole[start : start + nbytes].view(dtype).reshape(shape, order=order)
@@ -62,7 +62,7 @@ class Buffers:
 
 @contextlib.contextmanager
 def watched():
-    """In this block arrays and workspaces come from `Buffers`; their bands are checked at its end."""
+    """In this block arrays and workspaces come from `Buffers`; at its end it looks at them."""
     buffers = Buffers()
     before = np.empty, np.empty_like, runtime._workspaces
     np.empty, np.empty_like = buffers.empty, buffers.empty_like

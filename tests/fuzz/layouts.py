@@ -103,9 +103,8 @@ def _cast(dtype):
     return made
 
 
-INTEGERS = ANY | {
-    name: _cast(name) for name in ("int8", "uint8", "int16", "int32", "uint32", "uint64", "longlong")
-}
+_NAMES = "int8", "uint8", "int16", "int32", "uint32", "uint64", "longlong"
+INTEGERS = ANY | {name: _cast(name) for name in _NAMES}
 INTEGERS |= {
     "other byte order": lambda array: array.astype(array.dtype.newbyteorder()),
     "longlong, every other": lambda array: between_others(array.astype(np.longlong)),

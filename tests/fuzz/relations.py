@@ -135,10 +135,9 @@ def _moved(run):
         for _ in range(4):
             layer = copy.deepcopy(run.layer)
             layer.flat[...] = rounded(layer.flat)
-            after = run.again(layer, replace(
-                batch, x=rounded(batch.x), embedding=rounded(batch.embedding), dy=all_rounded(batch.dy),
-                state=all_rounded(batch.state), dstate=all_rounded(batch.dstate),
-            ))  # fmt: skip
+            arrays = {name: rounded(getattr(batch, name)) for name in ("x", "embedding")}
+            arrays |= {n: all_rounded(getattr(batch, n)) for n in ("state", "dy", "dstate")}
+            after = run.again(layer, replace(batch, **arrays))
             for name, array in before.items():
                 by = np.abs(after[name] - array).max(initial=0.0)
                 moved[name] = max(moved.get(name, 0.0), by)
