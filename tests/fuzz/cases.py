@@ -49,8 +49,15 @@ class Case:
     @property
     def noisy(self):
         """Whether a training pass draws numbers."""
-        between = self.layer.dropout and self.layer.num_layers > 1
-        return bool(between or self.layer.recurrent_dropout or self.options.zoneout)
+        return bool(self.layer.dropout or self.layer.recurrent_dropout or self.options.zoneout)
+
+    def remade(self, **changed):
+        """The layer with some arguments changed that alter neither parameters nor draws."""
+        (_, _, i, h), layer = self.sizes, self.layer
+        other = layer_of(self.cell, i, h, **self.net | changed)
+        other.load(layer.params)
+        other._rng.bit_generator.state = layer._rng.bit_generator.state
+        return other
 
     def __str__(self):
         t, b, i, h = self.sizes
@@ -99,13 +106,14 @@ def _net(rng, cell):
     """The arguments of a layer but its sizes."""
     bidirectional = bool(rng.random() < 0.35)
     merges = ("concat", "concat", "sum", "mean", "mul", None) if bidirectional else ("concat",)
+    layers = int(rng.choice((1, 1, 1, 2, 2, 3)))
     net = {
-        "num_layers": int(rng.choice((1, 1, 1, 2, 2, 3))),
+        "num_layers": layers,
         "bidirectional": bidirectional,
         "merge": merges[rng.integers(len(merges))],
         "bias": bool(rng.random() < 0.85),
         "batch_first": bool(rng.random() < 0.3),
-        "dropout": float(rng.choice((0, 0, 0, 0.3, 1))),
+        "dropout": float(rng.choice((0, 0, 0, 0.3, 1))) if layers > 1 else 0.0,
         "dtype": str(rng.choice(("float32", "float64"))),
     }
     return net | (_alterations(rng, cell) if rng.random() < 0.5 else {})

@@ -2,6 +2,7 @@
 
 import faulthandler
 import traceback
+import warnings
 
 import numpy as np
 
@@ -24,7 +25,8 @@ def run(case):
     name = "what a case gives"
     faulthandler.dump_traceback_later(SECONDS_OF_A_CASE, exit=True)
     try:
-        with buffers.watched(), answers.machine(**case.settings):
+        with warnings.catch_warnings(), buffers.watched(), answers.machine(**case.settings):
+            warnings.simplefilter("error")
             made = compute(case, case.rng(0))
             for k, name in enumerate(case.relations):  # noqa: B007 - it is told if one fails
                 made.rng = case.rng(1, k)

@@ -121,10 +121,8 @@ def _has_function(case):
 def the_function(run):
     """rnn, lstm and gru, one direction after the other."""
     layer, batch = run.layer, run.batch
-    time_first = copy.copy(layer)
-    time_first.batch_first = False
-    form = batches.Form(time_first, batch)
-    form.unbatched = False
+    form = batches.Form(layer, batch)
+    form.swapped = form.unbatched = False
     x, given = form.arguments(batch)
     zeros = given.pop("zero_output_for_mask", False)
     ys, lasts = [], []
