@@ -66,18 +66,30 @@ def _fed(run, stream, t, end):
     shape = (*x.shape[: 1 if one else 2], stream._y_shape[1])
     turned = layer.batch_first and not one
     x, shape = (x.swapaxes(0, 1), (shape[1], shape[0], shape[2])) if turned else (x, shape)
-    x = np.array(x, order="C")
-    out = np.empty(shape, layer.dtype) if run.rng.random() < 0.5 else None
-    if run.rng.random() < 0.2:
-        table = layouts.INTEGERS if batch.are_ids else layouts.ANY
-        x = table[str(run.rng.choice(list(table)))](x)
-        if out is not None:
-            out = layouts.ANY[str(run.rng.choice(_WRITEABLE))](out)
+    x, out = _arguments(run, x, shape)
     y = (stream.step if one else stream.feed)(x, out=out)
     if out is not None and y is not out:
         raise answers.Differs("out is not what was returned")
     y = np.array(y)  # out may be written again
     return y[None] if one else y.swapaxes(0, 1) if turned else y
+
+
+def _arguments(run, x, shape):
+    """x and out as they are handed over: in odd layouts, the two overlapping, or without out."""
+    x, kind, ids = np.array(x, order="C"), run.rng.random(), run.batch.are_ids
+    out = None if kind < 0.5 else np.empty(shape, run.layer.dtype)
+    if kind > 0.9 and not ids:
+        whole = np.empty(x.size + out.size, x.dtype)
+        begin = int(run.rng.integers(0, x.size + 1))
+        out = whole[begin : begin + out.size].reshape(shape)
+        over = whole[: x.size].reshape(x.shape)
+        over[...] = x
+        return over, out
+    if run.rng.random() < 0.2:
+        table = layouts.INTEGERS if ids else layouts.ANY
+        x = table[str(run.rng.choice(list(table)))](x)
+        out = None if out is None else layouts.ANY[str(run.rng.choice(_WRITEABLE))](out)
+    return x, out
 
 
 _WRITEABLE = ["plain", "Fortran", "first axis backwards", "every other element", "unaligned"]
