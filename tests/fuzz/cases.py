@@ -51,6 +51,13 @@ class Case:
         """Whether a training pass draws numbers."""
         return bool(self.layer.dropout or self.layer.recurrent_dropout or self.options.zoneout)
 
+    @property
+    def kinked(self):
+        """Whether rounding can decide a slope."""
+        o = self.options
+        bounded = o.clip is not None or o.cell_clip is not None
+        return bounded or self.cell == "rnn_relu" or o.recurrent_activation != "sigmoid"
+
     def remade(self, **changed):
         """The layer with some arguments changed that alter neither parameters nor draws."""
         (_, _, i, h), layer = self.sizes, self.layer

@@ -202,6 +202,50 @@ def backward_again(run):
     run.same(without, {name: first[name] for name in without})
 
 
+@relation("a derivative", lambda case: case.layer.dtype == np.float64 and not case.kinked, 6)
+def a_derivative(run):
+    """Along some direction through all that has a gradient: it is that of the loss that is drawn.
+
+    Both backends share what stands above them, so the one cannot be the other's witness there.
+    """
+    wanted = dict(run.answer)
+    steps = {name: run.rng.uniform(-1, 1, a.shape) for name, a in _inputs(run).items()}
+    terms = [np.ravel(wanted[name] * step) for name, step in steps.items()]
+    allowed = 1e-5 * sum(np.abs(t).sum() for t in terms) + 1e-8
+    slopes = [(_loss(run, steps, h) - _loss(run, steps, -h)) / (2 * h) for h in (1e-5, 5e-6)]
+    if abs(slopes[0] - slopes[1]) > allowed:
+        return  # so uneven a loss has no slope that can be found in this way
+    error = abs(slopes[1] - sum(t.sum() for t in terms))
+    if not error <= allowed:
+        raise answers.Differs(f"the slope is off by {error:.2e}, allowed are {allowed:.2e}")
+
+
+def _inputs(run):
+    """All that has a gradient, by the name of that."""
+    batch = run.batch
+    arrays = {"grad flat": run.layer.flat}
+    if not batch.are_ids:
+        arrays["grad x"] = batch.x
+    if batch.embedding is not None:
+        arrays["grad embedding"] = batch.embedding
+    pairs = zip(run.layer._cell.states, batch.state or (), strict=False)
+    return arrays | {f"grad {name}": a for name, a in pairs if a is not None}
+
+
+def _loss(run, steps, h):
+    """That whose gradients dy and dstate are, so many steps away."""
+    layer, batch = copy.deepcopy(run.layer), copy.deepcopy(run.batch)
+    other = replace(run, case=replace(run.case, layer=layer, batch=batch))
+    for name, array in _inputs(other).items():
+        array += h * steps[name]
+    form = batches.Form(layer, batch)
+    x, given = form.arguments(batch)
+    y, last, _ = layer.forward(x, form.state("state", batch.state), **given)
+    pairs = [*zip(form.ys_back(y), batch.dy or (), strict=False)]
+    pairs += zip(form.states_back(last), batch.dstate or (), strict=False)
+    return sum(np.vdot(a, d) for a, d in pairs if d is not None)
+
+
 # ---- the same in another form --------------------------------------------------------------------
 
 
