@@ -39,7 +39,8 @@ def _groups(rng):
 
 def _slices(rng):
     """Many units and few rows: threads take slices of the units."""
-    return _between(rng, 1, 4), _between(rng, 1, 5), _between(rng, 1, 40), _between(rng, 100, 400)
+    inputs = _between(rng, 1, 40) if rng.random() < 0.6 else _between(rng, 20, 260)
+    return _between(rng, 1, 8), _between(rng, 1, 5), inputs, _between(rng, 100, 400)
 
 
 def _chunks(rng):
