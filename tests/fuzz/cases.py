@@ -88,7 +88,7 @@ def drawn(seed, number, relations):
     if cell == "lstm" and h > 1 and rng.random() < 0.15:
         net |= {"proj_size": int(rng.integers(1, h)), "zoneout": 0.0}
     layer = layer_of(cell, i, h, rng=rng, **net)
-    _stir(rng, layer)
+    _stir(rng, cell, layer)
     settings = {
         "backend": "core" if ISAS and rng.random() < 0.92 else "reference",
         "isa": str(rng.choice(ISAS)) if ISAS else None,
@@ -145,10 +145,10 @@ def _alterations(rng, cell):
     return given
 
 
-def _stir(rng, layer):
+def _stir(rng, cell, layer):
     """Nothing stands at its first value of 1 or 0, and in some layers gates saturate."""
     for name, values in layer.params.items():
         if "_ln_" in name or "peephole" in name:
             values += rng.uniform(-0.5, 0.5, values.shape).astype(layer.dtype)
-    if rng.random() < 0.1:
+    if rng.random() < 0.1 and cell != "rnn_relu":  # which has no bound
         layer.flat *= 4

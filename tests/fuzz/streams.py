@@ -112,7 +112,9 @@ def windows(run):
     for window in fastrnn.tbptt(layer, x, k1, k2, state, **given):
         index = (slice(None),) * axis + (window.steps,)
         y.append(form.back(window.y))
-        flat += window.backward(dy[index]).flat
+        of_window = window.backward(dy[index]).flat
+        with answers.overflowing:
+            flat += of_window
     if run.case.noisy or not y:
         return
     run.same({"y": np.concatenate(y)}, {"y": run.answer["pass y"]})
@@ -142,7 +144,7 @@ def the_function(run):
         state = batch.state and [None if a is None else a[row : row + 1] for a in batch.state]
         state = form.state("state", state)
         state = None if state is None else _of_row(state)
-        weights = [layer.params.get(name) for name in _names(row)]
+        weights = [_laid(run, layer.params.get(name)) for name in _names(row)]
         y, last = getattr(fastrnn, layer._cell.function)(
             x, state, *weights, reverse=row == 1, **given, **_own(layer)
         )
@@ -153,6 +155,13 @@ def the_function(run):
     got = ys if layer.merge is None else [np.concatenate(ys, -1)]
     answer = answers.numbered("call y", got) | answers.named(layer, "call", last)
     run.same(answer, answers.only(run.answer, "call"))
+
+
+def _laid(run, weights):
+    """In any layout, in some cases."""
+    if weights is None or run.rng.random() < 0.8:
+        return weights
+    return layouts.ANY[str(run.rng.choice(list(layouts.ANY)))](weights)
 
 
 def _of_row(state):
