@@ -134,6 +134,11 @@ overflowing = np.errstate(over="ignore", invalid="ignore")  # our own sums of wh
 
 
 @overflowing
+def added(a, b):
+    return a + b
+
+
+@overflowing
 def near(got, wanted, case, moved=None):
     """Up to rounding, for what has been summed in another order.
 

@@ -450,8 +450,7 @@ def _gradients_of_cut(run, first, second):
         {n: of_first[f"grad {n}"] for n in run.layer._cell.states},
         {n: run.answer[f"grad {n}"] for n in run.layer._cell.states},
     )
-    with answers.overflowing:
-        flat = of_first["grad flat"] + of_second["grad flat"]
+    flat = answers.added(of_first["grad flat"], of_second["grad flat"])
     run.near({"flat": flat}, {"flat": run.answer["grad flat"]})
 
 
