@@ -19,13 +19,14 @@ needs_kernels = pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels"
 
 def test_whatever_is_combined_agrees_with_other_ways_to_compute_it():
     """In a process of its own, for what it finds may hang or crash."""
-    command = [sys.executable, "-m", "fuzz", "--seed", "1", "--cases", "300"]
+    cases = "300" if len(BACKENDS) > 1 else "50"  # which take as long on NumPy alone
+    command = [sys.executable, "-m", "fuzz", "--seed", "1", "--cases", cases]
     done = subprocess.run(
         command, cwd=program.TESTS, env=program.environment(), capture_output=True, text=True,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
-    assert "300 cases" in done.stdout
+    assert f"{cases} cases" in done.stdout
 
 
 def test_a_case_is_the_same_each_time_and_runs_alone():
