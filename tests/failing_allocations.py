@@ -114,7 +114,8 @@ def reading():
         assert folder.name  # it lives as long as this function
         fastrnn.train.load(path, {"net": layer})
 
-    return Operation(run, lambda: layer.flat.copy(), begin, (ValueError, OSError, RuntimeError))
+    errors = ValueError, TypeError, OSError, RuntimeError
+    return Operation(run, lambda: layer.flat.copy(), begin, errors)
 
 
 def streaming(what, size, ids=False):
