@@ -5,14 +5,18 @@ gives bit for bit what the layer gives on the whole sequence.
 """
 
 import threading
-from contextlib import contextmanager
-from itertools import chain
 
 import numpy as np
 
 from fastrnn import checks, reference, runtime, tokens, variants
 from fastrnn.cells import for_kernels
 from fastrnn.passes import sizes_of
+
+
+def _write(state, values):
+    """Assign arrays to those of a state: whole ones, for that needs no memory and cannot fail."""
+    for held, value in zip(state, values, strict=True):
+        held[...] = value
 
 
 class _ReferenceStepper:
@@ -43,10 +47,10 @@ class _ReferenceStepper:
             for index, weights in enumerate(self._weights):
                 state = tuple(s[index] for s in self._state)
                 y, last = reference.infer(self._cell, y, state, *weights)
-                made.append(zip(state, last, strict=True))
+                made.append(last)
+            after = [np.stack(parts) for parts in zip(*made, strict=True)]
             out[...] = y
-            for held, value in chain.from_iterable(made):
-                held[...] = value
+            _write(self._state, after)
         finally:
             self.release()
         return True
@@ -109,10 +113,8 @@ class Stream:
 
         And with whether there is a compiled stepper instead of the stepper, which is addresses.
         """
-        with self._claimed() as state:
-            copied = tuple(held.copy() for held in state)
         compiled = not isinstance(self._stepper, _ReferenceStepper)
-        return self.__dict__ | {"_stepper": compiled, "_state": copied}
+        return self.__dict__ | {"_stepper": compiled, "_state": self._copied_state()}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -241,12 +243,11 @@ class Stream:
         self._feed(x[None], y[None])
         return y
 
-    @contextmanager
-    def _claimed(self):
-        """No step is taken meanwhile."""
+    def _copied_state(self):
+        """Copies of the state's arrays, made while no step is taken."""
         self._stepper.claim()
         try:
-            yield self._state
+            return tuple([held.copy() for held in self._state])
         finally:
             self._stepper.release()
 
@@ -258,8 +259,7 @@ class Stream:
     @property
     def state(self):
         """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). May be assigned."""
-        with self._claimed() as held:
-            state = tuple(s.copy() for s in held)
+        state = self._copied_state()
         return state if len(state) > 1 else state[0]
 
     @state.setter
@@ -270,9 +270,11 @@ class Stream:
             label = "state" if len(parts) == 1 else f"{label} of state"
             part = checks.same_dtype(label, checks.as_array(label, part), self._dtype)
             checked.append(checks.shaped(label, part, ("num_layers", "B", "H"), held.shape))
-        with self._claimed() as state:
-            for held, part in zip(state, checked, strict=True):
-                held[...] = part
+        self._stepper.claim()
+        try:
+            _write(self._state, checked)
+        finally:
+            self._stepper.release()
 
     def reset(self, rows=None):
         """Set the state to zero.
@@ -293,9 +295,14 @@ class Stream:
         """
         if rows is not None and not isinstance(rows, slice):
             rows = self._named(rows)
-        with self._claimed() as state:
-            for held in state:
-                held[:, slice(None) if rows is None else rows] = 0
+        self._stepper.claim()
+        try:
+            after = [held.copy() for held in self._state]
+            for array in after:
+                array[:, slice(None) if rows is None else rows] = 0
+            _write(self._state, after)
+        finally:
+            self._stepper.release()
 
     def _named(self, rows):
         """The numbers of the rows that are indexed, each once."""

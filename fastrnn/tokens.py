@@ -163,7 +163,8 @@ def backward(cell, x, pairs, rows, checkpoint):
 def scattered(x, dx):
     """The gradient of the embedding from that of its rows as they stood in x, (T, B, I)."""
     gradient = np.zeros_like(x.embedding)
-    np.add.at(gradient, x.ids, dx)
+    with np.errstate(all="ignore"):  # infinities take their course
+        np.add.at(gradient, x.ids, dx)
     return gradient
 
 

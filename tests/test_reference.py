@@ -6,6 +6,7 @@ judge it.
 
 import dataclasses
 import math
+import pickle
 import warnings
 from dataclasses import dataclass
 from functools import cache
@@ -416,6 +417,16 @@ def test_a_tape_is_read_and_not_used_up(cell, reverse):
     first, second = (named(reference.backward(tape, p.dy, p.dstate)) for _ in range(2))
     for name in first:
         assert_array_equal(first[name], second[name], err_msg=name)
+
+
+@every_cell
+def test_a_tape_can_be_pickled(cell):
+    p = problem(cell)
+    _, _, tape = reference.forward(cell, *p.layer())
+    tape = pickle.loads(pickle.dumps(tape))
+    got, expected = named(reference.backward(tape, p.dy, p.dstate)), gradients(cell, p)
+    for name in expected:
+        assert_array_equal(got[name], expected[name], err_msg=name)
 
 
 @every_cell

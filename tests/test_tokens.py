@@ -281,6 +281,16 @@ def test_no_steps_and_no_rows(backend, sizes):
 # ---- the kernels ---------------------------------------------------------------------------------
 
 
+@every_backend
+def test_infinite_gradients_of_an_embedding_are_summed_without_a_warning(backend):
+    layer, dy = fastrnn.RNN(3, 1, nonlinearity="relu"), np.array([[[np.inf], [-np.inf]]], "f4")
+    layer.flat[...] = 1
+    with fastrnn.backend(backend):
+        _, _, tape = layer.forward(np.array([[1, 1]]), embedding=np.ones((4, 3), "f4"))
+        embedding = tape.backward(dy).embedding
+    assert np.isnan(embedding[1]).all() and not embedding[[0, 2, 3]].any()
+
+
 @pytest.mark.usefixtures("core")
 @pytest.mark.parametrize("isa", ISAS, indirect=True)
 @every_cell

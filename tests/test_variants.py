@@ -1,9 +1,11 @@
 """The variants of cells: their NumPy reference against the papers and finite differences."""
 
+import pickle
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from problems import BACKENDS, DTYPES, assert_same_bits
+from problems import BACKENDS, DTYPES, assert_close, assert_same_bits
 from variants import RAGGED, VARIANTS, Paper, drawn, problem, row_of
 
 from fastrnn import reference, variants
@@ -157,6 +159,14 @@ def flatten(tree):
         return [tree]
     return [a for branch in (tree.values() if isinstance(tree, dict) else tree)
             for a in flatten(branch)]  # fmt: skip
+
+
+@every_variant
+def test_a_tape_can_be_pickled(name):
+    p = problem(name, noisy=True)
+    tape = pickle.loads(pickle.dumps(p.forward()[2]))
+    got = reference.backward(tape, p.dy, p.dstate)
+    assert_close(got, reference.backward(p.forward()[2], p.dy, p.dstate), "float64")
 
 
 @every_variant

@@ -1,0 +1,241 @@
+"""A program: each of its operations with its first allocation failing, then its second, and so on.
+
+    LD_PRELOAD=failing_malloc.so python tests/failing_allocations.py [operation...]
+
+An operation must raise MemoryError, or give the right result all the same; what it works on must be
+as it was, and the same once more must give the right bits. NumPy answers some failures with a
+SystemError, its own fault, which passes. What is drawn while a call runs is left out: there NumPy
+crashes. Prints for each operation how it ended how often.
+"""
+
+import collections
+import ctypes
+import itertools
+import pathlib
+import sys
+import tempfile
+
+import numpy as np
+from problems import assert_same_bits
+
+import fastrnn
+
+library = ctypes.CDLL(None)
+arm, disarm = library.failing_arm, library.failing_disarm
+arm.argtypes, disarm.restype = [ctypes.c_long], ctypes.c_long
+
+T, B, I, H = 5, 40, 6, 64  # noqa: E741 - groups of rows, and enough for two threads
+SIZES = {"small": (3, 2, 4, 5), "large": (T, B, I, H)}
+
+
+def floats(*shape):
+    return np.random.default_rng(0).uniform(-1, 1, shape).astype("f4")
+
+
+class Operation:
+    """What is done again and again.
+
+    run : a function that ends with what may fail; its result is compared. held : gives copies of
+    what it works on, which it must leave as it is where it fails. begin : brings that to its first
+    state. errors : what it may raise besides MemoryError.
+    """
+
+    def __init__(self, run, held=lambda: None, begin=lambda: None, errors=()):
+        self.run, self.held, self.begin = run, held, begin
+        self.errors = (SystemError, *errors)
+
+
+def training(size, layer=fastrnn.LSTM, checkpoint=None, ragged=False, ids=False, **net):
+    t, b, i, h = SIZES[size]
+    made, rows = layer(i, h, rng=0, **net), {}
+    x = np.random.default_rng(1).integers(0, i, (t, b)) if ids else floats(t, b, i)
+    if ids:
+        rows["embedding"] = floats(i, i)
+    if ragged:
+        rows |= {"lengths": np.arange(b) % (t + 1), "reset": np.eye(t, b, dtype=bool)}
+    dy = np.ones_like(made(x, **rows)[0])
+
+    def run():
+        y, state, tape = made.forward(x, checkpoint=checkpoint, **rows)
+        grads = tape.backward(dy)
+        return [y, state, grads.x, grads.state, grads.flat, grads.embedding]
+
+    return Operation(run, lambda: made.flat.copy())
+
+
+def with_more_threads():
+    """One thread more each time, so that it is started while allocations fail."""
+    operation, threads = training("large"), itertools.count(2)
+    operation.begin = lambda: fastrnn.set_num_threads(next(threads))
+    return operation
+
+
+def looking(size):
+    t, b, i, h = SIZES[size]
+    layer, x = fastrnn.LSTM(i, h, num_layers=2, rng=0), floats(t, b, i)
+    dy = np.ones((t, b, h), "f4")
+    _, _, tape = layer.forward(x)
+    return Operation(lambda: [tape.gates(), tape.gradient_norms(dy)])
+
+
+def making():
+    generators = [np.random.default_rng(0) for _ in range(2)]
+
+    def run():
+        layer = fastrnn.LSTM(4, 5, 2, bidirectional=True, rng=generators[0])
+        return [layer.flat.shape, layer(np.ones((2, 1, 4), "f4"))[0].shape]
+
+    return Operation(run)
+
+
+def loading():
+    layer, other = (fastrnn.GRU(4, 5, 2, rng=seed) for seed in (0, 1))
+    given = {name: array.copy() for name, array in other.params.items()}
+    before = layer.flat.copy()
+
+    def begin():
+        layer.flat[...] = before
+
+    return Operation(lambda: layer.load(given), lambda: layer.flat.copy(), begin)
+
+
+def reading():
+    """A file of weights into a layer. Python's readers have other words for some failures."""
+    layer, other = (fastrnn.GRU(4, 5, 2, rng=seed) for seed in (0, 1))
+    folder = tempfile.TemporaryDirectory()
+    path = pathlib.Path(folder.name) / "weights.npz"
+    fastrnn.train.save(path, {"net": other})
+    before = layer.flat.copy()
+
+    def begin():
+        layer.flat[...] = before
+
+    def run():
+        assert folder.name  # it lives as long as this function
+        fastrnn.train.load(path, {"net": layer})
+
+    errors = ValueError, TypeError, OSError, RuntimeError
+    return Operation(run, lambda: layer.flat.copy(), begin, errors)
+
+
+def streaming(what, size, ids=False):
+    t, b, i, h = SIZES[size]
+    layer = fastrnn.LSTM(i, h, num_layers=2, rng=0)
+    x = np.random.default_rng(1).integers(0, i, (t, b)) if ids else floats(t, b, i)
+    stream, given = layer.stream(b, one_hot=ids), {"make": None, "step": x[0], "feed": x}[what]
+    first = tuple(floats(2, b, h) for _ in range(2))
+
+    def begin():
+        stream.state = first
+
+    def run():
+        if what == "make":
+            made = layer.stream(b, one_hot=ids)
+            return [made.step(x[0]), made.state]
+        return (stream.step if what == "step" else stream.feed)(given)
+
+    return Operation(run, lambda: [s.copy() for s in stream._state], begin)
+
+
+def setting_a_state():
+    stream = fastrnn.LSTM(4, 5, num_layers=2, rng=0).stream(3)
+    other = tuple(floats(2, 3, 5) for _ in range(2))
+
+    def begin():
+        for held in stream._state:
+            held[...] = 0.5
+
+    def run():
+        stream.state = other
+
+    return Operation(run, lambda: [s.copy() for s in stream._state], begin)
+
+
+def a_function(size):
+    t, b, i, h = SIZES[size]
+    x, weights = floats(t, b, i), (floats(3 * h, i), floats(3 * h, h), floats(3 * h))
+    return Operation(lambda: fastrnn.gru(x, None, *weights))
+
+
+def windows():
+    layer, x = fastrnn.GRU(4, 5, rng=0), floats(7, 3, 4)
+
+    def run():
+        return [w.backward(np.ones_like(w.y)).flat for w in fastrnn.tbptt(layer, x, 3, 5)]
+
+    return Operation(run)
+
+
+OPERATIONS = {
+    "training": lambda: training("large"),
+    "training, more threads": with_more_threads,
+    "training, small": lambda: training("small"),
+    "training, two directions": lambda: training("small", fastrnn.GRU, bidirectional=True),
+    "training, ragged": lambda: training("small", ragged=True, num_layers=2),
+    "training, checkpoints": lambda: training("small", checkpoint=2, batch_first=True),
+    "training, ids": lambda: training("small", fastrnn.RNN, ids=True),
+    "training, normalised": lambda: training("small", layer_norm=True, peephole=True),
+    "gates and norms": lambda: looking("small"),
+    "a layer": making,
+    "load": loading,
+    "a file": reading,
+    "a stream": lambda: streaming("make", "small"),
+    "step": lambda: streaming("step", "small"),
+    "feed": lambda: streaming("feed", "large"),
+    "ids, a stream": lambda: streaming("make", "small", ids=True),
+    "ids, feed": lambda: streaming("feed", "small", ids=True),
+    "a state": setting_a_state,
+    "a function": lambda: a_function("small"),
+    "windows": windows,
+}
+
+
+def check(name):
+    """Fails one allocation after the other -> how the operation ended, and how often."""
+    operation, ends = OPERATIONS[name](), collections.Counter()
+    operation.begin()
+    before = operation.held()
+    wanted = operation.run(), operation.held()
+    for n in itertools.count(1):
+        operation.begin()
+        end, result = attempt(operation, n)
+        try:
+            if end in ("right", "no failure"):
+                assert_same_bits((result, operation.held()), wanted)
+            else:
+                assert_same_bits(operation.held(), before)
+                operation.begin()
+                assert_same_bits((operation.run(), operation.held()), wanted)
+        except AssertionError as error:
+            raise AssertionError(f"{name}: allocation {n}, then {end}: {error}") from None
+        if end == "no failure":
+            return ends
+        ends[end] += 1
+
+
+def attempt(operation, n):
+    """How an operation ended whose n-th allocation failed, and its result."""
+    result, end = None, "right"
+    try:
+        arm(n)
+        result = operation.run()
+    except (MemoryError, *operation.errors) as error:
+        end = type(error).__name__
+    return end if disarmed() else "no failure", result
+
+
+def disarmed():
+    try:
+        return disarm()
+    except MemoryError:  # to call it took an allocation, too
+        return disarm()
+
+
+def main(names):
+    for name in names or OPERATIONS:
+        print(f"{name}: ", end="", flush=True)
+        print(dict(check(name)), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,162 @@
+"""All that a case gives, as a dict of arrays in one form, and how near two answers must be.
+
+Names begin with what gave them: "call" for inference, "pass" for a training pass, "grad" for its
+gradients, "gates" and "norms" for what a tape says besides.
+
+It must not know: what answers are compared for.
+"""
+
+import contextlib
+import copy
+
+import numpy as np
+from problems import assert_same_bits
+
+import fastrnn
+from fastrnn import runtime
+
+from .batches import Form
+
+
+class Differs(AssertionError):
+    """Two answers that should be one."""
+
+
+@contextlib.contextmanager
+def machine(backend="core", isa=None, threads=None, **_):
+    """The settings of a case, for a block."""
+    before = runtime.core.isa() if runtime.core else None
+    try:
+        if isa is not None:
+            runtime.select_isa(isa)
+        with fastrnn.backend(backend), fastrnn.threads(threads or 1):
+            yield
+    finally:
+        if before is not None:
+            runtime.select_isa(before)
+
+
+def named(layer, prefix, states):
+    """A state by the names of its arrays."""
+    pairs = zip(layer._cell.states, states, strict=True)
+    return {f"{prefix} {name}": array for name, array in pairs}
+
+
+def numbered(prefix, arrays):
+    return {f"{prefix} {k}" if len(arrays) > 1 else prefix: a for k, a in enumerate(arrays)}
+
+
+def call(layer, batch, **options):
+    """Inference."""
+    form = Form(layer, batch)
+    x, given = form.arguments(batch)
+    y, last = layer(x, form.state("state", batch.state), **given, **options)
+    form.check_given()
+    return _outputs(layer, form, "call", y, last)
+
+
+def _outputs(layer, form, prefix, y, last):
+    return numbered(f"{prefix} y", form.ys_back(y)) | named(layer, prefix, form.states_back(last))
+
+
+def train(layer, batch, checkpoint=None, looks=(), through=lambda tape: tape):
+    """A training pass of a copy of the layer, so that it draws the same each time; gradients.
+
+    looks : which of "gates" and "norms" to ask for. through : what to do with the tape before.
+    """
+    layer = copy.deepcopy(layer)
+    form = Form(layer, batch)
+    x, given = form.arguments(batch)
+    state = form.state("state", batch.state)
+    y, last, tape = layer.forward(x, state, checkpoint=checkpoint, **given)
+    answer = _outputs(layer, form, "pass", y, last)
+    answer |= of_tape(layer, batch, through(tape), looks)
+    form.check_given()
+    return answer
+
+
+def of_tape(layer, batch, tape, looks=(), need_x=True):
+    """What a tape gives."""
+    form = Form(layer, batch)
+    dy, dstate = form.gradient(batch.dy), form.state("dstate", batch.dstate)
+    grads = tape.backward(dy, dstate, need_x=need_x)
+    answer = {"grad flat": grads.flat}
+    answer |= named(layer, "grad", form.states_back(grads.state))
+    if grads.x is not None:
+        answer["grad x"] = form.back(grads.x)
+    if grads.embedding is not None:
+        answer["grad embedding"] = grads.embedding
+    if "norms" in looks:
+        norms = tape.gradient_norms(dy, dstate)
+        answer |= {f"norms {name}": array for name, array in norms.items()}
+    if "gates" in looks:
+        answer |= gates_of(batch, tape.gates())
+    form.check_given()
+    return answer
+
+
+def gates_of(batch, gates):
+    """(L*D, T, B, H) arrays, by name."""
+    return {f"gates {n}": a[:, :, None] if batch.unbatched else a for n, a in gates.items()}
+
+
+def by_row(answer):
+    """The arrays that have a row for each of the batch, with this axis first."""
+    rows = {}
+    for name, array in answer.items():
+        if name in ("grad flat", "grad embedding") or name.startswith("norms"):
+            continue
+        rows[name] = np.moveaxis(array, 2 if name.startswith("gates") else 1, 0)
+    return rows
+
+
+def only(answer, *prefixes):
+    """Of what begins with one of these."""
+    return {name: array for name, array in answer.items() if name.startswith(prefixes)}
+
+
+# ---- comparison ----------------------------------------------------------------------------------
+
+
+def same(got, wanted):
+    """To the last bit; all NaN are one."""
+    if got.keys() != wanted.keys():
+        raise Differs(f"{sorted(got)} rather than {sorted(wanted)}")
+    for name, array in wanted.items():
+        a, b = np.ascontiguousarray(got[name]), np.ascontiguousarray(array)
+        if a.dtype != b.dtype or a.shape != b.shape:
+            raise Differs(f"{name}: {a.dtype} {a.shape} rather than {b.dtype} {b.shape}")
+        if a.tobytes() != b.tobytes():
+            assert_same_bits({name: a}, {name: b})
+
+
+overflowing = np.errstate(over="ignore", invalid="ignore")  # our own sums of what has grown so
+
+
+@overflowing
+def added(a, b):
+    return a + b
+
+
+@overflowing
+def near(got, wanted, case, moved=None):
+    """Up to rounding, for what has been summed in another order.
+
+    moved : name -> by how much rounding alone is known to move the array.
+    """
+    if got.keys() != wanted.keys():
+        raise Differs(f"{sorted(got)} rather than {sorted(wanted)}")
+    t, b, i, h = case.sizes
+    terms = 40 + np.sqrt(t * b) + np.sqrt(i + h)
+    factor = 30 * case.layer.num_layers
+    eps = float(np.finfo(case.layer.dtype).eps)
+    for name, array in wanted.items():
+        if got[name].shape != array.shape:
+            raise Differs(f"{name}: {got[name].shape} rather than {array.shape}")
+        if not np.isfinite(array).all():  # grown beyond all numbers, with what belongs to it
+            continue
+        allowed = factor * eps * terms * np.abs(array).max(initial=1.0)
+        allowed += 20 * (moved or {}).get(name, 0.0)
+        error = np.abs(got[name] - array).max(initial=0.0)
+        if not error <= allowed:
+            raise Differs(f"{name}: off by {error:.2e}, allowed are {allowed:.2e}")

@@ -1,0 +1,121 @@
+"""Relations to other backends, instruction sets and numbers of threads, and to slopes."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+from problems import ISAS
+
+from . import answers, batches
+from .relations import on_core, relation
+
+
+@relation("the reference", on_core, 8)
+def the_reference(run):
+    plain = replace(run.batch, layouts={})
+    _against(run, lambda: run.again(batch=plain), "reference")
+
+
+@relation("another instruction set", on_core, 2)
+def another_set(run):
+    isa = str(run.rng.choice(ISAS))
+    with answers.machine(**run.case.settings | {"isa": isa}):
+        if (isa == "generic") == (run.case.settings["isa"] == "generic"):
+            answers.same(run.again(), run.answer)
+            return
+    _against(run, run.again, "core", isa)
+
+
+def _against(run, compute_again, backend, isa=None):
+    """Compares the answer with that of other settings, up to rounding."""
+    settings = run.case.settings | {"backend": backend} | ({"isa": isa} if isa else {})
+    with answers.machine(**settings):
+        wanted = compute_again()
+    try:
+        run.near(run.answer, wanted)
+    except answers.Differs:
+        run.near(run.answer, wanted, moved(run))
+
+
+@answers.overflowing
+def _distances(after, before):
+    return {n: np.abs(after[n] - a).max(initial=0.0) for n, a in before.items()}
+
+
+def moved(run):
+    """How far each array moves where everything that goes in moves by some roundings.
+
+    A normalised row that hardly varies makes them larger, and they can decide a slope.
+    """
+    eps, by_name = 8 * float(np.finfo(run.layer.dtype).eps), {}
+
+    def rounded(array):
+        if array is None or array.dtype.kind != "f":
+            return array
+        return array * (1 + run.rng.uniform(-eps, eps, array.shape)).astype(array.dtype)
+
+    def all_rounded(arrays):
+        return arrays and [rounded(a) for a in arrays]
+
+    with answers.machine(**run.case.settings | {"backend": "reference"}):
+        batch = replace(run.batch, layouts={})
+        before = run.again(batch=batch)
+        for _ in range(4):
+            layer = copy.deepcopy(run.layer)
+            layer.flat[...] = rounded(layer.flat)
+            arrays = {name: rounded(getattr(batch, name)) for name in ("x", "embedding")}
+            arrays |= {n: all_rounded(getattr(batch, n)) for n in ("state", "dy", "dstate")}
+            after = run.again(layer, replace(batch, **arrays))
+            for name, by in _distances(after, before).items():
+                by_name[name] = max(by_name.get(name, 0.0), by)
+    return by_name
+
+
+@relation("other threads", on_core, 3)
+def other_threads(run):
+    threads = int(run.rng.choice((1, 2, 3, 5)))
+    with answers.machine(**run.case.settings | {"threads": threads}):
+        answers.same(run.again(), run.answer)
+
+
+@relation("a derivative", lambda case: case.layer.dtype == np.float64 and not case.kinked, 6)
+def a_derivative(run):
+    """Along some direction through all that has a gradient: it is that of the loss that is drawn.
+
+    Both backends share what stands above them, so the one cannot be the other's witness there.
+    """
+    steps = {name: run.rng.uniform(-1, 1, a.shape) for name, a in _inputs(run).items()}
+    terms = [np.ravel(run.answer[name] * step) for name, step in steps.items()]
+    allowed = 1e-5 * sum(np.abs(t).sum() for t in terms) + 1e-8
+    slopes = [(_loss(run, steps, h) - _loss(run, steps, -h)) / (2 * h) for h in (1e-5, 5e-6)]
+    if abs(slopes[0] - slopes[1]) > allowed:
+        return  # so uneven a loss has no slope that can be found in this way
+    error = abs(slopes[1] - sum(t.sum() for t in terms))
+    if not error <= allowed:
+        raise answers.Differs(f"the slope is off by {error:.2e}, allowed are {allowed:.2e}")
+
+
+def _inputs(run):
+    """All that has a gradient, by the name of that."""
+    batch = run.batch
+    arrays = {"grad flat": run.layer.flat}
+    if not batch.are_ids:
+        arrays["grad x"] = batch.x
+    if batch.embedding is not None:
+        arrays["grad embedding"] = batch.embedding
+    pairs = zip(run.layer._cell.states, batch.state or (), strict=False)
+    return arrays | {f"grad {name}": a for name, a in pairs if a is not None}
+
+
+def _loss(run, steps, h):
+    """That whose gradients dy and dstate are, so many steps away."""
+    layer, batch = copy.deepcopy(run.layer), copy.deepcopy(run.batch)
+    other = replace(run, case=replace(run.case, layer=layer, batch=batch))
+    for name, array in _inputs(other).items():
+        array += h * steps[name]
+    form = batches.Form(layer, batch)
+    x, given = form.arguments(batch)
+    y, last, _ = layer.forward(x, form.state("state", batch.state), **given)
+    pairs = [*zip(form.ys_back(y), batch.dy or (), strict=False)]
+    pairs += zip(form.states_back(last), batch.dstate or (), strict=False)
+    return sum(np.vdot(a, d) for a, d in pairs if d is not None)

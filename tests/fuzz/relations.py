@@ -1,0 +1,71 @@
+"""Relations: another way to compute what a case gives, and how the two compare.
+
+machines.py, repeats.py, forms.py, parts.py and streams.py put them into the table here. Each is a
+function of a `Run`. Bits are compared on the kernels, whose contract speaks of bits; on
+the reference, whose sums NumPy orders as it likes, nearness.
+"""
+
+from dataclasses import dataclass
+
+from . import answers
+
+RELATIONS = {}  # name -> (whether it has a meaning for a case, its weight, the function)
+
+
+def relation(name, has_meaning=lambda case: True, weight=2):
+    def put(function):
+        RELATIONS[name] = has_meaning, weight, function
+        return function
+
+    return put
+
+
+@dataclass
+class Run:
+    """A case that is being run.
+
+    answer : what it gives: a call, a training pass, its gradients, and what `looks` names.
+    rng : for what a relation draws.
+    """
+
+    case: object
+    answer: dict
+    looks: tuple
+    rng: object
+
+    @property
+    def layer(self):
+        return self.case.layer
+
+    @property
+    def batch(self):
+        return self.case.batch
+
+    def again(self, layer=None, batch=None, **options):
+        """All that `answer` has, computed anew."""
+        layer, batch = layer or self.layer, batch or self.batch
+        options = {"checkpoint": self.case.settings["checkpoint"], "looks": self.looks} | options
+        return answers.call(layer, batch) | answers.train(layer, batch, **options)
+
+    def same(self, got, wanted):
+        if self.case.settings["backend"] == "core":
+            answers.same(got, wanted)
+        else:
+            answers.near(got, wanted, self.case)
+
+    def near(self, got, wanted, moved=None):
+        answers.near(got, wanted, self.case, moved)
+
+
+def compute(case, rng):
+    """The `Run` of a case, with its answer."""
+    looks = tuple(n for n in ("gates", "norms") if rng.random() < 0.25)
+    if case.settings["checkpoint"] is not None:
+        looks = tuple(n for n in looks if n != "gates")
+    run = Run(case, {}, looks, rng)
+    run.answer = run.again()
+    return run
+
+
+def on_core(case):
+    return case.settings["backend"] == "core"

@@ -1,0 +1,56 @@
+"""Relations to the same once more: again, with checkpoints, of copies."""
+
+import copy
+import pickle
+
+from . import answers, batches, layouts
+from .relations import on_core, relation
+
+
+@relation("again", weight=1)
+def again(run):
+    run.same(run.again(), run.answer)
+
+
+@relation("checkpoints", on_core, 4)
+def checkpoints(run):
+    n = int(run.rng.choice((1, 2, 3, 5, 8, max(1, run.batch.steps), run.batch.steps + 3)))
+    looks = [name for name in run.looks if name != "gates"]
+    got = run.again(checkpoint=n, looks=looks)
+    answers.same(got, {k: a for k, a in run.answer.items() if not k.startswith("gates")})
+
+
+@relation("a copied tape", weight=3)
+def a_copied_tape(run):
+    """Copies hold other addresses; the first is gone before the next is made."""
+    through = _pickled if run.rng.random() < 0.5 else copy.deepcopy
+    run.same(run.again(through=lambda tape: through(through(tape))), run.answer)
+
+
+def _pickled(what):
+    return pickle.loads(pickle.dumps(what))
+
+
+@relation("a copied layer", weight=1)
+def a_copied_layer(run):
+    run.same(run.again(layer=_pickled(run.layer)), run.answer)
+    other = copy.deepcopy(run.layer)
+    other.flat[...] = 0
+    layout = layouts.ANY[str(run.rng.choice(list(layouts.ANY)))]
+    other.load({name: layout(array) for name, array in run.layer.params.items()})
+    run.same(run.again(layer=other), run.answer)
+
+
+@relation("backward again")
+def backward_again(run):
+    layer, batch = copy.deepcopy(run.layer), run.batch
+    form = batches.Form(layer, batch)
+    x, given = form.arguments(batch)
+    _, _, tape = layer.forward(x, form.state("state", batch.state), **given)
+    first = answers.of_tape(layer, batch, tape)
+    run.same(first, answers.only(run.answer, "grad"))
+    run.same(answers.of_tape(layer, batch, tape), first)
+    without = answers.of_tape(layer, batch, tape, need_x=False)
+    if without.keys() & {"grad x", "grad embedding"}:
+        raise answers.Differs("need_x=False gives a gradient of x")
+    run.same(without, {name: first[name] for name in without})

@@ -1,0 +1,67 @@
+"""Where memory runs out: MemoryError or the right result, and nothing half-changed.
+
+failing_allocations.py is the program that looks at it, c/failing_malloc.c what lets it fail.
+"""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+from problems import BACKENDS, run_python
+
+HERE = pathlib.Path(__file__).parent
+
+pytestmark = [
+    pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels"),
+    pytest.mark.skipif(sys.platform != "linux", reason="preloads a library as Linux does"),
+    pytest.mark.skipif("FASTRNN_SANITIZED" in os.environ, reason="their malloc is their own"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """The path of what is to be preloaded."""
+    compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    made = tmp_path_factory.mktemp("failing") / "failing_malloc.so"
+    command = [compiler, "-shared", "-fPIC", "-O1", HERE / "c/failing_malloc.c", "-o", made]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"needs the GNU C library: {done.stderr[-300:]}")
+    return str(made)
+
+
+def fail(library, *operations, malloc="pymalloc", **environment):
+    """Runs operations, all of them if none are named; the number of allocations that failed.
+
+    malloc : Python's allocator. With "malloc" whatever Python itself allocates may fail too.
+    """
+    code = (
+        f"import sys; sys.path.insert(0, {str(HERE)!r}); import failing_allocations; "
+        f"failing_allocations.main({list(operations)!r})"
+    )
+    environment |= {"LD_PRELOAD": library, "PYTHONMALLOC": malloc}
+    done = run_python(code, "-X", "faulthandler", **environment)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def test_an_allocation_that_fails_is_a_memory_error_and_spoils_nothing(library):
+    some = "training", "training, more threads", "training, ragged", "ids, a stream", "load", "step"
+    said = fail(library, *some, FASTRNN_NUM_THREADS="2")
+    assert said.count("MemoryError") >= len(some) - 1
+
+
+def test_a_stream_of_the_reference_is_not_left_between_two_steps(library):
+    fail(library, "step", "a state", malloc="malloc", FASTRNN_BACKEND="reference")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("malloc", ["pymalloc", "malloc"])
+def test_every_allocation_of_every_operation(library, malloc, threads):
+    fail(library, malloc=malloc, FASTRNN_NUM_THREADS=threads)

@@ -1,0 +1,84 @@
+"""The fuzzer: some hundred cases, the same every time, and that it sees what is wrong.
+
+CI runs it for two minutes with another seed for every commit: `python -m tests.fuzz`.
+"""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from fuzz import __main__ as program
+from fuzz import buffers, running
+from problems import BACKENDS
+
+from fastrnn import reference
+
+needs_kernels = pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels")
+
+
+def test_whatever_is_combined_agrees_with_other_ways_to_compute_it():
+    """In a process of its own, for what it finds may hang or crash."""
+    cases = "300" if len(BACKENDS) > 1 else "50"  # which take as long on NumPy alone
+    command = [sys.executable, "-m", "fuzz", "--seed", "1", "--cases", cases]
+    done = subprocess.run(
+        command, cwd=program.TESTS, env=program.environment(), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    assert f"{cases} cases" in done.stdout
+
+
+def test_a_case_is_the_same_each_time_and_runs_alone():
+    one, two = (running.described(3, 14) for _ in range(2))
+    assert one == two and one.startswith("python -m tests.fuzz --seed 3 --case 14\n")
+    assert program.alone(3, 14) == 0
+
+
+@needs_kernels
+def test_a_wrong_number_is_found(monkeypatch):
+    infer = reference.infer
+
+    def off(*arguments, **options):
+        y, last = infer(*arguments, **options)
+        return y * 1.001, last
+
+    monkeypatch.setattr(reference, "infer", off)
+    cases = (running.drawn(0, number) for number in range(12))
+    assert any((running.run(case) or "").startswith("the reference") for case in cases)
+
+
+def test_a_byte_beside_an_array_is_found():
+    with buffers.watched():
+        np.empty(3)[...] = 1
+    if not buffers.EXACT:  # there AddressSanitizer sees it
+        with pytest.raises(AssertionError, match="24 bytes"), buffers.watched():
+            array = np.empty(3)
+            np.lib.stride_tricks.as_strided(array, (4,))[3] = 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os; os.abort()",
+        "import faulthandler, time; faulthandler.dump_traceback_later(0.1, exit=True); "
+        "time.sleep(60)",
+    ],
+    ids=["crashes", "hangs"],
+)
+def test_a_case_that_ends_the_process_is_told(code, capsys):
+    count = program.Count(0)
+    code = f"print('begin 0\\nend 0 0\\nbegin 1', flush=True); {code}"
+    program.watch([sys.executable, "-c", code], 0, count)
+    assert count.failed == [1] and count.next == 2
+    said = capsys.readouterr().out
+    assert "--seed 0 --case 1\n" in said and "the process ended with" in said
+
+
+def test_a_commit_gives_a_seed(monkeypatch):
+    commits = "40904d70aa", "40904d70ab"
+    seeds = set()
+    for commit in commits * 2:
+        monkeypatch.setattr(sys, "argv", ["", "--seed-from", commit])
+        seeds.add(program.arguments().seed)
+    assert len(seeds) == 2
