@@ -14,6 +14,16 @@ with warnings.catch_warnings():
     from fastrnn import runtime
 
 
+def pytest_report_header():
+    """Which kernels the tests meet."""
+    core = runtime.core
+    return [
+        f"fastrnn {fastrnn.__version__}: {core.__file__ if core else 'no kernels'}",
+        f"backend {'core' if runtime.uses_core() else 'reference'}, "
+        f"instruction set {core.isa() if core else 'none'}, threads {fastrnn.get_num_threads()}",
+    ]
+
+
 @pytest.fixture
 def isa(request):
     """The instruction set that the test names by @every_isa."""
