@@ -6,7 +6,9 @@ reference. FASTRNN_ISA chooses the set for the suite; tests that walk through th
 
 import warnings
 
+import numpy as np
 import pytest
+from processes import START_METHODS, every_start_method
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", RuntimeWarning)  # no kernels: tests/test_runtime.py checks it
@@ -22,6 +24,17 @@ def pytest_report_header():
         f"backend {'core' if runtime.uses_core() else 'reference'}, "
         f"instruction set {core.isa() if core else 'none'}, threads {fastrnn.get_num_threads()}",
     ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """A test that names its instruction set is `any_isa`, one of the reference `no_kernels`."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if "isa" in parameters:
+            item.add_marker("any_isa")
+        if parameters.get("backend") == "reference":
+            item.add_marker("no_kernels")
 
 
 @pytest.fixture
@@ -47,6 +60,20 @@ def core():
         pytest.skip("this build has no kernels")
     with fastrnn.backend("core"):
         yield runtime.core
+
+
+@pytest.fixture(scope="session")
+def _pools():
+    with fastrnn.threads(2):  # the fork happens beside a worker, as in a program that forks late
+        fastrnn.GRU(20, 96, rng=0)(np.ones((40, 12, 20), np.float32))
+    with every_start_method() as pools:
+        yield pools
+
+
+@pytest.fixture(params=START_METHODS)
+def processes(request, _pools):
+    """Processes of every start method in turn: `processes.map(function, values)`."""
+    return _pools[request.param]
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from problems import run_python
 import fastrnn
 from fastrnn import _build, runtime
 
+pytestmark = pytest.mark.no_kernels
+
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = pathlib.Path(fastrnn.__file__).parent
 

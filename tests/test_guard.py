@@ -15,6 +15,8 @@ import sys
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.any_isa
+
 core = pytest.importorskip("fastrnn._core", reason="this build has no kernels")
 
 CELLS = {"rnn_tanh": (0, 1), "rnn_relu": (1, 1), "lstm": (2, 4), "gru_after": (3, 3)}

@@ -6,6 +6,8 @@ from training import assert_slopes, draw, every_dtype
 
 from fastrnn import train
 
+pytestmark = pytest.mark.no_kernels
+
 WEIGHTS = (None, np.array([1.0, 0, 2]), np.array([[True], [False], [True], [True]]))
 every_weight = pytest.mark.parametrize("weights", WEIGHTS, ids=["all alike", "rows", "steps"])
 

@@ -9,6 +9,8 @@ from training import draw, every_dtype
 
 from fastrnn import train
 
+pytestmark = pytest.mark.no_kernels
+
 
 @every_dtype
 @pytest.mark.parametrize(

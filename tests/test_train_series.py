@@ -7,6 +7,8 @@ from training import draw
 
 from fastrnn import train
 
+pytestmark = pytest.mark.no_kernels
+
 
 @pytest.mark.parametrize("features", [None, 1, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
