@@ -6,6 +6,7 @@ FASTRNN_REQUIRE_KERNELS=1 makes a compilation that fails an error of the install
 import os
 import runpy
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 
@@ -47,6 +48,17 @@ core = Extension(
 build_id = runpy.run_path("fastrnn/_build.py")["of_sources"](Path.cwd())
 
 
+def at_once(compile):
+    """A compiler's method that takes some sources at a time: a kernel's takes ten seconds."""
+
+    def compile_all(sources, **options):
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            names = pool.map(lambda source: compile([source], **options), sources)
+            return [name for of_one in names for name in of_one]
+
+    return compile_all
+
+
 class BuildExt(build_ext):
     """Compiles the build id too, in a file of its own: a new id alone compiles nothing else."""
 
@@ -60,6 +72,7 @@ class BuildExt(build_ext):
         unit.parent.mkdir(parents=True, exist_ok=True)
         unit.write_text(text)
         ext.sources = [*made.sources, str(unit)]
+        self.compiler.compile = at_once(self.compiler.compile)
         super().build_extension(ext)
 
 
