@@ -69,8 +69,9 @@ class BuildExt(build_ext):
         if stale:  # were the compilation to fail, a module of other sources would be taken
             Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
         (made,) = cythonize([ext], language_level=3, build_dir="build", force=stale or None)
-        unit.parent.mkdir(parents=True, exist_ok=True)
-        unit.write_text(text)
+        if stale:
+            unit.parent.mkdir(parents=True, exist_ok=True)
+            unit.write_text(text)
         ext.sources = [*made.sources, str(unit)]
         self.compiler.compile = at_once(self.compiler.compile)
         super().build_extension(ext)

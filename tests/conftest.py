@@ -4,7 +4,13 @@ Without the kernels (no C compiler) the tests of the kernels are skipped, all ot
 reference. FASTRNN_ISA chooses the set for the suite; tests that walk through the sets still do.
 """
 
+import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+# Before NumPy is there: on the small matrices of tests the threads of its BLAS only wait for one
+# another, for up to nine tenths of the time where other processes run beside.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -35,6 +41,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker("any_isa")
         if parameters.get("backend") == "reference":
             item.add_marker("no_kernels")
+    items.sort(key=lambda item: "verdict" in item.fixturenames)  # last: see _verdicts
 
 
 @pytest.fixture
@@ -60,6 +67,25 @@ def core():
         pytest.skip("this build has no kernels")
     with fastrnn.backend("core"):
         yield runtime.core
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _verdicts(request, tmp_path_factory):
+    """What test_codegen.py judges is compiled beside the other tests: compilers take long."""
+    items = [item for item in request.session.items if "verdict" in item.fixturenames]
+    folder = tmp_path_factory.mktemp("codegen")
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            item.name: pool.submit(item.module.judge, folder=folder, **item.callspec.params)
+            for item in items
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def verdict(request, _verdicts):
+    """What test_codegen.py's `judge` says of the test's parameters."""
+    return _verdicts[request.node.name].result()
 
 
 @pytest.fixture(scope="session")

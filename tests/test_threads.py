@@ -270,7 +270,7 @@ sent = None
 
 def interrupt():
     global sent
-    time.sleep(0.6)
+    time.sleep(0.6 if training else 0.2)
     sent = time.monotonic()
     os.kill(os.getpid(), signal.SIGINT)
 
