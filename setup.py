@@ -1,12 +1,20 @@
-"""Builds the one extension module; without a C compiler the package installs on NumPy alone."""
+"""Builds the one extension module; without a C compiler the package installs on NumPy alone.
+
+FASTRNN_REQUIRE_KERNELS=1 makes a compilation that fails an error of the installation.
+"""
 
 import os
+import runpy
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from pathlib import Path
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 # -ffp-contract=off: a multiply-add is fused where the kernels say so and nowhere else, so that
 # results do not depend on the compiler. FASTRNN_CFLAGS adds flags of a developer's own (a
@@ -23,18 +31,59 @@ else:
     isas = ["generic"]
 stubs = [f"csrc/isa/{isa}_f{bits}.c" for isa in isas for bits in (32, 64)]
 
+# Whatever a module may be built from on any machine: a source distribution has it all.
+sources = glob("csrc/**/*.[ch]", recursive=True) + glob("fastrnn/*.px[di]")
+
 core = Extension(
     "fastrnn._core",
     sources=["fastrnn/_core.pyx", *sorted(glob("csrc/*.c")), *stubs],
-    depends=glob("csrc/*.h") + glob("csrc/kernels/*.h") + glob("fastrnn/*.pxi"),
+    depends=sorted(sources),
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     extra_compile_args=flags + own,
     extra_link_args=own,
+    optional=os.environ.get("FASTRNN_REQUIRE_KERNELS", "0") in ("", "0"),
 )
 
-modules = cythonize([core], language_level=3, build_dir="build")
-for module in modules:
-    module.optional = True  # cythonize forgets it
+build_id = runpy.run_path("fastrnn/_build.py")["of_sources"](Path.cwd())
 
-setup(ext_modules=modules)
+
+def at_once(compile):
+    """A compiler's method that takes some sources at a time: a kernel's takes ten seconds."""
+
+    def compile_all(sources, **options):
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            names = pool.map(lambda source: compile([source], **options), sources)
+            return [name for of_one in names for name in of_one]
+
+    return compile_all
+
+
+class BuildExt(build_ext):
+    """Compiles the build id too, in a file of its own: a new id alone compiles nothing else."""
+
+    def build_extension(self, ext):
+        unit = Path(self.build_temp, "build_id.c")
+        text = f'const char frnn_build_id[] = "{build_id}";\n'
+        stale = not unit.exists() or unit.read_text() != text
+        if stale:  # were the compilation to fail, a module of other sources would be taken
+            Path(self.get_ext_fullpath(ext.name)).unlink(missing_ok=True)
+        (made,) = cythonize([ext], language_level=3, build_dir="build", force=stale or None)
+        if stale:
+            unit.parent.mkdir(parents=True, exist_ok=True)
+            unit.write_text(text)
+        ext.sources = [*made.sources, str(unit)]
+        self.compiler.compile = at_once(self.compiler.compile)
+        super().build_extension(ext)
+
+
+class BuildPy(build_py):
+    """Writes the build id into the package. An editable installation is a checkout: it has none."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            Path(self.build_lib, "fastrnn", "_build_id.py").write_text(f'BUILD_ID = "{build_id}"\n')
+
+
+setup(ext_modules=[core], cmdclass={"build_ext": BuildExt, "build_py": BuildPy})

@@ -14,6 +14,7 @@ def _summary(demo):
 
 def _parser():
     parser = argparse.ArgumentParser(prog="python -m fastrnn", description=fastrnn.__doc__)
+    parser.add_argument("--version", action="version", version=f"fastrnn {fastrnn.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("info", help="version, backend, instruction sets, threads")
     listed = "\n".join(f"  {name:<12} {_summary(demo)}" for name, demo in demos.DEMOS.items())

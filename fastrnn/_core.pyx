@@ -280,6 +280,16 @@ def product(cnp.ndarray a not None, b, c, work):
 include "_stepper.pxi"
 
 
+cdef extern from *:
+    """extern const char frnn_build_id[]; /* setup.py writes the file that defines it. */"""
+    const char *frnn_build_id
+
+
+def build_id():
+    """The id of the sources that this module was built from (_build.py)."""
+    return frnn_build_id.decode()
+
+
 def isa():
     return frnn_isa().decode()
 

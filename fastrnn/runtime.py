@@ -18,18 +18,35 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import checks
+from fastrnn import _build, _installed_id, checks
 
-try:
-    core = importlib.import_module("fastrnn._core")
-except ImportError as error:
-    core = None
-    warnings.warn(
-        f"fastrnn runs on its NumPy path, which is many times slower: its kernels are not there "
-        f"({error}). Install a C compiler, then reinstall: pip install --force-reinstall fastrnn",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+
+def _compiled_module():
+    """`fastrnn._core`, or None where it is not there; ImportError where it is of another build.
+
+    Where the environment asks for the reference, a module of another build is left alone.
+    """
+    try:
+        module = importlib.import_module("fastrnn._core")
+    except ImportError as error:
+        warnings.warn(
+            f"fastrnn runs on its NumPy path, which is many times slower: its kernels are not "
+            f"there ({error}). Install a C compiler, then reinstall: "
+            "pip install --force-reinstall fastrnn",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return None
+    fault = _build.fault_of(module, _installed_id)
+    if fault is None:
+        return module
+    if os.environ.get("FASTRNN_BACKEND") != "reference":
+        raise ImportError(fault, name="fastrnn._core", path=module.__file__)
+    warnings.warn(fault, RuntimeWarning, stacklevel=3)
+    return None
+
+
+core = _compiled_module()
 
 _BACKENDS = ("core", "reference")
 

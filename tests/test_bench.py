@@ -19,6 +19,8 @@ from fastrnn.bench import about, measure, picture, progress, report
 from fastrnn.bench.cases import CASES, CELLS
 from fastrnn.bench.limits import Machine
 
+pytestmark = pytest.mark.any_isa
+
 ROOT = pathlib.Path(__file__).parent.parent
 MACHINE = {"peak": 1e11, "reads": {"16384": 2e11, "32768": 1e11}}
 

@@ -11,7 +11,7 @@ from problems import run_python
 
 from fastrnn import runtime
 
-pytestmark = pytest.mark.usefixtures("core")
+pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.any_isa]
 
 SCRIPT = '''
 import faulthandler

@@ -22,6 +22,8 @@ from problems import (
 import fastrnn
 from fastrnn import checks, runtime
 
+pytestmark = pytest.mark.any_isa
+
 T, B, I, H = 4, 3, 2, 5  # noqa: E741 - as in all the equations
 every_cell = pytest.mark.parametrize("cell", CELLS)
 

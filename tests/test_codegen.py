@@ -14,12 +14,12 @@ import re
 import shutil
 import subprocess
 import sysconfig
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.no_kernels
 
 ROOT = Path(__file__).parents[1]
 STUBS = sorted(path.stem for path in ROOT.glob("csrc/isa/*.c"))
@@ -264,27 +264,11 @@ def judge(family, stub, folder):
     return sorted(tiles), faults
 
 
-@pytest.fixture(scope="session")
-def judged(tmp_path_factory):
-    """family, dtype -> {stub: what `judge` says}, the compilers running side by side."""
-    folder = tmp_path_factory.mktemp("codegen")
-
-    @cache
-    def all_of(family, dtype):
-        stubs = [stub for stub in STUBS if stub.endswith(dtype)]
-        with ThreadPoolExecutor(2) as pool:
-            verdicts = pool.map(lambda stub: judge(family, stub, folder), stubs)
-            return dict(zip(stubs, verdicts, strict=True))
-
-    return all_of
-
-
 @pytest.mark.parametrize(
     "stub", [pytest.param(s, marks=[pytest.mark.slow] * s.endswith("f64")) for s in STUBS]
 )
 @pytest.mark.parametrize("family", ["cc", pytest.param("clang", marks=pytest.mark.slow)])
-def test_product_loops_are_products_and_loads(judged, family, stub):
-    verdict = judged(family, stub[-3:])[stub]
+def test_product_loops_are_products_and_loads(verdict, family, stub):
     if verdict is None:
         pytest.skip(f"no {family} and objdump here for {stub}")
     tiles, faults = verdict

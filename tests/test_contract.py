@@ -365,6 +365,8 @@ def test_python_threads_that_call_at_once_get_their_own_results(cell):
             assert_same_bits(one, answer)
 
 
+@pytest.mark.any_isa
+@pytest.mark.alone
 def test_python_goes_on_while_a_long_call_runs():
     p = problem("lstm", 1, 8, 64, 256, dtype="float32")
     p = replace(p, x=np.broadcast_to(p.x, (3000, *p.x.shape[1:])))
@@ -387,6 +389,7 @@ def test_python_goes_on_while_a_long_call_runs():
     assert sum(begin + margin < stamp < end - margin for stamp in stamps) >= 3
 
 
+@pytest.mark.any_isa
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_can_call():
     done = run_python("""

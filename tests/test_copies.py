@@ -5,7 +5,6 @@ left of them beyond any boundary.
 """
 
 import copy
-import multiprocessing
 import pickle
 
 import numpy as np
@@ -195,15 +194,8 @@ def answered(sent):
     return [globals()[name](thing) for name, thing in sent]
 
 
-METHODS = [
-    m for m in ("fork", "spawn", "forkserver") if m in multiprocessing.get_all_start_methods()
-]
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("method", METHODS)
-def test_what_is_sent_to_other_processes_tells_the_same_there(method):
-    things, wanted = [], []
+def test_what_is_sent_to_other_processes_tells_the_same_there(processes):
+    things = []
     for cell in CELLS:
         stream = layer_of(cell, I, H).stream(B)
         stream.feed(X)
@@ -216,6 +208,5 @@ def test_what_is_sent_to_other_processes_tells_the_same_there(method):
         ]
     sent = pickle.dumps(things)
     wanted = answered(things)
-    with multiprocessing.get_context(method).Pool(2) as pool:
-        for got in pool.map(answered, [pickle.loads(sent) for _ in range(4)], chunksize=1):
-            assert_same_bits(got, wanted)
+    for got in processes.map(answered, [pickle.loads(sent) for _ in range(4)]):
+        assert_same_bits(got, wanted)

@@ -13,6 +13,8 @@ from fastrnn import data, demos, pictures, runtime
 from fastrnn.__main__ import main
 from fastrnn.demos import forecast
 
+pytestmark = pytest.mark.any_isa
+
 NAMES = ("train", "validation", "test")
 
 

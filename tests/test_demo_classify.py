@@ -11,6 +11,8 @@ from fastrnn.__main__ import main
 from fastrnn.demos import classify, conditions
 from fastrnn.demos.conditions import AGAIN, Text
 
+pytestmark = pytest.mark.any_isa
+
 
 @pytest.fixture(scope="module")
 def library():

@@ -5,6 +5,8 @@ import pytest
 
 from fastrnn.demos import counting
 
+pytestmark = pytest.mark.no_kernels
+
 LETTERS = 5
 
 

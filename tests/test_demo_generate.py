@@ -10,6 +10,8 @@ import fastrnn
 from fastrnn.__main__ import main
 from fastrnn.demos import generate
 
+pytestmark = pytest.mark.any_isa
+
 
 @pytest.fixture
 def small(monkeypatch):

@@ -6,6 +6,8 @@ import pytest
 from fastrnn.__main__ import main
 from fastrnn.demos import gradients
 
+pytestmark = pytest.mark.any_isa
+
 
 def test_one_number_of_each_half_is_marked():
     x, marked = gradients.sequences(9, 50, np.random.default_rng(0))

@@ -8,6 +8,8 @@ import pytest
 from fastrnn.__main__ import main
 from fastrnn.demos import tagging
 
+pytestmark = pytest.mark.any_isa
+
 LETTERS_OF_KINDS = " #skn0o"
 SOURCE = '''\
 """Doc

@@ -10,6 +10,8 @@ from fastrnn.__main__ import main
 from fastrnn.demos import translate
 from fastrnn.demos.translate import FORMS, OUTPUT, START, STEPS, Pairs
 
+pytestmark = pytest.mark.any_isa
+
 
 @pytest.fixture
 def rng():

@@ -14,6 +14,8 @@ from problems import BACKENDS
 
 from fastrnn import reference
 
+pytestmark = pytest.mark.any_isa  # it draws the instruction sets
+
 needs_kernels = pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels")
 
 

@@ -9,11 +9,14 @@ file as a script; it says which case it is at before it begins.
 import ctypes
 import itertools
 import mmap
+import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+
+pytestmark = pytest.mark.any_isa
 
 core = pytest.importorskip("fastrnn._core", reason="this build has no kernels")
 
@@ -303,7 +306,9 @@ def trip():
 
 def script(argument):
     command = [sys.executable, "-X", "faulthandler", __file__, argument]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+    path = os.pathsep.join(entry for entry in sys.path if entry)  # the package that is tested
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
 @pytest.mark.parametrize("isa", core.isas_available())

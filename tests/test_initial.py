@@ -8,6 +8,8 @@ from problems import DTYPES, assert_same_bits, layer_of
 from fastrnn import initial
 from fastrnn.cells import CELLS
 
+pytestmark = pytest.mark.any_isa
+
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 I, H = 6, 8  # noqa: E741 - as in all the equations

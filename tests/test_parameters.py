@@ -11,6 +11,8 @@ from problems import DTYPES, assert_same_bits, layer_of
 import fastrnn
 from fastrnn.cells import CELLS
 
+pytestmark = pytest.mark.any_isa
+
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 

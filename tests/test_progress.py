@@ -9,6 +9,8 @@ import pytest
 from fastrnn import progress as progress_module
 from fastrnn.progress import Progress
 
+pytestmark = pytest.mark.no_kernels
+
 
 class Terminal(io.StringIO):
     def isatty(self):

@@ -3,9 +3,12 @@
 import pathlib
 import re
 
+import pytest
 from problems import assert_same_bits
 
 import fastrnn
+
+pytestmark = pytest.mark.any_isa
 
 README = pathlib.Path(__file__).parent.parent / "README.md"
 

@@ -17,6 +17,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from fastrnn import reference
 
+pytestmark = pytest.mark.no_kernels
+
 GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru_after": 3, "gru_before": 3}
 T, B, INPUTS, H = 4, 3, 2, 5
 TIGHT = {"rtol": 1e-13, "atol": 1e-14}

@@ -11,6 +11,8 @@ from problems import BACKENDS, ISAS, assert_same_bits, infer, problem, run_pytho
 import fastrnn
 from fastrnn import passes, reference, runtime
 
+pytestmark = pytest.mark.any_isa
+
 # ---- backends ------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,5 @@
 """Threads: they change how long a call takes and nothing else; and a call can be ended."""
 
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -124,6 +123,8 @@ def timed(call):
 
 
 @pytest.mark.slow
+@pytest.mark.any_isa
+@pytest.mark.alone
 def test_python_threads_that_call_at_once_are_no_slower_than_one_after_another():
     layer = fastrnn.LSTM(64, 256, rng=0)
     x = np.random.default_rng(1).standard_normal((50, 16, 64)).astype(np.float32)
@@ -150,6 +151,7 @@ def test_python_threads_that_call_at_once_are_no_slower_than_one_after_another()
 # ---- fork ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_isa
 @needs_fork
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_computes_right_with_threads_of_its_own():
@@ -208,6 +210,7 @@ print(len(wrong), wrong[:3])
 """
 
 
+@pytest.mark.any_isa
 @needs_fork
 @pytest.mark.slow
 def test_a_thousand_forks_from_four_threads_in_the_midst_of_calls():
@@ -216,33 +219,16 @@ def test_a_thousand_forks_from_four_threads_in_the_midst_of_calls():
 
 
 def checksum(seed):
+    """What a layer of this seed computes, on two threads."""
     layer = fastrnn.GRU(20, 96, rng=seed)
     x = np.random.default_rng(seed).standard_normal((40, 12, 20)).astype(np.float32)
-    return layer(x)[0].tobytes()
+    with fastrnn.threads(2):
+        return layer(x)[0].tobytes()
 
 
-START_METHODS = """
-import multiprocessing, sys
-sys.path.insert(0, {tests!r})
-from test_threads import checksum
-
-if __name__ == "__main__":
-    here = [checksum(seed) for seed in range(4)]
-    with multiprocessing.get_context({method!r}).Pool(2) as pool:
-        print(pool.map(checksum, range(4)) == here)
-"""
-
-
-@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-def test_processes_of_every_start_method_compute_right(method, tmp_path):
-    program = tmp_path / "program.py"  # spawn and forkserver import the main file again
-    program.write_text(
-        START_METHODS.format(tests=os.path.dirname(os.path.abspath(__file__)), method=method)
-    )
-    code = f"import runpy; runpy.run_path({str(program)!r}, run_name='__main__')"
-    code = program.read_text() if method == "fork" else code
-    done = run_python(code, "-W", "ignore")
-    assert done.stdout.strip() == "True", done.stdout + done.stderr
+@pytest.mark.any_isa
+def test_processes_of_every_start_method_compute_right(processes):
+    assert processes.map(checksum, range(4)) == [checksum(seed) for seed in range(4)]
 
 
 # ---- what may go wrong around a call -------------------------------------------------------------
@@ -263,6 +249,7 @@ with fastrnn.threads(4):
 """
 
 
+@pytest.mark.any_isa
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs /proc")
 def test_where_no_thread_can_be_made_the_caller_computes_alone():
     done = run_python(NO_THREADS, OPENBLAS_NUM_THREADS="1")
@@ -283,7 +270,7 @@ sent = None
 
 def interrupt():
     global sent
-    time.sleep(0.6)
+    time.sleep(0.6 if training else 0.2)
     sent = time.monotonic()
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -303,6 +290,8 @@ for training in (False, True):
 """
 
 
+@pytest.mark.any_isa
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform == "win32", reason="needs signals")
 @pytest.mark.parametrize(
     "call",
@@ -325,6 +314,7 @@ def test_an_interrupt_ends_a_call_soon_and_leaves_the_layer_as_it_was(kind, call
     assert max(float(line[0]) for line in lines) < 0.2 * SLACK, done.stdout
 
 
+@pytest.mark.any_isa
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 def test_a_signals_handler_may_make_calls_of_its_own_within_a_call():
     layer, other = fastrnn.LSTM(64, 256, rng=0), fastrnn.GRU(32, 128, rng=1)
@@ -352,7 +342,9 @@ def test_a_signals_handler_may_make_calls_of_its_own_within_a_call():
 SLACK = 10 if os.environ.get("FASTRNN_SANITIZED") else 1.5
 
 
+@pytest.mark.any_isa
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinity")
 def test_a_busy_process_beside_it_costs_a_call_little_more_than_its_own_share():
     cores = sorted(os.sched_getaffinity(0))[:2]
@@ -377,6 +369,8 @@ def test_a_busy_process_beside_it_costs_a_call_little_more_than_its_own_share():
         os.sched_setaffinity(0, before)
 
 
+@pytest.mark.any_isa
+@pytest.mark.alone
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="needs two cores and Linux' way to look at them",

@@ -16,6 +16,8 @@ import fastrnn
 from fastrnn import train
 from fastrnn.train import checkpoints
 
+pytestmark = pytest.mark.any_isa
+
 OPTIMIZERS = {
     "SGD": lambda p: train.SGD(p, 0.1),
     "momentum": lambda p: train.SGD(p, 0.1, momentum=0.9),

@@ -27,6 +27,8 @@ from strangers import (
 from fastrnn import train
 from fastrnn.train import texts
 
+pytestmark = pytest.mark.no_kernels
+
 # ---- memory, and what extra may take -------------------------------------------------------------
 
 LARGE = 8 * MIB

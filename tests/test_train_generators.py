@@ -15,6 +15,8 @@ from training import draw
 import fastrnn
 from fastrnn import train
 
+pytestmark = pytest.mark.any_isa
+
 KINDS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
 DRAWING = {
     "dropout": {"num_layers": 2, "dropout": 0.5},

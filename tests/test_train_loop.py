@@ -15,6 +15,8 @@ import fastrnn
 from fastrnn import train
 from fastrnn.progress import Progress
 
+pytestmark = pytest.mark.any_isa
+
 
 class Problem:
     """A Dense to be trained, how it is trained, and what it was after each epoch."""

@@ -10,6 +10,8 @@ from training import assert_examples_run, assert_slopes, draw, every_dtype
 from fastrnn import train
 from fastrnn.train import losses
 
+pytestmark = pytest.mark.no_kernels
+
 NAMES = ["cross_entropy", "binary_cross_entropy", "mean_squared_error"]
 every_loss = pytest.mark.parametrize("name", NAMES)
 WEIGHTS = (None, np.array([1.0, 0, 2]), np.array([[True], [False], [True], [True]]))

@@ -10,6 +10,8 @@ from training import draw
 
 from fastrnn import train
 
+pytestmark = pytest.mark.no_kernels
+
 
 def whole_files(path):
     """Functions that make mutants of files that were saved: rng -> suffix and bytes."""

@@ -5,6 +5,8 @@ from problems import assert_same_bits
 from strangers import DEFLATED, WEIGHT, WHOLE, Member, members, npy, zip_of
 from training import draw
 
+pytestmark = pytest.mark.no_kernels
+
 
 @pytest.mark.parametrize(
     "weight",

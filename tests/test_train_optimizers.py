@@ -11,6 +11,8 @@ import fastrnn
 from fastrnn import train
 from fastrnn.train import optimizers
 
+pytestmark = pytest.mark.no_kernels
+
 
 @every_dtype
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ from training import assert_slopes, draw, every_dtype
 
 from fastrnn import train
 
+pytestmark = pytest.mark.no_kernels
+
 
 @pytest.mark.parametrize("lead", [(), (3,), (4, 3), (0, 3)], ids=str)
 def test_gradients_of_dense_are_finite_differences(lead):

@@ -7,6 +7,8 @@ from training import assert_examples_run, draw, every_dtype
 from fastrnn import train
 from fastrnn.train import probabilities
 
+pytestmark = pytest.mark.no_kernels
+
 
 @every_dtype
 def test_sigmoid_is_as_defined_and_never_overflows(dtype):

@@ -9,6 +9,8 @@ import fastrnn
 from fastrnn import train
 from fastrnn.train import series as module
 
+pytestmark = pytest.mark.no_kernels
+
 
 @pytest.mark.parametrize("features", [None, 1, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 100])

@@ -8,6 +8,8 @@ from problems import assert_same_bits
 from strangers import BIAS, DATA, WEIGHT, header_of, tensors_of
 from training import draw
 
+pytestmark = pytest.mark.no_kernels
+
 
 def test_a_header_may_name_arrays_in_any_order_and_more_texts(tensors):
     header = dict(reversed(header_of().items())) | {"__metadata__": {"format": "pt"}}

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from strangers import DEFLATED, WHOLE, Member, deflated, members, npy, zip_of
 
+pytestmark = pytest.mark.no_kernels
+
 
 @pytest.mark.parametrize("method", [0, DEFLATED])
 @pytest.mark.parametrize(

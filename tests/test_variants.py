@@ -12,6 +12,8 @@ from fastrnn import reference, variants
 from fastrnn.cells import CELLS
 from fastrnn.noise import Noise
 
+pytestmark = pytest.mark.no_kernels
+
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

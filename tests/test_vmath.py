@@ -7,6 +7,8 @@ pattern, the places where something changes, and a sample of doubles.
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.any_isa
+
 core = pytest.importorskip("fastrnn._core", reason="this build has no kernels")
 
 FUNCTIONS = ("exp", "sigmoid", "tanh")

@@ -18,6 +18,8 @@ from problems import BACKENDS, assert_same_bits, layer_of
 import fastrnn
 from fastrnn.cells import CELLS
 
+pytestmark = pytest.mark.any_isa
+
 every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 every_cell = pytest.mark.parametrize("cell", CELLS)
 

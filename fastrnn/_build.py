@@ -1,0 +1,53 @@
+"""The build id: a number that stands for the sources of the compiled module.
+
+setup.py compiles the id into `_core`, and writes it into an installed package as _build_id.py. A
+checkout has no such file: its id is worked out from the sources at every import. So a module that
+was built from other sources is noticed, wherever Python finds it.
+
+setup.py runs this file by its path, before there is a package: import nothing of fastrnn here.
+"""
+
+import hashlib
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+# The sources that the compiled module is made of, and the registry of cells, whose rows number
+# those of C. Other Python may change without a build.
+_SOURCES = ("csrc/**/*.[ch]", "fastrnn/*.p[xy][dix]", "fastrnn/cells.py")
+
+
+def of_sources(root=_ROOT):
+    """The id of the sources in a checkout: the same on every system, whatever its line ends."""
+    names = {path.relative_to(root).as_posix() for p in _SOURCES for path in root.glob(p)}
+    digest = hashlib.sha256()
+    for name in sorted(names):
+        if not name.rpartition("/")[2].startswith("."):  # an editor's lock
+            text = (root / name).read_bytes().replace(b"\r\n", b"\n")
+            digest.update(f"{name} {len(text)}\n".encode() + text)
+    return digest.hexdigest()[:32]
+
+
+def fault_of(module, installed_id):
+    """Why a compiled module does not belong to this package, and what to run; None where it does.
+
+    Parameters
+    ----------
+    module : module
+        `fastrnn._core` as Python found it.
+    installed_id : str or None
+        The id that setup.py wrote into this package; None in a checkout.
+    """
+    build_id = getattr(module, "build_id", lambda: None)  # older builds have none
+    if build_id() == (installed_id or of_sources()):
+        return None
+    if installed_id:
+        remedy = "pip install --force-reinstall fastrnn"
+    elif Path(module.__file__).resolve().parent == _ROOT / "fastrnn":
+        remedy = f"python setup.py build_ext --inplace (or pip install -e .) again in {_ROOT}"
+    else:
+        remedy = f"pip install . again in {_ROOT}"
+    return (
+        f"the compiled module {module.__file__} was built from other sources than those of the "
+        f"package in {_ROOT / 'fastrnn'}: run {remedy}"
+    )

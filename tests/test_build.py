@@ -1,0 +1,184 @@
+"""The build id: a compiled module of other sources is refused, wherever Python finds it."""
+
+import pathlib
+import shutil
+
+import pytest
+from problems import run_python
+
+import fastrnn
+from fastrnn import _build, runtime
+
+pytestmark = pytest.mark.no_kernels
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = pathlib.Path(fastrnn.__file__).parent
+
+# ---- the id of the sources -----------------------------------------------------------------------
+
+FILES = {
+    "csrc/walk.c": b"int walk;\n",
+    "csrc/kernels/lstm.h": b"int lstm;\n",
+    "fastrnn/_core.pyx": b"import numpy\n",
+    "fastrnn/_arguments.pxi": b"",
+    "fastrnn/_core.pxd": b"",
+    "fastrnn/cells.py": b"ROWS = 5\n",
+    "fastrnn/layers.py": b"class LSTM: ...\n",
+}
+
+
+def write(root, files):
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+@pytest.fixture
+def sources(tmp_path):
+    return write(tmp_path / "sources", FILES)
+
+
+def test_the_id_depends_on_neither_line_ends_nor_the_order_of_files(sources, tmp_path):
+    windows = {name: FILES[name].replace(b"\n", b"\r\n") for name in reversed(FILES)}
+    assert _build.of_sources(write(tmp_path / "windows", windows)) == _build.of_sources(sources)
+
+
+@pytest.mark.parametrize("name", sorted(FILES.keys() - {"fastrnn/layers.py"}))
+def test_the_id_changes_with_every_source(name, sources):
+    before = _build.of_sources(sources)
+    (sources / name).write_bytes(b"another\n")
+    assert _build.of_sources(sources) != before
+
+
+def test_a_source_that_is_renamed_or_goes_changes_the_id(sources):
+    ids = {_build.of_sources(sources)}
+    renamed = (sources / "csrc/walk.c").rename(sources / "csrc/sweep.c")
+    ids.add(_build.of_sources(sources))
+    renamed.unlink()
+    ids.add(_build.of_sources(sources))
+    assert len(ids) == 3
+
+
+def test_other_python_and_an_editors_lock_leave_the_id_as_it_is(sources):
+    before = _build.of_sources(sources)
+    (sources / "fastrnn/layers.py").write_bytes(b"class GRU: ...\n")
+    (sources / "csrc/.#walk.c").symlink_to("nobody@nowhere")
+    assert _build.of_sources(sources) == before
+
+
+@pytest.mark.skipif(not (ROOT / "csrc").exists(), reason="needs the sources")
+def test_the_kernels_under_test_are_those_of_these_sources(core):
+    assert core.build_id() == _build.of_sources(ROOT)
+
+
+# ---- importing the package -----------------------------------------------------------------------
+
+# The rest copies the package as a checkout has it, and its compiled module.
+needs_both = pytest.mark.skipif(
+    runtime.core is None or not (ROOT / "csrc").exists(), reason="needs kernels and sources"
+)
+
+
+def copy_package(root):
+    ignored = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", "_build_id.py", "data")
+    shutil.copytree(PACKAGE, root / "fastrnn", ignore=ignored)
+    return root
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout that is not built."""
+    root = copy_package(tmp_path / "checkout")
+    shutil.copytree(ROOT / "csrc", root / "csrc")
+    return root
+
+
+def put_module(root):
+    shutil.copy(runtime.core.__file__, root / "fastrnn")
+    return root
+
+
+def install(root):
+    """The package as an installation leaves it: with a compiled module, an id, and no sources."""
+    put_module(copy_package(root))
+    build_id = runtime.core.build_id()
+    (root / "fastrnn/_build_id.py").write_text(f'BUILD_ID = "{build_id}"\n')
+    return root
+
+
+def run_from(*roots, code="", **environment):
+    paths = [str(root) for root in roots]
+    code = f"import sys; sys.path[:0] = {paths}\nimport fastrnn\n{code}"
+    code += "print(fastrnn.__file__, fastrnn.runtime.core and fastrnn.runtime.core.__file__)"
+    return run_python(code, **environment)
+
+
+def assert_runs(done, package, module):
+    assert done.returncode == 0, done.stderr
+    files = [pathlib.Path(name).parents[1] for name in done.stdout.split()]
+    assert files == [package, module]
+
+
+def assert_refused(done, *words):
+    assert done.returncode != 0 and "ImportError: the compiled module" in done.stderr, done.stderr
+    for word in ("built from other sources", *words):
+        assert word in done.stderr, done.stderr
+
+
+@needs_both
+def test_a_checkout_built_in_place_runs_until_a_source_changes(checkout):
+    put_module(checkout)
+    with (checkout / "fastrnn/layers.py").open("a") as file:
+        file.write("\nTHIS_IS_NO_SOURCE_OF_THE_MODULE = True\n")
+    assert_runs(run_from(checkout), checkout, checkout)
+    with (checkout / "csrc/kernels/lstm.h").open("a") as file:
+        file.write("/* another cell */\n")
+    assert_refused(run_from(checkout), "python setup.py build_ext --inplace", str(checkout))
+
+
+@needs_both
+def test_a_checkout_takes_an_installed_module_of_its_own_sources_alone(checkout, tmp_path):
+    site = install(tmp_path / "site")
+    assert_runs(run_from(checkout, site), checkout, site)
+    with (checkout / "fastrnn/cells.py").open("a") as file:
+        file.write("# another registry\n")
+    assert_refused(run_from(checkout, site), "pip install .", str(site), str(checkout))
+
+
+@needs_both
+def test_an_installed_package_refuses_a_module_that_is_not_its_own(tmp_path):
+    site = install(tmp_path / "site")
+    assert_runs(run_from(site), site, site)
+    (site / "fastrnn/_build_id.py").write_text('BUILD_ID = "0123456789abcdef"\n')
+    assert_refused(run_from(site), "pip install --force-reinstall fastrnn")
+
+
+@needs_both
+def test_a_module_from_before_there_were_ids_is_refused(checkout):
+    (checkout / "fastrnn/_core.py").write_text("def isa(): return 'avx2'\n")
+    assert_refused(run_from(checkout))
+
+
+@needs_both
+def test_the_reference_runs_beside_a_module_of_another_build(checkout):
+    (checkout / "fastrnn/_core.py").write_text("def isa(): return 'avx2'\n")
+    code = "import numpy as np; fastrnn.GRU(3, 4)(np.ones((2, 1, 3), np.float32))\n"
+    done = run_from(checkout, code=code, FASTRNN_BACKEND="reference")
+    assert done.returncode == 0 and done.stdout.split()[-1] == "None", done.stderr
+    assert "RuntimeWarning: the compiled module" in done.stderr
+
+
+# ---- the version ---------------------------------------------------------------------------------
+
+
+def test_the_command_line_tells_the_version():
+    done = run_python("import fastrnn.__main__ as m; m.main(['--version'])")
+    assert done.stdout == f"fastrnn {fastrnn.__version__}\n", done.stderr
+
+
+@pytest.mark.skipif(not (ROOT / "pyproject.toml").exists(), reason="needs the sources")
+def test_the_version_is_said_once():
+    said = [path for path in ROOT.glob("fastrnn/**/*.py") if "__version__ =" in path.read_text()]
+    assert [path.name for path in said] == ["_version.py"]
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
