@@ -200,7 +200,8 @@ size_t frnn_product_size(int dtype, int64_t n, int64_t k);
 int frnn_product(const frnn_product_call *call, int (*interrupted)(void));
 
 /* The instruction set in use, and the i-th of those this build has and this machine runs (NULL past the end), best
- * first. frnn_select chooses one by name: 0, or -1 where there is none of that name. Not while calls run. */
+ * first. frnn_select chooses one by name: 0, or -1 where there is none of that name. A call that is running goes on with
+ * the set that it began with, and what was packed is read by the set that packed it. */
 const char *frnn_isa(void);
 const char *frnn_isa_available(int i);
 const char *frnn_isa_compiled(int i);

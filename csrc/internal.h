@@ -175,6 +175,8 @@ typedef struct {
 
 extern const frnn_cell frnn_cells[FRNN_CELLS];
 
+/* The kernels of the instruction set that is selected now. Another thread may select another one at any time, so a call
+ * asks once, at its entry, and carries the answer. */
 const frnn_table *frnn_table_for(int dtype);
 
 /* What parallel.c keeps of the floating-point environment. */
