@@ -73,11 +73,11 @@ static frnn_backward_call part_of_call(const frnn_backward_call *whole, const ba
   return part;
 }
 
-static sweep begin_sweep(const frnn_backward_call *whole, const frnn_backward_call *part) {
+static sweep begin_sweep(const frnn_table *table, const frnn_backward_call *whole, const frnn_backward_call *part) {
   const frnn_shape *s = &part->shape;
   sweep w = {.call = part,
              .shape = s,
-             .table = frnn_table_for(s->dtype),
+             .table = table,
              .cell = &frnn_cells[s->cell],
              .layout = frnn_lay_backward(&whole->shape),
              .panels = whole->work,
@@ -107,7 +107,7 @@ static sweep begin_sweep(const frnn_backward_call *whole, const frnn_backward_ca
 }
 
 /* The weights as forward steps read them. */
-static int pack_again(const frnn_backward_call *calls, int count, int (*interrupted)(void)) {
+static int pack_again(const frnn_table *table, const frnn_backward_call *calls, int count, int (*interrupted)(void)) {
   frnn_forward_call forward[FRNN_TOGETHER] = {0};
   backward_layout layout = frnn_lay_backward(&calls->shape);
   if (!calls->shape.checkpoint) return 0;
@@ -116,7 +116,7 @@ static int pack_again(const frnn_backward_call *calls, int count, int (*interrup
     forward[i].weights = calls[i].weights;
     forward[i].packed = at(calls[i].work, (ptrdiff_t)layout.packed);
   }
-  return frnn_pack(forward, count, interrupted);
+  return frnn_pack_with(table, forward, count, interrupted);
 }
 
 enum { SWEEPS_MOST = FRNN_TOGETHER * GROUPS_MOST };
@@ -297,6 +297,7 @@ static void share_out(backwards *p, const frnn_shape *s, int calls) {
 
 int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void)) {
   const frnn_shape *s = &calls->shape;
+  const frnn_table *table = frnn_table_for(s->dtype);
   backwards p;
   assert(count >= 1 && count <= FRNN_TOGETHER);
   backward_layout layout = frnn_lay_backward(s);
@@ -307,10 +308,11 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
     const frnn_backward_call *whole = &calls[i / layout.groups];
     assert(whole->work && whole->tape);
     p.parts[i] = part_of_call(whole, &layout, i % layout.groups);
-    p.sweeps[i] = begin_sweep(whole, &p.parts[i]);
+    p.sweeps[i] = begin_sweep(table, whole, &p.parts[i]);
   }
   share_out(&p, s, count);
-  if (pack_again(calls, count, interrupted) < 0) return -1;
+  int status = pack_again(table, calls, count, interrupted);
+  if (status < 0) return status;
   frnn_begin(&p.run, work, p.count < parts_of(&p.pieces) ? parts_of(&p.pieces) : p.count, interrupted);
   frnn_parallel(&p.run, p.packing.work, pack_part, &p, parts_of(&p.packing));
   if (p.count >= frnn_threads())

@@ -137,8 +137,11 @@ typedef struct {
 
 /* The functions below do up to FRNN_TOGETHER calls at once, the directions of a layer, say: calls of one shape but for
  * `reverse` that share no output. `interrupted`, unless NULL, is asked now and then on the caller's thread; where it
- * gives other than 0 they return -1 soon, their outputs half done. Else they return 0. */
+ * gives other than 0 they return FRNN_INTERRUPTED soon, their outputs half done. Where it forks the process and other
+ * threads were computing parts of the call, these parts are lost in the child: there they return FRNN_FORKED soon,
+ * their outputs half done. Else they return 0. */
 enum { FRNN_TOGETHER = 2 };
+enum { FRNN_INTERRUPTED = -1, FRNN_FORKED = -2 };
 
 /* Weights into `packed`, in the order the kernels read them: once for any number of forward passes of this shape. */
 int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void));
@@ -200,7 +203,8 @@ size_t frnn_product_size(int dtype, int64_t n, int64_t k);
 int frnn_product(const frnn_product_call *call, int (*interrupted)(void));
 
 /* The instruction set in use, and the i-th of those this build has and this machine runs (NULL past the end), best
- * first. frnn_select chooses one by name: 0, or -1 where there is none of that name. Not while calls run. */
+ * first. frnn_select chooses one by name: 0, or -1 where there is none of that name. A call that is running goes on
+ * with the set that it began with, and what was packed is read by the set that packed it. */
 const char *frnn_isa(void);
 const char *frnn_isa_available(int i);
 const char *frnn_isa_compiled(int i);
@@ -208,8 +212,11 @@ int frnn_select(const char *isa);
 
 const char *frnn_compiler(void);
 
-/* How many threads a call may use, the caller's own included; for the whole process. */
+/* How many threads a call may use, the caller's own included, 1 to FRNN_THREADS: for the whole process, and for the
+ * calls of the calling thread alone, which go by the process' number again after 0. */
+enum { FRNN_THREADS = 256 };
 void frnn_set_threads(int n);
+void frnn_set_threads_here(int n);
 
 /* y[i] = function(x[i]), as the kernels compute it. */
 void frnn_exp(int dtype, const void *x, void *y, int64_t n);

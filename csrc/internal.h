@@ -175,6 +175,8 @@ typedef struct {
 
 extern const frnn_cell frnn_cells[FRNN_CELLS];
 
+/* The kernels of the instruction set that is selected now. Another thread may select another one at any time, so a call
+ * asks once, at its entry, and carries the answer. */
 const frnn_table *frnn_table_for(int dtype);
 
 /* What parallel.c keeps of the floating-point environment. */
@@ -190,15 +192,17 @@ typedef struct {
   int (*interrupted)(void);
   uintptr_t caller; /* the thread that began it */
   int64_t asked;    /* when, in nanoseconds */
-  atomic_int stop;
+  atomic_int stop;  /* 0, FRNN_INTERRUPTED or FRNN_FORKED */
   int has_pool;
+  int threads; /* with the pool: how many a job may use */
+  int shared;  /* other threads may be computing parts of a job */
 } frnn_run;
 
 /* work: what the call is worth, in multiply-adds, from which the pool judges whether to wake for it; parts: the most
  * that a job of it will have. */
 void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void));
 int frnn_stopped(frnn_run *run); /* whether to give up; any thread may ask */
-int frnn_end(frnn_run *run);     /* 0, or -1 if it was interrupted */
+int frnn_end(frnn_run *run);     /* 0, or why it stopped */
 
 /* Does task(context, part, parts) for every part, on as many threads as there are at hand; returns when all are done.
  * `work` is that of all parts. Parts may run in any order and at once. The same part tends to meet the same thread, and
@@ -206,6 +210,6 @@ int frnn_end(frnn_run *run);     /* 0, or -1 if it was interrupted */
 enum { FRNN_PARTS = 256 };
 typedef void frnn_task(void *context, int part, int parts);
 void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, int parts);
-int frnn_threads(void);
+int frnn_threads(void); /* that a call of the calling thread may use */
 
 #endif

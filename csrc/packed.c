@@ -84,6 +84,7 @@ static void pack_projection(const frnn_shape *s, const frnn_table *table, share 
 /* What the parts of a job share. */
 typedef struct {
   const frnn_forward_call *calls;
+  const frnn_table *table;
   frnn_run run;
   sharing sharing;
 } packing;
@@ -94,7 +95,7 @@ static void pack_part(void *context, int part, int parts) {
   (void)parts;
   const frnn_forward_call *call = &p->calls[mine.call];
   const frnn_shape *s = &call->shape;
-  const frnn_table *table = frnn_table_for(s->dtype);
+  const frnn_table *table = p->table;
   packed_layout at_offset = frnn_lay_packed(s);
   range vectors = range_of(vectors_of_units(s, table), mine.slice, mine.slices);
   range of_product = range_of(vectors_of_gates(s, table), mine.slice, mine.slices);
@@ -116,12 +117,15 @@ static void pack_part(void *context, int part, int parts) {
                    at(call->packed, (ptrdiff_t)at_offset.bias_h));
 }
 
-int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
+int frnn_pack_with(const frnn_table *table, const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
   const frnn_shape *s = &calls->shape;
-  const frnn_table *table = frnn_table_for(s->dtype);
-  packing p = {.calls = calls};
+  packing p = {.calls = calls, .table = table};
   p.sharing = share_slices(count, MULTIPLY_ADDS_OF_PACKING * weights_of(s), vectors_of_units(s, table));
   frnn_begin(&p.run, p.sharing.work, parts_of(&p.sharing), interrupted);
   frnn_parallel(&p.run, p.sharing.work, pack_part, &p, parts_of(&p.sharing));
   return frnn_end(&p.run);
+}
+
+int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
+  return frnn_pack_with(frnn_table_for(calls->shape.dtype), calls, count, interrupted);
 }

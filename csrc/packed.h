@@ -24,14 +24,18 @@ typedef struct {
 packed_layout frnn_lay_packed(const frnn_shape *s);
 forward_layout frnn_lay_forward(const frnn_shape *s);
 
-/* What packed weights begin with: the kernel table that packed, for panels are as wide as its vectors, and what follows
- * from the shape alone, so that a step of a stream need not work it out. */
+/* What packed weights begin with: the kernel table that packed, for panels are as wide as its vectors, so that forward
+ * passes use it whatever set has been selected since; and what follows from the shape alone, so that a step of a stream
+ * need not work it out. */
 typedef struct {
   const frnn_table *table;
   packed_layout at;
   forward_layout work;
   int in_step;
 } packed_header;
+
+/* frnn_pack by a given kernel table. */
+int frnn_pack_with(const frnn_table *table, const frnn_forward_call *calls, int count, int (*interrupted)(void));
 
 /* Whether x enters in the step's own tile, or by a product over a chunk before. Both give the same bits. The tile saves
  * writing and reading the pre-activations; the product reads W_ih once for many steps. */

@@ -1,17 +1,20 @@
-/* parallel.c - the thread pool: a few workers that wait for one job at a time. One of the three places with
- * preprocessor conditions.
+/* parallel.c - the thread pool: a few workers that wait for one job at a time. One of the four places with preprocessor
+ * conditions.
  *
  * A job is a task and a number of parts. The thread with the number of a part takes it, if it comes in time; the caller
  * takes those that nobody has begun some moments later, and where parts are more than threads, so does whoever has done
  * its own. So a part meets the same thread and its caches step after step, and a worker that wakes late or has lost its
  * core to another process is not waited for unless it is in the middle of a part. Threads do not look at each other's
  * parts before, for a look moves a line between caches. Workers spin for a bounded while, then sleep. A caller that
- * finds the pool in another's hands does all parts itself; so does a child after fork, whose pool starts afresh.
+ * finds the pool in another's hands does all parts itself.
+ *
+ * A child after fork has one thread, the one that forked, and starts with an empty pool. If that thread is in the
+ * middle of a call, for a signal's handler forked, it goes on with the call alone, unless a job is out: what other
+ * threads were computing of it is lost to the child, and the call ends with FRNN_FORKED.
  *
  * Which part a thread takes never shows in a result: parts share no sum.
  *
  * It must not know: cells, layouts, Python. */
-#define _GNU_SOURCE /* for the core a thread is on */
 #include "internal.h"
 
 #include <string.h>
@@ -55,13 +58,14 @@ static void do_alone(frnn_run *run, frnn_task *task, void *context, int parts) {
   for (int part = 0; part < parts && !frnn_stopped(run); part++) task(context, part, parts);
 }
 
-/* On the caller's thread: is it time to ask whether to go on? A clock set back makes it so too. */
+/* On the caller's thread: is it time to ask whether to go on? A clock set back makes it so too. Whoever is asked may do
+ * anything meanwhile: make calls, raise an exception, fork. */
 static void ask(frnn_run *run) {
-  if (!run->interrupted) return;
+  if (!run->interrupted || atomic_load_explicit(&run->stop, memory_order_relaxed)) return;
   int64_t now = nanoseconds();
   if (now - run->asked < ASK_NANOSECONDS && now >= run->asked) return;
   run->asked = now;
-  if (run->interrupted()) atomic_store(&run->stop, 1);
+  if (run->interrupted()) atomic_store(&run->stop, FRNN_INTERRUPTED);
 }
 
 #if defined(_WIN32)
@@ -78,10 +82,11 @@ int frnn_stopped(frnn_run *run) {
 
 int frnn_end(frnn_run *run) {
   set_environment(&run->environment);
-  return atomic_load(&run->stop) ? -1 : 0;
+  return atomic_load(&run->stop);
 }
 
 void frnn_set_threads(int n) { (void)n; }
+void frnn_set_threads_here(int n) { (void)n; }
 int frnn_threads(void) { return 1; }
 void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, int parts) {
   (void)work;
@@ -93,17 +98,14 @@ void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, i
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#if defined(__linux__)
-#include <sys/syscall.h>
-#include <unistd.h>
-#endif
+
+#include "cores.h"
 
 /* Workers spin for some 100 us after a call, and for some 2 ms between the jobs of one, in which the caller computes
  * alone; after 25 us they yield the core to whoever wants it. Work is counted in multiply-adds, some 50 of which are a
  * nanosecond. A job costs 0.3 us where workers are awake; where they sleep, the caller takes 5 us to wake one, which
  * comes after 20 to 30. */
 enum {
-  WORKERS_MOST = 255,
   SPINS_FOR_A_WORKER = 32, /* to begin its part */
   SPINS_ALONE = 1000,
   SPINS = 4000,
@@ -122,14 +124,16 @@ static struct {
   frnn_run *run;
   _Alignas(LINE) _Atomic uint64_t done; /* parts that workers have done, of all jobs */
 } job;
-static uint64_t done_before; /* those of the jobs before; changed only by who holds `busy` */
 
 /* The last job in which each part was taken: to take a part is to raise its number to that of the job. */
 static struct {
   _Alignas(LINE) _Atomic uint64_t number;
 } taken[FRNN_PARTS];
 
-static atomic_int wanted = 1; /* threads a call may use, its own included */
+static atomic_int threads_of_process = 1;
+static _Thread_local int threads_here; /* 0: as many as the process says */
+
+static _Thread_local frnn_run *holder; /* the call of this thread that has the pool, if one has */
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 static atomic_int workers; /* started; changed only by who holds `busy` */
 
@@ -139,8 +143,7 @@ static atomic_int caller_sleeps, in_a_call;
 static struct {
   pthread_cond_t posted;
   atomic_int sleeps;
-  int id;                   /* the system's */
-} worker[WORKERS_MOST + 1]; /* by their numbers, from 1 */
+} worker[FRNN_THREADS]; /* by their numbers, from 1 */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static uint64_t number_of(uint64_t word) { return word >> 16; }
@@ -163,7 +166,7 @@ static int take(int part, uint64_t number) {
   return last < number && atomic_compare_exchange_strong(&taken[part].number, &last, number);
 }
 
-/* Does a part unless somebody has taken it; says whether. */
+/* Does a part unless somebody has taken it; says whether. After a fork in it the job may be another one's. */
 static int do_part(int part, uint64_t word, frnn_environment *environment) {
   if (!take(part, number_of(word))) return 0;
   if (environment && !alike(environment, &job.run->environment)) {
@@ -192,30 +195,6 @@ static void do_as_worker(int thread, uint64_t word, frnn_environment *environmen
   pthread_mutex_unlock(&mutex);
 }
 
-/* A sleeping worker is often woken on its waker's own core, and the system is slow to part the two: meanwhile a call
- * takes longer than alone. So it is woken with leave to use any core but this one, and then given back the leave it
- * had. */
-#if defined(__linux__)
-static int this_thread(void) { return (int)syscall(SYS_gettid); }
-static void wake_elsewhere(int thread, pthread_cond_t *posted) {
-  cpu_set_t allowed, others;
-  int moves = sched_getaffinity(thread, sizeof allowed, &allowed) == 0;
-  if (moves) {
-    others = allowed;
-    CPU_CLR((size_t)sched_getcpu(), &others);
-    moves = CPU_COUNT(&others) > 0 && sched_setaffinity(thread, sizeof others, &others) == 0;
-  }
-  pthread_cond_signal(posted);
-  if (moves) sched_setaffinity(thread, sizeof allowed, &allowed);
-}
-#else
-static int this_thread(void) { return 0; }
-static void wake_elsewhere(int thread, pthread_cond_t *posted) {
-  (void)thread;
-  pthread_cond_signal(posted);
-}
-#endif
-
 /* The next job after the one seen. */
 static uint64_t await_job(int thread, uint64_t seen) {
   uint64_t word;
@@ -238,7 +217,7 @@ static void *work(void *numbered) {
   uint64_t word = 0;
   frnn_environment environment;
   keep_environment(&environment);
-  worker[thread].id = this_thread();
+  frnn_take_cores(thread);
   for (;;) {
     word = await_job(thread, word);
     do_as_worker(thread, word, &environment);
@@ -246,21 +225,26 @@ static void *work(void *numbered) {
   return NULL;
 }
 
+/* In a child, the call that has the pool, if this thread is in the middle of one. */
+static void leave_pool(frnn_run *run) {
+  if (run->shared) atomic_store(&run->stop, FRNN_FORKED);
+  run->has_pool = run->shared = 0;
+  holder = NULL;
+}
+
 /* A forked child has the forking thread and no other. Its memory is no picture of one moment, for other threads went on
- * while it was copied: a part may seem taken in a job that has not come yet, or free in one that is past. */
+ * while it was copied: a part may seem taken in a job that has not come yet, or free in one that is past. So all are
+ * taken in the last job there was, and free in the next. */
 static void begin_afresh(void) {
-  atomic_store(&job.word, number_of(atomic_load(&job.word)) << 16); /* one part, which is no worker's */
-  for (int part = 0; part < FRNN_PARTS; part++) atomic_store(&taken[part].number, 0);
+  uint64_t number = number_of(atomic_load(&job.word));
+  atomic_store(&job.word, number << 16); /* one part, which is no worker's */
+  for (int part = 0; part < FRNN_PARTS; part++) atomic_store(&taken[part].number, number);
   pthread_mutex_init(&mutex, NULL);
   pthread_cond_init(&finished, NULL);
-  for (int i = 1; i <= workers; i++) {
-    pthread_cond_init(&worker[i].posted, NULL);
-    atomic_store(&worker[i].sleeps, 0);
-  }
+  atomic_store(&workers, 0);
   atomic_store(&caller_sleeps, 0);
   atomic_store(&in_a_call, 0);
-  done_before = atomic_load(&job.done);
-  workers = 0;
+  if (holder) leave_pool(holder);
   atomic_flag_clear(&busy);
 }
 
@@ -269,13 +253,13 @@ static void watch_forks(void) { pthread_atfork(NULL, NULL, begin_afresh); }
 /* Starts workers up to a number; carries on with fewer where the system refuses. Signals are the caller's. */
 static void start_workers(int count) {
   sigset_t all, before;
-  pthread_once(&once, watch_forks);
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   for (; workers < count; workers++) {
     int number = workers + 1;
     pthread_t thread;
     pthread_cond_init(&worker[number].posted, NULL);
+    atomic_store(&worker[number].sleeps, 0);
     if (pthread_create(&thread, NULL, work, (void *)(intptr_t)number) != 0) break;
     pthread_detach(thread);
   }
@@ -294,20 +278,20 @@ static void wake(int count) {
     if (!atomic_load(&worker[i].sleeps)) continue;
     pthread_mutex_lock(&mutex);
     atomic_store(&worker[i].sleeps, 0);
-    wake_elsewhere(worker[i].id, &worker[i].posted);
+    frnn_wake_elsewhere(i, &worker[i].posted);
     pthread_mutex_unlock(&mutex);
   }
 }
 
-/* Until workers have done so many parts in all. */
+/* Until workers have done so many parts in all, or this is a child, which has none. */
 static void wait_until(frnn_run *run, uint64_t done) {
-  for (int spins = 0; spins < SPINS; spins++) {
+  for (int spins = 0; spins < SPINS && run->shared; spins++) {
     if (atomic_load(&job.done) == done) return;
     pause_after(spins);
   }
   pthread_mutex_lock(&mutex);
   atomic_store(&caller_sleeps, 1);
-  while (atomic_load(&job.done) != done) {
+  while (run->shared && atomic_load(&job.done) != done) {
     int64_t until = nanoseconds() + ASK_NANOSECONDS;
     struct timespec time = {until / 1000000000, until % 1000000000};
     pthread_cond_timedwait(&finished, &mutex, &time);
@@ -320,27 +304,40 @@ static void wait_until(frnn_run *run, uint64_t done) {
   pthread_mutex_unlock(&mutex);
 }
 
-/* The caller's own part, those that workers do not begin, and the wait for those that they do. */
-static void do_as_caller(frnn_run *run, uint64_t word) {
-  uint64_t done = done_before + (uint64_t)parts_of(word) - (uint64_t)do_part(0, word, NULL);
+/* The caller's own part, those that workers do not begin, and the wait for those that they do. `before`: parts that
+ * workers had done of other jobs. */
+static void do_as_caller(frnn_run *run, uint64_t word, uint64_t before) {
+  uint64_t done = before + (uint64_t)parts_of(word) - (uint64_t)do_part(0, word, NULL);
   int spins = parts_of(word) > threads_of(word) ? SPINS_FOR_A_WORKER : 0;
   for (; spins < SPINS_FOR_A_WORKER && atomic_load(&job.done) != done; spins++) pause_after(spins);
   if (atomic_load(&job.done) != done) done -= (uint64_t)do_others(0, word, NULL);
   wait_until(run, done);
-  done_before = done;
 }
 
-void frnn_set_threads(int n) { atomic_store(&wanted, n < 1 ? 1 : n > WORKERS_MOST + 1 ? WORKERS_MOST + 1 : n); }
+void frnn_set_threads(int n) { atomic_store(&threads_of_process, n < 1 ? 1 : n > FRNN_THREADS ? FRNN_THREADS : n); }
 
-int frnn_threads(void) { return atomic_load(&wanted); }
+void frnn_set_threads_here(int n) { threads_here = n < 0 ? 0 : n > FRNN_THREADS ? FRNN_THREADS : n; }
+
+int frnn_threads(void) { return threads_here ? threads_here : atomic_load(&threads_of_process); }
+
+/* How many workers a job of so many parts and so much work is worth, 0 for none. */
+static int workers_for(double work, int parts, int threads) {
+  int others = (parts < threads ? parts : threads) - 1;
+  return work < WORTH_WAKING && asleep(others) ? 0 : others;
+}
 
 void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void)) {
-  int threads = frnn_threads(), others = (parts < threads ? parts : threads) - 1;
   begin(run, work, interrupted);
   run->caller = (uintptr_t)pthread_self();
-  if (others < 1 || work < WORTH_A_JOB || (work < WORTH_WAKING && asleep(others))) return;
+  run->shared = 0;
+  if (work < WORTH_A_JOB || parts < 2) return;
+  run->threads = frnn_threads();
+  int others = workers_for(work, parts, run->threads);
+  if (others < 1) return;
+  pthread_once(&once, watch_forks);
   if (atomic_flag_test_and_set(&busy)) return;
   run->has_pool = 1;
+  holder = run;
   atomic_store(&in_a_call, 1);
   wake(others);
 }
@@ -352,27 +349,30 @@ int frnn_stopped(frnn_run *run) {
 
 int frnn_end(frnn_run *run) {
   if (run->has_pool) {
+    holder = NULL;
     atomic_store(&in_a_call, 0);
     atomic_flag_clear(&busy);
   }
   set_environment(&run->environment);
-  return atomic_load(&run->stop) ? -1 : 0;
+  return atomic_load(&run->stop);
 }
 
 void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, int parts) {
-  int threads = frnn_threads(), others = (parts < threads ? parts : threads) - 1;
-  if (!run->has_pool || others < 1 || work < WORTH_A_JOB || (work < WORTH_WAKING && asleep(others))) {
+  int others = run->has_pool && work >= WORTH_A_JOB ? workers_for(work, parts, run->threads) : 0;
+  if (others < 1) {
     do_alone(run, task, context, parts);
     return;
   }
   job.task = task;
   job.context = context;
   job.run = run;
-  uint64_t number = number_of(atomic_load(&job.word)) + 1;
-  uint64_t word = number << 16 | (uint64_t)(parts - 1) << 8 | (uint64_t)(threads - 1);
+  uint64_t number = number_of(atomic_load(&job.word)) + 1, before = atomic_load(&job.done);
+  uint64_t word = number << 16 | (uint64_t)(parts - 1) << 8 | (uint64_t)(run->threads - 1);
+  run->shared = 1;
   atomic_store_explicit(&job.word, word, memory_order_release); /* whom wake overlooks is not waited for */
   wake(others);
-  do_as_caller(run, word);
+  do_as_caller(run, word, before);
+  run->shared = 0;
 }
 
 #endif

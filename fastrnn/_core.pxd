@@ -119,21 +119,27 @@ cdef extern from "fastrnn.h" nogil:
     size_t frnn_forward_size(const frnn_shape *)
     size_t frnn_tape_size(const frnn_shape *)
     size_t frnn_backward_size(const frnn_shape *)
-    # -1: interrupted, and the interruption has left an exception.
-    int frnn_pack(const frnn_forward_call *, int, interruption) except -1
-    int frnn_forward(const frnn_forward_call *, int, interruption) except -1
-    int frnn_backward(const frnn_backward_call *, int, interruption) except -1
+    enum:
+        FRNN_INTERRUPTED
+        FRNN_FORKED
+    # 0 or one of these; interrupted: the interruption has left an exception.
+    int frnn_pack(const frnn_forward_call *, int, interruption)
+    int frnn_forward(const frnn_forward_call *, int, interruption)
+    int frnn_backward(const frnn_backward_call *, int, interruption)
     size_t frnn_table_size(const frnn_shape *, int64_t)
     size_t frnn_tabulate_size(const frnn_shape *)
-    int frnn_tabulate(const frnn_table_call *, interruption) except -1
+    int frnn_tabulate(const frnn_table_call *, interruption)
     size_t frnn_product_size(int, int64_t, int64_t)
-    int frnn_product(const frnn_product_call *, interruption) except -1
+    int frnn_product(const frnn_product_call *, interruption)
     const char *frnn_isa()
     const char *frnn_isa_available(int)
     const char *frnn_isa_compiled(int)
     int frnn_select(const char *)
     const char *frnn_compiler()
+    enum:
+        FRNN_THREADS
     void frnn_set_threads(int)
+    void frnn_set_threads_here(int)
     void frnn_exp(int, const void *, void *, int64_t)
     void frnn_sigmoid(int, const void *, void *, int64_t)
     void frnn_tanh(int, const void *, void *, int64_t)

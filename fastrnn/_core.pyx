@@ -46,6 +46,16 @@ cdef interruption asked() noexcept:
     return NULL
 
 
+cdef int finished(int status) except -1 nogil:
+    """Raises what ended a call before it was done."""
+    if status == FRNN_FORKED:
+        with gil:
+            raise RuntimeError(
+                "forked during a call: this child process does not have the parts of it that other threads were "
+                "computing. Make the call again in the child, or fork where no call is running")
+    return status
+
+
 include "_arguments.pxi"
 
 # Bytes: every buffer has as much slack, to begin on a boundary of as many.
@@ -132,8 +142,8 @@ def forward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoint
         calls[i].packed = place + i * needed
         calls[i].work = place + i * needed + packed
     with nogil:
-        frnn_pack(calls, count, interrupted)
-        frnn_forward(calls, count, interrupted)
+        finished(frnn_pack(calls, count, interrupted))
+        finished(frnn_forward(calls, count, interrupted))
     return 0
 
 
@@ -197,7 +207,7 @@ def backward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoin
     for i in range(count):
         calls[i].work = place + i * needed
     with nogil:
-        frnn_backward(calls, count, interrupted)
+        finished(frnn_backward(calls, count, interrupted))
     return 0
 
 
@@ -249,7 +259,7 @@ def tabulate(int cell, x, tuple weights not None, int64_t count, table, work):
         return needed
     call.work = aligned(work, needed)
     with nogil:
-        frnn_tabulate(&call, interrupted)
+        finished(frnn_tabulate(&call, interrupted))
     return 0
 
 
@@ -273,7 +283,7 @@ def product(cnp.ndarray a not None, b, c, work):
         return needed
     call.work = aligned(work, needed)
     with nogil:
-        frnn_product(&call, interrupted)
+        finished(frnn_product(&call, interrupted))
     return 0
 
 
@@ -321,8 +331,17 @@ def compiler():
     return frnn_compiler().decode()
 
 
+most_threads = FRNN_THREADS
+
+
 def set_num_threads(int n):
+    """For every call in the process."""
     frnn_set_threads(n)
+
+
+def set_threads_here(int n):
+    """For the calls of this thread alone; 0: as many as the process' calls again."""
+    frnn_set_threads_here(n)
 
 
 def apply(str function not None, x):

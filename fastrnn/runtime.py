@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import os
 import platform
+import re
 import sys
 import threading
 import time
@@ -50,7 +51,8 @@ core = _compiled_module()
 
 _BACKENDS = ("core", "reference")
 
-_MOST_THREADS = 1024
+# The pool's limit.
+_MOST_THREADS = core.most_threads if core else 256
 
 # What is kept between calls, so that its pages are not faulted in again; a larger buffer is not.
 _KEPT_BYTES = 256 * 2**20
@@ -78,6 +80,7 @@ class _Local(threading.local):
     """What each thread has for itself."""
 
     backend = None
+    threads = None
 
 
 _local = _Local()
@@ -135,6 +138,8 @@ def uses_core():
 def select_isa(name):
     """Choose the kernels' instruction set for the whole process, as FASTRNN_ISA does at import.
 
+    A pass of a layer that is running, and a stream that was made before, go on with theirs.
+
     Raises
     ------
     ValueError
@@ -151,7 +156,8 @@ if core:
 
 def _available_cores():
     """Cores this process may use: its affinity, and the quota of its control group."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    by_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(os.getpid())) if by_affinity else os.cpu_count()
     try:
         with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
             quota, period = file.read().split()
@@ -162,43 +168,88 @@ def _available_cores():
     return max(1, cores)
 
 
+def _number_of_threads(n):
+    n = checks.positive("n", n)
+    if n > _MOST_THREADS:
+        raise ValueError(f"n must be at most {_MOST_THREADS}, got {n}")
+    return n
+
+
 def set_num_threads(n):
     """Let each call use up to n threads, from now on and for every caller in the process.
+
+    What stands in a `threads` block keeps the block's number.
 
     Parameters
     ----------
     n : int
-        1 to 1024. FASTRNN_NUM_THREADS sets it at import; without it, it is the number of cores
+        1 to 256. FASTRNN_NUM_THREADS sets it at import; without it, it is the number of cores
         that the process may use.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If n is no integer from 1 to 256.
     """
     global _num_threads
-    n = checks.positive("n", n)
-    if n > _MOST_THREADS:
-        raise ValueError(f"n must be at most {_MOST_THREADS}, got {n}")
+    n = _number_of_threads(n)
     if core:
         core.set_num_threads(n)
     _num_threads = n
 
 
 def get_num_threads():
-    """How many threads a call may use."""
-    return _num_threads
+    """How many threads a call of this thread may use."""
+    return _local.threads or _num_threads
 
 
 @contextlib.contextmanager
 def threads(n):
-    """`set_num_threads(n)` for what stands in this `with` block."""
-    before = get_num_threads()
-    set_num_threads(n)
+    """Let each call that stands in this `with` block, in this thread, use up to n threads.
+
+    Calls of other Python threads go by `set_num_threads`, or by a block of their own.
+
+    Parameters
+    ----------
+    n : int
+        1 to 256.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If n is no integer from 1 to 256.
+
+    Examples
+    --------
+    >>> with fastrnn.threads(1):
+    ...     fastrnn.get_num_threads()
+    1
+    """
+    n = _number_of_threads(n)
+    before = _local.threads
+    _use_threads_here(n)
     try:
         yield
     finally:
-        set_num_threads(before)
+        _use_threads_here(before)
+
+
+def _use_threads_here(n):
+    """For this thread's calls; None: as many as for the process'."""
+    if core:
+        core.set_threads_here(n or 0)
+    _local.threads = n
+
+
+def _set_threads_from_text(text):
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise ValueError(f"must be plain digits, at least 1 and at most {_MOST_THREADS}")
+    set_num_threads(int(text))
 
 
 _num_threads = 1
 set_num_threads(min(_available_cores(), _MOST_THREADS))
-_from_environment("FASTRNN_NUM_THREADS", lambda text: set_num_threads(int(text)), None)
+_from_environment("FASTRNN_NUM_THREADS", _set_threads_from_text, None)
 
 
 def in_workspace(call, *arguments):

@@ -107,8 +107,9 @@ def processes(request, _pools):
 @pytest.fixture
 def keep_threads():
     """The number of threads is afterwards what it was."""
-    with fastrnn.threads(fastrnn.get_num_threads()):
-        yield
+    before = fastrnn.get_num_threads()
+    yield
+    fastrnn.set_num_threads(before)
 
 
 @pytest.fixture

@@ -511,7 +511,12 @@ def test_an_unknown_instruction_set_is_refused_with_the_names_there_are():
         ("FASTRNN_NUM_THREADS", "many", ["'many'"]),
         ("FASTRNN_NUM_THREADS", "0", ["'0'", "at least 1"]),
         ("FASTRNN_NUM_THREADS", "-2", ["'-2'", "at least 1"]),
-        ("FASTRNN_NUM_THREADS", "9999999999", ["'9999999999'"]),
+        ("FASTRNN_NUM_THREADS", "9999999999", ["'9999999999'", "at most 256"]),
+        ("FASTRNN_NUM_THREADS", "257", ["'257'", "at most 256"]),
+        *(
+            ("FASTRNN_NUM_THREADS", text, [repr(text), "plain digits", "at least 1"])
+            for text in ("+4", " 4", "4\n", "1_0", "4.0", "0x4", "\u0664", "\u00b2", "9" * 5000)
+        ),
     ],
 )
 def test_a_bad_environment_variable_is_refused_at_import_by_name(variable, value, words):

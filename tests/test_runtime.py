@@ -1,5 +1,6 @@
 """Backends, threads, configuration, and the package without its kernels."""
 
+import os
 import sys
 import threading
 from collections import deque
@@ -97,9 +98,114 @@ def test_threads_are_set_for_a_block_and_for_the_process(keep_threads):
     assert seen == [3]
 
 
+def test_a_number_of_threads_for_a_block_is_the_threads_own(keep_threads):
+    fastrnn.set_num_threads(3)
+    seen = []
+    with fastrnn.threads(2):
+        other = threading.Thread(target=lambda: seen.append(fastrnn.get_num_threads()))
+        other.start()
+        other.join()
+        assert fastrnn.get_num_threads() == 2
+    assert seen == [3]
+
+
+def test_blocks_of_two_threads_that_overlap_leave_nothing_behind(keep_threads):
+    """The first to begin is the first to end, so each would put back what the other had set."""
+    fastrnn.set_num_threads(3)
+    begun, ended = threading.Event(), threading.Event()
+
+    def first():
+        with fastrnn.threads(1):
+            begun.set()
+            ended.wait(10)
+
+    other = threading.Thread(target=first)
+    other.start()
+    begun.wait(10)
+    with fastrnn.threads(2):
+        ended.set()
+        other.join()
+        assert fastrnn.get_num_threads() == 2
+    assert fastrnn.get_num_threads() == 3
+
+
+def test_the_process_number_that_changes_within_a_block_holds_after_it(keep_threads):
+    with fastrnn.threads(2):
+        fastrnn.set_num_threads(5)
+        assert fastrnn.get_num_threads() == 2
+    assert fastrnn.get_num_threads() == 5
+
+
+@pytest.mark.usefixtures("core")
+@pytest.mark.skipif(not os.path.exists("/proc/self/task"), reason="needs /proc")
+def test_calls_go_by_the_number_of_their_own_thread():
+    code = """
+import os, threading, time
+import numpy as np, fastrnn
+
+layer, x = fastrnn.GRU(64, 64, rng=0), np.zeros((200, 32, 64), "f4")
+
+def workers():
+    return len(os.listdir("/proc/self/task")) - before
+
+def call_on_three():
+    with fastrnn.threads(3):
+        layer(x)
+
+before = len(os.listdir("/proc/self/task"))
+fastrnn.set_num_threads(4)
+with fastrnn.threads(1):
+    layer(x)
+    assert workers() == 0
+    other = threading.Thread(target=call_on_three)
+    other.start()
+    other.join()
+    for _ in range(500):  # the system may take its time to end the thread
+        if workers() > 2:
+            time.sleep(0.01)
+    assert workers() == 2
+    layer(x)
+    assert workers() == 2
+layer(x)
+assert workers() == 3
+"""
+    done = run_python(code, OPENBLAS_NUM_THREADS="1", FASTRNN_BACKEND="core")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_most_threads_are_as_many_as_the_pool_has(keep_threads):
+    fastrnn.set_num_threads(256)
+    assert fastrnn.get_num_threads() == 256
+    with fastrnn.threads(256):
+        assert fastrnn.get_num_threads() == 256
+    for enter in (fastrnn.set_num_threads, lambda n: fastrnn.threads(n).__enter__()):
+        with pytest.raises(ValueError, match="n must be at most 256, got 257"):
+            enter(257)
+    assert fastrnn.get_num_threads() == 256
+
+
 def test_the_environment_sets_the_number_of_threads():
     done = run_python("import fastrnn; print(fastrnn.get_num_threads())", FASTRNN_NUM_THREADS="3")
     assert done.stdout.strip() == "3", done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="needs affinity")
+def test_the_cores_of_this_process_are_not_those_of_the_thread_that_imports():
+    code = """
+import os, threading
+
+def bring_in():
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    import fastrnn
+
+thread = threading.Thread(target=bring_in)
+thread.start()
+thread.join()
+here = __import__("fastrnn").get_num_threads()
+print(here)
+"""
+    imported = run_python("import fastrnn; print(fastrnn.get_num_threads())")
+    assert run_python(code).stdout == imported.stdout
 
 
 def test_without_a_setting_the_threads_are_the_cores_of_this_process():

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from problems import leaves, run_python
+from problems import ISAS, leaves, run_python
 
 import fastrnn
 from fastrnn import passes, runtime
@@ -91,7 +91,7 @@ def test_more_threads_than_rows_are_fine():
     np.testing.assert_array_equal(y, expected)
 
 
-def test_python_threads_that_call_at_once_all_get_their_own_right_result():
+def test_python_threads_that_call_at_once_all_get_their_own_right_result(keep_threads):
     cell = CELLS["lstm"]
     given = problem(cell, "float32")
     expected = everything(cell, *given, False)
@@ -102,12 +102,68 @@ def test_python_threads_that_call_at_once_all_get_their_own_right_result():
             if everything(cell, *given, False) != expected:
                 wrong.append(threading.current_thread().name)
 
-    with fastrnn.threads(3):
-        callers = [threading.Thread(target=call) for _ in range(4)]
-        for caller in callers:
-            caller.start()
+    fastrnn.set_num_threads(3)
+    callers = [threading.Thread(target=call) for _ in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert wrong == []
+
+
+@pytest.fixture
+def hurried():
+    """Python's threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.skipif(len(ISAS) < 2, reason="one instruction set here")
+def test_a_set_that_another_thread_selects_changes_no_call_that_runs(keep_threads):
+    """A call has the bits of one set, forward and backward each for itself."""
+    shape, isa, going, wrong = (2, 2, 64), runtime.core.isa(), True, []
+    layer = fastrnn.GRU(64, 256, rng=0, bidirectional=True)
+    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    dy = np.ones((*shape[:2], 512), np.float32)
+
+    def results():
+        y, _, tape = layer.forward(x, checkpoint=1)
+        return y, tape.backward(dy).flat
+
+    def switch():
+        while going:
+            for name in ISAS:
+                runtime.core.select_isa(name)
+
+    def call():
+        for _ in range(60):
+            y, gradient = results()
+            if y.tobytes() not in wanted:
+                wrong.append("y")
+            if not np.allclose(gradient, near, rtol=1e-3, atol=1e-5):
+                wrong.append("gradient")
+
+    with fastrnn.threads(8):
+        wanted = []
+        for name in ISAS:
+            runtime.select_isa(name)
+            y, near = results()
+            wanted.append(y.tobytes())
+    fastrnn.set_num_threads(8)
+    switching = threading.Thread(target=switch)
+    callers = [threading.Thread(target=call) for _ in range(2)]
+    try:
+        for thread in (switching, *callers):
+            thread.start()
         for caller in callers:
             caller.join()
+    finally:
+        going = False
+        switching.join()
+        runtime.select_isa(isa)
     assert wrong == []
 
 
@@ -216,6 +272,103 @@ print(len(wrong), wrong[:3])
 def test_a_thousand_forks_from_four_threads_in_the_midst_of_calls():
     done = run_python(FORKS, "-W", "ignore")
     assert done.stdout.strip() == "0 []", done.stdout + done.stderr
+
+
+FORKS_WITHIN = """
+import os, signal, sys, time
+import numpy as np, fastrnn
+
+fastrnn.set_num_threads({threads})
+rng = np.random.default_rng(1)
+layer = fastrnn.{kind}({inputs}, {hidden}, rng=0, {options})
+x = rng.standard_normal(({steps}, {batch}, {inputs})).astype("f4")
+stream, small = fastrnn.GRU(64, 256, rng=0).stream(), fastrnn.LSTM(20, 96, rng=0)
+ids = rng.integers(0, 50000, ({steps}, {batch}))
+embedding = np.ones((50000, {inputs}), "f4")
+few = rng.standard_normal((40, 12, 20)).astype("f4")
+parent, children, inside = os.getpid(), [], False
+
+def training():
+    y, _, tape = layer.forward(x)
+    return y.tobytes() + tape.backward(y).flat.tobytes()
+
+def feed():
+    stream.reset()
+    return stream.feed(np.ones((4000, 1, 64), "f4")).tobytes()
+
+def of_ids():
+    return layer(ids, embedding=embedding)[0].tobytes()
+
+def handle(*_):
+    if not inside or os.getpid() != parent:
+        return
+    child = os.fork()
+    if child:
+        children.append(child)
+        if len(children) < {children}:
+            signal.setitimer(signal.ITIMER_REAL, {every})
+
+def end(right):
+    right = right and small(few)[0].tobytes() == wanted_of_small
+    os._exit(0 if right else 1)
+
+call = {call}
+wanted, wanted_of_small = call(), small(few)[0].tobytes()
+signal.signal(signal.SIGALRM, handle)
+for _ in range(200):
+    if len(children) == {children}:
+        break
+    inside = True
+    signal.setitimer(signal.ITIMER_REAL, {every})
+    try:
+        right = call() == wanted
+    except RuntimeError as error:
+        right = "forked during a call" in str(error) and os.getpid() != parent
+    inside = False
+    if os.getpid() != parent:
+        end(right)
+    assert right
+signal.setitimer(signal.ITIMER_REAL, 0)
+last, statuses = time.monotonic() + 60, []
+for child in children:
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > last:
+            os.kill(child, 9)
+        time.sleep(0.01)
+    statuses.append(os.waitstatus_to_exitcode(done[1]))
+print(statuses)
+"""
+
+BY_ROWS = {"kind": "LSTM", "steps": 1000, "batch": 32, "inputs": 8, "hidden": 96}
+BY_UNITS = {"kind": "GRU", "steps": 1200, "batch": 1, "inputs": 64, "hidden": 384}
+IDS = {"kind": "LSTM", "steps": 100, "batch": 300, "inputs": 96, "hidden": 128, "call": "of_ids"}
+
+
+@needs_fork
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+@pytest.mark.parametrize(
+    "case",
+    [
+        {**BY_ROWS, "threads": 1},
+        {**BY_ROWS, "threads": 2},
+        {**BY_UNITS, "threads": 3},
+        pytest.param({**BY_ROWS, "threads": 8, "children": 40}, marks=pytest.mark.slow),
+        pytest.param({**BY_UNITS, "threads": 2, "children": 40}, marks=pytest.mark.slow),
+        pytest.param(
+            {**BY_ROWS, "threads": 3, "children": 20, "options": "bidirectional=True"},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({**IDS, "threads": 2, "children": 20}, marks=pytest.mark.slow),
+        pytest.param({**BY_UNITS, "threads": 2, "call": "feed"}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_a_child_forked_within_a_call_ends_it_right_or_with_an_error(case):
+    """By a signal's handler: the child goes on where the parent's call was, with no worker."""
+    defaults = {"children": 4, "every": 0.06, "options": "", "call": "training"}
+    done = run_python(FORKS_WITHIN.format(**{**defaults, **case}), "-W", "ignore")
+    statuses = [0] * case.get("children", 4)
+    assert done.stdout.strip() == str(statuses), done.stdout + done.stderr
 
 
 def checksum(seed):

@@ -40,7 +40,7 @@ static void *work_memory(size_t bytes) {
   return p;
 }
 
-static uint64_t hash_bytes(uint64_t hash, const void *p, size_t bytes) {
+static inline uint64_t hash_bytes(uint64_t hash, const void *p, size_t bytes) {
   for (size_t i = 0; i < bytes; i++) hash = (hash ^ ((const unsigned char *)p)[i]) * 0x100000001b3u;
   return hash;
 }

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# The thread pool under ThreadSanitizer: pool.c with all instruction sets of this machine, for some seconds.
+#
+#   tests/c/pool.sh [seconds] [seed]
+#
+# CC and JOBS as in make; objects go to build/pool. A race ends it with its report and exit status 66.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+out=build/pool
+jobs=${JOBS:-$(nproc)}
+command="${CC:-cc} -std=gnu11 -O1 -g1 -fsanitize=thread -ffp-contract=off -Wall -Wextra -Werror -Icsrc"
+case $(uname -m) in
+  x86_64) isas="generic avx2 avx512" ;;
+  aarch64) isas="generic neon" ;;
+  *) isas=generic ;;
+esac
+rm -rf "$out" && mkdir -p "$out"
+{
+  printf '%s\n' csrc/*.c tests/c/pool.c
+  for isa in $isas; do printf '%s\n' csrc/isa/"$isa"_f32.c csrc/isa/"$isa"_f64.c; done
+} | xargs -P "$jobs" -I{} sh -c "$command -c {} -o $out/\$(basename {} .c).o"
+$command "$out"/*.o -o "$out/pool" -lm -pthread
+
+# die_after_fork=0: children make calls too, though on one thread alone.
+TSAN_OPTIONS="halt_on_error=1 die_after_fork=0 ${TSAN_OPTIONS:-}" "$out/pool" "${1:-5}" "${2:-1}" 1
