@@ -164,7 +164,7 @@ static void run_rows(backwards *p, const sweep *w, share mine) {
   range all = rows_of(w, mine), rows = {all.begin, 0}, steps = {0, 0};
   frnn_gather_given(w, all);
   for (; rows.begin < all.begin + all.count; rows.begin += rows.count) {
-    rows.count = least(p->steps.rows_at_once, all.begin + all.count - rows.begin);
+    rows.count = next_count(p->steps.rows_at_once, all.begin + all.count - rows.begin);
     for (int64_t k = 0; k <= stretches_of(w); k++) {
       if (k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
       frnn_run_stretch(w, k, rows, mine);
@@ -172,7 +172,7 @@ static void run_rows(backwards *p, const sweep *w, share mine) {
   }
   for (; steps.begin < w->to - w->from; steps.begin += steps.count) {
     if (frnn_stopped(&p->run)) return;
-    steps.count = least(p->steps_at_once, w->to - w->from - steps.begin);
+    steps.count = next_count(p->steps_at_once, w->to - w->from - steps.begin);
     frnn_finish_rows(w, steps, all);
   }
 }
@@ -230,7 +230,7 @@ static void sweep_part(void *context, int part, int parts) {
   sweep *w = &p->sweeps[part];
   (void)parts;
   frnn_begin_gradients(w);
-  while (frnn_next_chunk(w)) {
+  while (!frnn_stopped(&p->run) && frnn_next_chunk(w)) {
     if (w->stale) {
       walk again;
       frnn_begin_again(&again, &w->again, p->whole, w->kept, steps_again(w));
@@ -285,14 +285,17 @@ static void add_groups(const sweep *first) {
   }
 }
 
-static void share_out(backwards *p, const frnn_shape *s, int calls) {
+/* By the rows that a group has on average, not by those of any one: where few steps are left it may have none. */
+static void share_out(backwards *p, const frnn_backward_call *call, int calls) {
   const sweep *first = &p->sweeps[0];
-  const frnn_shape full = as_if_full(first->shape, &first->call->rows), *part = &full;
+  const frnn_shape *s = &call->shape;
+  frnn_shape part = as_if_full(s, &call->rows);
   double rows = (double)first->layout.rows;
+  part.batch = (part.batch + first->layout.groups - 1) / first->layout.groups;
   p->packing = share_slices(calls, MULTIPLY_ADDS_OF_PACKING * weights_of(s), s->hidden);
-  p->steps = share_steps(part, p->count, recurrent_weights_of(s), vectors_of_units(s, first->table));
+  p->steps = share_steps(&part, p->count, recurrent_weights_of(s), vectors_of_units(s, first->table));
   p->pieces = share_slices(p->count, 2 * weights_of(s) * rows, s->hidden);
-  p->steps_at_once = most(1, (int64_t)(STRETCH / (weights_of(s) * (double)most(1, part->batch))));
+  p->steps_at_once = most(1, (int64_t)(STRETCH / (weights_of(s) * (double)most(1, part.batch))));
 }
 
 int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void)) {
@@ -310,7 +313,7 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
     p.parts[i] = part_of_call(whole, &layout, i % layout.groups);
     p.sweeps[i] = begin_sweep(table, whole, &p.parts[i]);
   }
-  share_out(&p, s, count);
+  share_out(&p, calls, count);
   int status = pack_again(table, calls, count, interrupted);
   if (status < 0) return status;
   frnn_begin(&p.run, work, p.count < parts_of(&p.pieces) ? parts_of(&p.pieces) : p.count, interrupted);

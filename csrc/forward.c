@@ -48,7 +48,7 @@ static void rows_part(void *context, int part, int parts) {
   range rows = rows_of(p, mine);
   (void)parts;
   for (int64_t done = 0, all = rows.count; done < all; done += rows.count, rows.begin += rows.count) {
-    rows.count = least(p->sharing.rows_at_once, all - done);
+    rows.count = next_count(p->sharing.rows_at_once, all - done);
     frnn_run_rows(p->run, &p->walks[mine.call], rows, p->sharing.steps_between);
   }
 }

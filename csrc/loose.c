@@ -115,7 +115,7 @@ void frnn_take_loose_step(const walk *w, frnn_step *step, int64_t t, int phase, 
   }
   range rows = {0, near_rows(step)};
   for (; products && rows.begin < step->m; rows.begin += rows.count) {
-    rows.count = least(rows.count, step->m - rows.begin);
+    rows.count = next_count(rows.count, step->m - rows.begin);
     frnn_step some = rows_of_step(step, rows);
     multiply_phase(w, &some, of_cell, mine);
     w->table->step[w->shape->cell][of_cell](&some);

@@ -44,6 +44,7 @@ static void pack_operand(const sweep *w, enum operand which, int64_t n, range st
     range all = working_of(w->shape, &w->call->rows, rows, t);
     for (range left = all, now; left.count > 0; left.begin += now.count, left.count -= now.count) {
       now = which == HIDDEN ? frnn_run_of(w, time_of(w->shape, t), left) : left;
+      assert(now.count > 0);
       pack_run(w, which, source_of(w, which, t, now.begin), n, t, now);
     }
     for (int64_t p = all.begin; (p = next_carried(&w->call->rows, t, p, all)) >= 0; p++)

@@ -195,11 +195,18 @@ enum {
   BETWEEN_LOOKS = 1000000 /* and what must pass, for a look has its cost */
 };
 
+/* The next of some things, in a loop that takes so many at once until none are left: at least one, or the loop would
+ * never end. */
+static inline int64_t next_count(int64_t at_once, int64_t left) {
+  assert(at_once > 0 && left > 0);
+  return least(at_once, left);
+}
+
 /* How a job is shared out: by calls, in each by groups of rows, in each group by slices of units. */
 typedef struct {
   int calls, groups, slices;
   double work;           /* of the whole; where slices wait for one another, of a step */
-  int64_t rows_at_once;  /* so many rows of a group go through time together */
+  int64_t rows_at_once;  /* the most rows of a group that go through time together; at least 1 */
   int64_t steps_between; /* steps from look to look */
 } sharing;
 
@@ -240,13 +247,13 @@ static inline sharing share_slices(int calls, double work, int64_t things) {
   int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / calls);
   int looks = at_least_one(work / STRETCH, FRNN_PARTS / calls);
   int slices = at_least_one((double)things, looks > each ? looks : each);
-  return (sharing){calls, 1, slices, work * calls, 0, 0};
+  return (sharing){calls, 1, slices, work * calls, INT64_MAX, 1};
 }
 
 /* Steps of all rows, whose every row takes `row` multiply-adds and whose units stand in so many vectors. */
 static inline sharing share_steps(const frnn_shape *s, int calls, double row, int64_t vectors) {
   double step = row * (double)most(s->batch, ROWS_OF_A_READING);
-  sharing all = {calls, 1, 1, step * (double)s->steps * calls, s->batch, 64};
+  sharing all = {calls, 1, 1, step * (double)s->steps * calls, INT64_MAX, 64};
   if (all.work < BETWEEN_LOOKS) return all;
   int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / calls);
   int far = recurrent_weights_of(s) * (double)element_size(s) > FAR_BYTES;

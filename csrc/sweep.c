@@ -58,6 +58,7 @@ int frnn_next_chunk(sweep *w) {
     first[i] = rows;
     if (i < w->to - w->from) rows += working(w->shape, &w->call->rows, w->t0 + i);
   }
+  assert(w->from < w->to || w->to == 0);
   return w->to > 0;
 }
 
@@ -284,6 +285,7 @@ static void derive(const sweep *w, stretch at_k, range rows, share mine) {
     if (w->call->dc.data && w->call->rows.order) now.count = 1; /* the user's rows are no neighbours */
     int64_t carried = next_carried(&w->call->rows, t, now.begin, now);
     if (carried >= 0) now.count = most(1, carried - now.begin);
+    assert(now.count > 0);
     if (carried == now.begin)
       derive_carried(w, at_k, now.begin, u);
     else

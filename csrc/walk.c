@@ -104,7 +104,7 @@ void frnn_project(const walk *w, chunk c, range rows, range vectors) {
   }
   int64_t some = most(4, PACKED_AT_ONCE / most(1, panel)), end = vectors.begin + vectors.count;
   for (range now = {vectors.begin, 0}; now.begin < end; now.begin += now.count) {
-    now.count = least(some, end - now.begin);
+    now.count = next_count(some, end - now.begin);
     frnn_pack_for_product(w->shape, w->table, now, w->call->weights.w_ih, w->shape->input, place);
     project_with(w, c, rows, now, place);
   }

@@ -36,8 +36,9 @@ typedef struct {
   int64_t from, to;
 } chunk;
 
+/* The one that begins with step `from`; empty where the walk ends there. */
 static inline chunk chunk_of(const walk *w, int64_t from) {
-  return (chunk){from, least(from + w->layout.steps, w->end)};
+  return (chunk){from, from < w->end ? from + next_count(w->layout.steps, w->end - from) : from};
 }
 
 /* For some rows: their state before the first step; after the last. */

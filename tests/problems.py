@@ -296,7 +296,7 @@ def at_once(functions, times):
 # ---- another process -----------------------------------------------------------------------------
 
 
-def run_python(code, *arguments, **environment):
+def run_python(code, *arguments, timeout=120, **environment):
     """Runs code in a Python of its own that finds this package, without this one's settings."""
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("FASTRNN_", "PYTHONWARN"))}
     path = [str(pathlib.Path(fastrnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
@@ -304,5 +304,5 @@ def run_python(code, *arguments, **environment):
     return subprocess.run(
         [sys.executable, *arguments, "-c", code],
         cwd=path[0],  # not a checkout, whose bare fastrnn/ would hide the installed one
-        env=keep | environment, capture_output=True, text=True, timeout=120, check=False,
+        env=keep | environment, capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip

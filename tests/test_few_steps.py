@@ -1,0 +1,124 @@
+"""Ragged batches that have hardly a step left: backward ends, and with the right gradients.
+
+Backward cuts a batch in groups of rows by their steps. Where these are fewer than the groups, some
+groups have no rows, or rows without a step. So every number of steps about that of the groups is
+tried, for sizes about those where groups begin. What may hang runs under a watchdog.
+"""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from problems import assert_close, assert_same_bits, layer_of
+from watched import run_watched
+
+import fastrnn
+from fastrnn.cells import CELLS
+
+pytestmark = pytest.mark.usefixtures("core")
+
+INPUTS, GROUPS = 8, 4
+# As csrc/layout.c has them: what a group must have to do, and what its weights may take.
+MULTIPLY_ADDS, WEIGHT_BYTES = 100_000, 327_680
+
+
+def units_about_limits(gates, batch, itemsize):
+    """Units just below and just above where two and four groups begin, and where they end."""
+    begins = [math.isqrt(n * MULTIPLY_ADDS // (gates * batch)) for n in (2, GROUPS)]
+    ends = int((WEIGHT_BYTES / itemsize / gates + INPUTS**2 / 4) ** 0.5 - INPUTS / 2)
+    return sorted({h for limit in (*begins, ends) for h in (limit, limit + 1)})
+
+
+def lengths_of_sum(total, batch, steps, rng):
+    """Lengths of rows, up to so many steps each, that add up to a total."""
+    taken = rng.permutation(np.repeat(np.arange(batch), steps))[:total]
+    return np.bincount(taken, minlength=batch)
+
+
+def gradients(layer, x, lengths, dy, **options):
+    _, state, tape = layer.forward(x, lengths=lengths, **options)
+    made = tape.backward(dy, state)
+    norms = tape.gradient_norms(dy)
+    return {"x": made.x, "state": made.state, "flat": made.flat, "norms": norms}
+
+
+def check(cell, batch, hidden, steps, dtype, checkpoints=(None, 2), threads=(1, 3)):
+    """Gradients for every sum of lengths: near the reference's, the same however they are made."""
+    rng = np.random.default_rng((batch, hidden, steps))
+    layer = layer_of(cell, INPUTS, hidden, dtype=dtype)
+    x, dy = (rng.standard_normal((steps, batch, n)).astype(dtype) for n in (INPUTS, hidden))
+    for total in range(2 * GROUPS + 1):
+        lengths = lengths_of_sum(total, batch, steps, rng)
+        with fastrnn.backend("reference"):
+            wanted = gradients(layer, x, lengths, dy)
+        made = []
+        for checkpoint, n in itertools.product(checkpoints, threads):
+            with fastrnn.threads(n):
+                made.append(gradients(layer, x, lengths, dy, checkpoint=checkpoint))
+        assert_close(made[0], wanted, dtype, factor=1024)
+        for other in made[1:]:
+            assert_same_bits(other, made[0])
+
+
+def check_cell(cell):
+    """Where all groups begin to have rows, for the default suite."""
+    gates = CELLS[cell].gates
+    for batch, steps, dtype in ((32, 1, "float32"), (128, 2, "float64")):
+        below, above = units_about_limits(gates, batch, np.dtype(dtype).itemsize)[2:4]
+        check(cell, batch, above, steps, dtype)
+        check(cell, batch, below, steps, dtype, checkpoints=(None,), threads=(1,))
+
+
+def check_all(cell):
+    for batch, dtype in itertools.product((8, 16, 31, 32, 64, 128), ("float32", "float64")):
+        itemsize = np.dtype(dtype).itemsize
+        for hidden in units_about_limits(CELLS[cell].gates, batch, itemsize):
+            for steps in (1, 2, 3, 7, 20):
+                check(cell, batch, hidden, steps, dtype, (None, 1, 3), (1, 2, 4, 8))
+
+
+def check_windows(seeds):
+    """Padded batches in windows, which the longest row outlives by a step or two at the end."""
+    layer = fastrnn.LSTM(INPUTS, 64, rng=0)
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        lengths = rng.integers(20, 200, 32)
+        lengths[3] = 20 * (lengths.max() // 20 + 1) + 1  # one step alone in the last window
+        x = rng.standard_normal((lengths.max(), 32, INPUTS)).astype("float32")
+        done = 0
+        for window in fastrnn.tbptt(layer, x, 20, lengths=lengths):
+            made = window.backward(np.ones_like(window.y))
+            assert np.isfinite(made.flat).all()
+            done += len(window.y)
+        assert done == len(x)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_backward_ends_however_few_steps_are_left(cell):
+    run_watched(f"import test_few_steps as t\nt.check_cell({cell!r})")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", CELLS)
+def test_backward_ends_however_few_steps_are_left_for_all_sizes(cell):
+    run_watched(f"import test_few_steps as t\nt.check_all({cell!r})", seconds=900)
+
+
+def test_groups_of_rows_without_a_step():
+    run_watched("""
+import numpy as np, fastrnn
+layer = fastrnn.LSTM(8, 64, rng=0)
+for lengths in [1] + [0] * 31, [0] * 32, [0] * 31 + [7]:
+    y, _, tape = layer.forward(np.zeros((7, 32, 8), "float32"), lengths=lengths)
+    tape.backward(np.ones_like(y))
+""")
+
+
+def test_windows_over_padded_batches_go_to_their_end():
+    run_watched("import test_few_steps as t\nt.check_windows(range(3))")
+
+
+@pytest.mark.slow
+def test_windows_over_many_padded_batches_go_to_their_end():
+    run_watched("import test_few_steps as t\nt.check_windows(range(200))", seconds=600)
