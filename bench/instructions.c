@@ -1,4 +1,4 @@
-/* instructions.c - three small cases on one thread, for counting instructions (instructions.py does, with callgrind).
+/* instructions.c - some small cases on one thread, for counting instructions (instructions.py does, with callgrind).
  *
  *   instructions ISA CASE    runs the case; exit status 2 where this machine or build has no such set or case
  *
@@ -14,12 +14,15 @@ typedef struct {
   frnn_shape shape;
   int calls; /* each takes the state that the one before it left */
   int training;
+  int64_t ids; /* x is so many ids, and the shape's input none; 0: x has features */
 } problem;
 
 static const problem problems[] = {
-    {"lstm-forward", {FRNN_LSTM, FRNN_F32, 0, 20, 1, 40, 128}, 1, 0},
-    {"lstm-stream", {FRNN_LSTM, FRNN_F32, 0, 1, 1, 64, 64}, 50, 0},
-    {"gru-training", {FRNN_GRU_AFTER, FRNN_F32, 0, 10, 16, 24, 64}, 1, 1},
+    {"lstm-forward", {FRNN_LSTM, FRNN_F32, 0, 20, 1, 40, 128}, 1, 0, 0},
+    {"lstm-stream", {FRNN_LSTM, FRNN_F32, 0, 1, 1, 64, 64}, 50, 0, 0},
+    {"gru-training", {FRNN_GRU_AFTER, FRNN_F32, 0, 10, 16, 24, 64}, 1, 1, 0},
+    {"lstm-ids-stream", {FRNN_LSTM, FRNN_F32, 0, 1, 4, 0, 64, .tokens = 1}, 50, 0, 100},
+    {"gru-ids-training", {FRNN_GRU_AFTER, FRNN_F32, 0, 10, 16, 0, 64, .tokens = 1}, 1, 1, 100},
 };
 
 static void *memory(size_t bytes) {
@@ -44,6 +47,19 @@ static frnn_sequence sequence(const frnn_shape *s, int64_t features) {
   return (frnn_sequence){numbers(s->steps * s->batch * features), s->batch * row, row};
 }
 
+/* Ids of each row and step, and the table of what each makes. */
+static frnn_tokens tokens(const problem *p, const frnn_weights *weights, int64_t rows) {
+  frnn_shape s = p->shape;
+  int64_t *ids = memory((size_t)(s.steps * s.batch) * sizeof *ids);
+  for (int64_t i = 0; i < s.steps * s.batch; i++) ids[i] = i * 37 % p->ids;
+  s.input = p->ids, s.tokens = 0;
+  frnn_table_call call = {.shape = s, .weights = *weights, .count = p->ids};
+  call.weights.w_ih = numbers(rows * p->ids);
+  call.table = memory(frnn_table_size(&s, p->ids)), call.work = memory(frnn_tabulate_size(&s));
+  frnn_tabulate(&call, NULL);
+  return (frnn_tokens){.ids = ids, .step = s.batch, .table = call.table, .gradient = numbers(rows * p->ids)};
+}
+
 /* Training packs its weights each time, for they have changed; a stream packs once, before. */
 __attribute__((noinline)) void counted(const problem *p, frnn_forward_call *forward, frnn_backward_call *backward) {
   if (p->training) frnn_pack(forward, 1, NULL);
@@ -60,6 +76,7 @@ static void run(const problem *p) {
   forward.x = sequence(s, s->input), forward.y = sequence(s, s->hidden);
   forward.packed = memory(frnn_packed_size(s)), forward.work = memory(frnn_forward_size(s));
   frnn_backward_call backward = {.shape = *s, .weights = weights, .x = forward.x, .y = forward.y};
+  if (p->ids) backward.tokens = forward.tokens = tokens(p, &weights, rows);
   if (p->training) {
     forward.last = (frnn_state){numbers(states), numbers(states)};
     backward.tape = forward.tape = memory(frnn_tape_size(s));
