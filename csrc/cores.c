@@ -25,10 +25,15 @@ static struct {
 
 static int cores_of(int id, cpu_set_t *cores) { return sched_getaffinity(id, sizeof *cores, cores) == 0; }
 
+void frnn_note_cores(int worker) {
+  cpu_set_t *given = &workers[worker].given;
+  if (!cores_of(getpid(), given)) cores_of(0, given);
+}
+
 void frnn_take_cores(int worker) {
   cpu_set_t *given = &workers[worker].given;
   workers[worker].id = (int)syscall(SYS_gettid);
-  if (cores_of(getpid(), given)) sched_setaffinity(0, sizeof *given, given);
+  sched_setaffinity(0, sizeof *given, given);
   cores_of(0, given); /* what came of it */
 }
 
@@ -58,6 +63,7 @@ void frnn_wake_elsewhere(int worker, pthread_cond_t *posted) {
 
 #else
 
+void frnn_note_cores(int worker) { (void)worker; }
 void frnn_take_cores(int worker) { (void)worker; }
 
 void frnn_wake_elsewhere(int worker, pthread_cond_t *posted) {

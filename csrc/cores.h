@@ -6,8 +6,9 @@
 
 #include <pthread.h>
 
-/* By the worker itself, as it begins: it leaves the cores of the thread that made it, which may be few and for a while
- * alone, for those of the process. */
+/* A worker gets the cores that the process has when it is made: who makes it notes them before, and the worker takes
+ * them as it begins. So it leaves those of its maker, which may be few and for a while alone. */
+void frnn_note_cores(int worker);
 void frnn_take_cores(int worker);
 
 /* Posts to a worker that sleeps. It wakes on another core than the calling thread's where it may use one; the cores

@@ -260,6 +260,7 @@ static void start_workers(int count) {
     pthread_t thread;
     pthread_cond_init(&worker[number].posted, NULL);
     atomic_store(&worker[number].sleeps, 0);
+    frnn_note_cores(number);
     if (pthread_create(&thread, NULL, work, (void *)(intptr_t)number) != 0) break;
     pthread_detach(thread);
   }

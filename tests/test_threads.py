@@ -341,6 +341,7 @@ print(statuses)
 
 BY_ROWS = {"kind": "LSTM", "steps": 1000, "batch": 32, "inputs": 8, "hidden": 96}
 BY_UNITS = {"kind": "GRU", "steps": 1200, "batch": 1, "inputs": 64, "hidden": 384}
+WIDE = {"kind": "LSTM", "steps": 60, "batch": 64, "inputs": 128, "hidden": 256}
 IDS = {"kind": "LSTM", "steps": 100, "batch": 300, "inputs": 96, "hidden": 128, "call": "of_ids"}
 
 
@@ -349,26 +350,28 @@ IDS = {"kind": "LSTM", "steps": 100, "batch": 300, "inputs": 96, "hidden": 128, 
 @pytest.mark.parametrize(
     "case",
     [
-        {**BY_ROWS, "threads": 1},
-        {**BY_ROWS, "threads": 2},
-        {**BY_UNITS, "threads": 3},
-        pytest.param({**BY_ROWS, "threads": 8, "children": 40}, marks=pytest.mark.slow),
-        pytest.param({**BY_UNITS, "threads": 2, "children": 40}, marks=pytest.mark.slow),
-        pytest.param(
-            {**BY_ROWS, "threads": 3, "children": 20, "options": "bidirectional=True"},
-            marks=pytest.mark.slow,
+        {**BY_ROWS, "threads": 8, "children": 6},
+        {**BY_ROWS, "threads": 6, "children": 6, "options": "bidirectional=True"},
+        *(
+            pytest.param({**case, "children": 20}, marks=pytest.mark.slow)
+            for case in (
+                {**BY_ROWS, "threads": 1},
+                {**BY_ROWS, "threads": 4},
+                {**BY_UNITS, "threads": 2},
+                {**BY_UNITS, "threads": 3},
+                {**WIDE, "threads": 4},
+                {**IDS, "threads": 2},
+                {**BY_UNITS, "threads": 2, "call": "feed"},
+            )
         ),
-        pytest.param({**IDS, "threads": 2, "children": 20}, marks=pytest.mark.slow),
-        pytest.param({**BY_UNITS, "threads": 2, "call": "feed"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )
 def test_a_child_forked_within_a_call_ends_it_right_or_with_an_error(case):
     """By a signal's handler: the child goes on where the parent's call was, with no worker."""
-    defaults = {"children": 4, "every": 0.06, "options": "", "call": "training"}
+    defaults = {"every": 0.06, "options": "", "call": "training"}
     done = run_python(FORKS_WITHIN.format(**{**defaults, **case}), "-W", "ignore")
-    statuses = [0] * case.get("children", 4)
-    assert done.stdout.strip() == str(statuses), done.stdout + done.stderr
+    assert done.stdout.strip() == str([0] * case["children"]), done.stdout + done.stderr
 
 
 def checksum(seed):
@@ -554,6 +557,58 @@ for _ in range(50):
     together += core_of(worker) == core
 assert together < 10, together  # half of them and more if the system chooses
 assert os.sched_getaffinity(worker) == allowed
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs two cores and Linux' way to look at them",
+)
+@pytest.mark.parametrize("caller", ["a thread", "the process"])
+def test_a_caller_held_to_one_core_does_not_hold_the_workers_there(caller):
+    """The first call makes the workers. A thread's cores are its own; the main thread's are those
+    of the process: workers have them, and more once the process has."""
+    code = f"""
+import os, threading, time
+import numpy as np
+import fastrnn
+
+def tasks():
+    return set(map(int, os.listdir("/proc/self/task")))
+
+fastrnn.set_num_threads(3)
+layer, x = fastrnn.GRU(64, 64, rng=0), np.zeros((200, 32, 64), "f4")
+before, allowed = tasks(), os.sched_getaffinity(0)
+core = {{min(allowed)}}
+
+def call_held():
+    os.sched_setaffinity(0, core)
+    layer(x)
+    workers.extend(tasks() - before - {{threading.get_native_id()}})
+
+workers = []
+if {caller!r} == "the process":
+    call_held()
+    assert [os.sched_getaffinity(worker) for worker in workers] == [core, core]
+    os.sched_setaffinity(0, allowed)
+else:
+    thread = threading.Thread(target=call_held)
+    thread.start()
+    thread.join()
+for _ in range(500):
+    time.sleep(0.01)  # asleep
+    layer(x)
+    if all(os.sched_getaffinity(worker) == allowed for worker in workers):
+        break
+assert [os.sched_getaffinity(worker) for worker in workers] == [allowed, allowed]
+os.sched_setaffinity(workers[0], core)
+os.sched_setaffinity(0, allowed - core)
+for _ in range(5):
+    time.sleep(0.01)
+    layer(x)
+assert [os.sched_getaffinity(worker) for worker in workers] == [core, allowed]
 """
     done = run_python(code)
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds check.c and options.c with every compiler and for every architecture there is a tool for, runs them, and
 # compares the results bit for bit: all sets with a fused multiply-add must agree, and all generic builds among
-# themselves.
+# themselves. On this machine pool.c runs too, for some seconds.
 #
 #   tests/c/cross.sh [--all]
 #
@@ -21,16 +21,17 @@ missing() { if [ "$all" = --all ]; then fail "$*"; else echo "skip $*"; fi; }
 # stubs ISA...: their sources
 stubs() { for isa in "$@"; do echo csrc/isa/"$isa"_f32.c csrc/isa/"$isa"_f64.c; done; }
 
-# build NAME COMMAND ISA...: out/NAME/check and options from the compiler's command, on all cores
+# build NAME COMMAND ISA...: out/NAME/check, options and pool from the compiler's command, on all cores
 build() {
-  local name=$1 command=$2 dir=$out/$1
+  local name=$1 command=$2 dir=$out/$1 program
   shift 2
   rm -rf "$dir" && mkdir -p "$dir"
   # shellcheck disable=SC2046,SC2086
   if printf '%s\n' csrc/*.c $(stubs "$@") |
     xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(basename {} .c).o" &&
-    $command $flags "$dir"/*.o tests/c/check.c -o "$dir/check" -lm -pthread &&
-    $command $flags "$dir"/*.o tests/c/options.c -o "$dir/options" -lm -pthread; then
+    for program in check options pool; do
+      $command $flags "$dir"/*.o tests/c/$program.c -o "$dir/$program" -lm -pthread || break
+    done && [ -x "$dir/pool" ]; then
     pass "$name: builds without a warning ($command)"
   else
     fail "$name: build ($command)"
@@ -55,6 +56,11 @@ check() {
   [ "$status" = 0 ] || fail "$name, $label: exit status $status"
 }
 
+# company NAME: the pool among callers, changes and forks
+company() {
+  if "$out/$1/pool" 5 >"$out/$1/pool.log" 2>&1; then pass "$1: the thread pool"; else fail "$1: see $out/$1/pool.log"; fi
+}
+
 rm -rf "$out" && mkdir -p "$out"
 : >"$out/hashes"
 machine=$(uname -m)
@@ -70,6 +76,7 @@ for compiler in gcc $clang; do
   build "$machine-$compiler" "$compiler" $native || continue
   check "$machine-$compiler" "1 thread" 1
   check "$machine-$compiler" "3 threads" 3
+  company "$machine-$compiler"
 done
 [ -n "$clang" ] || missing "clang: not installed"
 
