@@ -6,6 +6,23 @@ from importlib import resources
 import numpy as np
 
 
+def laser():
+    """Intensity of a far-infrared laser in a chaotic state, as measured (see laser.md).
+
+    Returns
+    -------
+    intensity : (10093,) float64 array
+        Whole numbers from 0 to 255, at equal distances in time.
+
+    Examples
+    --------
+    >>> laser()[:4]
+    array([ 86., 141.,  95.,  41.])
+    """
+    with resources.files(__name__).joinpath("laser.csv").open(encoding="ascii") as file:
+        return np.loadtxt(file, skiprows=1)
+
+
 def co2(fill=True):
     """Weekly atmospheric CO2 at Mauna Loa, 1958 to 2001 (public domain; see co2.md).
 
