@@ -98,7 +98,7 @@ def local_linear(task, length, count, penalty):
 
 
 def _linear(x, y, penalty):
-    """Ridge regressions of x (G, n, k), y (G, n), one for each of G -> weights (G, k), bias (G,)."""
+    """G ridge regressions, of x (G, n, k) and y (G, n) -> weights (G, k), biases (G,)."""
     x_mean, y_mean = x.mean(axis=1), y.mean(axis=1)
     x, y = x - x_mean[:, None], y - y_mean[:, None]
     squares = x.transpose(0, 2, 1) @ x + penalty * np.eye(x.shape[2])
@@ -165,7 +165,5 @@ def of_co2(task):
         "seasonal naive + drift": tuned(task, seasonal, years=(1,), weeks=(1,)),
         "seasonal mean + drift": tuned(task, seasonal, years=(1, 2, 3, 4), weeks=(1, 4, 8, 12)),
         "ridge on 78 weeks": tuned(task, ridge, length=(78,), penalty=penalties),
-        "ridge": tuned(
-            task, ridge, length=(52, 78, 104, 130, 156, 208), penalty=penalties
-        ),
+        "ridge": tuned(task, ridge, length=(52, 78, 104, 130, 156, 208), penalty=penalties),
     }

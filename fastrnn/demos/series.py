@@ -68,10 +68,10 @@ class Task:
 
 
 class Laser(Task):
-    """The intensity of a chaotic laser, half a swing ahead: there, today's value is a bad guess."""
+    """The intensity of a chaotic laser, one value ahead; seven or eight values make a swing."""
 
-    TITLE, UNIT = "intensity of a chaotic laser, measured at equal distances in time", "units"
-    AHEAD, WINDOW, HISTORY, SHOWN = 4, 48, 48, 300
+    TITLE, UNIT = "intensity of a chaotic laser", "units"
+    AHEAD, WINDOW, HISTORY, SHOWN = 1, 48, 48, 300
 
     def __init__(self, intensity=None):
         intensity = data.laser() if intensity is None else intensity
@@ -97,7 +97,7 @@ class CO2(Task):
     dates : (N,) array of datetime64[D]
     """
 
-    TITLE, UNIT = "weekly CO2 at Mauna Loa, 1958 to 2001", "ppm"
+    TITLE, UNIT = "weekly CO2 at Mauna Loa", "ppm"
     YEAR = 52
     AHEAD, WINDOW, HISTORY = 26, 156, 4 * YEAR + 12
 
