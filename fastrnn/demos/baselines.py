@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-QUERIES = 256  # windows that are compared with all of training at once, so that memory stays small
+QUERIES = 128  # times that are compared with all of training at once, so that memory stays small
 
 
 def rmse(error):
@@ -28,10 +28,15 @@ def persistence(task):
     return lambda times: task.series[times]
 
 
-def mean(task):
-    """The mean of the training period."""
-    of_training = task.series[: task.train[-1] + 1].mean()
-    return lambda times: np.full(len(times), of_training)
+def mean_of_the_hour(task):
+    """The mean of training at this hour of the day, and what the day of the week adds to it."""
+    w, b = _linear(task.clock[task.train][None], task.truth(task.train)[None], 1.0)
+    return lambda times: task.clock[times] @ w[0] + b[0]
+
+
+def yesterday(task):
+    """What it was at the same hour of the day before."""
+    return lambda times: task.series[times + task.AHEAD - 24]
 
 
 def seasonal(task, years, weeks):
@@ -52,47 +57,61 @@ def seasonal(task, years, weeks):
     return forecast
 
 
-def ridge(task, length, penalty):
-    """Linear regression on the last values about their mean; its squared weights are penalised."""
+def ridge(task, length, penalty, by_hour=False):
+    """Linear regression on what is known of the last `length` times; its weights are penalised.
 
-    def about_mean(times):
-        window = task.window(times, length)
-        level = window.mean(axis=1)
-        return window - level[:, None], level
-
-    x, level = about_mean(task.train)
+    `by_hour` lets the weights turn with the hour of the day.
+    """
+    x, level = task.regressors(task.train, length, by_hour)
     w, b = _linear(x[None], (task.truth(task.train) - level)[None], penalty)
 
     def forecast(times):
-        x, level = about_mean(times)
+        x, level = task.regressors(times, length, by_hour)
         return level + x @ w[0] + b[0]
 
     return forecast
 
 
-def analogues(task, length, count):
-    """What followed the most similar windows of training, on average (Lorenz, 1969)."""
+def kernel_ridge(task, length, width, penalty):
+    """Ridge regression on Gaussians about all that was seen in training: smooth, not linear."""
+    known, level = task.regressors(task.train, length)
+    left = task.truth(task.train) - level
+    mean = left.mean()
+
+    def kernel(x):
+        return np.exp(-_squares(x, known) / width)
+
+    w = np.linalg.solve(kernel(known) + penalty * np.eye(len(known)), left - mean)
 
     def forecast(times):
-        return task.truth(_nearest(task, times, length, count).ravel()).reshape(-1, count).mean(1)
+        x, level = task.regressors(times, length)
+        return level + mean + kernel(x) @ w
+
+    return forecast
+
+
+def analogues(task, length, count):
+    """What followed the most similar times of training, on average (Lorenz, 1969)."""
+
+    def forecast(times):
+        near, _, level = _nearest(task, times, length, count)
+        return level + near.left.mean(axis=1)
 
     return _in_pieces(forecast)
 
 
 def local_linear(task, length, count, penalty):
-    """A ridge regression on the most similar windows of training, another one for each forecast.
+    """A ridge regression on the most similar times of training, another one for each forecast.
 
-    Farmer and Sidorowich, Predicting chaotic time series, 1987; Sauer forecast this laser so in the
-    competition that its measurements are from.
+    Farmer and Sidorowich, Predicting chaotic time series, 1987.
     """
 
     def forecast(times):
-        near = _nearest(task, times, length, count)
-        x = task.window(near.ravel(), length).reshape(len(times), count, length)
-        y = task.truth(near.ravel()).reshape(len(times), count)
-        w, b = _linear(x, y, penalty)
-        made = np.einsum("bi,bi->b", task.window(times, length), w) + b
-        return made.clip(y.min(axis=1), y.max(axis=1))  # never beyond what followed them
+        near, x, level = _nearest(task, times, length, count)
+        w, b = _linear(near.x, near.left, penalty)
+        made = np.einsum("bi,bi->b", x, w) + b
+        # never beyond what followed them
+        return level + made.clip(near.left.min(axis=1), near.left.max(axis=1))
 
     return _in_pieces(forecast)
 
@@ -106,11 +125,24 @@ def _linear(x, y, penalty):
     return w, y_mean - np.einsum("gk,gk->g", x_mean, w)
 
 
+class Near(NamedTuple):
+    """The times of training that are the nearest to each time that is asked about."""
+
+    x: np.ndarray  # (B, count, k), what was seen
+    left: np.ndarray  # (B, count), what followed, about its level
+
+
 def _nearest(task, times, length, count):
-    """The times of training whose windows are the nearest to those of `times`: (B, count)."""
-    x, known = task.window(times, length), task.window(task.train, length)
-    squares = np.einsum("ni,ni->n", known, known) - 2 * x @ known.T  # and |x|^2, which is no matter
-    return task.train[np.argpartition(squares, count, axis=1)[:, :count]]
+    """-> Near, and what is seen at `times` with its levels."""
+    known, levels = task.regressors(task.train, length)
+    x, level = task.regressors(times, length)
+    nearest = np.argpartition(_squares(x, known), count, axis=1)[:, :count]
+    return Near(known[nearest], (task.truth(task.train) - levels)[nearest]), x, level
+
+
+def _squares(x, known):
+    """Squared distances of (B, k) from (N, k): (B, N)."""
+    return np.sum(x**2, axis=1)[:, None] + np.sum(known**2, axis=1) - 2 * x @ known.T
 
 
 def _in_pieces(forecast):
@@ -142,17 +174,23 @@ def tuned(task, make, **grid):
     return best
 
 
-def of_laser(task):
-    """The laser's baselines: name -> Baseline."""
+def of_departures(task):
+    """The baselines of late departures: name -> Baseline."""
+    penalties = (30.0, 1e2, 3e2, 1e3, 3e3)
     return {
         "persistence": tuned(task, persistence),
-        "mean": tuned(task, mean),
-        "ridge regression": tuned(
-            task, ridge, length=(8, 16, 32, 48), penalty=(1.0, 1e2, 1e4, 1e6)
+        "yesterday": tuned(task, yesterday),
+        "mean of the hour": tuned(task, mean_of_the_hour),
+        "ridge": tuned(task, ridge, length=(1, 3, 8, 24), penalty=penalties),
+        "ridge by the hour": tuned(
+            task, ridge, length=(1, 3, 8), penalty=penalties, by_hour=(True,)
         ),
-        "analogues": tuned(task, analogues, length=(8, 16, 24, 32), count=(1, 2, 4, 8)),
+        "analogues": tuned(task, analogues, length=(1, 2, 3, 4), count=(5, 10, 20, 40)),
         "local linear": tuned(
-            task, local_linear, length=(8, 16, 32), count=(16, 32), penalty=(1e1, 1e2, 1e3)
+            task, local_linear, length=(1, 3), count=(50, 100), penalty=(30.0, 1e2, 3e2)
+        ),
+        "kernel ridge": tuned(
+            task, kernel_ridge, length=(2, 3), width=(100.0, 300.0), penalty=(0.3, 1.0)
         ),
     }
 
