@@ -44,6 +44,7 @@ HIDDEN = 32
 BATCH = 128
 EPOCHS, QUICK_EPOCHS = 20, 10
 SEEDS = 5
+NETWORKS = 4  # of one run: its forecast is the mean of theirs
 COMPARED = 3  # epochs that the NumPy path trains too
 LEARNING_RATE = 3e-3  # at first; it falls to nearly 0
 LARGEST_NORM = 1.0  # of a minibatch's gradients
@@ -129,6 +130,17 @@ def train(cell, task, base, epochs, seed, progress=False):
     return Result(history, forecast(task.validation), forecast(task.test))
 
 
+def train_run(cell, task, base, epochs, seed, progress=False):
+    """Train the networks of one run; the forecasts are their mean, the history that of the first.
+
+    Parameters and result are those of `train`. No two runs have a network in common.
+    """
+    seeds = range(seed * NETWORKS, (seed + 1) * NETWORKS)
+    trained = [train(cell, task, base, epochs, one, progress) for one in seeds]
+    means = (np.mean([getattr(t, n) for t in trained], axis=0) for n in ("validation", "test"))
+    return Result(trained[0].history, *means)
+
+
 def errors(task, validation, test):
     """Of forecasts -> (RMSE of the validation period, RMSE of the test period, MAE of it)."""
     on_validation = validation - task.truth(task.validation)
@@ -155,7 +167,7 @@ def print_task(task, cell):
     """What is to be done, and when."""
     print(f"{task.TITLE}: {len(task.series)} values, {np.sum(task.measured)} of them to forecast")
     print(f"task: the value {task.AHEAD} ahead; the network sees the last {task.WINDOW}")
-    print(f"model: {cell.upper()} of {HIDDEN} units, linear read-out")
+    print(f"model: {cell.upper()} of {HIDDEN} units, linear read-out; the mean of {NETWORKS} networks")
     for name in ("train", "validation", "test"):
         times = getattr(task, name)
         first, last = task.when(times[:1])[0], task.when(times[-1:] + task.AHEAD)[0]
@@ -195,9 +207,9 @@ def print_times(args, task, base, history):
         return
     epochs = min(COMPARED, args.epochs)
     with fastrnn.backend("reference"):
-        other = train(args.cell, task, base, epochs, args.seed).history
+        other = train(args.cell, task, base, epochs, args.seed * NETWORKS).history
     ours, theirs = min(history.seconds), min(other.seconds)
-    print(f"\ntime per epoch (the fastest), and the training loss of the first of seed {args.seed}")
+    print(f"\ntime per epoch (the fastest), and the training loss of the first, of seed {args.seed}")
     for label, seconds, loss in (
         (common.engine(), ours, history.loss[0]), ("NumPy path", theirs, other.loss[0]),
     ):  # fmt: skip
@@ -254,12 +266,12 @@ def run(args):
     results = []
     for seed in range(args.seed, args.seed + args.seeds):
         bar = Progress(args.epochs, f"training {name}, seed {seed}")
-        results.append(train(args.cell, task, base, args.epochs, seed, bar))
+        results.append(train_run(args.cell, task, base, args.epochs, seed, bar))
     history = results[0].history
     first, last = history.loss[0], history.loss[-1]
-    print(f"training loss: {first:.4f} in the first epoch of the first run, {last:.4f} in its last")
+    print(f"training loss: {first:.4f} in the first epoch of the first network, {last:.4f} in its last")
     chosen = ", ".join(str(result.history.best_epoch) for result in results)
-    print(f"epochs chosen on the validation period, of {args.epochs}: {chosen}")
+    print(f"epochs chosen on the validation period, of {args.epochs}, by each run's first: {chosen}")
     print_errors(task, name, results, others)
     print_times(args, task, base, history)
     drawn = {label: others[label].forecast(task.test) for label in DRAWN[args.series]}
