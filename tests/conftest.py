@@ -4,9 +4,14 @@ Without the kernels (no C compiler) the tests of the kernels are skipped, all ot
 reference. FASTRNN_ISA chooses the set for the suite; tests that walk through the sets still do.
 """
 
+import os
 import warnings
 
 import pytest
+
+# Before NumPy is loaded: where other work keeps the cores busy, threads of BLAS wait for each other,
+# and small systems of equations take ten times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", RuntimeWarning)  # no kernels: tests/test_runtime.py checks it

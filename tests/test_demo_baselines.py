@@ -5,7 +5,7 @@ import pytest
 
 from fastrnn.demos import baselines
 from fastrnn.demos.baselines import rmse, tuned
-from fastrnn.demos.series import CO2, Laser, Task
+from fastrnn.demos.series import CO2, Departures, Task
 
 
 class Small(Task):
@@ -13,10 +13,22 @@ class Small(Task):
 
     YEAR, AHEAD, WINDOW, HISTORY = 4, 1, 4, 14
 
+    def regressors(self, times, length, by_hour=False):
+        window = self.window(times, length)
+        level = window.mean(axis=1)
+        return window - level[:, None], level
+
+
+class Raw(Small):
+    """The same, with windows as they are."""
+
+    def regressors(self, times, length, by_hour=False):
+        return self.window(times, length), np.zeros(len(times))
+
 
 def task_of(values, kind=Small):
     values = np.asarray(values, float)
-    return Small(values, np.ones(len(values), bool)) if kind is Small else kind(values)
+    return kind(values, np.ones(len(values), bool))
 
 
 @pytest.fixture
@@ -30,11 +42,23 @@ def test_errors_are_their_definitions():
     assert baselines.mae(error) == 3.5
 
 
-def test_persistence_and_mean(noise):
-    times = noise.test
-    assert np.array_equal(baselines.persistence(noise)(times), noise.series[times])
-    of_training = noise.series[: noise.train[-1] + 1].mean()
-    assert np.array_equal(baselines.mean(noise)(times), np.full(len(times), of_training))
+@pytest.fixture(scope="module")
+def flights():
+    """The departures with a quarter of their training, which is quick."""
+    task = Departures()
+    task.train = task.train[::4]
+    return task
+
+
+def test_persistence_yesterday_and_the_mean_of_the_hour(flights):
+    times, s = flights.test, flights.series
+    assert np.array_equal(baselines.persistence(flights)(times), s[times])
+    assert np.array_equal(baselines.yesterday(flights)(times), s[times + 6 - 24])
+    made = baselines.mean_of_the_hour(flights)
+    hours = flights.hour[flights.train + 6]
+    for hour in (9, 17):
+        at = flights.train[hours == hour]
+        assert made(at).mean() == pytest.approx(flights.truth(at).mean(), abs=0.01)
 
 
 def test_seasonal_is_the_mean_of_past_years_with_the_drift_since(noise):
@@ -85,20 +109,63 @@ def test_ridge_solves_the_penalised_normal_equations(noise):
     np.testing.assert_allclose(made, expected)
 
 
-def test_analogues_are_the_nearest_windows_of_training(noise):
-    known = noise.window(noise.train, 3)
-    for week in noise.test[:5]:
-        distance = ((known - noise.window(np.array([week]), 3)) ** 2).sum(axis=1)
-        nearest = noise.train[np.argsort(distance)[:4]]
-        made = baselines.analogues(noise, length=3, count=4)(np.array([week]))
-        assert made == pytest.approx(noise.truth(nearest).mean())
+def test_ridge_by_the_hour_has_other_weights_at_other_hours(flights):
+    """It fits a share that follows the last one by day only; plain ridge cannot."""
+    turn = np.sin(2 * np.pi * flights.hour / 24)
+    made = flights.seen[:, 9] * turn  # a product of an input and the hour
+
+    class Product(Departures):
+        def truth(self, times):
+            return made[times]
+
+    task = Product()
+    task.train = flights.train
+    truth, errors = made[flights.validation], []
+    for by_hour in (False, True):
+        forecast = baselines.ridge(task, 1, 1e-3, by_hour)(flights.validation)
+        errors.append(rmse(forecast - truth))
+    assert errors[1] < 0.05 * errors[0]
+
+
+def test_kernel_ridge_solves_for_its_weights_and_finds_what_is_not_linear():
+    logistic = [0.3]
+    for _ in range(300):
+        logistic.append(3.9 * logistic[-1] * (1 - logistic[-1]))
+    task = task_of(logistic, Raw)
+    forecast = baselines.kernel_ridge(task, 2, 0.5, 1e-6)
+    x, y = task.window(task.train, 2), task.truth(task.train)
+    kernel = np.exp(-((x[:, None] - x) ** 2).sum(axis=2) / 0.5)
+    weights = np.linalg.solve(kernel + 1e-6 * np.eye(len(x)), y - y.mean())
+    test = task.window(task.test, 2)
+    expected = y.mean() + np.exp(-((test[:, None] - x) ** 2).sum(axis=2) / 0.5) @ weights
+    np.testing.assert_allclose(forecast(task.test), expected, atol=1e-6)
+    linear = baselines.ridge(task, 2, 1e-6)(task.test) - task.truth(task.test)
+    assert rmse(forecast(task.test) - task.truth(task.test)) < 0.02 * rmse(linear)
+
+
+def test_analogues_are_the_nearest_times_of_training(noise):
+    task = task_of(noise.series, Raw)
+    known = task.window(task.train, 3)
+    for week in task.test[:5]:
+        distance = ((known - task.window(np.array([week]), 3)) ** 2).sum(axis=1)
+        nearest = task.train[np.argsort(distance)[:4]]
+        made = baselines.analogues(task, length=3, count=4)(np.array([week]))
+        assert made == pytest.approx(task.truth(nearest).mean())
+
+
+def test_analogues_forecast_about_the_level_that_is_there():
+    """A swing that lies higher than any of training."""
+    swing = np.tile([0.0, 2.0, -1.0, 5.0], 50)
+    task = task_of(swing + np.repeat([0.0, 100.0], 100))
+    made = baselines.analogues(task, 4, 3)(task.test)
+    np.testing.assert_allclose(made, task.truth(task.test))
 
 
 def test_local_linear_forecasts_what_is_linear_nearby():
     logistic = [0.3]
     for _ in range(600):
         logistic.append(3.9 * logistic[-1] * (1 - logistic[-1]))  # chaos, and no noise
-    task = task_of(logistic)
+    task = task_of(logistic, Raw)
     truth = task.truth(task.test)
     error = {
         "ridge": rmse(baselines.ridge(task, 4, 1e-6)(task.test) - truth),
@@ -134,15 +201,15 @@ def test_tuning_takes_the_best_of_the_validation_period_and_sees_no_test():
 
 def test_what_comes_later_reaches_no_baseline():
     """Nor is any forecast changed by what is measured after it was issued."""
-    values = np.random.default_rng(2).integers(0, 255, 900).astype(float)
-    task = Laser(values)
-    changed = values.copy()
+    values = np.random.default_rng(2).normal(size=400)
+    task, changed = task_of(values, Raw), values.copy()
     when = task.test[20]
-    changed[when + 1 :] = 255 - changed[when + 1 :]
-    other = Laser(changed)
+    changed[when + 1 :] = -changed[when + 1 :]
+    other = task_of(changed, Raw)
     for make, settings in (
-        (baselines.persistence, ()), (baselines.mean, ()), (baselines.ridge, (8, 1.0)),
+        (baselines.persistence, ()), (baselines.seasonal, (2, 2)), (baselines.ridge, (8, 1.0)),
         (baselines.analogues, (8, 3)), (baselines.local_linear, (4, 16, 1.0)),
+        (baselines.kernel_ridge, (4, 5.0, 1.0)),
     ):  # fmt: skip
         issued = task.test[:21]
         assert np.array_equal(make(task, *settings)(issued), make(other, *settings)(issued))

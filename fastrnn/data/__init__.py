@@ -5,7 +5,6 @@ from importlib import resources
 
 import numpy as np
 
-
 # What each column of the weather is multiplied by in the file, where it is a whole number.
 WEATHER = {
     "temperature": 10, "dew point": 10, "humidity": 10, "wind to the east": 10,

@@ -73,8 +73,8 @@ class Departures(Task):
     """The share of New York's flights that will leave late, six hours ahead.
 
     The year is cut into five weeks again and again: three of training, one of validation, one of
-    test. So each period has all seasons and all days of the week. The first day of each span
-    issues nothing: no window reaches into another span.
+    test. So each period has all seasons. The first day of each span, a Tuesday, issues nothing: no
+    window reaches into another span. Validation and test have the other six days of the week.
 
     Attributes
     ----------
@@ -111,7 +111,10 @@ class Departures(Task):
         to_come = np.roll(scheduled, -self.AHEAD, axis=0)
         turns = 2 * np.pi * np.stack([self.hour / 24, np.arange(len(self.hour)) / 8766], axis=1)
         columns = np.concatenate(
-            [weather, shares, self.series[:, None], scheduled, to_come, np.sin(turns), np.cos(turns)],
+            [
+                weather, shares, self.series[:, None], scheduled, to_come,
+                np.sin(turns), np.cos(turns),
+            ],
             axis=1,
         )  # fmt: skip
         of_training = columns[self.train]
@@ -133,7 +136,7 @@ class Departures(Task):
         return times[self.measured[times + self.AHEAD]]
 
     def regressors(self, times, length, by_hour=False):
-        """All that the network sees of the last hours; also as it turns with the hour of the day."""
+        """What the network sees of the last hours, also as it turns with the hour of the day."""
         lagged = self.seen[times[:, None] - np.arange(length)].reshape(len(times), -1)
         x = np.concatenate([lagged, self.clock[times]], axis=1)
         if by_hour:
@@ -152,7 +155,7 @@ class Departures(Task):
 
 
 def _last_known(columns):
-    """A copy of (N, F) with each NaN replaced by the last value before it, 0 where there is none."""
+    """A copy of (N, F): each NaN is the last value before it, 0 where there is none."""
     known = np.where(np.isnan(columns), 0, np.arange(len(columns))[:, None])
     return np.nan_to_num(np.take_along_axis(columns, np.maximum.accumulate(known), axis=0))
 
