@@ -9,8 +9,7 @@ import warnings
 
 import pytest
 
-# Before NumPy is loaded: where other work keeps the cores busy, threads of BLAS wait for each other,
-# and small systems of equations take ten times as long.
+# Before NumPy is loaded: where other work keeps the cores busy, threads of BLAS wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 with warnings.catch_warnings():
