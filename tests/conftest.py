@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-# Before NumPy is loaded: where other work keeps the cores busy, threads of BLAS wait for each other.
+# Before NumPy is loaded: where other work keeps the cores busy, BLAS threads wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 with warnings.catch_warnings():

@@ -294,9 +294,7 @@ def run(args):
         results.append(train_run(args.cell, task, base, args.epochs, seed, bar))
     history = results[0].history
     first, last = history.loss[0], history.loss[-1]
-    print(
-        f"training loss of the first network: {first:.4f} in its first epoch, {last:.4f} in its last"
-    )
+    print(f"training loss of the first network: {first:.4f} at first, {last:.4f} at last")
     chosen = ", ".join(str(result.history.best_epoch) for result in results)
     print(
         f"epochs chosen on the validation period, of {args.epochs}, by each run's first: {chosen}"
