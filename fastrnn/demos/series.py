@@ -150,7 +150,7 @@ class Departures(Task):
         return columns[times + np.arange(1 - self.WINDOW, 1)[:, None]].astype(np.float32)
 
     def when(self, times):
-        """What stands at the time axis: forecasts one after the other, for the test has gaps."""
+        """What stands at the time axis."""
         return self.hours[times]
 
 
