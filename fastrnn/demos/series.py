@@ -33,7 +33,7 @@ class Task:
     WINDOW = 1  # values that the network reads, the last one that of the time of issue
     HISTORY = 1  # values before any forecast: some baselines read more than the network
     NOISE = 0.0  # deviation of what is added to the inputs of each minibatch in training
-    SHOWN = None  # how many forecasts the picture shows; None: all of the test period
+    SHOWN = None  # the first forecasts of the test period that the picture shows; None: all
 
     def __init__(self, values, measured):
         self.series, self.measured = values, measured
@@ -86,7 +86,7 @@ class Departures(Task):
     """
 
     TITLE, UNIT = "late departures from New York", "share of flights"
-    AHEAD, WINDOW, HISTORY, SHOWN, NOISE = 6, 8, 24, 150, 0.5
+    AHEAD, WINDOW, HISTORY, SHOWN, NOISE = 6, 8, 24, 88, 0.5
     WEEK = 7 * 24
     CYCLE = (3, 4, 5)  # weeks from the start of a cycle to the ends of its three spans
     FLIGHTS = 30  # of an hour, in all, for a share to be forecast
