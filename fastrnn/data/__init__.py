@@ -5,6 +5,34 @@ from importlib import resources
 
 import numpy as np
 
+# What each column of the weather is multiplied by in the file, where it is a whole number.
+WEATHER = {
+    "temperature": 10, "dew point": 10, "humidity": 10, "wind to the east": 10,
+    "wind to the north": 10, "wind": 10, "rain": 1000, "pressure": 10, "visibility": 100,
+}  # fmt: skip
+
+
+def departures():
+    """Flights that left New York's three airports late in 2013, hour by hour (departures.md).
+
+    Returns
+    -------
+    hours : (8730,) array of datetime64[h]
+        Local time. It has the hour that summer time skips and repeats, so it is no regular axis.
+    scheduled, late : (8730, 3) int64 arrays
+        Flights that were to leave in that hour from Newark, Kennedy and LaGuardia, and those of
+        them that left more than 15 minutes late or not at all.
+    weather : (8730, 9) float64 array
+        Columns as in `WEATHER`: the mean of the three airports, NaN where none measured.
+    """
+    with resources.files(__name__).joinpath("departures.npz").open("rb") as file:
+        arrays = dict(np.load(file))
+    hours = np.datetime64("2013-01-01T00") + arrays["clock"].astype("timedelta64[h]")
+    whole = arrays["weather"].astype(float)
+    whole[whole == np.iinfo(np.int16).min] = np.nan
+    weather = whole / np.array(list(WEATHER.values()))
+    return hours, arrays["scheduled"].astype(int), arrays["late"].astype(int), weather
+
 
 def co2(fill=True):
     """Weekly atmospheric CO2 at Mauna Loa, 1958 to 2001 (public domain; see co2.md).
