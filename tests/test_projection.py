@@ -150,7 +150,7 @@ def test_ids_and_gates_know_projections_too(backend):
     layer = layer_of(sizes, "float32")
     ids = np.random.default_rng(0).integers(0, 9, (6, 5))
     with fastrnn.backend(backend):
-        y, _, tape = layer.forward(ids)
+        y, _, tape = layer.forward(ids, one_hot=True)
         dense, _, dense_tape = layer.forward(np.eye(9, dtype="float32")[ids])
         assert_close(y, dense, "float32")
         dy = np.ones_like(y)

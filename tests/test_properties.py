@@ -72,7 +72,8 @@ def cases(draw, **fixed):
     options = {}
     if inputs and some("ids", st.booleans()):
         x = rng.integers(0, inputs, (steps, batch))
-        if draw(st.booleans()):
+        options["one_hot"] = not draw(st.booleans())
+        if not options["one_hot"]:
             words = draw(st.integers(1, 60))
             x = rng.integers(0, words, (steps, batch))
             options["embedding"] = rng.standard_normal((words, inputs)).astype(layer.dtype)

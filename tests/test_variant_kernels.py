@@ -66,7 +66,7 @@ def all_of(layer, sizes, kind="all rows alike", checkpoint=None, ids=False):
     if len(state) == 1:
         (state,), (dstate,) = state, dstate
     if ids:
-        x = rng.integers(0, inputs, (steps, batch))
+        x, rows["one_hot"] = rng.integers(0, inputs, (steps, batch)), True
     y, last, tape = layer.forward(x, state, checkpoint=checkpoint, **rows)
     dy = draw(*y.shape)
     grads = tape.backward(dy, dstate)
