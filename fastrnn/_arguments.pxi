@@ -250,6 +250,7 @@ cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
     cdef frnn_tokens q
     cdef cnp.ndarray ids
     cdef int64_t k, count
+    cdef int halves
     cdef size_t size
     memset(&q, 0, sizeof(q))
     ids, count, tables, gradients = tuple_of(tokens)
@@ -261,7 +262,10 @@ cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
         if not 0 <= q.ids[k] < count:
             raise ValueError("ids out of range")
     if gradients is not None:
-        q.gradient = dense(gradients[i], s.dtype, count, gates_of(s.cell) * s.hidden, True)
+        halves = 1 + frnn_goes_by_blocks(s.steps * s.batch)
+        q.gradient = dense(gradients[i], s.dtype, halves * count, gates_of(s.cell) * s.hidden, True)
+        if halves == 2:
+            q.lost = <char *>q.gradient + count * gates_of(s.cell) * s.hidden * cnp.PyArray_ITEMSIZE(gradients[i])
     if tables is not None:
         size = known(frnn_table_size(s, count))
         q.table = aligned(tables[i], size)
