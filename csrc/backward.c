@@ -7,10 +7,6 @@
  * It must not know: dtypes, instruction sets, activations, Python. */
 #include "sweep.h"
 
-static void *sum_at(const frnn_backward_call *part, const backward_layout *layout, int which, void *wanted) {
-  return wanted ? at(part->work, (ptrdiff_t)layout->sums[which]) : NULL;
-}
-
 static void move_state(frnn_state *state, ptrdiff_t h, ptrdiff_t c) {
   if (state->h) state->h = at(state->h, h);
   if (state->c) state->c = at(state->c, c);
@@ -63,13 +59,11 @@ static frnn_backward_call part_of_call(const frnn_backward_call *whole, const ba
   part.tape = at(whole->tape, rows.begin * slots * padded(s) * element_size(s));
   move_noise(&part, rows.begin);
   if (group == 0) return part;
-  part.dw_ih = sum_at(&part, layout, 0, part.dw_ih);
-  part.dw_hh = sum_at(&part, layout, 1, part.dw_hh);
-  part.db_ih = sum_at(&part, layout, 2, part.db_ih);
-  part.db_hh = sum_at(&part, layout, 3, part.db_hh);
-  part.dw_hr = sum_at(&part, layout, 4, part.dw_hr);
-  for (int i = 0; i < FRNN_EXTRAS; i++)
-    if (part.dextra[i]) part.dextra[i] = at(part.work, (ptrdiff_t)layout->extra[i]);
+  void **named[] = {&part.dw_ih, &part.dw_hh, &part.dw_hr, &part.db_ih, &part.db_hh};
+  for (int i = 0; i < GRADIENTS; i++) {
+    void **gradient = i < OF_EXTRA ? named[i] : &part.dextra[i - OF_EXTRA];
+    if (*gradient) *gradient = at(part.work, (ptrdiff_t)layout->sum[i]);
+  }
   return part;
 }
 
@@ -265,23 +259,13 @@ static void sweep_together(backwards *p) {
   for (int i = 0; i < p->count; i++) frnn_end_gradients(&p->sweeps[i]);
 }
 
-static void add_sum(const frnn_table *table, void *sum, const void *other, int64_t n) {
-  if (sum) table->add(sum, sum, other, n);
-}
-
 /* The sums of a call's groups, one after another, to those of its first. */
 static void add_groups(const sweep *first) {
-  const frnn_backward_call *sum = first->call;
-  const frnn_shape *s = first->shape;
-  int64_t rows = first->cell->gates * s->hidden;
   for (const sweep *w = first + 1; w < first + first->layout.groups; w++) {
-    add_sum(w->table, sum->dw_ih, w->call->dw_ih, rows * s->input);
-    add_sum(w->table, sum->dw_hh, w->call->dw_hh, rows * features_of(s));
-    add_sum(w->table, sum->dw_hr, w->call->dw_hr, s->projected * s->hidden);
-    add_sum(w->table, sum->db_ih, w->call->db_ih, rows);
-    add_sum(w->table, sum->db_hh, w->call->db_hh, rows);
-    for (int i = 0; i < FRNN_EXTRAS; i++)
-      add_sum(w->table, sum->dextra[i], w->call->dextra[i], first->cell->extra[i] * s->hidden);
+    for (int i = 0; i < GRADIENTS; i++) {
+      void *sum = gradient_of(first->call, i);
+      if (sum) w->table->add(sum, sum, gradient_of(w->call, i), w->layout.elements[i]);
+    }
   }
 }
 

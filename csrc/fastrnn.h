@@ -93,13 +93,17 @@ typedef struct {
   int reset_to_first;
 } frnn_rows;
 
+/* Whether a sum over so many rows goes by blocks, rather than by one chain: then it takes room beside it. */
+int frnn_goes_by_blocks(int64_t rows);
+
 /* x as ids: element t * step + b of `ids` is the row of a table that holds bias + W_ih x for every x there is. In a
- * backward pass the table's gradient is added to `gradient`, (count, gates * hidden), in the order of W_ih's rows. */
+ * backward pass the table's gradient is added to `gradient`, (count, gates * hidden), in the order of W_ih's rows. What
+ * rounding takes from it is kept in `lost`, which is like it and zero at first; NULL: it is let go. */
 typedef struct {
   const int64_t *ids;
   ptrdiff_t step;
   const void *table;
-  void *gradient;
+  void *gradient, *lost;
 } frnn_tokens;
 
 /* h and c, each (batch, hidden), dense; c only where the cell has one. */
@@ -189,7 +193,7 @@ size_t frnn_tabulate_size(const frnn_shape *shape);
 int frnn_tabulate(const frnn_table_call *call, int (*interrupted)(void));
 
 /* c = a b: a (m, k) with strides in bytes, one of them the element's size; b (k, n) and c (m, n) dense. One chain over
- * k for each element. */
+ * k for each element, or blocks. */
 typedef struct {
   int dtype;
   int64_t m, n, k;
@@ -199,7 +203,7 @@ typedef struct {
   void *work;
 } frnn_product_call;
 
-size_t frnn_product_size(int dtype, int64_t n, int64_t k);
+size_t frnn_product_size(int dtype, int64_t m, int64_t n, int64_t k);
 int frnn_product(const frnn_product_call *call, int (*interrupted)(void));
 
 /* The instruction set in use, and the i-th of those this build has and this machine runs (NULL past the end), best

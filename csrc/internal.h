@@ -33,6 +33,38 @@ typedef struct {
   ptrdiff_t c_row;
 } frnn_gemm;
 
+/* How the next rows of a sum go on where it goes by blocks of so many rows, see sums.h. */
+enum { FRNN_BLOCK_ROWS = 32 };
+typedef struct {
+  int64_t until; /* rows until the block that is begun is full: all of a block where none is */
+  int ends;      /* a block ends with the last row, full or not */
+  int grows;     /* then the sum takes in its blocks */
+} frnn_blocks;
+
+/* What stands beside a sum, zeros at first: the block that is begun, the sum of those that are full, and what rounding
+ * has taken from the sum. */
+typedef struct {
+  void *block, *blocks, *lost;
+} frnn_beside;
+
+/* c += a b over k, by blocks; init is of no matter. Arrays beside c have its rows, rounded up to vectors; their order
+ * is the kernels' own, which calls for the same rows keep. */
+typedef struct {
+  frnn_gemm product;
+  frnn_beside beside;
+  frnn_blocks blocks;
+} frnn_product_sum;
+
+/* dst[n] += sum over k of src[k][n], by blocks. */
+typedef struct {
+  const void *src;
+  ptrdiff_t src_k;
+  int64_t k, n;
+  void *dst;
+  frnn_beside beside;
+  frnn_blocks blocks;
+} frnn_row_sum;
+
 /* dst panels from a matrix whose rows are the outputs (W as the user stores it): a transposition. */
 typedef struct {
   const void *src;
@@ -124,6 +156,10 @@ typedef struct {
   void (*add)(void *dst, const void *a, const void *b, int64_t n);
   /* dst[n] += sum over k, in order, of src[k][n] */
   void (*sum_rows)(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, void *dst);
+  void (*sum_rows_by_blocks)(const frnn_row_sum *);
+  void (*sum_products)(const frnn_product_sum *);
+  /* sum[n] += x[n] + lost[n]; lost[n] is then what rounding took from that, 0 where it is not finite */
+  void (*add_keeping)(void *sum, void *lost, const void *x, int64_t n);
   /* dst[n] = a[n] * b[n] + c[n]; c may be NULL */
   void (*multiply_add)(void *dst, const void *a, const void *b, const void *c, int64_t n);
   /* a loose cell's chains, up to their ends in z: `vectors` counts those of all gates, one after another */

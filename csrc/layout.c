@@ -115,6 +115,33 @@ static int64_t gate_gradient_row(size *total, const frnn_shape *s) {
   return sum(total, bytes / FRNN_ALIGN * FRNN_ALIGN, 2 * FRNN_ALIGN);
 }
 
+/* Steps of a chunk whose rows are whole blocks, where sums go by blocks and so many steps are not too many. */
+static int64_t whole_blocks(const frnn_shape *s, int64_t steps, int in_blocks) {
+  int64_t together = 1;
+  if (!in_blocks || s->batch > SWEPT_ROWS_MOST) return steps;
+  while (together * s->batch % FRNN_BLOCK_ROWS > 0) together *= 2;
+  if (together * s->batch > SWEPT_ROWS_MOST) return steps;
+  return steps / together > 0 ? steps / together * together : together;
+}
+
+/* The sums that a group has for itself, and what stands beside sums that go by blocks: beside those of products for
+ * whole vectors of columns. */
+static void lay_gradients(const frnn_shape *s, backward_layout *at) {
+  const frnn_cell *cell = &frnn_cells[s->cell];
+  size *part = &at->part;
+  int64_t gates = product(part, cell->gates, s->hidden), element = element_size(s);
+  const int64_t rows[] = {gates, gates, s->projected, gates, gates};
+  const int64_t columns[] = {s->input, features_of(s), s->hidden, 1, 1};
+  for (int i = 0; i < GRADIENTS; i++) {
+    int64_t row = i < OF_EXTRA ? rows[i] : product(part, s->hidden, cell->extra[i - OF_EXTRA]);
+    int64_t column = i < OF_EXTRA ? columns[i] : 1, whole = i < OF_B_IH ? vectors_of(s, column) : 1;
+    at->elements[i] = product(part, row, column);
+    at->beside[i] = at->in_blocks ? product(part, row, whole) : 0;
+    at->sum[i] = reserve(part, element, at->groups > 1 ? at->elements[i] : 0);
+    at->arrays[i] = reserve(part, element, product(part, at->beside[i], ARRAYS_BESIDE));
+  }
+}
+
 /* What it takes to make steps again. */
 static void lay_again(const frnn_shape *s, int64_t batch, backward_layout *at) {
   size_t packed = frnn_packed_size(s), forward = frnn_forward_size(s);
@@ -132,8 +159,9 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
   backward_layout at = {.groups = groups_of(s)};
   frnn_shape of_group = *s;
   of_group.batch = s->batch / at.groups + (s->batch % at.groups > 0);
+  at.in_blocks = goes_by_blocks(product(&at.part, s->steps, of_group.batch));
   if (s->ragged) of_group.batch = s->batch; /* they are shared out by their steps */
-  at.steps = chunk_steps(&of_group, chunk_rows(s));
+  at.steps = whole_blocks(&of_group, chunk_steps(&of_group, chunk_rows(s)), at.in_blocks);
   at.rows = s->ragged ? most(s->batch, chunk_rows(s)) : product(&at.part, at.steps, of_group.batch);
   int64_t gate_rows = product(&at.total, cell->gates, s->hidden);
   at.w_ih = reserve(&at.total, element, product(&at.total, gate_rows, vectors_of(s, s->input)));
@@ -158,16 +186,12 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
     at.zeros = reserve(&at.part, element, most(s->input, units));
     for (int i = 0; i < GIVEN; i++)
       at.given[i] = reserve(&at.part, element, product(&at.part, rows, i == GIVEN_X ? s->input : units));
-    at.dh_first = reserve(&at.part, element, row_units);
-    at.dc_first = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
+    for (int state = 0; state < cell->states; state++) {
+      at.d_first[state] = reserve(&at.part, element, row_units);
+      at.d_lost[state] = reserve(&at.part, element, row_units);
+    }
   }
-  if (at.groups > 1) {
-    const int64_t columns[] = {s->input, features_of(s), 1, 1};
-    for (int i = 0; i < 4; i++) at.sums[i] = reserve(&at.part, element, product(&at.part, gate_rows, columns[i]));
-    at.sums[4] = reserve(&at.part, element, product(&at.part, s->projected, s->hidden));
-    for (int i = 0; i < FRNN_EXTRAS; i++)
-      at.extra[i] = reserve(&at.part, element, product(&at.part, s->hidden, cell->extra[i]));
-  }
+  lay_gradients(s, &at);
   if (s->checkpoint) lay_again(s, of_group.batch, &at);
   at.total.overflow |= at.part.overflow;
   at.parts = reserve(&at.total, at.groups, (int64_t)at.part.bytes);

@@ -15,8 +15,7 @@ typedef struct {
 } sweep_order;
 
 static sweep_order order_of(const sweep *w) {
-  int64_t rows = rows_before(w, w->t0 + w->to - w->from);
-  return w->shape->reverse ? (sweep_order){rows, 0, 1} : (sweep_order){rows, rows - 1, -1};
+  return w->shape->reverse ? (sweep_order){w->rows, 0, 1} : (sweep_order){w->rows, w->rows - 1, -1};
 }
 
 /* What an operand reads for a run of rows. */
@@ -121,40 +120,57 @@ static gate_part part_of(const sweep *w, const frnn_block *block, share mine) {
   return part_from(w, block->column * hidden, block->row * hidden, block->count * hidden, mine);
 }
 
+/* What stands beside a gradient's sum, from some element of its arrays on. */
+static frnn_beside beside(const sweep *w, enum gradient which, int64_t element) {
+  int64_t bytes = w->layout.beside[which] * w->table->size;
+  return beside_of(work_at(w, w->layout.arrays[which]), bytes, element * w->table->size);
+}
+
+static rows_of_sum rows_of_chunk(const sweep *w) { return (rows_of_sum){w->done, w->rows, w->from == 0}; }
+
 /* dW[rows of the part] += dg[its columns]^T * operand; the first chunk begins the sum. */
-static void weight_gradient(const sweep *w, gate_part gates, enum operand which, int64_t n, void *dw) {
-  sweep_order o = order_of(w);
-  int64_t element = w->table->size;
-  void *rows = at(dw, gates.rows.begin * n * element);
+static void weight_gradient(const sweep *w, gate_part gates, enum operand operand, int64_t n, enum gradient which) {
+  int64_t element = w->table->size, first = gates.rows.begin;
+  void *dw = gradient_of(w->call, which);
   frnn_gemm g = {.m = gates.rows.count,
                  .n = n,
-                 .k = o.rows,
+                 .k = w->rows,
                  .a = gates.first,
                  .a_row = element,
-                 .a_k = o.way * w->dg.row,
-                 .panels = work_at(w, w->layout.operand[which]),
-                 .panel = o.rows * w->table->lanes * element,
-                 .init = w->to == w->shape->steps ? NULL : rows,
+                 .a_k = order_of(w).way * w->dg.row,
+                 .panels = work_at(w, w->layout.operand[operand]),
+                 .panel = w->rows * w->table->lanes * element,
                  .init_row = n * element,
-                 .c = rows,
                  .c_row = n * element};
-  w->table->gemm(&g);
+  if (!dw || n == 0) return;
+  g.c = at(dw, first * g.c_row);
+  g.init = w->to == w->shape->steps ? NULL : g.c;
+  if (w->layout.in_blocks)
+    add_products(w->table, g, beside(w, which, first * vectors_of(w->shape, n)), rows_of_chunk(w));
+  else
+    w->table->gemm(&g);
 }
 
 /* sum[rows of the part] += its columns of dg. */
-static void add_columns(const sweep *w, gate_part gates, void *sum) {
-  sweep_order o = order_of(w);
-  w->table->sum_rows(gates.first, o.way * w->dg.row, o.rows, gates.rows.count,
-                     at(sum, gates.rows.begin * w->table->size));
+static void add_columns(const sweep *w, gate_part gates, enum gradient which) {
+  int64_t first = gates.rows.begin, count = gates.rows.count;
+  ptrdiff_t row = order_of(w).way * w->dg.row;
+  void *sum = gradient_of(w->call, which);
+  if (!sum) return;
+  sum = at(sum, first * w->table->size);
+  frnn_row_sum s = {.src = gates.first, .src_k = row, .n = count, .dst = sum, .beside = beside(w, which, first)};
+  if (w->layout.in_blocks)
+    add_rows(w->table, s, rows_of_chunk(w));
+  else
+    w->table->sum_rows(gates.first, row, w->rows, count, sum);
 }
 
 /* What the cell's row names besides the products. */
 static void add_sums(const sweep *w, share mine) {
-  const frnn_backward_call *call = w->call;
   int64_t hidden = w->shape->hidden;
   for (const frnn_sum *sum = w->cell->sums; sum < w->cell->sums + FRNN_SUMS && sum->count > 0; sum++) {
-    void *to = sum->of == FRNN_BIAS_IH ? call->db_ih : sum->of == FRNN_BIAS_HH ? call->db_hh : call->dextra[sum->of];
-    if (to) add_columns(w, part_from(w, sum->column * hidden, sum->row * hidden, sum->count * hidden, mine), to);
+    enum gradient which = sum->of == FRNN_BIAS_IH ? OF_B_IH : sum->of == FRNN_BIAS_HH ? OF_B_HH : OF_EXTRA + sum->of;
+    add_columns(w, part_from(w, sum->column * hidden, sum->row * hidden, sum->count * hidden, mine), which);
   }
 }
 
@@ -171,25 +187,25 @@ static void table_gradient(const sweep *w, const frnn_block *block, share mine) 
       int64_t b = row_of(&w->call->rows, w->shape->reverse ? n : count - 1 - n);
       int64_t place = tokens->ids[t * tokens->step + b] * gate_rows + gates.rows.begin;
       void *sum = at(tokens->gradient, place * element);
-      w->table->add(sum, sum, dg, gates.rows.count);
+      if (tokens->lost)
+        w->table->add_keeping(sum, at(tokens->lost, place * element), dg, gates.rows.count);
+      else
+        w->table->add(sum, sum, dg, gates.rows.count);
     }
   }
 }
 
 void frnn_add_chunk(const sweep *w, share mine) {
-  const frnn_backward_call *call = w->call;
+  const frnn_shape *s = w->shape;
   for (int i = 0; i < 2; i++) {
     const frnn_block *ih = &w->cell->ih[i], *hh = &w->cell->hh[i];
-    if (ih->count > 0 && call->dw_ih && w->shape->input > 0)
-      weight_gradient(w, part_of(w, ih, mine), INPUT, w->shape->input, call->dw_ih);
-    if (hh->count > 0 && call->dw_hh)
-      weight_gradient(w, part_of(w, hh, mine), i ? RESET_HIDDEN : HIDDEN, features_of(w->shape), call->dw_hh);
-    if (ih->count > 0 && call->tokens.gradient) table_gradient(w, ih, mine);
-    if (ih->count > 0 && call->db_ih && !w->cell->normalised) add_columns(w, part_of(w, ih, mine), call->db_ih);
-    if (hh->count > 0 && call->db_hh && !w->cell->normalised) add_columns(w, part_of(w, hh, mine), call->db_hh);
+    if (ih->count > 0) weight_gradient(w, part_of(w, ih, mine), INPUT, s->input, OF_W_IH);
+    if (hh->count > 0) weight_gradient(w, part_of(w, hh, mine), i ? RESET_HIDDEN : HIDDEN, features_of(s), OF_W_HH);
+    if (ih->count > 0 && w->call->tokens.gradient) table_gradient(w, ih, mine);
+    if (ih->count > 0 && !w->cell->normalised) add_columns(w, part_of(w, ih, mine), OF_B_IH);
+    if (hh->count > 0 && !w->cell->normalised) add_columns(w, part_of(w, hh, mine), OF_B_HH);
   }
   add_sums(w, mine);
-  if (w->shape->projected && call->dw_hr)
-    weight_gradient(w, part_from(w, column_of_h(w), 0, w->shape->projected, mine), RESET_HIDDEN, w->shape->hidden,
-                    call->dw_hr);
+  if (s->projected)
+    weight_gradient(w, part_from(w, column_of_h(w), 0, s->projected, mine), RESET_HIDDEN, s->hidden, OF_W_HR);
 }

@@ -49,6 +49,7 @@ static int64_t ragged_begin(const sweep *w, int64_t from) {
 int frnn_next_chunk(sweep *w) {
   int64_t *first = work_at(w, w->layout.first), rows = 0, n = w->shape->checkpoint;
   w->to = w->from;
+  w->done += w->rows;
   range again = n && w->to > 0 ? steps_again(w) : (range){0, w->to};
   w->from = w->shape->ragged ? ragged_begin(w, again.begin) : most(again.begin, w->to - w->layout.steps);
   w->t0 = earliest(w->shape, w->from, w->to);
@@ -58,6 +59,7 @@ int frnn_next_chunk(sweep *w) {
     first[i] = rows;
     if (i < w->to - w->from) rows += working(w->shape, &w->call->rows, w->t0 + i);
   }
+  w->rows = rows_before(w, w->t0 + w->to - w->from);
   assert(w->from < w->to || w->to == 0);
   return w->to > 0;
 }
@@ -163,6 +165,13 @@ static units units_of(const sweep *w, int64_t numbers, share mine) {
 static void add_units(const sweep *w, void *sum, const void *other, units u) {
   ptrdiff_t from = u.begin * w->table->size;
   w->table->add(at(sum, from), at(sum, from), at(other, from), u.end - u.begin);
+}
+
+/* What goes to the call's first state, from however many steps. */
+static void keep_units(const sweep *w, int state, int64_t position, const void *d, units u) {
+  ptrdiff_t from = u.begin * w->table->size, row = position * w->row + from;
+  w->table->add_keeping(at(work_at(w, w->layout.d_first[state]), row), at(work_at(w, w->layout.d_lost[state]), row),
+                        at(d, from), u.end - u.begin);
 }
 
 static void clear_units(const sweep *w, void *row, units u) {
@@ -297,13 +306,13 @@ static void derive(const sweep *w, stretch at_k, range rows, share mine) {
 static void cut(const sweep *w, int64_t i, range rows, share mine) {
   const frnn_rows *r = &w->call->rows;
   int64_t t = time_of(w->shape, i), numbers[] = {features_of(w->shape), w->shape->hidden};
-  const size_t states[] = {w->layout.dh, w->layout.dc}, sums[] = {w->layout.dh_first, w->layout.dc_first};
+  const size_t states[] = {w->layout.dh, w->layout.dc};
   rows = working_of(w->shape, r, rows, t);
   for (int64_t p = rows.begin; (p = next_reset(r, t, p, rows)) >= 0; p++) {
     for (int state = 0; state < w->cell->states; state++) {
       units u = units_of(w, numbers[state], mine);
       void *d = at(work_at(w, states[state]), p * w->row);
-      if (r->reset_to_first) add_units(w, at(work_at(w, sums[state]), p * w->row), d, u);
+      if (r->reset_to_first) keep_units(w, state, p, d, u);
       clear_units(w, d, u);
     }
   }
@@ -336,11 +345,11 @@ static void take_state(const sweep *w, size_t rows, const void *state, int64_t n
   }
 }
 
-static void give_state(const sweep *w, void *state, size_t rows, size_t sums, int64_t numbers) {
+static void give_state(const sweep *w, void *state, size_t rows, size_t first, int64_t numbers) {
   ptrdiff_t bytes = numbers * w->table->size;
   for (int64_t p = 0; p < w->shape->batch; p++) {
     void *row = at(work_at(w, rows), p * w->row);
-    if (w->call->rows.reset_to_first) add_units(w, row, at(work_at(w, sums), p * w->row), (units){0, numbers});
+    if (w->call->rows.reset_to_first) add_units(w, row, at(work_at(w, first), p * w->row), (units){0, numbers});
     memcpy(at(state, row_of(&w->call->rows, p) * bytes), row, (size_t)bytes);
   }
 }
@@ -348,15 +357,11 @@ static void give_state(const sweep *w, void *state, size_t rows, size_t sums, in
 void frnn_begin_gradients(const sweep *w) {
   const frnn_backward_call *call = w->call;
   const frnn_shape *s = w->shape;
-  int64_t element = w->table->size, rows = w->cell->gates * s->hidden;
-  if (w->from == 0) {
-    clear(call->dw_ih, rows * s->input * element);
-    clear(call->dw_hh, rows * features_of(s) * element);
-    clear(call->dw_hr, s->projected * s->hidden * element);
-  }
-  for (int i = 0; i < FRNN_EXTRAS; i++) clear(call->dextra[i], w->cell->extra[i] * s->hidden * element);
-  clear(call->db_ih, rows * element);
-  clear(call->db_hh, rows * element);
+  const backward_layout *l = &w->layout;
+  int64_t element = w->table->size;
+  int products_begin = w->from > 0 && !l->in_blocks; /* a product's chain begins with zero, not with what is there */
+  for (int i = products_begin ? OF_B_IH : 0; i < GRADIENTS; i++) clear(gradient_of(call, i), l->elements[i] * element);
+  for (int i = 0; i < GRADIENTS; i++) clear(work_at(w, l->arrays[i]), ARRAYS_BESIDE * l->beside[i] * element);
   take_state(w, w->layout.dh, call->dlast.h, features_of(s));
   if (w->cell->states == 2) {
     take_state(w, w->layout.dc, call->dlast.c, s->hidden);
@@ -364,12 +369,15 @@ void frnn_begin_gradients(const sweep *w) {
   }
   if (!s->ragged) return;
   clear(work_at(w, w->layout.zeros), most(s->input * element, w->row));
-  clear(work_at(w, w->layout.dh_first), s->batch * w->row);
-  if (w->cell->states == 2) clear(work_at(w, w->layout.dc_first), s->batch * w->row);
+  for (int state = 0; state < w->cell->states; state++) {
+    clear(work_at(w, l->d_first[state]), s->batch * w->row);
+    clear(work_at(w, l->d_lost[state]), s->batch * w->row);
+  }
 }
 
 void frnn_end_gradients(const sweep *w) {
   const frnn_backward_call *call = w->call;
-  give_state(w, call->dfirst.h, w->layout.dh, w->layout.dh_first, features_of(w->shape));
-  if (w->cell->states == 2) give_state(w, call->dfirst.c, w->layout.dc, w->layout.dc_first, w->shape->hidden);
+  const size_t *first = w->layout.d_first;
+  give_state(w, call->dfirst.h, w->layout.dh, first[0], features_of(w->shape));
+  if (w->cell->states == 2) give_state(w, call->dfirst.c, w->layout.dc, first[1], w->shape->hidden);
 }

@@ -5,6 +5,7 @@
 #ifndef FRNN_SWEEP_H
 #define FRNN_SWEEP_H
 
+#include "sums.h"
 #include "walk.h"
 
 /* Groups of rows of a call that may have sums of their own. */
@@ -16,17 +17,28 @@ enum operand { INPUT, HIDDEN, RESET_HIDDEN };
 /* What of the user's a chunk reads: x and h_{t-1}, as the operands, and dy and h_t. */
 enum given { GIVEN_X = INPUT, GIVEN_H_BEFORE = HIDDEN, GIVEN_DY, GIVEN_H, GIVEN };
 
+/* The parameters' gradients, which are sums over rows, all of them. */
+enum gradient { OF_W_IH, OF_W_HH, OF_W_HR, OF_B_IH, OF_B_HH, OF_EXTRA, GRADIENTS = OF_EXTRA + FRNN_EXTRAS };
+
 typedef struct {
-  size_t w_ih, w_hh, w_hr, parts;                                                        /* of a call */
-  size_t dh, dc, c_first, drh, rh, dropped, dg, operand[3], sums[5], extra[FRNN_EXTRAS]; /* of a group's part */
-  size_t first, dx, zeros, dh_first, dc_first, given[GIVEN]; /* and what is only there for ragged rows */
-  size_t packed, forward, tape;                              /* or for steps that are made again */
-  int64_t steps, rows, dg_row;                               /* of a chunk, at most */
-  int groups;
+  size_t w_ih, w_hh, w_hr, parts;                               /* of a call */
+  size_t dh, dc, c_first, drh, rh, dropped, dg, operand[3];     /* of a group's part */
+  size_t sum[GRADIENTS], arrays[GRADIENTS];                     /* likewise: sums of its own; what stands beside sums */
+  size_t first, dx, zeros, d_first[2], d_lost[2], given[GIVEN]; /* and what is only there for ragged rows */
+  size_t packed, forward, tape;                                 /* or for steps that are made again */
+  int64_t elements[GRADIENTS], beside[GRADIENTS];               /* of a gradient, and beside it */
+  int64_t steps, rows, dg_row;                                  /* of a chunk, at most */
+  int groups, in_blocks;                                        /* whether sums go by blocks */
   size part, total;
 } backward_layout;
 
 backward_layout frnn_lay_backward(const frnn_shape *s);
+
+/* NULL where nobody wants it. */
+static inline void *gradient_of(const frnn_backward_call *call, enum gradient which) {
+  void *const named[] = {call->dw_ih, call->dw_hh, call->dw_hr, call->db_ih, call->db_hh};
+  return which < OF_EXTRA ? named[which] : call->dextra[which - OF_EXTRA];
+}
 
 /* A group's part of a call, as a call of its own, and what follows from it. */
 typedef struct {
@@ -40,6 +52,7 @@ typedef struct {
   ptrdiff_t row;       /* a padded row of units */
   frnn_sequence tape, dg, rh, dropped;
   int64_t from, to, t0; /* the chunk */
+  int64_t rows, done;   /* that it has, and that those before it had */
   /* Where the call's tape has checkpoints alone: the call that makes the steps from one to the next again, the c of
    * those, the earliest time of the steps that the tape has now, and whether it is to be made for the chunk. */
   frnn_forward_call again;

@@ -3,6 +3,7 @@
  *
  * It must not know: dtypes, instruction sets, time. */
 #include "packed.h"
+#include "sums.h"
 
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
@@ -107,17 +108,34 @@ int frnn_tabulate(const frnn_table_call *call, int (*interrupted)(void)) {
 /* ---- products ------------------------------------------------------------------------------------------------------
  */
 
-size_t frnn_product_size(int dtype, int64_t n, int64_t k) {
+typedef struct {
+  size_t panels, arrays; /* what stands beside c where sums go by blocks */
+  int64_t beside;        /* bytes of it for a row of c, in each array */
+  size total;
+} product_layout;
+
+static product_layout lay_product(int dtype, int64_t m, int64_t n, int64_t k) {
   frnn_shape s = {.dtype = dtype};
-  size panels = {0};
-  reserve(&panels, element_size(&s), product(&panels, vectors_of(&s, n), k));
-  return total(&panels);
+  product_layout at = {0};
+  int64_t element = element_size(&s), columns = vectors_of(&s, n);
+  at.beside = goes_by_blocks(k) ? product(&at.total, columns, element) : 0;
+  at.panels = reserve(&at.total, element, product(&at.total, columns, k));
+  at.arrays = reserve(&at.total, at.beside, product(&at.total, m, ARRAYS_BESIDE));
+  return at;
 }
+
+size_t frnn_product_size(int dtype, int64_t m, int64_t n, int64_t k) {
+  product_layout layout = lay_product(dtype, m, n, k);
+  return total(&layout.total);
+}
+
+int frnn_goes_by_blocks(int64_t rows) { return goes_by_blocks(rows); }
 
 /* What the parts of a job share. */
 typedef struct {
   const frnn_product_call *call;
   const frnn_table *table;
+  product_layout layout;
   frnn_run run;
   sharing packing, sharing;
 } multiplication;
@@ -135,7 +153,7 @@ static void multiply_part(void *context, int part, int parts) {
   multiplication *p = context;
   const frnn_product_call *call = p->call;
   range rows = range_of(call->m, share_of(&p->sharing, part).slice, parts);
-  ptrdiff_t c_row = call->n * p->table->size;
+  ptrdiff_t c_row = call->n * p->table->size, row = p->layout.beside;
   frnn_gemm g = {.m = rows.count,
                  .n = call->n,
                  .k = call->k,
@@ -146,11 +164,21 @@ static void multiply_part(void *context, int part, int parts) {
                  .panel = call->k * p->table->lanes * p->table->size,
                  .c = at(call->c, rows.begin * c_row),
                  .c_row = c_row};
-  if (!frnn_stopped(&p->run)) p->table->gemm(&g);
+  if (frnn_stopped(&p->run)) return;
+  if (!goes_by_blocks(call->k)) {
+    p->table->gemm(&g);
+    return;
+  }
+  frnn_beside beside = beside_of(at(call->work, (ptrdiff_t)p->layout.arrays), call->m * row, rows.begin * row);
+  memset(g.c, 0, (size_t)(rows.count * c_row));
+  memset(beside.blocks, 0, (size_t)(rows.count * row));
+  memset(beside.lost, 0, (size_t)(rows.count * row));
+  add_products(p->table, g, beside, (rows_of_sum){0, call->k, 1});
 }
 
 int frnn_product(const frnn_product_call *call, int (*interrupted)(void)) {
   multiplication p = {.call = call, .table = frnn_table_for(call->dtype)};
+  p.layout = lay_product(call->dtype, call->m, call->n, call->k);
   double work = (double)call->m * (double)call->n * (double)call->k;
   double packing = MULTIPLY_ADDS_OF_PACKING * (double)call->n * (double)call->k;
   p.packing = share_slices(1, packing, call->k);

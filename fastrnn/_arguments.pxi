@@ -278,8 +278,9 @@ cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
 cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
     """tokens: (ids, count, for each pass a table of so many rows or None, and the same of their gradients)."""
     cdef frnn_tokens q
-    cdef cnp.ndarray ids
+    cdef cnp.ndarray ids, gradient
     cdef int64_t k, count
+    cdef int halves
     cdef size_t size
     memset(&q, 0, sizeof(q))
     given, count, tables, gradients = tuple_of(tokens)
@@ -292,7 +293,11 @@ cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
         if not 0 <= q.ids[k] < count:
             raise ValueError("ids out of range")
     if gradients is not None:
-        q.gradient = dense(tuple_of(gradients)[i], s.dtype, count, gates_of(s.cell) * s.hidden, True)
+        halves = 1 + frnn_goes_by_blocks(s.steps * s.batch)
+        gradient = array_of(tuple_of(gradients)[i])
+        q.gradient = dense(gradient, s.dtype, halves * count, gates_of(s.cell) * s.hidden, True)
+        if halves == 2:
+            q.lost = <char *>q.gradient + count * gates_of(s.cell) * s.hidden * cnp.PyArray_ITEMSIZE(gradient)
     if tables is not None:
         size = known(frnn_table_size(s, count))
         q.table = aligned(tuple_of(tables)[i], size)

@@ -25,6 +25,7 @@ cdef extern from "fastrnn.h" nogil:
         ptrdiff_t step
         const void *table
         void *gradient
+        void *lost
 
     ctypedef struct frnn_sequence:
         void *data
@@ -129,7 +130,8 @@ cdef extern from "fastrnn.h" nogil:
     size_t frnn_table_size(const frnn_shape *, int64_t)
     size_t frnn_tabulate_size(const frnn_shape *)
     int frnn_tabulate(const frnn_table_call *, interruption)
-    size_t frnn_product_size(int, int64_t, int64_t)
+    size_t frnn_product_size(int, int64_t, int64_t, int64_t)
+    int frnn_goes_by_blocks(int64_t)
     int frnn_product(const frnn_product_call *, interruption)
     const char *frnn_isa()
     const char *frnn_isa_available(int)

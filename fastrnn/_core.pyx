@@ -263,6 +263,12 @@ def tabulate(int cell, x, tuple weights not None, int64_t count, table, work):
     return 0
 
 
+def goes_by_blocks(int64_t rows):
+    """Whether a sum over so many rows goes by blocks: then the gradient of a table of ids takes twice its rows, zeros at
+    first, the second half for what rounding takes from the first."""
+    return bool(frnn_goes_by_blocks(rows))
+
+
 def product(cnp.ndarray a not None, b, c, work):
     """a (m, k), dense or the transpose of what is dense, times b (k, n) into c. Returns 0, or how many bytes `work` must
     have, nothing being done yet."""
@@ -278,7 +284,7 @@ def product(cnp.ndarray a not None, b, c, work):
     call.a_k = call.m * a.itemsize if transposed else a.itemsize
     call.b = dense(array_of(b), call.dtype, call.k, call.n)
     call.c = dense(array_of(c), call.dtype, call.m, call.n, True)
-    needed = known(frnn_product_size(call.dtype, call.n, call.k))
+    needed = known(frnn_product_size(call.dtype, call.m, call.n, call.k))
     if <size_t>array_of(work).size < needed:
         return needed
     call.work = aligned(work, needed)

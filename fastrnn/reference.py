@@ -58,7 +58,9 @@ here. Its parameters p besides these four are read by its step, and
 
     (S9)  dp = sum_t dp_t                   dp_t row by row from its derivative
 
-All arrays have the dtype of ``w_ih``, float32 or float64; any other meets NumPy's TypeError.
+All arrays have the dtype of ``w_ih``, float32 or float64; any other meets NumPy's TypeError. Sums
+over many rows, (S5), (S6), (S9) and (P2), run in float64: float32 would lose a digit for every
+tenfold of rows.
 Infinities and NaN take their IEEE course without a warning. Masked arrays are refused. Nothing else
 is checked here.
 """
@@ -472,6 +474,20 @@ def _show(target, values, rows, t):
     np.copyto(target, values, where=True if rows.within is None else rows.within[t])
 
 
+_FEW_ROWS = 8192  # of which a sum in float32 loses few digits
+
+
+def _product_over_rows(a, b):
+    """a^T b for (N, n) and (N, m), a sum over N rows."""
+    if len(a) <= _FEW_ROWS:
+        return a.T @ b
+    return np.matmul(a.T, b, dtype=np.float64).astype(a.dtype)
+
+
+def _sum_over_rows(a):
+    return a.sum(0, dtype=np.float64).astype(a.dtype)
+
+
 def backward(tape, dy, dstate=None, dstates=(None, None)):
     """Gradients of a loss of y and the final state. The tape is only read; it may be used again.
 
@@ -504,7 +520,7 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
     da_t, du_t = _by_gate(da, cell.gates), _by_gate(du, cell.gates)
     dw_hh = np.empty_like(tape.w_hh)
     dp = {} if tape.further is None else tape.further.gradients(T, B)
-    rows, begin = tape.rows, tuple(np.zeros_like(d) for d in dstate)
+    rows, begin = tape.rows, tuple(np.zeros(d.shape) for d in dstate)  # a sum over time
     with np.errstate(all="ignore"):
         for t in range(T)[:: 1 if tape.reverse else -1]:
             if dy is not None:
@@ -531,20 +547,25 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
                 begin = _chosen(rows.resets[t], _sums(begin, dstate), begin)
                 dstate = _chosen(rows.resets[t], (0,) * len(dstate), dstate)
         if rows.to_initial:
-            dstate = _sums(dstate, begin)
+            dstate = tuple(d.astype(dtype) for d in _sums(dstate, begin))
         da, du = da.reshape(T * B, cell.gates * H), du.reshape(T * B, cell.gates * H)
         if inputs:
             dx = (da @ tape.w_ih).reshape(tape.x.shape)  # (S4)
-            dw_ih = da.T @ tape.x.reshape(T * B, *inputs)  # (S5)
+            dw_ih = _product_over_rows(da, tape.x.reshape(T * B, *inputs))  # (S5)
         else:
-            dx, dw_ih = None, np.zeros_like(tape.w_ih)
-            np.add.at(dw_ih.T, tape.x.reshape(T * B), da)  # (S5')
+            dx, sums = None, np.zeros(tape.w_ih.shape)
+            np.add.at(sums.T, tape.x.reshape(T * B), da)  # (S5')
+            dw_ih = sums.astype(dtype)
         for (first, last), v in zip(cell.phases, tape.operands, strict=True):  # (S6)
             gates = slice(first * H, last * H)
-            dw_hh[gates] = du[:, gates].T @ v.reshape(T * B, P)
-        dw_hr = [dh.reshape(T * B, P).T @ tape.made.reshape(T * B, H)] if cell.projects else []
-        db_ih, db_hh = (d.sum(0) if b else None for d, b in zip((da, du), tape.biases, strict=True))
-        dp = {kind: d.sum((0, 1)) for kind, d in dp.items()}  # (S9)
+            dw_hh[gates] = _product_over_rows(du[:, gates], v.reshape(T * B, P))
+        dw_hr = []
+        if cell.projects:
+            dw_hr = [_product_over_rows(dh.reshape(T * B, P), tape.made.reshape(T * B, H))]
+        db_ih, db_hh = (
+            _sum_over_rows(d) if b else None for d, b in zip((da, du), tape.biases, strict=True)
+        )
+        dp = {kind: _sum_over_rows(d.reshape(T * B, d.shape[2])) for kind, d in dp.items()}  # (S9)
     db_ih, db_hh = dp.pop("bias_ih", db_ih), dp.pop("bias_hh", db_hh)
     dparams = *dw_hr, *(dp.get(kind) for kind, _ in cell.further or ())
     return dx, dstate, dw_ih, dw_hh, db_ih, db_hh, *dparams

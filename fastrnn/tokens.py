@@ -148,8 +148,9 @@ def backward(cell, x, pairs, rows, checkpoint):
     dx of a pass is the gradient of the embedding, or None.
     """
     gradients, calls = [], []
+    halves = 1 + runtime.core.goes_by_blocks(x.ids.size)
     for p, i in pairs:
-        gradients.append(np.zeros((len(x.used), len(p.weights[0])), x.dtype))
+        gradients.append(np.zeros((halves, len(x.used), len(p.weights[0])), x.dtype))
         p = p._replace(weights=without_inputs(p.weights))
         calls.append((p, *i._replace(dx=None, dweights=(None, *i.dweights[1:]))))
     tables = _tables(cell, x, [p for p, _ in pairs]) if checkpoint else None  # for steps made again
@@ -157,15 +158,15 @@ def backward(cell, x, pairs, rows, checkpoint):
     call = runtime.core.backward, cell.index, _nothing(x), tuple(calls), rows, ids, checkpoint
     runtime.in_workspace(*call)
     for (p, i), gradient in zip(pairs, gradients, strict=True):
-        _bring_back(x, gradient, p.weights[0], i.dweights[0], i.dx)
+        _bring_back(x, gradient[0], p.weights[0], i.dweights[0], i.dx)
 
 
 def scattered(x, dx):
     """The gradient of the embedding from that of its rows as they stood in x, (T, B, I)."""
-    gradient = np.zeros_like(x.embedding)
+    gradient = np.zeros(x.embedding.shape)  # float64, for an id may occur in many rows
     with np.errstate(all="ignore"):  # infinities take their course
         np.add.at(gradient, x.ids, dx)
-    return gradient
+        return gradient.astype(x.dtype)
 
 
 def _bring_back(x, table, w_ih, dw_ih, dx):

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.no_kernels
 
 ROOT = Path(__file__).parents[1]
 STUBS = sorted(path.stem for path in ROOT.glob("csrc/isa/*.c"))
-GATES = {"gemm": 1, "rnn_tanh": 1, "rnn_relu": 1, "lstm": 4}
+GATES = {"gemm": 1, "blocks": 1, "rnn_tanh": 1, "rnn_relu": 1, "lstm": 4}
 GATES |= {"gru_after": 3, "gru_reset": 2, "gru_blend": 1, "chains": 1}
 TILE = re.compile(rf"({'|'.join(GATES)})_(\d)_by_(\d)")
 X86 = ("x86_64", "AMD64")

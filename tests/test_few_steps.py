@@ -71,11 +71,12 @@ def check_cell(cell):
 
 
 def check_all(cell):
-    for batch, dtype in itertools.product((8, 16, 31, 32, 64, 128), ("float32", "float64")):
+    sizes = itertools.product((8, 16, 31, 32, 64, 128), (1, 2, 7, 20))
+    for n, (batch, steps) in enumerate(sizes):
+        dtype = ("float32", "float64")[n % 2]
         itemsize = np.dtype(dtype).itemsize
         for hidden in units_about_limits(CELLS[cell].gates, batch, itemsize):
-            for steps in (1, 2, 3, 7, 20):
-                check(cell, batch, hidden, steps, dtype, (None, 1, 3), (1, 2, 4, 8))
+            check(cell, batch, hidden, steps, dtype, (None, 1, 3), (1, 2, 8)[n % 2 :])
 
 
 def check_windows(seeds):

@@ -55,6 +55,12 @@ SHARED = (
     (128, 2, 20, 131),
     (4, 101, 3, 66),
 )  # T, B, I, H: large enough to be shared out
+MANY_ROWS = (
+    (2801, 3, 2, 5),
+    (5, 1700, 2, 3),
+    (9000, 1, 1, 3),
+    (1200, 7, 2, 5),
+)  # whose sums go by blocks
 SLACK = 64  # of a byte buffer's size: room to align it. Two of them in forward's workspace
 
 
@@ -64,7 +70,7 @@ SLACK = 64  # of a byte buffer's size: room to align it. Two of them in forward'
 class Pages:
     """Slots of memory between forbidden pages, an array in each, taken back all at once."""
 
-    def __init__(self, slots=80, size=1 << 25):
+    def __init__(self, slots=96, size=1 << 25):
         self.size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         self.stride = self.size + mmap.PAGESIZE
         self.map = mmap.mmap(-1, slots * self.stride + mmap.PAGESIZE)
@@ -123,7 +129,7 @@ def cases():
     for n, (rows, units) in enumerate(itertools.product(ROWS, UNITS)):
         sizes.append((2 + n % 2, rows, INPUTS[n % len(INPUTS)], units))
     for cell, dtype in itertools.product(CELLS, (np.dtype("f4"), np.dtype("f8"))):
-        for n, size in enumerate((*sizes, *LONG, *SHARED)):
+        for n, size in enumerate((*sizes, *LONG, *SHARED, *MANY_ROWS)):
             if cell not in VARIANTS or n % 11 == 0 or n >= len(sizes):
                 yield n, cell, dtype, size
 
@@ -177,7 +183,8 @@ def tokens_of(pages, n, index, weights, size, directions):
     table = pages.buffer(core.table_size(index, int(dtype.itemsize == 8), hidden, inputs))
     work = core.tabulate(index, None, weights, inputs, table, np.empty(0, np.uint8))
     assert core.tabulate(index, None, weights, inputs, table, pages.buffer(work)) == 0
-    gradients = tuple(pages.array((inputs, len(weights[0])), dtype) for _ in directions)
+    halves = 1 + core.goes_by_blocks(steps * batch)
+    gradients = tuple(pages.array((halves * inputs, len(weights[0])), dtype) for _ in directions)
     for gradient in gradients:
         gradient.fill(0)
     return ids, table, gradients

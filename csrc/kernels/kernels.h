@@ -10,6 +10,8 @@
 
 #include "gemm.h"
 
+#include "blocks.h"
+
 #include "rnn.h"
 
 #include "lstm.h"
@@ -42,12 +44,14 @@ enum tile_kind {
 };
 
 typedef void gemm_tile_function(const frnn_gemm *, int64_t row, int64_t vector);
+typedef void blocks_tile_function(const frnn_product_sum *, int64_t row, int64_t vector);
 typedef void step_tile_function(const frnn_step *, int64_t row, int64_t vector);
 
 /* By the number of panels: 1, 2, 4, 8. NULL where the registers do not hold it. */
 #define WIDTHS 4
 struct tiles {
   gemm_tile_function *gemm[WIDTHS];
+  blocks_tile_function *blocks[WIDTHS];
   step_tile_function *step[TILE_KINDS][WIDTHS];
 };
 
@@ -141,6 +145,51 @@ KERNEL void gemm(const frnn_gemm *whole) {
   }
 }
 
+/* As gemm_block: a block of k and of rows; or with k past, its sums grow. */
+INLINE void sum_block(const int grows, const frnn_product_sum *s) {
+  int64_t vectors = (s->product.n + LANES - 1) / LANES;
+  row_shares share = share_rows(s->product.m, TILE_ROWS(1));
+  int widths = widths_of_gemm(share.rows + (share.larger > 0));
+  for (int64_t v = 0; v < vectors;) {
+    int width = widest(widths, vectors - v);
+    for (int64_t t = 0, m = 0; t < share.tiles; t++) {
+      int rows = share.rows + (t < share.larger);
+      if (grows)
+        grow_tile(s, rows, (int64_t)1 << width, m, v);
+      else
+        tiles_of[rows]->blocks[width](s, m, v);
+      m += rows;
+    }
+    v += (int64_t)1 << width;
+  }
+}
+
+KERNEL void sum_products(const frnn_product_sum *whole) {
+  const frnn_gemm *all = &whole->product;
+  int64_t row_block = least(all->m, ROW_BLOCK), vectors = (all->n + LANES - 1) / LANES;
+  if (all->m <= 0 || all->n <= 0) return;
+  for (int64_t m = 0; m < all->m; m += row_block) {
+    frnn_product_sum s = *whole;
+    frnn_gemm *g = &s.product;
+    g->m = least(row_block, all->m - m);
+    g->a = AT(const char, all->a, m * g->a_row);
+    g->c = AT(char, all->c, m * g->c_row);
+    void **arrays[] = {&s.beside.block, &s.beside.blocks, &s.beside.lost};
+    for (int i = 0; i < 3; i++) *arrays[i] = AT(char, *arrays[i], m * vectors * VEC_BYTES);
+    int64_t k = 0;
+    do {
+      g->k = least(KBLOCK, all->k - k);
+      k += g->k;
+      s.blocks.ends = whole->blocks.ends && k == all->k;
+      sum_block(0, &s);
+      s.blocks.until = FRNN_BLOCK_ROWS - (FRNN_BLOCK_ROWS - s.blocks.until + g->k) % FRNN_BLOCK_ROWS;
+      g->a = AT(const char, g->a, g->k * g->a_k);
+      g->panels = AT(const char, g->panels, g->k *VEC_BYTES);
+    } while (k < all->k);
+    if (s.blocks.grows) sum_block(1, &s);
+  }
+}
+
 /* All rows and vectors of one step. */
 INLINE void step(const int kind, const int G, const frnn_step *s) {
   if (s->m <= 0) return;
@@ -190,6 +239,9 @@ const frnn_table TABLE(FRNN_ISA, FRNN_BITS) = {
     .pack_rows = pack_rows,
     .add = add,
     .sum_rows = sum_rows,
+    .sum_rows_by_blocks = sum_rows_by_blocks,
+    .sum_products = sum_products,
+    .add_keeping = add_keeping,
     .multiply_add = multiply_add,
     .chains = chains,
     .step = {[FRNN_RNN_TANH] = {rnn_tanh_step},

@@ -14,6 +14,11 @@ NOINLINE void TILE(gemm_2)(const frnn_gemm *s, int64_t m, int64_t v) { gemm_tile
 NOINLINE void TILE(gemm_4)(const frnn_gemm *s, int64_t m, int64_t v) { gemm_tile(ROWS, 4, s, m, v); }
 NOINLINE void TILE(gemm_8)(const frnn_gemm *s, int64_t m, int64_t v) { gemm_tile(ROWS, 8, s, m, v); }
 
+NOINLINE void TILE(blocks_1)(const frnn_product_sum *s, int64_t m, int64_t v) { blocks_tile(ROWS, 1, s, m, v); }
+NOINLINE void TILE(blocks_2)(const frnn_product_sum *s, int64_t m, int64_t v) { blocks_tile(ROWS, 2, s, m, v); }
+NOINLINE void TILE(blocks_4)(const frnn_product_sum *s, int64_t m, int64_t v) { blocks_tile(ROWS, 4, s, m, v); }
+NOINLINE void TILE(blocks_8)(const frnn_product_sum *s, int64_t m, int64_t v) { blocks_tile(ROWS, 8, s, m, v); }
+
 NOINLINE void TILE(rnn_tanh_1)(const frnn_step *s, int64_t m, int64_t v) { rnn_tile(ROWS, 1, TANH, s, m, v); }
 NOINLINE void TILE(rnn_tanh_2)(const frnn_step *s, int64_t m, int64_t v) { rnn_tile(ROWS, 2, TANH, s, m, v); }
 NOINLINE void TILE(rnn_tanh_4)(const frnn_step *s, int64_t m, int64_t v) { rnn_tile(ROWS, 4, TANH, s, m, v); }
@@ -49,6 +54,8 @@ NOINLINE void TILE(chains_8)(const frnn_step *s, int64_t m, int64_t v) { chains_
 static const struct tiles TILE(tiles) = {
     .gemm = {FITS(1, 1) ? TILE(gemm_1) : NULL, FITS(2, 1) ? TILE(gemm_2) : NULL, FITS(4, 1) ? TILE(gemm_4) : NULL,
              FITS(8, 1) ? TILE(gemm_8) : NULL},
+    .blocks = {FITS(1, 1) ? TILE(blocks_1) : NULL, FITS(2, 1) ? TILE(blocks_2) : NULL,
+               FITS(4, 1) ? TILE(blocks_4) : NULL, FITS(8, 1) ? TILE(blocks_8) : NULL},
     .step[TILE_RNN_TANH] = {FITS(1, 1) ? TILE(rnn_tanh_1) : NULL, FITS(2, 1) ? TILE(rnn_tanh_2) : NULL,
                             FITS(4, 1) ? TILE(rnn_tanh_4) : NULL, FITS(8, 1) ? TILE(rnn_tanh_8) : NULL},
     .step[TILE_RNN_RELU] = {FITS(1, 1) ? TILE(rnn_relu_1) : NULL, FITS(2, 1) ? TILE(rnn_relu_2) : NULL,

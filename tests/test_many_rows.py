@@ -1,0 +1,284 @@
+"""Sums over many rows: the gradients of parameters keep their digits, and their order stays fixed.
+
+Here every step begins anew from one initial state, so that a row is one of a few kinds whatever
+stands beside it. What a kind adds to a gradient is what a batch of it alone gives; how often it
+occurs is counted; so the sum is known in float64, and the sum of its terms' sizes with it.
+"""
+
+import numpy as np
+import pytest
+from problems import BACKENDS, ISAS, assert_same_bits, layer_of
+
+import fastrnn
+from fastrnn import passes, runtime
+from fastrnn.cells import CELLS
+
+INPUTS, HIDDEN = 1, 3
+AT_MOST = {10**5: 1e-6, 10**6: 1e-6, 2 * 10**7: 1e-5}
+KINDS = {"equal": 1, "of fifty kinds": 50}
+VARIANTS = {
+    "peephole": ("lstm", {"peephole": True}),
+    "coupled": ("lstm", {"coupled": True, "peephole": True, "layer_norm": True}),
+    "lstm_norm": ("lstm", {"layer_norm": True}),
+    "gru_norm": ("gru_after", {"layer_norm": True}),
+    "projected": ("lstm", {"proj_size": 2}),
+}
+
+
+class Kinds:
+    """Rows of some kinds: their x, or the ids of x, and dy; the layer and the one initial state."""
+
+    def __init__(self, layer, count, embedding=None, one_hot=False):
+        rng = np.random.default_rng(0)
+        self.layer, self.count, self.embedding = layer, count, embedding
+        self.ids, self.one_hot = embedding is not None or one_hot, one_hot
+        self.x = np.arange(count)
+        if not self.ids:
+            self.x = rng.uniform(0.5, 1, (count, INPUTS)).astype("float32")
+        features = getattr(layer, "proj_size", 0) or layer.hidden_size
+        self.dy = rng.uniform(0.5, 1, (count, features)).astype("float32")
+        states = layer.forward(self.x[None, :1], **self.given())[1]
+        states = states if isinstance(states, tuple) else (states,)
+        self.state = [rng.uniform(-1, 1, s.shape).astype("float32") for s in states]
+
+    def given(self):
+        return {"one_hot": self.one_hot, "embedding": self.embedding}
+
+    def gradients(self, which, **options):
+        """Of rows of these kinds (T, B), all of whose steps begin anew -> named arrays."""
+        state = [np.repeat(s, which.shape[1], axis=1) for s in self.state]
+        _, _, tape = self.layer.forward(
+            self.x[which], tuple(state) if len(state) > 1 else state[0],
+            reset=np.ones(which.shape, bool), reset_to="initial", **self.given(), **options,
+        )  # fmt: skip
+        made = tape.backward(self.dy[which], need_x=self.embedding is not None)
+        out = dict(made.params)
+        first = made.state if isinstance(made.state, tuple) else (made.state,)
+        out |= {f"d{k}": s.sum(1, dtype="float64") for k, s in enumerate(first)}
+        return out | ({} if self.embedding is None else {"embedding": made.embedding})
+
+    def expected(self, which):
+        """The same in float64, and the sums of the terms' sizes."""
+        counts = np.bincount(which.reshape(-1), minlength=self.count)
+        sums, sizes = {}, {}
+        for kind, n in enumerate(counts):
+            for name, term in self.gradients(np.full((1, 1), kind)).items():
+                sums[name] = sums.get(name, 0) + n * term.astype("float64")
+                sizes[name] = sizes.get(name, 0) + n * np.abs(term.astype("float64"))
+        return sums, sizes
+
+
+def worst(got, sums, sizes):
+    """The largest error of an element, relative to the size of its terms."""
+    return max(
+        np.max(np.abs(got[name] - wanted) / np.maximum(sizes[name], 1e-30))
+        for name, wanted in sums.items()
+    )
+
+
+def check(kinds, steps, batch, **options):
+    """The reference may err thrice as much: NumPy gives a row alone other last digits."""
+    which = np.random.default_rng(1).integers(0, kinds.count, (steps, batch))
+    allowed = AT_MOST[which.size] * (1 if runtime.uses_core() else 3)
+    assert worst(kinds.gradients(which, **options), *kinds.expected(which)) <= allowed
+
+
+every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+every_isa = pytest.mark.parametrize("isa", [isa for isa in ISAS if isa != "generic"], indirect=True)
+every_cell = pytest.mark.parametrize("cell", CELLS)
+every_count = pytest.mark.parametrize("count", KINDS.values(), ids=KINDS)
+slow = pytest.mark.slow
+
+
+def small(cell, **options):
+    return layer_of(cell, INPUTS, HIDDEN, **options)
+
+
+# ---- how many digits are kept --------------------------------------------------------------------
+
+
+@every_backend
+@every_count
+@every_cell
+def test_a_hundred_thousand_rows(cell, count, backend):
+    check(Kinds(small(cell), count), 10, 10_000)
+
+
+@every_count
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_hundred_thousand_rows_of_variants(name, count, core):
+    cell, options = VARIANTS[name]
+    check(Kinds(small(cell, **options), count), 20, 5000)
+
+
+@pytest.mark.parametrize("name", ["coupled", "projected"])
+def test_a_hundred_thousand_rows_of_variants_by_the_reference(name):
+    cell, options = VARIANTS[name]
+    with fastrnn.backend("reference"):
+        check(Kinds(small(cell, **options), 1), 10, 10_000)
+
+
+@every_backend
+@every_count
+def test_a_hundred_thousand_ids(count, backend):
+    embedding = np.random.default_rng(2).uniform(0.5, 1, (50, INPUTS)).astype("float32")
+    check(Kinds(small("gru_after"), count, embedding), 20, 5000)
+    check(Kinds(layer_of("gru_after", 50, HIDDEN), count, one_hot=True), 20, 5000)
+
+
+@every_backend
+def test_a_large_vocabulary(backend):
+    """Of which every id occurs, so that dW_ih is a sum over many ids."""
+    rng, layer, size = np.random.default_rng(3), small("rnn_relu", bias=False), 100_000
+    layer.params["weight_ih_l0"][...] = 1
+    embedding = np.full((size, INPUTS), np.pi / 4, "float32")
+    _, _, tape = layer.forward(np.arange(size)[None], embedding=embedding)
+    dy = np.broadcast_to(rng.uniform(0.5, 1, HIDDEN).astype("float32"), (1, size, HIDDEN))
+    got = tape.backward(dy).params["weight_ih_l0"]
+    wanted = dy[0].T.astype("float64") @ embedding
+    assert np.max(np.abs(got - wanted) / wanted) <= 1e-6
+
+
+@pytest.mark.parametrize("cell", ["rnn_relu", "lstm"])
+def test_a_million_rows(cell, core):
+    check(Kinds(small(cell), 1), 100, 10_000, checkpoint=20)
+
+
+@slow
+@every_count
+@every_cell
+@pytest.mark.parametrize("batch", [1, 8, 1000])
+def test_a_million_rows_however_they_are_cut(cell, batch, count, core):
+    for options in ({}, {"checkpoint": 25}):
+        check(Kinds(small(cell), count), 10**6 // batch, batch, **options)
+
+
+@slow
+@every_count
+@every_cell
+def test_twenty_million_rows(cell, count, core):
+    check(Kinds(small(cell), count), 2000, 10_000, checkpoint=50)
+
+
+# ---- in which order ------------------------------------------------------------------------------
+
+
+def by_blocks(rows):
+    """The sum of rows as csrc/sums.h has it, in their own dtype."""
+    total, lost = np.zeros_like(rows[0]), np.zeros_like(rows[0])
+    for begin in range(0, len(rows), 1536):
+        blocks = np.zeros_like(total)
+        for first in range(begin, min(begin + 1536, len(rows)), 32):
+            block = np.zeros_like(total)
+            for row in rows[first : min(first + 32, begin + 1536)]:
+                block = block + row
+            blocks = blocks + block
+        wanted = blocks + lost
+        before, total = total, total + wanted
+        lost = wanted - (total - before)
+    return total
+
+
+def in_a_chain(rows):
+    total = np.zeros_like(rows[0])
+    for row in rows:
+        total = total + row
+    return total
+
+
+@every_isa
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("steps, batch", [(8192, 1), (8193, 1), (1, 9001), (1301, 7), (50, 200)])
+def test_the_order_follows_from_the_shape(steps, batch, dtype, isa):
+    """Seen through relu, whose gradient is dy where nothing comes back through time."""
+    layer = layer_of("rnn_relu", 1, 3, dtype=dtype)  # too small for groups of rows
+    layer.flat[...] = 1
+    layer.params["weight_hh_l0"][...] = 0
+    dy = np.random.default_rng(steps).uniform(-1, 1, (steps, batch, 3)).astype(dtype)
+    _, _, tape = layer.forward(np.ones((steps, batch, 1), dtype))
+    made = tape.backward(dy).params
+    rows = dy[::-1, ::-1].reshape(-1, 3)
+    wanted = by_blocks(rows) if len(rows) > 8192 else in_a_chain(rows)
+    for name in ("bias_ih_l0", "bias_hh_l0"):
+        assert_same_bits(made[name], wanted)
+    assert_same_bits(made["weight_ih_l0"][:, 0], wanted)
+
+
+def gradients(layer, x, dy, threads=1, **options):
+    with fastrnn.threads(threads):
+        _, _, tape = layer.forward(x, **options)
+        return tape.backward(dy).flat
+
+
+@pytest.mark.parametrize(
+    "sizes, options",
+    [((1030, 32, 2, 57), {}), ((420, 21, 3, 9), {"bidirectional": True})],
+    ids=["groups", "both ways"],
+)
+def test_nothing_but_the_shape_shows(sizes, options, core):
+    """Neither threads nor checkpoints, nor lengths or a mask that say nothing."""
+    steps, batch, inputs, hidden = sizes
+    rng = np.random.default_rng(0)
+    layer = layer_of("gru_after", inputs, hidden, **options)
+    x = rng.standard_normal((steps, batch, inputs)).astype("float32")
+    dy = rng.standard_normal((steps, batch, hidden * layer.num_directions)).astype("float32")
+    wanted, full = gradients(layer, x, dy), np.full(batch, steps)
+    for checkpoint, threads in ((None, 2), (None, 8), (7, 3), (1000, 8)):
+        got = gradients(layer, x, dy, threads, checkpoint=checkpoint)
+        assert_same_bits(got, wanted)
+    assert_same_bits(gradients(layer, x, dy, 3, lengths=full), wanted)
+    assert_same_bits(gradients(layer, x, dy, 1, mask=np.ones((steps, batch), bool)), wanted)
+
+
+@pytest.mark.parametrize("cell", ["rnn_tanh", "lstm"])
+def test_ragged_rows_and_checkpoints_and_threads(cell, core):
+    rng = np.random.default_rng(1)
+    layer = layer_of(cell, 3, 9)
+    x, dy = (rng.standard_normal((600, 21, n)).astype("float32") for n in (3, 9))
+    lengths, mask = rng.integers(0, 601, 21), rng.random((600, 21)) < 0.9
+    wanted = gradients(layer, x, dy, lengths=lengths, mask=mask)
+    for checkpoint, threads in ((None, 2), (None, 8), (7, 1), (100, 3)):
+        options = {"lengths": lengths, "mask": mask, "checkpoint": checkpoint}
+        assert_same_bits(gradients(layer, x, dy, threads, **options), wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", [(130, 70, 17, 33), (9000, 1, 2, 70)], ids=str)
+def test_sets_with_fma_agree(sizes, dtype, core):
+    steps, batch, inputs, hidden = sizes
+    rng, before, answers = np.random.default_rng(2), core.isa(), []
+    layer = layer_of("lstm", inputs, hidden, dtype=dtype)
+    x, dy = (rng.standard_normal((steps, batch, n)).astype(dtype) for n in (inputs, hidden))
+    try:
+        for isa in ISAS:
+            runtime.select_isa(isa)
+            if isa != "generic":
+                answers.append(gradients(layer, x, dy))
+    finally:
+        runtime.select_isa(before)
+    for answer in answers[1:]:
+        assert_same_bits(answer, answers[0])
+
+
+def test_what_stands_in_a_workspace_before_is_of_no_matter(core, monkeypatch):
+    rng = np.random.default_rng(3)
+    layer = layer_of("lstm", 3, 9)
+    x, dy = (rng.standard_normal((431, 21, n)).astype("float32") for n in (3, 9))
+    wanted = gradients(layer, x, dy)
+
+    def in_nans(call, *arguments):
+        assert call(*arguments, np.full(2**20, np.nan, "float32").view(np.uint8)) == 0
+
+    monkeypatch.setattr(passes.runtime, "in_workspace", in_nans)
+    assert_same_bits(gradients(layer, x, dy), wanted)
+
+
+def test_a_sum_that_is_not_finite_says_so(core):
+    layer = layer_of("rnn_relu", 1, 1)
+    layer.flat[...] = 1
+    layer.params["weight_hh_l0"][...] = 0
+    dy = np.ones((1, 9000, 1), "float32")
+    for value, wanted in ((np.inf, np.inf), (3e38, np.inf), (np.nan, np.nan)):
+        dy[:, :3000] = value
+        _, _, tape = layer.forward(np.ones((1, 9000, 1), "float32"))
+        np.testing.assert_array_equal(tape.backward(dy).params["bias_ih_l0"], [wanted])
