@@ -1,7 +1,7 @@
 """What stands around recurrent layers in training: enough for real models, read in one sitting.
 
 All of it is NumPy, for it is little beside the layers. Parts keep their parameters as layers do:
-`params`, a dict of views into `flat`, one buffer; gradients come as buffers like it. So an
+`params`, a mapping of views into `flat`, one buffer; gradients come as buffers like it. So an
 optimizer is made of a list of buffers, and a step takes a list of gradients.
 
 parts.py has a read-out and an embedding, probabilities.py sigmoid and softmax, losses.py losses

@@ -50,7 +50,7 @@ def save(path, parts, optimizer=None, **extra):
         Its suffix says the format: .npz, which NumPy reads, or .safetensors, which needs the
         package of that name.
     parts : dict from names to parts, or list of parts
-        Layers, `Dense`, `Embedding` or whatever has `params`, a dict of arrays. The parameters
+        Layers, `Dense`, `Embedding` or whatever has `params`, a mapping of arrays. The parameters
         are called `name.weight_ih_l0` and so on, in a list `0.weight_ih_l0`: the names that
         PyTorch gives the same parts in a module. A part of your own that has `rng`, a
         numpy.random.Generator, draws from it, unless it has `draws` and that is False.

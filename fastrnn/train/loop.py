@@ -65,7 +65,7 @@ def fit(
     ----------
     parts : dict from names to parts, or list of parts
         All that trains, and what else is to be kept of the best epoch: layers, `Dense`,
-        `Embedding` or whatever has `params`, a dict of arrays.
+        `Embedding` or whatever has `params`, a mapping of arrays.
     step : function of a minibatch
         Returns its loss, a number, and the gradients: a list in the order of the optimizer's
         parameters, of arrays or of what `backward` returned, whose `flat` is taken.

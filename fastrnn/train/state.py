@@ -1,6 +1,6 @@
 """All that training changes: arrays by name, as `encoder.weight_ih_l0`, and random generators.
 
-A part is whatever has `params`, a dict of arrays. `fit` keeps a `State` of its best epoch, and a
+A part is whatever has `params`, a mapping of arrays. `fit` keeps a `State` of its best epoch, and a
 checkpoint holds one. Knows of no files and of no epochs.
 """
 
