@@ -64,9 +64,9 @@ def training(size, layer=fastrnn.LSTM, checkpoint=None, ragged=False, ids=False,
 
 
 def with_more_threads():
-    """One thread more each time, so that it is started while allocations fail."""
+    """One thread more each time, up to the most, so that it is started while allocations fail."""
     operation, threads = training("large"), itertools.count(2)
-    operation.begin = lambda: fastrnn.set_num_threads(next(threads))
+    operation.begin = lambda: fastrnn.set_num_threads(min(next(threads), 256))
     return operation
 
 
