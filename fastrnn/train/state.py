@@ -112,7 +112,6 @@ def put_back(state, parts, optimizer=None, name="state"):
     if optimizer is not None:  # before the parts, for one of a stranger's may refuse its state
         prefix = f"{OPTIMIZER}."
         optimizer.load({k.removeprefix(prefix): new[k] for k in new if k.startswith(prefix)})
-    drawing = generators_of(parts)  # from here on nothing needs memory
-    for key, array in arrays.items():
+    generators.restore(state.generators, generators_of(parts))
+    for key, array in arrays.items():  # last, for it needs no memory: all are written or none
         array[...] = new[key]
-    generators.restore(state.generators, drawing)
