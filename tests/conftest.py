@@ -5,6 +5,7 @@ reference. FASTRNN_ISA chooses the set for the suite; tests that walk through th
 """
 
 import os
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -110,6 +111,15 @@ def keep_threads():
     before = fastrnn.get_num_threads()
     yield
     fastrnn.set_num_threads(before)
+
+
+@pytest.fixture
+def hurried():
+    """Python's threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture

@@ -111,15 +111,6 @@ def test_python_threads_that_call_at_once_all_get_their_own_right_result(keep_th
     assert wrong == []
 
 
-@pytest.fixture
-def hurried():
-    """Python's threads take turns as often as they can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
-
-
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.skipif(len(ISAS) < 2, reason="one instruction set here")
 def test_a_set_that_another_thread_selects_changes_no_call_that_runs(keep_threads):

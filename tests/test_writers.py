@@ -6,7 +6,6 @@ in the results and nowhere else.
 """
 
 import signal
-import sys
 import threading
 import time
 
@@ -75,16 +74,7 @@ def attempt(call, *arguments, **options):
         pass
 
 
-@pytest.fixture
-def quick_switches():
-    """Threads take turns more often than they would."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    yield
-    sys.setswitchinterval(before)
-
-
-@pytest.mark.usefixtures("core", "quick_switches")
+@pytest.mark.usefixtures("core", "hurried")
 @pytest.mark.parametrize(
     "call, name", PAIRS, ids=[f"{call.__name__[3:]}-{name}" for call, name in PAIRS]
 )
