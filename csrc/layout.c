@@ -191,6 +191,7 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
       at.d_lost[state] = reserve(&at.part, element, row_units);
     }
   }
+  at.ids = reserve(&at.part, sizeof(int64_t), s->tokens ? rows : 0);
   lay_gradients(s, &at);
   if (s->checkpoint) lay_again(s, of_group.batch, &at);
   at.total.overflow |= at.part.overflow;

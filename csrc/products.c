@@ -174,25 +174,56 @@ static void add_sums(const sweep *w, share mine) {
   }
 }
 
+void frnn_list_ids(const sweep *w) {
+  const frnn_tokens *tokens = &w->call->tokens;
+  int64_t *next = work_at(w, w->layout.ids);
+  for (int64_t i = w->to - 1; tokens->gradient && i >= w->from; i--) {
+    int64_t t = time_of(w->shape, i), count = working(w->shape, &w->call->rows, t);
+    for (int64_t n = 0; n < count; n++) {
+      int64_t b = row_of(&w->call->rows, w->shape->reverse ? n : count - 1 - n), id = tokens->ids[t * tokens->step + b];
+      int full = tokens->seen && ++tokens->seen[id] % FRNN_BLOCK_ROWS == 0;
+      *next++ = full ? ~id : id;
+    }
+  }
+}
+
+/* Some columns of an id's row of the table's gradient: a block, what the rows' sum took in of those before, and what
+ * rounding took from that. The block goes to the sum. */
+static void end_block_of_id(const sweep *w, int64_t id, range columns) {
+  const frnn_tokens *tokens = &w->call->tokens;
+  int64_t element = w->table->size, row = w->cell->gates * w->shape->hidden;
+  int64_t table = tokens->count * row * element, place = (id * row + columns.begin) * element;
+  void *block = at(tokens->gradient, place);
+  w->table->add_keeping(at(block, table), at(block, 2 * table), block, columns.count);
+  memset(block, 0, (size_t)(columns.count * element));
+}
+
+/* Of ids that had more than one block the sum takes the place of the last one. */
+static void end_table(const sweep *w, range columns) {
+  const frnn_tokens *tokens = &w->call->tokens;
+  int64_t element = w->table->size, row = w->cell->gates * w->shape->hidden, table = tokens->count * row * element;
+  for (int64_t id = 0; id < tokens->count; id++) {
+    void *sum = at(tokens->gradient, (id * row + columns.begin) * element);
+    if (tokens->seen[id] < FRNN_BLOCK_ROWS) continue;
+    end_block_of_id(w, id, columns);
+    memcpy(sum, at(sum, table), (size_t)(columns.count * element));
+  }
+}
+
 /* The gate gradients of each row to its id's row of the table's gradient, for a part of the block: in the sweep's
  * order, so that every sum has one. */
 static void table_gradient(const sweep *w, const frnn_block *block, share mine) {
-  const frnn_tokens *tokens = &w->call->tokens;
   int64_t element = w->table->size, gate_rows = w->cell->gates * w->shape->hidden;
   gate_part gates = part_of(w, block, mine);
+  const int64_t *ids = work_at(w, w->layout.ids);
   const char *dg = gates.first;
-  for (int64_t i = w->to - 1; i >= w->from; i--) {
-    int64_t t = time_of(w->shape, i), count = working(w->shape, &w->call->rows, t);
-    for (int64_t n = 0; n < count; n++, dg += order_of(w).way * w->dg.row) {
-      int64_t b = row_of(&w->call->rows, w->shape->reverse ? n : count - 1 - n);
-      int64_t place = tokens->ids[t * tokens->step + b] * gate_rows + gates.rows.begin;
-      void *sum = at(tokens->gradient, place * element);
-      if (tokens->lost)
-        w->table->add_keeping(sum, at(tokens->lost, place * element), dg, gates.rows.count);
-      else
-        w->table->add(sum, sum, dg, gates.rows.count);
-    }
+  for (int64_t n = 0; n < w->rows; n++, dg += order_of(w).way * w->dg.row) {
+    int64_t id = ids[n] < 0 ? ~ids[n] : ids[n];
+    void *sum = at(w->call->tokens.gradient, (id * gate_rows + gates.rows.begin) * element);
+    w->table->add(sum, sum, dg, gates.rows.count);
+    if (ids[n] < 0) end_block_of_id(w, id, gates.rows);
   }
+  if (w->from == 0 && w->call->tokens.seen) end_table(w, gates.rows);
 }
 
 void frnn_add_chunk(const sweep *w, share mine) {

@@ -60,6 +60,7 @@ int frnn_next_chunk(sweep *w) {
     if (i < w->to - w->from) rows += working(w->shape, &w->call->rows, w->t0 + i);
   }
   w->rows = rows_before(w, w->t0 + w->to - w->from);
+  if (w->shape->tokens) frnn_list_ids(w);
   assert(w->from < w->to || w->to == 0);
   return w->to > 0;
 }

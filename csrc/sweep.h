@@ -23,7 +23,7 @@ enum gradient { OF_W_IH, OF_W_HH, OF_W_HR, OF_B_IH, OF_B_HH, OF_EXTRA, GRADIENTS
 typedef struct {
   size_t w_ih, w_hh, w_hr, parts;                               /* of a call */
   size_t dh, dc, c_first, drh, rh, dropped, dg, operand[3];     /* of a group's part */
-  size_t sum[GRADIENTS], arrays[GRADIENTS];                     /* likewise: sums of its own; what stands beside sums */
+  size_t ids, sum[GRADIENTS], arrays[GRADIENTS];                /* likewise: sums of its own; what stands beside sums */
   size_t first, dx, zeros, d_first[2], d_lost[2], given[GIVEN]; /* and what is only there for ragged rows */
   size_t packed, forward, tape;                                 /* or for steps that are made again */
   int64_t elements[GRADIENTS], beside[GRADIENTS];               /* of a gradient, and beside it */
@@ -120,6 +120,9 @@ static inline int64_t column_of_h(const sweep *w) { return w->cell->columns * w-
 
 /* What some steps of the chunk and some rows, once swept, go into each for itself: the operands' panels, and dx. */
 void frnn_finish_rows(const sweep *w, range steps, range rows);
+
+/* The ids of the chunk's rows in the order of the sweep, complements where they end a block of their id's. */
+void frnn_list_ids(const sweep *w);
 
 /* A part of the chunk's share of the parameters' gradients, by gates. */
 void frnn_add_chunk(const sweep *w, share mine);

@@ -276,11 +276,12 @@ cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
 
 
 cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
-    """tokens: (ids, count, for each pass a table of so many rows or None, and the same of their gradients)."""
+    """tokens: (ids, count, for each pass a table of so many rows or None, and the same of their gradients: where
+    sums go by blocks pairs of three gradients in an array and count int64)."""
     cdef frnn_tokens q
-    cdef cnp.ndarray ids, gradient
+    cdef cnp.ndarray ids, seen
     cdef int64_t k, count
-    cdef int halves
+    cdef int arrays = 1
     cdef size_t size
     memset(&q, 0, sizeof(q))
     given, count, tables, gradients = tuple_of(tokens)
@@ -293,11 +294,16 @@ cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
         if not 0 <= q.ids[k] < count:
             raise ValueError("ids out of range")
     if gradients is not None:
-        halves = 1 + frnn_goes_by_blocks(s.steps * s.batch)
-        gradient = array_of(tuple_of(gradients)[i])
-        q.gradient = dense(gradient, s.dtype, halves * count, gates_of(s.cell) * s.hidden, True)
-        if halves == 2:
-            q.lost = <char *>q.gradient + count * gates_of(s.cell) * s.hidden * cnp.PyArray_ITEMSIZE(gradient)
+        given = tuple_of(gradients)[i]
+        if frnn_goes_by_blocks(s.steps * s.batch):
+            arrays = 3
+            given, counts = tuple_of(given)
+            seen = array_of(counts)
+            q.seen = indices(seen, count)
+            if not cnp.PyArray_ISWRITEABLE(seen):
+                raise ValueError("a read-only array to write to")
+        q.gradient = dense(array_of(given), s.dtype, arrays * count, gates_of(s.cell) * s.hidden, True)
+        q.count = count
     if tables is not None:
         size = known(frnn_table_size(s, count))
         q.table = aligned(tuple_of(tables)[i], size)

@@ -25,7 +25,8 @@ cdef extern from "fastrnn.h" nogil:
         ptrdiff_t step
         const void *table
         void *gradient
-        void *lost
+        int64_t *seen
+        int64_t count
 
     ctypedef struct frnn_sequence:
         void *data

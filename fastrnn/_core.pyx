@@ -264,8 +264,7 @@ def tabulate(int cell, x, tuple weights not None, int64_t count, table, work):
 
 
 def goes_by_blocks(int64_t rows):
-    """Whether a sum over so many rows goes by blocks: then the gradient of a table of ids takes twice its rows, zeros at
-    first, the second half for what rounding takes from the first."""
+    """Whether a sum over so many rows goes by blocks: then the gradient of a table of ids has more to it, see tokens_of."""
     return bool(frnn_goes_by_blocks(rows))
 
 

@@ -148,9 +148,10 @@ def backward(cell, x, pairs, rows, checkpoint):
     dx of a pass is the gradient of the embedding, or None.
     """
     gradients, calls = [], []
-    halves = 1 + runtime.core.goes_by_blocks(x.ids.size)
+    by_blocks = runtime.core.goes_by_blocks(x.ids.size)
     for p, i in pairs:
-        gradients.append(np.zeros((halves, len(x.used), len(p.weights[0])), x.dtype))
+        gradient = np.zeros((3 if by_blocks else 1, len(x.used), len(p.weights[0])), x.dtype)
+        gradients.append((gradient, np.zeros(len(x.used), np.int64)) if by_blocks else gradient)
         p = p._replace(weights=without_inputs(p.weights))
         calls.append((p, *i._replace(dx=None, dweights=(None, *i.dweights[1:]))))
     tables = _tables(cell, x, [p for p, _ in pairs]) if checkpoint else None  # for steps made again
@@ -158,7 +159,8 @@ def backward(cell, x, pairs, rows, checkpoint):
     call = runtime.core.backward, cell.index, _nothing(x), tuple(calls), rows, ids, checkpoint
     runtime.in_workspace(*call)
     for (p, i), gradient in zip(pairs, gradients, strict=True):
-        _bring_back(x, gradient[0], p.weights[0], i.dweights[0], i.dx)
+        table = gradient[0][0] if by_blocks else gradient[0]
+        _bring_back(x, table, p.weights[0], i.dweights[0], i.dx)
 
 
 def scattered(x, dx):

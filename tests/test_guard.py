@@ -183,11 +183,16 @@ def tokens_of(pages, n, index, weights, size, directions):
     table = pages.buffer(core.table_size(index, int(dtype.itemsize == 8), hidden, inputs))
     work = core.tabulate(index, None, weights, inputs, table, np.empty(0, np.uint8))
     assert core.tabulate(index, None, weights, inputs, table, pages.buffer(work)) == 0
-    halves = 1 + core.goes_by_blocks(steps * batch)
-    gradients = tuple(pages.array((halves * inputs, len(weights[0])), dtype) for _ in directions)
+    arrays = 3 if core.goes_by_blocks(steps * batch) else 1
+    gradients = tuple(pages.array((arrays * inputs, len(weights[0])), dtype) for _ in directions)
     for gradient in gradients:
         gradient.fill(0)
-    return ids, table, gradients
+    if arrays == 1:
+        return ids, table, gradients
+    seen = [pages.array(inputs, np.dtype("f8")).view("i8") for _ in gradients]
+    for counts in seen:
+        counts.fill(0)
+    return ids, table, tuple(zip(gradients, seen, strict=True))
 
 
 def run(pages, values, n, cell, dtype, size):
@@ -253,7 +258,8 @@ def run(pages, values, n, cell, dtype, size):
         results += [dx, *dfirst]
     work = buffer(sizes.backward, 1)
     assert core.backward(index, x, tuple(calls), rows_given, ids, checkpoint, work) == 0
-    return [a.copy() for a in [*results, *gradients] if a is not None]
+    results += [g[0] if isinstance(g, tuple) else g for g in gradients]
+    return [a.copy() for a in results if a is not None]
 
 
 def run_stream(pages, values, n, cell, dtype, size):

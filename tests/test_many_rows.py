@@ -242,6 +242,21 @@ def test_ragged_rows_and_checkpoints_and_threads(cell, core):
         assert_same_bits(gradients(layer, x, dy, threads, **options), wanted)
 
 
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "both ways"])
+def test_ids_that_occur_often_and_seldom(reverse, core):
+    """A table's gradient has blocks for each id; threads and checkpoints do not show in it."""
+    rng = np.random.default_rng(4)
+    layer = layer_of("gru_after", 500, 9, bidirectional=reverse)
+    ids = np.minimum(rng.geometric(0.02, (420, 21)) - 1, 499)
+    dy = rng.standard_normal((420, 21, 9 * (1 + reverse))).astype("float32")
+    wanted, lengths = gradients(layer, ids, dy), np.full(21, 420)
+    for checkpoint, threads in ((None, 2), (None, 8), (7, 3)):
+        assert_same_bits(gradients(layer, ids, dy, threads, checkpoint=checkpoint), wanted)
+    assert_same_bits(gradients(layer, ids, dy, lengths=lengths), wanted)
+    one_hot = gradients(layer, np.eye(500, dtype="float32")[ids], dy)
+    np.testing.assert_allclose(wanted, one_hot, rtol=0, atol=1e-5 * np.abs(one_hot).max())
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("sizes", [(130, 70, 17, 33), (9000, 1, 2, 70)], ids=str)
 def test_sets_with_fma_agree(sizes, dtype, core):
