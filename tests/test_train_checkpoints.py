@@ -343,15 +343,23 @@ def test_an_optimizer_that_does_not_fit_is_left_as_it_was_and_so_are_the_parts(m
     assert pickle.dumps((flats(parts), optimizer.state())) == before
 
 
-def test_a_learning_rate_that_is_none_leaves_the_parts_as_they_were_too(path):
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("_learning_rate", -1.0, "learning_rate of state must be"),
+        ("updates", -1, "updates of state"),
+    ],
+)
+def test_an_optimizer_refuses_numbers_out_of_range_and_leaves_the_parts(name, value, message, path):
     written, parts = network(0), network(1)
     adam = train.Adam(flats(written))
-    adam._learning_rate = -1.0  # past the checks
+    setattr(adam, name, value)  # past the checks
     train.save(path, written, adam)
     optimizer = train.Adam(flats(parts))
     before = pickle.dumps((flats(parts), optimizer.state()))
-    with pytest.raises(ValueError, match="learning_rate of state must be"):
+    with pytest.raises(ValueError, match=message) as caught:
         train.load(path, parts, optimizer)
+    assert str(path) in str(caught.value)  # which file it was
     assert pickle.dumps((flats(parts), optimizer.state())) == before
 
 

@@ -111,7 +111,12 @@ def put_back(state, parts, optimizer=None, name="state"):
             raise ValueError(f"{name} cannot be loaded into {key}, whose array is read-only")
     if optimizer is not None:  # before the parts, for one of a stranger's may refuse its state
         prefix = f"{OPTIMIZER}."
-        optimizer.load({k.removeprefix(prefix): new[k] for k in new if k.startswith(prefix)})
+        own = {k.removeprefix(prefix): new[k] for k in new if k.startswith(prefix)}
+        try:
+            optimizer.load(own)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{name} does not fit the optimizer: {error}") from error
     generators.restore(state.generators, generators_of(parts))
     for key, array in arrays.items():  # last, for it needs no memory: all are written or none
         array[...] = new[key]
