@@ -37,11 +37,11 @@
 #include <arm_neon.h>
 #define VEC_BYTES 16
 #define ACCUMULATORS 24
-#define UNROLL_PRODUCT
+#define UNROLL_PRODUCT _Pragma("GCC unroll 1") /* clang would write out a block of 32 steps */
 #else
 #define VEC_BYTES 16
 #define ACCUMULATORS 12
-#define UNROLL_PRODUCT
+#define UNROLL_PRODUCT _Pragma("GCC unroll 1")
 #endif
 
 #if FRNN_BITS == 32
