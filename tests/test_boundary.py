@@ -10,6 +10,7 @@ import pytest
 from problems import run_python
 
 from fastrnn import runtime
+from fastrnn.cells import CELLS
 
 pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.any_isa]
 
@@ -143,6 +144,60 @@ def test_whatever_comes_is_refused_or_computed():
     assert done.returncode == 0, done.stderr[-2000:]
     refused, computed = map(int, done.stdout.split()[-2:])
     assert refused > 2000 and computed > 100
+
+
+def call_of_gru(steps, batch, hidden, inputs=0):
+    """(the first argument but one of `forward`, that of `backward`, buffers) for a GRU."""
+    cell, zeros = CELLS["gru_after"].index, lambda *shape: np.zeros(shape, np.float32)
+    sizes = runtime.core.Sizes(cell, 4, steps, batch, inputs, hidden, True, 0, inputs == 0)
+    weights = zeros(3 * hidden, inputs), zeros(3 * hidden, hidden), None, None
+    state, tape = (zeros(1, batch, hidden),), np.zeros(sizes.tape, np.uint8)
+    y = zeros(steps, batch, hidden)
+    made = False, 0, state, weights, y, state, tape, None
+    back = made, y, state, None, state, (None, np.zeros_like(weights[1]), None, None), None
+    return cell, made, back, np.zeros(sizes.backward + sizes.packed, np.uint8)
+
+
+IN_ORDER = np.array([0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "lengths, order, places",
+    [
+        ([5, 2, 1], None, None),
+        ([2, 3, 1], None, None),
+        ([2, 1, -1], None, None),
+        ([3, 2, 1], [0, 1, 3], IN_ORDER),
+        ([3, 2, 1], [0, 1, -1], IN_ORDER),
+        ([3, 2, 1], [0, 0, 1], IN_ORDER),
+        ([3, 2, 1], [1, 2, 0], IN_ORDER),
+        ([3, 2, 1], [0, 1, 2], None),
+    ],
+)
+def test_rows_that_would_lead_beyond_the_arrays_are_refused(lengths, order, places):
+    """The kernels believe what they are told of rows: it is looked at before."""
+    cell, made, back, work = call_of_gru(4, 3, 5, inputs=2)
+    order = order if order is None else np.array(order)
+    rows = np.array(lengths), order, places, None, None, False
+    x = np.zeros((4, 3, 2), np.float32)
+    with pytest.raises(ValueError, match="lengths out of range|order"):
+        runtime.core.forward(cell, x, (made,), rows, None, 0, work)
+    with pytest.raises(ValueError, match="lengths out of range|order"):
+        runtime.core.backward(cell, x, (back,), rows, None, 0, work)
+
+
+@pytest.mark.parametrize("bad", ["read-only", "short", "of another dtype", "missing"])
+def test_the_gradient_of_a_large_table_has_counts_that_can_be_written(bad):
+    steps, batch, hidden, count = 8193, 1, 2, 3
+    cell, _, back, work = call_of_gru(steps, batch, hidden)
+    seen = np.zeros(count - (bad == "short"), "i4" if bad == "of another dtype" else "i8")
+    seen.flags.writeable = bad != "read-only"
+    gradient = np.zeros((3 * count, 3 * hidden), np.float32)
+    ids = np.zeros((steps, batch), np.int64)
+    given = gradient if bad == "missing" else (gradient, seen)
+    x = np.zeros((steps, batch, 0), np.float32)
+    with pytest.raises((ValueError, TypeError)):
+        runtime.core.backward(cell, x, (back,), None, (ids, count, None, (given,)), 0, work)
 
 
 @pytest.mark.parametrize("size", [2**31, 2**62, 2**63 - 1])

@@ -40,17 +40,17 @@ def small(rng):
 
 @every_backend
 @every_cell
-@pytest.mark.parametrize("ids", [False, True], ids=["features", "ids"])
+@pytest.mark.parametrize("kind", ["features", "ids", "ids, no rows"])
 @pytest.mark.parametrize("checkpoint", [None, 7])
-def test_a_tape_has_small_arrays_as_they_were(backend, cell, ids, checkpoint):
+def test_a_tape_has_small_arrays_as_they_were(backend, cell, kind, checkpoint):
     rng = np.random.default_rng(0)
-    layer = layer_of(cell, I, H, bidirectional=True)
+    layer, ids = layer_of(cell, I, H, bidirectional=True), kind != "features"
     x = rng.integers(0, I, (T, B)) if ids else rng.uniform(-1, 1, (T, B, I)).astype("float32")
-    options = small(rng) | {"one_hot": ids, "checkpoint": checkpoint}
+    rows = {} if kind == "ids, no rows" else small(rng)
     dy = rng.uniform(-1, 1, (T, B, 2 * H)).astype("float32")
-    tape = layer.forward(x, **options)[2]
+    tape = layer.forward(x, **rows, one_hot=ids, checkpoint=checkpoint)[2]
     wanted = tape.backward(dy)
-    for array in (options["lengths"], options["mask"], options["reset"], *([x] if ids else [])):
+    for array in (*rows.values(), *([x] if ids else [])):
         array[...] = np.roll(array, 1, axis=-1) if array.dtype.kind != "b" else ~array
     got = tape.backward(dy)
     assert_same_bits((got.flat, got.state, got.x), (wanted.flat, wanted.state, wanted.x))
@@ -96,6 +96,30 @@ def test_another_thread_may_write_to_any_argument(call, name):
     done.set()
     writer.join()
     assert_same_bits(call(ARRAYS), call(ARRAYS))
+
+
+@pytest.mark.usefixtures("core", "hurried")
+def test_a_step_of_a_stream_reads_its_ids_once():
+    """Rows whose ids were the same when the step began have the same h after it."""
+    stream = fastrnn.GRU(8, 256, rng=0).stream(400, one_hot=True)
+    ids, out = np.zeros(400, np.int64), np.empty((400, 256), "float32")  # few: filled at one go
+    done = threading.Event()
+
+    def write():
+        while not done.is_set():
+            ids.fill(1)
+            ids.fill(0)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(100):
+            stream.reset()
+            stream.step(ids, out)
+            assert (out == out[0]).all()
+    finally:
+        done.set()
+        writer.join()
 
 
 def long_arrays():
