@@ -7,7 +7,7 @@
 #include <pthread.h>
 
 /* A worker gets the cores that the process has when it is made: who makes it notes them before, and the worker takes
- * them as it begins. So it leaves those of its maker, which may be few and for a while alone. */
+ * them as it begins. So it does not inherit its maker's cores, which may be few, and only for a while. */
 void frnn_note_cores(int worker);
 void frnn_take_cores(int worker);
 

@@ -99,7 +99,7 @@ int frnn_goes_by_blocks(int64_t rows);
 /* x as ids: element t * step + b of `ids` is the row of a table that holds bias + W_ih x for every x there is. In a
  * backward pass the table's gradient is added to `gradient`, (count, gates * hidden), in the order of W_ih's rows.
  * Where sums over steps * batch rows go by blocks, three such arrays stand there side by side, zeros at first, and
- * `seen` are `count` zeros; else it is NULL. */
+ * `seen` points to `count` zeros; otherwise it is NULL. */
 typedef struct {
   const int64_t *ids;
   ptrdiff_t step;

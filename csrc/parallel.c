@@ -166,7 +166,8 @@ static int take(int part, uint64_t number) {
   return last < number && atomic_compare_exchange_strong(&taken[part].number, &last, number);
 }
 
-/* Does a part unless somebody has taken it; says whether. After a fork in it the job may be another one's. */
+/* Does a part unless somebody has taken it; says whether. If the task forked, `job` may by now be that of a later call:
+ * nothing here reads it after the task. */
 static int do_part(int part, uint64_t word, frnn_environment *environment) {
   if (!take(part, number_of(word))) return 0;
   if (environment && !alike(environment, &job.run->environment)) {

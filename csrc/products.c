@@ -10,12 +10,12 @@
 /* The rows of a chunk in the order of the sweep, as one stride: from the last row of the last step down, or in
  * reverse from the first up. So a sum over them goes on from chunk to chunk as if there were none. */
 typedef struct {
-  int64_t rows, first;
+  int64_t first;
   ptrdiff_t way; /* 1 or -1 */
 } sweep_order;
 
 static sweep_order order_of(const sweep *w) {
-  return w->shape->reverse ? (sweep_order){w->rows, 0, 1} : (sweep_order){w->rows, w->rows - 1, -1};
+  return w->shape->reverse ? (sweep_order){0, 1} : (sweep_order){w->rows - 1, -1};
 }
 
 /* What an operand reads for a run of rows. */
@@ -30,9 +30,9 @@ static frnn_sequence source_of(const sweep *w, enum operand which, int64_t t, in
 static void pack_run(const sweep *w, enum operand which, frnn_sequence from, int64_t n, int64_t t, range run) {
   sweep_order o = order_of(w);
   int64_t vector = w->table->lanes * w->table->size, row = rows_before(w, t) + run.begin;
-  int64_t place = o.way < 0 ? o.rows - row - run.count : row;
+  int64_t place = o.way < 0 ? w->rows - row - run.count : row;
   w->table->pack_rows(row_at(from, 0, o.way < 0 ? run.count - 1 : 0), o.way * from.row, run.count, n,
-                      at(work_at(w, w->layout.operand[which]), place * vector), o.rows * vector);
+                      at(work_at(w, w->layout.operand[which]), place * vector), w->rows * vector);
 }
 
 /* Of the panels of an operand those rows that some steps of the chunk, from `steps.begin` in the data on, and some rows
@@ -187,8 +187,8 @@ void frnn_list_ids(const sweep *w) {
   }
 }
 
-/* Some columns of an id's row of the table's gradient: a block, what the rows' sum took in of those before, and what
- * rounding took from that. The block goes to the sum. */
+/* Adds the block of an id, for some columns, to its sum (in the second array, by Kahan's addition; the third has what
+ * rounding took), and clears the block. */
 static void end_block_of_id(const sweep *w, int64_t id, range columns) {
   const frnn_tokens *tokens = &w->call->tokens;
   int64_t element = w->table->size, row = w->cell->gates * w->shape->hidden;
@@ -198,7 +198,7 @@ static void end_block_of_id(const sweep *w, int64_t id, range columns) {
   memset(block, 0, (size_t)(columns.count * element));
 }
 
-/* Of ids that had more than one block the sum takes the place of the last one. */
+/* Ids with a full block have their sum in the second array: it takes in the block that is begun, and then its place. */
 static void end_table(const sweep *w, range columns) {
   const frnn_tokens *tokens = &w->call->tokens;
   int64_t element = w->table->size, row = w->cell->gates * w->shape->hidden, table = tokens->count * row * element;
@@ -228,6 +228,7 @@ static void table_gradient(const sweep *w, const frnn_block *block, share mine) 
 
 void frnn_add_chunk(const sweep *w, share mine) {
   const frnn_shape *s = w->shape;
+  if (w->to == 0) return; /* it has ended, others of the call have not: its sums are whole */
   for (int i = 0; i < 2; i++) {
     const frnn_block *ih = &w->cell->ih[i], *hh = &w->cell->hh[i];
     if (ih->count > 0) weight_gradient(w, part_of(w, ih, mine), INPUT, s->input, OF_W_IH);

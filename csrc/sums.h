@@ -18,7 +18,7 @@ enum { CHAIN_ROWS_MOST = 8192, BLOCKS_TOGETHER = 48, ROWS_TOGETHER = FRNN_BLOCK_
 
 static inline int goes_by_blocks(int64_t rows) { return rows > CHAIN_ROWS_MOST; }
 
-/* Of three arrays of so many bytes, one after another, what stands beside a sum that begins so many bytes on. */
+/* `arrays` holds block, blocks and lost, `bytes` each; the three that belong to the sum `first` bytes on. */
 enum { ARRAYS_BESIDE = 3 };
 static inline frnn_beside beside_of(void *arrays, int64_t bytes, ptrdiff_t first) {
   char *begin = at(arrays, first);

@@ -109,7 +109,7 @@ int frnn_tabulate(const frnn_table_call *call, int (*interrupted)(void)) {
  */
 
 typedef struct {
-  size_t panels, arrays; /* what stands beside c where sums go by blocks */
+  size_t panels, arrays; /* of b; of what stands beside c where sums go by blocks */
   int64_t beside;        /* bytes of it for a row of c, in each array */
   size total;
 } product_layout;
@@ -145,8 +145,8 @@ static void pack_b(void *context, int part, int parts) {
   const frnn_product_call *call = p->call;
   range rows = range_of(call->k, share_of(&p->packing, part).slice, parts);
   int64_t row = call->n * p->table->size, vector = p->table->lanes * p->table->size;
-  p->table->pack_rows(at(call->b, rows.begin * row), row, rows.count, call->n, at(call->work, rows.begin * vector),
-                      call->k * vector);
+  p->table->pack_rows(at(call->b, rows.begin * row), row, rows.count, call->n,
+                      at(call->work, (ptrdiff_t)p->layout.panels + rows.begin * vector), call->k * vector);
 }
 
 static void multiply_part(void *context, int part, int parts) {
@@ -160,7 +160,7 @@ static void multiply_part(void *context, int part, int parts) {
                  .a = at(call->a, rows.begin * call->a_row),
                  .a_row = call->a_row,
                  .a_k = call->a_k,
-                 .panels = call->work,
+                 .panels = at(call->work, (ptrdiff_t)p->layout.panels),
                  .panel = call->k * p->table->lanes * p->table->size,
                  .c = at(call->c, rows.begin * c_row),
                  .c_row = c_row};

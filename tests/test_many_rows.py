@@ -242,6 +242,44 @@ def test_ragged_rows_and_checkpoints_and_threads(cell, core):
         assert_same_bits(gradients(layer, x, dy, threads, **options), wanted)
 
 
+@pytest.mark.parametrize("cell, hidden", [("rnn_relu", 120), ("lstm", 57), ("gru_before", 64)])
+def test_groups_of_ragged_rows_that_end_after_one_another(cell, hidden, core):
+    """More threads than groups take all groups chunk by chunk: those that have ended stay so."""
+    rng = np.random.default_rng(2)
+    layer, (steps, batch) = layer_of(cell, 2, hidden), (1030, 32)
+    x, dy = (rng.standard_normal((steps, batch, n)).astype("float32") for n in (2, hidden))
+    lengths = rng.integers(1, steps + 1, batch)
+    wanted = gradients(layer, x, dy, lengths=lengths)
+    assert_same_bits(gradients(layer, x, dy, 8, lengths=lengths), wanted)
+
+
+@pytest.mark.parametrize("kind", ["features", "one_hot", "embedding"])
+def test_directions_whose_steps_are_made_again_end_after_one_another(kind, core):
+    rng = np.random.default_rng(3)
+    layer, (steps, batch) = layer_of("gru_after", 6, 16, bidirectional=True), (735, 32)
+    x, dy = (rng.standard_normal((steps, batch, n)).astype("float32") for n in (6, 32))
+    options = {"lengths": rng.integers(1, steps + 1, batch), "checkpoint": 70}
+    if kind != "features":
+        x = rng.integers(0, 6, (steps, batch))
+    if kind == "embedding":
+        options["embedding"] = rng.standard_normal((6, 6)).astype("float32")
+    options["one_hot"] = kind == "one_hot"
+
+    def all_gradients(threads):
+        with fastrnn.threads(threads):
+            made = layer.forward(x, **options)[2].backward(dy)
+        return [
+            made.flat,
+            *made.params.values(),
+            made.state,
+            made.x if kind == "features" else made.embedding,
+        ]
+
+    for got, wanted in zip(all_gradients(8), all_gradients(1), strict=True):
+        if wanted is not None:
+            assert_same_bits(got, wanted)
+
+
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "both ways"])
 def test_ids_that_occur_often_and_seldom(reverse, core):
     """A table's gradient has blocks for each id; threads and checkpoints do not show in it."""
