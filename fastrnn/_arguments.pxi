@@ -286,6 +286,8 @@ cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
     memset(&q, 0, sizeof(q))
     given, count, tables, gradients = tuple_of(tokens)
     ids = array_of(given)
+    if not cnp.PyArray_IS_C_CONTIGUOUS(ids):
+        raise ValueError("dense ids expected")
     if ids.ndim != 2 or ids.shape[0] != s.steps or ids.shape[1] != s.batch or s.input != 0 or count < 0:
         raise ValueError("ids of another shape, or an input besides")
     q.ids = indices(ids.reshape(-1), s.steps * s.batch)

@@ -14,7 +14,7 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 # The sources that the compiled module is made of, and the registry of cells, whose rows number
 # those of C. Other Python may change without a build.
-_SOURCES = ("csrc/**/*.[ch]", "fastrnn/*.p[xy][dix]", "fastrnn/cells.py")
+_SOURCES = ("csrc/**/*.[ch]", "fastrnn/*.pyx", "fastrnn/*.px[di]", "fastrnn/cells.py")
 
 
 def of_sources(root=_ROOT):

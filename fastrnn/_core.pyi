@@ -1,13 +1,16 @@
 """Types of the compiled module, which passes.py, stream.py and runtime.py use."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 _Array = np.ndarray
 _Maybe = np.ndarray | None
+_T = TypeVar("_T")
 
 most_threads: int
+ALIGN: int
 
 class Sizes:
     packed: int
@@ -39,6 +42,7 @@ class Stepper:
         table: _Array | None = None,
         count: int = -1,
     ) -> None: ...
+    def alone(self, function: Callable[[], _T]) -> _T: ...
     def step(self, x: _Array, out: _Array) -> bool: ...
     def feed(self, x: _Array, out: _Array) -> bool: ...
 
@@ -64,6 +68,7 @@ def backward(
 def tape_slots(
     cell: int, tape: _Array, dtype: int, steps: int, batch: int, hidden: int
 ) -> _Array: ...
+def boundary(buffer: _Array) -> int: ...
 def table_size(cell: int, dtype: int, hidden: int, count: int) -> int: ...
 def tabulate(
     cell: int, x: _Maybe, weights: tuple, count: int, table: _Array, work: _Array

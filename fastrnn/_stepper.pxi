@@ -113,12 +113,15 @@ cdef class Stepper:
             )
         return 0
 
-    def claim(self):
-        """Keeps steps away until `release`; RuntimeError where somebody else has done so."""
-        self.take()
+    def alone(self, function):
+        """function(), while no step is taken; RuntimeError where somebody else steps or is alone.
 
-    def release(self):
-        atomic_flag_clear(&self.claimed)
+        In C, for a signal's handler may raise between any two calls of Python."""
+        self.take()
+        try:
+            return function()
+        finally:
+            atomic_flag_clear(&self.claimed)
 
     cdef bint fits(self, given, wanted, int before) noexcept:
         """Whether x and out are arrays (of no subclass, whose elements might mean more), dense, with `before` axes and

@@ -66,6 +66,16 @@ class Cell:
     options: Options | None = None
     projects: bool = False
 
+    def __reduce__(self):
+        """By name: the numbers are those of this build, and a pickle may be read by another."""
+        return _again, (self.name, self.options, self.projects)
+
+
+def _again(name, options, projects):
+    """The row of a cell that was pickled."""
+    cell = CELLS[name] if options is None else _altered(CELLS[name], options)
+    return projected(cell) if projects else cell
+
 
 _ROWS = (
     Cell("rnn_tanh", 0, (5,), "rnn", 1, ("h",), ()),

@@ -1,8 +1,9 @@
 """Every validation and its message. What comes out of here is safe to hand to C.
 
 A message names the argument, what was expected in symbols and numbers, what came, and the likely
-fix. Shapes and values raise ValueError, dtypes TypeError. An array is taken as it is where the
-kernels can read it, else copied; its dtype is never changed.
+fix. Shapes and values raise ValueError, dtypes TypeError. An array of floats is taken as it is
+where the kernels can read it, else copied, and keeps its dtype; ids, lengths and flags are copied
+once, to int64 and to bytes 0 and 1.
 """
 
 import operator
@@ -28,9 +29,10 @@ def unmasked(**arrays):
     for name, value in arrays.items():
         parts = value if isinstance(value, list | tuple) else (value,)
         if any(_is_masked(part) for part in parts):
+            filled = f"{name if name.isidentifier() else ''}.filled(value)"
             raise TypeError(
-                f"{name} must be an array without a mask, got a masked array: use "
-                f"{name}.filled(value), and lengths=, mask= or weights= for what does not count"
+                f"{name} must be an array without a mask, got a masked array: use {filled}, and "
+                "lengths=, mask= or weights= for what does not count"
             )
 
 
@@ -46,7 +48,7 @@ def plain(name, value, make=np.asarray):
     return make(value)
 
 
-def _converted(name, value, wanted, make=np.asarray):
+def converted(name, value, wanted, make=np.asarray):
     """The same; nested lists of unequal lengths are nothing to NumPy."""
     try:
         return plain(name, value, make)
@@ -56,7 +58,7 @@ def _converted(name, value, wanted, make=np.asarray):
 
 def as_array(name, value):
     """An ndarray of float32 or float64 in the machine's byte order, else TypeError."""
-    array = _converted(name, value, "an array of float32 or float64")
+    array = converted(name, value, "an array of float32 or float64")
     if array.dtype not in DTYPES:
         kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
         raise TypeError(
@@ -78,7 +80,7 @@ def same_dtype(name, array, dtype, owner="the weights"):
 
 def features(name, value, dtype):
     """An array of that dtype; who gives integers is told how to say that they are ids."""
-    array = _converted(name, value, "an array of float32 or float64")
+    array = converted(name, value, "an array of float32 or float64")
     if array.dtype.kind in "iu":
         raise TypeError(
             f"{name} must be {dtype}, got {array.dtype}: cast it with {name}.astype('{dtype}'), "
@@ -161,6 +163,22 @@ def rows(array):
     return dense(array)
 
 
+def aligned(owner, value):
+    """ValueError where an array in `value`, in tuples and lists too, is not aligned.
+
+    Out of a pickle alone: its buffers may have been sent apart from it, and lie anywhere. A copy
+    would not do, for other objects of the same pickle may share the array.
+    """
+    if isinstance(value, tuple | list):
+        for part in value:
+            aligned(owner, part)
+    elif isinstance(value, np.ndarray) and not value.flags.aligned:
+        raise ValueError(
+            f"the buffers of a pickled {owner} must be aligned, at least to {value.itemsize} bytes "
+            "each: copy them into arrays, or pickle without buffer_callback"
+        )
+
+
 def positive(name, value, least=1):
     """An int of at least `least`."""
     try:
@@ -178,7 +196,7 @@ def real(name, value, wanted="a number"):
         if not isinstance(value, bool | np.bool_ | str | bytes | bytearray):
             return float(value)
     except OverflowError:  # an int beyond all floats
-        return np.inf
+        return np.inf if value > 0 else -np.inf
     except (TypeError, ValueError):
         pass
     raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
@@ -225,7 +243,7 @@ def integers(name, value, hint="", symbols=None, numbers=None):
     It is copied before anything is checked: another thread may write to what the user holds.
     symbols, numbers : the shape that it must have, None for any.
     """
-    array = _converted(name, value, "integers", partial(np.array, order="C"))
+    array = converted(name, value, "integers", partial(np.array, order="C"))
     if array.size == 0 and not isinstance(value, np.ndarray):
         array = array.astype(np.int64)  # an empty list is of floats for NumPy
     if array.dtype.kind not in "iu":
@@ -250,7 +268,7 @@ def ids(name, value, count):
 
 def flags(name, value):
     """An array of booleans, as it is."""
-    array = _converted(name, value, "booleans")
+    array = converted(name, value, "booleans")
     if array.dtype != np.bool_:
         kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
         raise TypeError(f"{name} must be booleans, got {kind}: use {name} != 0")

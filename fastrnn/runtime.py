@@ -292,11 +292,11 @@ def tape_buffer(nbytes):
 class TapeContent(NamedTuple):
     """What the kernels wrote into a tape, wherever its buffer stood, for a copy or a pickle.
 
-    made_by : the version and the byte order of the machine that wrote it.
+    made_by : what those kernels are, in words: version, build id and byte order.
     """
 
     content: np.ndarray
-    made_by: tuple
+    made_by: str
 
 
 def tape_content(tape):
@@ -318,10 +318,10 @@ def tape_with(content):
     if not isinstance(content, TapeContent):
         return content
     if core is None or content.made_by != _writer():
-        here = "no kernels" if core is None else f"those of {_writer()}"
+        here = "none" if core is None else f"those of {_writer()}"
         raise ValueError(
-            f"a tape made by the kernels of fastrnn {content.made_by} cannot be read here, where "
-            f"there are {here}: run forward again"
+            f"a tape made by the kernels of {content.made_by} cannot be read here, where there are "
+            f"{here}: run forward again"
         )
     tape = tape_buffer(content.content.size + core.ALIGN)
     begin = core.boundary(tape)
@@ -332,7 +332,7 @@ def tape_with(content):
 def _writer():
     from fastrnn import __version__
 
-    return __version__, sys.byteorder
+    return f"fastrnn {__version__}, build {core.build_id()[:8]}, {sys.byteorder}-endian"
 
 
 def _take_back():

@@ -4,8 +4,6 @@ For what arrives step by step, or chunk by chunk: audio, sensors, a policy in it
 gives bit for bit what the layer gives on the whole sequence.
 """
 
-import threading
-
 import numpy as np
 
 from fastrnn import checks, reference, runtime, tokens, variants
@@ -24,36 +22,41 @@ class _ReferenceStepper:
 
     def __init__(self, cell, weights, state):
         self._cell, self._weights, self._state = variants.row(cell), weights, state
-        self._lock = threading.Lock()
+        self._here = []  # whoever is first may go on; the others leave
 
-    def claim(self):
-        if not self._lock.acquire(blocking=False):
-            raise RuntimeError(
-                "another thread is stepping this stream: give each thread a stream of its own, or "
-                "let them take turns"
-            )
-
-    def release(self):
-        self._lock.release()
+    def alone(self, function):
+        """As the compiled one's. A lock would not do: a signal's handler may raise after any call,
+        the one that takes the lock too."""
+        me = object()
+        try:
+            self._here.append(me)
+            if self._here[0] is not me:
+                raise RuntimeError(
+                    "another thread is stepping this stream, or the code that a signal's handler "
+                    "has interrupted: give each thread a stream of its own, or let them take turns"
+                )
+            return function()
+        finally:
+            if me in self._here:
+                self._here.remove(me)
 
     def step(self, x, out):
         """Nothing: the checks come first, then `feed`."""
         return False
 
     def feed(self, x, out):
-        self.claim()
-        try:
-            y, made = x, []
-            for index, weights in enumerate(self._weights):
-                state = tuple(s[index] for s in self._state)
-                y, last = reference.infer(self._cell, y, state, *weights)
-                made.append(last)
-            after = [np.stack(parts) for parts in zip(*made, strict=True)]
-            out[...] = y
-            _write(self._state, after)
-        finally:
-            self.release()
+        self.alone(lambda: self._advance(x, out))
         return True
+
+    def _advance(self, x, out):
+        y, made = x, []
+        for index, weights in enumerate(self._weights):
+            state = tuple(s[index] for s in self._state)
+            y, last = reference.infer(self._cell, y, state, *weights)
+            made.append(last)
+        after = [np.stack(parts) for parts in zip(*made, strict=True)]
+        out[...] = y
+        _write(self._state, after)
 
 
 class Stream:
@@ -117,7 +120,9 @@ class Stream:
         return self.__dict__ | {"_stepper": compiled, "_state": self._copied_state()}
 
     def __setstate__(self, state):
+        checks.aligned("Stream", [state["_state"], state["_weights"], state["_embedding"]])
         self.__dict__.update(state)
+        self._state = tuple(np.require(held, requirements="W") for held in self._state)
         compiled = self._stepper and runtime.core
         self._stepper = self._make_stepper() if compiled else self._reference_stepper()
 
@@ -189,6 +194,8 @@ class Stream:
         ------
         ValueError, TypeError
             For arrays that do not fit; the state is then as it was.
+        RuntimeError
+            As for `step`.
         """
         symbols = ("B", "T") if self._time else ("T", "B")
         x = self._checked_x(x, symbols)
@@ -245,11 +252,7 @@ class Stream:
 
     def _copied_state(self):
         """Copies of the state's arrays, made while no step is taken."""
-        self._stepper.claim()
-        try:
-            return tuple([held.copy() for held in self._state])
-        finally:
-            self._stepper.release()
+        return self._stepper.alone(lambda: tuple([held.copy() for held in self._state]))
 
     @property
     def batch_size(self):
@@ -258,7 +261,10 @@ class Stream:
 
     @property
     def state(self):
-        """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). May be assigned."""
+        """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). May be assigned.
+
+        RuntimeError, as for `step`, while another thread is stepping the stream.
+        """
         state = self._copied_state()
         return state if len(state) > 1 else state[0]
 
@@ -270,11 +276,7 @@ class Stream:
             label = "state" if len(parts) == 1 else f"{label} of state"
             part = checks.same_dtype(label, checks.as_array(label, part), self._dtype)
             checked.append(checks.shaped(label, part, ("num_layers", "B", "H"), held.shape))
-        self._stepper.claim()
-        try:
-            _write(self._state, checked)
-        finally:
-            self._stepper.release()
+        self._stepper.alone(lambda: _write(self._state, checked))
 
     def reset(self, rows=None):
         """Set the state to zero.
@@ -291,22 +293,27 @@ class Stream:
         ValueError
             For rows that are there twice, as in flags of 0 and 1. Nothing is reset then.
         TypeError
-            For masked arrays.
+            For masked arrays, and for a boolean that is no array.
+        RuntimeError
+            As for `step`.
         """
-        if rows is not None and not isinstance(rows, slice):
+        if rows is None:
+            rows = slice(None)
+        elif not isinstance(rows, slice):
             rows = self._named(rows)
-        self._stepper.claim()
-        try:
-            after = [held.copy() for held in self._state]
-            for array in after:
-                array[:, slice(None) if rows is None else rows] = 0
-            _write(self._state, after)
-        finally:
-            self._stepper.release()
+        self._stepper.alone(lambda: self._reset(rows))
+
+    def _reset(self, rows):
+        after = [held.copy() for held in self._state]
+        for array in after:
+            array[:, rows] = 0
+        _write(self._state, after)
 
     def _named(self, rows):
         """The numbers of the rows that are indexed, each once."""
-        index = checks.plain("rows", rows)
+        index = checks.converted("rows", rows, "numbers of rows or booleans")
+        if index.ndim == 0 and index.dtype == bool:
+            raise TypeError(f"rows must be numbers of rows or B booleans, got {rows}")
         index = index.astype(np.intp) if index.size == 0 and index.dtype != bool else index
         named = np.arange(self.batch_size)[index].reshape(-1)
         if len(np.unique(named)) != len(named):

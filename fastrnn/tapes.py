@@ -84,6 +84,7 @@ class Tape:
     def __setstate__(self, state):
         """x may have come back with other strides than its own, so it passes the checks anew."""
         self._layer, made = state["_layer"], state["_made"]
+        checks.aligned("Tape", made)
         layers = [
             (
                 x if isinstance(x, Tokens) else checks.rows(x),

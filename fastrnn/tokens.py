@@ -61,17 +61,17 @@ def wanted(one_hot, embedding):
 
 def ids_of(name, value, axes):
     """Integers of so many axes, the caller's own; features in their place are told apart."""
-    array = np.asarray(value)
+    array = checks.converted(name, value, "ids, integers")
     if array.dtype.kind == "f" and (array.size or isinstance(value, np.ndarray)):
         raise TypeError(
             f"{name} must be ids, integers, where there is one_hot=True or an embedding, got "
-            f"{array.dtype}: leave both away for features"
+            f"{array.dtype}: leave both out for features"
         )
     ids = checks.integers(name, value)
     if ids.ndim not in axes:
         shapes = " or ".join(("no axis", "one axis", "two axes")[number] for number in axes)
         raise ValueError(
-            f"{name} must be of {shapes} where it is ids, without one of features, got {ids.shape}"
+            f"{name} as ids must have {shapes}, and none of features, got shape {ids.shape}"
         )
     return ids
 
@@ -100,6 +100,9 @@ def tokens(name, ids, input_size, embedding, dtype, rows=None):
     if embedding is not None:
         embedding = checked_embedding(embedding, input_size, dtype)
     vocabulary = input_size if embedding is None else len(embedding)
+    if vocabulary == 0 and ids.size:
+        empty = "input_size is 0" if embedding is None else "embedding has no rows"
+        raise ValueError(f"{name} must be ids, and there are none: {empty}")
     if rows is not None:
         ids = np.where(rows.works(len(ids)), ids, 0)
     ids = np.ascontiguousarray(checks.within(name, ids, vocabulary - 1))

@@ -64,7 +64,10 @@ class Window:
         return gradients
 
 
-def tbptt(layer, x, k1, k2=None, state=None, **options):
+def tbptt(
+    layer, x, k1, k2=None, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
+    zero_output_for_mask=False, one_hot=False, embedding=None, checkpoint=None, train=True,
+):  # fmt: skip
     """Windows over a sequence, for truncated backpropagation through time.
 
     Each window has k1 new steps (the last one what is left). Its y and state follow from all steps
@@ -90,9 +93,10 @@ def tbptt(layer, x, k1, k2=None, state=None, **options):
         Steps that a gradient goes back, k1 or more. None is k1.
     state : as the layer takes it
         Before the first step.
-    **options
-        lengths, mask, reset, reset_to, zero_output_for_mask, one_hot and embedding, as the layer
-        takes them for the whole sequence; checkpoint and train as its `forward` does.
+    lengths, mask, reset, reset_to, zero_output_for_mask, one_hot, embedding
+        As the layer takes them, for the whole sequence.
+    checkpoint, train
+        As the layer's `forward` takes them.
 
     Yields
     ------
@@ -119,8 +123,16 @@ def tbptt(layer, x, k1, k2=None, state=None, **options):
         raise ValueError(
             f"k2 must be at least k1 = {k1}, got {k2}: the steps between would have no gradient"
         )
-    sequence = _sequence(layer, x, state, **options)
-    return _windows(sequence, k1, k2)
+    whole = {
+        "one_hot": one_hot,
+        "embedding": embedding,
+        "zero_output_for_mask": checks.flag("zero_output_for_mask", zero_output_for_mask),
+    }
+    if checkpoint is not None:
+        checks.positive("checkpoint", checkpoint)
+    training = {"checkpoint": checkpoint, "train": checks.flag("train", train)}
+    flags = lengths, mask, reset, reset_to
+    return _windows(_sequence(layer, x, state, flags, whole, training), k1, k2)
 
 
 class _Sequence(NamedTuple):
@@ -256,29 +268,19 @@ def _kept(where, gradient):
     return None if gradient is None else np.where(where, gradient, 0)
 
 
-def _sequence(
-    layer, x, state, *, lengths=None, mask=None, reset=None, reset_to="zero", one_hot=False,
-    embedding=None, zero_output_for_mask=False, checkpoint=None, train=True,
-):  # fmt: skip
-    of_ids = tokens.wanted(one_hot, embedding)
+def _sequence(layer, x, state, flags, whole, training):
+    """The `_Sequence`; flags are lengths, mask, reset and reset_to."""
+    of_ids = tokens.wanted(whole["one_hot"], whole["embedding"])
     x, unbatched = layer._checked_x(x, of_ids)
     # With no state given, that which the sequence begins with is zero.
-    rows = layer._checked_rows(x, unbatched, lengths, mask, reset, reset_to)
+    rows = layer._checked_rows(x, unbatched, *flags)
     if of_ids:
-        layer._tokens(x, embedding, rows)
+        layer._tokens(x, whole["embedding"], rows)
     if rows is not None and state is None:
         rows = rows._replace(reset_to="zero")
-    whole = {
-        "one_hot": one_hot,
-        "embedding": embedding,
-        "zero_output_for_mask": checks.flag("zero_output_for_mask", zero_output_for_mask),
-    }
-    if checkpoint is not None:
-        checks.positive("checkpoint", checkpoint)
     if state is not None:  # a copy: later windows read it where a reset leads back to it
         parts = layer._checked_state(state, x.shape[1], unbatched)
         state = layer._state_to_user(tuple(part.copy() for part in parts), unbatched)
-    training = {"checkpoint": checkpoint, "train": checks.flag("train", train)}
     return _Sequence(layer, x, unbatched, rows, state, whole, training)
 
 

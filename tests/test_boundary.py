@@ -154,7 +154,7 @@ def call_of_gru(steps, batch, hidden, inputs=0):
     state, tape = (zeros(1, batch, hidden),), np.zeros(sizes.tape, np.uint8)
     y = zeros(steps, batch, hidden)
     made = False, 0, state, weights, y, state, tape, None
-    back = made, y, state, None, state, (None, np.zeros_like(weights[1]), None, None), None
+    back = made, y, state, None, state, (None, np.zeros_like(weights[1]), None, None), (None,)
     return cell, made, back, np.zeros(sizes.backward + sizes.packed, np.uint8)
 
 
@@ -186,7 +186,24 @@ def test_rows_that_would_lead_beyond_the_arrays_are_refused(lengths, order, plac
         runtime.core.backward(cell, x, (back,), rows, None, 0, work)
 
 
-@pytest.mark.parametrize("bad", ["read-only", "short", "of another dtype", "missing"])
+@pytest.mark.parametrize("lengths, order", [([4, 2, 0], None), ([3, 2, 1], [2, 0, 1])])
+def test_rows_as_they_should_be_are_taken(lengths, order):
+    cell, made, back, work = call_of_gru(4, 3, 5, inputs=2)
+    order = order if order is None else np.array(order)
+    rows = np.array(lengths), order, None if order is None else np.argsort(order), None, None, False
+    x = np.zeros((4, 3, 2), np.float32)
+    assert runtime.core.forward(cell, x, (made,), rows, None, 0, work) == 0
+    assert runtime.core.backward(cell, x, (back,), rows, None, 0, work) == 0
+
+
+def test_ids_that_are_not_dense_are_refused():
+    cell, made, back, work = call_of_gru(4, 3, 5)
+    ids, x = np.zeros((3, 4), np.int64).T, np.zeros((4, 3, 0), np.float32)
+    with pytest.raises(ValueError, match="dense ids"):
+        runtime.core.backward(cell, x, (back,), None, (ids, 2, None, None), 0, work)
+
+
+@pytest.mark.parametrize("bad", [None, "read-only", "short", "of another dtype", "missing"])
 def test_the_gradient_of_a_large_table_has_counts_that_can_be_written(bad):
     steps, batch, hidden, count = 8193, 1, 2, 3
     cell, _, back, work = call_of_gru(steps, batch, hidden)
@@ -196,8 +213,12 @@ def test_the_gradient_of_a_large_table_has_counts_that_can_be_written(bad):
     ids = np.zeros((steps, batch), np.int64)
     given = gradient if bad == "missing" else (gradient, seen)
     x = np.zeros((steps, batch, 0), np.float32)
+    call = cell, x, (back,), None, (ids, count, None, (given,)), 0, work
+    if bad is None:
+        assert runtime.core.backward(*call) == 0
+        return
     with pytest.raises((ValueError, TypeError)):
-        runtime.core.backward(cell, x, (back,), None, (ids, count, None, (given,)), 0, work)
+        runtime.core.backward(*call)
 
 
 @pytest.mark.parametrize("size", [2**31, 2**62, 2**63 - 1])

@@ -6,13 +6,14 @@ left of them beyond any boundary.
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from problems import BACKENDS, assert_close, assert_same_bits, layer_of
 
 import fastrnn
-from fastrnn import train
+from fastrnn import cells, train
 from fastrnn.cells import CELLS
 
 MANY = 16
@@ -210,3 +211,36 @@ def test_what_is_sent_to_other_processes_tells_the_same_there(processes):
     wanted = answered(things)
     for got in processes.map(answered, [pickle.loads(sent) for _ in range(4)]):
         assert_same_bits(got, wanted)
+
+
+@every_cell
+def test_a_pickled_cell_is_the_one_of_its_name(cell, monkeypatch):
+    """Numbers of cells are those of a build."""
+    kinds = [CELLS[cell], cells.noisy(CELLS[cell]), cells.projected(CELLS[cell])]
+    for kind in kinds:
+        assert pickled(kind) == copy.deepcopy(kind) == kind
+    data = pickle.dumps(CELLS[cell])
+    monkeypatch.setitem(CELLS, cell, replace(CELLS[cell], index=77))
+    assert pickle.loads(data).index == 77
+
+
+@pytest.mark.parametrize("make", ["layer", "stream", "tape"])
+def test_buffers_of_a_pickle_may_be_read_only_but_must_be_aligned(make, core):
+    layer = layer_of("lstm", I, H)
+    thing = {"layer": lambda: layer, "stream": lambda: layer.stream(B)}.get(
+        make, lambda: layer.forward(X)[2]
+    )()
+    buffers = []
+    data = pickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
+    apart = [bytes(buffer.raw()) for buffer in buffers]
+    odd = [memoryview(bytearray(b"x" + part))[1:] for part in apart]
+    with pytest.raises(ValueError, match="must be aligned"):
+        pickle.loads(data, buffers=odd)
+    made = pickle.loads(data, buffers=[memoryview(np.frombuffer(b, "u1")) for b in apart])
+    if make == "layer":
+        assert_same_bits(made(X), layer(X))
+    if make == "stream":
+        assert_same_bits(made.step(X[0]), layer.stream(B).step(X[0]))
+    if make == "tape":
+        dy = np.ones((T, B, H), "f4")
+        assert_same_bits(made.backward(dy).flat, thing.backward(dy).flat)

@@ -212,6 +212,24 @@ def test_reset_sets_all_rows_or_the_named_ones_to_zero(cell, backend):
 
 @every_backend
 @pytest.mark.parametrize(
+    "rows, error, message",
+    [
+        (True, TypeError, "rows must be numbers of rows or B booleans, got True"),
+        (np.bool_(False), TypeError, "rows must be numbers of rows or B booleans, got False"),
+        ([[0], [0, 1]], ValueError, "rows must be numbers of rows or booleans: "),
+    ],
+)
+def test_what_names_no_rows_resets_none(backend, rows, error, message):
+    stream = fastrnn.LSTM(3, 4, rng=0).stream(2)
+    stream.step(np.ones((2, 3), "f4"))
+    before = stream.state
+    with pytest.raises(error, match=message):
+        stream.reset(rows)
+    assert_same_bits(stream.state, before)
+
+
+@every_backend
+@pytest.mark.parametrize(
     "rows", [[0, 1, 0], [1, 1], np.array([0, 0, 1]), (0, -3), np.array([[0, 1], [1, 2]])], ids=str
 )
 def test_rows_that_are_named_twice_may_be_flags_and_are_not_reset(rows, backend):
@@ -480,15 +498,17 @@ def test_a_stream_that_another_thread_steps_is_refused(backend, ids):
 
     wanted_state, held = wanted.state, threading.Event()
     worker = threading.Thread(target=disturb)
-    stream._stepper.claim()
-    worker.start()
-    held.set()
-    end = time.monotonic() + 10
-    while len(refused) < 10 and time.monotonic() < end:
-        time.sleep(0.001)
-    done.set()
-    worker.join()
-    stream._stepper.release()
+
+    def hold():
+        worker.start()
+        held.set()
+        end = time.monotonic() + 10
+        while len(refused) < 10 and time.monotonic() < end:
+            time.sleep(0.001)
+        done.set()
+        worker.join()
+
+    stream._stepper.alone(hold)
     assert_same_bits(stream.feed(x), wanted.feed(x))
     assert len(refused) >= 10
     assert all("another thread is stepping this stream" in str(error) for error in refused)
@@ -511,6 +531,34 @@ def test_threads_that_feed_one_stream_are_refused_or_take_turns(ids):
     at_once([feed, feed, feed], 1)
     assert outcomes.count(None) > 0 and outcomes.count(True) > 0 and len(outcomes) == 60
     assert outcomes.count(False) == 0
+
+
+@every_backend
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+def test_an_exception_of_a_handler_leaves_a_stream_to_be_used(backend):
+    """Wherever it comes, between two calls of Python too."""
+    stream = fastrnn.LSTM(3, 4, rng=0).stream(2)
+    x, end, rng = np.ones((2, 3), "f4"), time.monotonic() + 0.7, np.random.default_rng(0)
+
+    def handler(*_):
+        raise InterruptedError
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        while time.monotonic() < end:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(2e-5, 8e-5))
+                while True:
+                    stream.state = stream.state
+                    stream.reset([0])
+                    stream.step(x)
+            except InterruptedError:
+                pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    stream.reset()
+    stream.step(x)
 
 
 @pytest.mark.usefixtures("core")

@@ -130,9 +130,9 @@ def test_a_stream_of_ids_keeps_the_embedding_of_when_it_was_made(backend):
         (np.array([0, -1, 1]), ValueError, "x must be from 0 to 10, got -1"),
         (np.array([0, 1]), ValueError, r"x must be \(B,\) = \(3,\), got \(2,\)"),
         (np.array([0.0, 1.0, 2.0]), TypeError, "x must be ids, integers, where .* got float64"),
-        (np.ones((3, 11), "float32"), TypeError, "leave both away for features"),
+        (np.ones((3, 11), "float32"), TypeError, "leave both out for features"),
         (np.array([True, False, True]), TypeError, "x must be integers, got dtype bool"),
-        (np.zeros((3, 11), int), ValueError, "x must be of one axis .* got .3, 11."),
+        (np.zeros((3, 11), int), ValueError, "x as ids must have one axis, .* got shape .3, 11."),
     ],
 )
 def test_ids_that_do_not_fit_leave_a_stream_as_it_was(backend, x, error, message):
@@ -352,10 +352,12 @@ BAD = {
         np.zeros((3, 2), int), {"embedding": np.ones((9, 6))}, TypeError, "must be float32",
     ),
     "an embedding for features": (FEATURES, ROWS, TypeError, "x must be ids, integers, where"),
-    "one_hot for features": (FEATURES, HOT, TypeError, "got float32: leave both away for features"),
+    "one_hot for features": (FEATURES, HOT, TypeError, "got float32: leave both out for features"),
+    "lists of unequal lengths": ([[0, 1], [0]], HOT, ValueError, "x must be ids, integers: "),
+    "a masked array": (np.ma.zeros((3, 2)), HOT, TypeError, "x must be an array without a mask"),
     "both": (np.zeros((3, 2), int), HOT | ROWS, ValueError, "one_hot must be False where there is"),
     "one_hot of 1": (np.zeros((3, 2), int), {"one_hot": 1}, TypeError, "one_hot must be True or"),
-    "a last axis": (np.zeros((3, 2, 6), int), HOT, ValueError, "without one of features"),
+    "a last axis": (np.zeros((3, 2, 6), int), HOT, ValueError, "and none of features, got shape"),
     # Counts, in a batch of 3 and 2 steps of no layer that reads ids: nobody asked for those.
     "integers": (np.zeros((3, 2), int), {}, TypeError, r"say one_hot=True or give embedding="),
     "integers of features": (

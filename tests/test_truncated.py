@@ -139,6 +139,11 @@ def test_parameters_may_change_between_windows():
     [
         ({"k1": 0}, ValueError, "k1 must be an integer of at least 1, got 0"),
         ({"k1": 2.0}, TypeError, "k1 must be an integer, got float"),
+        (
+            {"k1": 2, "length": 3},
+            TypeError,
+            r"tbptt\(\) got an unexpected keyword argument 'length'",
+        ),
         ({"k1": 3, "k2": 2}, ValueError, "k2 must be at least k1 = 3, got 2"),
         ({"k1": 3, "x": np.zeros((T, B, I + 1))}, ValueError, "x must be"),
         ({"k1": 3, "x": np.zeros((T, B, I), "f4")}, TypeError, "x must be float64"),

@@ -372,6 +372,7 @@ def test_zoneout_may_differ_for_h_and_c():
 REFUSED = [
     ("lstm", {"clip": 0}, ValueError, "clip must be a positive number or None, got 0"),
     ("lstm", {"clip": -1.0}, ValueError, "clip must be a positive"),
+    ("lstm", {"clip": -(10**400)}, ValueError, "clip must be a positive"),
     ("lstm", {"clip": np.float32("nan")}, ValueError, "clip must be a positive"),
     ("lstm", {"clip": (1, 2)}, TypeError, "clip must be a positive number or None, got tuple"),
     ("lstm", {"clip": "3"}, TypeError, "clip must be a positive number or None, got str"),
