@@ -44,7 +44,8 @@ def _is_masked(value):
 
 def plain(name, value, make=np.asarray):
     """np.asarray(value), or what else `make` makes of it; TypeError for masked arrays."""
-    unmasked(**{name: value})
+    if type(value) is not np.ndarray:
+        unmasked(**{name: value})
     return make(value)
 
 
@@ -80,6 +81,8 @@ def same_dtype(name, array, dtype, owner="the weights"):
 
 def features(name, value, dtype):
     """An array of that dtype; who gives integers is told how to say that they are ids."""
+    if type(value) is np.ndarray and value.dtype == dtype:
+        return value
     array = converted(name, value, "an array of float32 or float64")
     if array.dtype.kind in "iu":
         raise TypeError(
@@ -254,9 +257,11 @@ def integers(name, value, hint="", symbols=None, numbers=None):
 
 def within(name, array, most, limit=""):
     """What `integers` gave, as int64; ValueError unless all are from 0 to `most`."""
-    outside = array[(array < 0) | (array > most)]
-    if outside.size:
-        raise ValueError(f"{name} must be from 0 to {limit}{most}, got {outside.flat[0]}")
+    flat = array.reshape(-1)
+    # argmin and argmax are the quickest looks at an array that NumPy has.
+    if flat.size and (flat.item(flat.argmin()) < 0 or flat.item(flat.argmax()) > most):
+        outside = flat[(flat < 0) | (flat > most)]
+        raise ValueError(f"{name} must be from 0 to {limit}{most}, got {outside[0]}")
     # NumPy leaves C's other 64-bit integer as it is in all conversions but this.
     return array if array.dtype is _INT64 else array.astype(np.int64)
 

@@ -64,7 +64,7 @@ def rows(steps, batch, lengths=None, mask=None, reset=None, reset_to="zero", bat
         _flags(name, value, steps, batch, batch_first)
         for name, value in (("mask", mask), ("reset", reset))
     )
-    if lengths is not None and np.all(lengths == steps):
+    if lengths is not None and (lengths == steps).all():
         lengths = None
     if mask is not None and mask.all():
         mask = None
@@ -77,7 +77,7 @@ def rows(steps, batch, lengths=None, mask=None, reset=None, reset_to="zero", bat
 
 def _ordered(lengths):
     """The lengths from the longest to the shortest, the rows in this order, and their places."""
-    if lengths is None or np.all(lengths[1:] <= lengths[:-1]):
+    if lengths is None or (lengths[1:] <= lengths[:-1]).all():
         return lengths, None, None
     order = np.argsort(-lengths, kind="stable")
     places = np.empty_like(order)
