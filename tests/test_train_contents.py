@@ -128,6 +128,26 @@ def test_more_names_than_anybody_needs_are_refused(suffix, tmp_path):
         target.refuses(data, ValueError, "max_extra = 1048576", max_extra=MIB)
 
 
+LONG = "{'descr': '%s', 'fortran_order': False, 'shape': %s}"
+
+
+@pytest.mark.parametrize(
+    ("header", "error", "words"),
+    [
+        (LONG % ("x" * 9800, "()"), TypeError, "extra.0"),
+        (LONG % ("<f4", (0, *63 * [10**19 - 1])), ValueError, "overflows an address"),
+        (LONG % ("<f4", (0, *63 * [1])), ValueError, "max_extra = 1048576"),
+    ],
+    ids=["dtypes", "sizes", "axes"],
+)
+def test_headers_of_extra_take_no_more_memory_than_max_extra(header, error, words, npz):
+    data = npy(np.zeros(0), header=header)
+    more = [Member(f"extra.{n}.npy".encode(), data, DEFLATED) for n in range(3000)]
+    data = zip_of(members(more=more))
+    with memory_below(3 * MIB):
+        npz.refuses(data, error, words, max_extra=MIB)
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_max_extra_is_the_bytes_of_all_arrays_of_extra(suffix, tmp_path):
     pytest.importorskip("safetensors")

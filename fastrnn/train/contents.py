@@ -35,13 +35,11 @@ class Contents:
         self._owner = "parts and optimizer" if has_optimizer else "parts"
         self._extras, self._texts = [], []  # names of arrays and of texts
         self._sort_names()
-        self._found = file.describe([*wanted, *self._extras, *self._texts])
-        for name in wanted:
-            self._check_wanted(name)
-        for name in self._extras:
-            self._check_extra(name)
-        for name in self._texts:
-            self._check_text(name)
+        checks_of = dict.fromkeys(wanted, self._check_wanted)
+        checks_of |= dict.fromkeys(self._extras, self._check_extra)
+        checks_of |= dict.fromkeys(self._texts, self._check_text)
+        for name, found in file.describe(checks_of):  # each is checked before the next is read
+            checks_of[name](name, found)
 
     def state(self):
         """The `State` that is wanted, with what the file has of generators."""
@@ -76,8 +74,8 @@ class Contents:
                 compared.add(name)
         checks.same_names(str(self._source.path), compared, self._wanted, self._owner)
 
-    def _check_wanted(self, name):
-        found, like = self._found[name], self._wanted[name]
+    def _check_wanted(self, name, found):
+        like = self._wanted[name]
         if isinstance(found.dtype, str):
             hint = f": {PICKLED}" if "O" in found.dtype else ""
             raise TypeError(
@@ -86,8 +84,8 @@ class Contents:
             )
         checks.like(self._label(name), found, like, self._owner)
 
-    def _check_extra(self, name):
-        dtype, shape = self._found[name].dtype, self._found[name].shape
+    def _check_extra(self, name, found):
+        dtype, shape = found.dtype, found.shape
         if isinstance(dtype, str) or dtype.kind not in "biuf":
             raise TypeError(
                 f"{self._label(name)} must be an array of numbers, got dtype {checks.shown(dtype)}"
@@ -96,8 +94,8 @@ class Contents:
         if math.prod([size or 1 for size in shape]) * dtype.itemsize >= _ADDRESSABLE:
             raise self._source.refused(f"its shape overflows an address: {shape}", name)
 
-    def _check_text(self, name):
-        dtype, shape = self._found[name].dtype, self._found[name].shape
+    def _check_text(self, name, found):
+        dtype, shape = found.dtype, found.shape
         if isinstance(dtype, str) or dtype.kind != "U" or shape != ():
             raise TypeError(f"{self._label(name)} must be a text of JSON")
         length = dtype.itemsize // 4

@@ -29,7 +29,7 @@ _NUMBERS = re.compile(r"[<>|=][biuf][0-9]{1,2}|[<>|=]U[0-9]{1,10}")
 class Header(NamedTuple):
     """What a header says.
 
-    dtype : of numbers, or of one str; else the text of what it says
+    dtype : of numbers, or of one str; else the text of what it says, or the beginning of it
     """
 
     dtype: np.dtype | str
@@ -76,13 +76,13 @@ def header_of(data):
 
 
 def _dtype(text):
-    """The dtype of numbers or of a str; of all else its text."""
+    """The dtype of numbers or of a str; of all else its text, as far as a message shows it."""
     if _NUMBERS.fullmatch(text[1:-1]) and text[0] in "'\"":
         try:
             return np.dtype(text[1:-1])
         except (TypeError, ValueError):  # such as <f3
             pass
-    return text[1:-1] if text[0] in "'\"" else text
+    return shown(text[1:-1] if text[0] in "'\"" else text)
 
 
 def _shape(text):

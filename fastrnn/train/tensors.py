@@ -80,9 +80,10 @@ class Tensors:
         yield from self._tensors
 
     def describe(self, names):
-        """Name -> its `Tensor`, for arrays and texts; no element is read."""
+        """Each name with its `Tensor`, for arrays and texts; no element is read."""
         texts = {name: Tensor(np.dtype(f"U{len(t)}"), ()) for name, t in self._texts.items()}
-        return {name: (texts | self._tensors)[name] for name in names}
+        for name in names:
+            yield name, (texts | self._tensors)[name]
 
     def array(self, name):
         """The array itself."""
