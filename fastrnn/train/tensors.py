@@ -82,8 +82,9 @@ class Tensors:
     def describe(self, names):
         """Each name with its `Tensor`, for arrays and texts; no element is read."""
         texts = {name: Tensor(np.dtype(f"U{len(t)}"), ()) for name, t in self._texts.items()}
+        described = self._tensors | texts  # no name is in both: `Contents` has refused it
         for name in names:
-            yield name, (texts | self._tensors)[name]
+            yield name, described[name]
 
     def array(self, name):
         """The array itself."""
