@@ -259,6 +259,58 @@ def test_an_optimizer_that_refuses_its_state_leaves_the_parts_as_they_were(tmp_p
     assert_same_bits(read.flat, before)
 
 
+class Bits(np.random.PCG64):
+    """Bits whose state cannot be set as long as they are `full`: once."""
+
+    full = False
+
+    @property
+    def state(self):
+        return super().state
+
+    @state.setter
+    def state(self, value):
+        if self.full:
+            self.full = False
+            raise MemoryError
+        np.random.PCG64.state.__set__(self, value)
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
+def test_what_fails_while_it_is_put_back_leaves_all_as_it_was(error, tmp_path):
+    def made(seed):
+        parts = {name: train.Dense(3, 2, rng=seed) for name in "ab"}
+        for part in parts.values():
+            part.rng = np.random.Generator(Bits(seed))
+        return parts, train.Adam(parts.values())
+
+    def now():
+        states = [part.rng.bit_generator.state for part in parts.values()]
+        return pickle.dumps(([part.flat for part in parts.values()], adam.state(), states))
+
+    class Half(train.Adam):
+        def load(self, state):
+            super().load(state)
+            if state["updates"] == 1:
+                raise RuntimeError
+
+    (parts, adam), path = made(0), tmp_path / "x.npz"
+    adam.step([part.flat for part in parts.values()])
+    train.save(path, parts, adam)
+    parts, adam = made(1)
+    if error is MemoryError:
+        parts["b"].rng.bit_generator.full = True
+    else:
+        adam = Half(parts.values())
+    before = now()
+    with pytest.raises(error):
+        train.load(path, parts, adam)
+    assert now() == before
+    if error is MemoryError:
+        train.load(path, parts, adam)
+        assert now() != before
+
+
 def test_a_part_that_is_read_only_leaves_the_others_as_they_were(npz):
     npz.dense.params["bias"].flags.writeable = False
     npz.refuses(zip_of(members()), ValueError, "d.bias", "read-only")

@@ -114,9 +114,10 @@ class _Optimizer:
         numbers = {name: state[name].item() for name in self._numbers}
         _finite("learning_rate of state", numbers["learning_rate"])
         checks.positive("updates of state", numbers.get("updates", 0), least=0)
+        arrays = self._arrays()
         for name, number in numbers.items():
             setattr(self, name, number)
-        for name, array in self._arrays().items():
+        for name, array in arrays.items():
             array[...] = state[name]
 
     def _state(self):

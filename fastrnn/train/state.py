@@ -4,6 +4,7 @@ A part is whatever has `params`, a mapping of arrays. `fit` keeps a `State` of i
 checkpoint holds one. Knows of no files and of no epochs.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -99,7 +100,7 @@ def wanted_of(parts, optimizer=None):
 
 
 def put_back(state, parts, optimizer=None, name="state"):
-    """Let parts and optimizer go on from a `State` of them; nothing, unless all of it fits.
+    """Let parts and optimizer go on from a `State` of them; after an error all is as it was.
 
     Its generators' states must have been checked, where they are not from `state_of`.
     """
@@ -109,14 +110,28 @@ def put_back(state, parts, optimizer=None, name="state"):
     for key, array in arrays.items():
         if not array.flags.writeable:
             raise ValueError(f"{name} cannot be loaded into {key}, whose array is read-only")
-    if optimizer is not None:  # before the parts, for one of a stranger's may refuse its state
-        prefix = f"{OPTIMIZER}."
-        own = {k.removeprefix(prefix): new[k] for k in new if k.startswith(prefix)}
-        try:
-            optimizer.load(own)
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{name} does not fit the optimizer: {error}") from error
-    generators.restore(state.generators, generators_of(parts))
-    for key, array in arrays.items():  # last, for it needs no memory: all are written or none
-        array[...] = new[key]
+    own, drawing = None if optimizer is None else optimizer.state(), generators_of(parts)
+    states = generators.states_of(drawing)
+    try:
+        if optimizer is not None:
+            _load_optimizer(optimizer, new, name)
+        generators.restore(state.generators, drawing)
+        for key, array in arrays.items():  # last, for it needs no memory: all are written or none
+            array[...] = new[key]
+    except BaseException:
+        generators.restore(states, drawing)
+        if optimizer is not None:
+            with contextlib.suppress(Exception):  # one of a stranger's may refuse this state too
+                optimizer.load(own)
+        raise
+
+
+def _load_optimizer(optimizer, arrays, name):
+    """Load what a state called `name` has of an optimizer."""
+    prefix = f"{OPTIMIZER}."
+    own = {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
+    try:
+        optimizer.load(own)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} does not fit the optimizer: {error}") from error
