@@ -387,6 +387,10 @@ def test_an_optimizer_that_is_not_in_the_file_is_missed(path):
         (lambda p, d: train.save(p, d, x=[draw(2)]), TypeError, "extra must be .* got ndarray"),
         (lambda p, d: train.save(p, d, x=np.array(["a"])), TypeError, "extra.x must be an array"),
         (lambda p, d: train.save(p, d, x=np.array([{}])), TypeError, "extra.x must be an array"),
+        (lambda p, d: train.save(p, d, x=np.ma.array([1.0, 2.0], mask=[0, 1])), TypeError,
+         "extra.x must be an array without a mask"),
+        (lambda p, d: train.save(p, {"a": types.SimpleNamespace(params={"b": np.ma.zeros(2)})}),
+         TypeError, "a.b must be an array without a mask"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_written(save, error, message, tmp_path):

@@ -73,6 +73,7 @@ def save(path, parts, optimizer=None, **extra):
         else:
             values[name] = value
     for name, array in arrays.items():
+        checks.unmasked(**{name: array})
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
     texts = {EXTRA: _text_of(values)} if values else {}
