@@ -2,7 +2,7 @@
 
 A file has the arrays of state.py, so PyTorch's names behind those of the parts; `extra.name` for
 each array that was given beside them; as the text `extra` the JSON of what else was given; and as
-the text `rng` the states of the generators that parts draw from.
+the text `rng` the states of the parts' random generators.
 
 Files may come from anybody: contents.py looks at them, npz.py and tensors.py read them.
 """
@@ -20,6 +20,7 @@ from fastrnn.train.state import (
     EXTRA,
     GENERATORS,
     TEXTS,
+    drawing,
     generators_of,
     named,
     put_back,
@@ -37,7 +38,9 @@ def save(path, parts, optimizer=None, **extra):
     """Write parameters, the state of an optimizer, and of random generators, to a file.
 
     A layer with dropout, recurrent dropout or zoneout draws from its own generator, whose state is
-    kept too, so that training goes on bit for bit.
+    kept too, so that training goes on bit for bit. With an optimizer the states of all layers'
+    generators are kept, for dropout may be turned on later; without one, those of layers that draw
+    as they are now.
 
     The file is written beside its place and then moved there, so a reader finds the old one or the
     new one, whatever happens meanwhile. It keeps the mode of the file that it replaces; a new one
@@ -53,7 +56,7 @@ def save(path, parts, optimizer=None, **extra):
         Layers, `Dense`, `Embedding` or whatever has `params`, a mapping of arrays. The parameters
         are called `name.weight_ih_l0` and so on, in a list `0.weight_ih_l0`: the names that
         PyTorch gives the same parts in a module. A part of your own that has `rng`, a
-        numpy.random.Generator, draws from it, unless it has `draws` and that is False.
+        numpy.random.Generator, has a state too; it draws, unless it has `draws` and that is False.
     optimizer : SGD or Adam, or None
     **extra : arrays of numbers, or what JSON holds
         An epoch, a vocabulary, the state of a generator: comes back from `load`.
@@ -86,8 +89,9 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     """Read what `save` wrote into the same parts, and into an optimizer of the same kind.
 
     Training goes on from there, bit for bit, as if it had never ended, dropout included: the
-    generators of layers that draw go on from where they were. A file without their states, of a
-    layer without dropout or written before they were kept, leaves them as they are.
+    generators of layers go on from where they were, whether the layers draw now or later. A file
+    without their states, of layers without dropout or written before they were kept, leaves them as
+    they are; so does a state of another kind of generator where the layer does not draw.
 
     The file may come from anybody. Nothing in it is run, and loading takes at most twice as much
     memory as parts and optimizer have, and `max_extra`, and some MiB.
@@ -111,8 +115,8 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     ------
     ValueError, TypeError
         For a file that cannot be read or is not whole, for a pickled one, for names, shapes and
-        dtypes that are not those of parts and optimizer, for states of another kind of generator,
-        and for more extra than `max_extra`: nothing is changed. The message
+        dtypes that are not those of parts and optimizer, for states of another kind of generator
+        of a layer that draws, and for more extra than `max_extra`: nothing is changed. The message
         says the file, the array and the reason.
     OSError
         Where there is no such file (`FileNotFoundError`), or it may not be read.
@@ -129,7 +133,7 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     with opened(path, max_extra, len(wanted)) as source:
         contents = Contents(
             source, reader(source, TEXTS), wanted, generators_of(parts),
-            has_optimizer=optimizer is not None,
+            drawing=drawing(parts), has_optimizer=optimizer is not None,
         )  # fmt: skip
         state, extra = contents.state(), contents.extra()
     put_back(state, parts, optimizer, name=str(path))

@@ -24,14 +24,15 @@ class Contents:
     source, file : the `files.Source`, and the `Npz` or `Tensors` that reads it
     wanted : name -> what has its dtype and shape
     generators : name of a part -> generator, whose state the file may hold
+    drawing : the names of parts whose generators are drawn from
     has_optimizer : bool
         Whether that of an optimizer is among what is wanted; else the file may hold one.
     """
 
-    def __init__(self, source, file, wanted, generators, *, has_optimizer):
+    def __init__(self, source, file, wanted, generators, *, drawing, has_optimizer):
         self._source, self._file = source, file
         self._wanted, self._has_optimizer = wanted, has_optimizer
-        self._generators = generators
+        self._generators, self._drawing = generators, drawing
         self._owner = "parts and optimizer" if has_optimizer else "parts"
         self._extras, self._texts = [], []  # names of arrays and of texts
         self._sort_names()
@@ -45,7 +46,8 @@ class Contents:
         """The `State` that is wanted, with what the file has of generators."""
         states = {}
         if GENERATORS in self._texts:
-            states = self._said(GENERATORS, checked, self._object(GENERATORS), self._generators)
+            states = self._object(GENERATORS)
+            states = self._said(GENERATORS, checked, states, self._generators, self._drawing)
         return State({name: self._array(name) for name in self._wanted}, states)
 
     def extra(self):

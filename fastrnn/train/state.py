@@ -63,20 +63,21 @@ def arrays_of(parts):
 
 
 def generators_of(parts):
-    """Name of a part -> the numpy.random.Generator that it draws from in training."""
-    found = {}
-    for name, part in parts.items():
-        rng = getattr(part, "rng", None)
-        if isinstance(rng, np.random.Generator) and getattr(part, "draws", True):
-            found[name] = rng
-    return found
+    """Name of a part -> its numpy.random.Generator, of those that have one."""
+    found = {name: getattr(part, "rng", None) for name, part in parts.items()}
+    return {name: rng for name, rng in found.items() if isinstance(rng, np.random.Generator)}
+
+
+def drawing(parts):
+    """The names of parts that draw from their generators in training, as they are now."""
+    return {name for name in generators_of(parts) if getattr(parts[name], "draws", True)}
 
 
 class State(NamedTuple):
     """Copies of all that training changes.
 
     arrays : of the parts, and of the optimizer if there is one
-    generators : name of a part -> state of its generator, for those that draw
+    generators : name of a part -> state of its generator
     """
 
     arrays: dict
@@ -84,11 +85,17 @@ class State(NamedTuple):
 
 
 def state_of(parts, optimizer=None):
-    """The `State` of named parts and of an optimizer."""
+    """The `State` of named parts and of an optimizer.
+
+    With an optimizer it has the states of all generators, for training goes on from it and may turn
+    dropout on; else of parts that draw now.
+    """
     arrays = {name: array.copy() for name, array in arrays_of(parts).items()}
     if optimizer is not None:
         arrays |= {f"{OPTIMIZER}.{key}": array for key, array in optimizer.state().items()}
-    return State(arrays, generators.states_of(generators_of(parts)))
+    found = generators_of(parts)
+    kept = drawing(parts) if optimizer is None else found
+    return State(arrays, generators.states_of({name: found[name] for name in kept}))
 
 
 def wanted_of(parts, optimizer=None):
@@ -110,16 +117,16 @@ def put_back(state, parts, optimizer=None, name="state"):
     for key, array in arrays.items():
         if not array.flags.writeable:
             raise ValueError(f"{name} cannot be loaded into {key}, whose array is read-only")
-    own, drawing = None if optimizer is None else optimizer.state(), generators_of(parts)
-    states = generators.states_of(drawing)
+    own, found = None if optimizer is None else optimizer.state(), generators_of(parts)
+    states = generators.states_of(found)
     try:
         if optimizer is not None:
             _load_optimizer(optimizer, new, name)
-        generators.restore(state.generators, drawing)
+        generators.restore(state.generators, found)
         for key, array in arrays.items():  # last, for it needs no memory: all are written or none
             array[...] = new[key]
     except BaseException:
-        generators.restore(states, drawing)
+        generators.restore(states, found)
         if optimizer is not None:
             with contextlib.suppress(Exception):  # one of a stranger's may refuse this state too
                 optimizer.load(own)
