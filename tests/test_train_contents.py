@@ -88,6 +88,8 @@ JSON_OF_FEW_BYTES = {
     "objects": "[" + "{}," * 10_000 + "0]",
     "nested": "[" + "[[[[[[[[[[]]]]]]]]]]," * 1000 + "0]",
     "names": "{" + ",".join(f'"{n}":0' for n in range(10_000)) + "}",
+    # So many that a dict has just grown for the last of them.
+    "many names": "{" + ",".join(f'"{n}":"{n}"' for n in range(87_382)) + "}",
     "objects of one": "[" + '{"":{}},' * 5000 + "0]",
     "objects of names": "[" + ",".join(f'{{"{n}":{{}}}}' for n in range(5000)) + "]",
     "floats": "[" + "9e9," * 10_000 + "0]",
