@@ -94,7 +94,7 @@ JSON_OF_FEW_BYTES = {
     "objects of names": "[" + ",".join(f'{{"{n}":{{}}}}' for n in range(5000)) + "]",
     "floats": "[" + "9e9," * 10_000 + "0]",
     "texts": "[" + '"ab",' * 10_000 + "0]",
-    "one wide": '["' + "a" * 200_000 + "\\ud83d\\ude00" + '"]',
+    "one wide": '["' + "a" * 300_000 + "\\ud83d\\ude00" + '"]',
     "all wide": '["' + "\\u4e00" * 20_000 + '"]',
 }
 
@@ -116,6 +116,16 @@ def test_json_that_takes_more_than_max_extra_is_refused(text, suffix, tmp_path):
     with memory_below(6 * MIB):
         target.refuses(data, ValueError, "extra", "max_extra = 1048576", max_extra=MIB)
     assert list(target.load(data)) == ["a"]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_list_of_many_words_loads_from_both_formats_within_max_extra(suffix, tmp_path):
+    pytest.importorskip("safetensors")
+    path, dense = tmp_path / f"x{suffix}", train.Dense(3, 2)
+    words = [f"w{n}" for n in range(120_000)]
+    train.save(path, [dense], words=words)
+    with memory_below(17 * MIB):
+        assert train.load(path, [dense])["words"] == words
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])

@@ -104,7 +104,7 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
         None leaves alone what the file has of one. The learning rate is loaded too.
     max_extra : int
         Bytes of memory that `extra` may take, 16 MiB; JSON counts by what it takes at most while
-        it is read, some 100 bytes for each value.
+        it is read, some 100 bytes for each value and 200 for each name.
 
     Returns
     -------

@@ -102,7 +102,8 @@ class Contents:
             raise TypeError(f"{self._label(name)} must be a text of JSON")
         length = dtype.itemsize // 4
         if name == EXTRA:
-            self._source.take(2 * length, name)  # for the text, and for the texts in it
+            if not self._file.counts_texts:
+                self._source.take(2 * length, name)  # for the text, and for the texts in it
         elif length > longest_text(self._generators):
             raise self._source.refused(
                 f"it has {length} characters, more than the states of the parts' generators", name
@@ -111,7 +112,7 @@ class Contents:
     def _object(self, name):
         """What a text says."""
         text = self._file.text(name)
-        if name == EXTRA:
+        if name == EXTRA and not self._file.counts_texts:
             self._source.take(max(0, memory_of(text) - 2 * len(text)), name)
         return self._said(name, object_of, text)
 

@@ -33,6 +33,8 @@ class Npz:
     texts : the names that texts may have, which are names like others here
     """
 
+    counts_texts = False
+
     def __init__(self, source, texts):
         self._source = source
         self._entries, self._headers = {}, {}

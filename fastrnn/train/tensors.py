@@ -64,6 +64,10 @@ class Tensors:
     texts : the names that texts may have; others have no meaning here
     """
 
+    # The header is JSON and counts by its characters, those of texts among them: that covers the
+    # texts, and the objects that are made of them when the header's own are gone.
+    counts_texts = True
+
     def __init__(self, source, texts):
         self._source, self._known = source, texts
         self._texts, self._tensors = {}, {}
