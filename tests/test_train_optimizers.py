@@ -181,7 +181,9 @@ def test_parameters_that_cannot_be_trained_are_refused_by_name(make, given, erro
         (lambda p: train.Adam(p, 0.1, (0.9, 1.0)), ValueError, r"betas\[1\] must be from 0 to bel"),
         (lambda p: train.Adam(p, 0.1, 0.9), TypeError, "betas must be a pair of numbers, got fl"),
         (lambda p: train.Adam(p, 0.1, (0.9,)), TypeError, "betas must be a pair of numbers, got 1"),
-        (lambda p: train.Adam(p, epsilon=-1), ValueError, "epsilon must be a finite number"),
+        (lambda p: train.Adam(p, epsilon=-1), ValueError, "epsilon must be a finite number above"),
+        (lambda p: train.Adam(p, epsilon=0), ValueError, "epsilon must be a finite number above 0"),
+        (lambda p: train.Adam(p, epsilon=np.inf), ValueError, "epsilon must be a finite number"),
     ],
 )
 def test_numbers_out_of_range_are_refused(call, error, message):

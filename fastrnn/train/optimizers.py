@@ -214,7 +214,7 @@ class Adam(_Optimizer):
     betas : pair of floats
         Of the running means of the gradient and of its square; from 0 to below 1.
     epsilon : float
-        Finite, from 0 up.
+        Finite, above 0.
 
     Raises
     ------
@@ -238,7 +238,9 @@ class Adam(_Optimizer):
 
     def __init__(self, parameters, learning_rate=1e-3, betas=(0.9, 0.999), epsilon=1e-8):
         super().__init__(parameters, learning_rate)
-        self.betas, self.epsilon = _betas(betas), _finite("epsilon", epsilon)
+        wanted = "a finite number above 0"  # with 0 a gradient of 0 would give 0 / 0
+        self.epsilon = checks.number("epsilon", epsilon, wanted, lambda n: 0 < n < math.inf)
+        self.betas = _betas(betas)
         self.mean, self.square = self._zeros(), self._zeros()
         self.updates = 0
 
