@@ -45,7 +45,7 @@ def named(parts):
             isinstance(array, np.ndarray) for array in params.values()
         ):
             raise TypeError(
-                f"part {name!r} must have params, a dict of arrays, as layers, Dense and "
+                f"part {name!r} must have params, a mapping of arrays, as layers, Dense and "
                 f"Embedding do, got {type(part).__name__}"
             )
         names = {f"{name}.{key}" for key in params}
