@@ -288,6 +288,26 @@ def test_a_norm_neither_overflows_nor_vanishes(dtype, size):
         np.testing.assert_allclose([g.max() for g in gradients], [0.6, 0.2], rtol=1e-6)
 
 
+def test_finite_gradients_whose_norm_is_no_float_are_clipped():
+    gradients = [np.full(4, 1.5e308), np.array([3.0], "f4"), np.full((2, 2), -1.5e308)]
+    assert train.clip_by_norm(gradients, np.inf) == np.inf
+    assert (gradients[0] == 1.5e308).all()
+    assert train.clip_by_norm(gradients, 1.0) == np.inf
+    assert train.clip_by_norm(gradients, np.inf) == pytest.approx(1)
+    np.testing.assert_allclose(gradients[2], -(8**-0.5))
+
+
+@every_dtype
+def test_a_largest_value_beyond_the_dtype_clips_infinity_alone(dtype):
+    most, gradient = float(np.finfo(dtype).max), np.array([1, np.inf, -np.inf, np.nan], dtype)
+    with np.errstate(all="raise"):
+        train.clip_by_value(gradient, 1e39)
+    most = min(1e39, most)
+    np.testing.assert_array_equal(gradient, np.array([1, most, -most, np.nan], dtype))
+    train.clip_by_value(infinite := np.array([np.inf], dtype), np.inf)
+    assert infinite[0] == np.inf
+
+
 def test_gradients_of_both_dtypes_have_one_norm():
     gradients = [np.array([3e30], "f4"), np.array([4e300]), np.array(0.0), np.zeros(0, "f4")]
     assert train.clip_by_norm(gradients, 4.0) == pytest.approx(4e300)

@@ -73,8 +73,11 @@ def cross_entropy(logits, targets, weights=None, *, ignore_index=None):
         )
     judged = _judged(weights, targets.shape, _not_ignored(targets, ignore_index))
     targets = _classes(judged.only(targets), logits.shape[-1])[..., None]
-    shifted, powers, total = shifted_powers(judged.only(logits, more_axes=1))
-    losses = np.log(total) - np.take_along_axis(shifted, targets, axis=-1)
+    logits = judged.only(logits, more_axes=1)
+    largest, powers, total = shifted_powers(logits)
+    with np.errstate(over="ignore", invalid="ignore"):  # as in shifted_powers
+        below = np.subtract(largest, np.take_along_axis(logits, targets, -1), dtype=np.float64)
+    losses = np.log(total) + below
     gradient = powers / total.astype(powers.dtype)
     np.put_along_axis(gradient, targets, np.take_along_axis(gradient, targets, -1) - 1, axis=-1)
     return judged.mean(losses[..., 0]), judged.weighed(gradient, more_axes=1)

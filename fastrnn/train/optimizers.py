@@ -26,9 +26,10 @@ def clip_by_norm(gradients, largest):
     Returns
     -------
     norm : float
-        Before, summed in float64: neither large nor small elements are lost. If it is not finite,
-        for elements that are NaN or infinite, the gradients are left as they are. Pascanu, Mikolov
-        and Bengio, On the difficulty of training recurrent neural networks, 2013.
+        Before, summed in float64: neither large nor small elements are lost. Infinite where it is
+        more than float64 holds; finite elements are scaled all the same. With elements that are NaN
+        or infinite the gradients are left as they are. Pascanu, Mikolov and Bengio, On the
+        difficulty of training recurrent neural networks, 2013.
 
     Raises
     ------
@@ -45,9 +46,13 @@ def clip_by_norm(gradients, largest):
     """
     gradients, largest = writeable("gradients", gradients), _largest(largest)
     norm = math.hypot(*map(_norm, gradients))
-    if largest < norm < math.inf:
+    scaled, unit = norm, 1.0
+    if norm == math.inf:  # of elements that may be finite
+        unit = 2.0**-100
+        scaled = math.hypot(*(_norm(np.multiply(g, unit, dtype=np.float64)) for g in gradients))
+    if largest < norm and scaled < math.inf:
         for g in gradients:
-            np.multiply(g, largest / norm, out=g, dtype=np.float64, casting="same_kind")
+            np.multiply(g, largest * unit / scaled, out=g, dtype=np.float64, casting="same_kind")
     return norm
 
 
@@ -67,7 +72,9 @@ def clip_by_value(gradients, largest):
     """
     gradients, largest = writeable("gradients", gradients), _largest(largest)
     for g in gradients:
-        np.clip(g, -largest, largest, out=g)
+        most = float(np.finfo(g.dtype).max)  # a cast of more than that would overflow
+        most = min(largest, most) if largest < math.inf else largest
+        np.clip(g, -most, most, out=g)
 
 
 def _largest(value):
