@@ -351,6 +351,27 @@ def test_gradients_that_cannot_be_clipped_in_place_are_refused(clip, given, erro
         clip(given(), 1.0)
 
 
+def test_arrays_are_compared_with_those_that_they_may_overlap_alone(monkeypatch):
+    compared, shares_memory = [], np.shares_memory
+
+    def counted(*arrays):
+        compared.append(arrays)
+        return shares_memory(*arrays)
+
+    monkeypatch.setattr(np, "shares_memory", counted)
+    apart = [draw(4) for _ in range(1000)]
+    train.clip_by_norm(apart, 1.0)
+    assert len(compared) < 1000
+    for at in (0, 500, 1000):
+        given = [*apart[:at], apart[700][1:2], *apart[at:]]
+        first, second = sorted((at, 700 + (at <= 700)))
+        with pytest.raises(ValueError, match=rf"\[{second}\] must not share .*\[{first}\]"):
+            train.clip_by_norm(given, 1.0)
+    whole = draw(1000)
+    with pytest.raises(ValueError, match=r"\[3\] must not share memory with gradients\[0\]"):
+        train.clip_by_norm([whole, draw(3), draw(2), whole[-1:], draw(1)], 1.0)
+
+
 @pytest.mark.parametrize("clip", [train.clip_by_norm, train.clip_by_value])
 @pytest.mark.parametrize(
     ("largest", "error"), [(-1, ValueError), (np.nan, ValueError), ("1", TypeError)]
