@@ -148,6 +148,7 @@ UNFIT = {
     "none of them": (list, ValueError, "must hold at least one array, got none"),
     "None": (lambda: None, TypeError, "must be a list of arrays, got NoneType"),
     "a string": (lambda: "layer.flat", TypeError, "must be a list of arrays, got str"),
+    "a set": (lambda: {train.Dense(3, 2)}, TypeError, "must be a list of arrays, got set"),
     "a dict": (lambda: {"w": draw(3)}, TypeError, r"got dict: give list\(.*.values\(\)\)"),
     "twice": (lambda: 2 * [draw(3)], ValueError, r"\[1\] must not share memory with .*\[0\]"),
     "a view": (lambda: (lambda a: [draw(2), a, a[1:2]])(draw(3)), ValueError, r"\[2\] must not sh"),

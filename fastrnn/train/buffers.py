@@ -19,7 +19,8 @@ def listed(name, values):
     """
     if isinstance(values, np.ndarray) or _flat(values) is not None:
         values = [values]
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
+    # A set of parts would be in another order in each process.
+    if isinstance(values, str | bytes | Mapping | set | frozenset) or not hasattr(values, "__iter__"):
         hint = f": give list({name}.values())" if isinstance(values, Mapping) else ""
         raise TypeError(f"{name} must be a list of arrays, got {type(values).__name__}{hint}")
     return [value if _flat(value) is None else _flat(value) for value in values]
