@@ -20,7 +20,9 @@ def listed(name, values):
     if isinstance(values, np.ndarray) or _flat(values) is not None:
         values = [values]
     # A set of parts would be in another order in each process.
-    if isinstance(values, str | bytes | Mapping | set | frozenset) or not hasattr(values, "__iter__"):
+    if isinstance(values, str | bytes | Mapping | set | frozenset) or not hasattr(
+        values, "__iter__"
+    ):
         hint = f": give list({name}.values())" if isinstance(values, Mapping) else ""
         raise TypeError(f"{name} must be a list of arrays, got {type(values).__name__}{hint}")
     return [value if _flat(value) is None else _flat(value) for value in values]
