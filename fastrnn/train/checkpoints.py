@@ -8,6 +8,7 @@ Files may come from anybody: contents.py looks at them, npz.py and tensors.py re
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from fastrnn.train.state import (
 from fastrnn.train.texts import Twice, object_of
 
 _WRITERS = {".npz": npz.write, ".safetensors": tensors.write}
-_READERS = {".npz": npz.Npz, ".safetensors": tensors.Tensors}
+_READERS = {".npz": npz.Npz, ".safetensors": partial(tensors.Tensors, texts=TEXTS)}
 _OF_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -132,7 +133,7 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     wanted = wanted_of(parts, optimizer)
     with opened(path, max_extra, len(wanted)) as source:
         contents = Contents(
-            source, reader(source, TEXTS), wanted, generators_of(parts),
+            source, reader(source), wanted, generators_of(parts),
             drawing=drawing(parts), has_optimizer=optimizer is not None,
         )  # fmt: skip
         state, extra = contents.state(), contents.extra()

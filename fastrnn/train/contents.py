@@ -15,8 +15,6 @@ from fastrnn.train.generators import checked, longest_text
 from fastrnn.train.state import EXTRA, GENERATORS, OPTIMIZER, State
 from fastrnn.train.texts import Twice, memory_of, object_of
 
-_ADDRESSABLE = 2**62  # bytes; NumPy makes no larger array, even without elements
-
 
 class Contents:
     """The arrays that are wanted, and extra, all of them checked but for their elements.
@@ -93,8 +91,12 @@ class Contents:
                 f"{self._label(name)} must be an array of numbers, got dtype {checks.shown(dtype)}"
             )
         self._source.take(math.prod(shape) * dtype.itemsize, name)
-        if math.prod([size or 1 for size in shape]) * dtype.itemsize >= _ADDRESSABLE:
-            raise self._source.refused(f"its shape overflows an address: {shape}", name)
+        try:
+            checks.fits(
+                dtype.itemsize, *shape
+            )  # NumPy makes no larger array, even without elements
+        except ValueError:
+            raise self._source.refused(f"its shape overflows an address: {shape}", name) from None
 
     def _check_text(self, name, found):
         dtype, shape = found.dtype, found.shape

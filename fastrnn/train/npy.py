@@ -17,7 +17,7 @@ from fastrnn.checks import shown
 START = 12  # bytes that say how long the header is; two fewer in version 1
 _MAGIC = b"\x93NUMPY"
 _LONGEST = 10_000  # bytes of a header; NumPy's own limit
-_MOST_AXES = 64  # what NumPy can make an array of
+MOST_AXES = 64  # what NumPy can make an array of
 
 _ITEM = re.compile(
     r"""\s*(['"])(descr|fortran_order|shape)\1\s*:\s*"""
@@ -91,8 +91,8 @@ def _shape(text):
         sizes.pop()
     elif len(sizes) == 1:
         sizes = [text]
-    if len(sizes) > _MOST_AXES or not all(re.fullmatch(r"\s*[0-9]{1,19}L?\s*", s) for s in sizes):
+    if len(sizes) > MOST_AXES or not all(re.fullmatch(r"\s*[0-9]{1,19}L?\s*", s) for s in sizes):
         raise ValueError(
-            f"its shape must be a tuple of at most {_MOST_AXES} sizes, got {shown(text)}"
+            f"its shape must be a tuple of at most {MOST_AXES} sizes, got {shown(text)}"
         )
     return tuple([int(size.strip().rstrip("L")) for size in sizes])

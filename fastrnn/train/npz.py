@@ -28,14 +28,11 @@ def write(file, arrays, texts):
 
 
 class Npz:
-    """An .npz that is being read: `names`, then `describe`, then `array` and `text`.
-
-    texts : the names that texts may have, which are names like others here
-    """
+    """An .npz that is being read: `names`, then `describe`, then `array` and `text`."""
 
     counts_texts = False
 
-    def __init__(self, source, texts):
+    def __init__(self, source):
         self._source = source
         self._entries, self._headers = {}, {}
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastrnn.train.npy import MOST_AXES
 from fastrnn.train.texts import Twice, memory_of, object_of
 
 _DTYPES = {
@@ -21,7 +22,6 @@ _DTYPES = {
     "U32": "<u4", "I32": "<i4", "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8",
 }  # fmt: skip
 _METADATA, _ENTRY = "__metadata__", {"dtype", "shape", "data_offsets"}
-_MOST_AXES = 64  # what NumPy can make an array of
 
 
 def package():
@@ -132,7 +132,7 @@ class Tensors:
         dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
         if not isinstance(dtype, str):
             raise self._source.refused("its dtype must be a text", name)
-        if not _sizes(shape) or len(shape) > _MOST_AXES:
+        if not _sizes(shape) or len(shape) > MOST_AXES:
             raise self._source.refused(
                 f"its shape must be a list of sizes, got {repr(shape)}", name
             )
