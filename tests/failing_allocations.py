@@ -100,22 +100,32 @@ def loading():
 
 
 def reading():
-    """A file of weights into a layer. Python's readers have other words for some failures."""
-    layer, other = (fastrnn.GRU(4, 5, 2, rng=seed) for seed in (0, 1))
+    """A checkpoint into a layer that draws, and an optimizer.
+
+    Python's readers have other words for some failures.
+    """
+    layer, other = (fastrnn.GRU(4, 5, 2, dropout=0.5, rng=seed) for seed in (0, 1))
+    adam, other_adam = (fastrnn.train.Adam(net, 0.1) for net in (layer, other))
     folder = tempfile.TemporaryDirectory()
-    path = pathlib.Path(folder.name) / "weights.npz"
-    fastrnn.train.save(path, {"net": other})
-    before = layer.flat.copy()
+    path = pathlib.Path(folder.name) / "checkpoint.npz"
+    other_adam.step(other.flat)
+    fastrnn.train.save(path, {"net": other}, other_adam)
+
+    flat, state, of_rng = layer.flat.copy(), adam.state(), layer.rng.bit_generator.state
 
     def begin():
-        layer.flat[...] = before
+        layer.flat[...], layer.rng.bit_generator.state = flat, of_rng
+        adam.load(state)
+
+    def held():
+        bits = list(str(layer.rng.bit_generator.state).encode())
+        return [layer.flat.copy(), adam.state(), bits]
 
     def run():
         assert folder.name  # it lives as long as this function
-        fastrnn.train.load(path, {"net": layer})
+        fastrnn.train.load(path, {"net": layer}, adam)
 
-    errors = ValueError, TypeError, OSError, RuntimeError
-    return Operation(run, lambda: layer.flat.copy(), begin, errors)
+    return Operation(run, held, begin, (ValueError, TypeError, OSError, RuntimeError))
 
 
 def streaming(what, size, ids=False):

@@ -604,6 +604,7 @@ def masked_calls():
         "x of Dense": lambda: dense(masked(B, I)),
         "dy of Dense": lambda: dense.backward(zeros(B, I), masked(B, H)),
         "ids of Embedding": lambda: table(masked(B, dtype=counts)),
+        "extra": lambda: fastrnn.train.save("no folder/x.npz", [dense], x=masked(B)),
         "series": lambda: fastrnn.train.windows(masked(100), 5, 1, 8),
         "targets": lambda: fastrnn.train.mean_squared_error(zeros(B), masked(B)),
         "weights": lambda: fastrnn.train.mean_squared_error(zeros(B), zeros(B), masked(B)),

@@ -233,6 +233,32 @@ def test_a_file_that_is_replaced_keeps_its_mode(mode, path):
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_group_is_kept_without_the_owner_and_without_the_group_its_rights_go(
+    allowed, path, monkeypatch
+):
+    path.touch()
+    path.chmod(0o660)
+    before, wanted = os.stat(path), []
+
+    def chown(descriptor, uid, gid):
+        if uid != -1 or not allowed:
+            raise PermissionError
+        wanted.append(gid)
+
+    def another(descriptor):
+        found = list(os_fstat(descriptor))
+        found[stat.ST_GID] += 0 if wanted else 1  # the group of whoever writes is another
+        return os.stat_result(found)
+
+    os_fstat = os.fstat
+    monkeypatch.setattr(os, "fchown", chown)
+    monkeypatch.setattr(os, "fstat", another)
+    train.save(path, [train.Dense(3, 2)])
+    assert wanted == ([before.st_gid] if allowed else [])
+    assert stat.S_IMODE(path.stat().st_mode) == (0o660 if allowed else 0o600)
+
+
 def test_while_it_is_written_nobody_else_may_look_into_it(path, monkeypatch):
     modes = []
 
@@ -387,6 +413,10 @@ def test_an_optimizer_that_is_not_in_the_file_is_missed(path):
         (lambda p, d: train.save(p, d, x=[draw(2)]), TypeError, "extra must be .* got ndarray"),
         (lambda p, d: train.save(p, d, x=np.array(["a"])), TypeError, "extra.x must be an array"),
         (lambda p, d: train.save(p, d, x=np.array([{}])), TypeError, "extra.x must be an array"),
+        (lambda p, d: train.save(p, d, x=np.ma.array([1.0, 2.0], mask=[0, 1])), TypeError,
+         "extra.x must be an array without a mask"),
+        (lambda p, d: train.save(p, {"a": types.SimpleNamespace(params={"b": np.ma.zeros(2)})}),
+         TypeError, "a.b must be an array without a mask"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_and_nothing_written(save, error, message, tmp_path):

@@ -88,11 +88,13 @@ JSON_OF_FEW_BYTES = {
     "objects": "[" + "{}," * 10_000 + "0]",
     "nested": "[" + "[[[[[[[[[[]]]]]]]]]]," * 1000 + "0]",
     "names": "{" + ",".join(f'"{n}":0' for n in range(10_000)) + "}",
+    # So many that a dict has just grown for the last of them.
+    "many names": "{" + ",".join(f'"{n}":"{n}"' for n in range(87_382)) + "}",
     "objects of one": "[" + '{"":{}},' * 5000 + "0]",
     "objects of names": "[" + ",".join(f'{{"{n}":{{}}}}' for n in range(5000)) + "]",
     "floats": "[" + "9e9," * 10_000 + "0]",
     "texts": "[" + '"ab",' * 10_000 + "0]",
-    "one wide": '["' + "a" * 200_000 + "\\ud83d\\ude00" + '"]',
+    "one wide": '["' + "a" * 300_000 + "\\ud83d\\ude00" + '"]',
     "all wide": '["' + "\\u4e00" * 20_000 + '"]',
 }
 
@@ -117,6 +119,16 @@ def test_json_that_takes_more_than_max_extra_is_refused(text, suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_list_of_many_words_loads_from_both_formats_within_max_extra(suffix, tmp_path):
+    pytest.importorskip("safetensors")
+    path, dense = tmp_path / f"x{suffix}", train.Dense(3, 2)
+    words = [f"w{n}" for n in range(120_000)]
+    train.save(path, [dense], words=words)
+    with memory_below(17 * MIB):
+        assert train.load(path, [dense])["words"] == words
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_more_names_than_anybody_needs_are_refused(suffix, tmp_path):
     target, names = Target(tmp_path / f"x{suffix}"), [f"optimizer.{n}" for n in range(6000)]
     if suffix == ".npz":
@@ -126,6 +138,26 @@ def test_more_names_than_anybody_needs_are_refused(suffix, tmp_path):
         data = tensors_of(header_of() | dict.fromkeys(names, empty), DATA)
     with memory_below(6 * MIB):
         target.refuses(data, ValueError, "max_extra = 1048576", max_extra=MIB)
+
+
+LONG = "{'descr': '%s', 'fortran_order': False, 'shape': %s}"
+
+
+@pytest.mark.parametrize(
+    ("header", "error", "words"),
+    [
+        (LONG % ("x" * 9800, "()"), TypeError, "extra.0"),
+        (LONG % ("<f4", (0, *63 * [10**19 - 1])), ValueError, "overflows an address"),
+        (LONG % ("<f4", (0, *63 * [1])), ValueError, "max_extra = 1048576"),
+    ],
+    ids=["dtypes", "sizes", "axes"],
+)
+def test_headers_of_extra_take_no_more_memory_than_max_extra(header, error, words, npz):
+    data = npy(np.zeros(0), header=header)
+    more = [Member(f"extra.{n}.npy".encode(), data, DEFLATED) for n in range(3000)]
+    data = zip_of(members(more=more))
+    with memory_below(3 * MIB):
+        npz.refuses(data, error, words, max_extra=MIB)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
@@ -237,6 +269,58 @@ def test_an_optimizer_that_refuses_its_state_leaves_the_parts_as_they_were(tmp_p
     with pytest.raises(RuntimeError, match="not this one"):
         train.load(tmp_path / "x.npz", [read], Refusing([read.flat], 0.1))
     assert_same_bits(read.flat, before)
+
+
+class Bits(np.random.PCG64):
+    """Bits whose state cannot be set as long as they are `full`: once."""
+
+    full = False
+
+    @property
+    def state(self):
+        return super().state
+
+    @state.setter
+    def state(self, value):
+        if self.full:
+            self.full = False
+            raise MemoryError
+        np.random.PCG64.state.__set__(self, value)
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError])
+def test_what_fails_while_it_is_put_back_leaves_all_as_it_was(error, tmp_path):
+    def made(seed):
+        parts = {name: train.Dense(3, 2, rng=seed) for name in "ab"}
+        for part in parts.values():
+            part.rng = np.random.Generator(Bits(seed))
+        return parts, train.Adam(parts.values())
+
+    def now():
+        states = [part.rng.bit_generator.state for part in parts.values()]
+        return pickle.dumps(([part.flat for part in parts.values()], adam.state(), states))
+
+    class Half(train.Adam):
+        def load(self, state):
+            super().load(state)
+            if state["updates"] == 1:
+                raise RuntimeError
+
+    (parts, adam), path = made(0), tmp_path / "x.npz"
+    adam.step([part.flat for part in parts.values()])
+    train.save(path, parts, adam)
+    parts, adam = made(1)
+    if error is MemoryError:
+        parts["b"].rng.bit_generator.full = True
+    else:
+        adam = Half(parts.values())
+    before = now()
+    with pytest.raises(error):
+        train.load(path, parts, adam)
+    assert now() == before
+    if error is MemoryError:
+        train.load(path, parts, adam)
+        assert now() != before
 
 
 def test_a_part_that_is_read_only_leaves_the_others_as_they_were(npz):

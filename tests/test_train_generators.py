@@ -131,6 +131,37 @@ def test_whatever_has_a_generator_that_it_draws_from_is_a_part_that_draws(path):
     assert read["b"].rng.random() == np.random.default_rng(1).random()
 
 
+@pytest.mark.parametrize(
+    "schedule", [(0.5, 0, 0, 0.5), (0, 0, 0.5, 0.5), (0, 0.5, 0.5, 0)], ids=str
+)
+def test_a_run_goes_on_where_dropout_was_turned_off_or_is_to_be_turned_on(schedule, path):
+    class Scheduled(Run):
+        def step(self, x):
+            self.layer.dropout = schedule[len(self.history.loss)]
+            return super().step(x)
+
+    through, broken_off, anew = (Scheduled(seed, num_layers=2) for seed in (0, 0, 1))
+    through.fit(4)
+    broken_off.fit(2, checkpoint=path)
+    anew.load(path)
+    anew.fit(4)
+    assert anew.history.loss == through.history.loss
+    assert anew.now() == through.now()
+
+
+def test_after_fit_a_generator_is_as_after_the_best_epoch_though_dropout_was_turned_off():
+    one, other, scores = Run(0), Run(0), iter([1, 2])
+
+    def validate():
+        if one.history.loss:
+            one.layer.dropout = 0
+        return next(scores)
+
+    one.fit(2, validate=validate)
+    other.fit(1)
+    assert one.now() == other.now()
+
+
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_after_fit_a_generator_is_as_after_the_best_epoch(interrupted):
     one, other, scores = Run(0), Run(0), iter([2, 1, 3])
@@ -164,7 +195,7 @@ def test_a_layer_that_draws_nothing_leaves_no_state(options, tmp_path):
                              "head.weight", "head.bias"}  # fmt: skip
 
 
-def test_a_file_without_a_state_and_a_layer_without_dropout_load_as_before(path):
+def test_a_file_without_a_state_leaves_the_generator_as_it_is(path):
     plain, drawing = Run(0, num_layers=2), Run(1)
     train.save(path, plain.parts)
     before = drawing.layer._rng.bit_generator.state
@@ -172,11 +203,15 @@ def test_a_file_without_a_state_and_a_layer_without_dropout_load_as_before(path)
     assert drawing.layer._rng.bit_generator.state == before
     assert_same_bits(drawing.layer.flat, plain.layer.flat)
 
-    train.save(path, Run(2).parts)
+
+def test_a_state_of_another_kind_is_of_no_account_to_a_layer_that_draws_nothing(path):
+    plain = Run(0, num_layers=2)
+    train.save(path, Run(2, np.random.Generator(np.random.Philox(2))).parts)
     before = plain.layer._rng.bit_generator.state
     train.load(path, plain.parts)
     assert plain.layer._rng.bit_generator.state == before
-    assert_same_bits(plain.layer.flat, Run(2).layer.flat)
+    with pytest.raises(ValueError, match="must be the state of a PCG64"):
+        train.load(path, Run(0).parts)
 
 
 def test_a_part_may_be_called_as_the_states_are(path):

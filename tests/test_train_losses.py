@@ -47,6 +47,14 @@ def test_large_logits_do_not_overflow(dtype):
         assert loss == 0 and not gradient.any() and gradient.dtype == dtype
 
 
+def test_the_largest_logits_have_a_loss():
+    logits = np.array([[3e38, -3e38]], "f4")
+    with np.errstate(all="raise"):
+        assert train.cross_entropy(logits, [0])[0] == 0
+        loss, gradient = train.cross_entropy(logits, [1])
+    assert loss == pytest.approx(6e38) and (gradient == [[1, -1]]).all()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_losses_are_pytorchs(seed):
     torch = pytest.importorskip("torch")

@@ -148,6 +148,7 @@ UNFIT = {
     "none of them": (list, ValueError, "must hold at least one array, got none"),
     "None": (lambda: None, TypeError, "must be a list of arrays, got NoneType"),
     "a string": (lambda: "layer.flat", TypeError, "must be a list of arrays, got str"),
+    "a set": (lambda: {train.Dense(3, 2)}, TypeError, "must be a list of arrays, got set"),
     "a dict": (lambda: {"w": draw(3)}, TypeError, r"got dict: give list\(.*.values\(\)\)"),
     "twice": (lambda: 2 * [draw(3)], ValueError, r"\[1\] must not share memory with .*\[0\]"),
     "a view": (lambda: (lambda a: [draw(2), a, a[1:2]])(draw(3)), ValueError, r"\[2\] must not sh"),
@@ -181,7 +182,9 @@ def test_parameters_that_cannot_be_trained_are_refused_by_name(make, given, erro
         (lambda p: train.Adam(p, 0.1, (0.9, 1.0)), ValueError, r"betas\[1\] must be from 0 to bel"),
         (lambda p: train.Adam(p, 0.1, 0.9), TypeError, "betas must be a pair of numbers, got fl"),
         (lambda p: train.Adam(p, 0.1, (0.9,)), TypeError, "betas must be a pair of numbers, got 1"),
-        (lambda p: train.Adam(p, epsilon=-1), ValueError, "epsilon must be a finite number"),
+        (lambda p: train.Adam(p, epsilon=-1), ValueError, "epsilon must be a finite number above"),
+        (lambda p: train.Adam(p, epsilon=0), ValueError, "epsilon must be a finite number above 0"),
+        (lambda p: train.Adam(p, epsilon=np.inf), ValueError, "epsilon must be a finite number"),
     ],
 )
 def test_numbers_out_of_range_are_refused(call, error, message):
@@ -286,6 +289,26 @@ def test_a_norm_neither_overflows_nor_vanishes(dtype, size):
         np.testing.assert_allclose([g.max() for g in gradients], [0.6, 0.2], rtol=1e-6)
 
 
+def test_finite_gradients_whose_norm_is_no_float_are_clipped():
+    gradients = [np.full(4, 1.5e308), np.array([3.0], "f4"), np.full((2, 2), -1.5e308)]
+    assert train.clip_by_norm(gradients, np.inf) == np.inf
+    assert (gradients[0] == 1.5e308).all()
+    assert train.clip_by_norm(gradients, 1.0) == np.inf
+    assert train.clip_by_norm(gradients, np.inf) == pytest.approx(1)
+    np.testing.assert_allclose(gradients[2], -(8**-0.5))
+
+
+@every_dtype
+def test_a_largest_value_beyond_the_dtype_clips_infinity_alone(dtype):
+    most, gradient = float(np.finfo(dtype).max), np.array([1, np.inf, -np.inf, np.nan], dtype)
+    with np.errstate(all="raise"):
+        train.clip_by_value(gradient, 1e39)
+    most = min(1e39, most)
+    np.testing.assert_array_equal(gradient, np.array([1, most, -most, np.nan], dtype))
+    train.clip_by_value(infinite := np.array([np.inf], dtype), np.inf)
+    assert infinite[0] == np.inf
+
+
 def test_gradients_of_both_dtypes_have_one_norm():
     gradients = [np.array([3e30], "f4"), np.array([4e300]), np.array(0.0), np.zeros(0, "f4")]
     assert train.clip_by_norm(gradients, 4.0) == pytest.approx(4e300)
@@ -327,6 +350,27 @@ def test_what_is_clipped_is_one_array_or_several_of_any_sequence(clip):
 def test_gradients_that_cannot_be_clipped_in_place_are_refused(clip, given, error, message):
     with pytest.raises(error, match=f"gradients.*{message}"):
         clip(given(), 1.0)
+
+
+def test_arrays_are_compared_with_those_that_they_may_overlap_alone(monkeypatch):
+    compared, shares_memory = [], np.shares_memory
+
+    def counted(*arrays):
+        compared.append(arrays)
+        return shares_memory(*arrays)
+
+    monkeypatch.setattr(np, "shares_memory", counted)
+    apart = [draw(4) for _ in range(1000)]
+    train.clip_by_norm(apart, 1.0)
+    assert len(compared) < 1000
+    for at in (0, 500, 1000):
+        given = [*apart[:at], apart[700][1:2], *apart[at:]]
+        first, second = sorted((at, 700 + (at <= 700)))
+        with pytest.raises(ValueError, match=rf"\[{second}\] must not share .*\[{first}\]"):
+            train.clip_by_norm(given, 1.0)
+    whole = draw(1000)
+    with pytest.raises(ValueError, match=r"\[3\] must not share memory with gradients\[0\]"):
+        train.clip_by_norm([whole, draw(3), draw(2), whole[-1:], draw(1)], 1.0)
 
 
 @pytest.mark.parametrize("clip", [train.clip_by_norm, train.clip_by_value])

@@ -40,6 +40,14 @@ def test_softmax_never_overflows_and_leaves_out_what_is_minus_infinity(dtype):
     assert train.softmax(x[:, :0]).shape == (2, 0)
 
 
+@every_dtype
+def test_softmax_of_the_largest_floats_and_of_nothing_but_minus_infinity_warns_of_nothing(dtype):
+    most = np.finfo(dtype).max
+    x = np.array([[most, -most], [-np.inf, -np.inf]], dtype)
+    with np.errstate(all="raise"):
+        np.testing.assert_array_equal(train.softmax(x), [[1, 0], [np.nan, np.nan]])
+
+
 @pytest.mark.parametrize("order", "CF")
 def test_softmax_over_many_classes_keeps_its_digits(order):
     x = np.zeros((2, 500_000), "float32", order=order)

@@ -42,6 +42,8 @@ def test_the_order_of_minibatches_is_rngs():
         (lambda: train.windows(draw(5), 4, 2, 1), ValueError, "length \\+ horizon = 6 values"),
         (lambda: train.windows(draw(5), 4, 0, 1), ValueError, "horizon must be"),
         (lambda: train.windows(draw(5, 1, 1), 4, 1, 1), ValueError, "series must be"),
+        (lambda: train.windows(draw(50), 4, 1, 4, rng="x"), TypeError, "rng must be None, an int"),
+        (lambda: train.windows(draw(50), 4, 1, 4, rng=-1), ValueError, "rng must be None, an int"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(call, error, message):

@@ -5,8 +5,8 @@ All of it is NumPy, for it is little beside the layers. Parts keep their paramet
 optimizer is made of a list of buffers, and a step takes a list of gradients.
 
 parts.py has a read-out and an embedding, probabilities.py sigmoid and softmax, losses.py losses
-with their gradients, series.py minibatches of windows, optimizers.py clipping, SGD and Adam, which
-read lists of buffers by buffers.py. state.py makes one dict of all that training changes;
+with their gradients, series.py minibatches of windows. optimizers.py has clipping, SGD and Adam;
+buffers.py checks the arrays that they change. state.py makes one dict of all that training changes;
 checkpoints.py writes and reads it, loop.py is `fit`.
 
 A checkpoint may come from anybody. contents.py says in which order one is looked at, tensors.py

@@ -5,9 +5,9 @@ prints what is in it.
 """
 
 from collections.abc import Mapping
-from itertools import combinations
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from fastrnn import checks
 
@@ -19,7 +19,10 @@ def listed(name, values):
     """
     if isinstance(values, np.ndarray) or _flat(values) is not None:
         values = [values]
-    if isinstance(values, str | bytes | Mapping) or not hasattr(values, "__iter__"):
+    # A set of parts would be in another order in each process.
+    if isinstance(values, str | bytes | Mapping | set | frozenset) or not hasattr(
+        values, "__iter__"
+    ):
         hint = f": give list({name}.values())" if isinstance(values, Mapping) else ""
         raise TypeError(f"{name} must be a list of arrays, got {type(values).__name__}{hint}")
     return [value if _flat(value) is None else _flat(value) for value in values]
@@ -41,13 +44,28 @@ def writeable(name, values):
         if got is not None:
             raise TypeError(f"{label} must be a writeable array of float32 or float64, got {got}")
         checks.plain(label, array)  # refuses masks
-    for (first, array), (second, other) in combinations(enumerate(arrays), 2):
-        if np.shares_memory(array, other):
-            raise ValueError(
-                f"{name}[{second}] must not share memory with {name}[{first}], or a step would "
-                "change it twice: give each array once"
-            )
+    shared = min(_sharing(arrays), default=None)
+    if shared is not None:
+        raise ValueError(
+            f"{name}[{shared[1]}] must not share memory with {name}[{shared[0]}], or a step would "
+            "change it twice: give each array once"
+        )
     return arrays
+
+
+def _sharing(arrays):
+    """The pairs of indices of arrays that share memory, the smaller first.
+
+    In the order of their addresses: an array is compared with those that end after it begins alone.
+    """
+    bounds = [byte_bounds(array) for array in arrays]
+    reaching = []
+    for index in sorted(range(len(arrays)), key=lambda index: bounds[index]):
+        reaching = [other for other in reaching if bounds[other][1] > bounds[index][0]]
+        for other in reaching:
+            if np.shares_memory(arrays[index], arrays[other]):
+                yield min(index, other), max(index, other)
+        reaching.append(index)
 
 
 def _unfit(array):

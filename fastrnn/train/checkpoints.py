@@ -2,12 +2,13 @@
 
 A file has the arrays of state.py, so PyTorch's names behind those of the parts; `extra.name` for
 each array that was given beside them; as the text `extra` the JSON of what else was given; and as
-the text `rng` the states of the generators that parts draw from.
+the text `rng` the states of the parts' random generators.
 
 Files may come from anybody: contents.py looks at them, npz.py and tensors.py read them.
 """
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from fastrnn.train.state import (
     EXTRA,
     GENERATORS,
     TEXTS,
+    drawing,
     generators_of,
     named,
     put_back,
@@ -29,7 +31,7 @@ from fastrnn.train.state import (
 from fastrnn.train.texts import Twice, object_of
 
 _WRITERS = {".npz": npz.write, ".safetensors": tensors.write}
-_READERS = {".npz": npz.Npz, ".safetensors": tensors.Tensors}
+_READERS = {".npz": npz.Npz, ".safetensors": partial(tensors.Tensors, texts=TEXTS)}
 _OF_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -37,7 +39,9 @@ def save(path, parts, optimizer=None, **extra):
     """Write parameters, the state of an optimizer, and of random generators, to a file.
 
     A layer with dropout, recurrent dropout or zoneout draws from its own generator, whose state is
-    kept too, so that training goes on bit for bit.
+    kept too, so that training goes on bit for bit. With an optimizer the states of all layers'
+    generators are kept, for dropout may be turned on later; without one, those of layers that draw
+    as they are now.
 
     The file is written beside its place and then moved there, so a reader finds the old one or the
     new one, whatever happens meanwhile. It keeps the mode of the file that it replaces; a new one
@@ -53,7 +57,7 @@ def save(path, parts, optimizer=None, **extra):
         Layers, `Dense`, `Embedding` or whatever has `params`, a mapping of arrays. The parameters
         are called `name.weight_ih_l0` and so on, in a list `0.weight_ih_l0`: the names that
         PyTorch gives the same parts in a module. A part of your own that has `rng`, a
-        numpy.random.Generator, draws from it, unless it has `draws` and that is False.
+        numpy.random.Generator, has a state too; it draws, unless it has `draws` and that is False.
     optimizer : SGD or Adam, or None
     **extra : arrays of numbers, or what JSON holds
         An epoch, a vocabulary, the state of a generator: comes back from `load`.
@@ -73,6 +77,7 @@ def save(path, parts, optimizer=None, **extra):
         else:
             values[name] = value
     for name, array in arrays.items():
+        checks.unmasked(**{name: array})
         if array.dtype.kind not in "biuf":
             raise TypeError(f"{name} must be an array of numbers, got dtype {array.dtype}")
     texts = {EXTRA: _text_of(values)} if values else {}
@@ -85,8 +90,9 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     """Read what `save` wrote into the same parts, and into an optimizer of the same kind.
 
     Training goes on from there, bit for bit, as if it had never ended, dropout included: the
-    generators of layers that draw go on from where they were. A file without their states, of a
-    layer without dropout or written before they were kept, leaves them as they are.
+    generators of layers go on from where they were, whether the layers draw now or later. A file
+    without their states, of layers without dropout or written before they were kept, leaves them as
+    they are; so does a state of another kind of generator where the layer does not draw.
 
     The file may come from anybody. Nothing in it is run, and loading takes at most twice as much
     memory as parts and optimizer have, and `max_extra`, and some MiB.
@@ -99,7 +105,7 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
         None leaves alone what the file has of one. The learning rate is loaded too.
     max_extra : int
         Bytes of memory that `extra` may take, 16 MiB; JSON counts by what it takes at most while
-        it is read, some 100 bytes for each value.
+        it is read, some 100 bytes for each value and 200 for each name.
 
     Returns
     -------
@@ -110,8 +116,8 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     ------
     ValueError, TypeError
         For a file that cannot be read or is not whole, for a pickled one, for names, shapes and
-        dtypes that are not those of parts and optimizer, for states of another kind of generator,
-        and for more extra than `max_extra`: nothing is changed. The message
+        dtypes that are not those of parts and optimizer, for states of another kind of generator
+        of a layer that draws, and for more extra than `max_extra`: nothing is changed. The message
         says the file, the array and the reason.
     OSError
         Where there is no such file (`FileNotFoundError`), or it may not be read.
@@ -127,8 +133,8 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     wanted = wanted_of(parts, optimizer)
     with opened(path, max_extra, len(wanted)) as source:
         contents = Contents(
-            source, reader(source, TEXTS), wanted, generators_of(parts),
-            has_optimizer=optimizer is not None,
+            source, reader(source), wanted, generators_of(parts),
+            drawing=drawing(parts), has_optimizer=optimizer is not None,
         )  # fmt: skip
         state, extra = contents.state(), contents.extra()
     put_back(state, parts, optimizer, name=str(path))

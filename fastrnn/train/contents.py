@@ -15,8 +15,6 @@ from fastrnn.train.generators import checked, longest_text
 from fastrnn.train.state import EXTRA, GENERATORS, OPTIMIZER, State
 from fastrnn.train.texts import Twice, memory_of, object_of
 
-_ADDRESSABLE = 2**62  # bytes; NumPy makes no larger array, even without elements
-
 
 class Contents:
     """The arrays that are wanted, and extra, all of them checked but for their elements.
@@ -24,30 +22,30 @@ class Contents:
     source, file : the `files.Source`, and the `Npz` or `Tensors` that reads it
     wanted : name -> what has its dtype and shape
     generators : name of a part -> generator, whose state the file may hold
+    drawing : the names of parts whose generators are drawn from
     has_optimizer : bool
         Whether that of an optimizer is among what is wanted; else the file may hold one.
     """
 
-    def __init__(self, source, file, wanted, generators, *, has_optimizer):
+    def __init__(self, source, file, wanted, generators, *, drawing, has_optimizer):
         self._source, self._file = source, file
         self._wanted, self._has_optimizer = wanted, has_optimizer
-        self._generators = generators
+        self._generators, self._drawing = generators, drawing
         self._owner = "parts and optimizer" if has_optimizer else "parts"
         self._extras, self._texts = [], []  # names of arrays and of texts
         self._sort_names()
-        self._found = file.describe([*wanted, *self._extras, *self._texts])
-        for name in wanted:
-            self._check_wanted(name)
-        for name in self._extras:
-            self._check_extra(name)
-        for name in self._texts:
-            self._check_text(name)
+        checks_of = dict.fromkeys(wanted, self._check_wanted)
+        checks_of |= dict.fromkeys(self._extras, self._check_extra)
+        checks_of |= dict.fromkeys(self._texts, self._check_text)
+        for name, found in file.describe(checks_of):  # each is checked before the next is read
+            checks_of[name](name, found)
 
     def state(self):
         """The `State` that is wanted, with what the file has of generators."""
         states = {}
         if GENERATORS in self._texts:
-            states = self._said(GENERATORS, checked, self._object(GENERATORS), self._generators)
+            states = self._object(GENERATORS)
+            states = self._said(GENERATORS, checked, states, self._generators, self._drawing)
         return State({name: self._array(name) for name in self._wanted}, states)
 
     def extra(self):
@@ -76,8 +74,8 @@ class Contents:
                 compared.add(name)
         checks.same_names(str(self._source.path), compared, self._wanted, self._owner)
 
-    def _check_wanted(self, name):
-        found, like = self._found[name], self._wanted[name]
+    def _check_wanted(self, name, found):
+        like = self._wanted[name]
         if isinstance(found.dtype, str):
             hint = f": {PICKLED}" if "O" in found.dtype else ""
             raise TypeError(
@@ -86,23 +84,28 @@ class Contents:
             )
         checks.like(self._label(name), found, like, self._owner)
 
-    def _check_extra(self, name):
-        dtype, shape = self._found[name].dtype, self._found[name].shape
+    def _check_extra(self, name, found):
+        dtype, shape = found.dtype, found.shape
         if isinstance(dtype, str) or dtype.kind not in "biuf":
             raise TypeError(
                 f"{self._label(name)} must be an array of numbers, got dtype {checks.shown(dtype)}"
             )
         self._source.take(math.prod(shape) * dtype.itemsize, name)
-        if math.prod([size or 1 for size in shape]) * dtype.itemsize >= _ADDRESSABLE:
-            raise self._source.refused(f"its shape overflows an address: {shape}", name)
+        try:
+            checks.fits(
+                dtype.itemsize, *shape
+            )  # NumPy makes no larger array, even without elements
+        except ValueError:
+            raise self._source.refused(f"its shape overflows an address: {shape}", name) from None
 
-    def _check_text(self, name):
-        dtype, shape = self._found[name].dtype, self._found[name].shape
+    def _check_text(self, name, found):
+        dtype, shape = found.dtype, found.shape
         if isinstance(dtype, str) or dtype.kind != "U" or shape != ():
             raise TypeError(f"{self._label(name)} must be a text of JSON")
         length = dtype.itemsize // 4
         if name == EXTRA:
-            self._source.take(2 * length, name)  # for the text, and for the texts in it
+            if not self._file.counts_texts:
+                self._source.take(2 * length, name)  # for the text, and for the texts in it
         elif length > longest_text(self._generators):
             raise self._source.refused(
                 f"it has {length} characters, more than the states of the parts' generators", name
@@ -111,7 +114,7 @@ class Contents:
     def _object(self, name):
         """What a text says."""
         text = self._file.text(name)
-        if name == EXTRA:
+        if name == EXTRA and not self._file.counts_texts:
             self._source.take(max(0, memory_of(text) - 2 * len(text)), name)
         return self._said(name, object_of, text)
 

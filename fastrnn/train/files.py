@@ -97,8 +97,9 @@ def _pickled(source):
 def replace(path, write):
     """Write the file at path wholly or not at all, by write(file).
 
-    A file that is there keeps its mode, and its owner and group where that is allowed; a new one
-    has the mode that the umask says. A symbolic link stays: the file it leads to is written.
+    A file that is there keeps its mode, and its owner and group where that is allowed; where its
+    group cannot be kept, groups lose their rights. A new one has the mode that the umask says. A
+    symbolic link stays: the file it leads to is written.
     """
     try:
         before = os.stat(path)
@@ -125,6 +126,12 @@ def replace(path, write):
 
 
 def _own_like(descriptor, before):
+    """Group, owner and mode of the file before, as far as one may set them."""
+    with contextlib.suppress(OSError):  # one may be in that group
+        os.fchown(descriptor, -1, before.st_gid)
     with contextlib.suppress(OSError):  # to give a file away one must be allowed to
-        os.fchown(descriptor, before.st_uid, before.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+        os.fchown(descriptor, before.st_uid, -1)
+    mode = stat.S_IMODE(before.st_mode)
+    if os.fstat(descriptor).st_gid != before.st_gid:
+        mode &= ~(stat.S_IRWXG | stat.S_ISGID)  # another group has no right to it
+    os.fchmod(descriptor, mode)

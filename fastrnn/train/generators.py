@@ -38,8 +38,11 @@ def longest_text(generators):
     return 4 * len(text_of(states_of(generators))) + 2**14 * len(generators)
 
 
-def checked(states, generators):
+def checked(states, generators, drawing):
     """The states, as JSON has them, of those of the generators that they name.
+
+    drawing : the names of those that are drawn from; of the others a state of another kind is left
+    out, for it is of no use there.
 
     Raises
     ------
@@ -47,12 +50,20 @@ def checked(states, generators):
         With the reason, for what is not the state of a generator of the same kind.
     """
     there = {name: rng for name, rng in generators.items() if name in states}
-    return {name: _checked(name, states[name], rng) for name, rng in there.items()}
+    return {
+        name: _checked(name, states[name], rng)
+        for name, rng in there.items()
+        if name in drawing or _kind(states[name]) == _kind(rng.bit_generator.state)
+    }
+
+
+def _kind(state):
+    return state.get("bit_generator") if isinstance(state, dict) else None
 
 
 def _checked(name, state, rng):
     like, trial = rng.bit_generator.state, copy.deepcopy(rng.bit_generator)
-    kind, got = (s.get("bit_generator") if isinstance(s, dict) else None for s in (like, state))
+    kind, got = _kind(like), _kind(state)
     if got != kind:
         raise ValueError(
             f"{name} must be the state of a {kind}, which the part has, got {repr(got)}"

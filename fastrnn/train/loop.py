@@ -59,7 +59,7 @@ def fit(
     However it ends, by its last epoch, by `patience`, by Ctrl-C or by another error, parts and
     optimizer are afterwards as they were at the end of the best epoch: the one with the least
     validation, or without `validate` the last whole one; before the first as they came. So are the
-    random generators of parts that draw, such as layers with dropout.
+    parts' random generators, from which dropout is drawn.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Losses: the mean over all that counts, and its gradient.
 
-Each loss has the same three stages. It finds what counts (`_judged`), it replaces what does not
+Each loss has the same three stages. It finds what counts (`_shares_of`), it replaces what does not
 count by zeros, so that a NaN there goes no further, and it computes losses and gradients one by
 one. The mean is summed in float64, so that it keeps its digits over many elements.
 """
@@ -71,13 +71,16 @@ def cross_entropy(logits, targets, weights=None, *, ignore_index=None):
             f"targets must be {logits.shape[:-1]} for logits of shape {logits.shape}, got "
             f"{targets.shape}{hint if targets.shape == logits.shape else ''}"
         )
-    judged = _judged(weights, targets.shape, _not_ignored(targets, ignore_index))
-    targets = _classes(judged.only(targets), logits.shape[-1])[..., None]
-    shifted, powers, total = shifted_powers(judged.only(logits, more_axes=1))
-    losses = np.log(total) - np.take_along_axis(shifted, targets, axis=-1)
+    shares = _shares_of(weights, targets.shape, _not_ignored(targets, ignore_index))
+    targets = _classes(shares.zeroed(targets), logits.shape[-1])[..., None]
+    logits = shares.zeroed(logits, more_axes=1)
+    largest, powers, total = shifted_powers(logits)
+    with np.errstate(over="ignore", invalid="ignore"):  # as in shifted_powers
+        below = np.subtract(largest, np.take_along_axis(logits, targets, -1), dtype=np.float64)
+    losses = np.log(total) + below
     gradient = powers / total.astype(powers.dtype)
     np.put_along_axis(gradient, targets, np.take_along_axis(gradient, targets, -1) - 1, axis=-1)
-    return judged.mean(losses[..., 0]), judged.weighed(gradient, more_axes=1)
+    return shares.mean(losses[..., 0]), shares.weighted(gradient, more_axes=1)
 
 
 def binary_cross_entropy(logits, targets, weights=None):
@@ -111,12 +114,12 @@ def binary_cross_entropy(logits, targets, weights=None):
     >>> print(f"{loss:.4f}", gradient.round(4))
     0.3466 [-0.25 -0.  ]
     """
-    logits, targets, judged = _alike("logits", logits, targets, weights)
+    logits, targets, shares = _alike("logits", logits, targets, weights)
     outside = targets[(targets < 0) | (targets > 1)]
     if outside.size:
         raise ValueError(f"targets must be from 0 to 1, got {outside.flat[0]}")
     losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
-    return judged.mean(losses), judged.weighed(sigmoid(logits) - targets)
+    return shares.mean(losses), shares.weighted(sigmoid(logits) - targets)
 
 
 def mean_squared_error(y, targets, weights=None):
@@ -150,15 +153,15 @@ def mean_squared_error(y, targets, weights=None):
     >>> mean_squared_error(y, measured, weights=~np.isnan(measured))
     (2.0, array([ 0.,  0., -2.]))
     """
-    y, targets, judged = _alike("y", y, targets, weights)
+    y, targets, shares = _alike("y", y, targets, weights)
     error = y - targets
-    return judged.mean(np.square(error, dtype=np.float64)), judged.weighed(error, factor=2)
+    return shares.mean(np.square(error, dtype=np.float64)), shares.weighted(error, factor=2)
 
 
 # ---- what counts ---------------------------------------------------------------------------------
 
 
-class _Judged(NamedTuple):
+class _Shares(NamedTuple):
     """How much each of the losses counts.
 
     share : float64 array that broadcasts to the losses; what each counts in the mean.
@@ -168,7 +171,7 @@ class _Judged(NamedTuple):
     share: np.ndarray
     counted: np.ndarray | None
 
-    def only(self, array, more_axes=0):
+    def zeroed(self, array, more_axes=0):
         """The array with 0 for what does not count."""
         if self.counted is None:
             return array
@@ -177,7 +180,7 @@ class _Judged(NamedTuple):
     def mean(self, losses):
         return float(np.multiply(losses, self.share, dtype=np.float64).sum())
 
-    def weighed(self, gradient, more_axes=0, factor=1):
+    def weighted(self, gradient, more_axes=0, factor=1):
         """The gradient of the mean from those of the losses."""
         return gradient * _widened(factor * self.share, more_axes).astype(gradient.dtype)
 
@@ -186,7 +189,7 @@ def _widened(array, more_axes):
     return array.reshape(array.shape + (1,) * more_axes)
 
 
-def _judged(weights, shape, counted=None):
+def _shares_of(weights, shape, counted=None):
     """What weights say of losses of this shape; `counted`: booleans that say more, or None."""
     if weights is None:
         weights = np.ones((1,) * len(shape)) if counted is None else counted.astype(np.float64)
@@ -197,7 +200,7 @@ def _judged(weights, shape, counted=None):
     weights = weights / (largest or 1)  # no sum of them overflows
     total = weights.sum() * (math.prod(shape) / max(weights.size, 1))
     share = weights / (total or 1)
-    return _Judged(share, None if share.all() else share != 0)
+    return _Shares(share, None if share.all() else share != 0)
 
 
 def _weights(weights, shape):
@@ -226,13 +229,13 @@ def _weights(weights, shape):
 
 
 def _alike(name, array, targets, weights):
-    """(array, targets, judged): both of one shape and dtype, with 0 for what does not count."""
+    """(array, targets, shares): both of one shape and dtype, with 0 for what does not count."""
     array, targets = checks.as_array(name, array), checks.plain("targets", targets)
     if targets.shape != array.shape:
         raise ValueError(f"targets must be {array.shape} like {name}, got {targets.shape}")
-    judged = _judged(weights, array.shape)
-    targets = checks.exact("targets", judged.only(targets), array.dtype, name)
-    return judged.only(array), targets, judged
+    shares = _shares_of(weights, array.shape)
+    targets = checks.exact("targets", shares.zeroed(targets), array.dtype, name)
+    return shares.zeroed(array), targets, shares
 
 
 def _not_ignored(targets, ignore_index):

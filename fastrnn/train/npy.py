@@ -17,7 +17,7 @@ from fastrnn.checks import shown
 START = 12  # bytes that say how long the header is; two fewer in version 1
 _MAGIC = b"\x93NUMPY"
 _LONGEST = 10_000  # bytes of a header; NumPy's own limit
-_MOST_AXES = 64  # what NumPy can make an array of
+MOST_AXES = 64  # what NumPy can make an array of
 
 _ITEM = re.compile(
     r"""\s*(['"])(descr|fortran_order|shape)\1\s*:\s*"""
@@ -29,7 +29,7 @@ _NUMBERS = re.compile(r"[<>|=][biuf][0-9]{1,2}|[<>|=]U[0-9]{1,10}")
 class Header(NamedTuple):
     """What a header says.
 
-    dtype : of numbers, or of one str; else the text of what it says
+    dtype : of numbers, or of one str; else the text of what it says, or the beginning of it
     """
 
     dtype: np.dtype | str
@@ -76,13 +76,13 @@ def header_of(data):
 
 
 def _dtype(text):
-    """The dtype of numbers or of a str; of all else its text."""
+    """The dtype of numbers or of a str; of all else its text, as far as a message shows it."""
     if _NUMBERS.fullmatch(text[1:-1]) and text[0] in "'\"":
         try:
             return np.dtype(text[1:-1])
         except (TypeError, ValueError):  # such as <f3
             pass
-    return text[1:-1] if text[0] in "'\"" else text
+    return shown(text[1:-1] if text[0] in "'\"" else text)
 
 
 def _shape(text):
@@ -91,8 +91,8 @@ def _shape(text):
         sizes.pop()
     elif len(sizes) == 1:
         sizes = [text]
-    if len(sizes) > _MOST_AXES or not all(re.fullmatch(r"\s*[0-9]{1,19}L?\s*", s) for s in sizes):
+    if len(sizes) > MOST_AXES or not all(re.fullmatch(r"\s*[0-9]{1,19}L?\s*", s) for s in sizes):
         raise ValueError(
-            f"its shape must be a tuple of at most {_MOST_AXES} sizes, got {shown(text)}"
+            f"its shape must be a tuple of at most {MOST_AXES} sizes, got {shown(text)}"
         )
     return tuple([int(size.strip().rstrip("L")) for size in sizes])

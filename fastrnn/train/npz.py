@@ -14,6 +14,8 @@ from fastrnn.train.npy import START, header_of, length_of
 from fastrnn.train.zips import Member, entries
 
 _PIECE = 2**14  # characters
+# Bytes of memory that a header and its array take at most beside its elements, and each axis.
+_HEADER, _AXIS = 512, 32
 
 
 def write(file, arrays, texts):
@@ -26,12 +28,11 @@ def write(file, arrays, texts):
 
 
 class Npz:
-    """An .npz that is being read: `names`, then `describe`, then `array` and `text`.
+    """An .npz that is being read: `names`, then `describe`, then `array` and `text`."""
 
-    texts : the names that texts may have, which are names like others here
-    """
+    counts_texts = False
 
-    def __init__(self, source, texts):
+    def __init__(self, source):
         self._source = source
         self._entries, self._headers = {}, {}
 
@@ -43,17 +44,18 @@ class Npz:
             yield name
 
     def describe(self, names):
-        """Name -> its `npy.Header`, for arrays and texts; no element is read."""
+        """Each name with its `npy.Header`, for arrays and texts; no element is read."""
         spans = []
         for name in names:
             entry = self._entries[name]
             member = Member(self._source, name, entry)
-            self._headers[name] = self._header(name, entry, member)
+            header = self._headers[name] = self._header(name, entry, member)
+            self._source.take_for_names(_HEADER + _AXIS * len(header.shape), name)
             spans.append((entry.begin, member.end, name))
+            yield name, header
         for (_, end, _), (begin, _, name) in pairwise(sorted(spans)):
             if begin < end:
                 raise self._source.refused("it overlaps another", name)
-        return {name: self._headers[name] for name in names}
 
     def array(self, name):
         """The array itself, which may be in Fortran order."""

@@ -26,9 +26,10 @@ def clip_by_norm(gradients, largest):
     Returns
     -------
     norm : float
-        Before, summed in float64: neither large nor small elements are lost. If it is not finite,
-        for elements that are NaN or infinite, the gradients are left as they are. Pascanu, Mikolov
-        and Bengio, On the difficulty of training recurrent neural networks, 2013.
+        Before, summed in float64: neither large nor small elements are lost. Infinite where it is
+        more than float64 holds; finite elements are scaled all the same. With elements that are NaN
+        or infinite the gradients are left as they are. Pascanu, Mikolov and Bengio, On the
+        difficulty of training recurrent neural networks, 2013.
 
     Raises
     ------
@@ -45,9 +46,13 @@ def clip_by_norm(gradients, largest):
     """
     gradients, largest = writeable("gradients", gradients), _largest(largest)
     norm = math.hypot(*map(_norm, gradients))
-    if largest < norm < math.inf:
+    scaled, unit = norm, 1.0
+    if norm == math.inf:  # of elements that may be finite
+        unit = 2.0**-100
+        scaled = math.hypot(*(_norm(np.multiply(g, unit, dtype=np.float64)) for g in gradients))
+    if largest < norm and scaled < math.inf:
         for g in gradients:
-            np.multiply(g, largest / norm, out=g, dtype=np.float64, casting="same_kind")
+            np.multiply(g, largest * unit / scaled, out=g, dtype=np.float64, casting="same_kind")
     return norm
 
 
@@ -67,7 +72,9 @@ def clip_by_value(gradients, largest):
     """
     gradients, largest = writeable("gradients", gradients), _largest(largest)
     for g in gradients:
-        np.clip(g, -largest, largest, out=g)
+        most = float(np.finfo(g.dtype).max)  # a cast of more than that would overflow
+        most = min(largest, most) if largest < math.inf else largest
+        np.clip(g, -most, most, out=g)
 
 
 def _largest(value):
@@ -114,9 +121,10 @@ class _Optimizer:
         numbers = {name: state[name].item() for name in self._numbers}
         _finite("learning_rate of state", numbers["learning_rate"])
         checks.positive("updates of state", numbers.get("updates", 0), least=0)
+        arrays = self._arrays()
         for name, number in numbers.items():
             setattr(self, name, number)
-        for name, array in self._arrays().items():
+        for name, array in arrays.items():
             array[...] = state[name]
 
     def _state(self):
@@ -213,7 +221,7 @@ class Adam(_Optimizer):
     betas : pair of floats
         Of the running means of the gradient and of its square; from 0 to below 1.
     epsilon : float
-        Finite, from 0 up.
+        Finite, above 0.
 
     Raises
     ------
@@ -237,7 +245,9 @@ class Adam(_Optimizer):
 
     def __init__(self, parameters, learning_rate=1e-3, betas=(0.9, 0.999), epsilon=1e-8):
         super().__init__(parameters, learning_rate)
-        self.betas, self.epsilon = _betas(betas), _finite("epsilon", epsilon)
+        wanted = "a finite number above 0"  # with 0 a gradient of 0 would give 0 / 0
+        self.epsilon = checks.number("epsilon", epsilon, wanted, lambda n: 0 < n < math.inf)
+        self.betas = _betas(betas)
         self.mean, self.square = self._zeros(), self._zeros()
         self.updates = 0
 

@@ -69,6 +69,7 @@ class Dense(_Part):
     def backward(self, x, dy):
         """Gradients of a loss through y, x being what y was made of -> PartGradients."""
         x, dy = self._checked("x", x, self.inputs), self._checked("dy", dy, self.outputs)
+        checks.shaped("dy", dy, None, (*x.shape[:-1], self.outputs))
         rows, d_rows = x.reshape(-1, self.inputs), dy.reshape(-1, self.outputs)
         flat, views = self._gradient()
         views["weight"][...] = _products(d_rows, rows)

@@ -69,7 +69,9 @@ def softmax(x, axis=-1):
 
 
 def shifted_powers(x, axis=-1):
-    """(shifted, powers, total): x less its largest, exp of that, and the sum of exp in float64."""
-    shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
-    powers = np.exp(shifted)
-    return shifted, powers, powers.sum(axis=axis, keepdims=True, dtype=np.float64)
+    """(largest, powers, total): of x, exp(x - largest), and the sum of these in float64."""
+    largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
+    # A difference beyond all floats is -inf, whose power is 0; if all are -inf it is NaN.
+    with np.errstate(over="ignore", invalid="ignore"):
+        powers = np.exp(x - largest)
+    return largest, powers, powers.sum(axis=axis, keepdims=True, dtype=np.float64)

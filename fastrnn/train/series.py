@@ -65,7 +65,9 @@ def windows(
             f"{len(series)}: use a shorter window or horizon"
         )
     batches = -(-count // checks.positive("batch_size", batch_size))
-    order = np.arange(batches) if rng is None else np.random.default_rng(rng).permutation(batches)
+    order = np.arange(batches)
+    if rng is not None:
+        order = checks.generator("rng", rng).permutation(batches)
     # Both are (windows, features, steps), the second of all steps up to the last one.
     before = sliding_window_view(series, length, axis=0)[:count]
     after = sliding_window_view(series[length:, columns], last, axis=0)

@@ -4,6 +4,7 @@ A part is whatever has `params`, a mapping of arrays. `fit` keeps a `State` of i
 checkpoint holds one. Knows of no files and of no epochs.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -44,7 +45,7 @@ def named(parts):
             isinstance(array, np.ndarray) for array in params.values()
         ):
             raise TypeError(
-                f"part {name!r} must have params, a dict of arrays, as layers, Dense and "
+                f"part {name!r} must have params, a mapping of arrays, as layers, Dense and "
                 f"Embedding do, got {type(part).__name__}"
             )
         names = {f"{name}.{key}" for key in params}
@@ -62,20 +63,21 @@ def arrays_of(parts):
 
 
 def generators_of(parts):
-    """Name of a part -> the numpy.random.Generator that it draws from in training."""
-    found = {}
-    for name, part in parts.items():
-        rng = getattr(part, "rng", None)
-        if isinstance(rng, np.random.Generator) and getattr(part, "draws", True):
-            found[name] = rng
-    return found
+    """Name of a part -> its numpy.random.Generator, of those that have one."""
+    found = {name: getattr(part, "rng", None) for name, part in parts.items()}
+    return {name: rng for name, rng in found.items() if isinstance(rng, np.random.Generator)}
+
+
+def drawing(parts):
+    """The names of parts that draw from their generators in training, as they are now."""
+    return {name for name in generators_of(parts) if getattr(parts[name], "draws", True)}
 
 
 class State(NamedTuple):
     """Copies of all that training changes.
 
     arrays : of the parts, and of the optimizer if there is one
-    generators : name of a part -> state of its generator, for those that draw
+    generators : name of a part -> state of its generator
     """
 
     arrays: dict
@@ -83,11 +85,17 @@ class State(NamedTuple):
 
 
 def state_of(parts, optimizer=None):
-    """The `State` of named parts and of an optimizer."""
+    """The `State` of named parts and of an optimizer.
+
+    With an optimizer it has the states of all generators, for training goes on from it and may turn
+    dropout on; else of parts that draw now.
+    """
     arrays = {name: array.copy() for name, array in arrays_of(parts).items()}
     if optimizer is not None:
         arrays |= {f"{OPTIMIZER}.{key}": array for key, array in optimizer.state().items()}
-    return State(arrays, generators.states_of(generators_of(parts)))
+    found = generators_of(parts)
+    kept = drawing(parts) if optimizer is None else found
+    return State(arrays, generators.states_of({name: found[name] for name in kept}))
 
 
 def wanted_of(parts, optimizer=None):
@@ -99,7 +107,7 @@ def wanted_of(parts, optimizer=None):
 
 
 def put_back(state, parts, optimizer=None, name="state"):
-    """Let parts and optimizer go on from a `State` of them; nothing, unless all of it fits.
+    """Let parts and optimizer go on from a `State` of them; after an error all is as it was.
 
     Its generators' states must have been checked, where they are not from `state_of`.
     """
@@ -109,14 +117,28 @@ def put_back(state, parts, optimizer=None, name="state"):
     for key, array in arrays.items():
         if not array.flags.writeable:
             raise ValueError(f"{name} cannot be loaded into {key}, whose array is read-only")
-    if optimizer is not None:  # before the parts, for one of a stranger's may refuse its state
-        prefix = f"{OPTIMIZER}."
-        own = {k.removeprefix(prefix): new[k] for k in new if k.startswith(prefix)}
-        try:
-            optimizer.load(own)
-        except (TypeError, ValueError) as error:
-            kind = TypeError if isinstance(error, TypeError) else ValueError
-            raise kind(f"{name} does not fit the optimizer: {error}") from error
-    generators.restore(state.generators, generators_of(parts))
-    for key, array in arrays.items():  # last, for it needs no memory: all are written or none
-        array[...] = new[key]
+    own, found = None if optimizer is None else optimizer.state(), generators_of(parts)
+    states = generators.states_of(found)
+    try:
+        if optimizer is not None:
+            _load_optimizer(optimizer, new, name)
+        generators.restore(state.generators, found)
+        for key, array in arrays.items():  # last, for it needs no memory: all are written or none
+            array[...] = new[key]
+    except BaseException:
+        generators.restore(states, found)
+        if optimizer is not None:
+            with contextlib.suppress(Exception):  # one of a stranger's may refuse this state too
+                optimizer.load(own)
+        raise
+
+
+def _load_optimizer(optimizer, arrays, name):
+    """Load what a state called `name` has of an optimizer."""
+    prefix = f"{OPTIMIZER}."
+    own = {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
+    try:
+        optimizer.load(own)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} does not fit the optimizer: {error}") from error

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastrnn.train.npy import MOST_AXES
 from fastrnn.train.texts import Twice, memory_of, object_of
 
 _DTYPES = {
@@ -21,7 +22,6 @@ _DTYPES = {
     "U32": "<u4", "I32": "<i4", "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8",
 }  # fmt: skip
 _METADATA, _ENTRY = "__metadata__", {"dtype", "shape", "data_offsets"}
-_MOST_AXES = 64  # what NumPy can make an array of
 
 
 def package():
@@ -64,6 +64,10 @@ class Tensors:
     texts : the names that texts may have; others have no meaning here
     """
 
+    # The header is JSON and counts by its characters, those of texts among them: that covers the
+    # texts, and the objects that are made of them when the header's own are gone.
+    counts_texts = True
+
     def __init__(self, source, texts):
         self._source, self._known = source, texts
         self._texts, self._tensors = {}, {}
@@ -80,9 +84,11 @@ class Tensors:
         yield from self._tensors
 
     def describe(self, names):
-        """Name -> its `Tensor`, for arrays and texts; no element is read."""
+        """Each name with its `Tensor`, for arrays and texts; no element is read."""
         texts = {name: Tensor(np.dtype(f"U{len(t)}"), ()) for name, t in self._texts.items()}
-        return {name: (texts | self._tensors)[name] for name in names}
+        described = self._tensors | texts  # no name is in both: `Contents` has refused it
+        for name in names:
+            yield name, described[name]
 
     def array(self, name):
         """The array itself."""
@@ -126,7 +132,7 @@ class Tensors:
         dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
         if not isinstance(dtype, str):
             raise self._source.refused("its dtype must be a text", name)
-        if not _sizes(shape) or len(shape) > _MOST_AXES:
+        if not _sizes(shape) or len(shape) > MOST_AXES:
             raise self._source.refused(
                 f"its shape must be a list of sizes, got {repr(shape)}", name
             )

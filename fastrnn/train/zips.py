@@ -1,9 +1,9 @@
 """The directory of a zip file and the bytes of its members, read piece by piece.
 
 A zip file is its members, then a directory with an entry for each, then an end record that says
-where the directory is. Before a member stand a local header and its name again. The directory is
-believed as far as it agrees with what is found; no member gives more bytes than it says. Format:
-PKWARE's APPNOTE.TXT.
+where the directory is. Before a member stand a local header and its name again. Each entry of the
+directory is checked against the member's local header; no member gives more bytes than it says.
+Format: PKWARE's APPNOTE.TXT.
 
 Python's zipfile raises a dozen kinds of errors for damaged files and reads the whole directory.
 
