@@ -194,7 +194,9 @@ def test_dtypes_do_not_mix(cell, name):
 
 @every_cell
 @pytest.mark.parametrize("name", ["x", "w_ih", "w_hh"])
-@pytest.mark.parametrize("value", [None, "text", {}, object(), b"bytes"], ids=repr)
+@pytest.mark.parametrize(
+    "value", [None, "text", {}, object(), b"bytes"], ids=lambda v: type(v).__name__
+)
 def test_what_is_no_array_is_refused(cell, name, value):
     with refuses(TypeError, f"{name} must be an array of float32 or float64, got"):
         call(cell, **{name: value})
