@@ -1,4 +1,4 @@
-"""Every public call as a function of its array arguments alone, however these are held."""
+"""Public calls as functions of their array arguments alone, however these are held."""
 
 import numpy as np
 
@@ -31,6 +31,8 @@ ARRAYS = {
     "mask": rng.random((T, B)) < 0.7,
     "reset": rng.random((T, B)) < 0.3,
     "classes": rng.integers(0, I, (T, B)),
+    "targets": rng.random((T, B, I)).astype("float32"),
+    "weights": rng.random((T, B)).astype("float32"),
 }
 
 
@@ -106,6 +108,24 @@ def of_parts(a):
     )
 
 
+def of_losses(a):
+    weights = a["weights"]
+    return (
+        train.mean_squared_error(a["x"], a["targets"], weights=weights),
+        train.binary_cross_entropy(a["x"], a["targets"], weights=weights),
+        train.cross_entropy(a["x"], a["classes"], weights=weights),
+        train.sigmoid(a["x"]),
+        train.softmax(a["x"]),
+    )
+
+
+def of_other_functions(a):
+    return (
+        fastrnn.rnn(a["x"], None, np.asarray(a["w_ih"])[:H], np.asarray(a["w_hh"])[:H]),
+        fastrnn.gru(a["x"], None, np.asarray(a["w_ih"])[: 3 * H], np.asarray(a["w_hh"])[: 3 * H]),
+    )
+
+
 CALLS = {
     of_layer: ("x", "h", "c", "dy", "dh", "lengths", "mask", "reset"),
     of_ids: ("ids", "lengths", "reset", "dy"),
@@ -115,5 +135,7 @@ CALLS = {
     of_windows: ("x", "ids", "h", "c", "lengths", "mask", "reset"),
     of_loading: ("w_ih", "w_hh", "b_ih"),
     of_parts: ("ids", "x", "dy", "classes"),
+    of_losses: ("x", "targets", "classes", "weights"),
+    of_other_functions: ("x", "w_ih", "w_hh"),
 }
 PAIRS = [(call, name) for call, names in CALLS.items() for name in names]

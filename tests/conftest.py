@@ -4,10 +4,12 @@ Without the kernels (no C compiler) the tests of the kernels are skipped, all ot
 reference. FASTRNN_ISA chooses the set for the suite; tests that walk through the sets still do.
 """
 
+import fcntl
+import json
 import os
+import signal
 import sys
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 # Before NumPy is there: on the small matrices of tests the threads of its BLAS only wait for one
 # another, for up to nine tenths of the time where other processes run beside.
@@ -23,6 +25,8 @@ with warnings.catch_warnings():
 
     import fastrnn
     from fastrnn import runtime
+
+_XDIST = "PYTEST_XDIST_WORKER" in os.environ
 
 
 def pytest_report_header():
@@ -44,7 +48,10 @@ def pytest_collection_modifyitems(items):
             item.add_marker("any_isa")
         if parameters.get("backend") == "reference":
             item.add_marker("no_kernels")
-    items.sort(key=lambda item: "verdict" in item.fixturenames)  # last: see _verdicts
+        if item.get_closest_marker("alone"):
+            item.fixturenames.insert(0, "_alone")
+    # Last, while compilers run beside the others: see _judging.
+    items.sort(key=lambda item: ("verdict" in item.fixturenames, "_alone" in item.fixturenames))
 
 
 @pytest.fixture
@@ -72,23 +79,52 @@ def core():
         yield runtime.core
 
 
+def _case(item):
+    return "{family} {stub}".format(**item.callspec.params)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _verdicts(request, tmp_path_factory):
-    """What test_codegen.py judges is compiled beside the other tests: compilers take long."""
+def _judging(request, tmp_path_factory):
+    """What test_codegen.py judges is compiled beside the other tests: compilers take long.
+
+    function -> {case: verdict}, which waits until all is judged. Of pytest -n's processes none
+    knows which of the tests it will run, so each begins when one is there, with that alone.
+    """
     items = [item for item in request.session.items if "verdict" in item.fixturenames]
-    folder = tmp_path_factory.mktemp("codegen")
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            item.name: pool.submit(item.module.judge, folder=folder, **item.callspec.params)
-            for item in items
-        }
-        pool.shutdown(cancel_futures=True)
+    folder, started = tmp_path_factory.mktemp("codegen"), []
+
+    def start(items):
+        started.append(items[0].module.start_judging([_case(item) for item in items], folder))
+
+    def verdicts(item=None):
+        if item is not None and _XDIST:
+            start([item])
+        assert all(process.wait() == 0 for process in started)
+        return json.loads((folder / "verdicts.json").read_text()) if started else {}
+
+    if items and not _XDIST:
+        start(items)
+    yield verdicts
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
 
 
 @pytest.fixture
-def verdict(request, _verdicts):
+def verdict(request, _judging):
     """What test_codegen.py's `judge` says of the test's parameters."""
-    return _verdicts[request.node.name].result()
+    return _judging(request.node)[_case(request.node)]
+
+
+@pytest.fixture
+def _alone(_judging, tmp_path_factory):
+    """Nothing is compiled beside the test; of pytest -n's processes one at a time is here."""
+    _judging()
+    folder = tmp_path_factory.getbasetemp()
+    with open((folder.parent if _XDIST else folder) / "alone", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

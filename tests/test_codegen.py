@@ -8,12 +8,15 @@ fused multiply-add and one register too few, so there only its operations are co
 """
 
 import ast
+import json
 import os
 import platform
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -262,6 +265,32 @@ def judge(family, stub, folder):
     for name, m in tiles.items():
         faults += faults_of(name, functions[name], isa, widest[m[1]] == (m[3], m[2]))
     return sorted(tiles), faults
+
+
+def judge_all(folder):
+    """Judges what standard input names, two at a time -> {family and stub: verdict} as JSON."""
+
+    def judged(case):
+        return judge(*case.split(), folder)
+
+    cases = json.load(sys.stdin)
+    with ThreadPoolExecutor(2) as pool:
+        verdicts = dict(zip(cases, pool.map(judged, cases), strict=True))
+    json.dump(verdicts, sys.stdout)
+
+
+def start_judging(cases, folder):
+    """A process that does so, nothing of which runs in the tests' own; it writes into a file.
+
+    It is nicer than the tests, and a session of its own with its compilers.
+    """
+    (folder / "cases.json").write_text(json.dumps(cases))
+    code = "import os, sys, test_codegen as t; os.nice(10); t.judge_all(t.Path(sys.argv[1]))"
+    with open(folder / "cases.json") as given, open(folder / "verdicts.json", "w") as said:
+        return subprocess.Popen(
+            [sys.executable, "-c", code, folder], stdin=given, stdout=said,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)}, start_new_session=True,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

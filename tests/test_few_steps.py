@@ -14,6 +14,7 @@ from problems import assert_close, assert_same_bits, layer_of
 from watched import run_watched
 
 import fastrnn
+from fastrnn import runtime
 from fastrnn.cells import CELLS
 
 pytestmark = pytest.mark.usefixtures("core")
@@ -28,6 +29,17 @@ def units_about_limits(gates, batch, itemsize):
     begins = [math.isqrt(n * MULTIPLY_ADDS // (gates * batch)) for n in (2, GROUPS)]
     ends = int((WEIGHT_BYTES / itemsize / gates + INPUTS**2 / 4) ** 0.5 - INPUTS / 2)
     return sorted({h for limit in (*begins, ends) for h in (limit, limit + 1)})
+
+
+def assert_groups_begin(cell, batch, steps, itemsize, below, above):
+    """Each group has weight gradients of its own: two groups more, so much more memory."""
+
+    def gradients_in_buffer(hidden):
+        one = itemsize * CELLS[cell].gates * hidden * (INPUTS + hidden + 2)
+        sizes = (itemsize, steps, batch, INPUTS, hidden)
+        return runtime.core.Sizes(CELLS[cell].index, *sizes).backward / one
+
+    assert gradients_in_buffer(above) - gradients_in_buffer(below) > 1.5, (cell, below, above)
 
 
 def lengths_of_sum(total, batch, steps, rng):
@@ -65,7 +77,9 @@ def check_cell(cell):
     """Where all groups begin to have rows, for the default suite."""
     gates = CELLS[cell].gates
     for batch, steps, dtype in ((32, 1, "float32"), (128, 2, "float64")):
-        below, above = units_about_limits(gates, batch, np.dtype(dtype).itemsize)[2:4]
+        itemsize = np.dtype(dtype).itemsize
+        below, above = units_about_limits(gates, batch, itemsize)[2:4]
+        assert_groups_begin(cell, batch, steps, itemsize, below, above)
         check(cell, batch, above, steps, dtype)
         check(cell, batch, below, steps, dtype, checkpoints=(None,), threads=(1,))
 

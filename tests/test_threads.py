@@ -556,6 +556,7 @@ assert os.sched_getaffinity(worker) == allowed
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.any_isa
 @pytest.mark.skipif(
     not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2,
     reason="needs two cores and Linux' way to look at them",

@@ -29,6 +29,7 @@ class Task:
     """
 
     TITLE = UNIT = ""  # what the series is, and what an error is given in
+    EVERY = ""  # what lies between two values, in the plural
     AHEAD = 1  # values from the time of issue to the one that is forecast
     WINDOW = 1  # values that the network reads, the last one that of the time of issue
     HISTORY = 1  # values before any forecast: some baselines read more than the network
@@ -86,6 +87,7 @@ class Departures(Task):
     """
 
     TITLE, UNIT = "late departures from New York", "share of flights"
+    EVERY = "hours"
     AHEAD, WINDOW, HISTORY, SHOWN, NOISE = 6, 8, 24, 88, 0.5
     WEEK = 7 * 24
     CYCLE = (3, 4, 5)  # weeks from the start of a cycle to the ends of its three spans
@@ -174,6 +176,7 @@ class CO2(Task):
     """
 
     TITLE, UNIT = "weekly CO2 at Mauna Loa", "ppm"
+    EVERY = "weeks"
     YEAR = 52
     AHEAD, WINDOW, HISTORY = 26, 156, 4 * YEAR + 12
 

@@ -126,8 +126,9 @@ def supervise(given):
         if len(count.failed) == failures:
             break
     seconds = time.monotonic() - begin
-    print(f"{count.next - given.first} cases in {seconds:.0f} s, {len(count.failed)} failed")
-    return 1 if count.failed else 0
+    cases = count.next - given.first
+    print(f"{cases} cases in {seconds:.0f} s, {len(count.failed)} failed")
+    return 0 if cases and not count.failed else 1
 
 
 def main():

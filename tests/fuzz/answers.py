@@ -153,10 +153,11 @@ def near(got, wanted, case, moved=None):
     for name, array in wanted.items():
         if got[name].shape != array.shape:
             raise Differs(f"{name}: {got[name].shape} rather than {array.shape}")
-        if not np.isfinite(array).all():  # grown beyond all numbers, with what belongs to it
-            continue
-        allowed = factor * eps * terms * np.abs(array).max(initial=1.0)
+        finite = np.isfinite(array)  # what has grown beyond all numbers has so in both
+        if not np.array_equal(finite, np.isfinite(got[name])):
+            raise Differs(f"{name}: other elements are finite")
+        allowed = factor * eps * terms * np.abs(array[finite]).max(initial=1.0)
         allowed += 20 * (moved or {}).get(name, 0.0)
-        error = np.abs(got[name] - array).max(initial=0.0)
+        error = np.abs(got[name][finite] - array[finite]).max(initial=0.0)
         if not error <= allowed:
             raise Differs(f"{name}: off by {error:.2e}, allowed are {allowed:.2e}")

@@ -6,24 +6,18 @@ into what it takes, and what it gives back.
 It must not know: what is computed.
 """
 
-import inspect
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-import fastrnn
-
 from . import layouts
-
-# Where integers for x must be said to be ids, this says so.
-_SAYS_ONE_HOT = "one_hot" in inspect.signature(fastrnn.LSTM.__call__).parameters
 
 
 def ids_options(ids, embedding):
     """The arguments by which a call takes x for ids."""
     if embedding is not None:
         return {"embedding": embedding}
-    return {"one_hot": True} if ids and _SAYS_ONE_HOT else {}
+    return {"one_hot": True} if ids else {}
 
 
 @dataclass
