@@ -46,6 +46,11 @@ def plain(name, value, make=np.asarray):
     """np.asarray(value), or what else `make` makes of it; TypeError for masked arrays."""
     if type(value) is not np.ndarray:
         unmasked(**{name: value})
+        if type(value) is tuple and any(isinstance(part, np.ndarray) for part in value):
+            raise TypeError(
+                f"{name} must be one array, got a tuple of {len(value)}: a layer returns "
+                "(y, state), and an LSTM's state is (h, c); take the one that is meant"
+            )
     return make(value)
 
 

@@ -311,7 +311,8 @@ class Stream:
 
     def _named(self, rows):
         """The numbers of the rows that are indexed, each once."""
-        index = checks.converted("rows", rows, "numbers of rows or booleans")
+        # A copy: another thread may write to what the user holds.
+        index = checks.converted("rows", rows, "numbers of rows or booleans", np.array)
         if index.ndim == 0 and index.dtype == bool:
             raise TypeError(f"rows must be numbers of rows or B booleans, got {rows}")
         index = index.astype(np.intp) if index.size == 0 and index.dtype != bool else index

@@ -224,6 +224,7 @@ def test_a_tiny_run_ends_well_and_its_file_shows_the_same(tmp_path, capsys):
     assert capsys.readouterr().out == measured.out
 
 
+@pytest.mark.slow
 def test_the_kernels_agree_with_the_reference_on_every_cell(core, tmp_path):
     path = tmp_path / "small.json"
     small = "--cases vad-128 --modes training --peers fastrnn,numpy --rounds 1 --batch 1e-9"

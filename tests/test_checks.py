@@ -557,6 +557,19 @@ def masked(*shape, dtype="float32"):
     return np.ma.masked_array(np.zeros(shape, dtype), np.zeros(shape, bool))
 
 
+def test_what_a_layer_returns_is_not_taken_for_an_array():
+    """NumPy would stack h and c, or say that the shapes are inhomogeneous."""
+    layer, dense = fastrnn.LSTM(I, H, rng=0), fastrnn.train.Dense(H, 2, rng=0)
+    returned = layer(zeros(T, B, I))
+    for take in (dense, fastrnn.LSTM(H, H, rng=0)):
+        with refuses(
+            TypeError, "x must be one array, got a tuple of 2: a layer returns (y, state)"
+        ):
+            take(returned)
+    with refuses(TypeError, "x must be one array, got a tuple of 2"):
+        dense(returned[1])
+
+
 def masked_calls():
     """Each argument that takes an array, once, by a name: what is called with a masked one."""
     layer, flags, counts = layer_of("gru_after", I, H, dtype="float32"), (T, B), "int64"

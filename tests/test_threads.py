@@ -456,7 +456,7 @@ for training in (False, True):
     ],
     ids=str,
 )
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("kind", ["LSTM", pytest.param("GRU", marks=pytest.mark.slow)])
 def test_an_interrupt_ends_a_call_soon_and_leaves_the_layer_as_it_was(kind, call):
     done = run_python(INTERRUPTED.format(**{"kind": kind, "bidirectional": False, **call}))
     lines = [line.split() for line in done.stdout.splitlines()]
