@@ -92,7 +92,7 @@ def drawn(seed, number, relations):
     settings = {
         "backend": "core" if ISAS and rng.random() < 0.92 else "reference",
         "isa": str(rng.choice(ISAS)) if ISAS else None,
-        "threads": int(rng.choice((1, 2, 3))),
+        "threads": int(rng.choice((1, 2, 3, 8))),
         "checkpoint": int(rng.choice((1, 2, 5, 100))) if rng.random() < 0.15 else None,
     }
     batch = batches.drawn(rng, layer, t, b)

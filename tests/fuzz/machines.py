@@ -73,7 +73,7 @@ def moved(run):
 
 @relation("other threads", on_core, 3)
 def other_threads(run):
-    threads = int(run.rng.choice((1, 2, 3, 5)))
+    threads = int(run.rng.choice((1, 2, 3, 5, 8)))
     with answers.machine(**run.case.settings | {"threads": threads}):
         answers.same(run.again(), run.answer)
 

@@ -8,6 +8,7 @@ EDGES = (1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 23, 31, 32, 33)
 
 # Bounds of a case's cost: multiply-adds of a forward pass, weights, steps that the reference takes.
 _MULTIPLY_ADDS = 8_000_000
+_MULTIPLY_ADDS_OF_MANY = 60_000_000
 _WEIGHTS = 400_000
 _STEPS = 160
 
@@ -49,6 +50,12 @@ def _chunks(rng):
     return _between(rng, 256, 2600) // batch, batch, _between(rng, 1, 16), _between(rng, 1, 12)
 
 
+def _many(rng):
+    """So many rows that sums over them go by blocks, some in groups that are as large."""
+    steps = _between(rng, 20, 40)
+    return steps, _between(rng, 8193, 45_000) // steps, _between(rng, 1, 6), _between(rng, 1, 50)
+
+
 def _long(rng):
     return _between(rng, 60, _STEPS), _between(rng, 1, 3), _between(rng, 1, 12), _between(rng, 1, 9)
 
@@ -72,6 +79,7 @@ PROFILES = {
     "groups": (_groups, 4),
     "slices": (_slices, 2),
     "chunks": (_chunks, 2),
+    "many": (_many, 1),
     "long": (_long, 1),
     "wide": (_wide, 2),
     "degenerate": (_degenerate, 2),
@@ -84,11 +92,13 @@ def drawn(rng, gates, passes_per_layer, layers):
     name = names[rng.choice(len(names), p=[w / sum(weights) for w in weights])]
     t, b, i, h = PROFILES[name][0](rng)
     t = min(t, max(1, _STEPS // (layers * passes_per_layer)))
-    while _weights(i, h, gates, passes_per_layer, layers) > _WEIGHTS:
+    cost = _MULTIPLY_ADDS_OF_MANY if name == "many" else _MULTIPLY_ADDS
+    most = cost // (t * b) if name == "many" else _WEIGHTS
+    while _weights(i, h, gates, passes_per_layer, layers) > most and h > 1:
         i, h = (i * 7 // 8, h) if i > h else (i, h * 7 // 8)
     weights = _weights(i, h, gates, passes_per_layer, layers)
-    t = max(min(t, 1), min(t, _MULTIPLY_ADDS // weights // max(b, 1)))
-    b = max(min(b, 1), min(b, _MULTIPLY_ADDS // weights // max(t, 1)))
+    t = max(min(t, 1), min(t, cost // weights // max(b, 1)))
+    b = max(min(b, 1), min(b, cost // weights // max(t, 1)))
     return name, (t, b, i, h)
 
 
