@@ -558,10 +558,12 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
             dw_ih = sums.astype(dtype)
         for (first, last), v in zip(cell.phases, tape.operands, strict=True):  # (S6)
             gates = slice(first * H, last * H)
+            v = v if rows.works is None else np.where(rows.works, v, 0)  # NaN * 0 would be NaN
             dw_hh[gates] = _product_over_rows(du[:, gates], v.reshape(T * B, P))
         dw_hr = []
         if cell.projects:
-            dw_hr = [_product_over_rows(dh.reshape(T * B, P), tape.made.reshape(T * B, H))]
+            made = tape.made if rows.works is None else np.where(rows.works, tape.made, 0)
+            dw_hr = [_product_over_rows(dh.reshape(T * B, P), made.reshape(T * B, H))]
         db_ih, db_hh = (
             _sum_over_rows(d) if b else None for d, b in zip((da, du), tape.biases, strict=True)
         )

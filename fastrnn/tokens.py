@@ -18,12 +18,14 @@ class Tokens(NamedTuple):
     """A batch of ids.
 
     ids : (T, B) integers, those that no row takes being 0. used : (U,), the ids that the table has.
+    idle : (U,) booleans, those of them that no row takes; None if there is no embedding.
     place : (T, B), each id's row of the table. vocabulary : ids there are.
     embedding : (V, I) array or None. dtype : of the layer.
     """
 
     ids: np.ndarray
     used: np.ndarray
+    idle: np.ndarray | None
     place: np.ndarray
     vocabulary: int
     embedding: np.ndarray | None
@@ -46,8 +48,12 @@ class Tokens(NamedTuple):
 
     @property
     def rows(self):
-        """(U, I) rows of the embedding, or None."""
-        return None if self.embedding is None else self.embedding[self.used]
+        """(U, I) rows of the embedding, or None; zeros for idle ids, where NaN may stand."""
+        if self.embedding is None:
+            return None
+        rows = self.embedding[self.used]
+        rows[self.idle] = 0
+        return rows
 
 
 def wanted(one_hot, embedding):
@@ -103,10 +109,11 @@ def tokens(name, ids, input_size, embedding, dtype, rows=None):
     if vocabulary == 0 and ids.size:
         empty = "input_size is 0" if embedding is None else "embedding has no rows"
         raise ValueError(f"{name} must be ids, and there are none: {empty}")
+    works = None if rows is None else np.broadcast_to(rows.works(len(ids)), ids.shape)
     if rows is not None:
-        ids = np.where(rows.works(len(ids)), ids, 0)
+        ids = np.where(works, ids, 0)
     ids = np.ascontiguousarray(checks.within(name, ids, vocabulary - 1))
-    used, place = np.arange(vocabulary), ids
+    used, idle, place = np.arange(vocabulary), None, ids
     if vocabulary > ids.size:  # most of the table would be for nothing
         there = np.zeros(vocabulary, bool)
         there[ids] = True
@@ -114,7 +121,11 @@ def tokens(name, ids, input_size, embedding, dtype, rows=None):
         where = np.empty(vocabulary, np.int64)
         where[used] = np.arange(len(used))
         place = where[ids]
-    return Tokens(ids, used, place, vocabulary, embedding, dtype)
+    if embedding is not None:
+        idle = np.ones(vocabulary, bool)
+        idle[ids if works is None else ids[works]] = False
+        idle = idle[used]
+    return Tokens(ids, used, idle, place, vocabulary, embedding, dtype)
 
 
 def forward(cell, x, passes, rows, checkpoint):

@@ -353,3 +353,35 @@ def test_bad_input_is_told_so_and_changes_nothing(options, error, message):
         for call in (layer, layer.forward):
             with pytest.raises(error, match=message):
                 call(x, **options)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@every_cell
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"lengths": [3, 0]},
+        {"mask": np.array([[True, False]] * 3)},
+        {"reset": np.array([[False, True]] + [[False] * 2] * 2)},
+    ],
+    ids=["no steps", "masked", "reset first"],
+)
+@pytest.mark.parametrize("projected", [False, True])
+def test_a_state_that_no_step_uses_may_hold_anything(projected, rows, cell, backend):
+    """Of a row that takes no step, or is reset before its first one."""
+    if projected and cell != "lstm":
+        pytest.skip("the LSTM alone projects")
+    layer = layer_of(cell, 2, 5, **({"proj_size": 3} if projected else {}))
+    x = np.random.default_rng(0).standard_normal((3, 2, 2)).astype("float32")
+    gradients = []
+    for bad in (0, np.nan):
+        state = [np.zeros((1, 2, n), "float32") for n in layer._state_sizes]
+        for part in state:
+            part[:, 1] = bad
+        y, _, tape = layer.forward(x, tuple(state) if len(state) > 1 else state[0], **rows)
+        dy = np.ones_like(y)
+        if "mask" in rows:
+            dy[:, 1] = 0  # y repeats the state
+        gradients.append(tape.backward(dy).flat)
+    assert np.isfinite(gradients[1]).all()
+    assert_same_bits(*gradients)

@@ -379,3 +379,31 @@ def test_bad_input_is_told_so_and_changes_nothing(x, options, error, message):
                 call(x, **options)
         with pytest.raises(error):
             layer.stream(2, **options).feed(x)
+
+
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@pytest.mark.parametrize("vocabulary", [5, 1000], ids=["few ids", "many ids"])
+@pytest.mark.parametrize(
+    "rows",
+    [{}, {"lengths": [6, 2]}, {"mask": np.arange(6)[:, None] < [6, 2]}, {"lengths": [0, 0]}],
+    ids=["full", "lengths", "mask", "nothing"],
+)
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_rows_of_an_embedding_that_count_for_nothing_may_hold_anything(
+    bad, rows, vocabulary, backend
+):
+    """Padding's row, and rows that no id names: neither shows in any gradient."""
+    rng = np.random.default_rng(0)
+    layer = fastrnn.GRU(3, 4, rng=0)
+    embedding = rng.standard_normal((vocabulary, 3)).astype("float32")
+    ids = rng.integers(1, 4, (6, 2))
+    if rows:
+        ids[2:, 1] = 4  # beyond the row's end; row 0 nobody names
+    gradients = []
+    for value in (0, bad):
+        embedding[[0, 4]] = value
+        y, _, tape = layer.forward(ids, embedding=embedding, **rows)
+        made = tape.backward(np.ones_like(y) * (np.isfinite(y)))
+        gradients.append((y, made.flat, made.embedding, made.state))
+    assert_same_bits(gradients[1], gradients[0])
+    assert np.isfinite(gradients[1][1]).all()

@@ -1,5 +1,6 @@
 """Clipping and optimizers, step by step beside PyTorch's; what they take and refuse."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -386,3 +387,41 @@ def test_a_largest_that_is_none_is_refused(clip, largest, error):
 
 def test_examples_run():
     assert_examples_run(optimizers)
+
+
+@pytest.mark.parametrize("make", [train.SGD, train.Adam])
+def test_an_attribute_that_there_is_not_cannot_be_assigned(make):
+    optimizer = make(draw(3), 0.1)
+    with pytest.raises(AttributeError, match=f"{make.__name__} has no lr: it has learning_rate, "):
+        optimizer.lr = 0.2
+    optimizer.learning_rate = 0.2
+    for copied in (copy.copy(optimizer), copy.deepcopy(optimizer)):
+        with pytest.raises(AttributeError, match="has no lr"):
+            copied.lr = 0.2
+
+    class Own(make):
+        def __init__(self, parameters):
+            super().__init__(parameters, 0.1)
+            self.warmup = 5
+
+    assert Own(draw(3)).warmup == 5
+
+
+@pytest.mark.parametrize("make", [lambda p: train.SGD(p, 0.1, 0.9), lambda p: train.Adam(p, 0.1)])
+def test_a_shallow_copy_has_sums_of_its_own_and_the_same_parameters(make):
+    parameter, gradient = draw(3), draw(3, seed=1)
+    optimizer = make(parameter)
+    copied, before = copy.copy(optimizer), optimizer.state()
+    copied.step([gradient])
+    assert_same_bits(optimizer.state(), before)
+    assert copied.parameters[0] is parameter
+
+
+@every_dtype
+def test_a_huge_gradient_leaves_adams_parameters_finite(dtype):
+    """Its square is beyond the floats: the running mean of squares is then the largest of them."""
+    parameter = draw(3, dtype=dtype)
+    adam, huge = train.Adam(parameter), np.finfo(dtype).max / 4
+    for size in (huge, 1, 1, huge, -huge, 1):
+        adam.step([np.full(3, size, dtype)])
+    assert np.isfinite(parameter).all()

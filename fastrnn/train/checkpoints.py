@@ -102,7 +102,8 @@ def load(path, parts, optimizer=None, *, max_extra=2**24):
     path, parts
         As for `save`; parts of the same names, shapes and dtypes as those in the file.
     optimizer : SGD or Adam, or None
-        None leaves alone what the file has of one. The learning rate is loaded too.
+        None leaves alone what the file has of one. The learning rate is loaded too; momentum, betas
+        and epsilon are not in the file: make it with those that it was saved with.
     max_extra : int
         Bytes of memory that `extra` may take, 16 MiB; JSON counts by what it takes at most while
         it is read, some 100 bytes for each value and 200 for each name.

@@ -138,6 +138,26 @@ class _Optimizer:
     def _zeros(self):
         return [np.zeros_like(p) for p in self.parameters]
 
+    def __copy__(self):
+        """Of the same parameters, with running sums of its own."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        made.__dict__.update({n: [a.copy() for a in getattr(self, n)] for n in self._buffers})
+        return made
+
+    def __setattr__(self, name, value):
+        """A name that there is not, `lr` perhaps, would be kept and do nothing."""
+        if self.__dict__.get("_made") and not hasattr(self, name):
+            names = ", ".join(n for n in self.__dict__ if not n.startswith("_"))
+            raise AttributeError(
+                f"{type(self).__name__} has no {name}: it has learning_rate, {names}"
+            )
+        super().__setattr__(name, value)
+
+    def _fix(self, owner):
+        """From here on no attributes are added; classes made from `owner` may have more."""
+        self.__dict__["_made"] = type(self) is owner
+
     def _checked(self, gradients):
         """The gradients as arrays like the parameters; else nothing is changed."""
         gradients = [
@@ -189,6 +209,7 @@ class SGD(_Optimizer):
         super().__init__(parameters, learning_rate)
         self.momentum = checks.number("momentum", momentum, "from 0 to 1", lambda n: 0 <= n <= 1)
         self.velocity = self._zeros()
+        self._fix(SGD)
 
     def step(self, gradients):
         """One update by gradients: a list of arrays, each like its parameter, or one array."""
@@ -250,6 +271,7 @@ class Adam(_Optimizer):
         self.betas = _betas(betas)
         self.mean, self.square = self._zeros(), self._zeros()
         self.updates = 0
+        self._fix(Adam)
 
     def step(self, gradients):
         """One update by gradients: a list of arrays, each like its parameter, or one array."""
@@ -259,7 +281,9 @@ class Adam(_Optimizer):
         rates = [1 - beta for beta in self.betas]
         corrections = [1 - beta**self.updates for beta in self.betas]
         for p, m, s, g in zip(self.parameters, self.mean, self.square, gradients, strict=True):
-            m += rates[0] * (g - m)
-            s += rates[1] * (g * g - s)
-            root = np.sqrt(s / corrections[1]) + self.epsilon
-            p -= pace / corrections[0] * m / root
+            with np.errstate(over="ignore"):
+                squares = np.minimum(g * g, np.finfo(s.dtype).max)  # inf - inf would be NaN
+                m += rates[0] * (g - m)
+                s += rates[1] * (squares - s)
+                root = np.sqrt(s / corrections[1]) + self.epsilon
+                p -= pace / corrections[0] * m / root
