@@ -53,7 +53,7 @@ def _chunks(rng):
 def _many(rng):
     """So many rows that sums over them go by blocks, some in groups that are as large."""
     steps = _between(rng, 20, 40)
-    return steps, _between(rng, 8193, 45_000) // steps, _between(rng, 1, 6), _between(rng, 1, 50)
+    return steps, _between(rng, 8193, 24_000) // steps, _between(rng, 1, 6), _between(rng, 1, 50)
 
 
 def _long(rng):
