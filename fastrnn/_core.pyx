@@ -264,7 +264,8 @@ def tabulate(int cell, x, tuple weights not None, int64_t count, table, work):
 
 
 def goes_by_blocks(int64_t rows):
-    """Whether a sum over so many rows goes by blocks: then the gradient of a table of ids has more to it, see tokens_of."""
+    """Whether a sum over so many rows goes by blocks. Then the gradient of a table of ids is a pair: three gradients in
+    one array, and the counts of the ids (tokens_of)."""
     return bool(frnn_goes_by_blocks(rows))
 
 
