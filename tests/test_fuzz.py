@@ -5,11 +5,12 @@ CI runs it for two minutes with another seed for every commit: `python -m tests.
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from fuzz import __main__ as program
-from fuzz import buffers, running
+from fuzz import answers, buffers, relations, rounding, running
 from problems import BACKENDS
 
 from fastrnn import reference
@@ -48,6 +49,17 @@ def test_a_wrong_number_is_found(monkeypatch):
     monkeypatch.setattr(reference, "infer", off)
     cases = (running.drawn(0, number) for number in range(12))
     assert any((running.run(case) or "").startswith("the reference") for case in cases)
+
+
+def test_what_rounding_grows_to_is_allowed_on_the_reference_too(monkeypatch):
+    case = running.drawn(0, 0)
+    case.settings["backend"] = "reference"
+    run = relations.Run(case, {}, (), None)
+    far, near = {"grad h": np.full(3, 1e3)}, {"grad h": np.full(3, 1e3 + 100)}
+    for by in (6.0, 0.0):
+        monkeypatch.setattr(rounding, "moved", lambda run, by=by: {"grad h": by})
+        with nullcontext() if by else pytest.raises(answers.Differs):
+            run.same(far, near)
 
 
 def test_a_byte_beside_an_array_is_found():

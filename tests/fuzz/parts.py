@@ -91,13 +91,11 @@ def _gradients_of_cut(run, first, second):
     of_first = answers.train(run.layer, first)
     if "grad x" in of_first:
         dx = np.concatenate([of_first["grad x"], of_second["grad x"]])
-        run.same({"x": dx}, {"x": run.answer["grad x"]})
-    run.same(
-        {n: of_first[f"grad {n}"] for n in run.layer._cell.states},
-        {n: run.answer[f"grad {n}"] for n in run.layer._cell.states},
-    )
+        run.same({"grad x": dx}, answers.only(run.answer, "grad x"))
+    names = [f"grad {name}" for name in run.layer._cell.states]
+    run.same({n: of_first[n] for n in names}, {n: run.answer[n] for n in names})
     flat = answers.added(of_first["grad flat"], of_second["grad flat"])
-    run.near({"flat": flat}, {"flat": run.answer["grad flat"]})
+    run.near({"grad flat": flat}, answers.only(run.answer, "grad flat"))
 
 
 @relation("gates of a call", _quiet)

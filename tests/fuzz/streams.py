@@ -116,12 +116,12 @@ def windows(run):
         flat = answers.added(flat, window.backward(dy[index]).flat)
     if run.case.noisy or not y:
         return
-    run.same({"y": np.concatenate(y)}, {"y": run.answer["pass y"]})
+    run.same({"pass y": np.concatenate(y)}, answers.only(run.answer, "pass y"))
     if whole:
         batch = copy.copy(batch)
         batch.dstate = None
-        wanted = answers.train(run.layer, batch)["grad flat"]
-        run.near({"flat": flat}, {"flat": wanted})
+        wanted = answers.only(answers.train(run.layer, batch), "grad flat")
+        run.near({"grad flat": flat}, wanted)
 
 
 def _has_function(case):
