@@ -39,22 +39,30 @@ build() {
   fi
 }
 
-# check NAME LABEL THREADS [EMULATOR]: runs both, counts their lines, keeps their hashes
-check() {
-  local name=$1 label=$2 threads=$3 log=$out/$1/$2.log status=0 program
+# run NAME LABEL THREADS [EMULATOR]: both programs, into a log that ends with their exit status
+run() {
+  local name=$1 label=$2 threads=$3 status=0 program
   for program in check options; do
     ${4:-} "$out/$name/$program" "$threads" || status=$?
-  done >"$log"
+  done >"$out/$name/$label.log"
+  echo "status $status" >>"$out/$name/$label.log"
+}
+
+# count NAME LABEL: counts the lines of a log, keeps the hashes in it
+count() {
+  local name=$1 label=$2 verdict text
   while read -r verdict text; do
     case $verdict in
       PASS) pass "$name, $label: $text" ;;
       FAIL) fail "$name, $label: $text" ;;
       hash) echo "$text" >>"$out/hashes" ;;
+      status) [ "$text" = 0 ] || fail "$name, $label: exit status $text" ;;
       *) echo "     $verdict $text" ;;
     esac
-  done <"$log"
-  [ "$status" = 0 ] || fail "$name, $label: exit status $status"
+  done <"$out/$name/$label.log"
 }
+
+check() { run "$@" && count "$1" "$2"; }
 
 # company NAME: the pool among callers, changes and forks
 company() {
@@ -87,11 +95,16 @@ if [ "$machine" != aarch64 ]; then
   elif [ -z "$emulator" ]; then
     missing "AArch64: no qemu-aarch64 (qemu-user)"
   else
-    build aarch64-gcc "$cross -static" generic neon && check aarch64-gcc "1 thread" 1 "$emulator"
+    # The emulator takes minutes on one core, so both run at once.
+    emulated=()
+    build aarch64-gcc "$cross -static" generic neon && emulated+=(aarch64-gcc)
     if [ -n "$clang" ]; then
       build aarch64-clang "$clang --target=aarch64-linux-gnu -static -Wno-unused-command-line-argument" generic neon &&
-        check aarch64-clang "1 thread" 1 "$emulator"
+        emulated+=(aarch64-clang)
     fi
+    for name in "${emulated[@]}"; do run "$name" "1 thread" 1 "$emulator" & done
+    wait
+    for name in "${emulated[@]}"; do count "$name" "1 thread"; done
   fi
 fi
 
