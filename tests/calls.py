@@ -33,6 +33,11 @@ ARRAYS = {
     "classes": rng.integers(0, I, (T, B)),
     "targets": rng.random((T, B, I)).astype("float32"),
     "weights": rng.random((T, B)).astype("float32"),
+    "series": draw(20, I),
+    "horizon": np.array([1, 3, 4]),
+    "columns": np.array([2, 0]),
+    "rows": np.array([3, 1]),
+    "chosen": np.array([True, False, True, False]),
 }
 
 
@@ -126,6 +131,40 @@ def of_other_functions(a):
     )
 
 
+def of_reference(a):
+    weights = a["w_ih"], a["w_hh"], a["b_ih"]
+    state = np.asarray(a["h"])[0], np.asarray(a["c"])[0]
+    options = {"lengths": a["lengths"], "mask": a["mask"], "reset": a["reset"]}
+    return fastrnn.reference.lstm(a["x"], state, *weights, **options)
+
+
+def of_norms(a):
+    _, _, tape = layer().forward(a["x"])
+    return tape.gradient_norms(a["dy"], (a["dh"], None))
+
+
+def of_steps(a):
+    parameters = [np.ones((T, B, H), "float32") for _ in range(2)]
+    sgd, adam = train.SGD(parameters[:1], 0.1, momentum=0.9), train.Adam(parameters[1:], 0.1)
+    for _ in range(2):
+        sgd.step([a["dy"]])
+        adam.step([a["dy"]])
+    return parameters, sgd.velocity, adam.square
+
+
+def of_reset(a):
+    stream = layer().stream(B)
+    stream.state = ARRAYS["h"], ARRAYS["c"]
+    stream.reset(a["rows"])
+    after_rows = stream.state
+    stream.reset(a["chosen"])
+    return after_rows, stream.state
+
+
+def of_series(a):
+    return list(train.windows(a["series"], 5, a["horizon"], 4, targets=a["columns"]))
+
+
 CALLS = {
     of_layer: ("x", "h", "c", "dy", "dh", "lengths", "mask", "reset"),
     of_ids: ("ids", "lengths", "reset", "dy"),
@@ -137,5 +176,56 @@ CALLS = {
     of_parts: ("ids", "x", "dy", "classes"),
     of_losses: ("x", "targets", "classes", "weights"),
     of_other_functions: ("x", "w_ih", "w_hh"),
+    of_reference: ("x", "h", "c", "w_ih", "w_hh", "b_ih", "lengths", "mask", "reset"),
+    of_norms: ("x", "dy", "dh"),
+    of_steps: ("dy",),
+    of_reset: ("rows", "chosen"),
+    of_series: ("series", "horizon", "columns"),
 }
 PAIRS = [(call, name) for call, names in CALLS.items() for name in names]
+
+
+# ---- calls that write into an array of the caller's ----------------------------------------------
+
+
+def to_step(out):
+    layer().stream(B).step(ARRAYS["x_t"], out)
+
+
+def to_feed(out):
+    layer().stream(B).feed(ARRAYS["x"], out)
+
+
+def to_feed_batch_first(out):
+    layer(batch_first=True).stream(B).feed(ARRAYS["x"].swapaxes(0, 1), out)
+
+
+def to_clip_by_norm(gradient):
+    train.clip_by_norm([gradient], 0.7)
+
+
+def to_clip_by_value(gradient):
+    train.clip_by_value([gradient], 0.2)
+
+
+def to_sgd(parameter):
+    sgd = train.SGD([parameter], 0.1, momentum=0.9)
+    for _ in range(2):
+        sgd.step(ARRAYS["dy"])
+
+
+def to_adam(parameter):
+    adam = train.Adam([parameter], 0.1)
+    for _ in range(2):
+        adam.step(ARRAYS["dy"])
+
+
+WRITERS = {
+    to_step: (B, H),
+    to_feed: (T, B, H),
+    to_feed_batch_first: (B, T, H),
+    to_clip_by_norm: (T, B, H),
+    to_clip_by_value: (T, B, H),
+    to_sgd: (T, B, H),
+    to_adam: (T, B, H),
+}
