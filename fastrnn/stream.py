@@ -230,11 +230,10 @@ class Stream:
 
     def _sizes(self, x, symbols, axes):
         """What these axes of x should have: B rows, and any steps if it has so many axes."""
-        steps = x.shape[:axes] if axes == len(symbols) else ("T",) * len(symbols)
-        return [
-            self.batch_size if symbol == "B" else here
-            for symbol, here in zip(symbols, steps, strict=True)
-        ]
+        if len(symbols) == 1:
+            return (self._batch_size,)
+        steps = x.shape[self._time] if axes == 2 else "T"
+        return (self._batch_size, steps) if self._time else (steps, self._batch_size)
 
     def _check_out(self, out, symbols, shape):
         if not isinstance(out, np.ndarray):

@@ -109,9 +109,9 @@ def tokens(name, ids, input_size, embedding, dtype, rows=None):
     if vocabulary == 0 and ids.size:
         empty = "input_size is 0" if embedding is None else "embedding has no rows"
         raise ValueError(f"{name} must be ids, and there are none: {empty}")
-    works = None if rows is None else np.broadcast_to(rows.works(len(ids)), ids.shape)
-    if rows is not None:
-        ids = np.where(works, ids, 0)
+    works = None if rows is None else rows.works(len(ids))
+    if works is not None:
+        ids = ids * works
     ids = np.ascontiguousarray(checks.within(name, ids, vocabulary - 1))
     used, idle, place = np.arange(vocabulary), None, ids
     if vocabulary > ids.size:  # most of the table would be for nothing
@@ -123,7 +123,7 @@ def tokens(name, ids, input_size, embedding, dtype, rows=None):
         place = where[ids]
     if embedding is not None:
         idle = np.ones(vocabulary, bool)
-        idle[ids if works is None else ids[works]] = False
+        idle[ids if works is None else ids[np.broadcast_to(works, ids.shape)]] = False
         idle = idle[used]
     return Tokens(ids, used, idle, place, vocabulary, embedding, dtype)
 
