@@ -32,11 +32,11 @@ else:
 stubs = [f"csrc/isa/{isa}_f{bits}.c" for isa in isas for bits in (32, 64)]
 
 # Whatever a module may be built from on any machine: a source distribution has it all.
-sources = glob("csrc/**/*.[ch]", recursive=True) + glob("fastrnn/*.px[di]")
+sources = glob("csrc/**/*.[ch]", recursive=True) + glob("fastrnn/_engine/*.px[di]")
 
 core = Extension(
-    "fastrnn._core",
-    sources=["fastrnn/_core.pyx", *sorted(glob("csrc/*.c")), *stubs],
+    "fastrnn._engine._core",
+    sources=["fastrnn/_engine/_core.pyx", *sorted(glob("csrc/*.c")), *stubs],
     depends=sorted(sources),
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
@@ -45,7 +45,7 @@ core = Extension(
     optional=os.environ.get("FASTRNN_REQUIRE_KERNELS", "0") in ("", "0"),
 )
 
-build_id = runpy.run_path("fastrnn/_build.py")["of_sources"](Path.cwd())
+build_id = runpy.run_path("fastrnn/_engine/_build.py")["of_sources"](Path.cwd())
 
 
 def at_once(compile):
@@ -83,7 +83,8 @@ class BuildPy(build_py):
     def run(self):
         super().run()
         if not self.editable_mode:
-            Path(self.build_lib, "fastrnn", "_build_id.py").write_text(f'BUILD_ID = "{build_id}"\n')
+            file = Path(self.build_lib, "fastrnn", "_engine", "_build_id.py")
+            file.write_text(f'BUILD_ID = "{build_id}"\n')
 
 
 setup(ext_modules=[core], cmdclass={"build_ext": BuildExt, "build_py": BuildPy})

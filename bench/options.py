@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 import fastrnn
-from fastrnn import runtime
+from fastrnn._engine import runtime
 
 
 @dataclass

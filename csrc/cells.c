@@ -1,5 +1,5 @@
 /* cells.c - the cells as rows of numbers. A new cell adds its row here, its header in kernels/ and its functions in
- * the tables of kernels.h and, unless it is loose, of rows.h; fastrnn/cells.py says the same to Python.
+ * the tables of kernels.h and, unless it is loose, of rows.h; fastrnn/_cells/cells.py says the same to Python.
  *
  * It must not know: arithmetic, time. */
 #include "internal.h"

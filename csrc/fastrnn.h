@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 /* The plain cells, then the variants, which frnn_variant alters: coupled ones have gates i g o, normalised ones, which
- * may have peepholes too, the equations (V2), (V3), (V10) of fastrnn/variants.py. */
+ * may have peepholes too, the equations (V2), (V3), (V10) of fastrnn/reference/variants.py. */
 enum frnn_cell_id {
   FRNN_RNN_TANH,
   FRNN_RNN_RELU,

@@ -3,9 +3,10 @@
 It must not know: kernels, backends.
 """
 
-from fastrnn import checks, ragged, tokens
-from fastrnn.cells import CELLS
-from fastrnn.passes import run
+from fastrnn import checks
+from fastrnn._cells.cells import CELLS
+from fastrnn._engine import ragged, tokens
+from fastrnn._engine.passes import run
 
 
 def _call(cell, x, state, weights, one_hot, embedding, reverse, *rows):

@@ -3,9 +3,10 @@
 It must not know: passes, kernels.
 """
 
-from fastrnn import checks, options
-from fastrnn.cells import CELLS
-from fastrnn.recurrent import Recurrent
+from fastrnn import checks
+from fastrnn._cells import options
+from fastrnn._cells.cells import CELLS
+from fastrnn._layer.recurrent import Recurrent
 
 _PARAMETERS = """
     Parameters

@@ -24,7 +24,7 @@ with warnings.catch_warnings():
     from strangers import Target
 
     import fastrnn
-    from fastrnn import runtime
+    from fastrnn._engine import runtime
 
 _XDIST = "PYTEST_XDIST_WORKER" in os.environ
 

@@ -19,8 +19,9 @@ from functools import lru_cache
 import numpy as np
 
 import fastrnn
-from fastrnn import passes, ragged, reference, runtime
-from fastrnn.cells import CELLS
+from fastrnn import reference
+from fastrnn._cells.cells import CELLS
+from fastrnn._engine import passes, ragged, runtime
 
 ISAS = runtime.core.isas_available() if runtime.core else []
 BACKENDS = ["core", "reference"] if runtime.core else ["reference"]

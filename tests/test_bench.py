@@ -13,8 +13,8 @@ import sys
 
 import pytest
 
-from fastrnn import runtime
 from fastrnn.__main__ import main
+from fastrnn._engine import runtime
 from fastrnn.bench import about, measure, picture, progress, report
 from fastrnn.bench.cases import CASES, CELLS
 from fastrnn.bench.limits import Machine

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from problems import run_python
 
-from fastrnn import runtime
-from fastrnn.cells import CELLS
+from fastrnn._cells.cells import CELLS
+from fastrnn._engine import runtime
 
 pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.any_isa]
 
@@ -21,8 +21,8 @@ import sys
 
 import numpy as np
 
-from fastrnn._core import *
-from fastrnn import _core
+from fastrnn._engine._core import *
+from fastrnn._engine import _core
 
 faulthandler.dump_traceback_later(100, exit=True)
 T, B, I, H, CELL = 3, 2, 4, 5, 2

@@ -7,7 +7,7 @@ import pytest
 from problems import run_python
 
 import fastrnn
-from fastrnn import _build, runtime
+from fastrnn._engine import _build, runtime
 
 pytestmark = pytest.mark.no_kernels
 
@@ -19,14 +19,14 @@ PACKAGE = pathlib.Path(fastrnn.__file__).parent
 FILES = {
     "csrc/walk.c": b"int walk;\n",
     "csrc/kernels/lstm.h": b"int lstm;\n",
-    "fastrnn/_core.pyx": b"import numpy\n",
-    "fastrnn/_arguments.pxi": b"",
-    "fastrnn/_core.pxd": b"",
-    "fastrnn/cells.py": b"ROWS = 5\n",
+    "fastrnn/_engine/_core.pyx": b"import numpy\n",
+    "fastrnn/_engine/_arguments.pxi": b"",
+    "fastrnn/_engine/_core.pxd": b"",
+    "fastrnn/_cells/cells.py": b"ROWS = 5\n",
     "fastrnn/layers.py": b"class LSTM: ...\n",
-    "fastrnn/_core.pyi": b"",
+    "fastrnn/_engine/_core.pyi": b"",
 }
-OF_NO_BUILD = {"fastrnn/layers.py", "fastrnn/_core.pyi"}
+OF_NO_BUILD = {"fastrnn/layers.py", "fastrnn/_engine/_core.pyi"}
 
 
 def write(root, files):
@@ -66,7 +66,7 @@ def test_other_python_and_an_editors_lock_leave_the_id_as_it_is(sources):
     before = _build.of_sources(sources)
     for name in OF_NO_BUILD:
         (sources / name).write_bytes(b"class GRU: ...\n")
-    (sources / "fastrnn/_core.cp313-win_amd64.pyd").write_bytes(b"made of them")
+    (sources / "fastrnn/_engine/_core.cp313-win_amd64.pyd").write_bytes(b"made of them")
     (sources / "csrc/.#walk.c").symlink_to("nobody@nowhere")
     assert _build.of_sources(sources) == before
 
@@ -99,7 +99,7 @@ def checkout(tmp_path):
 
 
 def put_module(root):
-    shutil.copy(runtime.core.__file__, root / "fastrnn")
+    shutil.copy(runtime.core.__file__, root / "fastrnn/_engine")
     return root
 
 
@@ -107,21 +107,21 @@ def install(root):
     """The package as an installation leaves it: with a compiled module, an id, and no sources."""
     put_module(copy_package(root))
     build_id = runtime.core.build_id()
-    (root / "fastrnn/_build_id.py").write_text(f'BUILD_ID = "{build_id}"\n')
+    (root / "fastrnn/_engine/_build_id.py").write_text(f'BUILD_ID = "{build_id}"\n')
     return root
 
 
 def run_from(*roots, code="", **environment):
     paths = [str(root) for root in roots]
     code = f"import sys; sys.path[:0] = {paths}\nimport fastrnn\n{code}"
-    code += "print(fastrnn.__file__, fastrnn.runtime.core and fastrnn.runtime.core.__file__)"
+    code += "core = fastrnn._engine.runtime.core; print(fastrnn.__file__, core and core.__file__)"
     return run_python(code, **environment)
 
 
 def assert_runs(done, package, module):
     assert done.returncode == 0, done.stderr
-    files = [pathlib.Path(name).parents[1] for name in done.stdout.split()]
-    assert files == [package, module]
+    files = [pathlib.Path(name) for name in done.stdout.split()]
+    assert [files[0].parents[1], files[1].parents[2]] == [package, module]
 
 
 def assert_refused(done, *words):
@@ -145,7 +145,7 @@ def test_a_checkout_built_in_place_runs_until_a_source_changes(checkout):
 def test_a_checkout_takes_an_installed_module_of_its_own_sources_alone(checkout, tmp_path):
     site = install(tmp_path / "site")
     assert_runs(run_from(checkout, site), checkout, site)
-    with (checkout / "fastrnn/cells.py").open("a") as file:
+    with (checkout / "fastrnn/_cells/cells.py").open("a") as file:
         file.write("# another registry\n")
     assert_refused(run_from(checkout, site), "pip install .", str(site), str(checkout))
 
@@ -154,19 +154,19 @@ def test_a_checkout_takes_an_installed_module_of_its_own_sources_alone(checkout,
 def test_an_installed_package_refuses_a_module_that_is_not_its_own(tmp_path):
     site = install(tmp_path / "site")
     assert_runs(run_from(site), site, site)
-    (site / "fastrnn/_build_id.py").write_text('BUILD_ID = "0123456789abcdef"\n')
+    (site / "fastrnn/_engine/_build_id.py").write_text('BUILD_ID = "0123456789abcdef"\n')
     assert_refused(run_from(site), "pip install --force-reinstall fastrnn")
 
 
 @needs_both
 def test_a_module_from_before_there_were_ids_is_refused(checkout):
-    (checkout / "fastrnn/_core.py").write_text("def isa(): return 'avx2'\n")
+    (checkout / "fastrnn/_engine/_core.py").write_text("def isa(): return 'avx2'\n")
     assert_refused(run_from(checkout))
 
 
 @needs_both
 def test_the_reference_runs_beside_a_module_of_another_build(checkout):
-    (checkout / "fastrnn/_core.py").write_text("def isa(): return 'avx2'\n")
+    (checkout / "fastrnn/_engine/_core.py").write_text("def isa(): return 'avx2'\n")
     code = "import numpy as np; fastrnn.GRU(3, 4)(np.ones((2, 1, 3), np.float32))\n"
     done = run_from(checkout, code=code, FASTRNN_BACKEND="reference")
     assert done.returncode == 0 and done.stdout.split()[-1] == "None", done.stderr

@@ -5,8 +5,8 @@ import pytest
 from problems import BACKENDS, DTYPES, assert_same_bits, layer_of, problem
 
 import fastrnn
-from fastrnn import runtime
-from fastrnn.cells import CELLS
+from fastrnn._cells.cells import CELLS
+from fastrnn._engine import runtime
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_backend = pytest.mark.parametrize("backend", BACKENDS)

@@ -20,7 +20,8 @@ from problems import (
 )
 
 import fastrnn
-from fastrnn import checks, runtime
+from fastrnn import checks
+from fastrnn._engine import runtime
 
 pytestmark = pytest.mark.any_isa
 

@@ -28,8 +28,8 @@ from problems import (
 )
 
 import fastrnn
-from fastrnn import passes
-from fastrnn.cells import CELLS
+from fastrnn._cells.cells import CELLS
+from fastrnn._engine import passes
 
 pytestmark = pytest.mark.usefixtures("core")
 
@@ -117,13 +117,13 @@ def test_a_stream_gives_what_the_whole_sequence_gives(cell, dtype, isa):
 def test_instruction_sets_with_fma_agree(cell, dtype, reverse, sizes):
     if len(FMA_ISAS) < 2:
         pytest.skip("one instruction set with FMA here")
-    p, before, answers = problem(cell, *sizes, dtype=dtype), fastrnn.runtime.core.isa(), []
+    p, before, answers = problem(cell, *sizes, dtype=dtype), fastrnn._engine.runtime.core.isa(), []
     try:
         for isa in FMA_ISAS:
-            fastrnn.runtime.select_isa(isa)
+            fastrnn._engine.runtime.select_isa(isa)
             answers.append(by_kernels(p, reverse))
     finally:
-        fastrnn.runtime.select_isa(before)
+        fastrnn._engine.runtime.select_isa(before)
     for answer in answers[1:]:
         assert_same_bits(of_rows(answer), of_rows(answers[0]))
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import data, demos, pictures, runtime
+from fastrnn import data, demos, pictures
 from fastrnn.__main__ import main
+from fastrnn._engine import runtime
 from fastrnn.demos import baselines, forecast
 from fastrnn.demos.baselines import rmse
 from fastrnn.demos.series import CO2, Departures

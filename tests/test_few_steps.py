@@ -14,8 +14,8 @@ from problems import assert_close, assert_same_bits, layer_of
 from watched import run_watched
 
 import fastrnn
-from fastrnn import runtime
-from fastrnn.cells import CELLS
+from fastrnn._cells.cells import CELLS
+from fastrnn._engine import runtime
 
 pytestmark = pytest.mark.usefixtures("core")
 

@@ -20,8 +20,8 @@ from problems import (
 )
 
 import fastrnn
-from fastrnn import passes
-from fastrnn.cells import CELLS
+from fastrnn._cells.cells import CELLS
+from fastrnn._engine import passes
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

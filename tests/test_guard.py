@@ -18,7 +18,7 @@ import pytest
 
 pytestmark = pytest.mark.any_isa
 
-core = pytest.importorskip("fastrnn._core", reason="this build has no kernels")
+core = pytest.importorskip("fastrnn._engine._core", reason="this build has no kernels")
 
 CELLS = {"rnn_tanh": (0, 1), "rnn_relu": (1, 1), "lstm": (2, 4), "gru_after": (3, 3)}
 CELLS |= {"gru_before": (4, 3)}

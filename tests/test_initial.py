@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 from problems import DTYPES, assert_same_bits, layer_of
 
-from fastrnn import initial
-from fastrnn.cells import CELLS
+from fastrnn._cells.cells import CELLS
+from fastrnn._layer import initial
 
 pytestmark = pytest.mark.any_isa
 

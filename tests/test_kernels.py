@@ -22,7 +22,7 @@ from problems import (
     within_nans,
 )
 
-from fastrnn.cells import CELLS
+from fastrnn._cells.cells import CELLS
 
 pytestmark = pytest.mark.usefixtures("core")
 

@@ -10,8 +10,8 @@ import pytest
 from problems import BACKENDS, ISAS, assert_same_bits, layer_of
 
 import fastrnn
-from fastrnn import passes, runtime
-from fastrnn.cells import CELLS
+from fastrnn._cells.cells import CELLS
+from fastrnn._engine import passes, runtime
 
 INPUTS, HIDDEN = 1, 3
 AT_MOST = {10**5: 1e-6, 10**6: 1e-6, 2 * 10**7: 1e-5}

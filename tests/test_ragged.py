@@ -23,8 +23,9 @@ from problems import (
 )
 
 import fastrnn
-from fastrnn import ragged, reference
-from fastrnn.cells import CELLS
+from fastrnn import reference
+from fastrnn._cells.cells import CELLS
+from fastrnn._engine import ragged
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

@@ -10,7 +10,8 @@ import pytest
 from problems import BACKENDS, ISAS, assert_same_bits, infer, problem, run_python
 
 import fastrnn
-from fastrnn import passes, reference, runtime
+from fastrnn import reference
+from fastrnn._engine import passes, runtime
 
 pytestmark = pytest.mark.any_isa
 
@@ -58,7 +59,9 @@ def test_a_backend_is_the_threads_own():
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_the_environment_chooses_the_backend(name):
-    done = run_python("import fastrnn; print(fastrnn.runtime.uses_core())", FASTRNN_BACKEND=name)
+    done = run_python(
+        "import fastrnn; print(fastrnn._engine.runtime.uses_core())", FASTRNN_BACKEND=name
+    )
     assert done.stdout.strip() == str(name == "core"), done.stderr
 
 
@@ -67,7 +70,7 @@ def test_the_environment_chooses_the_backend(name):
 
 @pytest.mark.usefixtures("core")
 def test_the_generic_set_is_always_there_and_the_best_comes_first():
-    done = run_python("from fastrnn import runtime; print(runtime.core.isa())")
+    done = run_python("from fastrnn._engine import runtime; print(runtime.core.isa())")
     assert ISAS[-1] == "generic"
     assert done.stdout.strip() == ISAS[0]
     assert set(ISAS) <= set(runtime.core.isas_compiled())
@@ -75,7 +78,9 @@ def test_the_generic_set_is_always_there_and_the_best_comes_first():
 
 @pytest.mark.parametrize("isa", ISAS)
 def test_the_environment_chooses_the_instruction_set(isa):
-    done = run_python("from fastrnn import runtime; print(runtime.core.isa())", FASTRNN_ISA=isa)
+    done = run_python(
+        "from fastrnn._engine import runtime; print(runtime.core.isa())", FASTRNN_ISA=isa
+    )
     assert done.stdout.strip() == isa, done.stderr
 
 
@@ -363,7 +368,7 @@ def test_probes_give_a_rate():
 
 WITHOUT = """
 import sys, warnings
-sys.modules["fastrnn._core"] = None
+sys.modules["fastrnn._engine._core"] = None
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     import fastrnn
@@ -380,7 +385,7 @@ def test_without_the_kernels_one_warning_says_what_to_do():
 (warning,) = caught
 assert warning.category is RuntimeWarning, warning
 text = str(warning.message)
-for words in ("NumPy path", "slower", "fastrnn._core", "C compiler", "pip install"):
+for words in ("NumPy path", "slower", "fastrnn._engine._core", "C compiler", "pip install"):
     assert words in text, text
 """)
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ from problems import (
 )
 
 import fastrnn
-from fastrnn.cells import CELLS
+from fastrnn._cells.cells import CELLS
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -391,7 +391,7 @@ def test_a_stream_stays_on_the_backend_it_was_made_on(cell):
 @every_cell
 def test_a_stream_does_not_mind_another_instruction_set_chosen_later(cell):
     """Its weights are packed for the set of when it was made."""
-    runtime, x = fastrnn.runtime, sequence()
+    runtime, x = fastrnn._engine.runtime, sequence()
     before, layer = runtime.core.isa(), layer_of(cell, I, H, 2)
     stream, wanted = layer.stream(B), layer.stream(B).step(x[0])
     try:
@@ -440,7 +440,7 @@ def test_a_copy_of_a_stream_goes_on_by_itself(cell, duplicate, backend):
     assert_same_bits(other.state, stream.state)
 
 
-@pytest.mark.skipif(fastrnn.runtime.core is None, reason="this build has no kernels")
+@pytest.mark.skipif(fastrnn._engine.runtime.core is None, reason="this build has no kernels")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 def test_a_signal_ends_a_chunk_between_steps_and_the_stream_goes_on():
     class Stop(Exception):

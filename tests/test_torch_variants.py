@@ -13,7 +13,8 @@ with warnings.catch_warnings():
 
 from torch.nn import functional as F  # noqa: E402
 
-from fastrnn import reference, variants  # noqa: E402
+from fastrnn import reference  # noqa: E402
+from fastrnn.reference import variants  # noqa: E402
 
 T, B, I, H = 6, 3, 4, 7  # noqa: E741 - as in all the equations
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

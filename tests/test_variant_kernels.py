@@ -12,8 +12,8 @@ from problems import BACKENDS, DTYPES, ISAS, assert_same_bits, layer_of
 from variants import VARIANTS
 
 import fastrnn
-from fastrnn import runtime
-from fastrnn.cells import CELLS
+from fastrnn._cells.cells import CELLS
+from fastrnn._engine import runtime
 
 pytestmark = pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels")
 

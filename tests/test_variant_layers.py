@@ -10,8 +10,9 @@ from problems import BACKENDS, DTYPES, assert_close, assert_same_bits, layer_of
 from variants import VARIANTS
 
 import fastrnn
-from fastrnn import reference, train, variants
-from fastrnn.cells import CELLS
+from fastrnn import reference, train
+from fastrnn._cells.cells import CELLS
+from fastrnn.reference import variants
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 every_cell = pytest.mark.parametrize("cell", CELLS)

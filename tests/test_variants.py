@@ -8,9 +8,10 @@ from numpy.testing import assert_allclose
 from problems import BACKENDS, DTYPES, assert_close, assert_same_bits
 from variants import RAGGED, VARIANTS, Paper, drawn, problem, row_of
 
-from fastrnn import reference, variants
-from fastrnn.cells import CELLS
-from fastrnn.noise import Noise
+from fastrnn import reference
+from fastrnn._cells.cells import CELLS
+from fastrnn._engine.noise import Noise
+from fastrnn.reference import variants
 
 pytestmark = pytest.mark.no_kernels
 

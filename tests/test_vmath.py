@@ -9,7 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.any_isa
 
-core = pytest.importorskip("fastrnn._core", reason="this build has no kernels")
+core = pytest.importorskip("fastrnn._engine._core", reason="this build has no kernels")
 
 FUNCTIONS = ("exp", "sigmoid", "tanh")
 ULP = 3

@@ -8,9 +8,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from fastrnn import options, reference, variants
-from fastrnn.cells import CELLS, variant
-from fastrnn.noise import Noise
+from fastrnn import reference
+from fastrnn._cells import options
+from fastrnn._cells.cells import CELLS, variant
+from fastrnn._engine.noise import Noise
+from fastrnn.reference import variants
 
 BOTH = {"clip": 2.8, "recurrent_activation": "hard_sigmoid_onnx"}
 LSTMS = {

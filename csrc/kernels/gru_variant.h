@@ -1,5 +1,5 @@
 /* gru_variant.h - variants of the GRU cell, with the reset gate after or before the recurrent product: (G1) to (G9) as
- * fastrnn/variants.py alters them.
+ * fastrnn/reference/variants.py alters them.
  *
  * Tape: r z n; reset after, what r multiplies; where products are normalised, what norm.h says after these. Columns of
  * gradients are those of gru.h; where products are normalised, of W_ih x and of W_hh h, gates r z n; of both sides'

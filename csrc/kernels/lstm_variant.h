@@ -1,4 +1,4 @@
-/* lstm_variant.h - variants of the LSTM cell: (L1) to (L13) as fastrnn/variants.py alters them.
+/* lstm_variant.h - variants of the LSTM cell: (L1) to (L13) as fastrnn/reference/variants.py alters them.
  *
  * Tape: i f g o, where gates are coupled too; where products are normalised, what norm.h says; c as it goes on. What c
  * was before zoneout follows from these, exactly. G is the number of gates, 3 where they are coupled: then the products

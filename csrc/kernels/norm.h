@@ -1,4 +1,4 @@
-/* norm.h - layer normalisation of a row's products: (V2), (V3), (V12) and (V13) of fastrnn/variants.py.
+/* norm.h - layer normalisation of a row's products: (V2), (V3), (V12) and (V13) of fastrnn/reference/variants.py.
  *
  * A row of z has, from slot `apart` on, N of W_hh h, then N of W_ih x, a slot for each gate; then a slot of scales, and
  * the LSTM's one of N of c. Before, W_hh h stands where its N comes to stand, W_ih x in the slots of the

@@ -1,4 +1,4 @@
-/* rnn_variant.h - variants of the Elman cell: (R1) to (R3) as fastrnn/variants.py alters them.
+/* rnn_variant.h - variants of the Elman cell: (R1) to (R3) as fastrnn/reference/variants.py alters them.
  *
  * Tape: what the cell made, before zoneout. relu's needs no mark: it is its bound where that was reached.
  *

@@ -36,7 +36,7 @@ class Machine:
 
 def measure(threads: int = 1, seconds: float = 0.05, repeats: int = 3) -> Machine:
     """The best of `repeats`, mean per core over `threads` cores that run the probe at once."""
-    from fastrnn import runtime
+    from fastrnn._engine import runtime
 
     if not hasattr(runtime, "probe_fma") or not hasattr(runtime, "probe_read"):
         raise RuntimeError("this fastrnn has no probes (runtime.probe_fma, runtime.probe_read)")

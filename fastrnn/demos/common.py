@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 
 import fastrnn
-from fastrnn import pictures, runtime
+from fastrnn import pictures
+from fastrnn._engine import runtime
 
 LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
 

@@ -56,7 +56,8 @@ from typing import NamedTuple
 import numpy as np
 
 import fastrnn
-from fastrnn import pictures, runtime
+from fastrnn import pictures
+from fastrnn._engine import runtime
 from fastrnn.demos import baselines, common
 from fastrnn.demos.baselines import mae, rmse
 from fastrnn.demos.common import LAYERS

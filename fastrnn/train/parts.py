@@ -1,7 +1,7 @@
 """A read-out and an embedding: parts of a network that keep their parameters as layers do.
 
-`params` are views into `flat`, one buffer, into which assignment copies (fastrnn/parameters.py); a
-gradient comes as a buffer like it.
+`params` are views into `flat`, one buffer, into which assignment copies
+(fastrnn/_layer/parameters.py); a gradient comes as a buffer like it.
 """
 
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.parameters import Trainable, size_of, views_of
+from fastrnn._layer.parameters import Trainable, size_of, views_of
 
 # Rows: a product in float32 adds up hundreds of terms in one chain, and many such chains one after
 # another. Where terms are much alike, each chain errs in the same direction: by 3e-5 of the sum at

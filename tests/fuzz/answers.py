@@ -13,7 +13,7 @@ import numpy as np
 from problems import assert_same_bits
 
 import fastrnn
-from fastrnn import runtime
+from fastrnn._engine import runtime
 
 from .batches import Form
 

@@ -13,7 +13,7 @@ import os
 
 import numpy as np
 
-from fastrnn import runtime
+from fastrnn._engine import runtime
 
 _ALIGN = 64
 _BAND = 128

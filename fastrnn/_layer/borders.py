@@ -7,8 +7,9 @@ It must not know: cells' mathematics, kernels, what is kept for a gradient.
 
 import numpy as np
 
-from fastrnn import checks, ragged, tokens
-from fastrnn.merges import MERGES
+from fastrnn import checks
+from fastrnn._engine import ragged, tokens
+from fastrnn._layer.merges import MERGES
 
 
 class Border:

@@ -6,9 +6,11 @@ gives bit for bit what the layer gives on the whole sequence.
 
 import numpy as np
 
-from fastrnn import checks, reference, runtime, tokens, variants
-from fastrnn.cells import for_kernels
-from fastrnn.passes import sizes_of
+from fastrnn import checks, reference
+from fastrnn._cells.cells import for_kernels
+from fastrnn._engine import runtime, tokens
+from fastrnn._engine.passes import sizes_of
+from fastrnn.reference import variants
 
 
 def _write(state, values):

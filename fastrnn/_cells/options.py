@@ -140,4 +140,4 @@ DOCUMENTS_END = """
 
     Notes
     -----
-    Equations of these options and their sources: `fastrnn.variants`."""
+    Equations of these options and their sources: `fastrnn.reference.variants`."""

@@ -13,7 +13,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint8_t, uintptr_t
 from libc.string cimport memcpy, memset
 
-from fastrnn._core cimport *
+from fastrnn._engine._core cimport *
 
 cnp.import_array()
 

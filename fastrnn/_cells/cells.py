@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from fastrnn.options import Options
+from fastrnn._cells.options import Options
 
 
 class Extra(NamedTuple):

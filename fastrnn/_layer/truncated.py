@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import checks, tokens
+from fastrnn import checks
+from fastrnn._engine import tokens
 
 
 class Window:

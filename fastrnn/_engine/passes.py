@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import checks, reference, runtime, tokens, variants
-from fastrnn.cells import for_kernels, noisy
-from fastrnn.noise import drawn
-from fastrnn.tokens import Tokens
+from fastrnn import checks, reference
+from fastrnn._cells.cells import for_kernels, noisy
+from fastrnn._engine import runtime, tokens
+from fastrnn._engine.noise import drawn
+from fastrnn._engine.tokens import Tokens
+from fastrnn.reference import variants
 
 
 class Pass(NamedTuple):
@@ -24,7 +26,7 @@ class Pass(NamedTuple):
     weights : w_ih, w_hh, b_ih, b_hh, and what a variant has besides, as its row names them.
     y : (T, B, H) array of any strides with a dense last axis.
     tape : what the gradient needs besides, or None: the kernels' bytes, or the reference's own.
-    noise : `fastrnn.noise.Noise`, with rows in the order in which the pass takes them, or None.
+    noise : a `Noise`, with rows in the order in which the pass takes them, or None.
     """
 
     reverse: bool

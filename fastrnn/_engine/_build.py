@@ -10,11 +10,16 @@ setup.py runs this file by its path, before there is a package: import nothing o
 import hashlib
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 # The sources that the compiled module is made of, and the registry of cells, whose rows number
 # those of C. Other Python may change without a build.
-_SOURCES = ("csrc/**/*.[ch]", "fastrnn/*.pyx", "fastrnn/*.px[di]", "fastrnn/cells.py")
+_SOURCES = (
+    "csrc/**/*.[ch]",
+    "fastrnn/_engine/*.pyx",
+    "fastrnn/_engine/*.px[di]",
+    "fastrnn/_cells/cells.py",
+)
 
 
 def of_sources(root=_ROOT):
@@ -34,7 +39,7 @@ def fault_of(module, installed_id):
     Parameters
     ----------
     module : module
-        `fastrnn._core` as Python found it.
+        `fastrnn._engine._core` as Python found it.
     installed_id : str or None
         The id that setup.py wrote into this package; None in a checkout.
     """
@@ -43,7 +48,7 @@ def fault_of(module, installed_id):
         return None
     if installed_id:
         remedy = "pip install --force-reinstall fastrnn"
-    elif Path(module.__file__).resolve().parent == _ROOT / "fastrnn":
+    elif Path(module.__file__).resolve().parent == _ROOT / "fastrnn" / "_engine":
         remedy = f"python setup.py build_ext --inplace (or pip install -e .) again in {_ROOT}"
     else:
         remedy = f"pip install . again in {_ROOT}"

@@ -50,9 +50,16 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import reference
-from fastrnn.layernorm import affine, affine_back, normalised, normalised_back, sides, sides_back
-from fastrnn.options import Options
+from fastrnn._cells.options import Options
 from fastrnn.reference import _by_gate, _by_row, _sigmoid
+from fastrnn.reference.layernorm import (
+    affine,
+    affine_back,
+    normalised,
+    normalised_back,
+    sides,
+    sides_back,
+)
 
 # ---- activations, bounds -------------------------------------------------------------------------
 
@@ -334,7 +341,7 @@ _FUNCTIONS = {
 
 @lru_cache
 def row(cell, noisy=False):
-    """The reference's row for a `fastrnn.cells.Cell`.
+    """The reference's row for a `fastrnn._cells.cells.Cell`.
 
     noisy : whether the pass has `Noise`, which the rows of reference.py do not take.
     """

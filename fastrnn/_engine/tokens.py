@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import checks, runtime
+from fastrnn import checks
+from fastrnn._engine import runtime
 
 
 class Tokens(NamedTuple):

@@ -19,16 +19,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import _build, _installed_id, checks
+from fastrnn import _version, checks
+from fastrnn._engine import _build, installed_id
 
 
 def _compiled_module():
-    """`fastrnn._core`, or None where it is not there; ImportError where it is of another build.
+    """The compiled module, or None where there is none; ImportError where it is of another build.
 
     Where the environment asks for the reference, a module of another build is left alone.
     """
     try:
-        module = importlib.import_module("fastrnn._core")
+        module = importlib.import_module("fastrnn._engine._core")
     except ImportError as error:
         warnings.warn(
             f"fastrnn runs on its NumPy path, which is many times slower: its kernels are not "
@@ -38,11 +39,11 @@ def _compiled_module():
             stacklevel=3,
         )
         return None
-    fault = _build.fault_of(module, _installed_id)
+    fault = _build.fault_of(module, installed_id)
     if fault is None:
         return module
     if os.environ.get("FASTRNN_BACKEND") != "reference":
-        raise ImportError(fault, name="fastrnn._core", path=module.__file__)
+        raise ImportError(fault, name="fastrnn._engine._core", path=module.__file__)
     warnings.warn(fault, RuntimeWarning, stacklevel=3)
     return None
 
@@ -330,9 +331,7 @@ def tape_with(content):
 
 
 def _writer():
-    from fastrnn import __version__
-
-    return f"fastrnn {__version__}, build {core.build_id()[:8]}, {sys.byteorder}-endian"
+    return f"fastrnn {_version.__version__}, build {core.build_id()[:8]}, {sys.byteorder}-endian"
 
 
 def _take_back():
@@ -369,10 +368,8 @@ def _make_room(nbytes):
 
 def show_config():
     """Print version, backend, instruction sets, threads and platform; return them as a dict."""
-    from fastrnn import __version__
-
     config = {
-        "fastrnn": __version__,
+        "fastrnn": _version.__version__,
         "backend": "core" if uses_core() else "reference",
         "isa": core.isa() if core else None,
         "isas available": core.isas_available() if core else [],

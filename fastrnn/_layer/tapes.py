@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import checks, runtime
-from fastrnn.parameters import Buffer
-from fastrnn.passes import Incoming, gates_of_pass, gradient_of, run_passes_backward
-from fastrnn.tokens import Tokens
+from fastrnn import checks
+from fastrnn._engine import runtime
+from fastrnn._engine.passes import Incoming, gates_of_pass, gradient_of, run_passes_backward
+from fastrnn._engine.tokens import Tokens
+from fastrnn._layer.parameters import Buffer
 
 
 class Gradients(Buffer):

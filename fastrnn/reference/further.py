@@ -12,7 +12,7 @@ class Further(NamedTuple):
     """One pass'.
 
     params : dict from kinds to dense arrays, or None where there is no such bias.
-    noise : `fastrnn.noise.Noise` or None.
+    noise : `fastrnn._engine.noise.Noise` or None.
     """
 
     params: dict

@@ -12,15 +12,18 @@ from functools import partial
 
 import numpy as np
 
-from fastrnn import checks, initial, options, tokens
-from fastrnn.borders import Border
-from fastrnn.cells import projected, variant
-from fastrnn.dropout import Dropout
-from fastrnn.merges import MERGES
-from fastrnn.parameters import Trainable, size_of
-from fastrnn.passes import made_of, run_passes, run_variant
-from fastrnn.stream import Stream
-from fastrnn.tapes import Made, Tape
+from fastrnn import checks
+from fastrnn._cells import options
+from fastrnn._cells.cells import projected, variant
+from fastrnn._engine import tokens
+from fastrnn._engine.passes import made_of, run_passes, run_variant
+from fastrnn._layer import initial
+from fastrnn._layer.borders import Border
+from fastrnn._layer.dropout import Dropout
+from fastrnn._layer.merges import MERGES
+from fastrnn._layer.parameters import Trainable, size_of
+from fastrnn._layer.stream import Stream
+from fastrnn._layer.tapes import Made, Tape
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 

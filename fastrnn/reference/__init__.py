@@ -73,7 +73,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastrnn.checks import plain
-from fastrnn.further import Further
+from fastrnn.reference.further import Further
 
 __all__ = ["CELLS", "Tape", "backward", "forward", "gru", "infer", "lstm", "rnn"]
 
@@ -433,7 +433,7 @@ def forward(
     b_ih, b_hh : (G*H,) arrays or None
     *params : a variant's further parameters, in the order of its row; W_hr (P, H) before them if
         it projects: then w_hh is (G*H, P), and h and y have P features
-    noise : `fastrnn.noise.Noise`, or None
+    noise : `fastrnn._engine.noise.Noise`, or None
         What was drawn for a variant. None is none, but of zoneout the expectation.
     reverse : bool
     lengths : (B,) array of integers or None
