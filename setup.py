@@ -30,13 +30,14 @@ elif platform.endswith(("aarch64", "arm64")):
 else:
     isas = ["generic"]
 stubs = [f"csrc/isa/{isa}_f{bits}.c" for isa in isas for bits in (32, 64)]
+units = sorted(set(glob("csrc/*/*.c")) - set(glob("csrc/isa/*.c")))
 
 # Whatever a module may be built from on any machine: a source distribution has it all.
 sources = glob("csrc/**/*.[ch]", recursive=True) + glob("fastrnn/_engine/*.px[di]")
 
 core = Extension(
     "fastrnn._engine._core",
-    sources=["fastrnn/_engine/_core.pyx", *sorted(glob("csrc/*.c")), *stubs],
+    sources=["fastrnn/_engine/_core.pyx", *units, *stubs],
     depends=sorted(sources),
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],

@@ -39,7 +39,8 @@ def build(folder: Path) -> Path:
         for isa in BUILT.get(platform.machine(), ("generic",))
         for bits in (32, 64)
     ]
-    sources = [*sorted((ROOT / "csrc").glob("*.c")), *stubs, ROOT / "bench/instructions.c"]
+    units = [path for path in (ROOT / "csrc").glob("*/*.c") if path.parent.name != "isa"]
+    sources = [*sorted(units), *stubs, ROOT / "bench/instructions.c"]
     objects = [folder / f"{source.stem}.o" for source in sources]
 
     def compile_one(source: Path, target: Path):

@@ -20,7 +20,7 @@ from fastrnn._engine import runtime
 pytestmark = pytest.mark.usefixtures("core")
 
 INPUTS, GROUPS = 8, 4
-# As csrc/layout.c has them: what a group must have to do, and what its weights may take.
+# As csrc/backward/layout.c has them: what a group must have to do, and what its weights may take.
 MULTIPLY_ADDS, WEIGHT_BYTES = 100_000, 327_680
 
 

@@ -164,7 +164,7 @@ def test_twenty_million_rows(cell, count, core):
 
 
 def by_blocks(rows):
-    """The sum of rows as csrc/sums.h has it, in their own dtype."""
+    """The sum of rows as csrc/internal/sums.h has it, in their own dtype."""
     total, lost = np.zeros_like(rows[0]), np.zeros_like(rows[0])
     for begin in range(0, len(rows), 1536):
         blocks = np.zeros_like(total)

@@ -1,4 +1,4 @@
-/* blocks.h - sums over many rows, block by block: see ../sums.h for why and in which order.
+/* blocks.h - sums over many rows, block by block: see ../internal/sums.h for why and in which order.
  *
  * Between calls three arrays stand beside a sum: of the block that is not full, if one is begun; of the sum of those
  * that are full; and of what rounding has taken from the sum. Those of a product lie tile after tile, so that a tile

@@ -2,7 +2,7 @@
  * includes this file once. All is static but the table.
  *
  * It must not know: time, threads, Python. */
-#include "../internal.h"
+#include "../internal/internal.h"
 
 #include "vec.h"
 

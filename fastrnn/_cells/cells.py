@@ -1,7 +1,7 @@
 """The registry of cells: what Python must know of each to name, allocate and check.
 
-A row here matches a row of csrc/cells.c; `index` is the one of csrc/fastrnn.h. The reference
-(reference.py) and the kernels know the mathematics under the same name. A variant is a row made
+A row here matches a row of csrc/internal/cells.c; `index` is the one of csrc/fastrnn.h. The
+reference and the kernels know the mathematics under the same name. A variant is a row made
 from one of these by options.py's record; its mathematics is in variants.py and in the kernels'
 *_variant.h.
 """

@@ -27,7 +27,7 @@ build() {
   shift 2
   rm -rf "$dir" && mkdir -p "$dir"
   # shellcheck disable=SC2046,SC2086
-  if printf '%s\n' csrc/*.c $(stubs "$@") |
+  if printf '%s\n' csrc/{backward,forward,internal,system}/*.c $(stubs "$@") |
     xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(basename {} .c).o" &&
     for program in check options pool; do
       $command $flags "$dir"/*.o tests/c/$program.c -o "$dir/$program" -lm -pthread || break

@@ -18,7 +18,7 @@ case $(uname -m) in
 esac
 rm -rf "$out" && mkdir -p "$out"
 {
-  printf '%s\n' csrc/*.c tests/c/pool.c
+  printf '%s\n' csrc/{backward,forward,internal,system}/*.c tests/c/pool.c
   for isa in $isas; do printf '%s\n' csrc/isa/"$isa"_f32.c csrc/isa/"$isa"_f64.c; done
 } | xargs -P "$jobs" -I{} sh -c "$command -c {} -o $out/\$(basename {} .c).o"
 $command "$out"/*.o -o "$out/pool" -lm -pthread

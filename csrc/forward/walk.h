@@ -6,7 +6,7 @@
 #define FRNN_WALK_H
 
 #include "packed.h"
-#include "ragged.h"
+#include "../internal/ragged.h"
 
 /* A call and what follows from it. */
 typedef struct {

@@ -4,7 +4,7 @@
 #ifndef FRNN_PACKED_H
 #define FRNN_PACKED_H
 
-#include "sequence.h"
+#include "../internal/sequence.h"
 
 enum { PROJECTED_ROWS_MOST = 256 }; /* in one product */
 

@@ -3,7 +3,7 @@
  *
  * It must not know: dtypes, instruction sets, time. */
 #include "packed.h"
-#include "sums.h"
+#include "../internal/sums.h"
 
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "../internal/internal.h"
 
 extern const frnn_table frnn_generic_f32, frnn_generic_f64;
 

@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fastrnn.h"
+#include "../fastrnn.h"
 
 #define FRNN_ALIGN 64
 

@@ -5,8 +5,8 @@
 #ifndef FRNN_SWEEP_H
 #define FRNN_SWEEP_H
 
-#include "sums.h"
-#include "walk.h"
+#include "../internal/sums.h"
+#include "../forward/walk.h"
 
 /* Groups of rows of a call that may have sums of their own. */
 enum { GROUPS_MOST = 4 };

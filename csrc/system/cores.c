@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "internal.h"
+#include "../internal/internal.h"
 
 /* By the workers' numbers: the system's, and the cores that the worker was given here. Nobody reads them before the
  * worker sleeps for the first time. */

@@ -15,7 +15,7 @@
  * Which part a thread takes never shows in a result: parts share no sum.
  *
  * It must not know: cells, layouts, Python. */
-#include "internal.h"
+#include "../internal/internal.h"
 
 #include <string.h>
 #include <time.h>
