@@ -20,7 +20,7 @@ import pytest
 from processes import START_METHODS, every_start_method
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", RuntimeWarning)  # no kernels: tests/test_runtime.py checks it
+    warnings.simplefilter("ignore", RuntimeWarning)  # no kernels: test_runtime.py checks it
     from strangers import Target
 
     import fastrnn

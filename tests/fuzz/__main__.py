@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))  # tests, for its helpers
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import fastrnn
 from fuzz import running
 
-TESTS = sys.path[0]
+TESTS, SUPPORT = sys.path[:2]
 _BEGIN, _END = "begin", "end"
 
 
@@ -92,7 +93,12 @@ def watch(command, seed, count):
 
 def environment():
     """That of a worker: it finds the tests, and the package that this process has found."""
-    path = [TESTS, str(pathlib.Path(fastrnn.__file__).parents[1]), os.environ.get("PYTHONPATH")]
+    path = [
+        TESTS,
+        SUPPORT,
+        str(pathlib.Path(fastrnn.__file__).parents[1]),
+        os.environ.get("PYTHONPATH"),
+    ]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, path))}
 
 

@@ -12,7 +12,7 @@ import sys
 import pytest
 from problems import BACKENDS, run_python
 
-HERE = pathlib.Path(__file__).parent
+TESTS = pathlib.Path(__file__).parents[1]
 
 pytestmark = [
     pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels"),
@@ -28,7 +28,7 @@ def library(tmp_path_factory):
     if compiler is None:
         pytest.skip("needs a C compiler")
     made = tmp_path_factory.mktemp("failing") / "failing_malloc.so"
-    command = [compiler, "-shared", "-fPIC", "-O1", HERE / "c/failing_malloc.c", "-o", made]
+    command = [compiler, "-shared", "-fPIC", "-O1", TESTS / "c/failing_malloc.c", "-o", made]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"needs the GNU C library: {done.stderr[-300:]}")
@@ -41,7 +41,8 @@ def fail(library, *operations, malloc="pymalloc", **environment):
     malloc : Python's allocator. With "malloc" whatever Python itself allocates may fail too.
     """
     code = (
-        f"import sys; sys.path.insert(0, {str(HERE)!r}); import failing_allocations; "
+        f"import sys; sys.path[:0] = {[str(TESTS / name) for name in ('engine', 'support')]}; "
+        "import failing_allocations; "
         f"failing_allocations.main({list(operations)!r})"
     )
     environment |= {"LD_PRELOAD": library, "PYTHONMALLOC": malloc}

@@ -1,6 +1,6 @@
 """A program: each of its operations with its first allocation failing, then its second, and so on.
 
-    LD_PRELOAD=failing_malloc.so python tests/failing_allocations.py [operation...]
+    LD_PRELOAD=failing_malloc.so python tests/engine/failing_allocations.py [operation...]
 
 An operation must raise MemoryError, or give the right result all the same; what it works on must be
 as it was, and the same once more must give the right bits. NumPy answers some failures with a

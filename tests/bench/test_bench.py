@@ -21,7 +21,7 @@ from fastrnn.bench.limits import Machine
 
 pytestmark = pytest.mark.any_isa
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 MACHINE = {"peak": 1e11, "reads": {"16384": 2e11, "32768": 1e11}}
 
 

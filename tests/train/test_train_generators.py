@@ -87,10 +87,10 @@ def test_a_run_goes_on_as_if_it_had_never_ended(options, path):
 
 PROGRAM = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[2:]
 import test_train_generators as tests
 run = tests.Run(7)
-run.load(sys.argv[2])
+run.load(sys.argv[1])
 run.fit(4)
 sys.stdout.buffer.write(run.now())
 """
@@ -101,8 +101,8 @@ def test_a_run_goes_on_in_another_process(tmp_path):
     through.fit(4)
     broken_off.fit(2, checkpoint=path)
     here = pathlib.Path(__file__).parent
-    command = [sys.executable, "-c", PROGRAM, here, path]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=here.parent)
+    command = [sys.executable, "-c", PROGRAM, path, here, here.parent / "support"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=here.parents[1])
     assert done.stdout == through.now()
 
 

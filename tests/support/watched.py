@@ -7,7 +7,7 @@ from problems import run_python
 WATCHED = """
 import faulthandler, sys
 faulthandler.dump_traceback_later({seconds}, exit=True)
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {folders}
 {code}
 faulthandler.cancel_dump_traceback_later()
 """
@@ -15,6 +15,7 @@ faulthandler.cancel_dump_traceback_later()
 
 def run_watched(code, seconds=60):
     """Asserts that code, which may import the tests' modules, ends in time and without an error."""
-    tests = str(pathlib.Path(__file__).parent)
-    done = run_python(WATCHED.format(seconds=seconds, tests=tests, code=code), timeout=2 * seconds)
+    folders = [str(path) for path in pathlib.Path(__file__).parents[1].iterdir() if path.is_dir()]
+    watched = WATCHED.format(seconds=seconds, folders=folders, code=code)
+    done = run_python(watched, timeout=2 * seconds)
     assert done.returncode == 0, done.stderr

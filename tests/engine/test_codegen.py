@@ -24,7 +24,7 @@ import pytest
 
 pytestmark = pytest.mark.no_kernels
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 STUBS = sorted(path.stem for path in ROOT.glob("csrc/isa/*.c"))
 GATES = {"gemm": 1, "blocks": 1, "rnn_tanh": 1, "rnn_relu": 1, "lstm": 4}
 GATES |= {"gru_after": 3, "gru_reset": 2, "gru_blend": 1, "chains": 1}

@@ -11,7 +11,7 @@ from fastrnn._engine import _build, runtime
 
 pytestmark = pytest.mark.no_kernels
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 PACKAGE = pathlib.Path(fastrnn.__file__).parent
 
 # ---- the id of the sources -----------------------------------------------------------------------
