@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from fastrnn.bench.peers import PEERS
-from fastrnn.bench.progress import say
+from fastrnn.bench.status import say
 from fastrnn.bench.worker import Worker, WorkerError
 
 SETTLE = 0.005  # seconds between two peers

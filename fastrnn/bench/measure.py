@@ -14,7 +14,7 @@ from importlib import util
 from itertools import product
 from pathlib import Path
 
-from fastrnn.bench import progress, report
+from fastrnn.bench import report, status
 from fastrnn.bench.about import about
 from fastrnn.bench.cases import CASES
 from fastrnn.bench.job import Job, describe, last_line
@@ -105,7 +105,7 @@ def measure(options) -> dict:
     where = about(options.cores, ask_about(options))
     found = {"about": where, "settings": settings, "probes": {}, "jobs": []}
     probe_machine(found, options)
-    progress.say(report.machine_text(found))
+    status.say(report.machine_text(found))
     wanted = [
         (CASES[case], cell, mode, threads)
         for case, mode, cell, threads in product(
@@ -115,11 +115,11 @@ def measure(options) -> dict:
     ]
     for number, what in enumerate(wanted, 1):
         job, counter = Job(*what, options), f"[{number}/{len(wanted)}]"
-        progress.begin(counter, describe(job.found))
+        status.begin(counter, describe(job.found))
         found["jobs"].append(job.run(options.peers, absent))
         finish(found, options)
-        progress.end(counter, describe(job.found), report.times_text(job.found, options.stat))
-    progress.close()
+        status.end(counter, describe(job.found), report.times_text(job.found, options.stat))
+    status.close()
     probe_machine(found, options)
     finish(found, options)
     return found

@@ -19,11 +19,11 @@ import os
 import sys
 from pathlib import Path
 
-from fastrnn import pictures
 from fastrnn._engine import runtime
 from fastrnn.bench import measure, picture, report
 from fastrnn.bench.cases import CASES, CELLS, MODES, QUICK
 from fastrnn.bench.peers import PEERS
+from fastrnn.demos import pictures
 
 FAILURES = ("mismatch", "failed")
 

@@ -17,12 +17,11 @@ from typing import NamedTuple
 import numpy as np
 
 import fastrnn
-from fastrnn import pictures
-from fastrnn.demos import common
+from fastrnn.demos import common, pictures
 from fastrnn.demos.common import LAYERS
 from fastrnn.demos.conditions import LIBRARY, read_library
-from fastrnn.progress import Progress
 from fastrnn.train import Adam, Dense, Embedding, cross_entropy, fit
+from fastrnn.train.progress import Progress
 
 SPREAD = 3  # packages that have a word: those in fewer are unknown
 EMBEDDING, HIDDEN = 64, 128

@@ -8,8 +8,8 @@ import math
 from pathlib import Path
 
 import fastrnn
-from fastrnn import pictures
 from fastrnn._engine import runtime
+from fastrnn.demos import pictures
 
 LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
 

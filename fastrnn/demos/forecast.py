@@ -56,14 +56,13 @@ from typing import NamedTuple
 import numpy as np
 
 import fastrnn
-from fastrnn import pictures
 from fastrnn._engine import runtime
-from fastrnn.demos import baselines, common
+from fastrnn.demos import baselines, common, pictures
 from fastrnn.demos.baselines import mae, rmse
 from fastrnn.demos.common import LAYERS
 from fastrnn.demos.series import TASKS
-from fastrnn.progress import Progress
 from fastrnn.train import Adam, Dense, History, fit, mean_squared_error
+from fastrnn.train.progress import Progress
 
 HIDDEN = 32
 BATCH = 128

@@ -22,10 +22,9 @@ import time
 import numpy as np
 
 import fastrnn
-from fastrnn import pictures
-from fastrnn.demos import common, counting
-from fastrnn.progress import Progress
+from fastrnn.demos import common, counting, pictures
 from fastrnn.train import Adam, Dense, clip_by_norm, cross_entropy
+from fastrnn.train.progress import Progress
 
 HIDDEN = 256
 BATCH = 16  # places of the text that are read side by side

@@ -22,10 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn import pictures
-from fastrnn.demos import common
-from fastrnn.progress import Progress
+from fastrnn.demos import common, pictures
 from fastrnn.train import Adam, Dense, clip_by_norm, mean_squared_error
+from fastrnn.train.progress import Progress
 
 CELLS = ("rnn", "lstm", "gru")
 LENGTH = 100  # T

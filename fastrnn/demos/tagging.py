@@ -20,10 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import pictures
-from fastrnn.demos import common, counting
-from fastrnn.progress import Progress
+from fastrnn.demos import common, counting, pictures
 from fastrnn.train import Adam, Dense, Embedding, clip_by_norm, cross_entropy
+from fastrnn.train.progress import Progress
 
 KINDS = ("whitespace", "comment", "string", "keyword", "name", "number", "operator")
 SPACE, COMMENT, STRING, KEYWORD, NAME, NUMBER, OPERATOR = range(len(KINDS))

@@ -16,11 +16,10 @@ from datetime import date, timedelta
 import numpy as np
 
 import fastrnn
-from fastrnn import pictures
-from fastrnn.demos import common
+from fastrnn.demos import common, pictures
 from fastrnn.demos.common import LAYERS
-from fastrnn.progress import Progress
 from fastrnn.train import Adam, Dense, cross_entropy, fit
+from fastrnn.train.progress import Progress
 
 # A century in which two digits say the year: 69 to 99 are 19.., 00 to 68 are 20.., as in POSIX.
 DAYS = [date(1969, 1, 1) + timedelta(n) for n in range(36525)]

@@ -7,7 +7,7 @@ optimizer is made of a list of buffers, and a step takes a list of gradients.
 parts.py has a read-out and an embedding, probabilities.py sigmoid and softmax, losses.py losses
 with their gradients, series.py minibatches of windows. optimizers.py has clipping, SGD and Adam;
 buffers.py checks the arrays that they change. state.py makes one dict of all that training changes;
-checkpoints.py writes and reads it, loop.py is `fit`.
+checkpoints.py writes and reads it, loop.py is `fit`, progress.py the bar that it shows.
 
 A checkpoint may come from anybody. contents.py says in which order one is looked at, tensors.py
 and npz.py (zips.py, npy.py) read the two formats, texts.py reads JSON, generators.py the states of

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.progress import Progress
 from fastrnn.train.buffers import listed
 from fastrnn.train.checkpoints import save, writer_of
 from fastrnn.train.optimizers import clip_by_norm
+from fastrnn.train.progress import Progress
 from fastrnn.train.state import arrays_of, named, put_back, state_of
 
 
@@ -86,7 +86,7 @@ def fit(
         Where to `save` parts, optimizer and history after every epoch that is the best so far.
     history : History or None
         One to go on from. Its lists grow with each epoch, so they are there after Ctrl-C too.
-    progress : bool or fastrnn.progress.Progress
+    progress : bool or fastrnn.train.progress.Progress
         True: a bar on stderr where that is a terminal.
 
     Returns

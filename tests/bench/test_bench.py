@@ -15,7 +15,7 @@ import pytest
 
 from fastrnn.__main__ import main
 from fastrnn._engine import runtime
-from fastrnn.bench import about, measure, picture, progress, report
+from fastrnn.bench import about, measure, picture, report, status
 from fastrnn.bench.cases import CASES, CELLS
 from fastrnn.bench.limits import Machine
 
@@ -277,18 +277,18 @@ class Terminal(io.StringIO):
 def test_a_terminal_gets_one_line_written_anew(monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream := Terminal())
     monkeypatch.setenv("COLUMNS", "20")
-    progress.begin("[1/2]", "seq-128 forward lstm 1")
-    progress.say("*** something that stays")
-    progress.end("[1/2]", "seq-128 forward lstm 1", "fastrnn 1 us")
-    progress.close()
-    wipe = progress.WIPE
+    status.begin("[1/2]", "seq-128 forward lstm 1")
+    status.say("*** something that stays")
+    status.end("[1/2]", "seq-128 forward lstm 1", "fastrnn 1 us")
+    status.close()
+    wipe = status.WIPE
     assert stream.getvalue() == f"{wipe}[1/2] seq-128 forwa{wipe}*** something that stays\n{wipe}"
 
 
 def test_a_log_gets_a_line_per_job(capsys):
-    progress.begin("[1/2]", "seq-128 forward lstm 1")
-    progress.end("[1/2]", "seq-128 forward lstm 1", "fastrnn 1 us")
-    progress.close()
+    status.begin("[1/2]", "seq-128 forward lstm 1")
+    status.end("[1/2]", "seq-128 forward lstm 1", "fastrnn 1 us")
+    status.close()
     assert capsys.readouterr().err == "[1/2] seq-128 forward lstm 1: fastrnn 1 us\n"
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import fastrnn
-from fastrnn import data, demos, pictures
+from fastrnn import data, demos
 from fastrnn.__main__ import main
 from fastrnn._engine import runtime
-from fastrnn.demos import baselines, forecast
+from fastrnn.demos import baselines, forecast, pictures
 from fastrnn.demos.baselines import rmse
 from fastrnn.demos.series import CO2, Departures
 

@@ -13,7 +13,7 @@ from training import draw
 
 import fastrnn
 from fastrnn import train
-from fastrnn.progress import Progress
+from fastrnn.train.progress import Progress
 
 pytestmark = pytest.mark.any_isa
 

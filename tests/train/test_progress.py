@@ -6,8 +6,8 @@ import types
 
 import pytest
 
-from fastrnn import progress as progress_module
-from fastrnn.progress import Progress
+from fastrnn.train import progress as progress_module
+from fastrnn.train.progress import Progress
 
 pytestmark = pytest.mark.no_kernels
 
