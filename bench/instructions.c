@@ -10,19 +10,19 @@
 #include "fastrnn.h"
 
 typedef struct {
-  const char *name;
-  frnn_shape shape;
-  int calls; /* each takes the state that the one before it left */
+  const char *name, *cell;
+  frnn_shape shape; /* but for the cell */
+  int calls;        /* each takes the state that the one before it left */
   int training;
   int64_t ids; /* x is so many ids, and the shape's input none; 0: x has features */
 } problem;
 
 static const problem problems[] = {
-    {"lstm-forward", {FRNN_LSTM, FRNN_F32, 0, 20, 1, 40, 128}, 1, 0, 0},
-    {"lstm-stream", {FRNN_LSTM, FRNN_F32, 0, 1, 1, 64, 64}, 50, 0, 0},
-    {"gru-training", {FRNN_GRU_AFTER, FRNN_F32, 0, 10, 16, 24, 64}, 1, 1, 0},
-    {"lstm-ids-stream", {FRNN_LSTM, FRNN_F32, 0, 1, 4, 0, 64, .tokens = 1}, 50, 0, 100},
-    {"gru-ids-training", {FRNN_GRU_AFTER, FRNN_F32, 0, 10, 16, 0, 64, .tokens = 1}, 1, 1, 100},
+    {"lstm-forward", "lstm", {.steps = 20, .batch = 1, .input = 40, .hidden = 128}, 1, 0, 0},
+    {"lstm-stream", "lstm", {.steps = 1, .batch = 1, .input = 64, .hidden = 64}, 50, 0, 0},
+    {"gru-training", "gru_after", {.steps = 10, .batch = 16, .input = 24, .hidden = 64}, 1, 1, 0},
+    {"lstm-ids-stream", "lstm", {.steps = 1, .batch = 4, .input = 0, .hidden = 64, .tokens = 1}, 50, 0, 100},
+    {"gru-ids-training", "gru_after", {.steps = 10, .batch = 16, .input = 0, .hidden = 64, .tokens = 1}, 1, 1, 100},
 };
 
 static void *memory(size_t bytes) {
@@ -48,8 +48,8 @@ static frnn_sequence sequence(const frnn_shape *s, int64_t features) {
 }
 
 /* Ids of each row and step, and the table of what each makes. */
-static frnn_tokens tokens(const problem *p, const frnn_weights *weights, int64_t rows) {
-  frnn_shape s = p->shape;
+static frnn_tokens tokens(const problem *p, const frnn_shape *shape, const frnn_weights *weights, int64_t rows) {
+  frnn_shape s = *shape;
   int64_t *ids = memory((size_t)(s.steps * s.batch) * sizeof *ids);
   for (int64_t i = 0; i < s.steps * s.batch; i++) ids[i] = i * 37 % p->ids;
   s.input = p->ids, s.tokens = 0;
@@ -68,15 +68,16 @@ __attribute__((noinline)) void counted(const problem *p, frnn_forward_call *forw
 }
 
 static void run(const problem *p) {
-  const frnn_shape *s = &p->shape;
-  int64_t rows = (s->cell == FRNN_LSTM ? 4 : 3) * s->hidden, states = s->batch * s->hidden;
+  frnn_shape shape = p->shape, *s = &shape;
+  shape.cell = frnn_cell_named(p->cell);
+  int64_t rows = frnn_facts_of(s->cell)->gates * s->hidden, states = s->batch * s->hidden;
   frnn_weights weights = {numbers(rows * s->input), numbers(rows * s->hidden), numbers(rows), numbers(rows)};
   frnn_state state = {numbers(states), numbers(states)};
   frnn_forward_call forward = {.shape = *s, .weights = weights, .first = state, .last = state};
   forward.x = sequence(s, s->input), forward.y = sequence(s, s->hidden);
   forward.packed = memory(frnn_packed_size(s)), forward.work = memory(frnn_forward_size(s));
   frnn_backward_call backward = {.shape = *s, .weights = weights, .x = forward.x, .y = forward.y};
-  if (p->ids) backward.tokens = forward.tokens = tokens(p, &weights, rows);
+  if (p->ids) backward.tokens = forward.tokens = tokens(p, s, &weights, rows);
   if (p->training) {
     forward.last = (frnn_state){numbers(states), numbers(states)};
     backward.tape = forward.tape = memory(frnn_tape_size(s));

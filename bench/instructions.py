@@ -41,7 +41,7 @@ def build(folder: Path) -> Path:
     ]
     units = [path for path in (ROOT / "csrc").glob("*/*.c") if path.parent.name != "isa"]
     sources = [*sorted(units), *stubs, ROOT / "bench/instructions.c"]
-    objects = [folder / f"{source.stem}.o" for source in sources]
+    objects = [folder / f"{source.parent.name}_{source.stem}.o" for source in sources]
 
     def compile_one(source: Path, target: Path):
         subprocess.run([*compiler, *FLAGS, "-c", source, "-o", target], cwd=ROOT, check=True)

@@ -10,40 +10,58 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The plain cells, then the variants, which frnn_variant alters: coupled ones have gates i g o, normalised ones, which
- * may have peepholes too, the equations (V2), (V3), (V10) of fastrnn/reference/variants.py. */
-enum frnn_cell_id {
-  FRNN_RNN_TANH,
-  FRNN_RNN_RELU,
-  FRNN_LSTM,
-  FRNN_GRU_AFTER,
-  FRNN_GRU_BEFORE,
-  FRNN_RNN_TANH_VARIANT,
-  FRNN_RNN_RELU_VARIANT,
-  FRNN_LSTM_VARIANT,
-  FRNN_LSTM_COUPLED,
-  FRNN_LSTM_PEEPHOLE,
-  FRNN_LSTM_COUPLED_PEEPHOLE,
-  FRNN_LSTM_NORMALISED,
-  FRNN_LSTM_COUPLED_NORMALISED,
-  FRNN_GRU_AFTER_VARIANT,
-  FRNN_GRU_BEFORE_VARIANT,
-  FRNN_GRU_NORMALISED,
-  FRNN_CELLS
-};
 enum frnn_dtype { FRNN_F32, FRNN_F64, FRNN_DTYPES };
 
-/* A cell's gates, which are row blocks of its weights, and its states: 1 for h, 2 for h and c. 0 for no cell. */
-int frnn_gates(int cell);
-int frnn_states(int cell);
+/* What may be altered in a cell, by frnn_variant, frnn_noise or the shape. */
+enum frnn_option {
+  FRNN_CLIP,
+  FRNN_CELL_CLIP,
+  FRNN_RECURRENT_ACTIVATION,
+  FRNN_RECURRENT_DROPOUT,
+  FRNN_ZONEOUT,
+  FRNN_COUPLED,
+  FRNN_LAYER_NORM,
+  FRNN_PEEPHOLE,
+  FRNN_PROJ_SIZE,
+  FRNN_OPTIONS
+};
 
-/* Parameters of variants beyond weights and biases: peepholes of all gates but g; gain of W_ih x, of W_hh h and of c,
- * and shift of c, where they are normalised. So many times `hidden` numbers each; 0 where the cell has no such. */
-enum frnn_extra { FRNN_PEEPHOLE, FRNN_GAIN_IH, FRNN_GAIN_HH, FRNN_GAIN_C, FRNN_SHIFT_C, FRNN_EXTRAS };
-int frnn_extra_units(int cell, int extra);
+/* Parameters of variants beyond weights and biases: gain of W_ih x, of W_hh h and of c, and shift of c, where they are
+ * normalised; peepholes of all gates but g. */
+enum frnn_extra {
+  FRNN_WEIGHT_LN_IH,
+  FRNN_WEIGHT_LN_HH,
+  FRNN_WEIGHT_LN_C,
+  FRNN_BIAS_LN_C,
+  FRNN_WEIGHT_PEEPHOLE,
+  FRNN_EXTRAS
+};
+
+/* The names of both, as the layers of the Python package have them: "cell_clip", "weight_ln_ih". NULL past the end. */
+const char *frnn_option_name(int option);
+const char *frnn_extra_name(int extra);
+
+/* A cell: what one step computes. frnn_cell_at lists those of the library, each plain one before its variants: NULL
+ * past the end. Equations: fastrnn/reference. */
+typedef struct frnn_cell frnn_cell;
+const frnn_cell *frnn_cell_at(int i);
+const frnn_cell *frnn_cell_named(const char *name); /* NULL where there is none */
+
+/* What the library's caller must know of a cell. Gates are row blocks of the weights, `hidden` rows each: i f g o of
+ * the LSTM (i g o where they are coupled), r z n of the GRU. */
+typedef struct {
+  const char *name;       /* "lstm_coupled" */
+  const char *plain;      /* the name of the cell that it is a variant of, "lstm"; its own where it is none */
+  unsigned takes;         /* bit i: option i may alter it */
+  unsigned altered;       /* bit i: option i has altered it, and made it a cell of its own */
+  int gates, states;      /* states: 1 for h, 2 for h and c */
+  int extra[FRNN_EXTRAS]; /* numbers of each extra parameter, in units of `hidden`; 0: it has no such */
+} frnn_cell_facts;
+const frnn_cell_facts *frnn_facts_of(const frnn_cell *cell);
 
 typedef struct {
-  int cell, dtype;
+  const frnn_cell *cell;
+  int dtype;
   int reverse; /* from the last step to the first */
   int64_t steps, batch, input, hidden;
   int ragged;         /* whether `rows` below say anything */

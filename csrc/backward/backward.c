@@ -55,7 +55,7 @@ static frnn_backward_call part_of_call(const frnn_backward_call *whole, const ba
   part.shape.batch = rows.count;
   part.work = at(whole->work, (ptrdiff_t)(layout->parts + (size_t)group * layout->part.bytes));
   move_call(&part, rows.begin);
-  int slots = s->checkpoint ? 1 : (int)tape_slots(&frnn_cells[s->cell]);
+  int slots = s->checkpoint ? 1 : (int)tape_slots(s->cell);
   part.tape = at(whole->tape, rows.begin * slots * padded(s) * element_size(s));
   move_noise(&part, rows.begin);
   if (group == 0) return part;
@@ -72,7 +72,7 @@ static sweep begin_sweep(const frnn_table *table, const frnn_backward_call *whol
   sweep w = {.call = part,
              .shape = s,
              .table = table,
-             .cell = &frnn_cells[s->cell],
+             .cell = s->cell,
              .layout = frnn_lay_backward(&whole->shape),
              .panels = whole->work,
              .whole_batch = whole->shape.batch,

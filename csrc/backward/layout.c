@@ -1,91 +1,14 @@
-/* layout.c - where everything stands in the buffers of a pass: computed alike for their sizes and for their use.
+/* layout.c - where everything stands in the buffer of a backward pass: computed alike for its size and for its use.
  *
  * It must not know: arithmetic, threads. */
 #include "sweep.h"
-
-/* ---- forward ---------------------------------------------------------------------------------------------------- */
-
-packed_layout frnn_lay_packed(const frnn_shape *s) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t element = element_size(s), units = padded(s);
-  packed_layout at = {0};
-  int64_t gate_units = product(&at.total, units, cell->gates);
-  reserve(&at.total, sizeof(packed_header), 1);
-  at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, s->input));
-  at.w_hh = reserve(&at.total, element, product(&at.total, gate_units, features_of(s)));
-  at.w_hr = reserve(&at.total, element, product(&at.total, vectors_of(s, s->projected), s->hidden));
-  at.bias = reserve(&at.total, element, gate_units);
-  at.bias_h = reserve(&at.total, element, units);
-  return at;
-}
-
-size_t frnn_packed_size(const frnn_shape *s) {
-  packed_layout layout = frnn_lay_packed(s);
-  return total(&layout.total);
-}
-
-/* Rows of a chunk: its pre-activations stay in L2, unless W_ih is so large that reading it again would cost more. */
-enum { CHUNK_ROWS_LEAST = 64, INPUT_WEIGHT_BYTES_PER_ROW = 65536 };
-
-static int64_t projected_rows(const frnn_shape *s) {
-  double rows = (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->input * (double)element_size(s) /
-                INPUT_WEIGHT_BYTES_PER_ROW;
-  return rows > PROJECTED_ROWS_MOST ? PROJECTED_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
-}
-
-/* Steps that are projected together. Where x enters in the step, z is what a step needs for itself. */
-static int64_t steps_of_chunk(const frnn_shape *s) {
-  if (frnn_enters_in_step(s)) return 1;
-  return frnn_packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));
-}
-
-forward_layout frnn_lay_forward(const frnn_shape *s) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t element = element_size(s), units = padded(s);
-  forward_layout at = {.steps = steps_of_chunk(s)};
-  int64_t rows = product(&at.total, at.steps, s->batch);
-  int64_t row_units = product(&at.total, s->batch, units);
-  at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, work_slots(cell))));
-  at.c = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
-  at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
-  at.made = reserve(&at.total, element, s->projected ? row_units : 0);
-  at.dropped = reserve(&at.total, element, cell->loose ? row_units : 0);
-  if (!s->ragged && !s->checkpoint) return at;
-  at.ids = reserve(&at.total, sizeof(int64_t), s->tokens ? s->batch : 0);
-  at.x = reserve(&at.total, element, product(&at.total, rows, s->input));
-  at.h = reserve(&at.total, element, row_units);
-  for (int i = 0; i < 2; i++) {
-    at.h_at[i] = reserve(&at.total, element, row_units);
-    at.c_at[i] = reserve(&at.total, element, product(&at.total, row_units, cell->states - 1));
-  }
-  return at;
-}
-
-size_t frnn_forward_size(const frnn_shape *s) {
-  forward_layout layout = frnn_lay_forward(s);
-  return total(&layout.total);
-}
-
-size_t frnn_tape_size(const frnn_shape *s) {
-  size tape = {0};
-  const frnn_cell *cell = &frnn_cells[s->cell];
-  int64_t steps = s->checkpoint ? stretches_between(s) : s->steps, rows = product(&tape, steps, s->batch);
-  int64_t slots = s->checkpoint ? cell->states - 1 : tape_slots(cell);
-  reserve(&tape, element_size(s), product(&tape, rows, product(&tape, padded(s), slots)));
-  return total(&tape);
-}
-
-int64_t frnn_tape_slots(const frnn_shape *s) { return tape_slots(&frnn_cells[s->cell]); }
-int64_t frnn_tape_units(const frnn_shape *s) { return padded(s); }
-
-/* ---- backward --------------------------------------------------------------------------------------------------- */
 
 /* Rows of a chunk: few enough that what the products read of them, the gate gradients and their operands, is still
  * near, and enough that reading and writing the weights' gradients once per chunk is little beside the products. */
 enum { SWEPT_ROWS_LEAST = 256, SWEPT_ROWS_MOST = 1024, CHUNK_BYTES = 262144, WEIGHT_BYTES_PER_ROW = 32768 };
 
 static int64_t chunk_rows(const frnn_shape *s) {
-  double element = (double)element_size(s), gates = (double)frnn_cells[s->cell].gates * (double)s->hidden;
+  double element = (double)element_size(s), gates = (double)s->cell->facts.gates * (double)s->hidden;
   double width = (double)s->input + (double)s->hidden;
   double near = CHUNK_BYTES / (element * (gates + width)), worth = element * gates * width / WEIGHT_BYTES_PER_ROW;
   double rows = near > worth ? near : worth;
@@ -110,7 +33,7 @@ static int groups_of(const frnn_shape *s) {
 /* Bytes of a row of gate gradients. One more line per row: rows a power of two apart would share the sets of the
  * cache. */
 static int64_t gate_gradient_row(size *total, const frnn_shape *s) {
-  int64_t gates = product(total, frnn_cells[s->cell].columns, s->hidden);
+  int64_t gates = product(total, s->cell->columns, s->hidden);
   int64_t bytes = product(total, sum(total, gates, s->projected), element_size(s));
   return sum(total, bytes / FRNN_ALIGN * FRNN_ALIGN, 2 * FRNN_ALIGN);
 }
@@ -127,13 +50,13 @@ static int64_t whole_blocks(const frnn_shape *s, int64_t steps, int in_blocks) {
 /* The sums that a group has for itself, and what stands beside sums that go by blocks: beside those of products for
  * whole vectors of columns. */
 static void lay_gradients(const frnn_shape *s, backward_layout *at) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
+  const frnn_cell *cell = s->cell;
   size *part = &at->part;
-  int64_t gates = product(part, cell->gates, s->hidden), element = element_size(s);
+  int64_t gates = product(part, cell->facts.gates, s->hidden), element = element_size(s);
   const int64_t rows[] = {gates, gates, s->projected, gates, gates};
   const int64_t columns[] = {s->input, features_of(s), s->hidden, 1, 1};
   for (int i = 0; i < GRADIENTS; i++) {
-    int64_t row = i < OF_EXTRA ? rows[i] : product(part, s->hidden, cell->extra[i - OF_EXTRA]);
+    int64_t row = i < OF_EXTRA ? rows[i] : product(part, s->hidden, cell->facts.extra[i - OF_EXTRA]);
     int64_t column = i < OF_EXTRA ? columns[i] : 1, whole = i < OF_B_IH ? vectors_of(s, column) : 1;
     at->elements[i] = product(part, row, column);
     at->beside[i] = at->in_blocks ? product(part, row, whole) : 0;
@@ -146,7 +69,7 @@ static void lay_gradients(const frnn_shape *s, backward_layout *at) {
 static void lay_again(const frnn_shape *s, int64_t batch, backward_layout *at) {
   size_t packed = frnn_packed_size(s), forward = frnn_forward_size(s);
   int64_t steps = product(&at->part, least(s->checkpoint, s->steps), batch);
-  int64_t row = product(&at->part, padded(s), tape_slots(&frnn_cells[s->cell]));
+  int64_t row = product(&at->part, padded(s), tape_slots(s->cell));
   at->total.overflow |= packed == 0 || forward == 0;
   at->packed = reserve(&at->total, 1, (int64_t)packed);
   at->forward = reserve(&at->part, 1, (int64_t)forward);
@@ -154,7 +77,7 @@ static void lay_again(const frnn_shape *s, int64_t batch, backward_layout *at) {
 }
 
 backward_layout frnn_lay_backward(const frnn_shape *s) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
+  const frnn_cell *cell = s->cell;
   int64_t element = element_size(s), units = padded(s), detour = has_detour(s);
   backward_layout at = {.groups = groups_of(s)};
   frnn_shape of_group = *s;
@@ -163,15 +86,15 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
   if (s->ragged) of_group.batch = s->batch; /* they are shared out by their steps */
   at.steps = whole_blocks(&of_group, chunk_steps(&of_group, chunk_rows(s)), at.in_blocks);
   at.rows = s->ragged ? most(s->batch, chunk_rows(s)) : product(&at.part, at.steps, of_group.batch);
-  int64_t gate_rows = product(&at.total, cell->gates, s->hidden);
+  int64_t gate_rows = product(&at.total, cell->facts.gates, s->hidden);
   at.w_ih = reserve(&at.total, element, product(&at.total, gate_rows, vectors_of(s, s->input)));
   at.w_hh = reserve(&at.total, element, product(&at.total, gate_rows, vectors_of(s, features_of(s))));
   at.w_hr = reserve(&at.total, element, product(&at.total, s->projected, units));
   int64_t rows = at.rows;
   int64_t row_units = product(&at.part, of_group.batch, units);
   at.dh = reserve(&at.part, element, row_units);
-  at.dc = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
-  at.c_first = reserve(&at.part, element, product(&at.part, row_units, cell->states - 1));
+  at.dc = reserve(&at.part, element, product(&at.part, row_units, cell->facts.states - 1));
+  at.c_first = reserve(&at.part, element, product(&at.part, row_units, cell->facts.states - 1));
   at.drh = reserve(&at.part, element, product(&at.part, row_units, detour || cell->loose));
   at.rh = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, detour)));
   at.dropped = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, cell->loose)));
@@ -186,7 +109,7 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
     at.zeros = reserve(&at.part, element, most(s->input, units));
     for (int i = 0; i < GIVEN; i++)
       at.given[i] = reserve(&at.part, element, product(&at.part, rows, i == GIVEN_X ? s->input : units));
-    for (int state = 0; state < cell->states; state++) {
+    for (int state = 0; state < cell->facts.states; state++) {
       at.d_first[state] = reserve(&at.part, element, row_units);
       at.d_lost[state] = reserve(&at.part, element, row_units);
     }

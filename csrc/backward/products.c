@@ -76,7 +76,7 @@ static void scatter_input_gradient(const sweep *w, frnn_gemm g, range steps, ran
 
 /* dx of some steps of the chunk and some rows of the batch. */
 static void input_gradient(const sweep *w, range steps, range rows) {
-  int64_t columns = w->cell->gates * w->shape->hidden;
+  int64_t columns = w->cell->facts.gates * w->shape->hidden;
   frnn_gemm g = {.n = w->shape->input,
                  .k = columns,
                  .a_k = w->table->size,
@@ -191,7 +191,7 @@ void frnn_list_ids(const sweep *w) {
  * rounding took), and clears the block. */
 static void end_block_of_id(const sweep *w, int64_t id, range columns) {
   const frnn_tokens *tokens = &w->call->tokens;
-  int64_t element = w->table->size, row = w->cell->gates * w->shape->hidden;
+  int64_t element = w->table->size, row = w->cell->facts.gates * w->shape->hidden;
   int64_t table = tokens->count * row * element, place = (id * row + columns.begin) * element;
   void *block = at(tokens->gradient, place);
   w->table->add_keeping(at(block, table), at(block, 2 * table), block, columns.count);
@@ -201,7 +201,8 @@ static void end_block_of_id(const sweep *w, int64_t id, range columns) {
 /* Ids with a full block have their sum in the second array: it takes in the block that is begun, and then its place. */
 static void end_table(const sweep *w, range columns) {
   const frnn_tokens *tokens = &w->call->tokens;
-  int64_t element = w->table->size, row = w->cell->gates * w->shape->hidden, table = tokens->count * row * element;
+  int64_t element = w->table->size, row = w->cell->facts.gates * w->shape->hidden,
+          table = tokens->count * row * element;
   for (int64_t id = 0; id < tokens->count; id++) {
     void *sum = at(tokens->gradient, (id * row + columns.begin) * element);
     if (tokens->seen[id] < FRNN_BLOCK_ROWS) continue;
@@ -213,7 +214,7 @@ static void end_table(const sweep *w, range columns) {
 /* The gate gradients of each row to its id's row of the table's gradient, for a part of the block: in the sweep's
  * order, so that every sum has one. */
 static void table_gradient(const sweep *w, const frnn_block *block, share mine) {
-  int64_t element = w->table->size, gate_rows = w->cell->gates * w->shape->hidden;
+  int64_t element = w->table->size, gate_rows = w->cell->facts.gates * w->shape->hidden;
   gate_part gates = part_of(w, block, mine);
   const int64_t *ids = work_at(w, w->layout.ids);
   const char *dg = gates.first;

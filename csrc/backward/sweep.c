@@ -16,7 +16,7 @@ static void pack_transposed(const sweep *w, const frnn_block blocks[2], const vo
     range rows = range_of(blocks[i].count * hidden, mine.slice, mine.slices);
     const void *src = at(weights, (blocks[i].row * hidden + rows.begin) * n * element);
     w->table->pack_rows(src, n * element, rows.count, n, at(panels, (k + rows.begin) * vector),
-                        w->cell->gates * hidden * vector);
+                        w->cell->facts.gates * hidden * vector);
     k += blocks[i].count * hidden;
   }
 }
@@ -110,7 +110,7 @@ static passage passage_of(const sweep *w, stretch at_k) {
                    .k = block->count * hidden,
                    .n = features_of(w->shape),
                    .panels = at(panels_at(w, w->layout.w_hh), before * vector),
-                   .panel = w->cell->gates * hidden * vector,
+                   .panel = w->cell->facts.gates * hidden * vector,
                    .into = reset || dropped ? w->layout.drh : w->layout.dh,
                    .begins = reset || dropped};
 }
@@ -208,7 +208,7 @@ static void alter(const sweep *w, frnn_back *back, int64_t t, int64_t position) 
                              .dropped = chunk_row(w, w->dropped, t, position),
                              .dropped_row = w->row,
                              .stays_row = w->shape->hidden * size};
-  for (int i = 0; i < w->cell->states && call->noise.stays[i]; i++)
+  for (int i = 0; i < w->cell->facts.states && call->noise.stays[i]; i++)
     back->how.stays[i] = at(call->noise.stays[i], (t * w->whole_batch + position) * back->how.stays_row);
   if (!call->noise.recurrent) return;
   back->recurrent_row = features_of(w->shape) * size;
@@ -220,7 +220,7 @@ static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
   const frnn_shape *s = w->shape;
   const frnn_backward_call *call = w->call;
   int64_t i = at_k.i, t = time_of(s, i), b = rows.begin;
-  frnn_sequence h = frnn_given(w, GIVEN_H_BEFORE, t, b), c = w->cell->states == 2 ? frnn_c_before(w, i, b) : h;
+  frnn_sequence h = frnn_given(w, GIVEN_H_BEFORE, t, b), c = w->cell->facts.states == 2 ? frnn_c_before(w, i, b) : h;
   frnn_sequence y = frnn_given(w, GIVEN_H, t, b), dy = frnn_given(w, GIVEN_DY, t, b);
   char *slots = row_at(w->tape, t - w->tape_t0, b);
   frnn_back back = {.m = rows.count,
@@ -251,7 +251,7 @@ static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
                     .scratch_row = w->row,
                     .drh = at(work_at(w, w->layout.drh), b * w->row)};
   if (w->cell->loose) alter(w, &back, t, b);
-  w->table->back[s->cell][phase_of_cell(w, at_k)](&back);
+  w->table->back[s->cell->number][phase_of_cell(w, at_k)](&back);
 }
 
 /* A row that the mask held: its gates saw nothing, its state went by. */
@@ -310,7 +310,7 @@ static void cut(const sweep *w, int64_t i, range rows, share mine) {
   const size_t states[] = {w->layout.dh, w->layout.dc};
   rows = working_of(w->shape, r, rows, t);
   for (int64_t p = rows.begin; (p = next_reset(r, t, p, rows)) >= 0; p++) {
-    for (int state = 0; state < w->cell->states; state++) {
+    for (int state = 0; state < w->cell->facts.states; state++) {
       units u = units_of(w, numbers[state], mine);
       void *d = at(work_at(w, states[state]), p * w->row);
       if (r->reset_to_first) keep_units(w, state, p, d, u);
@@ -364,13 +364,13 @@ void frnn_begin_gradients(const sweep *w) {
   for (int i = products_begin ? OF_B_IH : 0; i < GRADIENTS; i++) clear(gradient_of(call, i), l->elements[i] * element);
   for (int i = 0; i < GRADIENTS; i++) clear(work_at(w, l->arrays[i]), ARRAYS_BESIDE * l->beside[i] * element);
   take_state(w, w->layout.dh, call->dlast.h, features_of(s));
-  if (w->cell->states == 2) {
+  if (w->cell->facts.states == 2) {
     take_state(w, w->layout.dc, call->dlast.c, s->hidden);
     take_state(w, w->layout.c_first, call->first.c, s->hidden);
   }
   if (!s->ragged) return;
   clear(work_at(w, w->layout.zeros), most(s->input * element, w->row));
-  for (int state = 0; state < w->cell->states; state++) {
+  for (int state = 0; state < w->cell->facts.states; state++) {
     clear(work_at(w, l->d_first[state]), s->batch * w->row);
     clear(work_at(w, l->d_lost[state]), s->batch * w->row);
   }
@@ -380,5 +380,5 @@ void frnn_end_gradients(const sweep *w) {
   const frnn_backward_call *call = w->call;
   const size_t *first = w->layout.d_first;
   give_state(w, call->dfirst.h, w->layout.dh, first[0], features_of(w->shape));
-  if (w->cell->states == 2) give_state(w, call->dfirst.c, w->layout.dc, first[1], w->shape->hidden);
+  if (w->cell->facts.states == 2) give_state(w, call->dfirst.c, w->layout.dc, first[1], w->shape->hidden);
 }

@@ -89,7 +89,7 @@ static frnn_altered altered(const walk *w, const frnn_step *s, int64_t t, int64_
     how.dropped = frnn_dropped(w, position);
     how.dropped_row = w->row;
   }
-  for (int i = 0; i < w->cell->states; i++)
+  for (int i = 0; i < w->cell->facts.states; i++)
     how.stays[i] = moved(call->noise.stays[i], t * w->whole->batch + position, how.stays_row);
   return how;
 }
@@ -110,7 +110,7 @@ void frnn_take_loose_step(const walk *w, frnn_step *step, int64_t t, int phase, 
     if (products)
       multiply_phase(w, step, of_cell, mine);
     else
-      w->table->step[w->shape->cell][of_cell](&rows);
+      w->table->step[w->cell->number][of_cell](&rows);
     return;
   }
   range rows = {0, near_rows(step)};
@@ -118,6 +118,6 @@ void frnn_take_loose_step(const walk *w, frnn_step *step, int64_t t, int phase, 
     rows.count = next_count(rows.count, step->m - rows.begin);
     frnn_step some = rows_of_step(step, rows);
     multiply_phase(w, &some, of_cell, mine);
-    w->table->step[w->shape->cell][of_cell](&some);
+    w->table->step[w->cell->number][of_cell](&some);
   }
 }

@@ -3,22 +3,10 @@
  * It must not know: dtypes, instruction sets, time. */
 #include "packed.h"
 
-enum { INPUTS_PER_ROW = 8 };
-
-/* Measured, the tile wins while there are not too many inputs for the rows that share one reading of W_ih. */
-int frnn_enters_in_step(const frnn_shape *s) {
-  return s->steps == 1 || s->input == 0 || (s->input - 1) / INPUTS_PER_ROW < s->batch;
-}
-
-int frnn_packs_in_product(const frnn_shape *s) {
-  return !frnn_enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
-         s->steps <= PROJECTED_ROWS_MOST / s->batch;
-}
-
 /* Some vectors of one gate of W_ih or W_hh into tile panels: the gates of one phase interleaved, phase after phase. */
 static void pack_for_tiles(const frnn_shape *s, const frnn_table *table, int gate, range vectors, const void *w,
                            int64_t k, void *packed) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
+  const frnn_cell *cell = s->cell;
   int64_t vector = table->lanes * table->size, used = vectors_of_units(s, table);
   int64_t unit = vectors.begin * table->lanes, units = vectors.count * table->lanes;
   int phase = gate >= cell->panels[0], first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
@@ -53,11 +41,11 @@ void frnn_pack_for_product(const frnn_shape *s, const frnn_table *table, range v
 }
 
 void frnn_pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_weights *w, void *bias, void *bias_h) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
+  const frnn_cell *cell = s->cell;
   int64_t element = table->size, units = padded(s), hidden = s->hidden;
-  memset(bias, 0, (size_t)(cell->gates * units * element));
-  for (int gate = 0; gate < cell->gates && !cell->normalised; gate++) {
-    int split = cell->split_bias && gate == cell->gates - 1;
+  memset(bias, 0, (size_t)(cell->facts.gates * units * element));
+  for (int gate = 0; gate < cell->facts.gates && !cell->normalised; gate++) {
+    int split = cell->split_bias && gate == cell->facts.gates - 1;
     const void *b_ih = w->b_ih ? at(w->b_ih, gate * hidden * element) : NULL;
     const void *b_hh = w->b_hh ? at(w->b_hh, gate * hidden * element) : NULL;
     table->add(at(bias, gate * units * element), b_ih, split ? NULL : b_hh, hidden);
@@ -100,7 +88,7 @@ static void pack_part(void *context, int part, int parts) {
   range vectors = range_of(vectors_of_units(s, table), mine.slice, mine.slices);
   range of_product = range_of(vectors_of_gates(s, table), mine.slice, mine.slices);
   void *w_ih = at(call->packed, (ptrdiff_t)at_offset.w_ih), *w_hh = at(call->packed, (ptrdiff_t)at_offset.w_hh);
-  for (int gate = 0; gate < frnn_cells[s->cell].gates && !is_loose(s) && !frnn_stopped(&p->run); gate++) {
+  for (int gate = 0; gate < s->cell->facts.gates && !is_loose(s) && !frnn_stopped(&p->run); gate++) {
     if (frnn_enters_in_step(s)) pack_for_tiles(s, table, gate, vectors, call->weights.w_ih, s->input, w_ih);
     pack_for_tiles(s, table, gate, vectors, call->weights.w_hh, features_of(s), w_hh);
   }

@@ -1,4 +1,5 @@
-/* packed.h - a layer's parameters as the forward tiles read them: made by packed.c once a call, read by forward.c.
+/* packed.h - a layer's parameters as the forward tiles read them: laid out by layout.c, packed by packed.c once a call,
+ * read by walk.c.
  *
  * It must not know: time, threads. */
 #ifndef FRNN_PACKED_H
@@ -56,10 +57,10 @@ void frnn_pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_w
 
 /* Vectors of all gates, padding included. */
 static inline int64_t vectors_of_gates(const frnn_shape *s, const frnn_table *table) {
-  return frnn_cells[s->cell].gates * (padded(s) / table->lanes);
+  return s->cell->facts.gates * (padded(s) / table->lanes);
 }
 
 /* Where W_hh is packed as one product too. */
-static inline int is_loose(const frnn_shape *s) { return frnn_cells[s->cell].loose; }
+static inline int is_loose(const frnn_shape *s) { return s->cell->loose; }
 
 #endif

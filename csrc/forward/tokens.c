@@ -15,7 +15,7 @@ typedef struct {
 static table_layout lay_table(const frnn_shape *s) {
   int64_t element = element_size(s), units = padded(s);
   table_layout at = {0};
-  int64_t gate_units = product(&at.total, units, frnn_cells[s->cell].gates);
+  int64_t gate_units = product(&at.total, units, s->cell->facts.gates);
   at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, s->input));
   at.bias = reserve(&at.total, element, gate_units);
   at.bias_h = reserve(&at.total, element, units);
@@ -29,7 +29,7 @@ size_t frnn_tabulate_size(const frnn_shape *s) {
 
 size_t frnn_table_size(const frnn_shape *s, int64_t count) {
   size table = {0};
-  int64_t row = product(&table, padded(s), frnn_cells[s->cell].gates);
+  int64_t row = product(&table, padded(s), s->cell->facts.gates);
   reserve(&table, element_size(s), product(&table, row, count));
   return total(&table);
 }
@@ -67,7 +67,7 @@ static void tabulate_part(void *context, int part, int parts) {
   share mine = share_of(&p->sharing, part);
   range vectors = range_of(vectors_of_gates(s, p->table), mine.slice, mine.slices);
   int64_t vector = p->table->lanes * p->table->size, panel = s->input * vector;
-  ptrdiff_t row = frnn_cells[s->cell].gates * padded(s) * p->table->size;
+  ptrdiff_t row = s->cell->facts.gates * padded(s) * p->table->size;
   void *target = at(p->call->table, vectors.begin * vector), *panels = at(p->call->work, (ptrdiff_t)p->layout.w_ih);
   void *bias = at(p->call->work, (ptrdiff_t)p->layout.bias + vectors.begin * vector);
   (void)parts;
@@ -96,7 +96,7 @@ int frnn_tabulate(const frnn_table_call *call, int (*interrupted)(void)) {
   const frnn_shape *s = &call->shape;
   tabulation p = {.call = call, .table = frnn_table_for(s->dtype), .layout = lay_table(s)};
   double inputs = call->x ? (double)s->input : 2;
-  double work = (double)frnn_cells[s->cell].gates * (double)s->hidden * inputs * (double)call->count;
+  double work = (double)s->cell->facts.gates * (double)s->hidden * inputs * (double)call->count;
   frnn_pack_biases(s, p.table, &call->weights, at(call->work, (ptrdiff_t)p.layout.bias),
                    at(call->work, (ptrdiff_t)p.layout.bias_h));
   p.sharing = share_slices(1, work, vectors_of_gates(s, p.table));

@@ -20,7 +20,7 @@ static void begin_walk(walk *w, const frnn_forward_call *call, const frnn_shape 
   *w = (walk){.call = call,
               .shape = s,
               .whole = whole,
-              .cell = &frnn_cells[s->cell],
+              .cell = s->cell,
               .table = header->table,
               .packed = header->at,
               .layout = header->work,
@@ -180,28 +180,26 @@ static void begin_state(const walk *w, int64_t i, int64_t p, const void *first, 
 
 static void begin_row(const walk *w, int64_t i, int64_t p) {
   begin_state(w, i, p, w->call->first.h, h_before(w, i, p).data, h_bytes(w));
-  if (w->cell->states == 2) begin_state(w, i, p, w->call->first.c, c_before(w, i, p).data, c_bytes(w));
+  if (w->cell->facts.states == 2) begin_state(w, i, p, w->call->first.c, c_before(w, i, p).data, c_bytes(w));
 }
 
 /* Where a walk begins again in the midst of time: h is in y, c was kept. */
 static void begin_row_again(const walk *w, int64_t p) {
   int64_t before = time_of(w->shape, w->begin - 1), n = w->shape->checkpoint;
   copy_row(prepared_h(w, p).data, row_at(w->call->y, before, row_of(&w->call->rows, p)), (size_t)h_bytes(w));
-  if (w->cell->states == 2) copy_row(prepared_c(w, p).data, row_at(w->kept, w->begin / n, p), (size_t)c_bytes(w));
+  if (w->cell->facts.states == 2) copy_row(prepared_c(w, p).data, row_at(w->kept, w->begin / n, p), (size_t)c_bytes(w));
 }
 
 /* What row p has as the state before step i, aside or back: it may be in y or in the tape, which are not to lose it. */
 static void put_aside(const walk *w, int64_t i, int64_t p) {
   copy_row(prepared_h(w, p).data, h_at(w, i - 1, p).data, (size_t)h_bytes(w));
-  if (w->cell->states == 2) copy_row(prepared_c(w, p).data, c_at(w, i - 1, p).data, (size_t)c_bytes(w));
+  if (w->cell->facts.states == 2) copy_row(prepared_c(w, p).data, c_at(w, i - 1, p).data, (size_t)c_bytes(w));
 }
 
 static void put_back(const walk *w, int64_t i, int64_t p) {
   copy_row(h_at(w, i - 1, p).data, prepared_h(w, p).data, (size_t)h_bytes(w));
-  if (w->cell->states == 2) copy_row(c_at(w, i - 1, p).data, prepared_c(w, p).data, (size_t)c_bytes(w));
+  if (w->cell->facts.states == 2) copy_row(c_at(w, i - 1, p).data, prepared_c(w, p).data, (size_t)c_bytes(w));
 }
-
-void *frnn_dropped(const walk *w, int64_t position) { return at(work_at(w, w->layout.dropped), position * w->row); }
 
 /* h before a step, times what was drawn. */
 static void drop(const walk *w, int64_t i, range rows) {
@@ -288,14 +286,14 @@ void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, sh
   }
   if (s->tokens) {
     step.start = call->tokens.table;
-    step.start_row = w->cell->gates * w->row;
+    step.start_row = w->cell->facts.gates * w->row;
     step.start_of = ids_of(w, i, rows.begin);
   }
   if (w->in_step) step.in[FRNN_X] = (frnn_factor){x.data, x.row, s->input, packed_at(w, w->packed.w_ih)};
   if (w->cell->loose)
     frnn_take_loose_step(w, &step, t, phase, rows.begin, mine);
   else
-    w->table->step[s->cell][phase](&step);
+    w->table->step[s->cell->number][phase](&step);
 }
 
 /* Rows that the mask holds keep their state. */
@@ -303,7 +301,7 @@ static void carry_over(const walk *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
   for (int64_t p = rows.begin; (p = next_carried(r, time_of(w->shape, i), p, rows)) >= 0; p++) {
     copy_row(h_at(w, i, p).data, h_before(w, i, p).data, (size_t)h_bytes(w));
-    if (w->cell->states == 2) copy_row(c_at(w, i, p).data, c_before(w, i, p).data, (size_t)c_bytes(w));
+    if (w->cell->facts.states == 2) copy_row(c_at(w, i, p).data, c_before(w, i, p).data, (size_t)c_bytes(w));
   }
 }
 
@@ -316,7 +314,7 @@ static void restore(const walk *w, int64_t i, range rows) {
 
 /* c before the next step, if backward is to begin there. */
 static void keep(const walk *w, int64_t i, range rows) {
-  if (!w->kept.data || w->again || w->cell->states < 2 || (i + 1) % w->shape->checkpoint != 0) return;
+  if (!w->kept.data || w->again || w->cell->facts.states < 2 || (i + 1) % w->shape->checkpoint != 0) return;
   if (i + 1 == w->shape->steps) return;
   frnn_sequence c = c_at(w, i, rows.begin);
   copy_rows(row_at(w->kept, (i + 1) / w->shape->checkpoint, rows.begin), w->row, c.data, c.row, rows.count,
@@ -346,7 +344,7 @@ void frnn_settle_step(const walk *w, int64_t i, range rows) {
 void frnn_begin_rows(const walk *w, range rows) {
   ptrdiff_t bytes = c_bytes(w);
   char *c = at(work_at(w, w->layout.c), rows.begin * w->row);
-  if (w->cell->states < 2) return;
+  if (w->cell->facts.states < 2) return;
   memset(c, 0, (size_t)(rows.count * w->row));
   if (!is_prepared(w)) copy_rows(c, w->row, at(w->call->first.c, rows.begin * bytes), bytes, rows.count, (size_t)bytes);
 }
@@ -361,7 +359,7 @@ void frnn_end_rows(const walk *w, range rows) {
     const void *first_h = at(call->first.h, b * h_bytes(w)), *h = length > 0 ? row_at(call->y, t, b) : first_h;
     void *last_h = at(call->last.h, b * h_bytes(w));
     if (h != last_h) memcpy(last_h, h, (size_t)h_bytes(w));
-    if (w->cell->states < 2) continue;
+    if (w->cell->facts.states < 2) continue;
     const void *first_c = at(call->first.c, b * c_bytes(w));
     const void *c = length > 0 ? c_at(w, time_of(w->shape, t), p).data : first_c;
     void *last_c = at(call->last.c, b * c_bytes(w));

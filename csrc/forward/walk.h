@@ -56,9 +56,12 @@ void frnn_prepare_step(const walk *w, int64_t i, range rows);
 void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, share mine);
 void frnn_settle_step(const walk *w, int64_t i, range rows);
 
-/* walk.c: h before a step, as it was dropped. loose.c: a phase of a loose cell's step, for the rows from a position on
- * that the step has. */
-void *frnn_dropped(const walk *w, int64_t position);
+/* h before a step, as it was dropped. */
+static inline void *frnn_dropped(const walk *w, int64_t position) {
+  return at(w->call->work, (ptrdiff_t)w->layout.dropped + position * w->row);
+}
+
+/* loose.c: a phase of a loose cell's step, for the rows from a position on that the step has. */
 void frnn_take_loose_step(const walk *w, frnn_step *step, int64_t t, int phase, int64_t position, share mine);
 
 /* forward.c: all steps of some walks of one shape, at once; the same for some rows of one walk, by the calling thread

@@ -145,6 +145,27 @@ typedef struct {
   ptrdiff_t recurrent_row;
 } frnn_back;
 
+/* The cells in the order of cells.c. */
+enum frnn_cell_number {
+  FRNN_RNN_TANH,
+  FRNN_RNN_TANH_VARIANT,
+  FRNN_RNN_RELU,
+  FRNN_RNN_RELU_VARIANT,
+  FRNN_LSTM,
+  FRNN_LSTM_VARIANT,
+  FRNN_LSTM_COUPLED,
+  FRNN_LSTM_PEEPHOLE,
+  FRNN_LSTM_COUPLED_PEEPHOLE,
+  FRNN_LSTM_NORMALISED,
+  FRNN_LSTM_COUPLED_NORMALISED,
+  FRNN_GRU_AFTER,
+  FRNN_GRU_AFTER_VARIANT,
+  FRNN_GRU_NORMALISED,
+  FRNN_GRU_BEFORE,
+  FRNN_GRU_BEFORE_VARIANT,
+  FRNN_CELLS
+};
+
 typedef struct {
   const char *isa;
   int size, lanes; /* bytes of an element, elements of a vector */
@@ -190,11 +211,10 @@ typedef struct {
 } frnn_sum;
 enum { FRNN_SUMS = 7 };
 
-/* A cell is a row of numbers; its functions stand in the kernel table under the same index. */
-typedef struct {
-  const char *name;
-  int gates;               /* row blocks of the weights */
-  int states;              /* 1: h. 2: h and c */
+/* A cell is a row of numbers; its functions stand in the kernel table under its number. */
+struct frnn_cell {
+  frnn_cell_facts facts;
+  int number;
   int slots;               /* gates a tape keeps per unit and step; c, if any, comes after them */
   int columns;             /* of gate gradients */
   int panels[2];           /* gates interleaved in the panels of W_hh, for each phase of a forward step */
@@ -206,10 +226,7 @@ typedef struct {
   int normalised;          /* and W_ih x stays apart from W_hh h, for which z has slots from `apart` on */
   int apart;
   frnn_sum sums[FRNN_SUMS]; /* count 0: none. Where biases are among them, ih and hh do not tell theirs */
-  int extra[FRNN_EXTRAS];   /* how many times `hidden` numbers */
-} frnn_cell;
-
-extern const frnn_cell frnn_cells[FRNN_CELLS];
+};
 
 /* The kernels of the instruction set that is selected now. Another thread may select another one at any time, so a call
  * asks once, at its entry, and carries the answer. */

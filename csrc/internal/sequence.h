@@ -72,15 +72,15 @@ static inline int64_t features_of(const frnn_shape *s) { return s->projected ? s
 
 /* Of a step: the cell's, which has products apart if it is loose, and the projection of what it made. */
 static inline int phases_of(const frnn_shape *s) {
-  const frnn_cell *cell = &frnn_cells[s->cell];
+  const frnn_cell *cell = s->cell;
   return cell->phases * (1 + cell->loose) + (s->projected > 0);
 }
 
 /* And of a step backward. */
-static inline int back_phases_of(const frnn_shape *s) { return frnn_cells[s->cell].back_phases + (s->projected > 0); }
+static inline int back_phases_of(const frnn_shape *s) { return s->cell->back_phases + (s->projected > 0); }
 
 /* Whether h's way into a step or out of it leads through another product: of r * h, or with W_hr. */
-static inline int has_detour(const frnn_shape *s) { return frnn_cells[s->cell].phases == 2 || s->projected > 0; }
+static inline int has_detour(const frnn_shape *s) { return s->cell->phases == 2 || s->projected > 0; }
 
 /* Outputs rounded up to whole vectors of any set. */
 static inline int64_t vectors_of(const frnn_shape *s, int64_t outputs) {
@@ -97,10 +97,10 @@ static inline int64_t chunk_steps(const frnn_shape *s, int64_t rows) {
 }
 
 /* Slots per unit and step: what the gates' pre-activations need while they are made, and what a tape keeps. */
-static inline int64_t tape_slots(const frnn_cell *cell) { return cell->slots + (cell->states == 2); }
+static inline int64_t tape_slots(const frnn_cell *cell) { return cell->slots + (cell->facts.states == 2); }
 
 /* And what z holds of a step that goes to no tape. */
-static inline int64_t work_slots(const frnn_cell *cell) { return cell->loose ? cell->slots : cell->gates; }
+static inline int64_t work_slots(const frnn_cell *cell) { return cell->loose ? cell->slots : cell->facts.gates; }
 
 /* Stretches of steps, each with its checkpoint. */
 static inline int64_t stretches_between(const frnn_shape *s) {
@@ -222,12 +222,12 @@ static inline share share_of(const sharing *s, int part) {
 }
 
 static inline double recurrent_weights_of(const frnn_shape *s) {
-  double gates = frnn_cells[s->cell].gates + (s->projected > 0);
+  double gates = s->cell->facts.gates + (s->projected > 0);
   return gates * (double)s->hidden * (double)features_of(s);
 }
 
 static inline double weights_of(const frnn_shape *s) {
-  return recurrent_weights_of(s) + (double)frnn_cells[s->cell].gates * (double)s->hidden * (double)s->input;
+  return recurrent_weights_of(s) + (double)s->cell->facts.gates * (double)s->hidden * (double)s->input;
 }
 
 /* Vectors that the units of a gate fill. */

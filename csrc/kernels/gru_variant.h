@@ -137,7 +137,7 @@ KERNEL void gru_normalised_back_gates(const frnn_back *b) {
 /* and two: both sides, of each the two groups. */
 KERNEL void gru_normalised_back_sides(const frnn_back *b) {
   const frnn_variant *v = b->how.numbers;
-  const void *gain_x = v->extra[FRNN_GAIN_IH], *gain_h = v->extra[FRNN_GAIN_HH];
+  const void *gain_x = v->extra[FRNN_WEIGHT_LN_IH], *gain_h = v->extra[FRNN_WEIGHT_LN_HH];
   int64_t hidden = b->hidden;
   for (int64_t m = 0; m < b->m; m++) {
     normalised_row r = {AT(real, b->z, m * b->z_row), b->gate, 3, GRU_APART};

@@ -17,7 +17,7 @@ INLINE int lstm_of_c(int G) { return LSTM_APART + 2 * G + 1; } /* the slot of N 
 INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_step *s, const alteration *a, int64_t m,
                                int64_t unit) {
   const frnn_variant *v = s->how.numbers;
-  const void *peephole = v->extra[FRNN_PEEPHOLE];
+  const void *peephole = v->extra[FRNN_WEIGHT_PEEPHOLE];
   real *z = AT(real, s->z, m * s->z_row) + unit;
   vec i[N_MOST], f[N_MOST], g[N_MOST], o[N_MOST], c[N_MOST], before[N_MOST], h[N_MOST];
   real *slot[4] = {NULL, NULL, NULL, NULL};
@@ -70,8 +70,8 @@ INLINE void lstm_normalise_c(const frnn_step *s, const alteration *a, const norm
   scales_of(r)[SCALE_C] = scale;
   for (int64_t u = 0; u < s->hidden; u += LANES) {
     vec n = (vload(c + u) - vset1(mean)) * vset1(scale);
-    vec e =
-        vfma(extra_at(v->extra[FRNN_GAIN_C], 0, s->hidden, u), n, extra_at(v->extra[FRNN_SHIFT_C], 0, s->hidden, u));
+    vec e = vfma(extra_at(v->extra[FRNN_WEIGHT_LN_C], 0, s->hidden, u), n,
+                 extra_at(v->extra[FRNN_BIAS_LN_C], 0, s->hidden, u));
     ivec reached;
     vec h = unmarked(a, vload(o + u), &reached) * vtanh(e);
     vstore(c + u, n);
@@ -108,7 +108,7 @@ INLINE lstm_back_step lstm_step_back(const frnn_back *b) {
   return (lstm_back_step){.b = b,
                           .a = alteration_of(&b->how),
                           .zones = {some_stay(&b->how, 0), some_stay(&b->how, 1)},
-                          .peephole = v->extra[FRNN_PEEPHOLE],
+                          .peephole = v->extra[FRNN_WEIGHT_PEEPHOLE],
                           .cell_clip = v->cell_clip};
 }
 
@@ -160,8 +160,8 @@ INLINE vec lstm_outer(int G, int normalised, const lstm_back_step *s, const lstm
   const frnn_variant *v = b->how.numbers;
   vec h_bar = vload(r->dh + q->u), by = (vec){0}, e = q->c;
   if (normalised)
-    e = vfma(extra_at(v->extra[FRNN_GAIN_C], 0, b->hidden, q->u), vload(slot_of(&r->z, lstm_of_c(G)) + q->u),
-             extra_at(v->extra[FRNN_SHIFT_C], 0, b->hidden, q->u));
+    e = vfma(extra_at(v->extra[FRNN_WEIGHT_LN_C], 0, b->hidden, q->u), vload(slot_of(&r->z, lstm_of_c(G)) + q->u),
+             extra_at(v->extra[FRNN_BIAS_LN_C], 0, b->hidden, q->u));
   vec tanh_e = vtanh(e);
   if (r->dy) h_bar += vload_part(r->dy + q->u, q->left);
   if (s->zones[0]) by = gradient_that_stays(&b->how, 0, r->m, q->u, q->left, &h_bar);
@@ -251,7 +251,7 @@ NOINLINE void lstm_normalised_outer(int G, const frnn_back *b) {
 
 /* the second to the pre-activations; */
 NOINLINE void lstm_normalised_inner(int G, const frnn_back *b) {
-  const void *gain = b->how.numbers->extra[FRNN_GAIN_C];
+  const void *gain = b->how.numbers->extra[FRNN_WEIGHT_LN_C];
   lstm_back_step s = lstm_step_back(b);
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 1, b, m);
@@ -274,10 +274,10 @@ NOINLINE void lstm_normalised_sides(int G, const frnn_back *b) {
     lstm_back_row r = lstm_row(G, 1, b, m);
     const real *scales = scales_of(&r.z);
     int64_t side = G * b->hidden;
-    side_back(b, r.of_gates, 0, G, v->extra[FRNN_GAIN_IH], slot_of(&r.z, LSTM_APART + G), scales[SCALE_IH], r.dg,
+    side_back(b, r.of_gates, 0, G, v->extra[FRNN_WEIGHT_LN_IH], slot_of(&r.z, LSTM_APART + G), scales[SCALE_IH], r.dg,
               r.of_gates + side);
-    side_back(b, r.of_gates, 0, G, v->extra[FRNN_GAIN_HH], slot_of(&r.z, LSTM_APART), scales[SCALE_HH], r.dg + side,
-              r.of_gates + 2 * side);
+    side_back(b, r.of_gates, 0, G, v->extra[FRNN_WEIGHT_LN_HH], slot_of(&r.z, LSTM_APART), scales[SCALE_HH],
+              r.dg + side, r.of_gates + 2 * side);
   }
 }
 

@@ -131,8 +131,8 @@ NOINLINE void normalise_group(const frnn_step *s, const normalised_row *r, int f
   scales_of(r)[SCALE_HH + group] = h.scale;
   for (int g = first; g < last; g++) {
     int64_t u = 0;
-    x.gain = of_gate(v->extra[FRNN_GAIN_IH], g, s->hidden), x.shift = of_gate(s->how.shift_ih, g, s->hidden);
-    h.gain = of_gate(v->extra[FRNN_GAIN_HH], g, s->hidden), h.shift = of_gate(s->how.shift_hh, g, s->hidden);
+    x.gain = of_gate(v->extra[FRNN_WEIGHT_LN_IH], g, s->hidden), x.shift = of_gate(s->how.shift_ih, g, s->hidden);
+    h.gain = of_gate(v->extra[FRNN_WEIGHT_LN_HH], g, s->hidden), h.shift = of_gate(s->how.shift_hh, g, s->hidden);
     for (; u + LANES <= s->hidden; u += LANES) normalise_units(1, r, g, &x, &h, added, u, LANES);
     if (u < s->hidden) normalise_units(0, r, g, &x, &h, added, u, s->hidden - u);
   }

@@ -1,9 +1,7 @@
-"""The registry of cells: what Python must know of each to name, allocate and check.
+"""The registry of cells: what the backends say of each, and what only Python can know.
 
-A row here matches a row of csrc/internal/cells.c; `index` is the one of csrc/fastrnn.h. The
-reference and the kernels know the mathematics under the same name. A variant is a row made
-from one of these by options.py's record; its mathematics is in variants.py and in the kernels'
-*_variant.h.
+The compiled module lists its cells, plain ones and their variants (csrc/internal/cells.c). Without
+it, the reference lists the same (reference/variants.py). options.py's record chooses a variant.
 """
 
 from dataclasses import dataclass, replace
@@ -11,6 +9,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from fastrnn._cells.options import Options
+from fastrnn._engine import runtime
+from fastrnn.reference import variants
 
 
 class Extra(NamedTuple):
@@ -35,10 +35,7 @@ class Cell:
     name : str
         As in `fastrnn.reference.forward`.
     index : int
-        As in `csrc/fastrnn.h`.
-    altered : tuple of int
-        The indices of its variants, as many as there are: as it is, with coupled gates (+1), with
-        normalised products (+2), with peepholes (+4).
+        Its place in the list of cells.
     function : str
         The public function that runs it: "rnn", "lstm" or "gru".
     gates : int
@@ -57,7 +54,6 @@ class Cell:
 
     name: str
     index: int
-    altered: tuple[int, ...]
     function: str
     gates: int
     states: tuple[str, ...]
@@ -77,16 +73,19 @@ def _again(name, options, projects):
     return projected(cell) if projects else cell
 
 
-_ROWS = (
-    Cell("rnn_tanh", 0, (5,), "rnn", 1, ("h",), ()),
-    Cell("rnn_relu", 1, (6,), "rnn", 1, ("h",), ()),
-    Cell(
-        "lstm", 2, (7, 8, 11, 12, 9, 10, 11, 12), "lstm", 4, ("h", "c"), ("i", "f", "g", "o", "c")
-    ),
-    Cell("gru_after", 3, (13, -1, 15), "gru", 3, ("h",), ("r", "z", "n")),
-    Cell("gru_before", 4, (14,), "gru", 3, ("h",), ("r", "z", "n")),
-)
+_LISTED = runtime.core.cells() if runtime.core else variants.cells()
 
+# What a step's gates are called, in the order of a tape's slots; c, if any, last.
+_SHOWN = {"rnn": (), "lstm": ("i", "f", "g", "o", "c"), "gru": ("r", "z", "n")}
+
+
+def _plain(index, row):
+    function = row["plain"].partition("_")[0]
+    states = ("h", "c")[: row["states"]]
+    return Cell(row["name"], index, function, row["gates"], states, _SHOWN[function])
+
+
+_ROWS = [_plain(i, row) for i, row in enumerate(_LISTED) if row["name"] == row["plain"]]
 CELLS = {cell.name: cell for cell in _ROWS}
 
 
@@ -112,25 +111,38 @@ def noisy(cell):
     return cell if cell.options is not None else _altered(cell, Options())
 
 
+# The options that make a cell of its own, and the first values of what parameters come with them.
+_OWN = ("coupled", "layer_norm", "peephole")
+_BEGINS = {"weight_ln_ih": 1.0, "weight_ln_hh": 1.0, "weight_ln_c": 1.0, "bias_ln_c": 0.0}
+
+
+def _variant_of(name, wanted):
+    """The index and the row of a plain cell's variant that these options make."""
+    for index, row in enumerate(_LISTED):
+        is_variant = row["plain"] == name != row["name"]
+        if is_variant and row["altered"] <= wanted <= row["altered"] | row["takes"]:
+            return index, row
+    raise ValueError(
+        "layer_norm is defined for the GRU whose reset gate acts after the product: "
+        "use reset_after=True"
+    )
+
+
 def _altered(cell, options):
-    if options.layer_norm and cell.name == "gru_before":
-        raise ValueError(
-            "layer_norm is defined for the GRU whose reset gate acts after the product: "
-            "use reset_after=True"
-        )
-    gates, extras = cell.gates - options.coupled, ()
-    if options.layer_norm:
-        extras += Extra("weight_ln_ih", gates, 1.0), Extra("weight_ln_hh", gates, 1.0)
-        if "c" in cell.states:
-            extras += Extra("weight_ln_c", 1, 1.0), Extra("bias_ln_c", 1, 0.0)
-    if options.peephole:
-        extras += (Extra("weight_peephole", gates - 1, None),)  # all gates but g
-    index = cell.altered[options.coupled + 2 * options.layer_norm + 4 * options.peephole]
-    return replace(cell, index=index, gates=gates, extras=cell.extras + extras, options=options)
+    index, row = _variant_of(cell.name, {name for name in _OWN if getattr(options, name)})
+    extras = tuple([
+        Extra(kind, units, _BEGINS.get(kind))
+        for kind, units in row["extras"].items()
+        if kind != "weight_peephole" or options.peephole
+    ])  # fmt: skip
+    return replace(
+        cell, index=index, gates=row["gates"], extras=cell.extras + extras, options=options
+    )
 
 
-# The extra parameters in the order of csrc/fastrnn.h, and the slopes of the hard sigmoids.
-_OF_KERNELS = "weight_peephole", "weight_ln_ih", "weight_ln_hh", "weight_ln_c", "bias_ln_c"
+_OF_KERNELS = runtime.core.extras() if runtime.core else ()  # extra parameters, in C's order
+
+# Of the hard sigmoids.
 _SLOPES = {"sigmoid": 0.0, "hard_sigmoid": 1 / 6, "hard_sigmoid_onnx": 1 / 5}
 
 

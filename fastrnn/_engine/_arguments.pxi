@@ -102,20 +102,25 @@ cdef size_t known(size_t nbytes) except 0:
     return nbytes
 
 
-cdef int gates_of(int cell) except 0:
-    cdef int gates = frnn_gates(cell)
-    if gates == 0:
+cdef const frnn_cell *cell_of(int index) except NULL:
+    cdef const frnn_cell *cell = frnn_cell_at(index)
+    if cell == NULL:
         raise ValueError("an unknown cell")
-    return gates
+    return cell
+
+
+cdef int64_t gate_rows(frnn_shape *s) noexcept:
+    """Rows of W_ih and W_hh: the units of all gates."""
+    return frnn_facts_of(s.cell).gates * s.hidden
 
 
 cdef int size_units(frnn_shape *s, tuple weights) except -1:
     """Sets how many units there are, and to how many features h is projected, from w_hh and perhaps w_hr."""
     cdef cnp.ndarray w_hh = matrix_of(weights[1])
-    s.hidden = w_hh.shape[0] // gates_of(s.cell)
+    s.hidden = w_hh.shape[0] // frnn_facts_of(s.cell).gates
     s.projected = 0
     if len(weights) > 4 and weights[4] is not None:
-        if frnn_states(s.cell) != 2 or w_hh.shape[1] >= s.hidden:
+        if frnn_facts_of(s.cell).states != 2 or w_hh.shape[1] >= s.hidden:
             raise ValueError("a projection to fewer features, of a cell with c, expected")
         s.projected = w_hh.shape[1]
     elif w_hh.shape[1] != s.hidden:
@@ -132,10 +137,9 @@ cdef int64_t features_of(frnn_shape *s) noexcept:
 cdef frnn_shape shape_of(int cell, x, tuple weights, bint reverse) except *:
     cdef frnn_shape shape
     cdef cnp.ndarray xs = array_of(x), ws = matrix_of(weights[1])
-    gates_of(cell)
     if xs.ndim != 3:
         raise ValueError("an array of another rank")
-    shape.cell = cell
+    shape.cell = cell_of(cell)
     shape.dtype = dtype_of(ws)
     shape.reverse = reverse
     shape.steps = xs.shape[0]
@@ -147,12 +151,12 @@ cdef frnn_shape shape_of(int cell, x, tuple weights, bint reverse) except *:
     return shape
 
 
-cdef frnn_weights weights_of(frnn_shape *s, int64_t gates, tuple weights) except *:
+cdef frnn_weights weights_of(frnn_shape *s, tuple weights) except *:
     cdef frnn_weights w
-    w.w_ih = dense(weights[0], s.dtype, gates * s.hidden, s.input)
-    w.w_hh = dense(weights[1], s.dtype, gates * s.hidden, features_of(s))
-    w.b_ih = dense(weights[2], s.dtype, gates * s.hidden, 1)
-    w.b_hh = dense(weights[3], s.dtype, gates * s.hidden, 1)
+    w.w_ih = dense(weights[0], s.dtype, gate_rows(s), s.input)
+    w.w_hh = dense(weights[1], s.dtype, gate_rows(s), features_of(s))
+    w.b_ih = dense(weights[2], s.dtype, gate_rows(s), 1)
+    w.b_hh = dense(weights[3], s.dtype, gate_rows(s), 1)
     w.w_hr = dense(weights[4], s.dtype, s.projected, s.hidden) if s.projected else NULL
     if w.w_ih == NULL or w.w_hh == NULL or (s.projected and w.w_hr == NULL):
         raise ValueError("weights may not be None")
@@ -166,8 +170,8 @@ cdef int extras_of(frnn_shape *s, tuple weights, void **extra, bint writes) exce
     if len(extras) != FRNN_EXTRAS:
         raise ValueError(f"{FRNN_EXTRAS} extra parameters expected, got {len(extras)}")
     for i in range(FRNN_EXTRAS):
-        extra[i] = dense(extras[i], s.dtype, frnn_extra_units(s.cell, i) * s.hidden, 1, writes)
-        if extra[i] != NULL and frnn_extra_units(s.cell, i) == 0:
+        extra[i] = dense(extras[i], s.dtype, frnn_facts_of(s.cell).extra[i] * s.hidden, 1, writes)
+        if extra[i] != NULL and frnn_facts_of(s.cell).extra[i] == 0:
             raise ValueError(f"a cell that has no extra parameter {i}")
     return 0
 
@@ -179,7 +183,7 @@ cdef frnn_variant variant_of(frnn_shape *s, tuple weights) except *:
     memset(&v, 0, sizeof(v))
     extras_of(s, weights, <void **>v.extra, False)
     for i in range(FRNN_EXTRAS):
-        if i not in (FRNN_PEEPHOLE, FRNN_SHIFT_C) and frnn_extra_units(s.cell, i) and v.extra[i] == NULL:
+        if i not in (FRNN_WEIGHT_PEEPHOLE, FRNN_BIAS_LN_C) and frnn_facts_of(s.cell).extra[i] and v.extra[i] == NULL:
             raise ValueError(f"extra parameter {i} may not be None")
     if len(weights) > 6:
         v.clip, v.cell_clip, v.slope, v.stays[0], v.stays[1] = tuple_of(weights[6])
@@ -196,7 +200,7 @@ cdef frnn_noise noise_of(frnn_shape *s, noise) except *:
         return q
     recurrent, stays = tuple_of(noise)
     q.recurrent = dense(recurrent, s.dtype, s.batch, features_of(s))
-    if len(stays) not in (0, frnn_states(s.cell)) or (stays and s.projected):
+    if len(stays) not in (0, frnn_facts_of(s.cell).states) or (stays and s.projected):
         raise ValueError("noise for all states or none expected, and none where h is projected")
     for i in range(len(stays)):
         q.stays[i] = dense(stays[i], s.dtype, s.steps * s.batch, s.hidden)
@@ -219,7 +223,7 @@ cdef frnn_state state_of(frnn_shape *s, tuple state, int64_t row, bint writes=Fa
     """Row `row` of h, and of c where the cell has one, from a tuple of arrays."""
     cdef frnn_state q
     memset(&q, 0, sizeof(q))
-    cdef bint has_c = frnn_states(s.cell) == 2
+    cdef bint has_c = frnn_facts_of(s.cell).states == 2
     if len(state) != (2 if has_c else 1):
         raise ValueError("a tuple of the cell's states expected")
     q.h = state_row(state[0], s, features_of(s), row, writes)
@@ -304,7 +308,7 @@ cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
             q.seen = indices(seen, count)
             if not cnp.PyArray_ISWRITEABLE(seen):
                 raise ValueError("a read-only array to write to")
-        q.gradient = dense(array_of(given), s.dtype, arrays * count, gates_of(s.cell) * s.hidden, True)
+        q.gradient = dense(array_of(given), s.dtype, arrays * count, gate_rows(s), True)
         q.count = count
     if tables is not None:
         size = known(frnn_table_size(s, count))

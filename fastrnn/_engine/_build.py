@@ -12,13 +12,11 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-# The sources that the compiled module is made of, and the registry of cells, whose rows number
-# those of C. Other Python may change without a build.
+# The sources that the compiled module is made of. Python may change without a build.
 _SOURCES = (
     "csrc/**/*.[ch]",
     "fastrnn/_engine/*.pyx",
     "fastrnn/_engine/*.px[di]",
-    "fastrnn/_cells/cells.py",
 )
 
 

@@ -5,8 +5,28 @@ from libc.stdint cimport int64_t, uint8_t
 ctypedef int (*interruption)() noexcept nogil
 
 cdef extern from "fastrnn.h" nogil:
+    ctypedef struct frnn_cell:
+        pass
+    const frnn_cell *frnn_cell_at(int)
+
+    enum:
+        FRNN_WEIGHT_PEEPHOLE
+        FRNN_BIAS_LN_C
+        FRNN_EXTRAS
+
+    ctypedef struct frnn_cell_facts:
+        const char *name
+        const char *plain
+        unsigned takes, altered
+        int gates, states
+        int extra[5]
+    const frnn_cell_facts *frnn_facts_of(const frnn_cell *)
+    const char *frnn_option_name(int)
+    const char *frnn_extra_name(int)
+
     ctypedef struct frnn_shape:
-        int cell, dtype, reverse
+        const frnn_cell *cell
+        int dtype, reverse
         int64_t steps, batch, input, hidden
         int ragged, tokens
         int64_t projected, checkpoint
@@ -38,11 +58,6 @@ cdef extern from "fastrnn.h" nogil:
         const void *b_ih
         const void *b_hh
         const void *w_hr
-
-    enum:
-        FRNN_PEEPHOLE
-        FRNN_SHIFT_C
-        FRNN_EXTRAS
 
     ctypedef struct frnn_variant:
         double clip, cell_clip, slope
@@ -112,9 +127,6 @@ cdef extern from "fastrnn.h" nogil:
         void *c
         void *work
 
-    int frnn_gates(int)
-    int frnn_states(int)
-    int frnn_extra_units(int, int)
     int64_t frnn_tape_slots(const frnn_shape *)
     int64_t frnn_tape_units(const frnn_shape *)
     size_t frnn_packed_size(const frnn_shape *)

@@ -12,6 +12,9 @@ _T = TypeVar("_T")
 most_threads: int
 ALIGN: int
 
+def cells() -> list[dict]: ...
+def extras() -> tuple[str, ...]: ...
+
 class Sizes:
     packed: int
     forward: int

@@ -62,6 +62,46 @@ include "_arguments.pxi"
 globals()["ALIGN"] = ALIGN
 
 
+ctypedef const char *(*naming)(int) noexcept nogil
+
+
+cdef list names(naming name):
+    found = []
+    while name(<int>len(found)) != NULL:
+        found.append(name(<int>len(found)).decode())
+    return found
+
+
+def cells():
+    """The cells that there are, one dict each, in the order of their indices; plain ones before their variants.
+
+    name, plain: its own name, and that of the cell that it is a variant of (its own where it is none). takes, altered:
+    the options that may alter it, and those that have and made it a cell of its own, as frozensets. gates, states:
+    numbers. extras: the parameters that it has besides, name -> size in units of H.
+    """
+    cdef const frnn_cell_facts *facts
+    cdef int i = 0, k
+    cdef list options = names(frnn_option_name), extras = names(frnn_extra_name), found = []
+    while frnn_cell_at(i) != NULL:
+        facts = frnn_facts_of(frnn_cell_at(i))
+        found.append({
+            "name": facts.name.decode(),
+            "plain": facts.plain.decode(),
+            "takes": frozenset([option for k, option in enumerate(options) if facts.takes >> k & 1]),
+            "altered": frozenset([option for k, option in enumerate(options) if facts.altered >> k & 1]),
+            "gates": facts.gates,
+            "states": facts.states,
+            "extras": {name: facts.extra[k] for k, name in enumerate(extras) if facts.extra[k]},
+        })
+        i += 1
+    return found
+
+
+def extras():
+    """The names of all extra parameters, in the order of csrc/fastrnn.h."""
+    return tuple(names(frnn_extra_name))
+
+
 cdef class Sizes:
     """Bytes of every buffer for a layer of the given sizes; OverflowError where one does not fit."""
     cdef readonly size_t packed, forward, tape, backward
@@ -69,12 +109,11 @@ cdef class Sizes:
     def __init__(self, int cell, int itemsize, int64_t steps, int64_t batch, int64_t input, int64_t hidden,
                  bint ragged=False, int64_t checkpoint=0, bint tokens=False, int64_t projected=0):
         cdef frnn_shape s
-        gates_of(cell)
+        s.cell = cell_of(cell)
         if itemsize not in (4, 8):
             raise ValueError(f"elements of 4 or 8 bytes expected, got {itemsize}")
         if min(steps, batch, input, hidden, checkpoint, projected) < 0:
             raise ValueError("a negative size")
-        s.cell = cell
         s.dtype = 0 if itemsize == 4 else 1
         s.reverse = 0
         s.steps = steps
@@ -124,7 +163,7 @@ def forward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoint
             call.tokens = tokens_of(&call.shape, tokens, i)
             if call.tokens.table == NULL:
                 raise ValueError("a table expected")
-        call.weights = weights_of(&call.shape, gates_of(cell), weights)
+        call.weights = weights_of(&call.shape, weights)
         if len(weights) > 5 or noise is not None:
             call.variant = variant_of(&call.shape, weights)
             call.noise = noise_of(&call.shape, noise)
@@ -157,7 +196,7 @@ def backward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoin
     cdef frnn_backward_call calls[2]
     cdef frnn_backward_call *call
     cdef frnn_shape *s
-    cdef int i, gates = gates_of(cell), count = count_of(passes)
+    cdef int i, count = count_of(passes)
     cdef interruption interrupted = asked()
     cdef size_t needed
     cdef char *place
@@ -180,7 +219,7 @@ def backward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoin
             call.tokens = tokens_of(s, tokens, i)
             if call.tokens.gradient == NULL or (checkpoint and call.tokens.table == NULL):
                 raise ValueError("a gradient expected, and with checkpoints a table")
-        call.weights = weights_of(s, gates, weights)
+        call.weights = weights_of(s, weights)
         if len(weights) > 5:
             call.variant = variant_of(s, weights)
             call.noise = noise_of(s, noise)
@@ -193,12 +232,12 @@ def backward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoin
         call.dlast = state_of(s, dlast, row, False, False)
         call.dx = sequence(dx, s.dtype, s, s.input, True)
         call.dh = sequence(dstates[0], s.dtype, s, features_of(s), True)
-        call.dc = sequence(dstates[1] if frnn_states(cell) == 2 else None, s.dtype, s, s.hidden, True)
+        call.dc = sequence(dstates[1] if frnn_facts_of(s.cell).states == 2 else None, s.dtype, s, s.hidden, True)
         call.dfirst = state_of(s, dfirst, row, True)
-        call.dw_ih = dense(dweights[0], s.dtype, gates * s.hidden, s.input, True)
-        call.dw_hh = dense(dweights[1], s.dtype, gates * s.hidden, features_of(s), True)
-        call.db_ih = dense(dweights[2], s.dtype, gates * s.hidden, 1, True)
-        call.db_hh = dense(dweights[3], s.dtype, gates * s.hidden, 1, True)
+        call.dw_ih = dense(dweights[0], s.dtype, gate_rows(s), s.input, True)
+        call.dw_hh = dense(dweights[1], s.dtype, gate_rows(s), features_of(s), True)
+        call.db_ih = dense(dweights[2], s.dtype, gate_rows(s), 1, True)
+        call.db_hh = dense(dweights[3], s.dtype, gate_rows(s), 1, True)
         call.dw_hr = dense(dweights[4], s.dtype, s.projected, s.hidden, True) if s.projected else NULL
     needed = known(frnn_backward_size(&calls[0].shape)) - ALIGN
     if <size_t>array_of(work).size < count * needed + ALIGN:
@@ -221,8 +260,8 @@ def tape_slots(int cell, cnp.ndarray tape not None, int dtype, int64_t steps, in
     cdef frnn_shape s
     cdef cnp.npy_intp sizes[4]
     memset(&s, 0, sizeof(s))
-    gates_of(cell)
-    s.cell, s.dtype, s.steps, s.batch, s.hidden = cell, dtype, steps, batch, hidden
+    s.cell = cell_of(cell)
+    s.dtype, s.steps, s.batch, s.hidden = dtype, steps, batch, hidden
     sizes[0], sizes[1], sizes[2], sizes[3] = steps, batch, frnn_tape_slots(&s), frnn_tape_units(&s)
     return cnp.PyArray_SimpleNewFromData(
         4, sizes, cnp.NPY_FLOAT64 if dtype else cnp.NPY_FLOAT32, aligned(tape, known(frnn_tape_size(&s))))
@@ -231,8 +270,8 @@ def tape_slots(int cell, cnp.ndarray tape not None, int dtype, int64_t steps, in
 def table_size(int cell, int dtype, int64_t hidden, int64_t count):
     cdef frnn_shape s
     memset(&s, 0, sizeof(s))
-    gates_of(cell)
-    s.cell, s.dtype, s.hidden = cell, dtype, hidden
+    s.cell = cell_of(cell)
+    s.dtype, s.hidden = dtype, hidden
     return known(frnn_table_size(&s, count))
 
 
@@ -244,11 +283,11 @@ def tabulate(int cell, x, tuple weights not None, int64_t count, table, work):
     cdef interruption interrupted = asked()
     cdef size_t needed
     memset(&call, 0, sizeof(call))
-    call.shape.cell = cell
+    call.shape.cell = cell_of(cell)
     call.shape.dtype = dtype_of(w_ih)
     call.shape.input = w_ih.shape[1]
     size_units(&call.shape, weights)
-    call.weights = weights_of(&call.shape, gates_of(cell), weights)
+    call.weights = weights_of(&call.shape, weights)
     call.count = count
     call.x = dense(x, call.shape.dtype, count, call.shape.input)
     if x is None and count != call.shape.input:
@@ -308,16 +347,6 @@ def build_id():
 
 def isa():
     return frnn_isa().decode()
-
-
-ctypedef const char *(*naming)(int) noexcept nogil
-
-
-cdef list names(naming name):
-    found = []
-    while name(<int>len(found)) != NULL:
-        found.append(name(<int>len(found)).decode())
-    return found
 
 
 def isas_compiled():

@@ -62,14 +62,13 @@ cdef class Stepper:
         for i, (cell, weights, packed) in enumerate(layers):
             call = &self.calls[i]
             w_ih = matrix_of(tuple_of(weights)[0])
-            gates_of(cell)
-            call.shape.cell = cell
+            call.shape.cell = cell_of(cell)
             call.shape.dtype = dtype_of(w_ih)
             call.shape.steps = 1
             call.shape.batch = batch
             call.shape.input = w_ih.shape[1]
             size_units(&call.shape, weights)
-            call.weights = weights_of(&call.shape, gates_of(cell), weights)
+            call.weights = weights_of(&call.shape, weights)
             call.variant = variant_of(&call.shape, weights)
             if i == 0 and table is not None:
                 if call.shape.input != 0 or count < 0:

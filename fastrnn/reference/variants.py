@@ -362,3 +362,53 @@ def row(cell, noisy=False):
         gates_of=_GATES_OF[cell.function],
         reaches_c=partial(_reaches_c, o) if plain.states == 2 else None,
     )
+
+
+# ---- which there are -----------------------------------------------------------------------------
+
+_OF_ANY = {"clip", "recurrent_dropout", "zoneout"}
+_OF_GATED = _OF_ANY | {"recurrent_activation"}
+_TAKES = {
+    "rnn_tanh": _OF_ANY, "rnn_relu": _OF_ANY, "gru_after": _OF_GATED, "gru_before": _OF_GATED,
+    "lstm": _OF_GATED | {"cell_clip", "proj_size"},
+}  # fmt: skip
+_OWN = {
+    "lstm": [(), ("coupled",), ("peephole",), ("coupled", "peephole"), ("layer_norm",),
+             ("coupled", "layer_norm")],
+    "gru_after": [(), ("layer_norm",)],
+}  # fmt: skip
+
+
+def cells():
+    """The cells whose mathematics stands here: the list that the compiled module's `cells` gives.
+
+    Options that change gates or parameters make a cell of its own. Of layer_norm and peephole
+    together there is none: the normalised LSTM takes peepholes.
+    """
+    listed = []
+    for name, plain in reference.CELLS.items():
+        projects = {"proj_size"} & _TAKES[name]
+        listed.append(_listed(name, name, plain, projects, ()))
+        for own in _OWN.get(name, [()]):
+            with_peepholes = name == "lstm" and "layer_norm" in own
+            takes = _TAKES[name] | ({"peephole"} if with_peepholes else set())
+            listed.append(_listed(_called(name, own), name, plain, takes, own))
+    return listed
+
+
+def _called(name, own):
+    words = ["normalised" if word == "layer_norm" else word for word in own]
+    return "_".join([name.removesuffix("_after"), *words]) if own else f"{name}_variant"
+
+
+def _listed(name, plain_name, plain, takes, own):
+    gates, extras = plain.gates - ("coupled" in own), {}
+    if "layer_norm" in own:
+        extras = {"weight_ln_ih": gates, "weight_ln_hh": gates}
+        extras |= {"weight_ln_c": 1, "bias_ln_c": 1} if plain.states == 2 else {}
+    if "peephole" in own or "peephole" in takes:
+        extras["weight_peephole"] = gates - 1  # all gates but g
+    return {
+        "name": name, "plain": plain_name, "takes": frozenset(takes), "altered": frozenset(own),
+        "gates": gates, "states": plain.states, "extras": extras,
+    }  # fmt: skip

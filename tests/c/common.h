@@ -4,22 +4,10 @@
 
 #include "fastrnn.h"
 
-static const char *const cell_names[FRNN_CELLS] = {[FRNN_RNN_TANH] = "rnn_tanh",
-                                                   [FRNN_RNN_RELU] = "rnn_relu",
-                                                   [FRNN_LSTM] = "lstm",
-                                                   [FRNN_GRU_AFTER] = "gru_after",
-                                                   [FRNN_GRU_BEFORE] = "gru_before",
-                                                   [FRNN_RNN_TANH_VARIANT] = "rnn_tanh_variant",
-                                                   [FRNN_RNN_RELU_VARIANT] = "rnn_relu_variant",
-                                                   [FRNN_LSTM_VARIANT] = "lstm_variant",
-                                                   [FRNN_LSTM_COUPLED] = "lstm_coupled",
-                                                   [FRNN_LSTM_PEEPHOLE] = "lstm_peephole",
-                                                   [FRNN_LSTM_COUPLED_PEEPHOLE] = "lstm_coupled_peephole",
-                                                   [FRNN_LSTM_NORMALISED] = "lstm_normalised",
-                                                   [FRNN_LSTM_COUPLED_NORMALISED] = "lstm_coupled_normalised",
-                                                   [FRNN_GRU_AFTER_VARIANT] = "gru_after_variant",
-                                                   [FRNN_GRU_BEFORE_VARIANT] = "gru_before_variant",
-                                                   [FRNN_GRU_NORMALISED] = "gru_normalised"};
+enum { CELLS_MOST = 64 }; /* room for those that frnn_cell_at lists */
+
+static inline const char *name_of(int cell) { return frnn_facts_of(frnn_cell_at(cell))->name; }
+
 static const char *const dtype_names[FRNN_DTYPES] = {"f32", "f64"};
 
 static size_t size_of(int dtype) { return dtype == FRNN_F32 ? 4 : 8; }

@@ -28,7 +28,7 @@ build() {
   rm -rf "$dir" && mkdir -p "$dir"
   # shellcheck disable=SC2046,SC2086
   if printf '%s\n' csrc/{backward,forward,internal,system}/*.c $(stubs "$@") |
-    xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(basename {} .c).o" &&
+    xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(echo {} | tr / _).o" &&
     for program in check options pool; do
       $command $flags "$dir"/*.o tests/c/$program.c -o "$dir/$program" -lm -pthread || break
     done && [ -x "$dir/pool" ]; then

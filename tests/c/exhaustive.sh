@@ -19,7 +19,7 @@ rm -rf "$out" && mkdir -p "$out"
 {
   printf '%s\n' csrc/{backward,forward,internal,system}/*.c tests/c/exhaustive.c
   for isa in $isas; do printf '%s\n' csrc/isa/"$isa"_f32.c csrc/isa/"$isa"_f64.c; done
-} | xargs -P "$jobs" -I{} sh -c "$command -c {} -o $out/\$(basename {} .c).o"
+} | xargs -P "$jobs" -I{} sh -c "$command -c {} -o $out/\$(echo {} | tr / _).o"
 $command "$out"/*.o -o "$out/exhaustive" -lm -pthread
 
 # The longest first.

@@ -114,17 +114,27 @@ static frnn_rows rows_of(const frnn_shape *s, int n) {
   return r;
 }
 
+static int takes(const frnn_cell_facts *facts, int option) { return facts->takes >> option & 1; }
+
 /* Which options there are follows from the case's number. */
 static void run_case(verdict *v, int cell, int dtype, int n) {
   static const int sizes[][4] = {{5, 7, 3, 17},  {4, 13, 5, 33},  {3, 2, 19, 8}, {40, 3, 6, 65},
                                  {2, 17, 9, 16}, {3, 40, 4, 131}, {6, 1, 40, 5}, {130, 5, 1, 3}};
-  const int *size = sizes[n % 8], altered = cell > FRNN_GRU_BEFORE, gates = frnn_gates(cell);
-  int states = frnn_states(cell), is_rnn = gates == 1;
-  int64_t T = size[0], B = size[1], I = size[2], H = size[3], P = states == 2 && n % 4 == 3 ? H / 2 + 1 : 0;
+  const int *size = sizes[n % 8];
+  const frnn_cell_facts *facts = frnn_facts_of(frnn_cell_at(cell));
+  int gates = facts->gates, states = facts->states, altered = strcmp(facts->name, facts->plain) != 0;
+  int64_t T = size[0], B = size[1], I = size[2], H = size[3],
+          P = takes(facts, FRNN_PROJ_SIZE) && n % 4 == 3 ? H / 2 + 1 : 0;
   int64_t features = P ? P : H;
   double scale = 2 / sqrt((double)H);
   seed = (uint64_t)n + 1;
-  frnn_shape s = {.cell = cell, .dtype = dtype, .reverse = n / 3 % 2, .steps = T, .batch = B, .input = I, .hidden = H};
+  frnn_shape s = {.cell = frnn_cell_at(cell),
+                  .dtype = dtype,
+                  .reverse = n / 3 % 2,
+                  .steps = T,
+                  .batch = B,
+                  .input = I,
+                  .hidden = H};
   s.projected = P;
   s.ragged = n % 3 > 0;
   frnn_forward_call f = {.shape = s, .rows = rows_of(&s, n)};
@@ -134,11 +144,11 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
                              .b_hh = n % 5 ? drawn(dtype, gates * H, 1) : NULL,
                              .w_hr = P ? drawn(dtype, P * H, scale) : NULL};
   for (int e = 0; e < FRNN_EXTRAS; e++)
-    if (frnn_extra_units(cell, e)) f.variant.extra[e] = drawn(dtype, frnn_extra_units(cell, e) * H, 1);
+    if (facts->extra[e]) f.variant.extra[e] = drawn(dtype, facts->extra[e] * H, 1);
   if (altered) {
     if (n & 1) f.variant.clip = 0.75;
-    if (n & 2 && states == 2) f.variant.cell_clip = 0.5;
-    if (n % 3 == 1 && !is_rnn) f.variant.slope = 0.2;
+    if (n & 2 && takes(facts, FRNN_CELL_CLIP)) f.variant.cell_clip = 0.5;
+    if (n % 3 == 1 && takes(facts, FRNN_RECURRENT_ACTIVATION)) f.variant.slope = 0.2;
     if (n & 8) f.noise.recurrent = coins(dtype, B * features, 2);
     for (int i = 0; n & 4 && !P && i < states; i++) { /* zoneout of a projected h is undefined */
       f.variant.stays[i] = 0.25;
@@ -175,7 +185,7 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
   b.db_hh = f.weights.b_hh ? blank(dtype, gates * H) : NULL;
   if (P) b.dw_hr = blank(dtype, P * H);
   for (int e = 0; e < FRNN_EXTRAS; e++)
-    if (frnn_extra_units(cell, e)) b.dextra[e] = blank(dtype, frnn_extra_units(cell, e) * H);
+    if (facts->extra[e]) b.dextra[e] = blank(dtype, facts->extra[e] * H);
   b.work = keep(frnn_backward_size(&s));
   frnn_backward(&b, 1, NULL);
   judge(v, BACKWARD, dtype);
@@ -186,19 +196,19 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
  */
 
 static int report(int ok, const char *isa, int dtype, int cell, const char *what) {
-  printf("%s %s %s %s: %s\n", ok ? "PASS" : "FAIL", isa, dtype_names[dtype], cell_names[cell], what);
+  printf("%s %s %s %s: %s\n", ok ? "PASS" : "FAIL", isa, dtype_names[dtype], name_of(cell), what);
   return !ok;
 }
 
 int main(int argc, char **argv) {
-  static verdict verdicts[SETS][FRNN_DTYPES][FRNN_CELLS];
+  static verdict verdicts[SETS][FRNN_DTYPES][CELLS_MOST];
   int failed = 0;
   frnn_set_threads(argc > 1 ? atoi(argv[1]) : 1);
   for (int set = 0; frnn_isa_available(set); set++) {
     const char *isa = frnn_isa_available(set);
     frnn_select(isa);
     for (int dtype = 0; dtype < FRNN_DTYPES; dtype++)
-      for (int cell = 0; cell < FRNN_CELLS; cell++) {
+      for (int cell = 0; frnn_cell_at(cell); cell++) {
         verdict *v = &verdicts[set][dtype][cell], *best = &verdicts[0][dtype][cell];
         for (int n = 0; n < CASES; n++) run_case(v, cell, dtype, n);
         failed += report(v->not_finite == 0, isa, dtype, cell, "all is finite, with options");
@@ -208,7 +218,7 @@ int main(int argc, char **argv) {
           failed += report(memcmp(v->hash, best->hash, sizeof v->hash) == 0, isa, dtype, cell,
                            "bits of the best set, with options");
         for (int pass = 0; pass < PASSES; pass++)
-          printf("hash %s %s %s %s %016llx\n", isa, dtype_names[dtype], cell_names[cell], pass_names[pass],
+          printf("hash %s %s %s %s %016llx\n", isa, dtype_names[dtype], name_of(cell), pass_names[pass],
                  (unsigned long long)v->hash[pass]);
       }
   }

@@ -8,8 +8,20 @@
 
 #include "fastrnn.h"
 
+/* The cells whose equations stand here. */
+enum equations { RNN_TANH, RNN_RELU, LSTM, GRU_AFTER, GRU_BEFORE, NONE };
+
+static const char *const equation_names[] = {"rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"};
+
+static enum equations equations_of(const char *cell) {
+  for (int i = 0; i < NONE; i++)
+    if (strcmp(equation_names[i], cell) == 0) return (enum equations)i;
+  return NONE;
+}
+
 typedef struct {
-  int cell, reverse, T, B, I, H;
+  enum equations cell;
+  int reverse, T, B, I, H;
   double *x, *h0, *c0, *w_ih, *w_hh, *b_ih, *b_hh; /* biases may be NULL */
   double *dy, *dh, *dc;                            /* dL/dy and of the last state; each may be NULL */
   double *y, *h_last, *c_last;
@@ -22,9 +34,7 @@ static double *zeros(int n) {
   return p;
 }
 
-static int gates_of(int cell) {
-  return cell == FRNN_LSTM ? 4 : cell == FRNN_GRU_AFTER || cell == FRNN_GRU_BEFORE ? 3 : 1;
-}
+static int gates_of(enum equations cell) { return cell == LSTM ? 4 : cell == GRU_AFTER || cell == GRU_BEFORE ? 3 : 1; }
 
 /* What forward leaves for backward, of one row: gates after activation, W_hn h + b_hn, the states. */
 typedef struct {
@@ -47,18 +57,18 @@ static void step_forward(const problem *p, const double *a, const history *s, in
   const double *h = s->h + i * H, *c = s->c + i * H;
   double *next = s->h + (i + 1) * H, *c_next = s->c + (i + 1) * H, *gates = s->gates + i * gates_of(p->cell) * H;
   double *reset = zeros(H);
-  int before = p->cell == FRNN_GRU_BEFORE;
+  int before = p->cell == GRU_BEFORE;
   affine(p->w_hh, p->b_hh, h, 0, (before ? 2 : gates_of(p->cell)) * H, H, u);
   for (int j = 0; j < H; j++) reset[j] = sigmoid(a[j] + u[j]) * h[j];
   if (before) affine(p->w_hh, p->b_hh, reset, 2 * H, H, H, u);
   for (int j = 0; j < H; j++) {
     double q[4];
     for (int g = 0; g < gates_of(p->cell); g++) q[g] = a[g * H + j] + u[g * H + j];
-    if (p->cell == FRNN_RNN_TANH) {
+    if (p->cell == RNN_TANH) {
       next[j] = gates[j] = tanh(q[0]);
-    } else if (p->cell == FRNN_RNN_RELU) {
+    } else if (p->cell == RNN_RELU) {
       next[j] = gates[j] = q[0] > 0 ? q[0] : 0;
-    } else if (p->cell == FRNN_LSTM) {
+    } else if (p->cell == LSTM) {
       double in = gates[j] = sigmoid(q[0]), forget = gates[H + j] = sigmoid(q[1]);
       double g = gates[2 * H + j] = tanh(q[2]), out = gates[3 * H + j] = sigmoid(q[3]);
       c_next[j] = forget * c[j] + in * g;
@@ -81,16 +91,16 @@ static void through(const double *w, const double *d, int first, int n, int k, d
 
 /* dh and dc of step i in, of step i - 1 out; da and du of the gates out. */
 static void step_backward(const problem *p, const history *s, int i, double *dh, double *dc, double *da, double *du) {
-  int H = p->H, G = gates_of(p->cell), before = p->cell == FRNN_GRU_BEFORE;
+  int H = p->H, G = gates_of(p->cell), before = p->cell == GRU_BEFORE;
   const double *h = s->h + i * H, *c = s->c + i * H, *c_next = s->c + (i + 1) * H, *gates = s->gates + i * G * H;
   double *back = zeros(H), *dv = zeros(H);
   for (int j = 0; j < H; j++) {
     const double g0 = gates[j], g1 = G > 1 ? gates[H + j] : 0, g2 = G > 1 ? gates[2 * H + j] : 0;
-    if (p->cell == FRNN_RNN_TANH) {
+    if (p->cell == RNN_TANH) {
       da[j] = dh[j] * (1 - g0 * g0);
-    } else if (p->cell == FRNN_RNN_RELU) {
+    } else if (p->cell == RNN_RELU) {
       da[j] = g0 > 0 ? dh[j] : 0;
-    } else if (p->cell == FRNN_LSTM) {
+    } else if (p->cell == LSTM) {
       double o = gates[3 * H + j], t = tanh(c_next[j]), d = dc[j] + dh[j] * o * (1 - t * t);
       da[j] = d * g2 * g0 * (1 - g0);
       da[H + j] = d * c[j] * g1 * (1 - g1);
@@ -112,7 +122,7 @@ static void step_backward(const problem *p, const history *s, int i, double *dh,
     }
   }
   memcpy(du, da, sizeof(double) * (size_t)(G * H));
-  if (p->cell == FRNN_GRU_AFTER)
+  if (p->cell == GRU_AFTER)
     for (int j = 0; j < H; j++) du[2 * H + j] *= gates[j];
   through(p->w_hh, du, 0, (before ? 2 : G) * H, H, back);
   memcpy(dh, back, sizeof(double) * (size_t)H);
@@ -128,7 +138,7 @@ static void outer(double *dw, const double *d, const double *v, int first, int n
 
 /* All of time for row b; gradients of the weights are added to. */
 static void run_row(const problem *p, int b) {
-  int H = p->H, rows = gates_of(p->cell) * H, T = p->T, before = p->cell == FRNN_GRU_BEFORE;
+  int H = p->H, rows = gates_of(p->cell) * H, T = p->T, before = p->cell == GRU_BEFORE;
   history s = {zeros(T * rows), zeros(T * H), zeros((T + 1) * H), zeros((T + 1) * H)};
   double *a = zeros(rows), *u = zeros(rows), *da = zeros(rows), *du = zeros(rows), *reset = zeros(H);
   double *dh = p->dh0 + b * H, *dc = p->dc0 + b * H;

@@ -21,17 +21,17 @@ enum { DIRECTIONS = 2, CALLERS = 4, LINE = 64, CHILD_SECONDS = 100 };
 
 /* Of each way to share work out: by rows; by units, step by step; by groups of rows with sums of their own; two
  * directions; steps made again; more rows than are taken at once. The last one takes long enough to be interrupted. */
-static const struct {
-  frnn_shape shape;
+static struct {
+  const char *cell;
+  frnn_shape shape; /* its cell is set in main */
   int directions;
-} problems[] = {
-    {{.cell = FRNN_LSTM, .dtype = FRNN_F32, .steps = 6, .batch = 24, .input = 10, .hidden = 70}, 1},
-    {{.cell = FRNN_GRU_BEFORE, .dtype = FRNN_F64, .steps = 4, .batch = 1, .input = 20, .hidden = 260}, 1},
-    {{.cell = FRNN_GRU_AFTER, .dtype = FRNN_F32, .steps = 9, .batch = 64, .input = 5, .hidden = 40}, 1},
-    {{.cell = FRNN_LSTM, .dtype = FRNN_F32, .steps = 5, .batch = 4, .input = 30, .hidden = 100}, 2},
-    {{.cell = FRNN_LSTM, .dtype = FRNN_F64, .steps = 7, .batch = 16, .input = 9, .hidden = 50, .checkpoint = 3}, 2},
-    {{.cell = FRNN_LSTM_NORMALISED, .dtype = FRNN_F32, .steps = 4, .batch = 8, .input = 7, .hidden = 90}, 1},
-    {{.cell = FRNN_LSTM, .dtype = FRNN_F32, .steps = 40, .batch = 16, .input = 16, .hidden = 64}, 1}};
+} problems[] = {{"lstm", {.dtype = FRNN_F32, .steps = 6, .batch = 24, .input = 10, .hidden = 70}, 1},
+                {"gru_before", {.dtype = FRNN_F64, .steps = 4, .batch = 1, .input = 20, .hidden = 260}, 1},
+                {"gru_after", {.dtype = FRNN_F32, .steps = 9, .batch = 64, .input = 5, .hidden = 40}, 1},
+                {"lstm", {.dtype = FRNN_F32, .steps = 5, .batch = 4, .input = 30, .hidden = 100}, 2},
+                {"lstm", {.dtype = FRNN_F64, .steps = 7, .batch = 16, .input = 9, .hidden = 50, .checkpoint = 3}, 2},
+                {"lstm_normalised", {.dtype = FRNN_F32, .steps = 4, .batch = 8, .input = 7, .hidden = 90}, 1},
+                {"lstm", {.dtype = FRNN_F32, .steps = 40, .batch = 16, .input = 16, .hidden = 64}, 1}};
 enum { PROBLEMS = sizeof problems / sizeof *problems, LONG = PROBLEMS - 1 };
 
 /* ---- a problem and the memory to solve it in ------------------------------------------------------------------------
@@ -77,7 +77,7 @@ static inputs given[PROBLEMS];
 
 static void draw_inputs(int problem) {
   const frnn_shape *s = &problems[problem].shape;
-  int64_t gates = frnn_gates(s->cell) * s->hidden;
+  int64_t gates = frnn_facts_of(s->cell)->gates * s->hidden;
   inputs *in = &given[problem];
   in->x = numbers(s->steps * s->batch * s->input, s->dtype);
   in->dy = numbers(s->steps * s->batch * s->hidden, s->dtype);
@@ -94,7 +94,8 @@ static void draw_inputs(int problem) {
 
 static frnn_variant variant_of(const frnn_shape *s, const void *gains) {
   frnn_variant v = {0};
-  for (int i = FRNN_GAIN_IH; i <= FRNN_SHIFT_C; i++) v.extra[i] = frnn_extra_units(s->cell, i) ? gains : NULL;
+  for (int i = FRNN_WEIGHT_LN_IH; i <= FRNN_BIAS_LN_C; i++)
+    v.extra[i] = frnn_facts_of(s->cell)->extra[i] ? gains : NULL;
   return v;
 }
 
@@ -110,7 +111,7 @@ static void place_outputs(task *t) {
   for (int i = 0; i < t->count; i++) {
     frnn_backward_call *b = &t->backward[i];
     const frnn_shape *s = &b->shape;
-    int64_t gates = frnn_gates(s->cell) * s->hidden;
+    int64_t gates = frnn_facts_of(s->cell)->gates * s->hidden;
     b->y = t->forward[i].y;
     b->dx = rows(output(t, s->steps * s->batch * s->input, s->dtype), s, s->input);
     b->dfirst = (frnn_state){output(t, s->batch * s->hidden, s->dtype), output(t, s->batch * s->hidden, s->dtype)};
@@ -326,6 +327,7 @@ int main(int argc, char **argv) {
   uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1, changes = first;
   if (argc > 3) threads_of_child = atoi(argv[3]);
   while (frnn_isa_available(sets)) sets++;
+  for (int i = 0; i < PROBLEMS; i++) problems[i].shape.cell = frnn_cell_named(problems[i].cell);
   for (int i = 0; i < PROBLEMS; i++) draw_inputs(i), expect(i);
   for (int i = 0; i <= CALLERS; i++) callers[i] = make_caller(first + (uint64_t)i);
   alarm(seconds + 2 * CHILD_SECONDS); /* a hang ends here */

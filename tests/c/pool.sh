@@ -20,7 +20,7 @@ rm -rf "$out" && mkdir -p "$out"
 {
   printf '%s\n' csrc/{backward,forward,internal,system}/*.c tests/c/pool.c
   for isa in $isas; do printf '%s\n' csrc/isa/"$isa"_f32.c csrc/isa/"$isa"_f64.c; done
-} | xargs -P "$jobs" -I{} sh -c "$command -c {} -o $out/\$(basename {} .c).o"
+} | xargs -P "$jobs" -I{} sh -c "$command -c {} -o $out/\$(echo {} | tr / _).o"
 $command "$out"/*.o -o "$out/pool" -lm -pthread
 
 # die_after_fork=0: children make calls too, though on one thread alone. Fixed addresses, where the system grants them:

@@ -25,7 +25,9 @@ from fastrnn._engine._core import *
 from fastrnn._engine import _core
 
 faulthandler.dump_traceback_later(100, exit=True)
-T, B, I, H, CELL = 3, 2, 4, 5, 2
+T, B, I, H = 3, 2, 4, 5
+INDEX = {cell["name"]: index for index, cell in enumerate(_core.cells())}
+CELL = INDEX["lstm"]
 f4 = lambda *shape: np.ones(shape, "f4")
 sizes = _core.Sizes(CELL, 4, T, B, I, H, ragged=True)
 buffer = lambda n: np.zeros(n, "u1")
@@ -43,7 +45,7 @@ no_x = f4(T, B, 0)
 of_ids = (False, 0, state(), (f4(4 * H, 0), *weights[1:]), f4(T, B, H), state(), tape, None)
 back_ids = (of_ids, f4(T, B, H), state(), None, state(), (None, *map(np.zeros_like, weights[1:])),
             (None, None))
-extras = (f4(3 * H), None, None, None, None), (0.0, 0.0, 0.0, 0.5, 0.5)
+extras = (None, None, None, None, f4(3 * H)), (0.0, 0.0, 0.0, 0.5, 0.5)
 peephole = (False, 0, state(), (*weights, None, *extras), f4(T, B, H), state(),
             tape, (f4(B, H), (f4(T, B, H), f4(T, B, H))))
 packed = buffer(_core.Sizes(CELL, 4, 1, B, H, H).packed)
@@ -64,7 +66,9 @@ def step_of_ids(x, out):
 
 CALLS = {
     "forward": (_core.forward, [CELL, f4(T, B, I), (made,), rows, None, 0, work]),
-    "forward of a variant": (_core.forward, [9, f4(T, B, I), (peephole,), None, None, 0, work]),
+    "forward of a variant": (
+        _core.forward, [INDEX["lstm_peephole"], f4(T, B, I), (peephole,), None, None, 0, work]
+    ),
     "forward of ids": (
         _core.forward, [CELL, no_x, (of_ids,), None, (ids, 4, (table,), None), 0, work]
     ),
@@ -133,8 +137,10 @@ for name, (call, arguments) in CALLS.items():
             attempt((name, path, "shorter"), call, shortened(arguments, path))
 LARGE = [0, 1, 2**20, 2**31, 2**40, 2**62, 2**63 - 1]
 for sizes in itertools.product(LARGE, [1, 2**62], LARGE, [1, 2**31, 2**63 - 1]):
-    for cell, ragged, checkpoint, ids in ((2, 1, 0, 0), (11, 0, 3, 0), (4, 1, 2**63 - 1, 1)):
-        attempt(sizes, _core.Sizes, [cell, 4, *sizes, ragged, checkpoint, ids, 0])
+    for cell, ragged, checkpoint, ids in (
+        ("lstm", 1, 0, 0), ("lstm_normalised", 0, 3, 0), ("gru_before", 1, 2**63 - 1, 1)
+    ):
+        attempt(sizes, _core.Sizes, [INDEX[cell], 4, *sizes, ragged, checkpoint, ids, 0])
 print(counts["refused"], counts["computed"])
 '''
 
@@ -224,9 +230,9 @@ def test_the_gradient_of_a_large_table_has_counts_that_can_be_written(bad):
 @pytest.mark.parametrize("size", [2**31, 2**62, 2**63 - 1])
 def test_sizes_beyond_memory_are_told_apart_from_negative_ones(size):
     with pytest.raises(OverflowError, match="sizes too large"):
-        runtime.core.Sizes(2, 4, size, size, 1, 1)
+        runtime.core.Sizes(CELLS["lstm"].index, 4, size, size, 1, 1)
     with pytest.raises(ValueError, match="a negative size"):
-        runtime.core.Sizes(2, 4, -1, 1, 1, 1)
+        runtime.core.Sizes(CELLS["lstm"].index, 4, -1, 1, 1, 1)
 
 
 def test_a_boundary_is_one_of_64_bytes():

@@ -22,7 +22,6 @@ FILES = {
     "fastrnn/_engine/_core.pyx": b"import numpy\n",
     "fastrnn/_engine/_arguments.pxi": b"",
     "fastrnn/_engine/_core.pxd": b"",
-    "fastrnn/_cells/cells.py": b"ROWS = 5\n",
     "fastrnn/layers.py": b"class LSTM: ...\n",
     "fastrnn/_engine/_core.pyi": b"",
 }
@@ -145,8 +144,8 @@ def test_a_checkout_built_in_place_runs_until_a_source_changes(checkout):
 def test_a_checkout_takes_an_installed_module_of_its_own_sources_alone(checkout, tmp_path):
     site = install(tmp_path / "site")
     assert_runs(run_from(checkout, site), checkout, site)
-    with (checkout / "fastrnn/_cells/cells.py").open("a") as file:
-        file.write("# another registry\n")
+    with (checkout / "csrc/internal/cells.c").open("a") as file:
+        file.write("/* another cell */\n")
     assert_refused(run_from(checkout, site), "pip install .", str(site), str(checkout))
 
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 STUBS = sorted(path.stem for path in ROOT.glob("csrc/isa/*.c"))
 GATES = {"gemm": 1, "blocks": 1, "rnn_tanh": 1, "rnn_relu": 1, "lstm": 4}
 GATES |= {"gru_after": 3, "gru_reset": 2, "gru_blend": 1, "chains": 1}
-TILE = re.compile(rf"({'|'.join(GATES)})_(\d)_by_(\d)")
+TILE = re.compile(r"(\w+?)_(\d)_by_(\d)")
 X86 = ("x86_64", "AMD64")
 ARM = ("aarch64", "arm64")
 
@@ -260,6 +260,9 @@ def judge(family, stub, folder):
     except subprocess.CalledProcessError as error:
         return [], [error.stderr.decode()]
     tiles = {name: TILE.fullmatch(name) for name in functions if TILE.fullmatch(name)}
+    unknown = {m[1] for m in tiles.values()} - GATES.keys()
+    if unknown:
+        return [], [f"GATES does not have the tiles of {', '.join(sorted(unknown))}"]
     widest = {kind: max((m[3], m[2]) for m in tiles.values() if m[1] == kind) for kind in GATES}
     faults = []
     for name, m in tiles.items():

@@ -20,23 +20,13 @@ pytestmark = pytest.mark.any_isa
 
 core = pytest.importorskip("fastrnn._engine._core", reason="this build has no kernels")
 
-CELLS = {"rnn_tanh": (0, 1), "rnn_relu": (1, 1), "lstm": (2, 4), "gru_after": (3, 3)}
-CELLS |= {"gru_before": (4, 3)}
-# Variants: besides, how many times H numbers their extra parameters have, in the kernels' order.
+CELLS = {cell["name"]: (index, cell["gates"]) for index, cell in enumerate(core.cells())}
+# Of variants: how many times H numbers their extra parameters have, in the kernels' order.
 VARIANTS = {
-    "rnn_tanh variant": (5, 1, (0, 0, 0, 0, 0)),
-    "rnn_relu variant": (6, 1, (0, 0, 0, 0, 0)),
-    "lstm variant": (7, 4, (0, 0, 0, 0, 0)),
-    "lstm coupled": (8, 3, (0, 0, 0, 0, 0)),
-    "lstm, peephole": (9, 4, (3, 0, 0, 0, 0)),
-    "lstm coupled, peephole": (10, 3, (2, 0, 0, 0, 0)),
-    "lstm normalised": (11, 4, (3, 4, 4, 1, 1)),
-    "lstm coupled, normalised": (12, 3, (2, 3, 3, 1, 1)),
-    "gru_after variant": (13, 3, (0, 0, 0, 0, 0)),
-    "gru_before variant": (14, 3, (0, 0, 0, 0, 0)),
-    "gru_after normalised": (15, 3, (0, 3, 3, 0, 0)),
+    cell["name"]: [cell["extras"].get(kind, 0) for kind in core.extras()]
+    for cell in core.cells()
+    if cell["name"] != cell["plain"]
 }
-CELLS |= VARIANTS
 ALTERED = (0.05, 0.04, 0.2, 0.1, 0.3)  # clip, cell clip, slope, zoneout of h and of c
 ROWS = (1, 2, 3, 5, 6, 7, 8, 9, 13)
 UNITS = (1, 3, 4, 7, 8, 9, 15, 16, 17, 33)
@@ -141,7 +131,7 @@ def extras_of(pages, values, cell, hidden, dtype):
     """What follows the first four weights: nothing, or of a variant what it has besides."""
     if cell not in VARIANTS:
         return ()
-    extras = [pages.array(k * hidden, dtype, values) if k else None for k in VARIANTS[cell][2]]
+    extras = [pages.array(k * hidden, dtype, values) if k else None for k in VARIANTS[cell]]
     return None, tuple(extras), ALTERED
 
 

@@ -19,7 +19,7 @@ from fastrnn import reference
 
 pytestmark = pytest.mark.no_kernels
 
-GATES = {"rnn_tanh": 1, "rnn_relu": 1, "lstm": 4, "gru_after": 3, "gru_before": 3}
+GATES = {name: cell.gates for name, cell in reference.CELLS.items()}
 T, B, INPUTS, H = 4, 3, 2, 5
 TIGHT = {"rtol": 1e-13, "atol": 1e-14}
 BIASES = {"both": (1, 1), "b_ih": (1, 0), "b_hh": (0, 1), "none": (0, 0)}

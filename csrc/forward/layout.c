@@ -1,0 +1,90 @@
+/* layout.c - where everything stands in the buffers of a forward pass: computed alike for their sizes and for their
+ * use.
+ *
+ * It must not know: arithmetic, threads. */
+#include "packed.h"
+
+enum { INPUTS_PER_ROW = 8 };
+
+/* Measured, the tile wins while there are not too many inputs for the rows that share one reading of W_ih. */
+int frnn_enters_in_step(const frnn_shape *s) {
+  return s->steps == 1 || s->input == 0 || (s->input - 1) / INPUTS_PER_ROW < s->batch;
+}
+
+int frnn_packs_in_product(const frnn_shape *s) {
+  return !frnn_enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
+         s->steps <= PROJECTED_ROWS_MOST / s->batch;
+}
+
+packed_layout frnn_lay_packed(const frnn_shape *s) {
+  const frnn_cell *cell = s->cell;
+  int64_t element = element_size(s), units = padded(s);
+  packed_layout at = {0};
+  int64_t gate_units = product(&at.total, units, cell->facts.gates);
+  reserve(&at.total, sizeof(packed_header), 1);
+  at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, s->input));
+  at.w_hh = reserve(&at.total, element, product(&at.total, gate_units, features_of(s)));
+  at.w_hr = reserve(&at.total, element, product(&at.total, vectors_of(s, s->projected), s->hidden));
+  at.bias = reserve(&at.total, element, gate_units);
+  at.bias_h = reserve(&at.total, element, units);
+  return at;
+}
+
+size_t frnn_packed_size(const frnn_shape *s) {
+  packed_layout layout = frnn_lay_packed(s);
+  return total(&layout.total);
+}
+
+/* Rows of a chunk: its pre-activations stay in L2, unless W_ih is so large that reading it again would cost more. */
+enum { CHUNK_ROWS_LEAST = 64, INPUT_WEIGHT_BYTES_PER_ROW = 65536 };
+
+static int64_t projected_rows(const frnn_shape *s) {
+  double rows = (double)s->cell->facts.gates * (double)s->hidden * (double)s->input * (double)element_size(s) /
+                INPUT_WEIGHT_BYTES_PER_ROW;
+  return rows > PROJECTED_ROWS_MOST ? PROJECTED_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
+}
+
+/* Steps that are projected together. Where x enters in the step, z is what a step needs for itself. */
+static int64_t steps_of_chunk(const frnn_shape *s) {
+  if (frnn_enters_in_step(s)) return 1;
+  return frnn_packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));
+}
+
+forward_layout frnn_lay_forward(const frnn_shape *s) {
+  const frnn_cell *cell = s->cell;
+  int64_t element = element_size(s), units = padded(s);
+  forward_layout at = {.steps = steps_of_chunk(s)};
+  int64_t rows = product(&at.total, at.steps, s->batch);
+  int64_t row_units = product(&at.total, s->batch, units);
+  at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, work_slots(cell))));
+  at.c = reserve(&at.total, element, product(&at.total, row_units, cell->facts.states - 1));
+  at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
+  at.made = reserve(&at.total, element, s->projected ? row_units : 0);
+  at.dropped = reserve(&at.total, element, cell->loose ? row_units : 0);
+  if (!s->ragged && !s->checkpoint) return at;
+  at.ids = reserve(&at.total, sizeof(int64_t), s->tokens ? s->batch : 0);
+  at.x = reserve(&at.total, element, product(&at.total, rows, s->input));
+  at.h = reserve(&at.total, element, row_units);
+  for (int i = 0; i < 2; i++) {
+    at.h_at[i] = reserve(&at.total, element, row_units);
+    at.c_at[i] = reserve(&at.total, element, product(&at.total, row_units, cell->facts.states - 1));
+  }
+  return at;
+}
+
+size_t frnn_forward_size(const frnn_shape *s) {
+  forward_layout layout = frnn_lay_forward(s);
+  return total(&layout.total);
+}
+
+size_t frnn_tape_size(const frnn_shape *s) {
+  size tape = {0};
+  const frnn_cell *cell = s->cell;
+  int64_t steps = s->checkpoint ? stretches_between(s) : s->steps, rows = product(&tape, steps, s->batch);
+  int64_t slots = s->checkpoint ? cell->facts.states - 1 : tape_slots(cell);
+  reserve(&tape, element_size(s), product(&tape, rows, product(&tape, padded(s), slots)));
+  return total(&tape);
+}
+
+int64_t frnn_tape_slots(const frnn_shape *s) { return tape_slots(s->cell); }
+int64_t frnn_tape_units(const frnn_shape *s) { return padded(s); }
