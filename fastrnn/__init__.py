@@ -1,12 +1,13 @@
 """RNN, LSTM and GRU on the CPU for NumPy, forward and backward through time, in fused kernels."""
 
+import importlib
 import pkgutil
 
 # In a checkout after "pip install .", the compiled module is not here but where that put it;
 # _engine looks for it along this path.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
-from fastrnn import plot, reference, train  # noqa: E402
+from fastrnn import reference  # noqa: E402
 from fastrnn._engine.runtime import (  # noqa: E402
     backend,
     get_num_threads,
@@ -36,3 +37,15 @@ __all__ = [
     "threads",
     "train",
 ]
+
+_LAZY = ("bench", "demos", "plot", "train")  # imported when they are first asked for
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return importlib.import_module(f"fastrnn.{name}")
+    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_LAZY})
