@@ -4,19 +4,19 @@ It must not know: kernels, backends.
 """
 
 from fastrnn import checks
-from fastrnn._cells.cells import CELLS
-from fastrnn._engine import ragged, tokens
+from fastrnn._cells.registry import CELLS
+from fastrnn._engine import ids, ragged
 from fastrnn._engine.passes import run
 
 
 def _call(cell, x, state, weights, one_hot, embedding, reverse, *rows):
     weights = checks.weights(cell, *weights)
     (_, inputs), dtype = weights[0].shape, weights[0].dtype
-    of_ids = tokens.wanted(one_hot, embedding)
-    x = tokens.ids_of("x", x, (2,)) if of_ids else checks.sequence("x", x, dtype, inputs)
+    of_ids = ids.wanted(one_hot, embedding)
+    x = ids.integers("x", x, (2,)) if of_ids else checks.sequence("x", x, dtype, inputs)
     rows = ragged.rows(*x.shape[:2], *rows)
     if of_ids:
-        x = tokens.tokens("x", x, inputs, embedding, dtype, rows)
+        x = ids.checked("x", x, inputs, embedding, dtype, rows)
     state = checks.state(cell, state, x.shape[1], weights[1].shape[1], dtype)
     y, last, _ = run(cell, x, state, weights, checks.flag("reverse", reverse), rows=rows)
     return y, last

@@ -5,8 +5,8 @@ It must not know: passes, kernels.
 
 from fastrnn import checks
 from fastrnn._cells import options
-from fastrnn._cells.cells import CELLS
-from fastrnn._layer.recurrent import Recurrent
+from fastrnn._cells.registry import CELLS
+from fastrnn._layer.base import Recurrent
 
 _PARAMETERS = """
     Parameters

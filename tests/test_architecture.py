@@ -29,7 +29,7 @@ LEVELS = [
     {"fastrnn.reference"},
     {"fastrnn._engine", "fastrnn._engine._build", "fastrnn._engine.runtime"},
     {"fastrnn._cells"},
-    {"fastrnn._engine.noise", "fastrnn._engine.ragged", "fastrnn._engine.tokens"},
+    {"fastrnn._engine.dropout_masks", "fastrnn._engine.ragged", "fastrnn._engine.ids"},
     {"fastrnn._engine.passes"},
     {"fastrnn._layer"},
     {"fastrnn.functional", "fastrnn.layers", "fastrnn.train"},

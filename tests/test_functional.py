@@ -20,7 +20,7 @@ from problems import (
 )
 
 import fastrnn
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn._engine import passes
 
 every_cell = pytest.mark.parametrize("cell", CELLS)

@@ -11,7 +11,7 @@ import pytest
 from problems import BACKENDS, assert_same_bits, layer_of
 
 import fastrnn
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies

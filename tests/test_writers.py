@@ -17,7 +17,7 @@ from problems import BACKENDS, assert_same_bits, layer_of
 
 import fastrnn
 from fastrnn import checks
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 
 pytestmark = pytest.mark.any_isa
 

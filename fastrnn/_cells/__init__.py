@@ -1,1 +1,1 @@
-"""Which cells there are (cells.py), and what can be altered in them (options.py)."""
+"""Which cells there are (registry.py), and what can be altered in them (options.py)."""

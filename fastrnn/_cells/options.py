@@ -1,6 +1,6 @@
 """What may be altered in a cell beyond its kind: one frozen record, checked where it is made.
 
-It must not know: the mathematics (variants.py), which parameters follow (cells.py), layers.
+It must not know: the mathematics (variants.py), which parameters follow (registry.py), layers.
 """
 
 import math

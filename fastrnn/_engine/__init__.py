@@ -1,9 +1,9 @@
 """From checked arrays to a backend, the compiled module or the reference, and back.
 
 runtime.py chooses the backend, the instruction set and the number of threads, and keeps workspaces.
-passes.py runs directions of a layer, tokens.py those whose x is ids. ragged.py says which steps of
-which rows count, noise.py draws dropout and zoneout. _core.pyx is the compiled module; _build.py
-tells whether it belongs to these sources.
+passes.py runs directions of a layer, ids.py those whose x is ids. ragged.py says which steps of
+which rows count, dropout_masks.py draws dropout and zoneout. _core.pyx is the compiled module;
+_build.py tells whether it belongs to these sources.
 
 It must not know: layers.
 """

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import checks, reference
-from fastrnn._cells.cells import for_kernels, noisy
-from fastrnn._engine import runtime, tokens
-from fastrnn._engine.noise import drawn
-from fastrnn._engine.tokens import Tokens
+from fastrnn._cells.registry import for_kernels, noisy
+from fastrnn._engine import ids, runtime
+from fastrnn._engine.dropout_masks import drawn
+from fastrnn._engine.ids import Ids
 from fastrnn.reference import variants
 
 
-class Pass(NamedTuple):
+class DirectionCall(NamedTuple):
     """One direction of a layer: what goes in, and the arrays that are written.
 
     row : of the state arrays, which hold those of all passes: each is (rows, B, H).
@@ -26,7 +26,7 @@ class Pass(NamedTuple):
     weights : w_ih, w_hh, b_ih, b_hh, and what a variant has besides, as its row names them.
     y : (T, B, H) array of any strides with a dense last axis.
     tape : what the gradient needs besides, or None: the kernels' bytes, or the reference's own.
-    noise : a `Noise`, with rows in the order in which the pass takes them, or None.
+    noise : a `DropoutMasks`, with rows in the order in which the pass takes them, or None.
     """
 
     reverse: bool
@@ -39,15 +39,15 @@ class Pass(NamedTuple):
     noise: object = None
 
 
-# A Pass of a tuple of its fields: in half the time that its own call takes, which is Python code.
-made_of = partial(tuple.__new__, Pass)
+# A DirectionCall from a tuple of its fields: its own call is Python code and takes twice as long.
+made_of = partial(tuple.__new__, DirectionCall)
 
 
-class Incoming(NamedTuple):
+class BackwardBuffers(NamedTuple):
     """The gradients that come back to a pass, and where those that go out are written.
 
     dy : (T, B, H) array or None. dlast : tuple of state arrays, each may be None.
-    dx : array like x, or None; for `Tokens` like their embedding. dfirst : tuple of state arrays.
+    dx : array like x, or None; for `Ids` like their embedding. dfirst : tuple of state arrays.
     dweights : dense arrays for the gradients of w_ih, w_hh, b_ih and b_hh, None for no bias, and
     of what a variant has besides.
     dstates : for each state an array (T, B, H) for its gradients after each step, or None. What
@@ -66,7 +66,7 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
     """Passes (a tuple of them) over one x, at once -> the passes, with their tapes if keep.
 
     Of a plain cell, or as `_for_kernels` makes them.
-    x : (T, B, I) array or `Tokens`. rows : `ragged.Rows` or None. checkpoint : 0, or the steps
+    x : (T, B, I) array or `Ids`. rows : `ragged.Rows` or None. checkpoint : 0, or the steps
     between those of which a tape keeps something.
     """
     if not runtime.uses_core():
@@ -75,8 +75,8 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
         tape = sizes_of(cell, x.itemsize, x.shape, passes[0].weights, checkpoint).tape
         passes = tuple([p._replace(tape=runtime.tape_buffer(tape)) for p in passes])
     kernels = None if rows is None else rows.kernels
-    if isinstance(x, Tokens):
-        tokens.forward(cell, x, passes, kernels, checkpoint)
+    if isinstance(x, Ids):
+        ids.forward(cell, x, passes, kernels, checkpoint)
     else:
         runtime.in_workspace(runtime.core.forward, cell.index, x, passes, kernels, None, checkpoint)
     return passes
@@ -136,7 +136,7 @@ def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
 def _run_reference(cell, x, p, keep, rows):
     tape, state, noise = None, [s[p.row] for s in p.state], p.noise
     cell = variants.row(cell, noise is not None)
-    if isinstance(x, Tokens):
+    if isinstance(x, Ids):
         x = x.ids if x.embedding is None else x.embedding[x.ids]
     options = {"reverse": p.reverse} | ({} if rows is None else rows.options)
     if keep:
@@ -164,8 +164,8 @@ def run_passes_backward(cell, x, passes, incoming, rows=None, checkpoint=0):
         passes = altered
         incoming = [i._replace(dweights=for_kernels(cell, i.dweights)) for i in incoming]
     pairs = list(zip(passes, incoming, strict=True))
-    if isinstance(x, Tokens):
-        tokens.backward(cell, x, pairs, kernels, checkpoint)
+    if isinstance(x, Ids):
+        ids.backward(cell, x, pairs, kernels, checkpoint)
     else:
         calls = tuple([(p, *i) for p, i in pairs])
         runtime.in_workspace(runtime.core.backward, cell.index, x, calls, kernels, None, checkpoint)
@@ -174,8 +174,8 @@ def run_passes_backward(cell, x, passes, incoming, rows=None, checkpoint=0):
 def _run_reference_backward(x, p, i):
     dlast = [None if d is None else d[p.row] for d in i.dlast]
     dx, dfirst, *dweights = reference.backward(p.tape, i.dy, dlast, i.dstates)
-    if isinstance(x, Tokens) and i.dx is not None:
-        dx = tokens.scattered(x, dx)
+    if isinstance(x, Ids) and i.dx is not None:
+        dx = ids.scattered(x, dx)
     targets = (i.dx, *(d[p.row] for d in i.dfirst), *i.dweights)
     for target, source in zip(targets, (dx, *dfirst, *dweights), strict=True):
         if target is not None:
@@ -223,7 +223,7 @@ class Saved(NamedTuple):
 
     cell: object
     x: np.ndarray
-    made: Pass
+    made: DirectionCall
     rows: object
 
 
@@ -238,7 +238,7 @@ def run(cell, x, state, weights, reverse=False, y=None, keep=False, rows=None):
         y = np.empty((steps, batch, hidden), x.dtype)
     sizes = hidden, units_of(cell, weights)
     last = tuple([np.empty((batch, n), x.dtype) for n, _ in zip(sizes, cell.states, strict=False)])
-    p = Pass(reverse, 0, _one_row(state), weights, y, _one_row(last))
+    p = DirectionCall(reverse, 0, _one_row(state), weights, y, _one_row(last))
     (made,) = run_passes(cell, x, (p,), keep, rows)
     return y, last, Saved(cell, x, made, rows) if keep else None
 
@@ -248,14 +248,14 @@ def run_backward(saved, dy, dlast, dweights, need_x=True):
     cell, x, made, rows = saved
     dx = gradient_of(x) if need_x else None
     dfirst = tuple([np.empty(s.shape[1:], x.dtype) for s in made.state])
-    incoming = Incoming(dy, _one_row(dlast), dx, _one_row(dfirst), dweights)
+    incoming = BackwardBuffers(dy, _one_row(dlast), dx, _one_row(dfirst), dweights)
     run_passes_backward(cell, x, (made,), (incoming,), rows)
     return dx, dfirst
 
 
 def gradient_of(x):
     """An array for the gradient of x, or of its embedding; None for ids without one."""
-    return x.gradient if isinstance(x, Tokens) else np.empty(x.shape, x.dtype)
+    return x.gradient if isinstance(x, Ids) else np.empty(x.shape, x.dtype)
 
 
 def _one_row(state):

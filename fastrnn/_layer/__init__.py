@@ -1,9 +1,9 @@
 """What a layer is made of.
 
-recurrent.py is the base of all layers. borders.py brings a user's arrays into the form in which the
-engine takes them, merges.py puts two directions together. parameters.py keeps the buffer of all
-parameters, initial.py gives them their first values, dropout.py has the properties of dropout.
-tapes.py is what a training pass returns, stream.py runs step by step, truncated.py window by
+base.py is the base of all layers. conversions.py brings a user's arrays into the form in which the
+engine takes them, merge.py puts two directions together. parameters.py keeps the buffer of all
+parameters, initializers.py gives them their first values, dropout.py has the properties of dropout.
+tape.py is what a training pass returns, stream.py runs step by step, truncated.py window by
 window.
 
 It must not know: how anything is computed.

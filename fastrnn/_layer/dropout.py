@@ -14,7 +14,7 @@ import warnings
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._engine.noise import kept_factors
+from fastrnn._engine.dropout_masks import kept_factors
 
 MASKS = ("step", "sequence")
 

@@ -7,8 +7,8 @@ gives bit for bit what the layer gives on the whole sequence.
 import numpy as np
 
 from fastrnn import checks, reference
-from fastrnn._cells.cells import for_kernels
-from fastrnn._engine import runtime, tokens
+from fastrnn._cells.registry import for_kernels
+from fastrnn._engine import ids, runtime
 from fastrnn._engine.passes import sizes_of
 from fastrnn.reference import variants
 
@@ -106,10 +106,10 @@ class Stream:
             tuple(None if w is None else w.copy() for w in layer._weights[index](layer.params))
             for index in range(layer.num_layers)
         ]
-        self._of_ids = tokens.wanted(one_hot, embedding)
+        self._of_ids = ids.wanted(one_hot, embedding)
         self._embedding = None
         if embedding is not None:
-            checked = tokens.checked_embedding(embedding, layer.input_size, layer.dtype)
+            checked = ids.checked_embedding(embedding, layer.input_size, layer.dtype)
             self._embedding = checked.copy()
         self._stepper = self._make_stepper() if runtime.uses_core() else self._reference_stepper()
 
@@ -137,8 +137,8 @@ class Stream:
             of_ids = index == 0 and self._of_ids and self._embedding is None
             if of_ids:
                 count, given = self._x_shape[1], self._for_kernels(weights)
-                table = tokens.table(self._cell, None, given, count), count
-                weights = tokens.without_inputs(weights)
+                table = ids.table(self._cell, None, given, count), count
+                weights = ids.without_inputs(weights)
             x_shape = 1, batch, weights[0].shape[1]
             sizes = sizes_of(self._cell, self._dtype.itemsize, x_shape, weights, ids=of_ids)
             work = max(work, sizes.forward)
@@ -220,7 +220,7 @@ class Stream:
         """x with features, or ids of the stream's own; symbols: "B", "T" for the axes before."""
         if self._of_ids:
             alone = symbols == ("B",) and self.batch_size == 1  # then a number will do
-            x = tokens.ids_of("x", x, (0, 1) if alone else (len(symbols),))
+            x = ids.integers("x", x, (0, 1) if alone else (len(symbols),))
             x = x.reshape(1) if x.ndim == 0 else x
             checks.shaped("x", x, symbols, self._sizes(x, symbols, x.ndim))
             vocabulary = self._x_shape[1] if self._embedding is None else len(self._embedding)

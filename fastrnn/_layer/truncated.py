@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._engine import tokens
+from fastrnn._engine import ids
 
 
 class Window:
@@ -271,12 +271,12 @@ def _kept(where, gradient):
 
 def _sequence(layer, x, state, flags, whole, training):
     """The `_Sequence`; flags are lengths, mask, reset and reset_to."""
-    of_ids = tokens.wanted(whole["one_hot"], whole["embedding"])
+    of_ids = ids.wanted(whole["one_hot"], whole["embedding"])
     x, unbatched = layer._checked_x(x, of_ids)
     # With no state given, that which the sequence begins with is zero.
     rows = layer._checked_rows(x, unbatched, *flags)
     if of_ids:
-        layer._tokens(x, whole["embedding"], rows)
+        layer._ids(x, whole["embedding"], rows)
     if rows is not None and state is None:
         rows = rows._replace(reset_to="zero")
     if state is not None:  # a copy: later windows read it where a reset leads back to it

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fastrnn._cells import cells
+from fastrnn._cells import registry
 
 _ROWS = {"lstm": "lstm", "gru": "gru_after", "gru-before": "gru_before", "rnn": "rnn_tanh"}
-GATES = {name: cells.CELLS[row].gates for name, row in _ROWS.items()}
+GATES = {name: registry.CELLS[row].gates for name, row in _ROWS.items()}
 CELLS = tuple(GATES)
 MODES = ("forward", "training")
 STREAM_CHECK_STEPS = 5  # a stream is checked over some steps and timed on one

@@ -73,7 +73,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastrnn.checks import plain
-from fastrnn.reference.further import Further
+from fastrnn.reference.variant_arguments import VariantArguments
 
 __all__ = ["CELLS", "Tape", "backward", "forward", "gru", "infer", "lstm", "rnn"]
 
@@ -334,7 +334,7 @@ class Tape:
     rows: _Rows
     operands: tuple[np.ndarray, ...]  # v_t of (S2): one (T, B, H) per phase
     saved: list  # T entries, each what the step at that time saved
-    further: Further | None
+    further: VariantArguments | None
     w_hr: np.ndarray | None = None  # (P, H); then h has P features
     made: np.ndarray | None = None  # (T, B, H): what was projected
 
@@ -359,7 +359,9 @@ def _further(cell, b_ih, b_hh, params, noise, dtype):
         return None
     named = {} if cell.biased else {"bias_ih": b_ih, "bias_hh": b_hh}
     named |= dict(zip((kind for kind, _ in cell.further), params, strict=True))
-    return Further({k: None if p is None else _same(p, dtype) for k, p in named.items()}, noise)
+    return VariantArguments(
+        {k: None if p is None else _same(p, dtype) for k, p in named.items()}, noise
+    )
 
 
 def _unroll(cell, x, state, weights, noise, reverse, rows, record):
@@ -433,7 +435,7 @@ def forward(
     b_ih, b_hh : (G*H,) arrays or None
     *params : a variant's further parameters, in the order of its row; W_hr (P, H) before them if
         it projects: then w_hh is (G*H, P), and h and y have P features
-    noise : `fastrnn._engine.noise.Noise`, or None
+    noise : `fastrnn._engine.dropout_masks.DropoutMasks`, or None
         What was drawn for a variant. None is none, but of zoneout the expectation.
     reverse : bool
     lengths : (B,) array of integers or None

@@ -3,8 +3,8 @@
 The kernels' *_variant.h and norm.h say the same in C.
 
 Each alters an equation there; those that are asked for act together, in this order. Steps and
-derivatives take an `Options` first. m and d are drawn for a pass or None (noise.py), P, gain and
-bias are parameters.
+derivatives take an `Options` first. m and d are drawn for a pass or None (dropout_masks.py), P,
+gain and bias are parameters.
 
     (V1)  v_t = m h_{t-1}                       recurrent dropout: one m (B, H) for all steps, 0 or
                                                 1/(1-p); so (G3') has r m h_{t-1}; (G4) has h_{t-1}
@@ -341,9 +341,9 @@ _FUNCTIONS = {
 
 @lru_cache
 def row(cell, noisy=False):
-    """The reference's row for a `fastrnn._cells.cells.Cell`.
+    """The reference's row for a `fastrnn._cells.registry.Cell`.
 
-    noisy : whether the pass has `Noise`, which the rows of reference.py do not take.
+    noisy : whether the pass has `DropoutMasks`, which the rows of reference.py do not take.
     """
     plain = reference.CELLS[cell.name]
     if cell.options is None and not noisy:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from problems import run_python
 
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn._engine import runtime
 
 pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.any_isa]

@@ -5,7 +5,7 @@ import pytest
 from problems import BACKENDS, DTYPES, assert_same_bits, layer_of, problem
 
 import fastrnn
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn._engine import runtime
 
 every_cell = pytest.mark.parametrize("cell", CELLS)

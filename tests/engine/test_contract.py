@@ -28,7 +28,7 @@ from problems import (
 )
 
 import fastrnn
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn._engine import passes
 
 pytestmark = pytest.mark.usefixtures("core")

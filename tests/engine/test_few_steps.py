@@ -14,7 +14,7 @@ from problems import assert_close, assert_same_bits, layer_of
 from watched import run_watched
 
 import fastrnn
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn._engine import runtime
 
 pytestmark = pytest.mark.usefixtures("core")

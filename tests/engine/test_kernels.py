@@ -22,7 +22,7 @@ from problems import (
     within_nans,
 )
 
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 
 pytestmark = pytest.mark.usefixtures("core")
 

@@ -10,7 +10,7 @@ import pytest
 from problems import BACKENDS, ISAS, assert_same_bits, layer_of
 
 import fastrnn
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn._engine import passes, runtime
 
 INPUTS, HIDDEN = 1, 3

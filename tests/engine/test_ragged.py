@@ -24,7 +24,7 @@ from problems import (
 
 import fastrnn
 from fastrnn import reference
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn._engine import ragged
 
 every_cell = pytest.mark.parametrize("cell", CELLS)

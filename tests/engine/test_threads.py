@@ -12,7 +12,7 @@ import pytest
 from problems import ISAS, leaves, run_python
 
 import fastrnn
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn._engine import passes, runtime
 
 pytestmark = pytest.mark.skipif(runtime.core is None, reason="this build has no kernels")

@@ -1,7 +1,7 @@
 """The kernels of the variants: against the reference, whose own oracle test_variants.py is.
 
 Sizes go to the edges of vectors and tiles, and to where chunks, groups and threads share the work.
-Noise is drawn alike on both backends, for a copy of a layer draws on alike.
+DropoutMasks is drawn alike on both backends, for a copy of a layer draws on alike.
 """
 
 import copy
@@ -12,7 +12,7 @@ from problems import BACKENDS, DTYPES, ISAS, assert_same_bits, layer_of
 from variants import VARIANTS
 
 import fastrnn
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn._engine import runtime
 
 pytestmark = pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from problems import ISAS, layer_of
 
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 
 from . import batches, sizes
 

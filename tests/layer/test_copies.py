@@ -14,8 +14,8 @@ from problems import BACKENDS, assert_close, assert_same_bits, layer_of
 
 import fastrnn
 from fastrnn import train
-from fastrnn._cells import cells
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells import registry
+from fastrnn._cells.registry import CELLS
 
 MANY = 16
 T, B, I, H = 5, 3, 4, 9  # noqa: E741 - as in all the equations
@@ -215,7 +215,7 @@ def test_what_is_sent_to_other_processes_tells_the_same_there(processes):
 @every_cell
 def test_a_pickled_cell_is_the_one_of_its_name(cell, monkeypatch):
     """Numbers of cells are those of a build."""
-    kinds = [CELLS[cell], cells.noisy(CELLS[cell]), cells.projected(CELLS[cell])]
+    kinds = [CELLS[cell], registry.noisy(CELLS[cell]), registry.projected(CELLS[cell])]
     for kind in kinds:
         assert pickled(kind) == copy.deepcopy(kind) == kind
     data = pickle.dumps(CELLS[cell])

@@ -10,8 +10,8 @@ from nets import Case, draw
 from problems import BACKENDS, DTYPES, assert_same_bits
 
 import fastrnn
-from fastrnn._cells.cells import CELLS
-from fastrnn._engine.noise import kept_factors
+from fastrnn._cells.registry import CELLS
+from fastrnn._engine.dropout_masks import kept_factors
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

@@ -5,7 +5,7 @@ import pytest
 from problems import BACKENDS, assert_close, assert_same_bits, layer_of, problem
 
 import fastrnn
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_backend = pytest.mark.parametrize("backend", BACKENDS)

@@ -9,7 +9,7 @@ from nets import B, H, I, T, every_net
 from problems import DTYPES, assert_same_bits, layer_of
 
 import fastrnn
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 
 pytestmark = pytest.mark.any_isa
 

@@ -11,7 +11,7 @@ from variants import VARIANTS
 
 import fastrnn
 from fastrnn import reference, train
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn.reference import variants
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)

@@ -9,8 +9,8 @@ from problems import BACKENDS, DTYPES, assert_close, assert_same_bits
 from variants import RAGGED, VARIANTS, Paper, drawn, problem, row_of
 
 from fastrnn import reference
-from fastrnn._cells.cells import CELLS
-from fastrnn._engine.noise import Noise
+from fastrnn._cells.registry import CELLS
+from fastrnn._engine.dropout_masks import DropoutMasks
 from fastrnn.reference import variants
 
 pytestmark = pytest.mark.no_kernels
@@ -102,7 +102,7 @@ def assert_same_pass(p, q, **rows):
 def test_without_alterations_it_is_the_cell_itself_to_the_bit(cell, dtype, reverse, bias):
     plain = drawn(CELLS[cell], False, bias, 0, (4, 3, 2, 5)).astype(dtype)
     noisy = drawn(CELLS[cell], False, bias, 0, (4, 3, 2, 5)).astype(dtype)
-    noisy.noise = Noise(None, ())
+    noisy.noise = DropoutMasks(None, ())
     assert plain.arguments()[0] is reference.CELLS[cell] is not noisy.arguments()[0]
     assert_same_pass(noisy, plain, reverse=reverse)
 
@@ -127,7 +127,9 @@ def test_peepholes_of_zero_and_noise_that_keeps_all_are_none(cell):
     if cell == "lstm":
         other.cell = row_of(cell, peephole=True)
         other.arrays["weight_peephole"] = np.zeros(3 * 5)
-    other.noise = Noise(np.ones((3, 5)), tuple(np.zeros((4, 3, 5)) for _ in other.cell.states))
+    other.noise = DropoutMasks(
+        np.ones((3, 5)), tuple(np.zeros((4, 3, 5)) for _ in other.cell.states)
+    )
     wanted, got = plain.gradients(), other.gradients()
     assert_allclose(other.infer()[0], plain.infer()[0], **TIGHT)
     for key, array in wanted.items():

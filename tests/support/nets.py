@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from problems import layer_of
 
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 
 NETS = {
     "one": {},

@@ -20,7 +20,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn import reference
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn._engine import passes, ragged, runtime
 
 ISAS = runtime.core.isas_available() if runtime.core else []

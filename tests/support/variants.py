@@ -10,8 +10,8 @@ import numpy as np
 
 from fastrnn import reference
 from fastrnn._cells import options
-from fastrnn._cells.cells import CELLS, variant
-from fastrnn._engine.noise import Noise
+from fastrnn._cells.registry import CELLS, variant
+from fastrnn._engine.dropout_masks import DropoutMasks
 from fastrnn.reference import variants
 
 BOTH = {"clip": 2.8, "recurrent_activation": "hard_sigmoid_onnx"}
@@ -68,7 +68,7 @@ class Problem:
     arrays: dict
     dy: np.ndarray
     dstate: tuple
-    noise: Noise | None = None
+    noise: DropoutMasks | None = None
 
     @property
     def names(self):
@@ -103,7 +103,7 @@ class Problem:
         noise = self.noise
         if noise is not None:
             m = None if noise.recurrent is None else noise.recurrent.astype(dtype)
-            noise = Noise(m, tuple(d.astype(dtype) for d in noise.zoneout))
+            noise = DropoutMasks(m, tuple(d.astype(dtype) for d in noise.zoneout))
         return replace(
             self, arrays={k: a.astype(dtype) for k, a in self.arrays.items()}, noise=noise,
             dy=self.dy.astype(dtype), dstate=tuple(d.astype(dtype) for d in self.dstate),
@@ -127,7 +127,7 @@ def drawn(row, noisy, bias, seed, sizes):
     noise = None
     if noisy:
         m = (rng.random((b, h)) < 0.6) / 0.6
-        noise = Noise(m, tuple((rng.random((t, b, h)) < 0.4).astype(float) for _ in states))
+        noise = DropoutMasks(m, tuple((rng.random((t, b, h)) < 0.4).astype(float) for _ in states))
     return Problem(row, arrays, draw(t, b, h), tuple(draw(b, h) for _ in states), noise)
 
 

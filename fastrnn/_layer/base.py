@@ -14,23 +14,23 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn._cells import options
-from fastrnn._cells.cells import projected, variant
-from fastrnn._engine import tokens
+from fastrnn._cells.registry import projected, variant
+from fastrnn._engine import ids
 from fastrnn._engine.passes import made_of, run_passes, run_variant
-from fastrnn._layer import initial
-from fastrnn._layer.borders import Border
+from fastrnn._layer import initializers
+from fastrnn._layer.conversions import Conversions
 from fastrnn._layer.dropout import Dropout
-from fastrnn._layer.merges import MERGES
+from fastrnn._layer.merge import MERGES
 from fastrnn._layer.parameters import Trainable, size_of
 from fastrnn._layer.stream import Stream
-from fastrnn._layer.tapes import Made, Tape
+from fastrnn._layer.tape import ForwardRecord, Tape
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 _ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable, and quicker to see than the exact limit
 
 
-class Recurrent(Border, Dropout, Trainable):
+class Recurrent(Conversions, Dropout, Trainable):
     """What RNN, LSTM and GRU share: everything but the cell.
 
     altered : the arguments of `options.checked`.
@@ -62,8 +62,10 @@ class Recurrent(Border, Dropout, Trainable):
         self.batch_first = checks.flag("batch_first", batch_first)
         self._set_dropout(dropout, dropout_mask, recurrent_dropout, rng)
         self._warn_of_one_layer()
-        self.init = initial.checked_init(init)
-        self.forget_bias = initial.checked_forget_bias(forget_bias, self.bias, self.options.coupled)
+        self.init = initializers.checked_init(init)
+        self.forget_bias = initializers.checked_forget_bias(
+            forget_bias, self.bias, self.options.coupled
+        )
         self.bidirectional = checks.flag("bidirectional", bidirectional)
         self.merge = self._checked_merge(merge)
         self.dtype = checks.dtype(dtype)
@@ -86,7 +88,7 @@ class Recurrent(Border, Dropout, Trainable):
         self._hold(np.empty(size_of(shapes), self.dtype), shapes)
         for row in range(self._rows):
             of_pass = {kind: self.params[name] for kind, name in self._names(row).items()}
-            initial.begin(of_pass, cell, self.init, self.forget_bias, self._rng)
+            initializers.begin(of_pass, cell, self.init, self.forget_bias, self._rng)
 
     def _derive(self):
         super()._derive()
@@ -166,12 +168,14 @@ class Recurrent(Border, Dropout, Trainable):
     def _run(
         self, x, state, keep, rows, zeros, one_hot, embedding, checkpoint=0, train=False
     ):  # fmt: skip
-        """y, the final state, the fields of `Made`; rows: arguments of `_checked_rows` or None.
+        """y, the final state, and what a `ForwardRecord` holds.
+
+        rows : arguments of `_checked_rows`, or None.
 
         train : whether dropout and zoneout are drawn.
         """
         of_ids = one_hot is not False or embedding is not None
-        of_ids = of_ids and tokens.wanted(one_hot, embedding)
+        of_ids = of_ids and ids.wanted(one_hot, embedding)
         x, unbatched = self._checked_x(x, of_ids)
         if rows is not None:
             rows = self._checked_rows(x, unbatched, *rows)
@@ -179,7 +183,7 @@ class Recurrent(Border, Dropout, Trainable):
             checks.flag("zero_output_for_mask", zeros)
         shape = x.shape
         if of_ids:
-            x = self._tokens(x, embedding, rows)
+            x = self._ids(x, embedding, rows)
         steps, batch = shape[0], shape[1]
         width = self.num_directions * self._features
         longest = steps if steps > self._rows else self._rows
@@ -291,7 +295,7 @@ class Recurrent(Border, Dropout, Trainable):
     def _with_gates(self, *arguments):
         x, state, *options = arguments
         y, last, made = self._run(x, state, True, *options)
-        return y, last, Tape(self, Made(*made)).gates()
+        return y, last, Tape(self, ForwardRecord(*made)).gates()
 
     def forward(
         self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
@@ -320,7 +324,7 @@ class Recurrent(Border, Dropout, Trainable):
         y, state, made = self._run(
             x, state, True, rows, zero_output_for_mask, one_hot, embedding, checkpoint, train
         )
-        return y, state, Tape(self, Made(*made))
+        return y, state, Tape(self, ForwardRecord(*made))
 
     def stream(self, batch_size=1, *, one_hot=False, embedding=None):
         """A `Stream`: one step at a time, the state held, nothing allocated.

@@ -5,8 +5,8 @@ import pytest
 from numpy.testing import assert_allclose
 from problems import DTYPES, assert_same_bits, layer_of
 
-from fastrnn._cells.cells import CELLS
-from fastrnn._layer import initial
+from fastrnn._cells.registry import CELLS
+from fastrnn._layer import initializers
 
 pytestmark = pytest.mark.any_isa
 
@@ -40,7 +40,7 @@ INITS = {
     "orthogonal": (assert_orthogonal, assert_orthogonal),
     "glorot_orthogonal": (assert_glorot, assert_orthogonal),
 }
-every_init = pytest.mark.parametrize("init", initial.INITS)
+every_init = pytest.mark.parametrize("init", initializers.INITS)
 
 
 @every_cell

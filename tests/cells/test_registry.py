@@ -4,7 +4,7 @@ import pytest
 from variants import VARIANTS, row_of
 
 from fastrnn import reference
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 from fastrnn._engine import runtime
 from fastrnn.reference import variants
 

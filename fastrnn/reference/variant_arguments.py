@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Further(NamedTuple):
+class VariantArguments(NamedTuple):
     """One pass'.
 
     params : dict from kinds to dense arrays, or None where there is no such bias.
-    noise : `fastrnn._engine.noise.Noise` or None.
+    noise : `fastrnn._engine.dropout_masks.DropoutMasks` or None.
     """
 
     params: dict

@@ -8,11 +8,11 @@ It must not know: cells' mathematics, kernels, what is kept for a gradient.
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._engine import ragged, tokens
-from fastrnn._layer.merges import MERGES
+from fastrnn._engine import ids, ragged
+from fastrnn._layer.merge import MERGES
 
 
-class Border:
+class Conversions:
     """Checks and turns what goes in and out of a layer, whose sizes and options it reads."""
 
     def _from_user(self, array, unbatched):
@@ -33,7 +33,7 @@ class Border:
     def _checked_x(self, x, of_ids=False):
         """x as (T, B, I) that a kernel can read, or ids (T, B); whether it came unbatched."""
         if of_ids:
-            x = tokens.ids_of("x", x, (1, 2))
+            x = ids.integers("x", x, (1, 2))
             unbatched = x.ndim == 1
             return self._from_user(x, unbatched), unbatched
         if type(x) is not np.ndarray or x.dtype is not self.dtype:
@@ -56,9 +56,9 @@ class Border:
         batch = None if unbatched else batch
         return ragged.rows(steps, batch, lengths, mask, reset, reset_to, self.batch_first)
 
-    def _tokens(self, ids, embedding, rows):
-        """The `Tokens` of ids (T, B)."""
-        return tokens.tokens("x", ids, self.input_size, embedding, self.dtype, rows)
+    def _ids(self, x, embedding, rows):
+        """The `Ids` of x (T, B)."""
+        return ids.checked("x", x, self.input_size, embedding, self.dtype, rows)
 
     def _checked_parts(self, name, value, batch, unbatched):
         """The arrays of a state or of its gradient, each (L*D, B, H) or None."""

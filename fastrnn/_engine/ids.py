@@ -15,7 +15,7 @@ from fastrnn import checks
 from fastrnn._engine import runtime
 
 
-class Tokens(NamedTuple):
+class Ids(NamedTuple):
     """A batch of ids.
 
     ids : (T, B) integers, those that no row takes being 0. used : (U,), the ids that the table has.
@@ -66,7 +66,7 @@ def wanted(one_hot, embedding):
     return one_hot or embedding is not None
 
 
-def ids_of(name, value, axes):
+def integers(name, value, axes):
     """Integers of so many axes, the caller's own; features in their place are told apart."""
     array = checks.converted(name, value, "ids, integers")
     if array.dtype.kind == "f" and (array.size or isinstance(value, np.ndarray)):
@@ -94,8 +94,8 @@ def checked_embedding(embedding, input_size, dtype):
     return array
 
 
-def tokens(name, ids, input_size, embedding, dtype, rows=None):
-    """`Tokens` of (T, B) integers that `ids_of` gave.
+def checked(name, ids, input_size, embedding, dtype, rows=None):
+    """`Ids` of (T, B) integers that `integers` gave.
 
     rows : the `ragged.Rows` of the batch. Steps that count for nothing may hold any integer.
 
@@ -126,11 +126,11 @@ def tokens(name, ids, input_size, embedding, dtype, rows=None):
         idle = np.ones(vocabulary, bool)
         idle[ids if works is None else ids[np.broadcast_to(works, ids.shape)]] = False
         idle = idle[used]
-    return Tokens(ids, used, idle, place, vocabulary, embedding, dtype)
+    return Ids(ids, used, idle, place, vocabulary, embedding, dtype)
 
 
 def forward(cell, x, passes, rows, checkpoint):
-    """As the compiled module's `forward`, for `Tokens`."""
+    """As the compiled module's `forward`, for `Ids`."""
     without = tuple(p._replace(weights=without_inputs(p.weights)) for p in passes)
     ids = x.place, len(x.used), _tables(cell, x, passes), None
     call = runtime.core.forward, cell.index, _nothing(x), without, rows, ids, checkpoint
@@ -158,7 +158,7 @@ def table(cell, inputs, weights, count):
 
 
 def backward(cell, x, pairs, rows, checkpoint):
-    """As the compiled module's `backward`, for `Tokens`; pairs of passes and what comes back.
+    """As the compiled module's `backward`, for `Ids`; pairs of passes and what comes back.
 
     dx of a pass is the gradient of the embedding, or None.
     """

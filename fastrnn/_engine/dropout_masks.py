@@ -10,7 +10,7 @@ import numpy as np
 _AT_ONCE = 1 << 16  # coins: fewer, and the calls would take as long as the words
 
 
-class Noise(NamedTuple):
+class DropoutMasks(NamedTuple):
     """Of one pass.
 
     recurrent : (B, H) factors of h in the recurrent products, the same for every step; or None.
@@ -27,16 +27,16 @@ class Noise(NamedTuple):
 
 
 def drawn(rng, shape, dtype, recurrent_dropout, zoneout, order=None):
-    """`Noise` for a pass of this shape (T, B, H), with these probabilities.
+    """`DropoutMasks` for a pass of this shape (T, B, H), with these probabilities.
 
     order : the rows in the order in which the noise is to have them; None is their own.
     """
     factors = kept_factors(rng, shape[1:], dtype, recurrent_dropout) if recurrent_dropout else None
     stays = tuple([_coins(rng, shape, dtype, p) for p in zoneout])
     if order is None:
-        return Noise(factors, stays)
+        return DropoutMasks(factors, stays)
     factors = None if factors is None else factors[order]
-    return Noise(factors, tuple([np.take(d, order, axis=1) for d in stays]))
+    return DropoutMasks(factors, tuple([np.take(d, order, axis=1) for d in stays]))
 
 
 def kept_factors(rng, shape, dtype, dropout):

@@ -9,8 +9,8 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn._engine import runtime
-from fastrnn._engine.passes import Incoming, gates_of_pass, gradient_of, run_passes_backward
-from fastrnn._engine.tokens import Tokens
+from fastrnn._engine.ids import Ids
+from fastrnn._engine.passes import BackwardBuffers, gates_of_pass, gradient_of, run_passes_backward
 from fastrnn._layer.parameters import Buffer
 
 
@@ -46,7 +46,7 @@ class Gradients(Buffer):
         return f"Gradients(x={x}, embedding={embedding}, params={self.params})"
 
 
-class Made(NamedTuple):
+class ForwardRecord(NamedTuple):
     """What a run of a layer made besides y and the final state.
 
     layers : of each layer x, what dropout multiplied it with, and its passes.
@@ -88,7 +88,7 @@ class Tape:
         checks.aligned("Tape", made)
         layers = [
             (
-                x if isinstance(x, Tokens) else checks.rows(x),
+                x if isinstance(x, Ids) else checks.rows(x),
                 factors,
                 tuple([p._replace(tape=runtime.tape_with(p.tape)) for p in passes]),
             )
@@ -201,7 +201,7 @@ class Tape:
                 dstates = [None] * len(dlast)
                 if look is not None:
                     dstates = [np.zeros((*p.y.shape[:2], s.shape[2]), layer.dtype) for s in dfirst]
-                incoming.append(Incoming(part, dlast, dx, dfirst, dweights, tuple(dstates)))
+                incoming.append(BackwardBuffers(part, dlast, dx, dfirst, dweights, tuple(dstates)))
             run_passes_backward(layer._cell, x, passes, incoming, rows, checkpoint)
             for i, p in zip(incoming, passes, strict=True):
                 if look is not None:
@@ -215,7 +215,7 @@ class Tape:
                         dx *= factors
             parts = layer._halves(dx, len(passes)) if index > 0 else ()
         gradients.state = layer._state_to_user(dfirst, unbatched)
-        if isinstance(x, Tokens):
+        if isinstance(x, Ids):
             gradients.embedding = dx
         elif dx is not None:
             gradients.x = layer._to_user(dx, unbatched)

@@ -18,7 +18,7 @@ from problems import (
 
 import fastrnn
 from fastrnn import reference
-from fastrnn._cells.cells import CELLS
+from fastrnn._cells.registry import CELLS
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

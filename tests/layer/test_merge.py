@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from problems import BACKENDS, assert_close, assert_same_bits, layer_of
 
-from fastrnn._cells.cells import CELLS
-from fastrnn._layer.merges import MERGES
+from fastrnn._cells.registry import CELLS
+from fastrnn._layer.merge import MERGES
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
