@@ -1,5 +1,5 @@
 /* gru.h - the GRU cell, r z n, with the reset gate after or before the recurrent product: equations (G1) to (G6)
- * of fastrnn/reference/__init__.py, and its derivative.
+ * of fastrnn/reference/cells.py, and its derivative.
  *
  * Tape: r, z, n; reset after also W_hn h + b_hn, which r multiplies. Reset before needs two phases in a step,
  * for every unit of r * h enters the product of every unit of n.

@@ -1,4 +1,4 @@
-/* lstm.h - the LSTM cell: i f g o, equations (L1) to (L6) of fastrnn/reference/__init__.py, and its derivative.
+/* lstm.h - the LSTM cell: i f g o, equations (L1) to (L6) of fastrnn/reference/cells.py, and its derivative.
  *
  * Tape: the four activated gates, then c. tanh(c) is computed again in backward: dearer than reading it, and
  * cheaper than the memory.

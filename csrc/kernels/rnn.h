@@ -1,4 +1,4 @@
-/* rnn.h - the Elman cell with tanh or relu, equations (R1) to (R5) of fastrnn/reference/__init__.py, and its
+/* rnn.h - the Elman cell with tanh or relu, equations (R1) to (R5) of fastrnn/reference/cells.py, and its
  * derivative.
  *
  * Tape: nothing, for h_t gives the derivative of either nonlinearity.

@@ -171,7 +171,6 @@ class Recurrent(Conversions, Dropout, Trainable):
         """y, the final state, and what a `ForwardRecord` holds.
 
         rows : arguments of `_checked_rows`, or None.
-
         train : whether dropout and zoneout are drawn.
         """
         of_ids = one_hot is not False or embedding is not None

@@ -5,7 +5,7 @@ q, a and u are (G, B, H); groups are gates [first, last) that are normalised tog
 
 import numpy as np
 
-from fastrnn.reference import _by_row
+from fastrnn.reference.cells import by_row
 
 _EPSILON = 1e-5
 _SHIFTS = {"ih": "bias_ih", "hh": "bias_hh", "c": "bias_ln_c"}  # of what is normalised, the bias
@@ -43,9 +43,9 @@ def affine(n, params, side):
 def affine_back(dq, n, params, side, dparams):
     """dN; fills in (V13)."""
     gates, _, units = n.shape
-    dparams[f"weight_ln_{side}"][...] = _by_row(dq * n)
+    dparams[f"weight_ln_{side}"][...] = by_row(dq * n)
     if _SHIFTS[side] in dparams:
-        dparams[_SHIFTS[side]][...] = _by_row(dq)
+        dparams[_SHIFTS[side]][...] = by_row(dq)
     return dq * params[f"weight_ln_{side}"].reshape(gates, 1, units)
 
 

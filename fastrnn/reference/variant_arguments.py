@@ -1,6 +1,6 @@
 """What the functions of a variant take beyond those of a cell: parameters, and what was drawn.
 
-A part of the reference: reference.py carries it through time, variants.py reads it.
+A part of the reference: through_time.py carries it through time, variants.py reads it.
 """
 
 from typing import NamedTuple

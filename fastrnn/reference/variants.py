@@ -1,4 +1,4 @@
-"""The variants of the cells in plain NumPy: the second half of reference.py, whose loop runs them.
+"""The variants of the cells in plain NumPy: the second half of cells.py; through_time.py runs them.
 
 The kernels' *_variant.h and norm.h say the same in C.
 
@@ -49,9 +49,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import reference
 from fastrnn._cells.options import Options
-from fastrnn.reference import _by_gate, _by_row, _sigmoid
+from fastrnn.reference.cells import CELLS, Cell, by_gate, by_row, no_gates, sigmoid
 from fastrnn.reference.layernorm import (
     affine,
     affine_back,
@@ -105,7 +104,7 @@ def _hard(slope):
 _TANH = _Activation(np.tanh, _tanh_back)
 _RELU = _Activation(_relu, _relu_back)
 _GATES = {
-    "sigmoid": _Activation(_sigmoid, _sigmoid_back),
+    "sigmoid": _Activation(sigmoid, _sigmoid_back),
     "hard_sigmoid": _hard(1 / 6),
     "hard_sigmoid_onnx": _hard(1 / 5),
 }
@@ -162,7 +161,7 @@ def _lstm_step(o, a, state, w, b, params, m):
     """(L1) to (L6)."""
     h_prev, c_prev = state
     v = _dropped(h_prev, m)
-    a, u, kept = sides(o, a, _by_gate(v @ w.T + b, len(a)), params, ((0, len(a)),))
+    a, u, kept = sides(o, a, by_gate(v @ w.T + b, len(a)), params, ((0, len(a)),))
     p, gate = a + u, _GATES[o.recurrent_activation]
     peepholes = _peepholes(o, params, c_prev)
     if o.peephole:
@@ -215,11 +214,11 @@ def _lstm_derivative(o, dstate, saved, w, da, du, params, m, dparams):
         inner = da[: len(peepholes) - 1]
         dc_prev = dc_prev + (inner * peepholes[:-1]).sum(0)
         seen = np.concatenate([inner * c_prev, da[-1:] * c])
-        dparams["weight_peephole"][...] = _by_row(seen)
+        dparams["weight_peephole"][...] = by_row(seen)
     if o.layer_norm:
         du[...] = da
     sides_back(kept, params, dparams, da, du, ((0, len(da)),))
-    return _dropped(_by_row(du) @ w, m), dc_prev
+    return _dropped(by_row(du) @ w, m), dc_prev
 
 
 # ---- GRU -----------------------------------------------------------------------------------------
@@ -231,7 +230,7 @@ def _gru_after_step(o, a, state, w, b, params, m):
     """(G1) to (G4)."""
     (h_prev,) = state
     v, gate = _dropped(h_prev, m), _GATES[o.recurrent_activation]
-    a, u, kept = sides(o, a, _by_gate(v @ w.T + b, 3), params, _GRU_GROUPS)
+    a, u, kept = sides(o, a, by_gate(v @ w.T + b, 3), params, _GRU_GROUPS)
     p = a[:2] + u[:2]
     r, z = _value(o, gate, p)
     p_n = a[2] + r * u[2]
@@ -250,7 +249,7 @@ def _gru_after_derivative(o, dstate, saved, w, da, du, params, m, dparams):
     du[:2] = da[:2]
     du[2] = da[2] * r
     sides_back(kept, params, dparams, da, du, _GRU_GROUPS)
-    return (dh * z + _dropped(_by_row(du) @ w, m),)
+    return (dh * z + _dropped(by_row(du) @ w, m),)
 
 
 def _gru_before_step(o, a, state, w, b, params, m):
@@ -258,7 +257,7 @@ def _gru_before_step(o, a, state, w, b, params, m):
     (h_prev,) = state
     k = 2 * h_prev.shape[1]
     v, gate = _dropped(h_prev, m), _GATES[o.recurrent_activation]
-    p = a[:2] + _by_gate(v @ w[:k].T + b[:k], 2)
+    p = a[:2] + by_gate(v @ w[:k].T + b[:k], 2)
     r, z = _value(o, gate, p)
     reset = r * v
     p_n = a[2] + (reset @ w[k:].T + b[k:])
@@ -276,7 +275,7 @@ def _gru_before_derivative(o, dstate, saved, w, da, du, params, m, dparams):
     da[2] = _back(o, _TANH, dh * (1 - z), n, p_n)
     dv = du[2] @ w[k:]
     da[0] = _back(o, gate, dv * v, r, p[0])
-    return (dh * z + _dropped(dv * r, m) + _dropped(_by_row(du[:2]) @ w[:k], m),)
+    return (dh * z + _dropped(dv * r, m) + _dropped(by_row(du[:2]) @ w[:k], m),)
 
 
 # ---- the rows ------------------------------------------------------------------------------------
@@ -321,7 +320,7 @@ def _gru_gates(saved):
     return dict(zip("rzn", saved[0][2:5], strict=True)), None
 
 
-_GATES_OF = {"rnn": reference.no_gates, "lstm": _lstm_gates, "gru": _gru_gates}
+_GATES_OF = {"rnn": no_gates, "lstm": _lstm_gates, "gru": _gru_gates}
 
 
 def _reaches_c(o, dstate, saved, params, noise, dparams):
@@ -343,13 +342,13 @@ _FUNCTIONS = {
 def row(cell, noisy=False):
     """The reference's row for a `fastrnn._cells.registry.Cell`.
 
-    noisy : whether the pass has `DropoutMasks`, which the rows of reference.py do not take.
+    noisy : whether the pass has `DropoutMasks`, which the rows of cells.py do not take.
     """
-    plain = reference.CELLS[cell.name]
+    plain = CELLS[cell.name]
     if cell.options is None and not noisy:
         return replace(plain, projects=True) if cell.projects else plain
     o, (step, derivative) = cell.options or Options(), _FUNCTIONS[cell.name]
-    return reference.Cell(
+    return Cell(
         gates=cell.gates,
         states=plain.states,
         step=partial(_step, step, o),
@@ -386,7 +385,7 @@ def cells():
     together there is none: the normalised LSTM takes peepholes.
     """
     listed = []
-    for name, plain in reference.CELLS.items():
+    for name, plain in CELLS.items():
         projects = {"proj_size"} & _TAKES[name]
         listed.append(_listed(name, name, plain, projects, ()))
         for own in _OWN.get(name, [()]):

@@ -1,5 +1,5 @@
 /* oracle.h - one layer in double precision, forward and backward through time, as plainly as the equations of
- * fastrnn/reference/__init__.py stand there: a loop per sum, no blocking, no vector, no sharing with the kernels.
+ * fastrnn/reference/cells.py stand there: a loop per sum, no blocking, no vector, no sharing with the kernels.
  *
  * All arrays are dense: x (T, B, I), y (T, B, H), states (B, H), weights (G*H, I) and (G*H, H). */
 #include <math.h>

@@ -1,0 +1,223 @@
+"""The cells: a step of each and its derivative, equations (R1) to (G9').
+
+The package's page (fastrnn/reference/__init__.py) says what the symbols are and gives the sources.
+It must not know: time, sequences, variants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def sigmoid(p):
+    """1 / (1 + exp(-p)) with no positive exponent: it cannot overflow, small values keep digits."""
+    return np.exp(np.minimum(p, 0)) / (1 + np.exp(-np.abs(p)))
+
+
+def by_gate(p, gates):
+    """View (..., B, G*H) as (..., G, B, H), so that ``i, f, g, o = p`` reads the gates."""
+    *lead, rows, width = p.shape
+    return p.reshape(*lead, rows, gates, width // gates).swapaxes(-3, -2)
+
+
+def by_row(p):
+    """View (G, B, H) as (B, G*H): the inverse of `by_gate`, ready for a matrix product."""
+    gates, rows, units = p.shape
+    return p.swapaxes(0, 1).reshape(rows, gates * units)
+
+
+# A step takes the input side a (G, B, H), the state before, a tuple of (B, H), and w_hh, b_hh. It
+# returns the state after, the operands v_t of (S2), one (B, H) per phase of the cell, and whatever
+# its derivative wants saved. The derivative takes dstate of the state after, saved, w_hh, and da
+# and du (G, B, H) to fill in, one array for both where the cell reads only the sum a + u. It
+# returns dstate of the state before. Those of a variant take two arguments more, its parameters and
+# what was drawn for that time, and the derivative a third, the (B, n) arrays of dp_t to fill in.
+
+
+def _rnn_tanh_step(a, state, w, b):
+    """(R1) h_t = phi(a + u), phi = tanh."""
+    (h_prev,) = state
+    h = np.tanh(a[0] + (h_prev @ w.T + b))
+    return (h,), (h_prev,), h
+
+
+def _rnn_tanh_derivative(dstate, h, w, da, du):
+    """(R2) da = dh_t phi'(a + u), phi' = 1 - h_t^2;    (R3) dh_{t-1} = W_hh^T du, where du = da."""
+    (dh,) = dstate
+    da[0] = dh * (1 - h * h)
+    return (du[0] @ w,)
+
+
+def _rnn_relu_step(a, state, w, b):
+    """(R1) with phi(p) = max(p, 0), NaN for NaN."""
+    (h_prev,) = state
+    h = np.maximum(a[0] + (h_prev @ w.T + b), 0)
+    return (h,), (h_prev,), h
+
+
+def _rnn_relu_derivative(dstate, h, w, da, du):
+    """(R2) with phi' = 0 where h_t <= 0, else 1, chosen, not multiplied: 0 inf is NaN;  (R3)."""
+    (dh,) = dstate
+    da[0] = np.where(h <= 0, 0, dh)
+    return (du[0] @ w,)
+
+
+def _lstm_step(a, state, w, b):
+    """With p = a + u:
+
+    (L1) i = sigmoid(p_i)    (L2) f = sigmoid(p_f)    (L3) g = tanh(p_g)    (L4) o = sigmoid(p_o)
+    (L5) c_t = f c_{t-1} + i g
+    (L6) h_t = o tanh(c_t)
+    """
+    h_prev, c_prev = state
+    p = a + by_gate(h_prev @ w.T + b, 4)
+    i, f = sigmoid(p[:2])
+    g = np.tanh(p[2])
+    o = sigmoid(p[3])
+    c = f * c_prev + i * g
+    tanh_c = np.tanh(c)
+    return (o * tanh_c, c), (h_prev,), (i, f, g, o, c_prev, tanh_c)
+
+
+def _lstm_derivative(dstate, saved, w, da, du):
+    """First c_t gathers what reaches it through h_t, then the gates; du = da.
+
+    (L7)  dc_t := dc_t + dh_t o (1 - tanh(c_t)^2)
+    (L8)  da_i = dc_t g i (1 - i)                (L9)  da_f = dc_t c_{t-1} f (1 - f)
+    (L10) da_g = dc_t i (1 - g^2)                (L11) da_o = dh_t tanh(c_t) o (1 - o)
+    (L12) dc_{t-1} = dc_t f                      (L13) dh_{t-1} = W_hh^T du
+    """
+    dh, dc = dstate
+    i, f, g, o, c_prev, tanh_c = saved
+    dc = dc + dh * o * (1 - tanh_c * tanh_c)
+    da[0] = dc * g * i * (1 - i)
+    da[1] = dc * c_prev * f * (1 - f)
+    da[2] = dc * i * (1 - g * g)
+    da[3] = dh * tanh_c * o * (1 - o)
+    return by_row(du) @ w, dc * f
+
+
+def _gru_after_step(a, state, w, b):
+    """Reset after the product, which u_n keeps until then, its bias included:
+
+    (G1) r = sigmoid(a_r + u_r)    (G2) z = sigmoid(a_z + u_z)
+    (G3) n = tanh(a_n + r u_n)
+    (G4) h_t = (1 - z) n + z h_{t-1}
+    """
+    (h_prev,) = state
+    u = by_gate(h_prev @ w.T + b, 3)
+    r, z = sigmoid(a[:2] + u[:2])
+    n = np.tanh(a[2] + r * u[2])
+    return ((1 - z) * n + z * h_prev,), (h_prev,), (r, z, n, h_prev, u[2])
+
+
+def _gru_before_step(a, state, w, b):
+    """Reset before the product: (G1), (G2), (G4), and in two phases, as n waits for r,
+
+    (G3') n = tanh(a_n + u_n),    u_n = W_hn (r h_{t-1}) + b_hn
+    """
+    (h_prev,) = state
+    k = 2 * h_prev.shape[1]
+    r, z = sigmoid(a[:2] + by_gate(h_prev @ w[:k].T + b[:k], 2))
+    reset = r * h_prev
+    n = np.tanh(a[2] + (reset @ w[k:].T + b[k:]))
+    return ((1 - z) * n + z * h_prev,), (h_prev, reset), (r, z, n, h_prev)
+
+
+def _gru_after_derivative(dstate, saved, w, da, du):
+    """The reset gate scales u_n, so it scales the gradient of u_n:
+
+    (G5) da_z = dh_t (h_{t-1} - n) z (1 - z)     (G6) da_n = dh_t (1 - z) (1 - n^2)
+    (G7) da_r = da_n u_n r (1 - r)               (G8) du = (da_r, da_z, r da_n)
+    (G9) dh_{t-1} = dh_t z + W_hh^T du
+    """
+    (dh,) = dstate
+    r, z, n, h_prev, u_n = saved
+    da[1] = dh * (h_prev - n) * z * (1 - z)
+    da[2] = dh * (1 - z) * (1 - n * n)
+    da[0] = da[2] * u_n * r * (1 - r)
+    du[:2] = da[:2]
+    du[2] = da[2] * r
+    return (dh * z + by_row(du) @ w,)
+
+
+def _gru_before_derivative(dstate, saved, w, da, du):
+    """The reset gate scales what W_hn reads, so it scales what W_hn^T gives back; du = da.
+
+    (G5), (G6)
+    (G7') dv = W_hn^T du_n                       (G8') da_r = dv h_{t-1} r (1 - r)
+    (G9') dh_{t-1} = dh_t z + dv r + (W_hr, W_hz)^T (du_r, du_z)
+    """
+    (dh,) = dstate
+    r, z, n, h_prev = saved
+    k = 2 * h_prev.shape[1]
+    da[1] = dh * (h_prev - n) * z * (1 - z)
+    da[2] = dh * (1 - z) * (1 - n * n)
+    dv = du[2] @ w[k:]
+    da[0] = dv * h_prev * r * (1 - r)
+    return (dh * z + dv * r + by_row(du[:2]) @ w[:k],)
+
+
+def no_gates(saved):
+    """Of a cell that has none."""
+    return {}, None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A row of the table: the functions of a cell, and how (S2) is fed."""
+
+    gates: int  # G
+    states: int  # h, or h and c
+    step: Callable
+    derivative: Callable
+    phases: tuple[tuple[int, int], ...]  # gates [first, last) that share one operand v_t
+    added: bool = True  # the cell reads a + u only, so du = da
+    # Of a variant the further parameters, as their kinds and sizes in units of H.
+    further: tuple[tuple[str, int], ...] | None = None
+    biased: bool = True  # (S1) and (S2) add the biases; if not, the step does, as of parameters
+    projects: bool = False  # (P1): W_hr comes after the biases
+    # All that reaches c_t, through h_t of the same step too, from dstate; None without a c.
+    reaches_c: Callable | None = None
+    # Of what a step saved the gates by name, and the c before the step if there is one.
+    gates_of: Callable = no_gates
+
+
+def _lstm_reaches_c(dstate, saved, *_):
+    """(L7)."""
+    dh, dc = dstate
+    _, _, _, o, _, tanh_c = saved
+    return dc + dh * o * (1 - tanh_c * tanh_c)
+
+
+def _lstm_gates(saved):
+    i, f, g, o, c_prev, _ = saved
+    return {"i": i, "f": f, "g": g, "o": o, "c": f * c_prev + i * g}, c_prev
+
+
+def _gru_gates(saved):
+    return dict(zip("rzn", saved, strict=False)), None
+
+
+CELLS = {
+    "rnn_tanh": Cell(1, 1, _rnn_tanh_step, _rnn_tanh_derivative, ((0, 1),)),
+    "rnn_relu": Cell(1, 1, _rnn_relu_step, _rnn_relu_derivative, ((0, 1),)),
+    "lstm": Cell(
+        4,
+        2,
+        _lstm_step,
+        _lstm_derivative,
+        ((0, 4),),
+        gates_of=_lstm_gates,
+        reaches_c=_lstm_reaches_c,
+    ),
+    "gru_after": Cell(
+        3, 1, _gru_after_step, _gru_after_derivative, ((0, 3),), added=False, gates_of=_gru_gates
+    ),
+    "gru_before": Cell(
+        3, 1, _gru_before_step, _gru_before_derivative, ((0, 2), (2, 3)), gates_of=_gru_gates
+    ),
+}

@@ -1,0 +1,41 @@
+"""Which steps of which rows count: (S7) and (S8)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastrnn.checks import plain
+
+
+@dataclass(frozen=True)
+class Rows:
+    """m_t, r_t and whether t is before a row's end, each (T, B, 1); None where all are alike."""
+
+    works: np.ndarray | None
+    resets: np.ndarray | None
+    within: np.ndarray | None
+    to_initial: bool
+
+
+def rows_of(steps, lengths, mask, reset, reset_to):
+    lengths, mask, reset = (
+        None if a is None else plain(name, a)
+        for name, a in (("lengths", lengths), ("mask", mask), ("reset", reset))
+    )
+    within = None if lengths is None else np.arange(steps)[:, None] < lengths
+    parts = [part for part in (within, mask) if part is not None]
+    works = np.logical_and.reduce(parts) if parts else None
+    resets = reset if within is None or reset is None else reset & within
+    columns = (None if a is None else a[..., None] for a in (works, resets, within))
+    return Rows(*columns, reset_to == "initial")
+
+
+def chosen(where, arrays, others):
+    """Of each pair of arrays the first one's elements where that is so, else the other's."""
+    return tuple(np.where(where, a, b) for a, b in zip(arrays, others, strict=True))
+
+
+def added(arrays, others):
+    return tuple(a + b for a, b in zip(arrays, others, strict=True))

@@ -1,0 +1,345 @@
+"""The loop over time, forward and backward: (S1) to (S9), (P1), (P2).
+
+It must not know: the equations of any cell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn.checks import plain
+from fastrnn.reference.cells import CELLS, Cell, by_gate
+from fastrnn.reference.ragged import Rows, added, chosen, rows_of
+from fastrnn.reference.variant_arguments import VariantArguments
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What `backward` needs of a `forward`. Of x and the weights it has no copy: leave them be."""
+
+    cell: Cell
+    x: np.ndarray  # (T, B, I), or (T, B) integers
+    w_ih: np.ndarray  # (G*H, I)
+    w_hh: np.ndarray  # (G*H, H)
+    biases: tuple[bool, bool]  # whether b_ih, b_hh were given
+    reverse: bool
+    rows: Rows
+    operands: tuple[np.ndarray, ...]  # v_t of (S2): one (T, B, H) per phase
+    saved: list  # T entries, each what the step at that time saved
+    further: VariantArguments | None
+    w_hr: np.ndarray | None = None  # (P, H); then h has P features
+    made: np.ndarray | None = None  # (T, B, H): what was projected
+
+
+def _same(array, dtype):
+    """An array of that dtype, as it is: NumPy raises TypeError rather than cast."""
+    return plain("an array", array).astype(dtype, casting="equiv", copy=False)
+
+
+def _own_state(arrays, batch, sizes, dtype):
+    """A copy of a state's arrays (B, size), with zeros for each None."""
+    arrays = (None,) * len(sizes) if arrays is None else arrays
+    return tuple(
+        np.zeros((batch, size), dtype) if a is None else _same(a, dtype).copy()
+        for a, size in zip(arrays, sizes, strict=True)
+    )
+
+
+class _Call(NamedTuple):
+    """What a call was given, in the dtype of its weights."""
+
+    cell: Cell
+    x: np.ndarray
+    state: tuple
+    w_ih: np.ndarray
+    w_hh: np.ndarray
+    biases: tuple  # b_ih and b_hh as (S1) and (S2) add them, or None
+    w_hr: np.ndarray | None
+    more: VariantArguments | None  # None for what is no variant
+    rows: Rows
+
+
+def _prepare(cell, x, state, weights, noise, rows):
+    cell = CELLS[cell] if isinstance(cell, str) else cell
+    w_ih, w_hh, b_ih, b_hh, *params = weights
+    w_ih, x = plain("w_ih", w_ih), plain("x", x)
+    dtype = w_ih.dtype
+    w_hh, b_ih, b_hh, *params = (
+        None if a is None else _same(a, dtype) for a in (w_hh, b_ih, b_hh, *params)
+    )
+    w_hr = params.pop(0) if cell.projects else None
+    more = None
+    if cell.further is not None:
+        named = {} if cell.biased else {"bias_ih": b_ih, "bias_hh": b_hh}
+        named |= dict(zip((kind for kind, _ in cell.further), params, strict=True))
+        more = VariantArguments(named, noise)
+    x = x if x.dtype.kind in "iu" else _same(x, dtype)
+    (T, B, *inputs), H, P = x.shape, len(w_hh) // cell.gates, w_hh.shape[1]
+    rows = rows_of(T, *rows)
+    if rows.works is not None:
+        works = rows.works if inputs else rows.works[..., 0]
+        x = np.where(works, x, 0)  # what stands in the gaps, NaN perhaps, is not looked at
+    biases = (b_ih, b_hh) if cell.biased else (None, None)
+    state = _own_state(state, B, (P, H)[: cell.states], dtype)
+    return _Call(cell, x, state, w_ih, w_hh, biases, w_hr, more, rows)
+
+
+def _input_side(call):
+    """(S1) or (S1') of all steps: a (T, G, B, H)."""
+    x, cell = call.x, call.cell
+    (T, B, *inputs), (b_ih, _) = x.shape, call.biases
+    x = x.reshape(T * B, *inputs)
+    a = x @ call.w_ih.T if inputs else call.w_ih.T[x]
+    if b_ih is not None:
+        a += b_ih
+    return by_gate(a.reshape(T, B, len(call.w_hh)), cell.gates)
+
+
+class _Records:
+    """What `backward` needs of each step, as a tape has it."""
+
+    def __init__(self, call):
+        (T, B, *_), cell, dtype = call.x.shape, call.cell, call.w_ih.dtype
+        H, P = len(call.w_hh) // cell.gates, call.w_hh.shape[1]
+        self.operands = tuple(np.empty((T, B, P), dtype) for _ in cell.phases)
+        self.made = np.empty((T, B, H), dtype) if cell.projects else None
+        self.saved = [None] * T
+
+    def add(self, t, state, operands, saved):
+        """state : after the step, before (P1)."""
+        if self.made is not None:
+            self.made[t] = state[0]
+        for v, now in zip(self.operands, operands, strict=True):
+            v[t] = now
+        self.saved[t] = saved
+
+
+def _unroll(call, reverse, records=None):
+    """The loop over time -> y and the final state; what it records goes to `records`."""
+    cell, state, rows, (_, b_hh) = call.cell, call.state, call.rows, call.biases
+    T, B, *_ = call.x.shape
+    begin = state if rows.to_initial else tuple(np.zeros_like(s) for s in state)
+    b = np.zeros(len(call.w_hh), call.w_ih.dtype) if b_hh is None else b_hh
+    y = np.empty((T, B, call.w_hh.shape[1]), call.w_ih.dtype)
+    with np.errstate(all="ignore"):
+        a = _input_side(call)
+        for t in range(T)[:: -1 if reverse else 1]:
+            if rows.resets is not None:
+                state = chosen(rows.resets[t], begin, state)  # (S7)
+            more = () if call.more is None else call.more.at(t)
+            before, (state, v_t, saved) = state, cell.step(a[t], state, call.w_hh, b, *more)
+            if records is not None:
+                records.add(t, state, v_t, saved)
+            if cell.projects:
+                state = (state[0] @ call.w_hr.T, *state[1:])  # (P1)
+            if rows.works is not None:
+                state = chosen(rows.works[t], state, before)  # (S8)
+            y[t] = state[0] if rows.within is None else np.where(rows.within[t], state[0], 0)
+    return y, state
+
+
+def forward(
+    cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *params,
+    noise=None, reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+):  # fmt: skip
+    """Run one layer in one direction and keep what its gradient needs.
+
+    Parameters
+    ----------
+    cell : {"rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"}, or a row of variants.py
+    x : (T, B, I) array, or (T, B) integers from 0 to I - 1 as in (S1')
+    state : tuple of (B, H) arrays or None
+        ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
+    w_ih, w_hh : (G*H, I) and (G*H, H) arrays
+    b_ih, b_hh : (G*H,) arrays or None
+    *params : a variant's further parameters, in the order of its row; W_hr (P, H) before them if
+        it projects: then w_hh is (G*H, P), and h and y have P features
+    noise : `fastrnn._engine.dropout_masks.DropoutMasks`, or None
+        What was drawn for a variant. None is none, but of zoneout the expectation.
+    reverse : bool
+    lengths : (B,) array of integers or None
+        Steps of each row; None is T.
+    mask, reset : (T, B) arrays of booleans or None
+        Where a row steps, rather than keep its state, and where its state begins anew.
+    reset_to : {"zero", "initial"}
+
+    Returns
+    -------
+    y : (T, B, H) array
+    state : tuple of (B, H) arrays
+    tape : Tape
+    """
+    weights, rows = (w_ih, w_hh, b_ih, b_hh, *params), (lengths, mask, reset, reset_to)
+    call = _prepare(cell, x, state, weights, noise, rows)
+    records = _Records(call)
+    y, state = _unroll(call, reverse, records)
+    tape = Tape(
+        call.cell, call.x, call.w_ih, call.w_hh, tuple(b is not None for b in call.biases),
+        reverse, call.rows, records.operands, records.saved, call.more, call.w_hr, records.made,
+    )  # fmt: skip
+    return y, tuple(s.copy() for s in state), tape  # copies: the tape may hold the arrays
+
+
+def infer(
+    cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *params,
+    noise=None, reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
+):  # fmt: skip
+    """As `forward`, but nothing is kept -> y, state (a tuple)."""
+    weights, rows = (w_ih, w_hh, b_ih, b_hh, *params), (lengths, mask, reset, reset_to)
+    return _unroll(_prepare(cell, x, state, weights, noise, rows), reverse)
+
+
+def gates(tape):
+    """What the gates were: name -> (T, B, H) array, i f g o c or r z n; none for rnn.
+
+    Zero where a row took no step; c is carried over there, and 0 beyond the row's end.
+    """
+    cell, rows, shown = tape.cell, tape.rows, {}
+    for t, saved in enumerate(tape.saved):
+        gates_now, c_prev = cell.gates_of(saved)
+        for name, now in gates_now.items():
+            if rows.works is not None:
+                now = np.where(rows.works[t], now, c_prev if name == "c" else 0)
+            if rows.within is not None:
+                now = np.where(rows.within[t], now, 0)
+            values = shown.setdefault(name, np.empty((len(tape.saved), *now.shape), now.dtype))
+            values[t] = now
+    return shown
+
+
+def _show(target, values, rows, t):
+    np.copyto(target, values, where=True if rows.within is None else rows.within[t])
+
+
+_FEW_ROWS = 8192  # of which a sum in float32 loses few digits
+
+
+def _product_over_rows(a, b):
+    """a^T b for (N, n) and (N, m), a sum over N rows."""
+    if len(a) <= _FEW_ROWS:
+        return a.T @ b
+    return np.matmul(a.T, b, dtype=np.float64).astype(a.dtype)
+
+
+def _sum_over_rows(a):
+    return a.sum(0, dtype=np.float64).astype(a.dtype)
+
+
+class _Steps:
+    """The gradients of every step: da, du (T, B, G*H), dh before (P2), dp_t by kind."""
+
+    def __init__(self, tape):
+        (T, B, *_), cell, dtype = tape.x.shape, tape.cell, tape.w_hh.dtype
+        self.da = np.empty((T, B, len(tape.w_hh)), dtype)
+        self.du = self.da if cell.added else np.empty_like(self.da)
+        self.dh = np.empty((T, B, tape.w_hh.shape[1]), dtype) if cell.projects else None
+        self.dp = {} if tape.further is None else tape.further.gradients(T, B)
+        self._by_gate = by_gate(self.da, cell.gates), by_gate(self.du, cell.gates)
+
+    def at(self, t):
+        """da and du (G, B, H), and dp, of a step, to be filled in."""
+        da, du = self._by_gate
+        return da[t], du[t], {kind: d[t] for kind, d in self.dp.items()}
+
+
+def _backward_through_time(tape, dy, dstate, dstates):
+    """(S3), (S7), (S8) and the derivatives, step by step -> `_Steps`, dstate of the first one."""
+    cell, rows, steps = tape.cell, tape.rows, _Steps(tape)
+    begin = tuple(np.zeros(d.shape) for d in dstate)  # float64: a sum over time
+    for t in range(len(tape.x))[:: 1 if tape.reverse else -1]:
+        if dy is not None:
+            dy_t = dy[t] if rows.within is None else np.where(rows.within[t], dy[t], 0)
+            dstate = (dstate[0] + dy_t, *dstate[1:])  # (S3)
+        after, (da, du, dp) = dstate, steps.at(t)
+        shown_h, *shown_c = dstates
+        if shown_h is not None:
+            _show(shown_h[t], dstate[0], rows, t)
+        more = () if tape.further is None else (*tape.further.at(t), dp)
+        if cell.projects:  # (P2)
+            steps.dh[t] = dstate[0] if rows.works is None else np.where(rows.works[t], dstate[0], 0)
+            dstate = (dstate[0] @ tape.w_hr, *dstate[1:])
+        if cell.states == 2 and shown_c[0] is not None:
+            dc = cell.reaches_c(dstate, tape.saved[t], *more)
+            dc = dc if rows.works is None else np.where(rows.works[t], dc, dstate[1])
+            _show(shown_c[0][t], dc, rows, t)
+        dstate = cell.derivative(dstate, tape.saved[t], tape.w_hh, da, du, *more)
+        if rows.works is not None:  # (S8)
+            dstate = chosen(rows.works[t], dstate, after)
+            for d in (da, du, *dp.values()):
+                d[...] = np.where(rows.works[t], d, 0)
+        if rows.resets is not None:  # (S7)
+            begin = chosen(rows.resets[t], added(begin, dstate), begin)
+            dstate = chosen(rows.resets[t], (0,) * len(dstate), dstate)
+    if rows.to_initial:
+        dstate = tuple(d.astype(tape.w_hh.dtype) for d in added(dstate, begin))
+    return steps, dstate
+
+
+def _input_gradients(tape, da):
+    """(S4) and (S5), or (S5') -> dx, which is None there, and dW_ih. da is (T*B, G*H)."""
+    T, B, *inputs = tape.x.shape
+    if inputs:
+        dw_ih = _product_over_rows(da, tape.x.reshape(T * B, *inputs))
+        return (da @ tape.w_ih).reshape(tape.x.shape), dw_ih
+    sums = np.zeros(tape.w_ih.shape)
+    np.add.at(sums.T, tape.x.reshape(T * B), da)
+    return None, sums.astype(da.dtype)
+
+
+def _recurrent_gradients(tape, du, dh):
+    """(S6) and (P2) -> dW_hh and a list, of dW_hr if there is a projection. du is (T*B, G*H)."""
+    works, H, P = tape.rows.works, len(tape.w_hh) // tape.cell.gates, tape.w_hh.shape[1]
+
+    def counted(rows):  # NaN * 0 would be NaN
+        return (rows if works is None else np.where(works, rows, 0)).reshape(-1, rows.shape[2])
+
+    dw_hh = np.empty_like(tape.w_hh)
+    for (first, last), v in zip(tape.cell.phases, tape.operands, strict=True):
+        gates = slice(first * H, last * H)
+        dw_hh[gates] = _product_over_rows(du[:, gates], counted(v))
+    if dh is None:
+        return dw_hh, []
+    return dw_hh, [_product_over_rows(dh.reshape(-1, P), counted(tape.made))]
+
+
+def backward(tape, dy, dstate=None, dstates=(None, None)):
+    """Gradients of a loss of y and the final state. The tape is only read; it may be used again.
+
+    Parameters
+    ----------
+    tape : Tape
+    dy : (T, B, H) array or None
+        Gradient of the loss with respect to y. None is zeros.
+    dstate : tuple of (B, H) arrays or None
+        The same for the final state. None, whole or within, is zeros.
+    dstates : for each state a (T, B, H) array or None
+        Written: all that reaches it, but for steps beyond a row's end.
+
+    Returns
+    -------
+    dx : (T, B, I) array, None where x was integers
+    dstate : tuple of (B, H) arrays
+        With respect to the initial state.
+    dw_ih, dw_hh : (G*H, I) and (G*H, H) arrays
+    db_ih, db_hh : (G*H,) arrays, or None for a bias that was None
+    *dparams : of a variant's further parameters, W_hr first
+    """
+    cell, (T, B, *_), dtype = tape.cell, tape.x.shape, tape.w_hh.dtype
+    H, P = len(tape.w_hh) // cell.gates, tape.w_hh.shape[1]
+    dstate = _own_state(dstate, B, (P, H)[: cell.states], dtype)
+    dy = None if dy is None else _same(dy, dtype)
+    with np.errstate(all="ignore"):
+        steps, dstate = _backward_through_time(tape, dy, dstate, dstates)
+        da, du = (d.reshape(T * B, len(tape.w_hh)) for d in (steps.da, steps.du))
+        dx, dw_ih = _input_gradients(tape, da)
+        dw_hh, dw_hr = _recurrent_gradients(tape, du, steps.dh)
+        db_ih, db_hh = (
+            _sum_over_rows(d) if b else None for d, b in zip((da, du), tape.biases, strict=True)
+        )
+        dp = {k: _sum_over_rows(d.reshape(T * B, d.shape[2])) for k, d in steps.dp.items()}  # (S9)
+    db_ih, db_hh = dp.pop("bias_ih", db_ih), dp.pop("bias_hh", db_hh)
+    dparams = *dw_hr, *(dp.get(kind) for kind, _ in cell.further or ())
+    return dx, dstate, dw_ih, dw_hh, db_ih, db_hh, *dparams
