@@ -5,7 +5,6 @@ FASTRNN_REQUIRE_KERNELS=1 makes a compilation that fails an error of the install
 
 import os
 import runpy
-import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
@@ -22,22 +21,15 @@ from setuptools.command.build_py import build_py
 flags = ["-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden"]
 own = os.environ.get("FASTRNN_CFLAGS", "").split()
 
-platform = sysconfig.get_platform()
-if platform.endswith(("x86_64", "amd64")):
-    isas = ["generic", "avx2", "avx512"]
-elif platform.endswith(("aarch64", "arm64")):
-    isas = ["generic", "neon"]
-else:
-    isas = ["generic"]
-stubs = [f"csrc/isa/{isa}_f{bits}.c" for isa in isas for bits in (32, 64)]
-units = sorted(set(glob("csrc/*/*.c")) - set(glob("csrc/isa/*.c")))
+# The stub of an instruction set that the target does not have is empty there.
+units = sorted(glob("csrc/*/*.c"))
 
 # Whatever a module may be built from on any machine: a source distribution has it all.
 sources = glob("csrc/**/*.[ch]", recursive=True) + glob("fastrnn/_engine/*.px[di]")
 
 core = Extension(
     "fastrnn._engine._core",
-    sources=["fastrnn/_engine/_core.pyx", *units, *stubs],
+    sources=["fastrnn/_engine/_core.pyx", *units],
     depends=sorted(sources),
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],

@@ -26,7 +26,6 @@ ROOT = Path(__file__).resolve().parent.parent
 FIGURES = ROOT / "bench" / "instructions.json"
 CASES = ("lstm-forward", "lstm-stream", "gru-training", "lstm-ids-stream", "gru-ids-training")
 SETS = {"x86_64": ("avx2", "generic"), "aarch64": ("neon", "generic")}
-BUILT = {"x86_64": ("generic", "avx2", "avx512"), "aarch64": ("generic", "neon")}
 FLAGS = "-std=gnu11 -O3 -g0 -ffp-contract=off -fvisibility=hidden -Icsrc -pthread".split()
 TOLERANCE = 0.02
 
@@ -34,13 +33,7 @@ TOLERANCE = 0.02
 def build(folder: Path) -> Path:
     """The program, from sources that the compiler takes one for each core at a time."""
     compiler = os.environ.get("CC", "gcc").split()
-    stubs = [
-        ROOT / f"csrc/isa/{isa}_f{bits}.c"
-        for isa in BUILT.get(platform.machine(), ("generic",))
-        for bits in (32, 64)
-    ]
-    units = [path for path in (ROOT / "csrc").glob("*/*.c") if path.parent.name != "isa"]
-    sources = [*sorted(units), *stubs, ROOT / "bench/instructions.c"]
+    sources = [*sorted((ROOT / "csrc").glob("*/*.c")), ROOT / "bench/instructions.c"]
     objects = [folder / f"{source.parent.name}_{source.stem}.o" for source in sources]
 
     def compile_one(source: Path, target: Path):

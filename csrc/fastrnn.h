@@ -232,6 +232,7 @@ int frnn_product(const frnn_product_call *call, int (*interrupted)(void));
 const char *frnn_isa(void);
 const char *frnn_isa_available(int i);
 const char *frnn_isa_compiled(int i);
+int frnn_isa_fused(const char *isa); /* 1 if it fuses multiply and add: all such sets give the same bits. Else 0 */
 int frnn_select(const char *isa);
 
 const char *frnn_compiler(void);

@@ -168,6 +168,7 @@ enum frnn_cell_number {
 
 typedef struct {
   const char *isa;
+  int fused;       /* whether it rounds once for a multiply-add: all such sets give the same bits */
   int size, lanes; /* bytes of an element, elements of a vector */
   void (*gemm)(const frnn_gemm *);
   void (*pack_outputs)(const frnn_transpose *);

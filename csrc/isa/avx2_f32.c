@@ -1,6 +1,8 @@
 /* x86-64 with AVX2 and FMA, float32. */
+#if defined(__x86_64__)
 #define FRNN_ISA avx2
 #define FRNN_BITS 32
 #define FRNN_AVX2
 #define FRNN_TARGET "avx2,fma"
 #include "../kernels/kernels.h"
+#endif

@@ -232,6 +232,7 @@ KERNEL void map_tanh(const void *x, void *y, int64_t n) { map(vtanh, x, y, n); }
 extern const frnn_table TABLE(FRNN_ISA, FRNN_BITS);
 const frnn_table TABLE(FRNN_ISA, FRNN_BITS) = {
     .isa = QUOTE(FRNN_ISA),
+    .fused = FUSED,
     .size = sizeof(real),
     .lanes = LANES,
     .gemm = gemm,

@@ -26,20 +26,24 @@
 #if defined(FRNN_AVX512)
 #include <immintrin.h>
 #define VEC_BYTES 64
+#define FUSED 1
 #define ACCUMULATORS 24 /* of 32 registers: what a tile may hold while weights and inputs pass by */
 #define UNROLL_PRODUCT _Pragma("GCC unroll 4")
 #elif defined(FRNN_AVX2)
 #include <immintrin.h>
 #define VEC_BYTES 32
+#define FUSED 1
 #define ACCUMULATORS 12
 #define UNROLL_PRODUCT _Pragma("GCC unroll 4")
 #elif defined(FRNN_NEON)
 #include <arm_neon.h>
 #define VEC_BYTES 16
+#define FUSED 1
 #define ACCUMULATORS 24
 #define UNROLL_PRODUCT _Pragma("GCC unroll 1") /* clang would write out a block of 32 steps */
 #else
 #define VEC_BYTES 16
+#define FUSED 0 /* multiply, then add */
 #define ACCUMULATORS 12
 #define UNROLL_PRODUCT _Pragma("GCC unroll 1")
 #endif

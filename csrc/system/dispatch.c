@@ -75,6 +75,12 @@ int frnn_select(const char *isa) {
   return -1;
 }
 
+int frnn_isa_fused(const char *isa) {
+  for (int set = 0; set < SETS; set++)
+    if (strcmp(isa, sets[set].tables[0]->isa) == 0) return sets[set].tables[0]->fused;
+  return 0;
+}
+
 const char *frnn_compiler(void) {
 #if defined(__clang__)
   return "clang " __clang_version__;

@@ -149,6 +149,7 @@ cdef extern from "fastrnn.h" nogil:
     const char *frnn_isa()
     const char *frnn_isa_available(int)
     const char *frnn_isa_compiled(int)
+    int frnn_isa_fused(const char *)
     int frnn_select(const char *)
     const char *frnn_compiler()
     enum:

@@ -353,6 +353,11 @@ def isas_compiled():
     return names(frnn_isa_compiled)
 
 
+def isa_is_fused(str isa not None):
+    """Whether an instruction set fuses multiply and add; all that do give the same bits."""
+    return bool(frnn_isa_fused(isa.encode()))
+
+
 def isas_available():
     return names(frnn_isa_available)
 

@@ -10,6 +10,9 @@ static inline const char *name_of(int cell) { return frnn_facts_of(frnn_cell_at(
 
 static const char *const dtype_names[FRNN_DTYPES] = {"f32", "f64"};
 
+/* What a set's results are named by: all that fuse multiply and add have the same. */
+static inline const char *bits_of(const char *isa) { return frnn_isa_fused(isa) ? "fused" : isa; }
+
 static size_t size_of(int dtype) { return dtype == FRNN_F32 ? 4 : 8; }
 
 static uint64_t seed = 1;

@@ -18,16 +18,12 @@ pass() { passed=$((passed + 1)); echo "PASS $*"; }
 fail() { failed=$((failed + 1)); echo "FAIL $*"; }
 missing() { if [ "$all" = --all ]; then fail "$*"; else echo "skip $*"; fi; }
 
-# stubs ISA...: their sources
-stubs() { for isa in "$@"; do echo csrc/isa/"$isa"_f32.c csrc/isa/"$isa"_f64.c; done; }
-
-# build NAME COMMAND ISA...: out/NAME/check, options and pool from the compiler's command, on all cores
+# build NAME COMMAND: out/NAME/check, options and pool from the compiler's command, on all cores
 build() {
   local name=$1 command=$2 dir=$out/$1 program
-  shift 2
   rm -rf "$dir" && mkdir -p "$dir"
-  # shellcheck disable=SC2046,SC2086
-  if printf '%s\n' csrc/{backward,forward,internal,system}/*.c $(stubs "$@") |
+  # shellcheck disable=SC2086
+  if printf '%s\n' csrc/*/*.c |
     xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(echo {} | tr / _).o" &&
     for program in check options pool; do
       $command $flags "$dir"/*.o tests/c/$program.c -o "$dir/$program" -lm -pthread || break
@@ -73,15 +69,8 @@ rm -rf "$out" && mkdir -p "$out"
 : >"$out/hashes"
 machine=$(uname -m)
 clang=$(compgen -c clang | grep -E '^clang(-[0-9]+)?$' | sort -t- -k2 -n | tail -1 || true)
-case $machine in
-  x86_64) native="generic avx2 avx512" ;;
-  aarch64) native="generic neon" ;;
-  *) native=generic ;;
-esac
-
 for compiler in gcc $clang; do
-  # shellcheck disable=SC2086
-  build "$machine-$compiler" "$compiler" $native || continue
+  build "$machine-$compiler" "$compiler" || continue
   check "$machine-$compiler" "1 thread" 1
   check "$machine-$compiler" "3 threads" 3
   company "$machine-$compiler"
@@ -97,9 +86,9 @@ if [ "$machine" != aarch64 ]; then
   else
     # The emulator takes minutes on one core, so both run at once.
     emulated=()
-    build aarch64-gcc "$cross -static" generic neon && emulated+=(aarch64-gcc)
+    build aarch64-gcc "$cross -static" && emulated+=(aarch64-gcc)
     if [ -n "$clang" ]; then
-      build aarch64-clang "$clang --target=aarch64-linux-gnu -static -Wno-unused-command-line-argument" generic neon &&
+      build aarch64-clang "$clang --target=aarch64-linux-gnu -static -Wno-unused-command-line-argument" &&
         emulated+=(aarch64-clang)
     fi
     for name in "${emulated[@]}"; do run "$name" "1 thread" 1 "$emulator" & done
@@ -109,7 +98,7 @@ if [ "$machine" != aarch64 ]; then
 fi
 
 # Of each result one hash, whatever the set, the compiler, the machine and the threads.
-sed -E 's/^(avx2|avx512|neon) /fused /' "$out/hashes" | sort | uniq -c | sort -k2,5 >"$out/distinct"
+sort "$out/hashes" | uniq -c | sort -k2,5 >"$out/distinct"
 while read -r kind dtype what stage; do
   line=$(awk -v k="$kind $dtype $what $stage" '$2" "$3" "$4" "$5 == k {n++; runs += $1} END {print n, runs}' "$out/distinct")
   text="$kind $dtype $what $stage: the same bits in all ${line#* } runs"

@@ -10,16 +10,9 @@ cd "$(dirname "$0")/../.."
 out=build/exhaustive
 jobs=${JOBS:-$(nproc)}
 command="${CC:-cc} -std=gnu11 -O3 -ffp-contract=off -Wall -Wextra -Werror -Icsrc"
-case $(uname -m) in
-  x86_64) isas="generic avx2 avx512" ;;
-  aarch64) isas="generic neon" ;;
-  *) isas=generic ;;
-esac
 rm -rf "$out" && mkdir -p "$out"
-{
-  printf '%s\n' csrc/{backward,forward,internal,system}/*.c tests/c/exhaustive.c
-  for isa in $isas; do printf '%s\n' csrc/isa/"$isa"_f32.c csrc/isa/"$isa"_f64.c; done
-} | xargs -P "$jobs" -I{} sh -c "$command -c {} -o $out/\$(echo {} | tr / _).o"
+printf '%s\n' csrc/*/*.c tests/c/exhaustive.c |
+  xargs -P "$jobs" -I{} sh -c "$command -c {} -o $out/\$(echo {} | tr / _).o"
 $command "$out"/*.o -o "$out/exhaustive" -lm -pthread
 
 # The longest first.

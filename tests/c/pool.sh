@@ -11,16 +11,9 @@ cd "$(dirname "$0")/../.."
 out=build/pool
 jobs=${JOBS:-$(nproc)}
 command="${CC:-cc} -std=gnu11 -O1 -g1 -fsanitize=thread -ffp-contract=off -Wall -Wextra -Werror -Icsrc"
-case $(uname -m) in
-  x86_64) isas="generic avx2 avx512" ;;
-  aarch64) isas="generic neon" ;;
-  *) isas=generic ;;
-esac
 rm -rf "$out" && mkdir -p "$out"
-{
-  printf '%s\n' csrc/{backward,forward,internal,system}/*.c tests/c/pool.c
-  for isa in $isas; do printf '%s\n' csrc/isa/"$isa"_f32.c csrc/isa/"$isa"_f64.c; done
-} | xargs -P "$jobs" -I{} sh -c "$command -c {} -o $out/\$(echo {} | tr / _).o"
+printf '%s\n' csrc/*/*.c tests/c/pool.c |
+  xargs -P "$jobs" -I{} sh -c "$command -c {} -o $out/\$(echo {} | tr / _).o"
 $command "$out"/*.o -o "$out/pool" -lm -pthread
 
 # die_after_fork=0: children make calls too, though on one thread alone. Fixed addresses, where the system grants them:

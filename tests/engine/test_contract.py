@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from problems import (
     DTYPES,
+    FUSED_ISAS,
     ISAS,
     assert_same_bits,
     at_once,
@@ -38,7 +39,6 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_isa = pytest.mark.parametrize("isa", ISAS, indirect=True)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
-FMA_ISAS = [isa for isa in ISAS if isa != "generic"]
 SIZES = {"t": 6, "b": 19, "i": 11, "h": 37}  # rows beyond several tiles, units past a vector
 
 
@@ -115,11 +115,11 @@ def test_a_stream_gives_what_the_whole_sequence_gives(cell, dtype, isa):
 @every_cell
 @pytest.mark.parametrize("sizes", [(6, 19, 11, 37), (3, 4, 270, 130), (70, 1, 5, 3)], ids=str)
 def test_instruction_sets_with_fma_agree(cell, dtype, reverse, sizes):
-    if len(FMA_ISAS) < 2:
+    if len(FUSED_ISAS) < 2:
         pytest.skip("one instruction set with FMA here")
     p, before, answers = problem(cell, *sizes, dtype=dtype), fastrnn._engine.runtime.core.isa(), []
     try:
-        for isa in FMA_ISAS:
+        for isa in FUSED_ISAS:
             fastrnn._engine.runtime.select_isa(isa)
             answers.append(by_kernels(p, reverse))
     finally:
@@ -135,7 +135,7 @@ def chain(start, a, b):
     return start
 
 
-@pytest.mark.parametrize("isa", FMA_ISAS, indirect=True)
+@pytest.mark.parametrize("isa", FUSED_ISAS, indirect=True)
 @pytest.mark.parametrize("sizes", [(3, 2, 5, 9), (2, 9, 17, 3), (1, 1, 300, 2), (1, 1, 2, 270)])
 def test_each_pre_activation_is_one_chain_bias_then_inputs_then_units(isa, sizes):
     """Seen through relu, which rounds nothing, in float64, where fractions round as FMA does."""
@@ -151,7 +151,7 @@ def test_each_pre_activation_is_one_chain_bias_then_inputs_then_units(isa, sizes
         assert_same_bits(y_t, h)
 
 
-@pytest.mark.parametrize("isa", FMA_ISAS, indirect=True)
+@pytest.mark.parametrize("isa", FUSED_ISAS, indirect=True)
 @pytest.mark.parametrize("sizes", [(1, 2, 5, 9), (1, 1, 3, 300)], ids=str)
 def test_each_gradient_of_an_input_is_one_chain_over_the_gates(isa, sizes):
     p = problem("rnn_relu", *sizes)

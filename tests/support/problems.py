@@ -24,6 +24,7 @@ from fastrnn._cells.registry import CELLS
 from fastrnn._engine import passes, ragged, runtime
 
 ISAS = runtime.core.isas_available() if runtime.core else []
+FUSED_ISAS = [isa for isa in ISAS if runtime.core.isa_is_fused(isa)]  # which have the same bits
 BACKENDS = ["core", "reference"] if runtime.core else ["reference"]
 DTYPES = ["float32", "float64"]
 BIASES = {"both": (1, 1), "b_ih": (1, 0), "b_hh": (0, 1), "none": (0, 0)}
