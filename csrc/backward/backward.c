@@ -67,48 +67,49 @@ static frnn_backward_call part_of_call(const frnn_backward_call *whole, const ba
   return part;
 }
 
-static sweep begin_sweep(const frnn_table *table, const frnn_backward_call *whole, const frnn_backward_call *part) {
+static sweep begin_sweep(const frnn_table *table, const frnn_backward_call *whole, const frnn_backward_call *part,
+                         const backward_layout *layout) {
   const frnn_shape *s = &part->shape;
   sweep w = {.call = part,
              .shape = s,
              .table = table,
              .cell = s->cell,
-             .layout = frnn_lay_backward(&whole->shape),
+             .layout = layout,
              .panels = whole->work,
              .whole_batch = whole->shape.batch,
              .row = padded(s) * element_size(s),
              .from = s->batch > 0 ? s->steps : 0};
   w.tape = dense((void *)(uintptr_t)part->tape, whole->shape.batch, tape_slots(w.cell) * w.row);
-  w.dg = dense(at(part->work, (ptrdiff_t)w.layout.dg), s->batch, w.layout.dg_row);
-  w.rh = dense(at(part->work, (ptrdiff_t)w.layout.rh), s->batch, w.row);
-  w.dropped = dense(at(part->work, (ptrdiff_t)w.layout.dropped), s->batch, w.row);
+  w.dg = dense(at(part->work, (ptrdiff_t)layout->dg), s->batch, layout->dg_row);
+  w.rh = dense(at(part->work, (ptrdiff_t)layout->rh), s->batch, w.row);
+  w.dropped = dense(at(part->work, (ptrdiff_t)layout->dropped), s->batch, w.row);
   if (!s->checkpoint) return w;
   w.kept = dense((void *)(uintptr_t)part->tape, whole->shape.batch, w.row);
-  w.tape = dense(at(part->work, (ptrdiff_t)w.layout.tape), s->batch, tape_slots(w.cell) * w.row);
+  w.tape = dense(at(part->work, (ptrdiff_t)layout->tape), s->batch, tape_slots(w.cell) * w.row);
   w.again = (frnn_forward_call){.shape = *s,
                                 .weights = part->weights,
                                 .variant = part->variant,
                                 .noise = part->noise,
-                                .packed = at(whole->work, (ptrdiff_t)w.layout.packed),
+                                .packed = at(whole->work, (ptrdiff_t)layout->packed),
                                 .rows = part->rows,
                                 .tokens = part->tokens,
                                 .x = part->x,
                                 .y = part->y,
                                 .first = part->first,
                                 .tape = w.tape.data,
-                                .work = at(part->work, (ptrdiff_t)w.layout.forward)};
+                                .work = at(part->work, (ptrdiff_t)layout->forward)};
   return w;
 }
 
-/* The weights as forward steps read them. */
-static int pack_again(const frnn_table *table, const frnn_backward_call *calls, int count, int (*interrupted)(void)) {
+/* The weights as forward steps read them; `packed` is where in a call's workspace they go. */
+static int pack_again(const frnn_table *table, const frnn_backward_call *calls, int count, size_t packed,
+                      int (*interrupted)(void)) {
   frnn_forward_call forward[FRNN_TOGETHER] = {0};
-  backward_layout layout = frnn_lay_backward(&calls->shape);
   if (!calls->shape.checkpoint) return 0;
   for (int i = 0; i < count; i++) {
     forward[i].shape = calls[i].shape;
     forward[i].weights = calls[i].weights;
-    forward[i].packed = at(calls[i].work, (ptrdiff_t)layout.packed);
+    forward[i].packed = at(calls[i].work, (ptrdiff_t)packed);
   }
   return frnn_pack_with(table, forward, count, interrupted);
 }
@@ -133,7 +134,7 @@ static void pack_part(void *context, int part, int parts) {
   backwards *p = context;
   share mine = share_of(&p->packing, part);
   (void)parts;
-  frnn_pack_transposed(&p->sweeps[mine.call * p->sweeps[0].layout.groups], mine);
+  frnn_pack_transposed(&p->sweeps[mine.call * p->sweeps[0].layout->groups], mine);
 }
 
 /* ---- the sweep ------------------------------------------------------------------------------------------------- */
@@ -261,10 +262,10 @@ static void sweep_together(backwards *p) {
 
 /* The sums of a call's groups, one after another, to those of its first. */
 static void add_groups(const sweep *first) {
-  for (const sweep *w = first + 1; w < first + first->layout.groups; w++) {
+  for (const sweep *w = first + 1; w < first + first->layout->groups; w++) {
     for (int i = 0; i < GRADIENTS; i++) {
       void *sum = gradient_of(first->call, i);
-      if (sum) w->table->add(sum, sum, gradient_of(w->call, i), w->layout.elements[i]);
+      if (sum) w->table->add(sum, sum, gradient_of(w->call, i), w->layout->elements[i]);
     }
   }
 }
@@ -274,8 +275,8 @@ static void share_out(backwards *p, const frnn_backward_call *call, int calls) {
   const sweep *first = &p->sweeps[0];
   const frnn_shape *s = &call->shape;
   frnn_shape part = as_if_full(s, &call->rows);
-  double rows = (double)first->layout.rows;
-  part.batch = (part.batch + first->layout.groups - 1) / first->layout.groups;
+  double rows = (double)first->layout->rows;
+  part.batch = (part.batch + first->layout->groups - 1) / first->layout->groups;
   p->packing = share_slices(calls, MULTIPLY_ADDS_OF_PACKING * weights_of(s), s->hidden);
   p->steps = share_steps(&part, p->count, recurrent_weights_of(s), vectors_of_units(s, first->table));
   p->pieces = share_slices(p->count, 2 * weights_of(s) * rows, s->hidden);
@@ -295,10 +296,10 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
     const frnn_backward_call *whole = &calls[i / layout.groups];
     assert(whole->work && whole->tape);
     p.parts[i] = part_of_call(whole, &layout, i % layout.groups);
-    p.sweeps[i] = begin_sweep(table, whole, &p.parts[i]);
+    p.sweeps[i] = begin_sweep(table, whole, &p.parts[i], &layout);
   }
   share_out(&p, calls, count);
-  int status = pack_again(table, calls, count, interrupted);
+  int status = pack_again(table, calls, count, layout.packed, interrupted);
   if (status < 0) return status;
   frnn_begin(&p.run, work, p.count < parts_of(&p.pieces) ? parts_of(&p.pieces) : p.count, interrupted);
   frnn_parallel(&p.run, p.packing.work, pack_part, &p, parts_of(&p.packing));

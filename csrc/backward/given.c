@@ -18,7 +18,7 @@ static frnn_sequence h_before(const sweep *w, int64_t i, int64_t position) {
   ptrdiff_t row = features_of(w->shape) * w->table->size;
   if (goes_on(w->shape, r, i, position))
     return (frnn_sequence){user_row(w, w->call->y, time_of(w->shape, i - 1), position), 0, w->call->y.row};
-  if (begins_at_zero(w->shape, r, i, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
+  if (begins_at_zero(w->shape, r, i, position)) return (frnn_sequence){work_at(w, w->layout->zeros), 0, 0};
   return (frnn_sequence){at(w->call->first.h, row_of(r, position) * row), 0, row};
 }
 
@@ -36,7 +36,7 @@ static ptrdiff_t bytes_of_given(const sweep *w, enum given what) {
 }
 
 static frnn_sequence gathered(const sweep *w, enum given what) {
-  return (frnn_sequence){work_at(w, w->layout.given[what]), 0, bytes_of_given(w, what)};
+  return (frnn_sequence){work_at(w, w->layout->given[what]), 0, bytes_of_given(w, what)};
 }
 
 frnn_sequence frnn_given(const sweep *w, enum given what, int64_t t, int64_t position) {
@@ -79,6 +79,6 @@ frnn_sequence frnn_c_before(const sweep *w, int64_t i, int64_t position) {
     if (n && i % n == 0) return (frnn_sequence){row_at(w->kept, i / n, position), 0, w->kept.row};
     return (frnn_sequence){at(row_at(w->tape, t, position), w->cell->slots * w->row), 0, w->tape.row};
   }
-  if (begins_at_zero(w->shape, r, i, position)) return (frnn_sequence){work_at(w, w->layout.zeros), 0, 0};
-  return (frnn_sequence){at(work_at(w, w->layout.c_first), position * w->row), 0, w->row};
+  if (begins_at_zero(w->shape, r, i, position)) return (frnn_sequence){work_at(w, w->layout->zeros), 0, 0};
+  return (frnn_sequence){at(work_at(w, w->layout->c_first), position * w->row), 0, w->row};
 }

@@ -32,13 +32,13 @@ static void pack_run(const sweep *w, enum operand which, frnn_sequence from, int
   int64_t vector = w->table->lanes * w->table->size, row = rows_before(w, t) + run.begin;
   int64_t place = o.way < 0 ? w->rows - row - run.count : row;
   w->table->pack_rows(row_at(from, 0, o.way < 0 ? run.count - 1 : 0), o.way * from.row, run.count, n,
-                      at(work_at(w, w->layout.operand[which]), place * vector), w->rows * vector);
+                      at(work_at(w, w->layout->operand[which]), place * vector), w->rows * vector);
 }
 
 /* Of the panels of an operand those rows that some steps of the chunk, from `steps.begin` in the data on, and some rows
  * of the batch make. Of those that the mask holds, zeros: what stands in their x is of no matter. */
 static void pack_operand(const sweep *w, enum operand which, int64_t n, range steps, range rows) {
-  const frnn_sequence zeros = {work_at(w, w->layout.zeros), 0, 0};
+  const frnn_sequence zeros = {work_at(w, w->layout->zeros), 0, 0};
   for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++) {
     range all = working_of(w->shape, &w->call->rows, rows, t);
     for (range left = all, now; left.count > 0; left.begin += now.count, left.count -= now.count) {
@@ -55,7 +55,7 @@ static void pack_operand(const sweep *w, enum operand which, int64_t n, range st
 static void scatter_input_gradient(const sweep *w, frnn_gemm g, range steps, range rows) {
   const frnn_rows *r = &w->call->rows;
   size_t bytes = (size_t)(w->shape->input * w->table->size);
-  frnn_sequence dx = {work_at(w, w->layout.dx), 0, (ptrdiff_t)bytes};
+  frnn_sequence dx = {work_at(w, w->layout->dx), 0, (ptrdiff_t)bytes};
   g.a_row = w->dg.row;
   g.c_row = dx.row;
   for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++) {
@@ -80,7 +80,7 @@ static void input_gradient(const sweep *w, range steps, range rows) {
   frnn_gemm g = {.n = w->shape->input,
                  .k = columns,
                  .a_k = w->table->size,
-                 .panels = panels_at(w, w->layout.w_ih),
+                 .panels = panels_at(w, w->layout->w_ih),
                  .panel = columns * w->table->lanes * w->table->size};
   frnn_sequence dx = w->call->dx, dg = w->dg;
   if (w->call->rows.lengths) {
@@ -122,8 +122,8 @@ static gate_part part_of(const sweep *w, const frnn_block *block, share mine) {
 
 /* What stands beside a gradient's sum, from some element of its arrays on. */
 static frnn_beside beside(const sweep *w, enum gradient which, int64_t element) {
-  int64_t bytes = w->layout.beside[which] * w->table->size;
-  return beside_of(work_at(w, w->layout.arrays[which]), bytes, element * w->table->size);
+  int64_t bytes = w->layout->beside[which] * w->table->size;
+  return beside_of(work_at(w, w->layout->arrays[which]), bytes, element * w->table->size);
 }
 
 static rows_of_sum rows_of_chunk(const sweep *w) { return (rows_of_sum){w->done, w->rows, w->from == 0}; }
@@ -138,14 +138,14 @@ static void weight_gradient(const sweep *w, gate_part gates, enum operand operan
                  .a = gates.first,
                  .a_row = element,
                  .a_k = order_of(w).way * w->dg.row,
-                 .panels = work_at(w, w->layout.operand[operand]),
+                 .panels = work_at(w, w->layout->operand[operand]),
                  .panel = w->rows * w->table->lanes * element,
                  .init_row = n * element,
                  .c_row = n * element};
   if (!dw || n == 0) return;
   g.c = at(dw, first * g.c_row);
   g.init = w->to == w->shape->steps ? NULL : g.c;
-  if (w->layout.in_blocks)
+  if (w->layout->in_blocks)
     add_products(w->table, g, beside(w, which, first * vectors_of(w->shape, n)), rows_of_chunk(w));
   else
     w->table->gemm(&g);
@@ -159,7 +159,7 @@ static void add_columns(const sweep *w, gate_part gates, enum gradient which) {
   if (!sum) return;
   sum = at(sum, first * w->table->size);
   frnn_row_sum s = {.src = gates.first, .src_k = row, .n = count, .dst = sum, .beside = beside(w, which, first)};
-  if (w->layout.in_blocks)
+  if (w->layout->in_blocks)
     add_rows(w->table, s, rows_of_chunk(w));
   else
     w->table->sum_rows(gates.first, row, w->rows, count, sum);
@@ -176,7 +176,7 @@ static void add_sums(const sweep *w, share mine) {
 
 void frnn_list_ids(const sweep *w) {
   const frnn_tokens *tokens = &w->call->tokens;
-  int64_t *next = work_at(w, w->layout.ids);
+  int64_t *next = work_at(w, w->layout->ids);
   for (int64_t i = w->to - 1; tokens->gradient && i >= w->from; i--) {
     int64_t t = time_of(w->shape, i), count = working(w->shape, &w->call->rows, t);
     for (int64_t n = 0; n < count; n++) {
@@ -216,7 +216,7 @@ static void end_table(const sweep *w, range columns) {
 static void table_gradient(const sweep *w, const frnn_block *block, share mine) {
   int64_t element = w->table->size, gate_rows = w->cell->facts.gates * w->shape->hidden;
   gate_part gates = part_of(w, block, mine);
-  const int64_t *ids = work_at(w, w->layout.ids);
+  const int64_t *ids = work_at(w, w->layout->ids);
   const char *dg = gates.first;
   for (int64_t n = 0; n < w->rows; n++, dg += order_of(w).way * w->dg.row) {
     int64_t id = ids[n] < 0 ? ~ids[n] : ids[n];

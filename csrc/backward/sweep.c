@@ -25,13 +25,13 @@ void frnn_pack_transposed(const sweep *w, share mine) {
   const frnn_backward_call *call = w->call;
   int64_t inputs = w->shape->input;
   if (call->dx.data && inputs > 0)
-    pack_transposed(w, w->cell->ih, call->weights.w_ih, inputs, panels_at(w, w->layout.w_ih), mine);
-  pack_transposed(w, w->cell->hh, call->weights.w_hh, features_of(w->shape), panels_at(w, w->layout.w_hh), mine);
+    pack_transposed(w, w->cell->ih, call->weights.w_ih, inputs, panels_at(w, w->layout->w_ih), mine);
+  pack_transposed(w, w->cell->hh, call->weights.w_hh, features_of(w->shape), panels_at(w, w->layout->w_hh), mine);
   int64_t hidden = w->shape->hidden, vector = w->table->lanes * w->table->size, row = hidden * w->table->size;
   range rows = range_of(w->shape->projected, mine.slice, mine.slices);
   if (rows.count > 0)
     w->table->pack_rows(at(call->weights.w_hr, rows.begin * row), row, rows.count, hidden,
-                        at(panels_at(w, w->layout.w_hr), rows.begin * vector), w->shape->projected * vector);
+                        at(panels_at(w, w->layout->w_hr), rows.begin * vector), w->shape->projected * vector);
 }
 
 /* ---- chunks ----------------------------------------------------------------------------------------------------- */
@@ -39,19 +39,19 @@ void frnn_pack_transposed(const sweep *w, share mine) {
 /* Ragged steps take as many as have room for their rows. */
 static int64_t ragged_begin(const sweep *w, int64_t from) {
   int64_t rows = 0, i = w->to;
-  for (; i > from && w->to - i < w->layout.rows; i--) {
+  for (; i > from && w->to - i < w->layout->rows; i--) {
     rows += working(w->shape, &w->call->rows, time_of(w->shape, i - 1));
-    if (rows > w->layout.rows) break;
+    if (rows > w->layout->rows) break;
   }
   return i;
 }
 
 int frnn_next_chunk(sweep *w) {
-  int64_t *first = work_at(w, w->layout.first), rows = 0, n = w->shape->checkpoint;
+  int64_t *first = work_at(w, w->layout->first), rows = 0, n = w->shape->checkpoint;
   w->to = w->from;
   w->done += w->rows;
   range again = n && w->to > 0 ? steps_again(w) : (range){0, w->to};
-  w->from = w->shape->ragged ? ragged_begin(w, again.begin) : most(again.begin, w->to - w->layout.steps);
+  w->from = w->shape->ragged ? ragged_begin(w, again.begin) : most(again.begin, w->to - w->layout->steps);
   w->t0 = earliest(w->shape, w->from, w->to);
   w->stale = n && w->to > 0 && w->cell->slots > 0 && (w->to == w->shape->steps || w->to % n == 0);
   if (w->stale) w->tape_t0 = earliest(w->shape, again.begin, w->to);
@@ -99,9 +99,9 @@ static passage passage_of(const sweep *w, stretch at_k) {
     return (passage){.column = column_of_h(w),
                      .k = w->shape->projected,
                      .n = hidden,
-                     .panels = panels_at(w, w->layout.w_hr),
+                     .panels = panels_at(w, w->layout->w_hr),
                      .panel = w->shape->projected * vector,
-                     .into = w->layout.drh,
+                     .into = w->layout->drh,
                      .begins = 1};
   if (late < 0) return (passage){0};
   const frnn_block *block = &w->cell->hh[reset];
@@ -109,9 +109,9 @@ static passage passage_of(const sweep *w, stretch at_k) {
   return (passage){.column = block->column * hidden,
                    .k = block->count * hidden,
                    .n = features_of(w->shape),
-                   .panels = at(panels_at(w, w->layout.w_hh), before * vector),
+                   .panels = at(panels_at(w, w->layout->w_hh), before * vector),
                    .panel = w->cell->facts.gates * hidden * vector,
-                   .into = reset || dropped ? w->layout.drh : w->layout.dh,
+                   .into = reset || dropped ? w->layout->drh : w->layout->dh,
                    .begins = reset || dropped};
 }
 
@@ -146,9 +146,9 @@ static void pass_dropped(const sweep *w, stretch at_k, range rows, share mine) {
   rows = working_of(w->shape, &w->call->rows, rows, t);
   for (int64_t p = rows.begin; p < rows.begin + rows.count && count > 0; p++) {
     ptrdiff_t from = p * w->row + first * w->table->size;
-    void *dh = at(work_at(w, w->layout.dh), from);
+    void *dh = at(work_at(w, w->layout->dh), from);
     const void *factors = at(w->call->noise.recurrent, (p * numbers + first) * w->table->size);
-    w->table->multiply_add(dh, at(work_at(w, w->layout.drh), from), factors, dh, count);
+    w->table->multiply_add(dh, at(work_at(w, w->layout->drh), from), factors, dh, count);
   }
 }
 
@@ -171,7 +171,7 @@ static void add_units(const sweep *w, void *sum, const void *other, units u) {
 /* What goes to the call's first state, from however many steps. */
 static void keep_units(const sweep *w, int state, int64_t position, const void *d, units u) {
   ptrdiff_t from = u.begin * w->table->size, row = position * w->row + from;
-  w->table->add_keeping(at(work_at(w, w->layout.d_first[state]), row), at(work_at(w, w->layout.d_lost[state]), row),
+  w->table->add_keeping(at(work_at(w, w->layout->d_first[state]), row), at(work_at(w, w->layout->d_lost[state]), row),
                         at(d, from), u.end - u.begin);
 }
 
@@ -179,7 +179,7 @@ static void clear_units(const sweep *w, void *row, units u) {
   memset(at(row, u.begin * w->table->size), 0, (size_t)((u.end - u.begin) * w->table->size));
 }
 
-static void *dh_row(const sweep *w, int64_t position) { return at(work_at(w, w->layout.dh), position * w->row); }
+static void *dh_row(const sweep *w, int64_t position) { return at(work_at(w, w->layout->dh), position * w->row); }
 
 /* dy and what came back to h_t: side by side, for W_hr and its gradient. */
 static void take_gradient_of_h(const sweep *w, int64_t t, range rows, share mine) {
@@ -240,16 +240,16 @@ static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
                     .c_in_row = c.row,
                     .dy = s->projected ? NULL : dy.data,
                     .dy_row = dy.row,
-                    .dh = at(work_at(w, s->projected ? w->layout.drh : w->layout.dh), b * w->row),
+                    .dh = at(work_at(w, s->projected ? w->layout->drh : w->layout->dh), b * w->row),
                     .dh_row = w->row,
-                    .dc = at(work_at(w, w->layout.dc), b * w->row),
+                    .dc = at(work_at(w, w->layout->dc), b * w->row),
                     .c_bar = call->dc.data ? user_row(w, call->dc, t, b) : NULL,
                     .c_bar_row = call->dc.row,
                     .dg = chunk_row(w, w->dg, t, b),
                     .dg_row = w->dg.row,
                     .scratch = has_detour(s) ? chunk_row(w, w->rh, t, b) : NULL,
                     .scratch_row = w->row,
-                    .drh = at(work_at(w, w->layout.drh), b * w->row)};
+                    .drh = at(work_at(w, w->layout->drh), b * w->row)};
   if (w->cell->loose) alter(w, &back, t, b);
   w->table->back[s->cell->number][phase_of_cell(w, at_k)](&back);
 }
@@ -261,7 +261,7 @@ static void derive_carried(const sweep *w, stretch at_k, int64_t position, units
   ptrdiff_t from = u.begin * w->table->size;
   if (phase_of_cell(w, at_k) > 0) return;
   if (w->call->dc.data)
-    memcpy(at(user_row(w, w->call->dc, t, position), from), at(work_at(w, w->layout.dc), position * w->row + from),
+    memcpy(at(user_row(w, w->call->dc, t, position), from), at(work_at(w, w->layout->dc), position * w->row + from),
            (size_t)((u.end - u.begin) * w->table->size));
   for (int column = 0; column < w->cell->columns; column++)
     clear_units(w, at(dg, column * w->shape->hidden * w->table->size), u);
@@ -307,7 +307,7 @@ static void derive(const sweep *w, stretch at_k, range rows, share mine) {
 static void cut(const sweep *w, int64_t i, range rows, share mine) {
   const frnn_rows *r = &w->call->rows;
   int64_t t = time_of(w->shape, i), numbers[] = {features_of(w->shape), w->shape->hidden};
-  const size_t states[] = {w->layout.dh, w->layout.dc};
+  const size_t states[] = {w->layout->dh, w->layout->dc};
   rows = working_of(w->shape, r, rows, t);
   for (int64_t p = rows.begin; (p = next_reset(r, t, p, rows)) >= 0; p++) {
     for (int state = 0; state < w->cell->facts.states; state++) {
@@ -358,18 +358,18 @@ static void give_state(const sweep *w, void *state, size_t rows, size_t first, i
 void frnn_begin_gradients(const sweep *w) {
   const frnn_backward_call *call = w->call;
   const frnn_shape *s = w->shape;
-  const backward_layout *l = &w->layout;
+  const backward_layout *l = w->layout;
   int64_t element = w->table->size;
   int products_begin = w->from > 0 && !l->in_blocks; /* a product's chain begins with zero, not with what is there */
   for (int i = products_begin ? OF_B_IH : 0; i < GRADIENTS; i++) clear(gradient_of(call, i), l->elements[i] * element);
   for (int i = 0; i < GRADIENTS; i++) clear(work_at(w, l->arrays[i]), ARRAYS_BESIDE * l->beside[i] * element);
-  take_state(w, w->layout.dh, call->dlast.h, features_of(s));
+  take_state(w, w->layout->dh, call->dlast.h, features_of(s));
   if (w->cell->facts.states == 2) {
-    take_state(w, w->layout.dc, call->dlast.c, s->hidden);
-    take_state(w, w->layout.c_first, call->first.c, s->hidden);
+    take_state(w, w->layout->dc, call->dlast.c, s->hidden);
+    take_state(w, w->layout->c_first, call->first.c, s->hidden);
   }
   if (!s->ragged) return;
-  clear(work_at(w, w->layout.zeros), most(s->input * element, w->row));
+  clear(work_at(w, w->layout->zeros), most(s->input * element, w->row));
   for (int state = 0; state < w->cell->facts.states; state++) {
     clear(work_at(w, l->d_first[state]), s->batch * w->row);
     clear(work_at(w, l->d_lost[state]), s->batch * w->row);
@@ -378,7 +378,7 @@ void frnn_begin_gradients(const sweep *w) {
 
 void frnn_end_gradients(const sweep *w) {
   const frnn_backward_call *call = w->call;
-  const size_t *first = w->layout.d_first;
-  give_state(w, call->dfirst.h, w->layout.dh, first[0], features_of(w->shape));
-  if (w->cell->facts.states == 2) give_state(w, call->dfirst.c, w->layout.dc, first[1], w->shape->hidden);
+  const size_t *first = w->layout->d_first;
+  give_state(w, call->dfirst.h, w->layout->dh, first[0], features_of(w->shape));
+  if (w->cell->facts.states == 2) give_state(w, call->dfirst.c, w->layout->dc, first[1], w->shape->hidden);
 }

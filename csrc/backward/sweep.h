@@ -46,7 +46,7 @@ typedef struct {
   const frnn_shape *shape;
   const frnn_table *table;
   const frnn_cell *cell;
-  backward_layout layout;
+  const backward_layout *layout;
   void *panels;        /* of the weights, which all groups share */
   int64_t whole_batch; /* of the call that the group is of */
   ptrdiff_t row;       /* a padded row of units */
@@ -72,7 +72,7 @@ static inline void *panels_at(const sweep *w, size_t offset) { return at(w->pane
 
 /* The rows of the chunk that stand before those of time t. */
 static inline int64_t rows_before(const sweep *w, int64_t t) {
-  const int64_t *first = work_at(w, w->layout.first);
+  const int64_t *first = work_at(w, w->layout->first);
   return w->shape->ragged ? first[t - w->t0] : (t - w->t0) * w->shape->batch;
 }
 
