@@ -233,7 +233,7 @@ struct frnn_cell {
  * asks once, at its entry, and carries the answer. */
 const frnn_table *frnn_table_for(int dtype);
 
-/* What parallel.c keeps of the floating-point environment. */
+/* What pool.c keeps of the floating-point environment. */
 typedef union {
   fenv_t whole;
   unsigned word;

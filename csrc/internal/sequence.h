@@ -186,7 +186,7 @@ static inline range range_of(int64_t all, int64_t part, int64_t parts) {
 
 /* Costs, in multiply-adds that a core does meanwhile; some 50 are a nanosecond. Measured. */
 enum {
-  WORTH_A_STEP = 40000,  /* less would not pay for a job of its own, see parallel.c */
+  WORTH_A_STEP = 40000,  /* less would not pay for a job of its own, see pool.c */
   ROWS_OF_A_READING = 2, /* reading a weight from L2 costs as much as using it for so many rows */
   ROWS_OF_A_GROUP = 4,   /* rows that make reading the weights for them alone worth while */
   FAR_BYTES = 8000000,   /* of weights that a group had better not read alone, coming from far away */

@@ -1,4 +1,4 @@
-/* cores.c - on which cores the workers of the thread pool run. One of the four places with preprocessor conditions:
+/* cores.c - on which cores the workers of the thread pool run. One of the places with preprocessor conditions:
  * systems other than Linux are left to decide themselves.
  *
  * The cores of a process are those of its main thread, as Linux' tools have it. A worker has them when it is made, and
@@ -6,7 +6,7 @@
  *
  * It must not know: calls, jobs. */
 #define _GNU_SOURCE /* for sets of cores */
-#if !defined(_WIN32)
+#if !defined(_WIN32) && !defined(FRNN_SINGLE)
 #include "cores.h"
 
 #if defined(__linux__)

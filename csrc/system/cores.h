@@ -1,4 +1,4 @@
-/* cores.h - on which cores the workers of the thread pool run: what parallel.c asks of cores.c.
+/* cores.h - on which cores the workers of the thread pool run: what pool.c asks of cores.c.
  *
  * It must not know: calls, jobs. */
 #ifndef FRNN_CORES_H

@@ -1,4 +1,4 @@
-/* dispatch.c - from the CPU to a kernel table. One of the four places with preprocessor conditions.
+/* dispatch.c - from the CPU to a kernel table. One of the places with preprocessor conditions.
  *
  * It must not know: cells, layouts, time. */
 #include <stdlib.h>

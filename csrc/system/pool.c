@@ -1,5 +1,5 @@
-/* parallel.c - the thread pool: a few workers that wait for one job at a time. One of the four places with preprocessor
- * conditions.
+/* pool.c - the thread pool: a few workers that wait for one job at a time. Not for systems without POSIX threads, which
+ * have single.c. One of the places with preprocessor conditions.
  *
  * A job is a task and a number of parts. The thread with the number of a part takes it, if it comes in time; the caller
  * takes those that nobody has begun some moments later, and where parts are more than threads, so does whoever has done
@@ -15,91 +15,13 @@
  * Which part a thread takes never shows in a result: parts share no sum.
  *
  * It must not know: cells, layouts, Python. */
-#include "../internal/internal.h"
-
-#include <string.h>
-#include <time.h>
-
-enum { ASK_NANOSECONDS = 50000000, WORTH_ASKING = 10000000 };
-
-/* The floating-point environment. On x86-64 the kernels touch the vector unit's word alone, which is some 50 ns quicker
- * to keep and to set again than the whole with the x87 unit. */
-#if defined(__x86_64__)
-enum { EXCEPTION_FLAGS = 0x3f };
-static void keep_environment(frnn_environment *e) { e->word = __builtin_ia32_stmxcsr(); }
-static void set_environment(const frnn_environment *e) { __builtin_ia32_ldmxcsr(e->word); }
-static int alike(const frnn_environment *a, const frnn_environment *b) {
-  return ((a->word ^ b->word) & ~(unsigned)EXCEPTION_FLAGS) == 0;
-}
-#else
-static void keep_environment(frnn_environment *e) { fegetenv(&e->whole); }
-static void set_environment(const frnn_environment *e) { fesetenv(&e->whole); }
-static int alike(const frnn_environment *a, const frnn_environment *b) {
-  return memcmp(&a->whole, &b->whole, sizeof a->whole) == 0;
-}
-#endif
-
-static int64_t nanoseconds(void) {
-  struct timespec now;
-  timespec_get(&now, TIME_UTC);
-  return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* What ends before it would be asked is not asked at all: to look at the clock has its cost. */
-static void begin(frnn_run *run, double work, int (*interrupted)(void)) {
-  keep_environment(&run->environment);
-  run->interrupted = work < WORTH_ASKING ? NULL : interrupted;
-  run->asked = run->interrupted ? nanoseconds() : 0;
-  atomic_init(&run->stop, 0);
-  run->has_pool = 0;
-}
-
-static void do_alone(frnn_run *run, frnn_task *task, void *context, int parts) {
-  for (int part = 0; part < parts && !frnn_stopped(run); part++) task(context, part, parts);
-}
-
-/* On the caller's thread: is it time to ask whether to go on? A clock set back makes it so too. Whoever is asked may do
- * anything meanwhile: make calls, raise an exception, fork. */
-static void ask(frnn_run *run) {
-  if (!run->interrupted || atomic_load_explicit(&run->stop, memory_order_relaxed)) return;
-  int64_t now = nanoseconds();
-  if (now - run->asked < ASK_NANOSECONDS && now >= run->asked) return;
-  run->asked = now;
-  if (run->interrupted()) atomic_store(&run->stop, FRNN_INTERRUPTED);
-}
-
-#if defined(_WIN32)
-
-void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void)) {
-  (void)parts;
-  begin(run, work, interrupted);
-}
-
-int frnn_stopped(frnn_run *run) {
-  ask(run);
-  return atomic_load(&run->stop);
-}
-
-int frnn_end(frnn_run *run) {
-  set_environment(&run->environment);
-  return atomic_load(&run->stop);
-}
-
-void frnn_set_threads(int n) { (void)n; }
-void frnn_set_threads_here(int n) { (void)n; }
-int frnn_threads(void) { return 1; }
-void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, int parts) {
-  (void)work;
-  do_alone(run, task, context, parts);
-}
-
-#else
-
+#if !defined(_WIN32) && !defined(FRNN_SINGLE)
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 
 #include "cores.h"
+#include "run.h"
 
 /* Workers spin for some 100 us after a call, and for some 2 ms between the jobs of one, in which the caller computes
  * alone; after 25 us they yield the core to whoever wants it. Work is counted in multiply-adds, some 50 of which are a
@@ -170,7 +92,7 @@ static int take(int part, uint64_t number) {
  * nothing here reads it after the task. */
 static int do_part(int part, uint64_t word, frnn_environment *environment) {
   if (!take(part, number_of(word))) return 0;
-  if (environment && !alike(environment, &job.run->environment)) {
+  if (environment && !same_environment(environment, &job.run->environment)) {
     *environment = job.run->environment;
     set_environment(environment);
   }
@@ -299,7 +221,7 @@ static void wait_until(frnn_run *run, uint64_t done) {
     pthread_cond_timedwait(&finished, &mutex, &time);
     if (atomic_load(&job.done) == done) break;
     pthread_mutex_unlock(&mutex); /* whoever is asked may take its time */
-    ask(run);
+    poll_run(run);
     pthread_mutex_lock(&mutex);
   }
   atomic_store(&caller_sleeps, 0);
@@ -329,7 +251,7 @@ static int workers_for(double work, int parts, int threads) {
 }
 
 void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void)) {
-  begin(run, work, interrupted);
+  begin_run(run, work, interrupted);
   run->caller = (uintptr_t)pthread_self();
   run->shared = 0;
   if (work < WORTH_A_JOB || parts < 2) return;
@@ -345,7 +267,7 @@ void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void))
 }
 
 int frnn_stopped(frnn_run *run) {
-  if (run->interrupted && run->caller == (uintptr_t)pthread_self()) ask(run);
+  if (run->interrupted && run->caller == (uintptr_t)pthread_self()) poll_run(run);
   return atomic_load_explicit(&run->stop, memory_order_relaxed);
 }
 

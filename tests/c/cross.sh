@@ -76,6 +76,7 @@ for compiler in gcc $clang; do
   company "$machine-$compiler"
 done
 [ -n "$clang" ] || missing "clang: not installed"
+build "$machine-single" "gcc -DFRNN_SINGLE" && check "$machine-single" "without threads" 1
 
 if [ "$machine" != aarch64 ]; then
   cross=aarch64-linux-gnu-gcc emulator=$(command -v qemu-aarch64 || command -v qemu-aarch64-static || true)

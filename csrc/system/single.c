@@ -1,0 +1,31 @@
+/* single.c - calls without a pool: all parts of a job on the caller's thread. For Windows, and for builds with
+ * FRNN_SINGLE defined. One of the places with preprocessor conditions.
+ *
+ * It must not know: cells, layouts, Python. */
+#if defined(_WIN32) || defined(FRNN_SINGLE)
+#include "run.h"
+
+void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void)) {
+  (void)parts;
+  begin_run(run, work, interrupted);
+}
+
+int frnn_stopped(frnn_run *run) {
+  poll_run(run);
+  return atomic_load(&run->stop);
+}
+
+int frnn_end(frnn_run *run) {
+  set_environment(&run->environment);
+  return atomic_load(&run->stop);
+}
+
+void frnn_set_threads(int n) { (void)n; }
+void frnn_set_threads_here(int n) { (void)n; }
+int frnn_threads(void) { return 1; }
+void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, int parts) {
+  (void)work;
+  do_alone(run, task, context, parts);
+}
+
+#endif
