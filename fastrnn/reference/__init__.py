@@ -66,19 +66,22 @@ is checked here.
 """
 
 from fastrnn.reference.cells import CELLS, Cell
-from fastrnn.reference.through_time import Tape, backward, forward, gates, infer
+from fastrnn.reference.finite_differences import check
+from fastrnn.reference.through_time import Tape, backward, forward, gates, infer, step
 
 __all__ = [
     "CELLS",
     "Cell",
     "Tape",
     "backward",
+    "check",
     "forward",
     "gates",
     "gru",
     "infer",
     "lstm",
     "rnn",
+    "step",
 ]
 
 

@@ -29,14 +29,6 @@ def by_row(p):
     return p.swapaxes(0, 1).reshape(rows, gates * units)
 
 
-# A step takes the input side a (G, B, H), the state before, a tuple of (B, H), and w_hh, b_hh. It
-# returns the state after, the operands v_t of (S2), one (B, H) per phase of the cell, and whatever
-# its derivative wants saved. The derivative takes dstate of the state after, saved, w_hh, and da
-# and du (G, B, H) to fill in, one array for both where the cell reads only the sum a + u. It
-# returns dstate of the state before. Those of a variant take two arguments more, its parameters and
-# what was drawn for that time, and the derivative a third, the (B, n) arrays of dp_t to fill in.
-
-
 def _rnn_tanh_step(a, state, w, b):
     """(R1) h_t = phi(a + u), phi = tanh."""
     (h_prev,) = state
@@ -168,21 +160,52 @@ def no_gates(saved):
 
 @dataclass(frozen=True)
 class Cell:
-    """A row of the table: the functions of a cell, and how (S2) is fed."""
+    """A cell: its step, the derivative of the step, and how (S2) is fed.
 
-    gates: int  # G
-    states: int  # h, or h and c
+    `check` holds the derivative of a cell of your own to finite differences of its step.
+
+    Attributes
+    ----------
+    gates : int
+        G.
+    states : int
+        1 for h, 2 for h and c.
+    step : function
+        ``step(a, state, w_hh, b_hh) -> state, operands, saved``. a is the input side (G, B, H);
+        state a tuple of (B, H) arrays, before and after; operands the v_t of (S2), a (B, H) array
+        for each of `phases`; saved whatever the derivative needs. b_hh is zeros where there is no
+        bias.
+    derivative : function
+        ``derivative(dstate, saved, w_hh, da, du) -> dstate``: from the gradient of the state after
+        to that of the state before. It fills in da and du (G, B, H), the gradients of a and u.
+    phases : tuple of pairs
+        Gates [first, last) that share one operand v_t.
+    added : bool
+        Whether the step reads the sum a + u alone. Then da and du are one array.
+    further : tuple of (str, int), or None
+        Of a variant its further parameters, as their kinds and sizes in units of H. Then step and
+        derivative take two arguments more, the parameters and what was drawn for that time, and the
+        derivative a third, the (B, n) arrays of dp_t to fill in.
+    biased : bool
+        Whether (S1) and (S2) add the biases; if not, the step does, as of parameters.
+    projects : bool
+        (P1): W_hr comes after the biases.
+    reaches_c : function or None
+        ``reaches_c(dstate, saved) -> dc``: all that reaches c_t, through h_t of the same step too.
+    gates_of : function
+        ``gates_of(saved) -> gates, c``: the gates by name, and the c before the step or None.
+    """
+
+    gates: int
+    states: int
     step: Callable
     derivative: Callable
-    phases: tuple[tuple[int, int], ...]  # gates [first, last) that share one operand v_t
-    added: bool = True  # the cell reads a + u only, so du = da
-    # Of a variant the further parameters, as their kinds and sizes in units of H.
+    phases: tuple[tuple[int, int], ...]
+    added: bool = True
     further: tuple[tuple[str, int], ...] | None = None
-    biased: bool = True  # (S1) and (S2) add the biases; if not, the step does, as of parameters
-    projects: bool = False  # (P1): W_hr comes after the biases
-    # All that reaches c_t, through h_t of the same step too, from dstate; None without a c.
+    biased: bool = True
+    projects: bool = False
     reaches_c: Callable | None = None
-    # Of what a step saved the gates by name, and the c before the step if there is one.
     gates_of: Callable = no_gates
 
 

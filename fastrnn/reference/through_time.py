@@ -192,6 +192,35 @@ def infer(
     return _unroll(_prepare(cell, x, state, weights, noise, rows), reverse)
 
 
+def step(cell, x_t, state, w_ih, w_hh, b_ih=None, b_hh=None, *params):
+    """One step of a cell: x_t and the state before it -> the state after it.
+
+    Parameters
+    ----------
+    cell, w_ih, w_hh, b_ih, b_hh, *params
+        As for `forward`.
+    x_t : (B, I) array, or (B,) integers from 0 to I - 1
+    state : tuple of (B, H) arrays or None
+        ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
+
+    Returns
+    -------
+    state : tuple of (B, H) arrays
+        Its h is the step's output.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> w_ih, w_hh = np.ones((4 * 3, 2)), np.ones((4 * 3, 3))  # gates i f g o of 3 units
+    >>> h, c = reference.step("lstm", np.ones((1, 2)), None, w_ih, w_hh)
+    >>> h.shape, c.shape
+    ((1, 3), (1, 3))
+    """
+    x = plain("x_t", x_t)[None]
+    return infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, *params)[1]
+
+
 def gates(tape):
     """What the gates were: name -> (T, B, H) array, i f g o c or r z n; none for rnn.
 
