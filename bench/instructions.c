@@ -21,8 +21,8 @@ static const problem problems[] = {
     {"lstm-forward", "lstm", {.steps = 20, .batch = 1, .input = 40, .hidden = 128}, 1, 0, 0},
     {"lstm-stream", "lstm", {.steps = 1, .batch = 1, .input = 64, .hidden = 64}, 50, 0, 0},
     {"gru-training", "gru_after", {.steps = 10, .batch = 16, .input = 24, .hidden = 64}, 1, 1, 0},
-    {"lstm-ids-stream", "lstm", {.steps = 1, .batch = 4, .input = 0, .hidden = 64, .tokens = 1}, 50, 0, 100},
-    {"gru-ids-training", "gru_after", {.steps = 10, .batch = 16, .input = 0, .hidden = 64, .tokens = 1}, 1, 1, 100},
+    {"lstm-ids-stream", "lstm", {.steps = 1, .batch = 4, .input = 0, .hidden = 64, .has_ids = 1}, 50, 0, 100},
+    {"gru-ids-training", "gru_after", {.steps = 10, .batch = 16, .input = 0, .hidden = 64, .has_ids = 1}, 1, 1, 100},
 };
 
 static void *memory(size_t bytes) {
@@ -48,16 +48,16 @@ static frnn_sequence sequence(const frnn_shape *s, int64_t features) {
 }
 
 /* Ids of each row and step, and the table of what each makes. */
-static frnn_tokens tokens(const problem *p, const frnn_shape *shape, const frnn_weights *weights, int64_t rows) {
+static frnn_ids ids_of(const problem *p, const frnn_shape *shape, const frnn_weights *weights, int64_t rows) {
   frnn_shape s = *shape;
   int64_t *ids = memory((size_t)(s.steps * s.batch) * sizeof *ids);
   for (int64_t i = 0; i < s.steps * s.batch; i++) ids[i] = i * 37 % p->ids;
-  s.input = p->ids, s.tokens = 0;
-  frnn_table_call call = {.shape = s, .weights = *weights, .count = p->ids};
+  s.input = p->ids, s.has_ids = 0;
+  frnn_id_table_call call = {.shape = s, .weights = *weights, .count = p->ids};
   call.weights.w_ih = numbers(rows * p->ids);
-  call.table = memory(frnn_table_size(&s, p->ids)), call.work = memory(frnn_tabulate_size(&s));
-  frnn_tabulate(&call, NULL);
-  return (frnn_tokens){.ids = ids, .step = s.batch, .table = call.table, .gradient = numbers(rows * p->ids)};
+  call.table = memory(frnn_id_table_size(&s, p->ids)), call.work = memory(frnn_id_table_work_size(&s));
+  frnn_make_id_table(&call, NULL);
+  return (frnn_ids){.numbers = ids, .step = s.batch, .table = call.table, .gradient = numbers(rows * p->ids)};
 }
 
 /* Training packs its weights each time, for they have changed; a stream packs once, before. */
@@ -77,7 +77,7 @@ static void run(const problem *p) {
   forward.x = sequence(s, s->input), forward.y = sequence(s, s->hidden);
   forward.packed = memory(frnn_packed_size(s)), forward.work = memory(frnn_forward_size(s));
   frnn_backward_call backward = {.shape = *s, .weights = weights, .x = forward.x, .y = forward.y};
-  if (p->ids) backward.tokens = forward.tokens = tokens(p, s, &weights, rows);
+  if (p->ids) backward.ids = forward.ids = ids_of(p, s, &weights, rows);
   if (p->training) {
     forward.last = (frnn_state){numbers(states), numbers(states)};
     backward.tape = forward.tape = memory(frnn_tape_size(s));

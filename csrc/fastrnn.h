@@ -52,8 +52,8 @@ const frnn_cell *frnn_cell_named(const char *name); /* NULL where there is none 
 typedef struct {
   const char *name;       /* "lstm_coupled" */
   const char *plain;      /* the name of the cell that it is a variant of, "lstm"; its own where it is none */
-  unsigned takes;         /* bit i: option i may alter it */
-  unsigned altered;       /* bit i: option i has altered it, and made it a cell of its own */
+  unsigned takes;         /* bit i: it can be given option i */
+  unsigned has;           /* bit i: it has option i built in */
   int gates, states;      /* states: 1 for h, 2 for h and c */
   int extra[FRNN_EXTRAS]; /* numbers of each extra parameter, in units of `hidden`; 0: it has no such */
 } frnn_cell_facts;
@@ -65,7 +65,7 @@ typedef struct {
   int reverse; /* from the last step to the first */
   int64_t steps, batch, input, hidden;
   int ragged;         /* whether `rows` below say anything */
-  int tokens;         /* whether x comes as ids; input is 0 then */
+  int has_ids;        /* whether x comes as ids; input is 0 then */
   int64_t projected;  /* 0: h and y have `hidden` features. Else so many, for h is W_hr of what the cell makes; LSTM */
   int64_t checkpoint; /* 0: a tape keeps every step. n: c before every n-th alone, and backward makes the rest again */
 } frnn_shape;
@@ -87,26 +87,26 @@ typedef struct {
 typedef struct {
   double clip, cell_clip; /* bounds of pre-activations and of c */
   double slope;           /* of a hard sigmoid in place of the sigmoid */
-  double stays[2];        /* zoneout: what stays of h and of c where nothing is drawn */
+  double zoneout[2];      /* zoneout: what stays of h and of c where nothing is drawn */
   const void *extra[FRNN_EXTRAS];
 } frnn_variant;
 
 /* What was drawn for a pass of a variant, with its rows in the order of frnn_rows; NULL: nothing. */
 typedef struct {
-  const void *recurrent; /* (batch, features of h), dense: factors of h in the recurrent products */
-  const void *stays[2];  /* (steps, batch, hidden), dense: zoneout of h and of c, 1 where an element stays, else 0; not
-                            where h is projected */
+  const void *recurrent;  /* (batch, features of h), dense: factors of h in the recurrent products */
+  const void *zoneout[2]; /* (steps, batch, hidden), dense: zoneout of h and of c, 1 where an element stays, else 0; not
+                           where h is projected */
 } frnn_noise;
 
 /* Which steps of which rows count; all NULL: all. A row takes its first `length` steps, in reverse from the last of
  * them on, and its y is 0 beyond. Where the mask is 0 it keeps its state, which is its y then. Where reset is 1 its
- * state is zero, or the call's first, before that step of the walk. */
+ * state is zero, or the call's first, before that step of the pass. */
 typedef struct {
-  const int64_t *lengths;      /* 0 to steps, from the longest to the shortest */
-  const int64_t *order;        /* whose these are, each row once; NULL: as the rows are */
-  const int64_t *places;       /* where each row stands in it; NULL with it */
-  int64_t begin;               /* of the places that `lengths` and `order` begin with; 0 in a call */
-  const uint8_t *mask, *reset; /* (steps, batch), row by row of the batch, of one stride */
+  const int64_t *lengths;       /* 0 to steps, from the longest to the shortest */
+  const int64_t *sort_order;    /* the row of each of these, every row once; NULL: as the rows are */
+  const int64_t *inverse_order; /* of each row its index in sort_order; NULL with it */
+  int64_t begin;                /* the sorted index that `lengths` and `sort_order` begin with; 0 in a call */
+  const uint8_t *mask, *reset;  /* (steps, batch), row by row of the batch, of one stride */
   ptrdiff_t step;
   int reset_to_first;
 } frnn_rows;
@@ -114,17 +114,17 @@ typedef struct {
 /* Whether a sum over so many rows goes by blocks, rather than by one chain: then it takes room beside it. */
 int frnn_goes_by_blocks(int64_t rows);
 
-/* x as ids: element t * step + b of `ids` is the row of a table that holds bias + W_ih x for every x there is. In a
+/* x as ids: element t * step + b of `numbers` is the row of a table that holds bias + W_ih x for every x there is. In a
  * backward pass the table's gradient is added to `gradient`, (count, gates * hidden), in the order of W_ih's rows.
  * Where sums over steps * batch rows go by blocks, three such arrays stand there side by side, zeros at first, and
  * `seen` points to `count` zeros; otherwise it is NULL. */
 typedef struct {
-  const int64_t *ids;
+  const int64_t *numbers;
   ptrdiff_t step;
   const void *table;
   void *gradient;
   int64_t *seen, count;
-} frnn_tokens;
+} frnn_ids;
 
 /* h and c, each (batch, hidden), dense; c only where the cell has one. */
 typedef struct {
@@ -152,7 +152,7 @@ typedef struct {
   frnn_noise noise;
   void *packed;
   frnn_rows rows;
-  frnn_tokens tokens;
+  frnn_ids ids;
   frnn_sequence x, y;     /* in; out, apart from each other */
   frnn_state first, last; /* in; out. May be the same memory */
   void *tape;             /* out, or NULL for inference */
@@ -180,7 +180,7 @@ typedef struct {
   frnn_variant variant;
   frnn_noise noise;
   frnn_rows rows;
-  frnn_tokens tokens;
+  frnn_ids ids;
   frnn_sequence x, y;
   frnn_state first;
   const void *tape;
@@ -197,7 +197,7 @@ typedef struct {
 
 int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void));
 
-/* The table of `count` rows for frnn_tokens. Row i is that of x's row i, (count, input), or where x is NULL that of a
+/* The table of `count` rows for frnn_ids. Row i is that of x's row i, (count, input), or where x is NULL that of a
  * one at feature i among zeros, count being input. The shape's steps and batch do not matter. */
 typedef struct {
   frnn_shape shape;
@@ -206,11 +206,11 @@ typedef struct {
   const void *x;
   void *table;
   void *work;
-} frnn_table_call;
+} frnn_id_table_call;
 
-size_t frnn_table_size(const frnn_shape *shape, int64_t count);
-size_t frnn_tabulate_size(const frnn_shape *shape);
-int frnn_tabulate(const frnn_table_call *call, int (*interrupted)(void));
+size_t frnn_id_table_size(const frnn_shape *shape, int64_t count);
+size_t frnn_id_table_work_size(const frnn_shape *shape);
+int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void));
 
 /* c = a b: a (m, k) with strides in bytes, one of them the element's size; b (k, n) and c (m, n) dense. One chain over
  * k for each element, or blocks. */

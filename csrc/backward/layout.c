@@ -1,18 +1,18 @@
 /* layout.c - where everything stands in the buffer of a backward pass: computed alike for its size and for its use.
  *
  * It must not know: arithmetic, threads. */
-#include "sweep.h"
+#include "step.h"
 
 /* Rows of a chunk: few enough that what the products read of them, the gate gradients and their operands, is still
  * near, and enough that reading and writing the weights' gradients once per chunk is little beside the products. */
-enum { SWEPT_ROWS_LEAST = 256, SWEPT_ROWS_MOST = 1024, CHUNK_BYTES = 262144, WEIGHT_BYTES_PER_ROW = 32768 };
+enum { CHUNK_ROWS_LEAST = 256, CHUNK_ROWS_MOST = 1024, CHUNK_BYTES = 262144, WEIGHT_BYTES_PER_ROW = 32768 };
 
 static int64_t chunk_rows(const frnn_shape *s) {
   double element = (double)element_size(s), gates = (double)s->cell->facts.gates * (double)s->hidden;
   double width = (double)s->input + (double)s->hidden;
   double near = CHUNK_BYTES / (element * (gates + width)), worth = element * gates * width / WEIGHT_BYTES_PER_ROW;
   double rows = near > worth ? near : worth;
-  return rows > SWEPT_ROWS_MOST ? SWEPT_ROWS_MOST : rows < SWEPT_ROWS_LEAST ? SWEPT_ROWS_LEAST : (int64_t)rows;
+  return rows > CHUNK_ROWS_MOST ? CHUNK_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
 }
 
 /* Where the weights are few, the batch goes in groups of rows with weight gradients of their own, added up at the end:
@@ -22,7 +22,7 @@ static int64_t chunk_rows(const frnn_shape *s) {
 enum { GROUPS_WEIGHT_BYTES = 327680, ROWS_OF_A_SUM = 8, MULTIPLY_ADDS_OF_A_SUM = 100000 };
 
 static int groups_of(const frnn_shape *s) {
-  int few = weights_of(s) * (double)element_size(s) <= GROUPS_WEIGHT_BYTES && !s->tokens; /* tables are large */
+  int few = weights_of(s) * (double)element_size(s) <= GROUPS_WEIGHT_BYTES && !s->has_ids; /* tables are large */
   int groups = few ? GROUPS_MOST : 1;
   while (groups > 1 && (s->batch / groups < ROWS_OF_A_SUM ||
                         recurrent_weights_of(s) * (double)s->batch / groups < MULTIPLY_ADDS_OF_A_SUM))
@@ -41,9 +41,9 @@ static int64_t gate_gradient_row(size *total, const frnn_shape *s) {
 /* Steps of a chunk whose rows are whole blocks, where sums go by blocks and so many steps are not too many. */
 static int64_t whole_blocks(const frnn_shape *s, int64_t steps, int in_blocks) {
   int64_t together = 1;
-  if (!in_blocks || s->batch > SWEPT_ROWS_MOST) return steps;
+  if (!in_blocks || s->batch > CHUNK_ROWS_MOST) return steps;
   while (together * s->batch % FRNN_BLOCK_ROWS > 0) together *= 2;
-  if (together * s->batch > SWEPT_ROWS_MOST) return steps;
+  if (together * s->batch > CHUNK_ROWS_MOST) return steps;
   return steps / together > 0 ? steps / together * together : together;
 }
 
@@ -66,7 +66,7 @@ static void lay_gradients(const frnn_shape *s, backward_layout *at) {
 }
 
 /* What it takes to make steps again. */
-static void lay_again(const frnn_shape *s, int64_t batch, backward_layout *at) {
+static void lay_recompute(const frnn_shape *s, int64_t batch, backward_layout *at) {
   size_t packed = frnn_packed_size(s), forward = frnn_forward_size(s);
   int64_t steps = product(&at->part, least(s->checkpoint, s->steps), batch);
   int64_t row = product(&at->part, padded(s), tape_slots(s->cell));
@@ -78,12 +78,12 @@ static void lay_again(const frnn_shape *s, int64_t batch, backward_layout *at) {
 
 backward_layout frnn_lay_backward(const frnn_shape *s) {
   const frnn_cell *cell = s->cell;
-  int64_t element = element_size(s), units = padded(s), detour = has_detour(s);
+  int64_t element = element_size(s), units = padded(s), extra_product = has_extra_product(s);
   backward_layout at = {.groups = groups_of(s)};
   frnn_shape of_group = *s;
   of_group.batch = s->batch / at.groups + (s->batch % at.groups > 0);
   at.in_blocks = goes_by_blocks(product(&at.part, s->steps, of_group.batch));
-  if (s->ragged) of_group.batch = s->batch; /* they are shared out by their steps */
+  if (s->ragged) of_group.batch = s->batch; /* they are divided by their steps */
   at.steps = whole_blocks(&of_group, chunk_steps(&of_group, chunk_rows(s)), at.in_blocks);
   at.rows = s->ragged ? most(s->batch, chunk_rows(s)) : product(&at.part, at.steps, of_group.batch);
   int64_t gate_rows = product(&at.total, cell->facts.gates, s->hidden);
@@ -95,28 +95,29 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
   at.dh = reserve(&at.part, element, row_units);
   at.dc = reserve(&at.part, element, product(&at.part, row_units, cell->facts.states - 1));
   at.c_first = reserve(&at.part, element, product(&at.part, row_units, cell->facts.states - 1));
-  at.drh = reserve(&at.part, element, product(&at.part, row_units, detour || cell->loose));
-  at.rh = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, detour)));
-  at.dropped = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, cell->loose)));
+  at.drh = reserve(&at.part, element, product(&at.part, row_units, extra_product || cell->unfused));
+  at.rh = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, extra_product)));
+  at.after_dropout = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, cell->unfused)));
   at.dg_row = gate_gradient_row(&at.part, s);
   at.dg = reserve(&at.part, 1, product(&at.part, rows, at.dg_row));
   at.operand[INPUT] = reserve(&at.part, element, product(&at.part, rows, vectors_of(s, s->input)));
   at.operand[HIDDEN] = reserve(&at.part, element, product(&at.part, rows, units));
-  at.operand[RESET_HIDDEN] = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, detour)));
+  at.operand[RESET_HIDDEN] =
+      reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, extra_product)));
   if (s->ragged) {
     at.first = reserve(&at.part, sizeof(int64_t), sum(&at.part, rows, 1));
     at.dx = reserve(&at.part, element, product(&at.part, rows, s->input));
     at.zeros = reserve(&at.part, element, most(s->input, units));
-    for (int i = 0; i < GIVEN; i++)
-      at.given[i] = reserve(&at.part, element, product(&at.part, rows, i == GIVEN_X ? s->input : units));
+    for (int i = 0; i < BACKWARD_INPUTS; i++)
+      at.inputs[i] = reserve(&at.part, element, product(&at.part, rows, i == INPUT_X ? s->input : units));
     for (int state = 0; state < cell->facts.states; state++) {
       at.d_first[state] = reserve(&at.part, element, row_units);
       at.d_lost[state] = reserve(&at.part, element, row_units);
     }
   }
-  at.ids = reserve(&at.part, sizeof(int64_t), s->tokens ? rows : 0);
+  at.ids = reserve(&at.part, sizeof(int64_t), s->has_ids ? rows : 0);
   lay_gradients(s, &at);
-  if (s->checkpoint) lay_again(s, of_group.batch, &at);
+  if (s->checkpoint) lay_recompute(s, of_group.batch, &at);
   at.total.overflow |= at.part.overflow;
   at.parts = reserve(&at.total, at.groups, (int64_t)at.part.bytes);
   return at;

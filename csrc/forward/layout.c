@@ -60,9 +60,9 @@ forward_layout frnn_lay_forward(const frnn_shape *s) {
   at.c = reserve(&at.total, element, product(&at.total, row_units, cell->facts.states - 1));
   at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
   at.made = reserve(&at.total, element, s->projected ? row_units : 0);
-  at.dropped = reserve(&at.total, element, cell->loose ? row_units : 0);
+  at.after_dropout = reserve(&at.total, element, cell->unfused ? row_units : 0);
   if (!s->ragged && !s->checkpoint) return at;
-  at.ids = reserve(&at.total, sizeof(int64_t), s->tokens ? s->batch : 0);
+  at.ids = reserve(&at.total, sizeof(int64_t), s->has_ids ? s->batch : 0);
   at.x = reserve(&at.total, element, product(&at.total, rows, s->input));
   at.h = reserve(&at.total, element, row_units);
   for (int i = 0; i < 2; i++) {
@@ -80,7 +80,7 @@ size_t frnn_forward_size(const frnn_shape *s) {
 size_t frnn_tape_size(const frnn_shape *s) {
   size tape = {0};
   const frnn_cell *cell = s->cell;
-  int64_t steps = s->checkpoint ? stretches_between(s) : s->steps, rows = product(&tape, steps, s->batch);
+  int64_t steps = s->checkpoint ? segments_of(s) : s->steps, rows = product(&tape, steps, s->batch);
   int64_t slots = s->checkpoint ? cell->facts.states - 1 : tape_slots(cell);
   reserve(&tape, element_size(s), product(&tape, rows, product(&tape, padded(s), slots)));
   return total(&tape);

@@ -4,116 +4,118 @@
 #include "packed.h"
 
 /* Some vectors of one gate of W_ih or W_hh into tile panels: the gates of one phase interleaved, phase after phase. */
-static void pack_for_tiles(const frnn_shape *s, const frnn_table *table, int gate, range vectors, const void *w,
+static void pack_for_tiles(const frnn_shape *s, const frnn_kernels *kernels, int gate, range vectors, const void *w,
                            int64_t k, void *packed) {
   const frnn_cell *cell = s->cell;
-  int64_t vector = table->lanes * table->size, used = vectors_of_units(s, table);
-  int64_t unit = vectors.begin * table->lanes, units = vectors.count * table->lanes;
+  int64_t vector = kernels->lanes * kernels->size, used = vectors_of_units(s, kernels);
+  int64_t unit = vectors.begin * kernels->lanes, units = vectors.count * kernels->lanes;
   int phase = gate >= cell->panels[0], first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
   int64_t before = (first * used + vectors.begin * gates) * k + gate - first;
-  frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * table->size),
-                      .src_row = k * table->size,
+  frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * kernels->size),
+                      .src_row = k * kernels->size,
                       .outputs = least(units, s->hidden - unit),
                       .k = k,
                       .dst = at(packed, before * vector),
                       .dst_vector = k * vector * gates,
                       .dst_k = vector * gates};
-  if (t.outputs > 0 && k > 0) table->pack_outputs(&t);
+  if (t.outputs > 0 && k > 0) kernels->pack_outputs(&t);
 }
 
-void frnn_pack_for_product(const frnn_shape *s, const frnn_table *table, range vectors, const void *w, int64_t k,
+void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, range vectors, const void *w, int64_t k,
                            void *packed) {
-  int64_t vector = table->lanes * table->size, panel = k * vector, of_gate = padded(s) / table->lanes;
+  int64_t vector = kernels->lanes * kernels->size, panel = k * vector, of_gate = padded(s) / kernels->lanes;
   for (int64_t i = 0; i < vectors.count; i++) {
-    int64_t gate = (vectors.begin + i) / of_gate, unit = (vectors.begin + i) % of_gate * table->lanes;
-    frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * table->size),
-                        .src_row = k * table->size,
-                        .outputs = least(table->lanes, s->hidden - unit),
+    int64_t gate = (vectors.begin + i) / of_gate, unit = (vectors.begin + i) % of_gate * kernels->lanes;
+    frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * kernels->size),
+                        .src_row = k * kernels->size,
+                        .outputs = least(kernels->lanes, s->hidden - unit),
                         .k = k,
                         .dst = at(packed, i * panel),
                         .dst_vector = panel,
                         .dst_k = vector};
     if (t.outputs > 0 && k > 0)
-      table->pack_outputs(&t);
+      kernels->pack_outputs(&t);
     else
       memset(t.dst, 0, (size_t)panel);
   }
 }
 
-void frnn_pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_weights *w, void *bias, void *bias_h) {
+void frnn_pack_biases(const frnn_shape *s, const frnn_kernels *kernels, const frnn_weights *w, void *bias,
+                      void *bias_h) {
   const frnn_cell *cell = s->cell;
-  int64_t element = table->size, units = padded(s), hidden = s->hidden;
+  int64_t element = kernels->size, units = padded(s), hidden = s->hidden;
   memset(bias, 0, (size_t)(cell->facts.gates * units * element));
   for (int gate = 0; gate < cell->facts.gates && !cell->normalised; gate++) {
     int split = cell->split_bias && gate == cell->facts.gates - 1;
     const void *b_ih = w->b_ih ? at(w->b_ih, gate * hidden * element) : NULL;
     const void *b_hh = w->b_hh ? at(w->b_hh, gate * hidden * element) : NULL;
-    table->add(at(bias, gate * units * element), b_ih, split ? NULL : b_hh, hidden);
+    kernels->add(at(bias, gate * units * element), b_ih, split ? NULL : b_hh, hidden);
     if (!split) continue;
     memset(bias_h, 0, (size_t)(units * element));
-    table->add(bias_h, NULL, b_hh, hidden);
+    kernels->add(bias_h, NULL, b_hh, hidden);
   }
 }
 
-/* A share of W_hr into panels of one product. */
-static void pack_projection(const frnn_shape *s, const frnn_table *table, share mine, const void *w, void *packed) {
-  range vectors = vectors_of_share(table, s->projected, mine);
-  int64_t vector = table->lanes * table->size, first = vectors.begin * table->lanes;
-  frnn_transpose t = {.src = at(w, first * s->hidden * table->size),
-                      .src_row = s->hidden * table->size,
-                      .outputs = least(vectors.count * table->lanes, s->projected - first),
+/* A part of W_hr into panels of one product. */
+static void pack_projection(const frnn_shape *s, const frnn_kernels *kernels, job_part mine, const void *w,
+                            void *packed) {
+  range vectors = vectors_of_part(kernels, s->projected, mine);
+  int64_t vector = kernels->lanes * kernels->size, first = vectors.begin * kernels->lanes;
+  frnn_transpose t = {.src = at(w, first * s->hidden * kernels->size),
+                      .src_row = s->hidden * kernels->size,
+                      .outputs = least(vectors.count * kernels->lanes, s->projected - first),
                       .k = s->hidden,
                       .dst = at(packed, vectors.begin * s->hidden * vector),
                       .dst_vector = s->hidden * vector,
                       .dst_k = vector};
-  if (t.outputs > 0) table->pack_outputs(&t);
+  if (t.outputs > 0) kernels->pack_outputs(&t);
 }
 
-/* What the parts of a job share. */
+/* What the parts of a job have in common. */
 typedef struct {
   const frnn_forward_call *calls;
-  const frnn_table *table;
+  const frnn_kernels *kernels;
   frnn_run run;
-  sharing sharing;
+  job_parts job_parts;
 } packing;
 
 static void pack_part(void *context, int part, int parts) {
   packing *p = context;
-  share mine = share_of(&p->sharing, part);
+  job_part mine = part_of_job(&p->job_parts, part);
   (void)parts;
   const frnn_forward_call *call = &p->calls[mine.call];
   const frnn_shape *s = &call->shape;
-  const frnn_table *table = p->table;
+  const frnn_kernels *kernels = p->kernels;
   packed_layout at_offset = frnn_lay_packed(s);
-  range vectors = range_of(vectors_of_units(s, table), mine.slice, mine.slices);
-  range of_product = range_of(vectors_of_gates(s, table), mine.slice, mine.slices);
+  range vectors = range_of(vectors_of_units(s, kernels), mine.slice, mine.slices);
+  range of_product = range_of(vectors_of_gates(s, kernels), mine.slice, mine.slices);
   void *w_ih = at(call->packed, (ptrdiff_t)at_offset.w_ih), *w_hh = at(call->packed, (ptrdiff_t)at_offset.w_hh);
-  for (int gate = 0; gate < s->cell->facts.gates && !is_loose(s) && !frnn_stopped(&p->run); gate++) {
-    if (frnn_enters_in_step(s)) pack_for_tiles(s, table, gate, vectors, call->weights.w_ih, s->input, w_ih);
-    pack_for_tiles(s, table, gate, vectors, call->weights.w_hh, features_of(s), w_hh);
+  for (int gate = 0; gate < s->cell->facts.gates && !is_unfused(s) && !frnn_stopped(&p->run); gate++) {
+    if (frnn_enters_in_step(s)) pack_for_tiles(s, kernels, gate, vectors, call->weights.w_ih, s->input, w_ih);
+    pack_for_tiles(s, kernels, gate, vectors, call->weights.w_hh, features_of(s), w_hh);
   }
-  ptrdiff_t first = of_product.begin * table->lanes * table->size;
-  if (is_loose(s))
-    frnn_pack_for_product(s, table, of_product, call->weights.w_hh, features_of(s), at(w_hh, first * features_of(s)));
-  if ((is_loose(s) || !frnn_enters_in_step(s)) && !frnn_packs_in_product(s))
-    frnn_pack_for_product(s, table, of_product, call->weights.w_ih, s->input, at(w_ih, first * s->input));
-  pack_projection(s, table, mine, call->weights.w_hr, at(call->packed, (ptrdiff_t)at_offset.w_hr));
+  ptrdiff_t first = of_product.begin * kernels->lanes * kernels->size;
+  if (is_unfused(s))
+    frnn_pack_for_product(s, kernels, of_product, call->weights.w_hh, features_of(s), at(w_hh, first * features_of(s)));
+  if ((is_unfused(s) || !frnn_enters_in_step(s)) && !frnn_packs_in_product(s))
+    frnn_pack_for_product(s, kernels, of_product, call->weights.w_ih, s->input, at(w_ih, first * s->input));
+  pack_projection(s, kernels, mine, call->weights.w_hr, at(call->packed, (ptrdiff_t)at_offset.w_hr));
   if (mine.slice > 0) return;
-  packed_header header = {table, at_offset, frnn_lay_forward(s), frnn_enters_in_step(s)};
+  packed_header header = {kernels, at_offset, frnn_lay_forward(s), frnn_enters_in_step(s)};
   memcpy(call->packed, &header, sizeof header);
-  frnn_pack_biases(s, table, &call->weights, at(call->packed, (ptrdiff_t)at_offset.bias),
+  frnn_pack_biases(s, kernels, &call->weights, at(call->packed, (ptrdiff_t)at_offset.bias),
                    at(call->packed, (ptrdiff_t)at_offset.bias_h));
 }
 
-int frnn_pack_with(const frnn_table *table, const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
+int frnn_pack_with(const frnn_kernels *kernels, const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
   const frnn_shape *s = &calls->shape;
-  packing p = {.calls = calls, .table = table};
-  p.sharing = share_slices(count, MULTIPLY_ADDS_OF_PACKING * weights_of(s), vectors_of_units(s, table));
-  frnn_begin(&p.run, p.sharing.work, parts_of(&p.sharing), interrupted);
-  frnn_parallel(&p.run, p.sharing.work, pack_part, &p, parts_of(&p.sharing));
+  packing p = {.calls = calls, .kernels = kernels};
+  p.job_parts = part_by_slices(count, MULTIPLY_ADDS_OF_PACKING * weights_of(s), vectors_of_units(s, kernels));
+  frnn_begin(&p.run, p.job_parts.work, parts_of(&p.job_parts), interrupted);
+  frnn_parallel(&p.run, p.job_parts.work, pack_part, &p, parts_of(&p.job_parts));
   return frnn_end(&p.run);
 }
 
 int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
-  return frnn_pack_with(frnn_table_for(calls->shape.dtype), calls, count, interrupted);
+  return frnn_pack_with(frnn_kernels_for(calls->shape.dtype), calls, count, interrupted);
 }

@@ -1,5 +1,5 @@
 /* packed.h - a layer's parameters as the forward tiles read them: laid out by layout.c, packed by packed.c once a call,
- * read by walk.c.
+ * read by step.c.
  *
  * It must not know: time, threads. */
 #ifndef FRNN_PACKED_H
@@ -17,7 +17,7 @@ typedef struct {
 
 /* Where things stand in the workspace. What is only there for ragged rows comes last. */
 typedef struct {
-  size_t z, c, scratch, made, dropped, ids, x, h, c_at[2], h_at[2];
+  size_t z, c, scratch, made, after_dropout, ids, x, h, c_at[2], h_at[2];
   int64_t steps;
   size total;
 } forward_layout;
@@ -25,42 +25,43 @@ typedef struct {
 packed_layout frnn_lay_packed(const frnn_shape *s);
 forward_layout frnn_lay_forward(const frnn_shape *s);
 
-/* What packed weights begin with: the kernel table that packed, for panels are as wide as its vectors, so that forward
+/* What packed weights begin with: the kernels that packed, for panels are as wide as their vectors, so that forward
  * passes use it whatever set has been selected since; and what follows from the shape alone, so that a step of a stream
  * need not work it out. */
 typedef struct {
-  const frnn_table *table;
+  const frnn_kernels *kernels;
   packed_layout at;
   forward_layout work;
   int in_step;
 } packed_header;
 
-/* frnn_pack by a given kernel table. */
-int frnn_pack_with(const frnn_table *table, const frnn_forward_call *calls, int count, int (*interrupted)(void));
+/* frnn_pack with given kernels. */
+int frnn_pack_with(const frnn_kernels *kernels, const frnn_forward_call *calls, int count, int (*interrupted)(void));
 
 /* Whether x enters in the step's own tile, or by a product over a chunk before. Both give the same bits. The tile saves
  * writing and reading the pre-activations; the product reads W_ih once for many steps. */
 int frnn_enters_in_step(const frnn_shape *s);
 
 /* Whether a product over all of time, its only reader, packs W_ih as it goes: some panels, and their product at once,
- * so that they need never leave the cache. For so few rows as no threads share by rows. */
+ * so that they need never leave the cache. For so few rows as no threads divide among them. */
 int frnn_packs_in_product(const frnn_shape *s);
 
 /* Some vectors of a matrix of k columns, of all gates one after another, into panels of one product; those beyond a
  * gate's units are zeros. */
-void frnn_pack_for_product(const frnn_shape *s, const frnn_table *table, range vectors, const void *w, int64_t k,
+void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, range vectors, const void *w, int64_t k,
                            void *packed);
 
 /* What the chains begin with: both biases added up, but where the last gate's stay apart: then bias_h has the recurrent
  * one. Zeros where products are normalised, which come before biases. */
-void frnn_pack_biases(const frnn_shape *s, const frnn_table *table, const frnn_weights *w, void *bias, void *bias_h);
+void frnn_pack_biases(const frnn_shape *s, const frnn_kernels *kernels, const frnn_weights *w, void *bias,
+                      void *bias_h);
 
 /* Vectors of all gates, padding included. */
-static inline int64_t vectors_of_gates(const frnn_shape *s, const frnn_table *table) {
-  return s->cell->facts.gates * (padded(s) / table->lanes);
+static inline int64_t vectors_of_gates(const frnn_shape *s, const frnn_kernels *kernels) {
+  return s->cell->facts.gates * (padded(s) / kernels->lanes);
 }
 
 /* Where W_hh is packed as one product too. */
-static inline int is_loose(const frnn_shape *s) { return s->cell->loose; }
+static inline int is_unfused(const frnn_shape *s) { return s->cell->unfused; }
 
 #endif

@@ -1,6 +1,6 @@
 /* internal.h - what the loops over time and the kernels say to each other.
  *
- * One `frnn_table` per instruction set and dtype holds every function that does arithmetic. Their arguments
+ * One `frnn_kernels` per instruction set and dtype holds every function that does arithmetic. Their arguments
  * are structs of addresses and strides, so that the loops over time never know the dtype.
  *
  * Strides are in bytes and may be negative. "Rows" are batch rows or (time, row) pairs; the last axis of every
@@ -89,11 +89,11 @@ typedef struct {
   const frnn_variant *numbers;
   const void *shift_ih, *shift_hh; /* biases, where products are normalised; NULL: zero */
   int64_t features;                /* of h */
-  const void *dropped;             /* h_{t-1} as the recurrent products have it: dense rows */
-  ptrdiff_t dropped_row;
-  const void *stays[2]; /* zoneout as it was drawn, dense rows; NULL: the numbers have it */
-  ptrdiff_t stays_row;
-} frnn_altered;
+  const void *after_dropout;       /* h_{t-1} as the recurrent products have it: dense rows */
+  ptrdiff_t after_dropout_row;
+  const void *zoneout[2]; /* zoneout as it was drawn, dense rows; NULL: the numbers have it */
+  ptrdiff_t zoneout_row;
+} frnn_variant_arguments;
 
 /* One step of time, forward, for m rows and some vectors of units. Gates stand `gate` bytes apart in a row. */
 typedef struct {
@@ -112,11 +112,12 @@ typedef struct {
   void *scratch;      /* GRU, reset before: r * h, padded rows, `gate` bytes each */
   const void *bias_h; /* what h's part begins with where it stays apart: GRU, reset after, the n gate's own bias */
   int keep;           /* write the tape's slots into z */
-  int backwards;      /* walk the panels from the last to the first */
-  frnn_altered how;   /* variants alone */
+  int backwards;      /* pass the panels from the last to the first */
+  frnn_variant_arguments variant; /* variants alone */
 } frnn_step;
 
-/* One step of the sweep backward through time, for m rows and units [unit, end): everything but the products. */
+/* One step of the backward pass backward through time, for m rows and units [unit, end): everything but the products.
+ */
 typedef struct {
   int64_t m, hidden, unit, end;
   const void *h; /* h_{t-1}: dense rows */
@@ -140,7 +141,7 @@ typedef struct {
       *scratch; /* out: r * h (GRU, reset before), or the h that is projected (LSTM, else NULL); of scratch_row bytes */
   void *drh;
   ptrdiff_t scratch_row;
-  frnn_altered how; /* variants alone, whose h was dropped if `recurrent`, these factors */
+  frnn_variant_arguments variant; /* variants alone, whose h was dropped if `recurrent`, these factors */
   const void *recurrent;
   ptrdiff_t recurrent_row;
 } frnn_back;
@@ -184,10 +185,10 @@ typedef struct {
   void (*add_keeping)(void *sum, void *lost, const void *x, int64_t n);
   /* dst[n] = a[n] * b[n] + c[n]; c may be NULL */
   void (*multiply_add)(void *dst, const void *a, const void *b, const void *c, int64_t n);
-  /* a loose cell's chains, up to their ends in z: `vectors` counts those of all gates, one after another */
+  /* an unfused cell's chains, up to their ends in z: `vectors` counts those of all gates, one after another */
   void (*chains)(const frnn_step *);
-  /* up to two phases: the second one reads what the first made of all units. A loose cell's: what follows the products
-   * of each, all units of m rows */
+  /* up to two phases: the second one reads what the first made of all units. An unfused cell's: what follows the
+   * products of each, all units of m rows */
   void (*step[FRNN_CELLS][2])(const frnn_step *);
   /* up to three phases, which the products that the cell's row names follow */
   void (*back[FRNN_CELLS][3])(const frnn_back *);
@@ -196,7 +197,7 @@ typedef struct {
   void (*tanh)(const void *x, void *y, int64_t n);
   double (*probe_fma)(int64_t rounds);                           /* flops done */
   double (*probe_read)(const void *p, size_t n, int64_t rounds); /* a sum, so that the reads are kept */
-} frnn_table;
+} frnn_kernels;
 
 /* A product of the backward pass: columns [column, column + count) of the gate gradients, in units of
  * hidden, belong to rows [row, ...) of the weights. */
@@ -212,7 +213,7 @@ typedef struct {
 } frnn_sum;
 enum { FRNN_SUMS = 7 };
 
-/* A cell is a row of numbers; its functions stand in the kernel table under its number. */
+/* A cell is a row of numbers; its functions stand in the kernels under its number. */
 struct frnn_cell {
   frnn_cell_facts facts;
   int number;
@@ -223,15 +224,15 @@ struct frnn_cell {
   frnn_block ih[2], hh[2]; /* count 0: none */
   int phases;              /* of a step. With two, the second hh block multiplies scratch = r * h */
   int back_phases;         /* of a step backward; of those beyond `phases` no product follows the first ones */
-  int loose;               /* products come first, then the cell, row by row */
-  int normalised;          /* and W_ih x stays apart from W_hh h, for which z has slots from `apart` on */
-  int apart;
+  int unfused;             /* products come first, then the cell, row by row */
+  int normalised;          /* and W_ih x stays apart from W_hh h, for which z has slots from `separate` on */
+  int separate;
   frnn_sum sums[FRNN_SUMS]; /* count 0: none. Where biases are among them, ih and hh do not tell theirs */
 };
 
 /* The kernels of the instruction set that is selected now. Another thread may select another one at any time, so a call
  * asks once, at its entry, and carries the answer. */
-const frnn_table *frnn_table_for(int dtype);
+const frnn_kernels *frnn_kernels_for(int dtype);
 
 /* What pool.c keeps of the floating-point environment. */
 typedef union {
@@ -245,7 +246,7 @@ typedef struct {
   frnn_environment environment;
   int (*interrupted)(void);
   uintptr_t caller; /* the thread that began it */
-  int64_t asked;    /* when, in nanoseconds */
+  int64_t polled;   /* when, in nanoseconds */
   atomic_int stop;  /* 0, FRNN_INTERRUPTED or FRNN_FORKED */
   int has_pool;
   int threads; /* with the pool: how many a job may use */

@@ -1,9 +1,9 @@
 /* ragged.h - which rows are at work in a step, and where their states come from, where a batch's sequences end at
- * different times, are masked here and there, or begin anew.
+ * different times, are masked here and there, or are reset.
  *
- * Rows go by position, from the longest to the shortest, so those at work are always the first ones: a prefix that
- * shrinks from step to step, or grows in reverse. Everything of the library's own is indexed by position; what is the
- * user's by row of the batch.
+ * Rows go by sorted index, from the longest to the shortest, so those at work are always the first ones: a prefix that
+ * shrinks from step to step, or grows in reverse. Everything of the library's own is indexed by sorted index; what is
+ * the user's by row of the batch.
  *
  * It must not know: dtypes, cells, threads, Python. */
 #ifndef FRNN_RAGGED_H
@@ -11,24 +11,24 @@
 
 #include "sequence.h"
 
-static inline int64_t row_of(const frnn_rows *r, int64_t position) { return r->order ? r->order[position] : position; }
+static inline int64_t row_of(const frnn_rows *r, int64_t index) { return r->sort_order ? r->sort_order[index] : index; }
 
-/* The next row of the user's, from *row on, whose position is among some: that position, -1 where there is none. To
- * walk rows as they lie is much faster than to jump among them. */
-static inline int64_t next_place(const frnn_rows *r, int64_t *row, range rows) {
-  if (!r->order) *row = most(*row, rows.begin);
-  for (int64_t end = r->order ? r->step : rows.begin + rows.count; *row < end; (*row)++) {
-    int64_t position = r->order ? r->places[*row] - r->begin : *row;
-    if (position >= rows.begin && position < rows.begin + rows.count) return position;
+/* The next row of the user's, from *row on, whose sorted index is among some: that sorted index, -1 where there is
+ * none. To pass rows as they lie is much faster than to jump among them. */
+static inline int64_t next_index(const frnn_rows *r, int64_t *row, range rows) {
+  if (!r->sort_order) *row = most(*row, rows.begin);
+  for (int64_t end = r->sort_order ? r->step : rows.begin + rows.count; *row < end; (*row)++) {
+    int64_t index = r->sort_order ? r->inverse_order[*row] - r->begin : *row;
+    if (index >= rows.begin && index < rows.begin + rows.count) return index;
   }
   return -1;
 }
 
-static inline int64_t length_of(const frnn_shape *s, const frnn_rows *r, int64_t position) {
-  return r->lengths ? r->lengths[position] : s->steps;
+static inline int64_t length_of(const frnn_shape *s, const frnn_rows *r, int64_t index) {
+  return r->lengths ? r->lengths[index] : s->steps;
 }
 
-/* How many positions are at work at time t. */
+/* How many sorted indices are at work at time t. */
 static inline int64_t working(const frnn_shape *s, const frnn_rows *r, int64_t t) {
   int64_t from = 0, to = s->batch;
   if (!r->lengths) return to;
@@ -42,45 +42,45 @@ static inline int64_t working(const frnn_shape *s, const frnn_rows *r, int64_t t
   return from;
 }
 
-/* Those of some positions that are at work at time t. */
+/* Those of some sorted indices that are at work at time t. */
 static inline range working_of(const frnn_shape *s, const frnn_rows *r, range rows, int64_t t) {
   return (range){rows.begin, most(0, least(rows.count, working(s, r, t) - rows.begin))};
 }
 
-static inline int carries(const frnn_rows *r, int64_t t, int64_t position) {
-  return r->mask && !r->mask[t * r->step + row_of(r, position)];
+static inline int carries(const frnn_rows *r, int64_t t, int64_t index) {
+  return r->mask && !r->mask[t * r->step + row_of(r, index)];
 }
 
-static inline int resets(const frnn_rows *r, int64_t t, int64_t position) {
-  return r->reset && r->reset[t * r->step + row_of(r, position)];
+static inline int resets(const frnn_rows *r, int64_t t, int64_t index) {
+  return r->reset && r->reset[t * r->step + row_of(r, index)];
 }
 
-/* Whether step i of the walk is a position's first one. */
-static inline int begins(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t position) {
-  return i == 0 || (s->reverse && time_of(s, i) == length_of(s, r, position) - 1);
+/* Whether step i of the pass is a sorted index's first one. */
+static inline int begins(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t index) {
+  return i == 0 || (s->reverse && time_of(s, i) == length_of(s, r, index) - 1);
 }
 
-/* Whether a position goes on from the state that step i - 1 left. */
-static inline int goes_on(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t position) {
-  return !begins(s, r, i, position) && !resets(r, time_of(s, i), position);
+/* Whether a sorted index goes on from the state that step i - 1 left. */
+static inline int goes_on(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t index) {
+  return !begins(s, r, i, index) && !resets(r, time_of(s, i), index);
 }
 
 /* Where it does not: whether from zero, rather than from the call's first state. */
-static inline int begins_at_zero(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t position) {
-  return resets(r, time_of(s, i), position) && !r->reset_to_first;
+static inline int begins_at_zero(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t index) {
+  return resets(r, time_of(s, i), index) && !r->reset_to_first;
 }
 
-/* The next of some positions, from p on, whose byte at time t is the one that few have; -1 where there is none. */
+/* The next of some sorted indices, from p on, whose byte at time t is the one that few have; -1 where there is none. */
 static inline int64_t next_of_few(const frnn_rows *r, const uint8_t *flags, int value, int64_t t, int64_t p,
                                   range rows) {
   int64_t end = rows.begin + rows.count;
   if (!flags || p >= end) return -1;
   flags += t * r->step;
-  if (!r->order) {
+  if (!r->sort_order) {
     const uint8_t *found = memchr(flags + p, value, (size_t)(end - p));
     return found ? found - flags : -1;
   }
-  while (p < end && flags[r->order[p]] != value) p++;
+  while (p < end && flags[r->sort_order[p]] != value) p++;
   return p < end ? p : -1;
 }
 
@@ -92,7 +92,8 @@ static inline int64_t next_reset(const frnn_rows *r, int64_t t, int64_t p, range
   return next_of_few(r, r->reset, 1, t, p, rows);
 }
 
-/* The next of some positions at work in step i, from p on, that does not go on from step i - 1; -1 where all do. */
+/* The next of some sorted indices at work in step i, from p on, that does not go on from step i - 1; -1 where all do.
+ */
 static inline int64_t next_beginning(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t p, range rows) {
   int64_t t = time_of(s, i), end = rows.begin + rows.count;
   range before = i == 0 ? (range){rows.begin, 0} : s->reverse ? working_of(s, r, rows, t + 1) : rows;
@@ -110,7 +111,7 @@ static inline int64_t steps_of_rows(const frnn_shape *s, const frnn_rows *r) {
   return sum;
 }
 
-/* The positions of one of some parts, which have about the same number of steps to go. */
+/* The sorted indices of one of some parts, which have about the same number of steps to go. */
 static inline range rows_of_part(const frnn_shape *s, const frnn_rows *r, int64_t part, int64_t parts) {
   range rows = {0, 0};
   if (!r->lengths) return range_of(s->batch, part, parts);

@@ -1,10 +1,10 @@
-/* sequence.h - what the files that know time share: sizes, times, rows, parts.
+/* sequence.h - what the files that know time part: sizes, times, rows, parts.
  *
- * Everything is indexed by the time t of the data; only the order of the walk knows of `reverse`.
+ * Everything is indexed by the time t of the data; only the order of the pass knows of `reverse`.
  *
- * Threads. Work is shared out by calls (the directions of a layer, the groups of a backward pass), by groups of rows,
+ * Threads. Work is divided by calls (the directions of a layer, the groups of a backward pass), by groups of rows,
  * and where these are too few by slices of units, which wait for one another after every step. The weight gradients of
- * a chunk are shared out by their outputs. No sum is shared, so threads never show in a result.
+ * a chunk are divided by their outputs. No sum is shared, so threads never show in a result.
  *
  * It must not know: dtypes, instruction sets, activations, Python. */
 #ifndef FRNN_SEQUENCE_H
@@ -70,17 +70,17 @@ static inline int64_t padded(const frnn_shape *s) {
 /* Features of h and y. */
 static inline int64_t features_of(const frnn_shape *s) { return s->projected ? s->projected : s->hidden; }
 
-/* Of a step: the cell's, which has products apart if it is loose, and the projection of what it made. */
+/* Of a step: the cell's, which has products apart if it is unfused, and the projection of what it made. */
 static inline int phases_of(const frnn_shape *s) {
   const frnn_cell *cell = s->cell;
-  return cell->phases * (1 + cell->loose) + (s->projected > 0);
+  return cell->phases * (1 + cell->unfused) + (s->projected > 0);
 }
 
 /* And of a step backward. */
 static inline int back_phases_of(const frnn_shape *s) { return s->cell->back_phases + (s->projected > 0); }
 
 /* Whether h's way into a step or out of it leads through another product: of r * h, or with W_hr. */
-static inline int has_detour(const frnn_shape *s) { return s->cell->phases == 2 || s->projected > 0; }
+static inline int has_extra_product(const frnn_shape *s) { return s->cell->phases == 2 || s->projected > 0; }
 
 /* Outputs rounded up to whole vectors of any set. */
 static inline int64_t vectors_of(const frnn_shape *s, int64_t outputs) {
@@ -100,17 +100,15 @@ static inline int64_t chunk_steps(const frnn_shape *s, int64_t rows) {
 static inline int64_t tape_slots(const frnn_cell *cell) { return cell->slots + (cell->facts.states == 2); }
 
 /* And what z holds of a step that goes to no tape. */
-static inline int64_t work_slots(const frnn_cell *cell) { return cell->loose ? cell->slots : cell->facts.gates; }
+static inline int64_t work_slots(const frnn_cell *cell) { return cell->unfused ? cell->slots : cell->facts.gates; }
 
-/* Stretches of steps, each with its checkpoint. */
-static inline int64_t stretches_between(const frnn_shape *s) {
-  return s->steps > 0 ? (s->steps - 1) / s->checkpoint + 1 : 0;
-}
+/* Segments of steps, each with its checkpoint. */
+static inline int64_t segments_of(const frnn_shape *s) { return s->steps > 0 ? (s->steps - 1) / s->checkpoint + 1 : 0; }
 
-/* The t of the s-th step of the walk. */
+/* The t of the s-th step of the pass. */
 static inline int64_t time_of(const frnn_shape *shape, int64_t s) { return shape->reverse ? shape->steps - 1 - s : s; }
 
-/* The earliest t of steps [from, to) of the walk. */
+/* The earliest t of steps [from, to) of the pass. */
 static inline int64_t earliest(const frnn_shape *shape, int64_t from, int64_t to) {
   return shape->reverse ? shape->steps - to : from;
 }
@@ -137,7 +135,7 @@ static inline run runs_of(frnn_sequence a, frnn_sequence c, int64_t steps, int64
 }
 
 /* c = init + a * panels over all rows of a chunk, `g` giving all but the rows. */
-static inline void product_of_rows(const frnn_table *table, frnn_gemm g, frnn_sequence a, frnn_sequence c,
+static inline void product_of_rows(const frnn_kernels *kernels, frnn_gemm g, frnn_sequence a, frnn_sequence c,
                                    int64_t steps, int64_t batch) {
   run r = runs_of(a, c, steps, batch);
   g.m = r.rows;
@@ -146,7 +144,7 @@ static inline void product_of_rows(const frnn_table *table, frnn_gemm g, frnn_se
   for (int64_t i = 0; i < r.runs; i++) {
     g.a = at(a.data, i * r.a_run);
     g.c = at(c.data, i * r.c_run);
-    table->gemm(&g);
+    kernels->gemm(&g);
   }
 }
 
@@ -191,8 +189,8 @@ enum {
   ROWS_OF_A_GROUP = 4,   /* rows that make reading the weights for them alone worth while */
   FAR_BYTES = 8000000,   /* of weights that a group had better not read alone, coming from far away */
   MULTIPLY_ADDS_OF_PACKING = 8,
-  STRETCH = 200000000,    /* what may pass until the next look whether to stop: some 4 ms, and 40 without vectors */
-  BETWEEN_LOOKS = 1000000 /* and what must pass, for a look has its cost */
+  POLL_INTERVAL = 200000000, /* the most between two polls for interrupts: some 4 ms, and 40 without vectors */
+  BETWEEN_POLLS = 1000000    /* and the least, for a poll has its cost */
 };
 
 /* The next of some things, in a loop that takes so many at once until none are left: at least one, or the loop would
@@ -202,23 +200,23 @@ static inline int64_t next_count(int64_t at_once, int64_t left) {
   return least(at_once, left);
 }
 
-/* How a job is shared out: by calls, in each by groups of rows, in each group by slices of units. */
+/* How a job is divided: by calls, in each by groups of rows, in each group by slices of units. */
 typedef struct {
   int calls, groups, slices;
   double work;           /* of the whole; where slices wait for one another, of a step */
   int64_t rows_at_once;  /* the most rows of a group that go through time together; at least 1 */
-  int64_t steps_between; /* steps from look to look */
-} sharing;
+  int64_t steps_between; /* steps from poll to poll */
+} job_parts;
 
 typedef struct {
   int call, group, groups, slice, slices;
-} share;
+} job_part;
 
-static inline int parts_of(const sharing *s) { return s->calls * s->groups * s->slices; }
+static inline int parts_of(const job_parts *s) { return s->calls * s->groups * s->slices; }
 
-static inline share share_of(const sharing *s, int part) {
+static inline job_part part_of_job(const job_parts *s, int part) {
   int group = part / s->slices;
-  return (share){group / s->groups, group % s->groups, s->groups, part % s->slices, s->slices};
+  return (job_part){group / s->groups, group % s->groups, s->groups, part % s->slices, s->slices};
 }
 
 static inline double recurrent_weights_of(const frnn_shape *s) {
@@ -231,30 +229,30 @@ static inline double weights_of(const frnn_shape *s) {
 }
 
 /* Vectors that the units of a gate fill. */
-static inline int64_t vectors_of_units(const frnn_shape *s, const frnn_table *table) {
-  return (s->hidden + table->lanes - 1) / table->lanes;
+static inline int64_t vectors_of_units(const frnn_shape *s, const frnn_kernels *kernels) {
+  return (s->hidden + kernels->lanes - 1) / kernels->lanes;
 }
 
-/* A share's vectors of so many numbers. */
-static inline range vectors_of_share(const frnn_table *table, int64_t numbers, share mine) {
-  return range_of((numbers + table->lanes - 1) / table->lanes, mine.slice, mine.slices);
+/* A part's vectors of so many numbers. */
+static inline range vectors_of_part(const frnn_kernels *kernels, int64_t numbers, job_part mine) {
+  return range_of((numbers + kernels->lanes - 1) / kernels->lanes, mine.slice, mine.slices);
 }
 
 static inline int at_least_one(double x, double most) { return x < 1 ? 1 : (int)(x < most ? x : most); }
 
 /* A job without rows, in slices of `things`, worth that many multiply-adds for each call. */
-static inline sharing share_slices(int calls, double work, int64_t things) {
+static inline job_parts part_by_slices(int calls, double work, int64_t things) {
   int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / calls);
-  int looks = at_least_one(work / STRETCH, FRNN_PARTS / calls);
-  int slices = at_least_one((double)things, looks > each ? looks : each);
-  return (sharing){calls, 1, slices, work * calls, INT64_MAX, 1};
+  int polls = at_least_one(work / POLL_INTERVAL, FRNN_PARTS / calls);
+  int slices = at_least_one((double)things, polls > each ? polls : each);
+  return (job_parts){calls, 1, slices, work * calls, INT64_MAX, 1};
 }
 
 /* Steps of all rows, whose every row takes `row` multiply-adds and whose units stand in so many vectors. */
-static inline sharing share_steps(const frnn_shape *s, int calls, double row, int64_t vectors) {
+static inline job_parts part_by_steps(const frnn_shape *s, int calls, double row, int64_t vectors) {
   double step = row * (double)most(s->batch, ROWS_OF_A_READING);
-  sharing all = {calls, 1, 1, step * (double)s->steps * calls, INT64_MAX, 64};
-  if (all.work < BETWEEN_LOOKS) return all;
+  job_parts all = {calls, 1, 1, step * (double)s->steps * calls, INT64_MAX, 64};
+  if (all.work < BETWEEN_POLLS) return all;
   int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / calls);
   int far = recurrent_weights_of(s) * (double)element_size(s) > FAR_BYTES;
   all.groups = far ? 1 : at_least_one((double)s->batch / ROWS_OF_A_GROUP, each);
@@ -263,8 +261,8 @@ static inline sharing share_steps(const frnn_shape *s, int calls, double row, in
   else
     all.groups = at_least_one((double)s->batch / ROWS_OF_A_READING, each);
   if (all.slices > 1) all.work = step * calls;
-  all.rows_at_once = most(64, (int64_t)(STRETCH / most(1, (int64_t)row)));
-  all.steps_between = at_least_one(BETWEEN_LOOKS / step, 64);
+  all.rows_at_once = most(64, (int64_t)(POLL_INTERVAL / most(1, (int64_t)row)));
+  all.steps_between = at_least_one(BETWEEN_POLLS / step, 64);
   return all;
 }
 

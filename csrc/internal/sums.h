@@ -40,23 +40,23 @@ static inline frnn_blocks next_blocks(const rows_of_sum *r, int64_t *count) {
 }
 
 /* g.c += a b over rows. */
-static inline void add_products(const frnn_table *table, frnn_gemm g, frnn_beside beside, rows_of_sum r) {
+static inline void add_products(const frnn_kernels *kernels, frnn_gemm g, frnn_beside beside, rows_of_sum r) {
   frnn_product_sum s = {.product = g, .beside = beside};
   do {
     s.blocks = next_blocks(&r, &s.product.k);
-    table->sum_products(&s);
+    kernels->sum_products(&s);
     r.done += s.product.k;
     r.left -= s.product.k;
     s.product.a = at(s.product.a, s.product.k * g.a_k);
-    s.product.panels = at(s.product.panels, s.product.k * table->lanes * table->size);
+    s.product.panels = at(s.product.panels, s.product.k * kernels->lanes * kernels->size);
   } while (r.left > 0);
 }
 
 /* s.dst += rows. */
-static inline void add_rows(const frnn_table *table, frnn_row_sum s, rows_of_sum r) {
+static inline void add_rows(const frnn_kernels *kernels, frnn_row_sum s, rows_of_sum r) {
   do {
     s.blocks = next_blocks(&r, &s.k);
-    table->sum_rows_by_blocks(&s);
+    kernels->sum_rows_by_blocks(&s);
     r.done += s.k;
     r.left -= s.k;
     s.src = at(s.src, s.k * s.src_k);

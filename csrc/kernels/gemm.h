@@ -1,4 +1,4 @@
-/* gemm.h - products: the chain that every tile shares, the packed GEMM, and the packing.
+/* gemm.h - products: the chain that every tile parts, the packed GEMM, and the packing.
  *
  * Layout. b is packed in panels [vector of outputs][k][gate][lane]; a is read where it lies, along k (rows of
  * activations) or across it (gate gradients, transposed by the reading). A tile holds R rows x P panels x G
@@ -16,7 +16,7 @@
 #define TILE_ROWS(G) (ACCUMULATORS / (ACCUMULATORS < 24 ? 4 : 4 / (G) * (G)))
 /* The panels of a tile: as many as make a step of k read so many bytes, and no more. So many chains keep up with what
  * L2 gives, even a single row's; and where the tiles of a step are many, the last ones are still near when the next
- * step walks them backwards. */
+ * step passes them backwards. */
 #define BYTES_PER_K 256
 #define WIDE_ENOUGH(P, G) ((P) > 2 && (P) / 2 * (G) * VEC_BYTES >= BYTES_PER_K)
 
@@ -82,7 +82,7 @@ INLINE void run_chains(const int R, const int P, const int G, vec *acc, const fr
   for (int i = FRNN_X; i <= FRNN_H; i++) chain_factor(R, P, G, acc, &s->in[i], m, vector, 0);
 }
 
-/* And a tile that ends there: the pre-activations go to z, for a loose cell to read. */
+/* And a tile that ends there: the pre-activations go to z, for an unfused cell to read. */
 INLINE void chains_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   run_chains(R, P, 1, acc, s, m, vector);

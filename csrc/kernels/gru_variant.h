@@ -44,7 +44,7 @@ INLINE void gru_reset_variant_units(const int N, const frnn_step *s, const alter
   gate_each(N, a, z, ROW(1));
   EACH {
     int64_t u = unit + n * LANES, left = s->hidden - u;
-    vec h = vload_part(AT(const real, s->how.dropped, m * s->how.dropped_row) + u, left);
+    vec h = vload_part(AT(const real, s->variant.after_dropout, m * s->variant.after_dropout_row) + u, left);
     vstore(AT(real, s->scratch, m * s->gate) + u, r[n] * h);
   }
 }
@@ -65,7 +65,7 @@ INLINE void gru_blend_variant_units(const int N, const frnn_step *s, const alter
 #undef H_BEFORE
 
 NOINLINE void gru_after_steps(int normalised, const frnn_step *s) {
-  alteration a = alteration_of(&s->how);
+  alteration a = alteration_of(&s->variant);
   for (int64_t m = 0; m < s->m; m++) {
     normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, 3, GRU_APART};
     if (normalised) normalise_group(s, &r, 0, 2, 0, 1);
@@ -78,12 +78,12 @@ KERNEL void gru_after_variant_step(const frnn_step *s) { gru_after_steps(0, s); 
 KERNEL void gru_normalised_step(const frnn_step *s) { gru_after_steps(1, s); }
 
 KERNEL void gru_before_variant_step_reset(const frnn_step *s) {
-  alteration a = alteration_of(&s->how);
+  alteration a = alteration_of(&s->variant);
   for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(gru_reset_variant_units, s, &a, m);
 }
 
 KERNEL void gru_before_variant_step_blend(const frnn_step *s) {
-  alteration a = alteration_of(&s->how);
+  alteration a = alteration_of(&s->variant);
   for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(gru_blend_variant_units, s, &a, m);
 }
 
@@ -98,16 +98,16 @@ INLINE vec gru_variant_back_blend(const frnn_back *b, const alteration *a, int64
   vec z = unmarked(a, vload(AT(const real, slots, b->gate)), &z_reached), h_bar = vload(dh);
   vec n = unmarked(a, vload(AT(const real, slots, 2 * b->gate)), &n_reached);
   if (b->dy) h_bar += vload_part(AT(const real, b->dy, m * b->dy_row) + u, left);
-  vec stays = gradient_that_stays(&b->how, 0, m, u, left, &h_bar);
+  vec zoneout = gradient_that_stays(&b->variant, 0, m, u, left, &h_bar);
   vec before = vload_part(AT(const real, b->h, m * b->h_row) + u, left);
   *da_z = gate_back(a, h_bar * (before - n), z, z_reached);
-  vstore(dh, vfma(h_bar, z, stays));
+  vstore(dh, vfma(h_bar, z, zoneout));
   return tanh_back(a, h_bar * (vset1(1) - z), n, n_reached);
 }
 
 /* Reset after: all pre-activations' gradients, da_n r last. `column`: where those of n, r, z stand, and of n r. */
 NOINLINE void gru_after_back_units(const frnn_back *b, int64_t m, const int *column) {
-  alteration a = alteration_of(&b->how);
+  alteration a = alteration_of(&b->variant);
   real *dg = AT(real, b->dg, m * b->dg_row);
   for (int64_t u = b->unit; u < b->end; u += LANES) {
     int64_t left = b->hidden - u;
@@ -136,7 +136,7 @@ KERNEL void gru_normalised_back_gates(const frnn_back *b) {
 
 /* and two: both sides, of each the two groups. */
 KERNEL void gru_normalised_back_sides(const frnn_back *b) {
-  const frnn_variant *v = b->how.numbers;
+  const frnn_variant *v = b->variant.numbers;
   const void *gain_x = v->extra[FRNN_WEIGHT_LN_IH], *gain_h = v->extra[FRNN_WEIGHT_LN_HH];
   int64_t hidden = b->hidden;
   for (int64_t m = 0; m < b->m; m++) {
@@ -152,7 +152,7 @@ KERNEL void gru_normalised_back_sides(const frnn_back *b) {
 
 /* Reset before, phase one; the product W_hn^T dn = d(r * h) follows. */
 KERNEL void gru_before_variant_back_blend(const frnn_back *b) {
-  alteration a = alteration_of(&b->how);
+  alteration a = alteration_of(&b->variant);
   for (int64_t m = 0; m < b->m; m++) {
     real *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
@@ -166,7 +166,7 @@ KERNEL void gru_before_variant_back_blend(const frnn_back *b) {
 
 /* Phase two: through r * h, h as it was dropped; both are written for the gradients of the weights. */
 KERNEL void gru_before_variant_back_reset(const frnn_back *b) {
-  alteration a = alteration_of(&b->how);
+  alteration a = alteration_of(&b->variant);
   for (int64_t m = 0; m < b->m; m++) {
     const real *drh = AT(const real, b->drh, m * b->dh_row);
     real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);

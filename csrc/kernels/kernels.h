@@ -96,26 +96,26 @@ INLINE int widths_of_step(int kind, int rows) {
 
 KERNEL int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Rows shared out evenly among tiles: 8 as 4 + 4 rather than 6 + 2, for a tile of few rows reads more per product. */
+/* Rows divided evenly among tiles: 8 as 4 + 4 rather than 6 + 2, for a tile of few rows reads more per product. */
 typedef struct {
   int64_t tiles, larger; /* the first ones have a row more */
   int rows;              /* of the smaller ones */
-} row_shares;
+} row_tiles;
 
-INLINE row_shares share_rows(int64_t rows, int most) {
+INLINE row_tiles split_rows(int64_t rows, int most) {
   int64_t tiles = (rows + most - 1) / most;
-  return (row_shares){tiles, rows % tiles, (int)(rows / tiles)};
+  return (row_tiles){tiles, rows % tiles, (int)(rows / tiles)};
 }
 
 /* One block of k and of rows: panels outside, so that each stays near while the rows pass by it. */
 KERNEL void gemm_block(const frnn_gemm *g) {
   int64_t vectors = (g->n + LANES - 1) / LANES;
-  row_shares share = share_rows(g->m, TILE_ROWS(1));
-  int widths = widths_of_gemm(share.rows + (share.larger > 0));
+  row_tiles job_part = split_rows(g->m, TILE_ROWS(1));
+  int widths = widths_of_gemm(job_part.rows + (job_part.larger > 0));
   for (int64_t v = 0; v < vectors;) {
     int width = widest(widths, vectors - v);
-    for (int64_t t = 0, m = 0; t < share.tiles; t++) {
-      int rows = share.rows + (t < share.larger);
+    for (int64_t t = 0, m = 0; t < job_part.tiles; t++) {
+      int rows = job_part.rows + (t < job_part.larger);
       tiles_of[rows]->gemm[width](g, m, v);
       m += rows;
     }
@@ -148,12 +148,12 @@ KERNEL void gemm(const frnn_gemm *whole) {
 /* As gemm_block: a block of k and of rows; or with k past, its sums grow. */
 INLINE void sum_block(const int grows, const frnn_product_sum *s) {
   int64_t vectors = (s->product.n + LANES - 1) / LANES;
-  row_shares share = share_rows(s->product.m, TILE_ROWS(1));
-  int widths = widths_of_gemm(share.rows + (share.larger > 0));
+  row_tiles job_part = split_rows(s->product.m, TILE_ROWS(1));
+  int widths = widths_of_gemm(job_part.rows + (job_part.larger > 0));
   for (int64_t v = 0; v < vectors;) {
     int width = widest(widths, vectors - v);
-    for (int64_t t = 0, m = 0; t < share.tiles; t++) {
-      int rows = share.rows + (t < share.larger);
+    for (int64_t t = 0, m = 0; t < job_part.tiles; t++) {
+      int rows = job_part.rows + (t < job_part.larger);
       if (grows)
         grow_tile(s, rows, (int64_t)1 << width, m, v);
       else
@@ -193,13 +193,13 @@ KERNEL void sum_products(const frnn_product_sum *whole) {
 /* All rows and vectors of one step. */
 INLINE void step(const int kind, const int G, const frnn_step *s) {
   if (s->m <= 0) return;
-  row_shares share = share_rows(s->m, TILE_ROWS(G));
-  int widths = widths_of_step(kind, share.rows + (share.larger > 0));
+  row_tiles job_part = split_rows(s->m, TILE_ROWS(G));
+  int widths = widths_of_step(kind, job_part.rows + (job_part.larger > 0));
   for (int64_t done = 0; done < s->vectors;) {
     int width = widest(widths, s->vectors - done);
     int64_t v = s->vector + (s->backwards ? s->vectors - done - ((int64_t)1 << width) : done);
-    for (int64_t t = 0, m = 0; t < share.tiles; t++) {
-      int rows = share.rows + (t < share.larger);
+    for (int64_t t = 0, m = 0; t < job_part.tiles; t++) {
+      int rows = job_part.rows + (t < job_part.larger);
       tiles_of[rows]->step[kind][width](s, m, v);
       m += rows;
     }
@@ -229,8 +229,8 @@ KERNEL void map_tanh(const void *x, void *y, int64_t n) { map(vtanh, x, y, n); }
 #define TABLE_(isa, bits) frnn_##isa##_f##bits
 #define TABLE(isa, bits) TABLE_(isa, bits)
 
-extern const frnn_table TABLE(FRNN_ISA, FRNN_BITS);
-const frnn_table TABLE(FRNN_ISA, FRNN_BITS) = {
+extern const frnn_kernels TABLE(FRNN_ISA, FRNN_BITS);
+const frnn_kernels TABLE(FRNN_ISA, FRNN_BITS) = {
     .isa = QUOTE(FRNN_ISA),
     .fused = FUSED,
     .size = sizeof(real),

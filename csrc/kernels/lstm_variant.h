@@ -16,7 +16,7 @@ INLINE int lstm_of_c(int G) { return LSTM_APART + 2 * G + 1; } /* the slot of N 
 /* (L1) to (L6). Where c is to be normalised yet, it waits in its slot and o in its own. */
 INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_step *s, const alteration *a, int64_t m,
                                int64_t unit) {
-  const frnn_variant *v = s->how.numbers;
+  const frnn_variant *v = s->variant.numbers;
   const void *peephole = v->extra[FRNN_WEIGHT_PEEPHOLE];
   real *z = AT(real, s->z, m * s->z_row) + unit;
   vec i[N_MOST], f[N_MOST], g[N_MOST], o[N_MOST], c[N_MOST], before[N_MOST], h[N_MOST];
@@ -50,7 +50,7 @@ INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_st
   EACH {
     int64_t u = unit + n * LANES, left = s->hidden - u;
     vec after = c[n];
-    if (some_stay(&s->how, 1)) after = vmix(stays_at(&s->how, 1, m, u, left), before[n], c[n]);
+    if (some_stay(&s->variant, 1)) after = vmix(stays_at(&s->variant, 1, m, u, left), before[n], c[n]);
     vstore(AT(real, s->c_out, m * s->c_row) + u, after);
     if (normalised) {
       vstore(AT(real, z, lstm_of_c(G) * s->gate) + n * LANES, c[n]);
@@ -62,7 +62,7 @@ INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_st
 
 /* (V10). */
 INLINE void lstm_normalise_c(const frnn_step *s, const alteration *a, const normalised_row *r, int64_t m) {
-  const frnn_variant *v = s->how.numbers;
+  const frnn_variant *v = s->variant.numbers;
   real *c = slot_of(r, lstm_of_c(r->G));
   const real *o = slot_of(r, 3);
   gates_of_row all = {c, r->gate, 1, s->hidden};
@@ -80,7 +80,7 @@ INLINE void lstm_normalise_c(const frnn_step *s, const alteration *a, const norm
 }
 
 NOINLINE void lstm_variant_step(int G, int normalised, const frnn_step *s) {
-  alteration a = alteration_of(&s->how);
+  alteration a = alteration_of(&s->variant);
   for (int64_t m = 0; m < s->m; m++) {
     normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, G, LSTM_APART};
     if (normalised) normalise_group(s, &r, 0, G, 0, 1);
@@ -94,7 +94,7 @@ KERNEL void lstm_variant_step_coupled(const frnn_step *s) { lstm_variant_step(3,
 KERNEL void lstm_variant_step_normalised(const frnn_step *s) { lstm_variant_step(4, 1, s); }
 KERNEL void lstm_variant_step_both(const frnn_step *s) { lstm_variant_step(3, 1, s); }
 
-/* What all rows of a sweep's step have in common. */
+/* What all rows of a backward pass's step have in common. */
 typedef struct {
   const frnn_back *b;
   alteration a;
@@ -104,10 +104,10 @@ typedef struct {
 } lstm_back_step;
 
 INLINE lstm_back_step lstm_step_back(const frnn_back *b) {
-  const frnn_variant *v = b->how.numbers;
+  const frnn_variant *v = b->variant.numbers;
   return (lstm_back_step){.b = b,
-                          .a = alteration_of(&b->how),
-                          .zones = {some_stay(&b->how, 0), some_stay(&b->how, 1)},
+                          .a = alteration_of(&b->variant),
+                          .zones = {some_stay(&b->variant, 0), some_stay(&b->variant, 1)},
                           .peephole = v->extra[FRNN_WEIGHT_PEEPHOLE],
                           .cell_clip = v->cell_clip};
 }
@@ -157,14 +157,14 @@ INLINE lstm_back_units lstm_units(const lstm_back_step *s, const lstm_back_row *
 INLINE vec lstm_outer(int G, int normalised, const lstm_back_step *s, const lstm_back_row *r, const lstm_back_units *q,
                       vec *de) {
   const frnn_back *b = s->b;
-  const frnn_variant *v = b->how.numbers;
+  const frnn_variant *v = b->variant.numbers;
   vec h_bar = vload(r->dh + q->u), by = (vec){0}, e = q->c;
   if (normalised)
     e = vfma(extra_at(v->extra[FRNN_WEIGHT_LN_C], 0, b->hidden, q->u), vload(slot_of(&r->z, lstm_of_c(G)) + q->u),
              extra_at(v->extra[FRNN_BIAS_LN_C], 0, b->hidden, q->u));
   vec tanh_e = vtanh(e);
   if (r->dy) h_bar += vload_part(r->dy + q->u, q->left);
-  if (s->zones[0]) by = gradient_that_stays(&b->how, 0, r->m, q->u, q->left, &h_bar);
+  if (s->zones[0]) by = gradient_that_stays(&b->variant, 0, r->m, q->u, q->left, &h_bar);
   vstore(r->dh + q->u, by);
   if (b->scratch) vstore_part(AT(real, b->scratch, r->m * b->scratch_row) + q->u, q->o * tanh_e, q->left);
   if (b->recurrent) keep_dropped(b, r->m, q->u);
@@ -172,7 +172,7 @@ INLINE vec lstm_outer(int G, int normalised, const lstm_back_step *s, const lstm
   return gate_back(&s->a, h_bar * tanh_e, q->o, q->reached[3]);
 }
 
-/* (V14): of i and f, whose share of dc_{t-1} it returns beside what is there, and of o. */
+/* (V14): of i and f, whose part of dc_{t-1} it returns beside what is there, and of o. */
 INLINE vec lstm_through_peepholes(int G, const lstm_back_step *s, const lstm_back_units *q, real *to, vec da_i,
                                   vec da_f, vec da_o, vec back) {
   int64_t hidden = s->b->hidden;
@@ -193,7 +193,7 @@ INLINE void lstm_inner(int G, int normalised, const lstm_back_step *s, const lst
   int64_t hidden = b->hidden;
   real *to = r->of_gates + q->u, *of_peephole = r->of_gates + (normalised ? 3 : 1) * G * hidden + q->u;
   vec c_bar = vload(r->dc + q->u), came = c_bar, by = (vec){0}, da_f = (vec){0};
-  if (s->zones[1]) by = gradient_that_stays(&b->how, 1, r->m, q->u, q->left, &c_bar);
+  if (s->zones[1]) by = gradient_that_stays(&b->variant, 1, r->m, q->u, q->left, &c_bar);
   c_bar += through_h;
   if (s->peephole) c_bar = vfma(da_o, extra_at(s->peephole, G - 2, hidden, q->u), c_bar);
   if (b->c_bar)
@@ -251,7 +251,7 @@ NOINLINE void lstm_normalised_outer(int G, const frnn_back *b) {
 
 /* the second to the pre-activations; */
 NOINLINE void lstm_normalised_inner(int G, const frnn_back *b) {
-  const void *gain = b->how.numbers->extra[FRNN_WEIGHT_LN_C];
+  const void *gain = b->variant.numbers->extra[FRNN_WEIGHT_LN_C];
   lstm_back_step s = lstm_step_back(b);
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 1, b, m);
@@ -269,7 +269,7 @@ NOINLINE void lstm_normalised_inner(int G, const frnn_back *b) {
 
 /* the third to the products. */
 NOINLINE void lstm_normalised_sides(int G, const frnn_back *b) {
-  const frnn_variant *v = b->how.numbers;
+  const frnn_variant *v = b->variant.numbers;
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 1, b, m);
     const real *scales = scales_of(&r.z);

@@ -86,11 +86,11 @@ NOINLINE real scale_of(const gates_of_row *g, real mean) {
 typedef struct {
   real *z;
   ptrdiff_t gate;
-  int G, apart;
+  int G, separate;
 } normalised_row;
 
 INLINE real *slot_of(const normalised_row *r, int slot) { return AT(real, r->z, slot * r->gate); }
-INLINE real *scales_of(const normalised_row *r) { return slot_of(r, r->apart + 2 * r->G); }
+INLINE real *scales_of(const normalised_row *r) { return slot_of(r, r->separate + 2 * r->G); }
 
 /* One side of a group: what normalises it, and then scales and shifts it. */
 typedef struct {
@@ -115,7 +115,7 @@ INLINE const real *of_gate(const void *extra, int64_t gate, int64_t hidden) {
 
 INLINE void normalise_units(const int full, const normalised_row *r, int g, const side *x, const side *h, int added,
                             int64_t u, int64_t left) {
-  real *to = slot_of(r, g) + u, *n_h = slot_of(r, r->apart + g) + u, *n_x = slot_of(r, r->apart + r->G + g) + u;
+  real *to = slot_of(r, g) + u, *n_h = slot_of(r, r->separate + g) + u, *n_x = slot_of(r, r->separate + r->G + g) + u;
   vec a = normalised_side(full, x, n_x, vload(to), u, left), b = normalised_side(full, h, n_h, vload(n_h), u, left);
   vstore(to, added ? a + b : a);
   if (!added) vstore(AT(real, to, r->gate), b);
@@ -123,16 +123,16 @@ INLINE void normalise_units(const int full, const normalised_row *r, int g, cons
 
 /* One group of a row: gates [first, last), whose two sides are added up, or stand side by side if not `added`. */
 NOINLINE void normalise_group(const frnn_step *s, const normalised_row *r, int first, int last, int group, int added) {
-  const frnn_variant *v = s->how.numbers;
+  const frnn_variant *v = s->variant.numbers;
   gates_of_row of_x = {slot_of(r, first), r->gate, last - first, s->hidden};
-  gates_of_row of_h = {slot_of(r, r->apart + first), r->gate, last - first, s->hidden};
+  gates_of_row of_h = {slot_of(r, r->separate + first), r->gate, last - first, s->hidden};
   side x = side_of(&of_x), h = side_of(&of_h);
   scales_of(r)[SCALE_IH + group] = x.scale;
   scales_of(r)[SCALE_HH + group] = h.scale;
   for (int g = first; g < last; g++) {
     int64_t u = 0;
-    x.gain = of_gate(v->extra[FRNN_WEIGHT_LN_IH], g, s->hidden), x.shift = of_gate(s->how.shift_ih, g, s->hidden);
-    h.gain = of_gate(v->extra[FRNN_WEIGHT_LN_HH], g, s->hidden), h.shift = of_gate(s->how.shift_hh, g, s->hidden);
+    x.gain = of_gate(v->extra[FRNN_WEIGHT_LN_IH], g, s->hidden), x.shift = of_gate(s->variant.shift_ih, g, s->hidden);
+    h.gain = of_gate(v->extra[FRNN_WEIGHT_LN_HH], g, s->hidden), h.shift = of_gate(s->variant.shift_hh, g, s->hidden);
     for (; u + LANES <= s->hidden; u += LANES) normalise_units(1, r, g, &x, &h, added, u, LANES);
     if (u < s->hidden) normalise_units(0, r, g, &x, &h, added, u, s->hidden - u);
   }

@@ -34,7 +34,7 @@ KERNEL void pack_outputs(const frnn_transpose *p) {
   }
 }
 
-/* Some rows at a time, so that both sides are walked in runs of a page or less. */
+/* Some rows at a time, so that both sides are read in runs of a page or less. */
 KERNEL void pack_rows(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, void *dst, ptrdiff_t panel) {
   const int64_t run = 16;
   for (int64_t first = 0; first < k; first += run)

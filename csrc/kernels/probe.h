@@ -15,8 +15,8 @@ KERNEL double probe_fma(int64_t rounds) {
   vec sum = acc[0];
 #pragma GCC unroll 24
   for (int i = 1; i < CHAINS; i++) sum += acc[i];
-  volatile real kept = sum[0];
-  (void)kept;
+  volatile real checkpoints = sum[0];
+  (void)checkpoints;
   return 2.0 * LANES * CHAINS * (double)rounds;
 }
 

@@ -23,12 +23,12 @@ INLINE void rnn_variant_units(const int N, const int nonlinearity, const frnn_st
 }
 
 INLINE void rnn_variant_step(const int nonlinearity, const frnn_step *s) {
-  alteration a = alteration_of(&s->how);
+  alteration a = alteration_of(&s->variant);
   for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(rnn_variant_units, nonlinearity, s, &a, m);
 }
 
 INLINE void rnn_variant_back(const int nonlinearity, const frnn_back *b) {
-  alteration a = alteration_of(&b->how);
+  alteration a = alteration_of(&b->variant);
   for (int64_t m = 0; m < b->m; m++) {
     const real *z = AT(const real, b->z, m * b->z_row);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
@@ -37,7 +37,7 @@ INLINE void rnn_variant_back(const int nonlinearity, const frnn_back *b) {
       int64_t left = b->hidden - u;
       vec made = vload(z + u), h_bar = vload(dh + u);
       if (dy) h_bar += vload_part(dy + u, left);
-      vstore(dh + u, gradient_that_stays(&b->how, 0, m, u, left, &h_bar));
+      vstore(dh + u, gradient_that_stays(&b->variant, 0, m, u, left, &h_bar));
       if (nonlinearity == TANH) {
         ivec reached;
         made = unmarked(&a, made, &reached);

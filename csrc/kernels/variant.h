@@ -1,4 +1,4 @@
-/* variant.h - what the variants of the cells share: bounds, hard sigmoids, zoneout; equations (V5) to (V7) and (V11) of
+/* variant.h - what the variants of the cells part: bounds, hard sigmoids, zoneout; equations (V5) to (V7) and (V11) of
  * fastrnn/reference/variants.py.
  *
  * A variant's products stand in its slots of z before the functions here and in the *_variant.h read them, row by row,
@@ -13,8 +13,8 @@ typedef struct {
   vec clip, slope;
 } alteration;
 
-INLINE alteration alteration_of(const frnn_altered *how) {
-  const frnn_variant *v = how->numbers;
+INLINE alteration alteration_of(const frnn_variant_arguments *variant) {
+  const frnn_variant *v = variant->numbers;
   return (alteration){v->clip > 0, v->slope > 0, vset1((real)v->clip), vset1((real)v->slope)};
 }
 
@@ -81,31 +81,32 @@ INLINE vec tanh_back(const alteration *a, vec d, vec value, ivec reached) {
 }
 
 /* Whether some of a state stays, and how much of it for the units of row m from u on. */
-INLINE int some_stay(const frnn_altered *how, int state) {
-  return how->stays[state] != NULL || how->numbers->stays[state] > 0;
+INLINE int some_stay(const frnn_variant_arguments *variant, int state) {
+  return variant->zoneout[state] != NULL || variant->numbers->zoneout[state] > 0;
 }
 
-INLINE vec stays_at(const frnn_altered *how, int state, int64_t m, int64_t u, int64_t left) {
-  if (!how->stays[state]) return vset1((real)how->numbers->stays[state]);
-  return vload_part(AT(const real, how->stays[state], m * how->stays_row) + u, left);
+INLINE vec stays_at(const frnn_variant_arguments *variant, int state, int64_t m, int64_t u, int64_t left) {
+  if (!variant->zoneout[state]) return vset1((real)variant->numbers->zoneout[state]);
+  return vload_part(AT(const real, variant->zoneout[state], m * variant->zoneout_row) + u, left);
 }
 
 /* (V11). */
-INLINE vec vmix(vec stays, vec before, vec after) { return vfma(stays, before, (vset1(1) - stays) * after); }
+INLINE vec vmix(vec zoneout, vec before, vec after) { return vfma(zoneout, before, (vset1(1) - zoneout) * after); }
 
 /* And for h of row m, units from u on: what of it stays as it was. */
 INLINE vec zone_h(const frnn_step *s, int64_t m, int64_t u, vec h) {
   int64_t left = s->hidden - u;
-  if (!some_stay(&s->how, 0)) return h;
+  if (!some_stay(&s->variant, 0)) return h;
   vec before = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
-  return vmix(stays_at(&s->how, 0, m, u, left), before, h);
+  return vmix(stays_at(&s->variant, 0, m, u, left), before, h);
 }
 
 /* What of a state's gradient goes by its step; the rest stays in d. */
-INLINE vec gradient_that_stays(const frnn_altered *how, int state, int64_t m, int64_t u, int64_t left, vec *d) {
-  if (!some_stay(how, state)) return (vec){0};
-  vec stays = stays_at(how, state, m, u, left), by = stays * *d;
-  *d = (vset1(1) - stays) * *d;
+INLINE vec gradient_that_stays(const frnn_variant_arguments *variant, int state, int64_t m, int64_t u, int64_t left,
+                               vec *d) {
+  if (!some_stay(variant, state)) return (vec){0};
+  vec zoneout = stays_at(variant, state, m, u, left), by = zoneout * *d;
+  *d = (vset1(1) - zoneout) * *d;
   return by;
 }
 
@@ -116,12 +117,12 @@ INLINE vec extra_at(const void *extra, int64_t gate, int64_t hidden, int64_t u) 
 
 /* h_{t-1} as the products had it; if it was dropped, it goes to where the weights' gradient reads it. */
 INLINE vec keep_dropped(const frnn_back *b, int64_t m, int64_t u) {
-  int64_t left = b->how.features - u;
+  int64_t left = b->variant.features - u;
   if (left <= 0) return (vec){0};
   vec h = vload_part(AT(const real, b->h, m * b->h_row) + u, left);
   if (!b->recurrent) return h;
   h *= vload_part(AT(const real, b->recurrent, m * b->recurrent_row) + u, left);
-  vstore_part(AT(real, b->how.dropped, m * b->how.dropped_row) + u, h, left);
+  vstore_part(AT(real, b->variant.after_dropout, m * b->variant.after_dropout_row) + u, h, left);
   return h;
 }
 

@@ -1,4 +1,4 @@
-/* dispatch.c - from the CPU to a kernel table. One of the places with preprocessor conditions.
+/* dispatch.c - from the CPU to a kernels. One of the places with preprocessor conditions.
  *
  * It must not know: cells, layouts, time. */
 #include <stdlib.h>
@@ -6,12 +6,12 @@
 
 #include "../internal/internal.h"
 
-extern const frnn_table frnn_generic_f32, frnn_generic_f64;
+extern const frnn_kernels frnn_generic_f32, frnn_generic_f64;
 
 static int always(void) { return 1; }
 
 #if defined(__x86_64__)
-extern const frnn_table frnn_avx512_f32, frnn_avx512_f64, frnn_avx2_f32, frnn_avx2_f64;
+extern const frnn_kernels frnn_avx512_f32, frnn_avx512_f64, frnn_avx2_f32, frnn_avx2_f64;
 
 /* The compiler's run-time library also asks whether the system saves the registers. */
 static int has_avx512(void) {
@@ -24,12 +24,12 @@ static int has_avx2(void) {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 #elif defined(__aarch64__)
-extern const frnn_table frnn_neon_f32, frnn_neon_f64;
+extern const frnn_kernels frnn_neon_f32, frnn_neon_f64;
 #endif
 
 /* Best first. */
 static const struct {
-  const frnn_table *tables[FRNN_DTYPES];
+  const frnn_kernels *kernels[FRNN_DTYPES];
   int (*runs)(void);
 } sets[] = {
 #if defined(__x86_64__)
@@ -53,21 +53,21 @@ static int current(void) {
   return set;
 }
 
-const frnn_table *frnn_table_for(int dtype) { return sets[current()].tables[dtype]; }
+const frnn_kernels *frnn_kernels_for(int dtype) { return sets[current()].kernels[dtype]; }
 
-const char *frnn_isa(void) { return sets[current()].tables[0]->isa; }
+const char *frnn_isa(void) { return sets[current()].kernels[0]->isa; }
 
-const char *frnn_isa_compiled(int i) { return i >= 0 && i < SETS ? sets[i].tables[0]->isa : NULL; }
+const char *frnn_isa_compiled(int i) { return i >= 0 && i < SETS ? sets[i].kernels[0]->isa : NULL; }
 
 const char *frnn_isa_available(int i) {
   for (int set = 0; set < SETS; set++)
-    if (sets[set].runs() && i-- == 0) return sets[set].tables[0]->isa;
+    if (sets[set].runs() && i-- == 0) return sets[set].kernels[0]->isa;
   return NULL;
 }
 
 int frnn_select(const char *isa) {
   for (int set = 0; set < SETS; set++) {
-    if (strcmp(isa, sets[set].tables[0]->isa) == 0 && sets[set].runs()) {
+    if (strcmp(isa, sets[set].kernels[0]->isa) == 0 && sets[set].runs()) {
       __atomic_store_n(&chosen, set, __ATOMIC_RELAXED);
       return 0;
     }
@@ -77,7 +77,7 @@ int frnn_select(const char *isa) {
 
 int frnn_isa_fused(const char *isa) {
   for (int set = 0; set < SETS; set++)
-    if (strcmp(isa, sets[set].tables[0]->isa) == 0) return sets[set].tables[0]->fused;
+    if (strcmp(isa, sets[set].kernels[0]->isa) == 0) return sets[set].kernels[0]->fused;
   return 0;
 }
 
@@ -89,11 +89,11 @@ const char *frnn_compiler(void) {
 #endif
 }
 
-void frnn_exp(int dtype, const void *x, void *y, int64_t n) { frnn_table_for(dtype)->exp(x, y, n); }
-void frnn_sigmoid(int dtype, const void *x, void *y, int64_t n) { frnn_table_for(dtype)->sigmoid(x, y, n); }
-void frnn_tanh(int dtype, const void *x, void *y, int64_t n) { frnn_table_for(dtype)->tanh(x, y, n); }
+void frnn_exp(int dtype, const void *x, void *y, int64_t n) { frnn_kernels_for(dtype)->exp(x, y, n); }
+void frnn_sigmoid(int dtype, const void *x, void *y, int64_t n) { frnn_kernels_for(dtype)->sigmoid(x, y, n); }
+void frnn_tanh(int dtype, const void *x, void *y, int64_t n) { frnn_kernels_for(dtype)->tanh(x, y, n); }
 
-double frnn_probe_fma(int dtype, int64_t rounds) { return frnn_table_for(dtype)->probe_fma(rounds); }
+double frnn_probe_fma(int dtype, int64_t rounds) { return frnn_kernels_for(dtype)->probe_fma(rounds); }
 double frnn_probe_read(int dtype, const void *p, size_t n, int64_t rounds) {
-  return frnn_table_for(dtype)->probe_read(p, n, rounds);
+  return frnn_kernels_for(dtype)->probe_read(p, n, rounds);
 }

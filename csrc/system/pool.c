@@ -12,7 +12,7 @@
  * middle of a call, for a signal's handler forked, it goes on with the call alone, unless a job is out: what other
  * threads were computing of it is lost to the child, and the call ends with FRNN_FORKED.
  *
- * Which part a thread takes never shows in a result: parts share no sum.
+ * Which part a thread takes never shows in a result: parts part no sum.
  *
  * It must not know: cells, layouts, Python. */
 #if !defined(_WIN32) && !defined(FRNN_SINGLE)
@@ -216,11 +216,11 @@ static void wait_until(frnn_run *run, uint64_t done) {
   pthread_mutex_lock(&mutex);
   atomic_store(&caller_sleeps, 1);
   while (run->shared && atomic_load(&job.done) != done) {
-    int64_t until = nanoseconds() + ASK_NANOSECONDS;
+    int64_t until = nanoseconds() + POLL_NANOSECONDS;
     struct timespec time = {until / 1000000000, until % 1000000000};
     pthread_cond_timedwait(&finished, &mutex, &time);
     if (atomic_load(&job.done) == done) break;
-    pthread_mutex_unlock(&mutex); /* whoever is asked may take its time */
+    pthread_mutex_unlock(&mutex); /* `interrupted` may take its time */
     poll_run(run);
     pthread_mutex_lock(&mutex);
   }

@@ -1,5 +1,5 @@
-/* run.h - a call from its begin to its end, as pool.c and single.c share it: the floating-point environment, and when
- * to ask whether to stop. One of the places with preprocessor conditions.
+/* run.h - a call from its begin to its end, as pool.c and single.c part it: the floating-point environment, and
+ * polls for interrupts. One of the places with preprocessor conditions.
  *
  * It must not know: threads. */
 #ifndef FRNN_RUN_H
@@ -10,7 +10,7 @@
 
 #include "../internal/internal.h"
 
-enum { ASK_NANOSECONDS = 50000000, WORTH_ASKING = 10000000 };
+enum { POLL_NANOSECONDS = 50000000, WORTH_POLLING = 10000000 };
 
 /* The floating-point environment. On x86-64 the kernels touch the vector unit's word alone, which is some 50 ns quicker
  * to keep and to set again than the whole with the x87 unit. */
@@ -35,11 +35,11 @@ static inline int64_t nanoseconds(void) {
   return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* What ends before it would be asked is not asked at all: to look at the clock has its cost. */
+/* A call that ends before it would be polled is not polled at all: to read the clock has its cost. */
 static inline void begin_run(frnn_run *run, double work, int (*interrupted)(void)) {
   keep_environment(&run->environment);
-  run->interrupted = work < WORTH_ASKING ? NULL : interrupted;
-  run->asked = run->interrupted ? nanoseconds() : 0;
+  run->interrupted = work < WORTH_POLLING ? NULL : interrupted;
+  run->polled = run->interrupted ? nanoseconds() : 0;
   atomic_init(&run->stop, 0);
   run->has_pool = 0;
 }
@@ -48,13 +48,13 @@ static inline void do_alone(frnn_run *run, frnn_task *task, void *context, int p
   for (int part = 0; part < parts && !frnn_stopped(run); part++) task(context, part, parts);
 }
 
-/* On the caller's thread: is it time to ask whether to go on? A clock set back makes it so too. Whoever is asked may do
- * anything meanwhile: make calls, raise an exception, fork. */
+/* On the caller's thread: polls for an interrupt if it is time to; a clock set back makes it so too. `interrupted` may
+ * do anything meanwhile: make calls, raise an exception, fork. */
 static inline void poll_run(frnn_run *run) {
   if (!run->interrupted || atomic_load_explicit(&run->stop, memory_order_relaxed)) return;
   int64_t now = nanoseconds();
-  if (now - run->asked < ASK_NANOSECONDS && now >= run->asked) return;
-  run->asked = now;
+  if (now - run->polled < POLL_NANOSECONDS && now >= run->polled) return;
+  run->polled = now;
   if (run->interrupted()) atomic_store(&run->stop, FRNN_INTERRUPTED);
 }
 

@@ -120,7 +120,7 @@ def _variant_of(name, wanted):
     """The index and the row of a plain cell's variant that these options make."""
     for index, row in enumerate(_LISTED):
         is_variant = row["plain"] == name != row["name"]
-        if is_variant and row["altered"] <= wanted <= row["altered"] | row["takes"]:
+        if is_variant and row["has"] <= wanted <= row["has"] | row["takes"]:
             return index, row
     raise ValueError(
         "layer_norm is defined for the GRU whose reset gate acts after the product: "

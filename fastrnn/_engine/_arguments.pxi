@@ -145,7 +145,7 @@ cdef frnn_shape shape_of(int cell, x, tuple weights, bint reverse) except *:
     shape.steps = xs.shape[0]
     shape.batch = xs.shape[1]
     shape.input = xs.shape[2]
-    shape.ragged = shape.tokens = 0
+    shape.ragged = shape.has_ids = 0
     shape.checkpoint = 0
     size_units(&shape, weights)
     return shape
@@ -177,7 +177,7 @@ cdef int extras_of(frnn_shape *s, tuple weights, void **extra, bint writes) exce
 
 
 cdef frnn_variant variant_of(frnn_shape *s, tuple weights) except *:
-    """weights: after the extra parameters (clip, cell_clip, slope, what stays of h, of c)."""
+    """weights: after the extra parameters (clip, cell_clip, slope, what zoneout of h, of c)."""
     cdef frnn_variant v
     cdef int i
     memset(&v, 0, sizeof(v))
@@ -186,24 +186,24 @@ cdef frnn_variant variant_of(frnn_shape *s, tuple weights) except *:
         if i not in (FRNN_WEIGHT_PEEPHOLE, FRNN_BIAS_LN_C) and frnn_facts_of(s.cell).extra[i] and v.extra[i] == NULL:
             raise ValueError(f"extra parameter {i} may not be None")
     if len(weights) > 6:
-        v.clip, v.cell_clip, v.slope, v.stays[0], v.stays[1] = tuple_of(weights[6])
+        v.clip, v.cell_clip, v.slope, v.zoneout[0], v.zoneout[1] = tuple_of(weights[6])
     return v
 
 
 cdef frnn_noise noise_of(frnn_shape *s, noise) except *:
     """noise: None, or (factors (batch, features of h) or None, for each state (steps, batch, hidden) or nothing)."""
     cdef frnn_noise q
-    cdef tuple stays
+    cdef tuple zoneout
     cdef int i
     memset(&q, 0, sizeof(q))
     if noise is None:
         return q
-    recurrent, stays = tuple_of(noise)
+    recurrent, zoneout = tuple_of(noise)
     q.recurrent = dense(recurrent, s.dtype, s.batch, features_of(s))
-    if len(stays) not in (0, frnn_facts_of(s.cell).states) or (stays and s.projected):
+    if len(zoneout) not in (0, frnn_facts_of(s.cell).states) or (zoneout and s.projected):
         raise ValueError("noise for all states or none expected, and none where h is projected")
-    for i in range(len(stays)):
-        q.stays[i] = dense(stays[i], s.dtype, s.steps * s.batch, s.hidden)
+    for i in range(len(zoneout)):
+        q.zoneout[i] = dense(zoneout[i], s.dtype, s.steps * s.batch, s.hidden)
     return q
 
 
@@ -263,9 +263,9 @@ cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
     memset(&r, 0, sizeof(r))
     lengths, order, places, mask, reset, r.reset_to_first = tuple_of(rows)
     r.lengths = indices(lengths, s.batch)
-    r.order = indices(order, s.batch)
-    r.places = indices(places, s.batch)
-    if (r.order == NULL) != (r.places == NULL):
+    r.sort_order = indices(order, s.batch)
+    r.inverse_order = indices(places, s.batch)
+    if (r.sort_order == NULL) != (r.inverse_order == NULL):
         raise ValueError("an order without places, or places without an order")
     r.mask = flags(mask, s)
     r.reset = flags(reset, s)
@@ -273,31 +273,31 @@ cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
     for i in range(s.batch):
         if r.lengths != NULL and not 0 <= r.lengths[i] <= (s.steps if i == 0 else r.lengths[i - 1]):
             raise ValueError("lengths out of range or order")
-        if r.order != NULL and (not 0 <= r.order[i] < s.batch or r.places[r.order[i]] != i):
+        if r.sort_order != NULL and (not 0 <= r.sort_order[i] < s.batch or r.inverse_order[r.sort_order[i]] != i):
             raise ValueError("an order of other rows, or other places than its")
     s.ragged = 1
     return r
 
 
-cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
-    """tokens: (ids, count, for each pass a table of so many rows or None, and the same of their gradients: where
+cdef frnn_ids ids_of(frnn_shape *s, told, int i) except *:
+    """told: (ids, count, for each pass a table of so many rows or None, and the same of their gradients: where
     sums go by blocks pairs of three gradients in an array and count int64)."""
-    cdef frnn_tokens q
+    cdef frnn_ids q
     cdef cnp.ndarray ids, seen
     cdef int64_t k, count
     cdef int arrays = 1
     cdef size_t size
     memset(&q, 0, sizeof(q))
-    given, count, tables, gradients = tuple_of(tokens)
+    given, count, tables, gradients = tuple_of(told)
     ids = array_of(given)
     if not cnp.PyArray_IS_C_CONTIGUOUS(ids):
         raise ValueError("dense ids expected")
     if ids.ndim != 2 or ids.shape[0] != s.steps or ids.shape[1] != s.batch or s.input != 0 or count < 0:
         raise ValueError("ids of another shape, or an input besides")
-    q.ids = indices(ids.reshape(-1), s.steps * s.batch)
+    q.numbers = indices(ids.reshape(-1), s.steps * s.batch)
     q.step = s.batch
     for k in range(s.steps * s.batch):
-        if not 0 <= q.ids[k] < count:
+        if not 0 <= q.numbers[k] < count:
             raise ValueError("ids out of range")
     if gradients is not None:
         given = tuple_of(gradients)[i]
@@ -311,9 +311,9 @@ cdef frnn_tokens tokens_of(frnn_shape *s, tokens, int i) except *:
         q.gradient = dense(array_of(given), s.dtype, arrays * count, gate_rows(s), True)
         q.count = count
     if tables is not None:
-        size = known(frnn_table_size(s, count))
+        size = known(frnn_id_table_size(s, count))
         q.table = aligned(tuple_of(tables)[i], size)
-    s.tokens = 1
+    s.has_ids = 1
     return q
 
 

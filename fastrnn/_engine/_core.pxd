@@ -17,7 +17,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_cell_facts:
         const char *name
         const char *plain
-        unsigned takes, altered
+        unsigned takes, has
         int gates, states
         int extra[5]
     const frnn_cell_facts *frnn_facts_of(const frnn_cell *)
@@ -28,20 +28,20 @@ cdef extern from "fastrnn.h" nogil:
         const frnn_cell *cell
         int dtype, reverse
         int64_t steps, batch, input, hidden
-        int ragged, tokens
+        int ragged, has_ids
         int64_t projected, checkpoint
 
     ctypedef struct frnn_rows:
         const int64_t *lengths
-        const int64_t *order
-        const int64_t *places
+        const int64_t *sort_order
+        const int64_t *inverse_order
         const uint8_t *mask
         const uint8_t *reset
         ptrdiff_t step
         int reset_to_first
 
-    ctypedef struct frnn_tokens:
-        const int64_t *ids
+    ctypedef struct frnn_ids:
+        const int64_t *numbers
         ptrdiff_t step
         const void *table
         void *gradient
@@ -61,12 +61,12 @@ cdef extern from "fastrnn.h" nogil:
 
     ctypedef struct frnn_variant:
         double clip, cell_clip, slope
-        double stays[2]
+        double zoneout[2]
         const void *extra[5]
 
     ctypedef struct frnn_noise:
         const void *recurrent
-        const void *stays[2]
+        const void *zoneout[2]
 
     ctypedef struct frnn_state:
         void *h
@@ -82,7 +82,7 @@ cdef extern from "fastrnn.h" nogil:
         frnn_noise noise
         void *packed
         frnn_rows rows
-        frnn_tokens tokens
+        frnn_ids ids
         frnn_sequence x, y
         frnn_state first, last
         void *tape
@@ -94,7 +94,7 @@ cdef extern from "fastrnn.h" nogil:
         frnn_variant variant
         frnn_noise noise
         frnn_rows rows
-        frnn_tokens tokens
+        frnn_ids ids
         frnn_sequence x, y
         frnn_state first
         const void *tape
@@ -110,7 +110,7 @@ cdef extern from "fastrnn.h" nogil:
         void *dextra[5]
         void *work
 
-    ctypedef struct frnn_table_call:
+    ctypedef struct frnn_id_table_call:
         frnn_shape shape
         frnn_weights weights
         int64_t count
@@ -140,9 +140,9 @@ cdef extern from "fastrnn.h" nogil:
     int frnn_pack(const frnn_forward_call *, int, interruption)
     int frnn_forward(const frnn_forward_call *, int, interruption)
     int frnn_backward(const frnn_backward_call *, int, interruption)
-    size_t frnn_table_size(const frnn_shape *, int64_t)
-    size_t frnn_tabulate_size(const frnn_shape *)
-    int frnn_tabulate(const frnn_table_call *, interruption)
+    size_t frnn_id_table_size(const frnn_shape *, int64_t)
+    size_t frnn_id_table_work_size(const frnn_shape *)
+    int frnn_make_id_table(const frnn_id_table_call *, interruption)
     size_t frnn_product_size(int, int64_t, int64_t, int64_t)
     int frnn_goes_by_blocks(int64_t)
     int frnn_product(const frnn_product_call *, interruption)

@@ -30,7 +30,7 @@ class Sizes:
         hidden: int,
         ragged: bool = False,
         checkpoint: int = 0,
-        tokens: bool = False,
+        ids: bool = False,
         projected: int = 0,
     ) -> None: ...
 
@@ -55,7 +55,7 @@ def forward(
     x: _Array,
     passes: tuple[tuple, ...],
     rows: tuple | None,
-    tokens: tuple | None,
+    ids: tuple | None,
     checkpoint: int,
     work: _Array,
 ) -> int: ...
@@ -64,7 +64,7 @@ def backward(
     x: _Array,
     passes: tuple[tuple, ...],
     rows: tuple | None,
-    tokens: tuple | None,
+    ids: tuple | None,
     checkpoint: int,
     work: _Array,
 ) -> int: ...

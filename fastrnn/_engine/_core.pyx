@@ -75,8 +75,8 @@ cdef list names(naming name):
 def cells():
     """The cells that there are, one dict each, in the order of their indices; plain ones before their variants.
 
-    name, plain: its own name, and that of the cell that it is a variant of (its own where it is none). takes, altered:
-    the options that may alter it, and those that have and made it a cell of its own, as frozensets. gates, states:
+    name, plain: its own name, and that of the cell that it is a variant of (its own where it is none). takes, has:
+    the options that it can be given, and those that it has built in, as frozensets. gates, states:
     numbers. extras: the parameters that it has besides, name -> size in units of H.
     """
     cdef const frnn_cell_facts *facts
@@ -88,7 +88,7 @@ def cells():
             "name": facts.name.decode(),
             "plain": facts.plain.decode(),
             "takes": frozenset([option for k, option in enumerate(options) if facts.takes >> k & 1]),
-            "altered": frozenset([option for k, option in enumerate(options) if facts.altered >> k & 1]),
+            "has": frozenset([option for k, option in enumerate(options) if facts.has >> k & 1]),
             "gates": facts.gates,
             "states": facts.states,
             "extras": {name: facts.extra[k] for k, name in enumerate(extras) if facts.extra[k]},
@@ -107,7 +107,7 @@ cdef class Sizes:
     cdef readonly size_t packed, forward, tape, backward
 
     def __init__(self, int cell, int itemsize, int64_t steps, int64_t batch, int64_t input, int64_t hidden,
-                 bint ragged=False, int64_t checkpoint=0, bint tokens=False, int64_t projected=0):
+                 bint ragged=False, int64_t checkpoint=0, bint ids=False, int64_t projected=0):
         cdef frnn_shape s
         s.cell = cell_of(cell)
         if itemsize not in (4, 8):
@@ -121,7 +121,7 @@ cdef class Sizes:
         s.input = input
         s.hidden = hidden
         s.ragged = ragged
-        s.tokens = tokens
+        s.has_ids = ids
         s.projected = projected
         s.checkpoint = checkpoint
         self.packed = frnn_packed_size(&s)
@@ -132,12 +132,12 @@ cdef class Sizes:
             raise OverflowError("sizes too large")
 
 
-def forward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoint, work):
+def forward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, work):
     """One layer forward, its directions at once.
 
     passes: for each direction (reverse, row, first, weights, y, last, tape, noise), the states in that row of their
     arrays; y, last and, unless it is None, tape are written. weights: w_ih, w_hh, b_ih, b_hh, then perhaps w_hr or
-    None, and what extras_of and variant_of say. rows, tokens, noise: see rows_of and so on; checkpoint: 0, or the steps
+    None, and what extras_of and variant_of say. rows, ids, noise: see rows_of and so on; checkpoint: 0, or the steps
     between those that the tape keeps something of. Returns 0, or how many bytes `work` must have, nothing being done yet.
     """
     cdef frnn_forward_call calls[2]
@@ -159,9 +159,9 @@ def forward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoint
         call.shape.checkpoint = checkpoint
         if rows is not None:
             call.rows = rows_of(&call.shape, rows)
-        if tokens is not None:
-            call.tokens = tokens_of(&call.shape, tokens, i)
-            if call.tokens.table == NULL:
+        if ids is not None:
+            call.ids = ids_of(&call.shape, ids, i)
+            if call.ids.table == NULL:
                 raise ValueError("a table expected")
         call.weights = weights_of(&call.shape, weights)
         if len(weights) > 5 or noise is not None:
@@ -186,7 +186,7 @@ def forward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoint
     return 0
 
 
-def backward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoint, work):
+def backward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, work):
     """One layer backward, its directions at once.
 
     passes: for each direction the pass as forward took it, then dy, dlast, dx, dfirst, dweights, dstates (the gradients
@@ -215,9 +215,9 @@ def backward(int cell, x, tuple passes not None, rows, tokens, int64_t checkpoin
         s.checkpoint = checkpoint
         if rows is not None:
             call.rows = rows_of(s, rows)
-        if tokens is not None:
-            call.tokens = tokens_of(s, tokens, i)
-            if call.tokens.gradient == NULL or (checkpoint and call.tokens.table == NULL):
+        if ids is not None:
+            call.ids = ids_of(s, ids, i)
+            if call.ids.gradient == NULL or (checkpoint and call.ids.table == NULL):
                 raise ValueError("a gradient expected, and with checkpoints a table")
         call.weights = weights_of(s, weights)
         if len(weights) > 5:
@@ -272,13 +272,13 @@ def table_size(int cell, int dtype, int64_t hidden, int64_t count):
     memset(&s, 0, sizeof(s))
     s.cell = cell_of(cell)
     s.dtype, s.hidden = dtype, hidden
-    return known(frnn_table_size(&s, count))
+    return known(frnn_id_table_size(&s, count))
 
 
 def tabulate(int cell, x, tuple weights not None, int64_t count, table, work):
     """The table of `count` ids into a byte buffer: of the rows of x (count, input), or with None of the features one by
     one. Returns 0, or how many bytes `work` must have, nothing being done yet."""
-    cdef frnn_table_call call
+    cdef frnn_id_table_call call
     cdef cnp.ndarray w_ih = matrix_of(weights[0])
     cdef interruption interrupted = asked()
     cdef size_t needed
@@ -292,19 +292,19 @@ def tabulate(int cell, x, tuple weights not None, int64_t count, table, work):
     call.x = dense(x, call.shape.dtype, count, call.shape.input)
     if x is None and count != call.shape.input:
         raise ValueError("as many ids as inputs expected")
-    call.table = aligned(table, known(frnn_table_size(&call.shape, count)))
-    needed = known(frnn_tabulate_size(&call.shape))
+    call.table = aligned(table, known(frnn_id_table_size(&call.shape, count)))
+    needed = known(frnn_id_table_work_size(&call.shape))
     if <size_t>array_of(work).size < needed:
         return needed
     call.work = aligned(work, needed)
     with nogil:
-        finished(frnn_tabulate(&call, interrupted))
+        finished(frnn_make_id_table(&call, interrupted))
     return 0
 
 
 def goes_by_blocks(int64_t rows):
     """Whether a sum over so many rows goes by blocks. Then the gradient of a table of ids is a pair: three gradients in
-    one array, and the counts of the ids (tokens_of)."""
+    one array, and the counts of the ids (ids_of)."""
     return bool(frnn_goes_by_blocks(rows))
 
 

@@ -73,8 +73,8 @@ cdef class Stepper:
             if i == 0 and table is not None:
                 if call.shape.input != 0 or count < 0:
                     raise ValueError("ids, and an input besides")
-                call.shape.tokens = 1
-                call.tokens.table = aligned(table, known(frnn_table_size(&call.shape, count)))
+                call.shape.has_ids = 1
+                call.ids.table = aligned(table, known(frnn_id_table_size(&call.shape, count)))
             call.packed = aligned(packed, frnn_packed_size(&call.shape))
             call.work = aligned(work, frnn_forward_size(&call.shape))
             call.first = state_of(&call.shape, state, i, True)
@@ -159,7 +159,7 @@ cdef class Stepper:
         """One step of all layers, from dense rows to dense rows apart from them."""
         cdef int i
         if self.ids >= 0:
-            self.calls[0].tokens.ids = <const int64_t *>x
+            self.calls[0].ids.numbers = <const int64_t *>x
         else:
             self.calls[0].x.data = x
         self.calls[self.count - 1].y.data = y

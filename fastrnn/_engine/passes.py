@@ -104,7 +104,7 @@ def sizes_of(cell, itemsize, x_shape, weights, checkpoint=0, ids=False):
     try:
         return runtime.core.Sizes(
             cell.index, itemsize, *x_shape, hidden,
-            checkpoint=checkpoint, tokens=ids, projected=projected,
+            checkpoint=checkpoint, ids=ids, projected=projected,
         )  # fmt: skip
     except OverflowError:
         steps, batch, inputs = x_shape

@@ -408,6 +408,6 @@ def _listed(name, plain_name, plain, takes, own):
     if "peephole" in own or "peephole" in takes:
         extras["weight_peephole"] = gates - 1  # all gates but g
     return {
-        "name": name, "plain": plain_name, "takes": frozenset(takes), "altered": frozenset(own),
+        "name": name, "plain": plain_name, "takes": frozenset(takes), "has": frozenset(own),
         "gates": gates, "states": plain.states, "extras": extras,
     }  # fmt: skip

@@ -19,7 +19,7 @@ enum layout { DENSE, BATCH_FIRST, SPARSE, LAYOUTS };
 /* The number of the plain cell whose results a cell gives where nothing alters it; -1 where there is none. */
 static int plain_of(int cell) {
   const frnn_cell_facts *facts = frnn_facts_of(frnn_cell_at(cell));
-  for (int i = 0; !facts->altered && frnn_cell_at(i); i++)
+  for (int i = 0; !facts->has && frnn_cell_at(i); i++)
     if (strcmp(name_of(i), facts->plain) == 0) return i;
   return -1;
 }
@@ -224,7 +224,7 @@ static void run_sizes(int cell, int n, int T, int B, int I, int H) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-/* Rows and units at the edges of the tiles of every set; then long ones, wide ones, some that threads share out, and
+/* Rows and units at the edges of the tiles of every set; then long ones, wide ones, some that threads divide, and
  * empty ones. */
 static void run_cell(int cell) {
   static const int rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 17};

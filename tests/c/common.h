@@ -1,4 +1,4 @@
-/* common.h - what the programs of this folder share: names, memory, and numbers that are the same everywhere. */
+/* common.h - what the programs of this folder part: names, memory, and numbers that are the same everywhere. */
 #include <stdlib.h>
 #include <string.h>
 

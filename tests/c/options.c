@@ -1,5 +1,5 @@
 /* options.c - every cell with all that may alter a pass: bounds, hard sigmoids, peepholes, gains, noise, projections,
- * rows that end, are held or begin anew. What is right is for the tests in Python to say, on the sets that they run on;
+ * rows that end, are held or are reset. What is right is for the tests in Python to say, on the sets that they run on;
  * here are the bits, so that cross.sh can tell whether other sets, compilers and machines have the same.
  *
  *   options [threads]
@@ -109,8 +109,8 @@ static frnn_rows rows_of(const frnn_shape *s, int n) {
     places[order[p]] = p;
   }
   r.lengths = lengths;
-  r.order = order;
-  r.places = places;
+  r.sort_order = order;
+  r.inverse_order = places;
   return r;
 }
 
@@ -151,8 +151,8 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
     if (n % 3 == 1 && takes(facts, FRNN_RECURRENT_ACTIVATION)) f.variant.slope = 0.2;
     if (n & 8) f.noise.recurrent = coins(dtype, B * features, 2);
     for (int i = 0; n & 4 && !P && i < states; i++) { /* zoneout of a projected h is undefined */
-      f.variant.stays[i] = 0.25;
-      f.noise.stays[i] = coins(dtype, T * B * H, 1);
+      f.variant.zoneout[i] = 0.25;
+      f.noise.zoneout[i] = coins(dtype, T * B * H, 1);
     }
   }
   f.x = dense(drawn(dtype, T * B * I, 1), dtype, B, I);

@@ -38,7 +38,7 @@ static int gates_of(enum equations cell) { return cell == LSTM ? 4 : cell == GRU
 
 /* What forward leaves for backward, of one row: gates after activation, W_hn h + b_hn, the states. */
 typedef struct {
-  double *gates, *u_n, *h, *c; /* (T, G*H), (T, H), (T + 1, H) in the order of the walk, likewise */
+  double *gates, *u_n, *h, *c; /* (T, G*H), (T, H), (T + 1, H) in the order of the pass, likewise */
 } history;
 
 static double sigmoid(double p) { return 1 / (1 + exp(-p)); }

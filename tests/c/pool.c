@@ -19,7 +19,7 @@
 
 enum { DIRECTIONS = 2, CALLERS = 4, LINE = 64, CHILD_SECONDS = 100 };
 
-/* Of each way to share work out: by rows; by units, step by step; by groups of rows with sums of their own; two
+/* Of each way to part work out: by rows; by units, step by step; by groups of rows with sums of their own; two
  * directions; steps made again; more rows than are taken at once. The last one takes long enough to be interrupted. */
 static struct {
   const char *cell;

@@ -1,43 +1,43 @@
-/* products.c - the products of a chunk that has been swept, and in which order their sums run.
+/* weight_gradients.c - after the steps of a chunk, its products, and in which order their sums run.
  *
  * The chunk's gate gradients meet x and h in one product each for dW_ih and dW_hh, and W_ih for dx.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
-#include "sweep.h"
+#include "step.h"
 
 /* ---- the products of a chunk ----------------------------------------------------------------------------------- */
 
-/* The rows of a chunk in the order of the sweep, as one stride: from the last row of the last step down, or in
+/* The rows of a chunk in the order of the backward pass, as one stride: from the last row of the last step down, or in
  * reverse from the first up. So a sum over them goes on from chunk to chunk as if there were none. */
 typedef struct {
   int64_t first;
   ptrdiff_t way; /* 1 or -1 */
-} sweep_order;
+} sum_order;
 
-static sweep_order order_of(const sweep *w) {
-  return w->shape->reverse ? (sweep_order){0, 1} : (sweep_order){w->rows - 1, -1};
+static sum_order order_of(const backward_pass *w) {
+  return w->shape->reverse ? (sum_order){0, 1} : (sum_order){w->rows - 1, -1};
 }
 
 /* What an operand reads for a run of rows. */
-static frnn_sequence source_of(const sweep *w, enum operand which, int64_t t, int64_t position) {
+static frnn_sequence source_of(const backward_pass *w, enum operand which, int64_t t, int64_t index) {
   if (which == HIDDEN && w->call->noise.recurrent)
-    return (frnn_sequence){chunk_row(w, w->dropped, t, position), 0, w->dropped.row};
-  if (which != RESET_HIDDEN) return frnn_given(w, (enum given)which, t, position);
-  return (frnn_sequence){chunk_row(w, w->rh, t, position), 0, w->rh.row};
+    return (frnn_sequence){chunk_row(w, w->after_dropout, t, index), 0, w->after_dropout.row};
+  if (which != RESET_HIDDEN) return frnn_backward_input(w, (enum backward_input)which, t, index);
+  return (frnn_sequence){chunk_row(w, w->rh, t, index), 0, w->rh.row};
 }
 
 /* A run of rows of one step, which begin there, into the panels of an operand. */
-static void pack_run(const sweep *w, enum operand which, frnn_sequence from, int64_t n, int64_t t, range run) {
-  sweep_order o = order_of(w);
-  int64_t vector = w->table->lanes * w->table->size, row = rows_before(w, t) + run.begin;
+static void pack_run(const backward_pass *w, enum operand which, frnn_sequence from, int64_t n, int64_t t, range run) {
+  sum_order o = order_of(w);
+  int64_t vector = w->kernels->lanes * w->kernels->size, row = rows_before(w, t) + run.begin;
   int64_t place = o.way < 0 ? w->rows - row - run.count : row;
-  w->table->pack_rows(row_at(from, 0, o.way < 0 ? run.count - 1 : 0), o.way * from.row, run.count, n,
-                      at(work_at(w, w->layout->operand[which]), place * vector), w->rows * vector);
+  w->kernels->pack_rows(row_at(from, 0, o.way < 0 ? run.count - 1 : 0), o.way * from.row, run.count, n,
+                        at(work_at(w, w->layout->operand[which]), place * vector), w->rows * vector);
 }
 
 /* Of the panels of an operand those rows that some steps of the chunk, from `steps.begin` in the data on, and some rows
  * of the batch make. Of those that the mask holds, zeros: what stands in their x is of no matter. */
-static void pack_operand(const sweep *w, enum operand which, int64_t n, range steps, range rows) {
+static void pack_operand(const backward_pass *w, enum operand which, int64_t n, range steps, range rows) {
   const frnn_sequence zeros = {work_at(w, w->layout->zeros), 0, 0};
   for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++) {
     range all = working_of(w->shape, &w->call->rows, rows, t);
@@ -52,9 +52,9 @@ static void pack_operand(const sweep *w, enum operand which, int64_t n, range st
 }
 
 /* dx of some rows of steps that not all of them take: side by side first, then where they belong, zeros between. */
-static void scatter_input_gradient(const sweep *w, frnn_gemm g, range steps, range rows) {
+static void scatter_input_gradient(const backward_pass *w, frnn_gemm g, range steps, range rows) {
   const frnn_rows *r = &w->call->rows;
-  size_t bytes = (size_t)(w->shape->input * w->table->size);
+  size_t bytes = (size_t)(w->shape->input * w->kernels->size);
   frnn_sequence dx = {work_at(w, w->layout->dx), 0, (ptrdiff_t)bytes};
   g.a_row = w->dg.row;
   g.c_row = dx.row;
@@ -63,8 +63,8 @@ static void scatter_input_gradient(const sweep *w, frnn_gemm g, range steps, ran
     g.m = now.count;
     g.a = chunk_row(w, w->dg, t, now.begin);
     g.c = chunk_row(w, dx, t, now.begin);
-    w->table->gemm(&g);
-    for (int64_t b = 0, p; (p = next_place(r, &b, rows)) >= 0; b++) {
+    w->kernels->gemm(&g);
+    for (int64_t b = 0, p; (p = next_index(r, &b, rows)) >= 0; b++) {
       void *to = row_at(w->call->dx, t, b);
       if (p < now.begin + now.count)
         copy_row(to, chunk_row(w, dx, t, p), bytes);
@@ -75,13 +75,13 @@ static void scatter_input_gradient(const sweep *w, frnn_gemm g, range steps, ran
 }
 
 /* dx of some steps of the chunk and some rows of the batch. */
-static void input_gradient(const sweep *w, range steps, range rows) {
+static void input_gradient(const backward_pass *w, range steps, range rows) {
   int64_t columns = w->cell->facts.gates * w->shape->hidden;
   frnn_gemm g = {.n = w->shape->input,
                  .k = columns,
-                 .a_k = w->table->size,
+                 .a_k = w->kernels->size,
                  .panels = panels_at(w, w->layout->w_ih),
-                 .panel = columns * w->table->lanes * w->table->size};
+                 .panel = columns * w->kernels->lanes * w->kernels->size};
   frnn_sequence dx = w->call->dx, dg = w->dg;
   if (w->call->rows.lengths) {
     scatter_input_gradient(w, g, steps, rows);
@@ -89,48 +89,50 @@ static void input_gradient(const sweep *w, range steps, range rows) {
   }
   dx.data = row_at(dx, w->t0 + steps.begin, rows.begin);
   dg.data = row_at(dg, steps.begin, rows.begin);
-  product_of_rows(w->table, g, dg, dx, steps.count, rows.count);
+  product_of_rows(w->kernels, g, dg, dx, steps.count, rows.count);
 }
 
-void frnn_finish_rows(const sweep *w, range steps, range rows) {
+void frnn_finish_rows(const backward_pass *w, range steps, range rows) {
   const frnn_backward_call *call = w->call;
   if (rows.count < 1 || steps.count < 1) return;
   if (call->dw_ih && w->shape->input > 0) pack_operand(w, INPUT, w->shape->input, steps, rows);
   if (call->dw_hh) pack_operand(w, HIDDEN, features_of(w->shape), steps, rows);
-  if (call->dw_hh && has_detour(w->shape)) pack_operand(w, RESET_HIDDEN, w->shape->hidden, steps, rows);
+  if (call->dw_hh && has_extra_product(w->shape)) pack_operand(w, RESET_HIDDEN, w->shape->hidden, steps, rows);
   if (call->dx.data) input_gradient(w, steps, rows);
 }
 
 /* ---- the gradients of the weights ------------------------------------------------------------------------------- */
 
-/* A part of a block of the gate gradients: its rows among the weights', its first column in the sweep's first row. */
+/* A part of a block of the gate gradients: its rows among the weights', its first column in the backward pass's first
+ * row. */
 typedef struct {
   range rows;
   const void *first;
 } gate_part;
 
-static gate_part part_from(const sweep *w, int64_t column, int64_t row, int64_t count, share mine) {
+static gate_part part_from(const backward_pass *w, int64_t column, int64_t row, int64_t count, job_part mine) {
   range gates = range_of(count, mine.slice, mine.slices);
   const void *first = at(w->dg.data, order_of(w).first * w->dg.row);
-  return (gate_part){{row + gates.begin, gates.count}, at(first, (column + gates.begin) * w->table->size)};
+  return (gate_part){{row + gates.begin, gates.count}, at(first, (column + gates.begin) * w->kernels->size)};
 }
 
-static gate_part part_of(const sweep *w, const frnn_block *block, share mine) {
+static gate_part part_of(const backward_pass *w, const frnn_block *block, job_part mine) {
   int64_t hidden = w->shape->hidden;
   return part_from(w, block->column * hidden, block->row * hidden, block->count * hidden, mine);
 }
 
 /* What stands beside a gradient's sum, from some element of its arrays on. */
-static frnn_beside beside(const sweep *w, enum gradient which, int64_t element) {
-  int64_t bytes = w->layout->beside[which] * w->table->size;
-  return beside_of(work_at(w, w->layout->arrays[which]), bytes, element * w->table->size);
+static frnn_beside beside(const backward_pass *w, enum gradient which, int64_t element) {
+  int64_t bytes = w->layout->beside[which] * w->kernels->size;
+  return beside_of(work_at(w, w->layout->arrays[which]), bytes, element * w->kernels->size);
 }
 
-static rows_of_sum rows_of_chunk(const sweep *w) { return (rows_of_sum){w->done, w->rows, w->from == 0}; }
+static rows_of_sum rows_of_chunk(const backward_pass *w) { return (rows_of_sum){w->done, w->rows, w->from == 0}; }
 
 /* dW[rows of the part] += dg[its columns]^T * operand; the first chunk begins the sum. */
-static void weight_gradient(const sweep *w, gate_part gates, enum operand operand, int64_t n, enum gradient which) {
-  int64_t element = w->table->size, first = gates.rows.begin;
+static void weight_gradient(const backward_pass *w, gate_part gates, enum operand operand, int64_t n,
+                            enum gradient which) {
+  int64_t element = w->kernels->size, first = gates.rows.begin;
   void *dw = gradient_of(w->call, which);
   frnn_gemm g = {.m = gates.rows.count,
                  .n = n,
@@ -139,34 +141,34 @@ static void weight_gradient(const sweep *w, gate_part gates, enum operand operan
                  .a_row = element,
                  .a_k = order_of(w).way * w->dg.row,
                  .panels = work_at(w, w->layout->operand[operand]),
-                 .panel = w->rows * w->table->lanes * element,
+                 .panel = w->rows * w->kernels->lanes * element,
                  .init_row = n * element,
                  .c_row = n * element};
   if (!dw || n == 0) return;
   g.c = at(dw, first * g.c_row);
   g.init = w->to == w->shape->steps ? NULL : g.c;
   if (w->layout->in_blocks)
-    add_products(w->table, g, beside(w, which, first * vectors_of(w->shape, n)), rows_of_chunk(w));
+    add_products(w->kernels, g, beside(w, which, first * vectors_of(w->shape, n)), rows_of_chunk(w));
   else
-    w->table->gemm(&g);
+    w->kernels->gemm(&g);
 }
 
 /* sum[rows of the part] += its columns of dg. */
-static void add_columns(const sweep *w, gate_part gates, enum gradient which) {
+static void add_columns(const backward_pass *w, gate_part gates, enum gradient which) {
   int64_t first = gates.rows.begin, count = gates.rows.count;
   ptrdiff_t row = order_of(w).way * w->dg.row;
   void *sum = gradient_of(w->call, which);
   if (!sum) return;
-  sum = at(sum, first * w->table->size);
+  sum = at(sum, first * w->kernels->size);
   frnn_row_sum s = {.src = gates.first, .src_k = row, .n = count, .dst = sum, .beside = beside(w, which, first)};
   if (w->layout->in_blocks)
-    add_rows(w->table, s, rows_of_chunk(w));
+    add_rows(w->kernels, s, rows_of_chunk(w));
   else
-    w->table->sum_rows(gates.first, row, w->rows, count, sum);
+    w->kernels->sum_rows(gates.first, row, w->rows, count, sum);
 }
 
 /* What the cell's row names besides the products. */
-static void add_sums(const sweep *w, share mine) {
+static void add_sums(const backward_pass *w, job_part mine) {
   int64_t hidden = w->shape->hidden;
   for (const frnn_sum *sum = w->cell->sums; sum < w->cell->sums + FRNN_SUMS && sum->count > 0; sum++) {
     enum gradient which = sum->of == FRNN_BIAS_IH ? OF_B_IH : sum->of == FRNN_BIAS_HH ? OF_B_HH : OF_EXTRA + sum->of;
@@ -174,14 +176,14 @@ static void add_sums(const sweep *w, share mine) {
   }
 }
 
-void frnn_list_ids(const sweep *w) {
-  const frnn_tokens *tokens = &w->call->tokens;
+void frnn_list_ids(const backward_pass *w) {
+  const frnn_ids *ids = &w->call->ids;
   int64_t *next = work_at(w, w->layout->ids);
-  for (int64_t i = w->to - 1; tokens->gradient && i >= w->from; i--) {
+  for (int64_t i = w->to - 1; ids->gradient && i >= w->from; i--) {
     int64_t t = time_of(w->shape, i), count = working(w->shape, &w->call->rows, t);
     for (int64_t n = 0; n < count; n++) {
-      int64_t b = row_of(&w->call->rows, w->shape->reverse ? n : count - 1 - n), id = tokens->ids[t * tokens->step + b];
-      int full = tokens->seen && ++tokens->seen[id] % FRNN_BLOCK_ROWS == 0;
+      int64_t b = row_of(&w->call->rows, w->shape->reverse ? n : count - 1 - n), id = ids->numbers[t * ids->step + b];
+      int full = ids->seen && ++ids->seen[id] % FRNN_BLOCK_ROWS == 0;
       *next++ = full ? ~id : id;
     }
   }
@@ -189,52 +191,51 @@ void frnn_list_ids(const sweep *w) {
 
 /* Adds the block of an id, for some columns, to its sum (in the second array, by Kahan's addition; the third has what
  * rounding took), and clears the block. */
-static void end_block_of_id(const sweep *w, int64_t id, range columns) {
-  const frnn_tokens *tokens = &w->call->tokens;
-  int64_t element = w->table->size, row = w->cell->facts.gates * w->shape->hidden;
-  int64_t table = tokens->count * row * element, place = (id * row + columns.begin) * element;
-  void *block = at(tokens->gradient, place);
-  w->table->add_keeping(at(block, table), at(block, 2 * table), block, columns.count);
+static void end_block_of_id(const backward_pass *w, int64_t id, range columns) {
+  const frnn_ids *ids = &w->call->ids;
+  int64_t element = w->kernels->size, row = w->cell->facts.gates * w->shape->hidden;
+  int64_t table = ids->count * row * element, place = (id * row + columns.begin) * element;
+  void *block = at(ids->gradient, place);
+  w->kernels->add_keeping(at(block, table), at(block, 2 * table), block, columns.count);
   memset(block, 0, (size_t)(columns.count * element));
 }
 
 /* Ids with a full block have their sum in the second array: it takes in the block that is begun, and then its place. */
-static void end_table(const sweep *w, range columns) {
-  const frnn_tokens *tokens = &w->call->tokens;
-  int64_t element = w->table->size, row = w->cell->facts.gates * w->shape->hidden,
-          table = tokens->count * row * element;
-  for (int64_t id = 0; id < tokens->count; id++) {
-    void *sum = at(tokens->gradient, (id * row + columns.begin) * element);
-    if (tokens->seen[id] < FRNN_BLOCK_ROWS) continue;
+static void end_table(const backward_pass *w, range columns) {
+  const frnn_ids *ids = &w->call->ids;
+  int64_t element = w->kernels->size, row = w->cell->facts.gates * w->shape->hidden, table = ids->count * row * element;
+  for (int64_t id = 0; id < ids->count; id++) {
+    void *sum = at(ids->gradient, (id * row + columns.begin) * element);
+    if (ids->seen[id] < FRNN_BLOCK_ROWS) continue;
     end_block_of_id(w, id, columns);
     memcpy(sum, at(sum, table), (size_t)(columns.count * element));
   }
 }
 
-/* The gate gradients of each row to its id's row of the table's gradient, for a part of the block: in the sweep's
- * order, so that every sum has one. */
-static void table_gradient(const sweep *w, const frnn_block *block, share mine) {
-  int64_t element = w->table->size, gate_rows = w->cell->facts.gates * w->shape->hidden;
+/* The gate gradients of each row to its id's row of the table's gradient, for a part of the block: in the backward
+ * pass's order, so that every sum has one. */
+static void table_gradient(const backward_pass *w, const frnn_block *block, job_part mine) {
+  int64_t element = w->kernels->size, gate_rows = w->cell->facts.gates * w->shape->hidden;
   gate_part gates = part_of(w, block, mine);
   const int64_t *ids = work_at(w, w->layout->ids);
   const char *dg = gates.first;
   for (int64_t n = 0; n < w->rows; n++, dg += order_of(w).way * w->dg.row) {
     int64_t id = ids[n] < 0 ? ~ids[n] : ids[n];
-    void *sum = at(w->call->tokens.gradient, (id * gate_rows + gates.rows.begin) * element);
-    w->table->add(sum, sum, dg, gates.rows.count);
+    void *sum = at(w->call->ids.gradient, (id * gate_rows + gates.rows.begin) * element);
+    w->kernels->add(sum, sum, dg, gates.rows.count);
     if (ids[n] < 0) end_block_of_id(w, id, gates.rows);
   }
-  if (w->from == 0 && w->call->tokens.seen) end_table(w, gates.rows);
+  if (w->from == 0 && w->call->ids.seen) end_table(w, gates.rows);
 }
 
-void frnn_add_chunk(const sweep *w, share mine) {
+void frnn_add_chunk(const backward_pass *w, job_part mine) {
   const frnn_shape *s = w->shape;
   if (w->to == 0) return; /* it has ended, others of the call have not: its sums are whole */
   for (int i = 0; i < 2; i++) {
     const frnn_block *ih = &w->cell->ih[i], *hh = &w->cell->hh[i];
     if (ih->count > 0) weight_gradient(w, part_of(w, ih, mine), INPUT, s->input, OF_W_IH);
     if (hh->count > 0) weight_gradient(w, part_of(w, hh, mine), i ? RESET_HIDDEN : HIDDEN, features_of(s), OF_W_HH);
-    if (ih->count > 0 && w->call->tokens.gradient) table_gradient(w, ih, mine);
+    if (ih->count > 0 && w->call->ids.gradient) table_gradient(w, ih, mine);
     if (ih->count > 0 && !w->cell->normalised) add_columns(w, part_of(w, ih, mine), OF_B_IH);
     if (hh->count > 0 && !w->cell->normalised) add_columns(w, part_of(w, hh, mine), OF_B_HH);
   }

@@ -1,43 +1,43 @@
-/* sweep.c - a group of rows backward through time, chunk by chunk, step by step.
+/* step.c - a step backward in time, for some rows and units; the chunks of steps.
  *
  * The cell's derivative makes the gate gradients of a step, one product takes them through W_hh to h_{t-1}. Where h is
  * projected, a phase before takes its gradient through W_hr.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
-#include "sweep.h"
+#include "step.h"
 
 /* ---- packing --------------------------------------------------------------------------------------------------- */
 
 /* A part of the panels of W for dg * W: rows in the order of dg's columns, which the blocks give. */
-static void pack_transposed(const sweep *w, const frnn_block blocks[2], const void *weights, int64_t n, void *panels,
-                            share mine) {
-  int64_t hidden = w->shape->hidden, element = w->table->size, vector = w->table->lanes * element, k = 0;
+static void pack_transposed(const backward_pass *w, const frnn_block blocks[2], const void *weights, int64_t n,
+                            void *panels, job_part mine) {
+  int64_t hidden = w->shape->hidden, element = w->kernels->size, vector = w->kernels->lanes * element, k = 0;
   for (int i = 0; i < 2 && blocks[i].count > 0; i++) {
     range rows = range_of(blocks[i].count * hidden, mine.slice, mine.slices);
     const void *src = at(weights, (blocks[i].row * hidden + rows.begin) * n * element);
-    w->table->pack_rows(src, n * element, rows.count, n, at(panels, (k + rows.begin) * vector),
-                        w->cell->facts.gates * hidden * vector);
+    w->kernels->pack_rows(src, n * element, rows.count, n, at(panels, (k + rows.begin) * vector),
+                          w->cell->facts.gates * hidden * vector);
     k += blocks[i].count * hidden;
   }
 }
 
-void frnn_pack_transposed(const sweep *w, share mine) {
+void frnn_pack_transposed(const backward_pass *w, job_part mine) {
   const frnn_backward_call *call = w->call;
   int64_t inputs = w->shape->input;
   if (call->dx.data && inputs > 0)
     pack_transposed(w, w->cell->ih, call->weights.w_ih, inputs, panels_at(w, w->layout->w_ih), mine);
   pack_transposed(w, w->cell->hh, call->weights.w_hh, features_of(w->shape), panels_at(w, w->layout->w_hh), mine);
-  int64_t hidden = w->shape->hidden, vector = w->table->lanes * w->table->size, row = hidden * w->table->size;
+  int64_t hidden = w->shape->hidden, vector = w->kernels->lanes * w->kernels->size, row = hidden * w->kernels->size;
   range rows = range_of(w->shape->projected, mine.slice, mine.slices);
   if (rows.count > 0)
-    w->table->pack_rows(at(call->weights.w_hr, rows.begin * row), row, rows.count, hidden,
-                        at(panels_at(w, w->layout->w_hr), rows.begin * vector), w->shape->projected * vector);
+    w->kernels->pack_rows(at(call->weights.w_hr, rows.begin * row), row, rows.count, hidden,
+                          at(panels_at(w, w->layout->w_hr), rows.begin * vector), w->shape->projected * vector);
 }
 
 /* ---- chunks ----------------------------------------------------------------------------------------------------- */
 
 /* Ragged steps take as many as have room for their rows. */
-static int64_t ragged_begin(const sweep *w, int64_t from) {
+static int64_t ragged_begin(const backward_pass *w, int64_t from) {
   int64_t rows = 0, i = w->to;
   for (; i > from && w->to - i < w->layout->rows; i--) {
     rows += working(w->shape, &w->call->rows, time_of(w->shape, i - 1));
@@ -46,40 +46,40 @@ static int64_t ragged_begin(const sweep *w, int64_t from) {
   return i;
 }
 
-int frnn_next_chunk(sweep *w) {
+int frnn_next_chunk(backward_pass *w) {
   int64_t *first = work_at(w, w->layout->first), rows = 0, n = w->shape->checkpoint;
   w->to = w->from;
   w->done += w->rows;
-  range again = n && w->to > 0 ? steps_again(w) : (range){0, w->to};
-  w->from = w->shape->ragged ? ragged_begin(w, again.begin) : most(again.begin, w->to - w->layout->steps);
+  range recompute = n && w->to > 0 ? steps_to_recompute(w) : (range){0, w->to};
+  w->from = w->shape->ragged ? ragged_begin(w, recompute.begin) : most(recompute.begin, w->to - w->layout->steps);
   w->t0 = earliest(w->shape, w->from, w->to);
   w->stale = n && w->to > 0 && w->cell->slots > 0 && (w->to == w->shape->steps || w->to % n == 0);
-  if (w->stale) w->tape_t0 = earliest(w->shape, again.begin, w->to);
+  if (w->stale) w->tape_t0 = earliest(w->shape, recompute.begin, w->to);
   for (int64_t i = 0; w->shape->ragged && i <= w->to - w->from; i++) {
     first[i] = rows;
     if (i < w->to - w->from) rows += working(w->shape, &w->call->rows, w->t0 + i);
   }
   w->rows = rows_before(w, w->t0 + w->to - w->from);
-  if (w->shape->tokens) frnn_list_ids(w);
+  if (w->shape->has_ids) frnn_list_ids(w);
   assert(w->from < w->to || w->to == 0);
   return w->to > 0;
 }
 
-/* ---- the sweep ------------------------------------------------------------------------------------------------- */
+/* ---- the steps -------------------------------------------------------------------------------------------------- */
 
-/* The step and the phase that a stretch ends with. */
+/* A step of the pass, and a phase of it. */
 typedef struct {
-  int64_t i; /* the step of the walk */
+  int64_t i; /* the step of the pass */
   int phase;
-} stretch;
+} step_phase;
 
-static stretch stretch_of(const sweep *w, int64_t k) {
+static step_phase phase_at(const backward_pass *w, int64_t k) {
   int phases = back_phases_of(w->shape);
-  return (stretch){w->to - 1 - k / phases, (int)(k % phases)};
+  return (step_phase){w->to - 1 - k / phases, (int)(k % phases)};
 }
 
 /* Which of the cell's own phases; -1 for that of the projection. */
-static int phase_of_cell(const sweep *w, stretch at_k) { return at_k.phase - (w->shape->projected > 0); }
+static int phase_of_cell(const backward_pass *w, step_phase at_k) { return at_k.phase - (w->shape->projected > 0); }
 
 /* What one product of a step takes where: columns of the gate gradients, panels, and what it makes. */
 typedef struct {
@@ -91,10 +91,10 @@ typedef struct {
 } passage;
 
 /* Through W_hh to dh, or by way of r * h or of W_hr to drh; none after a cell's phases that only lead to the next. */
-static passage passage_of(const sweep *w, stretch at_k) {
-  int64_t hidden = w->shape->hidden, vector = w->table->lanes * w->table->size;
+static passage passage_of(const backward_pass *w, step_phase at_k) {
+  int64_t hidden = w->shape->hidden, vector = w->kernels->lanes * w->kernels->size;
   int phase = phase_of_cell(w, at_k), late = phase - (w->cell->back_phases - w->cell->phases);
-  int reset = late < w->cell->phases - 1, dropped = !reset && w->call->noise.recurrent;
+  int reset = late < w->cell->phases - 1, after_dropout = !reset && w->call->noise.recurrent;
   if (phase < 0)
     return (passage){.column = column_of_h(w),
                      .k = w->shape->projected,
@@ -111,44 +111,44 @@ static passage passage_of(const sweep *w, stretch at_k) {
                    .n = features_of(w->shape),
                    .panels = at(panels_at(w, w->layout->w_hh), before * vector),
                    .panel = w->cell->facts.gates * hidden * vector,
-                   .into = reset || dropped ? w->layout->drh : w->layout->dh,
-                   .begins = reset || dropped};
+                   .into = reset || after_dropout ? w->layout->drh : w->layout->dh,
+                   .begins = reset || after_dropout};
 }
 
-/* The product after a stretch, for some rows and a share of what it makes. */
-static void pass_through(const sweep *w, stretch at_k, range rows, share mine) {
-  int64_t t = time_of(w->shape, at_k.i), lanes = w->table->lanes, vector = lanes * w->table->size;
+/* The product after a phase, for some rows and a part of what it makes. */
+static void pass_through(const backward_pass *w, step_phase at_k, range rows, job_part mine) {
+  int64_t t = time_of(w->shape, at_k.i), lanes = w->kernels->lanes, vector = lanes * w->kernels->size;
   passage p = passage_of(w, at_k);
   if (p.n == 0) return;
-  range vectors = vectors_of_share(w->table, p.n, mine);
+  range vectors = vectors_of_part(w->kernels, p.n, mine);
   rows = working_of(w->shape, &w->call->rows, rows, t);
   void *target = at(work_at(w, p.into), rows.begin * w->row + vectors.begin * vector);
   frnn_gemm g = {.m = rows.count,
                  .n = least(vectors.count * lanes, p.n - vectors.begin * lanes),
                  .k = p.k,
-                 .a = at(chunk_row(w, w->dg, t, rows.begin), p.column * w->table->size),
+                 .a = at(chunk_row(w, w->dg, t, rows.begin), p.column * w->kernels->size),
                  .a_row = w->dg.row,
-                 .a_k = w->table->size,
+                 .a_k = w->kernels->size,
                  .panels = at(p.panels, vectors.begin * p.panel),
                  .panel = p.panel,
                  .init = p.begins ? NULL : target,
                  .init_row = w->row,
                  .c = target,
                  .c_row = w->row};
-  w->table->gemm(&g);
+  w->kernels->gemm(&g);
 }
 
 /* What came to h as it was dropped, to h. */
-static void pass_dropped(const sweep *w, stretch at_k, range rows, share mine) {
-  int64_t t = time_of(w->shape, at_k.i), lanes = w->table->lanes, numbers = features_of(w->shape);
-  range vectors = vectors_of_share(w->table, numbers, mine);
+static void pass_through_dropout(const backward_pass *w, step_phase at_k, range rows, job_part mine) {
+  int64_t t = time_of(w->shape, at_k.i), lanes = w->kernels->lanes, numbers = features_of(w->shape);
+  range vectors = vectors_of_part(w->kernels, numbers, mine);
   int64_t first = vectors.begin * lanes, count = least(vectors.count * lanes, numbers - first);
   rows = working_of(w->shape, &w->call->rows, rows, t);
   for (int64_t p = rows.begin; p < rows.begin + rows.count && count > 0; p++) {
-    ptrdiff_t from = p * w->row + first * w->table->size;
+    ptrdiff_t from = p * w->row + first * w->kernels->size;
     void *dh = at(work_at(w, w->layout->dh), from);
-    const void *factors = at(w->call->noise.recurrent, (p * numbers + first) * w->table->size);
-    w->table->multiply_add(dh, at(work_at(w, w->layout->drh), from), factors, dh, count);
+    const void *factors = at(w->call->noise.recurrent, (p * numbers + first) * w->kernels->size);
+    w->kernels->multiply_add(dh, at(work_at(w, w->layout->drh), from), factors, dh, count);
   }
 }
 
@@ -157,71 +157,72 @@ typedef struct {
   int64_t begin, end;
 } units;
 
-static units units_of(const sweep *w, int64_t numbers, share mine) {
-  range vectors = vectors_of_share(w->table, numbers, mine);
-  int64_t lanes = w->table->lanes;
+static units units_of(const backward_pass *w, int64_t numbers, job_part mine) {
+  range vectors = vectors_of_part(w->kernels, numbers, mine);
+  int64_t lanes = w->kernels->lanes;
   return (units){vectors.begin * lanes, least((vectors.begin + vectors.count) * lanes, numbers)};
 }
 
-static void add_units(const sweep *w, void *sum, const void *other, units u) {
-  ptrdiff_t from = u.begin * w->table->size;
-  w->table->add(at(sum, from), at(sum, from), at(other, from), u.end - u.begin);
+static void add_units(const backward_pass *w, void *sum, const void *other, units u) {
+  ptrdiff_t from = u.begin * w->kernels->size;
+  w->kernels->add(at(sum, from), at(sum, from), at(other, from), u.end - u.begin);
 }
 
 /* What goes to the call's first state, from however many steps. */
-static void keep_units(const sweep *w, int state, int64_t position, const void *d, units u) {
-  ptrdiff_t from = u.begin * w->table->size, row = position * w->row + from;
-  w->table->add_keeping(at(work_at(w, w->layout->d_first[state]), row), at(work_at(w, w->layout->d_lost[state]), row),
-                        at(d, from), u.end - u.begin);
+static void keep_units(const backward_pass *w, int state, int64_t index, const void *d, units u) {
+  ptrdiff_t from = u.begin * w->kernels->size, row = index * w->row + from;
+  w->kernels->add_keeping(at(work_at(w, w->layout->d_first[state]), row), at(work_at(w, w->layout->d_lost[state]), row),
+                          at(d, from), u.end - u.begin);
 }
 
-static void clear_units(const sweep *w, void *row, units u) {
-  memset(at(row, u.begin * w->table->size), 0, (size_t)((u.end - u.begin) * w->table->size));
+static void clear_units(const backward_pass *w, void *row, units u) {
+  memset(at(row, u.begin * w->kernels->size), 0, (size_t)((u.end - u.begin) * w->kernels->size));
 }
 
-static void *dh_row(const sweep *w, int64_t position) { return at(work_at(w, w->layout->dh), position * w->row); }
+static void *dh_row(const backward_pass *w, int64_t index) { return at(work_at(w, w->layout->dh), index * w->row); }
 
 /* dy and what came back to h_t: side by side, for W_hr and its gradient. */
-static void take_gradient_of_h(const sweep *w, int64_t t, range rows, share mine) {
+static void take_gradient_of_h(const backward_pass *w, int64_t t, range rows, job_part mine) {
   units u = units_of(w, w->shape->projected, mine);
-  ptrdiff_t from = u.begin * w->table->size;
+  ptrdiff_t from = u.begin * w->kernels->size;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-    void *dh = dh_row(w, p), *target = at(chunk_row(w, w->dg, t, p), column_of_h(w) * w->table->size);
+    void *dh = dh_row(w, p), *target = at(chunk_row(w, w->dg, t, p), column_of_h(w) * w->kernels->size);
     if (w->call->dy.data) add_units(w, dh, user_row(w, w->call->dy, t, p), u);
     if (carries(&w->call->rows, t, p)) {
       clear_units(w, target, u);
       continue;
     }
-    memcpy(at(target, from), at(dh, from), (size_t)((u.end - u.begin) * w->table->size));
+    memcpy(at(target, from), at(dh, from), (size_t)((u.end - u.begin) * w->kernels->size));
     clear_units(w, dh, u);
   }
 }
 
-/* What a variant's step reads besides, for rows from a position on. */
-static void alter(const sweep *w, frnn_back *back, int64_t t, int64_t position) {
+/* What a variant's step reads besides, for rows from a sorted index on. */
+static void add_variant_arguments(const backward_pass *w, frnn_back *back, int64_t t, int64_t index) {
   const frnn_backward_call *call = w->call;
-  int64_t size = w->table->size;
-  back->how = (frnn_altered){.numbers = &call->variant,
-                             .shift_ih = call->weights.b_ih,
-                             .shift_hh = call->weights.b_hh,
-                             .features = features_of(w->shape),
-                             .dropped = chunk_row(w, w->dropped, t, position),
-                             .dropped_row = w->row,
-                             .stays_row = w->shape->hidden * size};
-  for (int i = 0; i < w->cell->facts.states && call->noise.stays[i]; i++)
-    back->how.stays[i] = at(call->noise.stays[i], (t * w->whole_batch + position) * back->how.stays_row);
+  int64_t size = w->kernels->size;
+  back->variant = (frnn_variant_arguments){.numbers = &call->variant,
+                                           .shift_ih = call->weights.b_ih,
+                                           .shift_hh = call->weights.b_hh,
+                                           .features = features_of(w->shape),
+                                           .after_dropout = chunk_row(w, w->after_dropout, t, index),
+                                           .after_dropout_row = w->row,
+                                           .zoneout_row = w->shape->hidden * size};
+  for (int i = 0; i < w->cell->facts.states && call->noise.zoneout[i]; i++)
+    back->variant.zoneout[i] = at(call->noise.zoneout[i], (t * w->whole_batch + index) * back->variant.zoneout_row);
   if (!call->noise.recurrent) return;
   back->recurrent_row = features_of(w->shape) * size;
-  back->recurrent = at(call->noise.recurrent, position * back->recurrent_row);
+  back->recurrent = at(call->noise.recurrent, index * back->recurrent_row);
 }
 
 /* Gate gradients of a step, and what of dh and dc goes by beside the products, for a run of rows and some units. */
-static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
+static void derive_run(const backward_pass *w, step_phase at_k, range rows, units u) {
   const frnn_shape *s = w->shape;
   const frnn_backward_call *call = w->call;
   int64_t i = at_k.i, t = time_of(s, i), b = rows.begin;
-  frnn_sequence h = frnn_given(w, GIVEN_H_BEFORE, t, b), c = w->cell->facts.states == 2 ? frnn_c_before(w, i, b) : h;
-  frnn_sequence y = frnn_given(w, GIVEN_H, t, b), dy = frnn_given(w, GIVEN_DY, t, b);
+  frnn_sequence h = frnn_backward_input(w, INPUT_H_BEFORE, t, b),
+                c = w->cell->facts.states == 2 ? frnn_c_before(w, i, b) : h;
+  frnn_sequence y = frnn_backward_input(w, INPUT_H, t, b), dy = frnn_backward_input(w, INPUT_DY, t, b);
   char *slots = row_at(w->tape, t - w->tape_t0, b);
   frnn_back back = {.m = rows.count,
                     .hidden = s->hidden,
@@ -247,41 +248,40 @@ static void derive_run(const sweep *w, stretch at_k, range rows, units u) {
                     .c_bar_row = call->dc.row,
                     .dg = chunk_row(w, w->dg, t, b),
                     .dg_row = w->dg.row,
-                    .scratch = has_detour(s) ? chunk_row(w, w->rh, t, b) : NULL,
+                    .scratch = has_extra_product(s) ? chunk_row(w, w->rh, t, b) : NULL,
                     .scratch_row = w->row,
                     .drh = at(work_at(w, w->layout->drh), b * w->row)};
-  if (w->cell->loose) alter(w, &back, t, b);
-  w->table->back[s->cell->number][phase_of_cell(w, at_k)](&back);
+  if (w->cell->unfused) add_variant_arguments(w, &back, t, b);
+  w->kernels->back[s->cell->number][phase_of_cell(w, at_k)](&back);
 }
 
 /* A row that the mask held: its gates saw nothing, its state went by. */
-static void derive_carried(const sweep *w, stretch at_k, int64_t position, units u) {
+static void derive_carried(const backward_pass *w, step_phase at_k, int64_t index, units u) {
   int64_t t = time_of(w->shape, at_k.i);
-  void *dg = chunk_row(w, w->dg, t, position);
-  ptrdiff_t from = u.begin * w->table->size;
+  void *dg = chunk_row(w, w->dg, t, index);
+  ptrdiff_t from = u.begin * w->kernels->size;
   if (phase_of_cell(w, at_k) > 0) return;
   if (w->call->dc.data)
-    memcpy(at(user_row(w, w->call->dc, t, position), from), at(work_at(w, w->layout->dc), position * w->row + from),
-           (size_t)((u.end - u.begin) * w->table->size));
+    memcpy(at(user_row(w, w->call->dc, t, index), from), at(work_at(w, w->layout->dc), index * w->row + from),
+           (size_t)((u.end - u.begin) * w->kernels->size));
   for (int column = 0; column < w->cell->columns; column++)
-    clear_units(w, at(dg, column * w->shape->hidden * w->table->size), u);
-  if (w->call->dy.data && !w->shape->projected)
-    add_units(w, dh_row(w, position), user_row(w, w->call->dy, t, position), u);
+    clear_units(w, at(dg, column * w->shape->hidden * w->kernels->size), u);
+  if (w->call->dy.data && !w->shape->projected) add_units(w, dh_row(w, index), user_row(w, w->call->dy, t, index), u);
 }
 
 /* What has come to h after step t, for whoever wants to see it. */
-static void show_h(const sweep *w, int64_t t, range rows, share mine) {
+static void show_h(const backward_pass *w, int64_t t, range rows, job_part mine) {
   const frnn_backward_call *call = w->call;
   units u = units_of(w, features_of(w->shape), mine);
-  ptrdiff_t from = u.begin * w->table->size;
+  ptrdiff_t from = u.begin * w->kernels->size;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
     const void *dy = call->dy.data ? at(user_row(w, call->dy, t, p), from) : NULL;
-    w->table->add(at(user_row(w, call->dh, t, p), from), at(dh_row(w, p), from), dy, u.end - u.begin);
+    w->kernels->add(at(user_row(w, call->dh, t, p), from), at(dh_row(w, p), from), dy, u.end - u.begin);
   }
 }
 
-/* The phase that a stretch ends with: gate gradients, and what of dh and dc goes by beside the products. */
-static void derive(const sweep *w, stretch at_k, range rows, share mine) {
+/* The cell's derivative in a phase: gate gradients, and what of dh and dc goes by beside the products. */
+static void derive(const backward_pass *w, step_phase at_k, range rows, job_part mine) {
   int64_t t = time_of(w->shape, at_k.i);
   range left = working_of(w->shape, &w->call->rows, rows, t), now;
   units u = units_of(w, w->shape->hidden, mine);
@@ -292,7 +292,7 @@ static void derive(const sweep *w, stretch at_k, range rows, share mine) {
   }
   for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
     now = frnn_run_of(w, at_k.i, left);
-    if (w->call->dc.data && w->call->rows.order) now.count = 1; /* the user's rows are no neighbours */
+    if (w->call->dc.data && w->call->rows.sort_order) now.count = 1; /* the user's rows are no neighbours */
     int64_t carried = next_carried(&w->call->rows, t, now.begin, now);
     if (carried >= 0) now.count = most(1, carried - now.begin);
     assert(now.count > 0);
@@ -303,8 +303,8 @@ static void derive(const sweep *w, stretch at_k, range rows, share mine) {
   }
 }
 
-/* Where a row began anew the gradient of its state ends, or goes to the call's first state. */
-static void cut(const sweep *w, int64_t i, range rows, share mine) {
+/* Where a row was reset the gradient of its state ends, or goes to the call's first state. */
+static void cut(const backward_pass *w, int64_t i, range rows, job_part mine) {
   const frnn_rows *r = &w->call->rows;
   int64_t t = time_of(w->shape, i), numbers[] = {features_of(w->shape), w->shape->hidden};
   const size_t states[] = {w->layout->dh, w->layout->dc};
@@ -319,15 +319,15 @@ static void cut(const sweep *w, int64_t i, range rows, share mine) {
   }
 }
 
-void frnn_run_stretch(const sweep *w, int64_t k, range rows, share mine) {
-  if (k > 0 && k <= stretches_of(w)) {
-    stretch before = stretch_of(w, k - 1);
+void frnn_run_phase(const backward_pass *w, int64_t k, range rows, job_part mine) {
+  if (k > 0 && k <= phases_of_chunk(w)) {
+    step_phase before = phase_at(w, k - 1);
     int last = before.phase == back_phases_of(w->shape) - 1;
     pass_through(w, before, rows, mine);
-    if (last && w->call->noise.recurrent) pass_dropped(w, before, rows, mine);
+    if (last && w->call->noise.recurrent) pass_through_dropout(w, before, rows, mine);
     if (last) cut(w, before.i, rows, mine);
   }
-  if (k < stretches_of(w)) derive(w, stretch_of(w, k), rows, mine);
+  if (k < phases_of_chunk(w)) derive(w, phase_at(w, k), rows, mine);
 }
 
 /* ---- the ends ---------------------------------------------------------------------------------------------------- */
@@ -336,9 +336,9 @@ static void clear(void *p, int64_t bytes) {
   if (p) memset(p, 0, (size_t)bytes);
 }
 
-/* The rows of a state of so many numbers, in the user's hands, into or out of the order of positions. */
-static void take_state(const sweep *w, size_t rows, const void *state, int64_t numbers) {
-  ptrdiff_t bytes = numbers * w->table->size;
+/* The rows of a state of so many numbers, in the user's hands, into or out of sorted order. */
+static void take_state(const backward_pass *w, size_t rows, const void *state, int64_t numbers) {
+  ptrdiff_t bytes = numbers * w->kernels->size;
   for (int64_t p = 0; p < w->shape->batch; p++) {
     char *row = at(work_at(w, rows), p * w->row);
     memset(row, 0, (size_t)w->row);
@@ -346,8 +346,8 @@ static void take_state(const sweep *w, size_t rows, const void *state, int64_t n
   }
 }
 
-static void give_state(const sweep *w, void *state, size_t rows, size_t first, int64_t numbers) {
-  ptrdiff_t bytes = numbers * w->table->size;
+static void give_state(const backward_pass *w, void *state, size_t rows, size_t first, int64_t numbers) {
+  ptrdiff_t bytes = numbers * w->kernels->size;
   for (int64_t p = 0; p < w->shape->batch; p++) {
     void *row = at(work_at(w, rows), p * w->row);
     if (w->call->rows.reset_to_first) add_units(w, row, at(work_at(w, first), p * w->row), (units){0, numbers});
@@ -355,11 +355,11 @@ static void give_state(const sweep *w, void *state, size_t rows, size_t first, i
   }
 }
 
-void frnn_begin_gradients(const sweep *w) {
+void frnn_begin_gradients(const backward_pass *w) {
   const frnn_backward_call *call = w->call;
   const frnn_shape *s = w->shape;
   const backward_layout *l = w->layout;
-  int64_t element = w->table->size;
+  int64_t element = w->kernels->size;
   int products_begin = w->from > 0 && !l->in_blocks; /* a product's chain begins with zero, not with what is there */
   for (int i = products_begin ? OF_B_IH : 0; i < GRADIENTS; i++) clear(gradient_of(call, i), l->elements[i] * element);
   for (int i = 0; i < GRADIENTS; i++) clear(work_at(w, l->arrays[i]), ARRAYS_BESIDE * l->beside[i] * element);
@@ -376,7 +376,7 @@ void frnn_begin_gradients(const sweep *w) {
   }
 }
 
-void frnn_end_gradients(const sweep *w) {
+void frnn_end_gradients(const backward_pass *w) {
   const frnn_backward_call *call = w->call;
   const size_t *first = w->layout->d_first;
   give_state(w, call->dfirst.h, w->layout->dh, first[0], features_of(w->shape));

@@ -1,4 +1,4 @@
-/* walk.c - rows forward through time: what is done for them.
+/* step.c - a step forward in time, for some rows and units.
  *
  * Step by step, the cell's tile takes bias + W_ih x + W_hh h and makes the new state. Where few rows share a step, one
  * product over a chunk of time gives bias + W_ih x before, and the tile goes on from there: in training straight in the
@@ -9,93 +9,93 @@
  * x is copied into it and h out of it.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
-#include "walk.h"
+#include "step.h"
 
 enum { PACKED_AT_ONCE = 262144 /* bytes, a good part of L2 */ };
 
-static void begin_walk(walk *w, const frnn_forward_call *call, const frnn_shape *whole) {
+static void begin_pass(forward_pass *w, const frnn_forward_call *call, const frnn_shape *whole) {
   const frnn_shape *s = &call->shape;
   const packed_header *header = call->packed;
   assert(call->work && call->packed);
-  *w = (walk){.call = call,
-              .shape = s,
-              .whole = whole,
-              .cell = s->cell,
-              .table = header->table,
-              .packed = header->at,
-              .layout = header->work,
-              .in_step = header->in_step,
-              .row = padded(s) * element_size(s),
-              .end = s->steps};
+  *w = (forward_pass){.call = call,
+                      .shape = s,
+                      .whole = whole,
+                      .cell = s->cell,
+                      .kernels = header->kernels,
+                      .packed = header->at,
+                      .layout = header->work,
+                      .in_step = header->in_step,
+                      .row = padded(s) * element_size(s),
+                      .end = s->steps};
   w->tape = dense(call->tape, s->batch, tape_slots(w->cell) * w->row);
   w->work = dense(at(call->work, (ptrdiff_t)w->layout.z), s->batch, work_slots(w->cell) * w->row);
 }
 
-void frnn_begin_walk(walk *w, const frnn_forward_call *call) {
-  begin_walk(w, call, &call->shape);
+void frnn_begin_forward(forward_pass *w, const frnn_forward_call *call) {
+  begin_pass(w, call, &call->shape);
   w->in_tape = call->tape && w->cell->slots > 0 && !call->shape.checkpoint;
-  if (call->tape && call->shape.checkpoint) w->kept = dense(call->tape, call->shape.batch, w->row);
+  if (call->tape && call->shape.checkpoint) w->checkpoints = dense(call->tape, call->shape.batch, w->row);
 }
 
-void frnn_begin_again(walk *w, const frnn_forward_call *call, const frnn_shape *whole, frnn_sequence kept,
-                      range steps) {
-  begin_walk(w, call, whole);
-  w->in_tape = w->again = 1;
-  w->kept = kept;
+void frnn_begin_recompute(forward_pass *w, const frnn_forward_call *call, const frnn_shape *whole,
+                          frnn_sequence checkpoints, range steps) {
+  begin_pass(w, call, whole);
+  w->in_tape = w->recompute = 1;
+  w->checkpoints = checkpoints;
   w->begin = steps.begin;
   w->end = steps.begin + steps.count;
   w->t0 = earliest(w->shape, w->begin, w->end);
 }
 
-static void *packed_at(const walk *w, size_t offset) { return at(w->call->packed, (ptrdiff_t)offset); }
-static void *work_at(const walk *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
+static void *packed_at(const forward_pass *w, size_t offset) { return at(w->call->packed, (ptrdiff_t)offset); }
+static void *work_at(const forward_pass *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
 
 /* The slots of a row from its step's t on. */
-static void *z_at(const walk *w, chunk c, int64_t t, int64_t b) {
+static void *z_at(const forward_pass *w, chunk c, int64_t t, int64_t b) {
   return w->in_tape ? row_at(w->tape, t - w->t0, b) : row_at(w->work, t - earliest(w->shape, c.from, c.to), b);
 }
 
-/* x of a chunk by position, from its earliest step and some row on. */
-static frnn_sequence x_of(const walk *w, chunk c, int64_t b) {
+/* x of a chunk by sorted index, from its earliest step and some row on. */
+static frnn_sequence x_of(const forward_pass *w, chunk c, int64_t b) {
   frnn_sequence x = w->call->x;
-  if (w->call->rows.order)
-    x = dense(work_at(w, w->layout.x), w->shape->batch, w->shape->input * w->table->size);
+  if (w->call->rows.sort_order)
+    x = dense(work_at(w, w->layout.x), w->shape->batch, w->shape->input * w->kernels->size);
   else
     x.data = row_at(x, earliest(w->shape, c.from, c.to), 0);
   x.data = row_at(x, 0, b);
   return x;
 }
 
-void frnn_gather(const walk *w, chunk c, range rows) {
+void frnn_gather(const forward_pass *w, chunk c, range rows) {
   const frnn_rows *r = &w->call->rows;
   int64_t first = earliest(w->shape, c.from, c.to);
-  size_t bytes = (size_t)(w->shape->input * w->table->size);
+  size_t bytes = (size_t)(w->shape->input * w->kernels->size);
   frnn_sequence to = x_of(w, c, 0);
-  if (!r->order) return;
+  if (!r->sort_order) return;
   rows = working_of(w->shape, r, rows, first);
   for (int64_t t = first; t < first + c.to - c.from; t++)
-    for (int64_t b = 0, p; (p = next_place(r, &b, rows)) >= 0; b++)
+    for (int64_t b = 0, p; (p = next_index(r, &b, rows)) >= 0; b++)
       copy_row(row_at(to, t - first, p), row_at(w->call->x, t, b), bytes);
 }
 
 /* bias + W_ih x of a chunk for some rows and some of the gates' vectors, whose panels are given. */
-static void project_with(const walk *w, chunk c, range rows, range vectors, const void *panels) {
+static void project_with(const forward_pass *w, chunk c, range rows, range vectors, const void *panels) {
   const frnn_shape *s = w->shape;
-  int64_t vector = w->table->lanes * w->table->size, t = earliest(s, c.from, c.to);
-  frnn_gemm g = {.n = vectors.count * w->table->lanes,
+  int64_t vector = w->kernels->lanes * w->kernels->size, t = earliest(s, c.from, c.to);
+  frnn_gemm g = {.n = vectors.count * w->kernels->lanes,
                  .k = s->input,
-                 .a_k = w->table->size,
+                 .a_k = w->kernels->size,
                  .panels = panels,
                  .panel = s->input * vector,
                  .init = at(packed_at(w, w->packed.bias), vectors.begin * vector)};
   rows = working_of(s, &w->call->rows, rows, t);
   frnn_sequence x = x_of(w, c, rows.begin), z = w->in_tape ? w->tape : w->work;
   z.data = at(z_at(w, c, t, rows.begin), vectors.begin * vector);
-  product_of_rows(w->table, g, x, z, c.to - c.from, rows.count);
+  product_of_rows(w->kernels, g, x, z, c.to - c.from, rows.count);
 }
 
-void frnn_project(const walk *w, chunk c, range rows, range vectors) {
-  int64_t panel = w->shape->input * w->table->lanes * w->table->size;
+void frnn_project(const forward_pass *w, chunk c, range rows, range vectors) {
+  int64_t panel = w->shape->input * w->kernels->lanes * w->kernels->size;
   void *place = at(packed_at(w, w->packed.w_ih), vectors.begin * panel);
   if (w->in_step) return;
   if (!frnn_packs_in_product(w->whole)) {
@@ -105,27 +105,27 @@ void frnn_project(const walk *w, chunk c, range rows, range vectors) {
   int64_t some = most(4, PACKED_AT_ONCE / most(1, panel)), end = vectors.begin + vectors.count;
   for (range now = {vectors.begin, 0}; now.begin < end; now.begin += now.count) {
     now.count = next_count(some, end - now.begin);
-    frnn_pack_for_product(w->shape, w->table, now, w->call->weights.w_ih, w->shape->input, place);
+    frnn_pack_for_product(w->shape, w->kernels, now, w->call->weights.w_ih, w->shape->input, place);
     project_with(w, c, rows, now, place);
   }
 }
 
 /* Bytes of a row of h, and of c, in the user's hands. */
-static ptrdiff_t h_bytes(const walk *w) { return features_of(w->shape) * w->table->size; }
-static ptrdiff_t c_bytes(const walk *w) { return w->shape->hidden * w->table->size; }
+static ptrdiff_t h_bytes(const forward_pass *w) { return features_of(w->shape) * w->kernels->size; }
+static ptrdiff_t c_bytes(const forward_pass *w) { return w->shape->hidden * w->kernels->size; }
 
-/* Whether h of a step goes to rows of its own, by position, before it goes to y, if it does. */
-static int has_own_h(const walk *w) { return w->again || w->call->rows.order; }
+/* Whether h of a step goes to rows of its own, by sorted index, before it goes to y, if it does. */
+static int has_own_h(const forward_pass *w) { return w->recompute || w->call->rows.sort_order; }
 
-/* Where h of step i of the walk goes, by position. */
-static frnn_sequence h_at(const walk *w, int64_t i, int64_t b) {
+/* Where h of step i of the pass goes, by sorted index. */
+static frnn_sequence h_at(const forward_pass *w, int64_t i, int64_t b) {
   ptrdiff_t row = h_bytes(w);
   if (has_own_h(w)) return (frnn_sequence){at(work_at(w, w->layout.h_at[i & 1]), b * row), 0, row};
   return (frnn_sequence){row_at(w->call->y, time_of(w->shape, i), b), 0, w->call->y.row};
 }
 
 /* And c: the tape, or rows that a step may write while it reads those of the one before; full rows need not. */
-static frnn_sequence c_at(const walk *w, int64_t i, int64_t b) {
+static frnn_sequence c_at(const forward_pass *w, int64_t i, int64_t b) {
   if (w->in_tape)
     return (frnn_sequence){at(row_at(w->tape, time_of(w->shape, i) - w->t0, b), w->cell->slots * w->row), 0,
                            w->tape.row};
@@ -133,44 +133,44 @@ static frnn_sequence c_at(const walk *w, int64_t i, int64_t b) {
   return (frnn_sequence){at(work_at(w, own), b * w->row), 0, w->row};
 }
 
-/* Whether what the walk begins with is prepared: side by side, by position. */
-static int is_prepared(const walk *w) { return w->shape->ragged || w->again; }
+/* Whether what the pass begins with is prepared: side by side, by sorted index. */
+static int is_prepared(const forward_pass *w) { return w->shape->ragged || w->recompute; }
 
-/* The state that the walk begins with, and later what is put aside of the state before a step. */
-static frnn_sequence prepared_h(const walk *w, int64_t b) {
+/* The state that the pass begins with, and later what is put aside of the state before a step. */
+static frnn_sequence prepared_h(const forward_pass *w, int64_t b) {
   return (frnn_sequence){at(work_at(w, w->layout.h), b * h_bytes(w)), 0, h_bytes(w)};
 }
 
-static frnn_sequence prepared_c(const walk *w, int64_t b) {
+static frnn_sequence prepared_c(const forward_pass *w, int64_t b) {
   return (frnn_sequence){at(work_at(w, w->layout.c), b * w->row), 0, w->row};
 }
 
-/* The state before step i of the walk from some row on: where the step before left it, or what the walk begins with. */
-static frnn_sequence h_before(const walk *w, int64_t i, int64_t b) {
+/* The state before step i of the pass from some row on: where the step before left it, or what the pass begins with. */
+static frnn_sequence h_before(const forward_pass *w, int64_t i, int64_t b) {
   if (i > w->begin) return h_at(w, i - 1, b);
   if (is_prepared(w)) return prepared_h(w, b);
   return (frnn_sequence){at(w->call->first.h, b * h_bytes(w)), 0, h_bytes(w)};
 }
 
-static frnn_sequence c_before(const walk *w, int64_t i, int64_t b) {
+static frnn_sequence c_before(const forward_pass *w, int64_t i, int64_t b) {
   return i > w->begin ? c_at(w, i - 1, b) : prepared_c(w, b);
 }
 
 /* Which rows of the table the chains of step i begin with. */
-static int64_t *ids_of(const walk *w, int64_t i, int64_t b) {
-  const frnn_tokens *tokens = &w->call->tokens;
-  if (w->call->rows.order) return (int64_t *)work_at(w, w->layout.ids) + b;
-  return (int64_t *)(uintptr_t)tokens->ids + time_of(w->shape, i) * tokens->step + b;
+static int64_t *ids_of(const forward_pass *w, int64_t i, int64_t b) {
+  const frnn_ids *ids = &w->call->ids;
+  if (w->call->rows.sort_order) return (int64_t *)work_at(w, w->layout.ids) + b;
+  return (int64_t *)(uintptr_t)ids->numbers + time_of(w->shape, i) * ids->step + b;
 }
 
-static void gather_ids(const walk *w, int64_t i, range rows) {
-  const int64_t *ids = w->call->tokens.ids + time_of(w->shape, i) * w->call->tokens.step;
+static void gather_ids(const forward_pass *w, int64_t i, range rows) {
+  const int64_t *ids = w->call->ids.numbers + time_of(w->shape, i) * w->call->ids.step;
   int64_t *gathered = ids_of(w, i, 0);
-  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) gathered[p] = ids[w->call->rows.order[p]];
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) gathered[p] = ids[w->call->rows.sort_order[p]];
 }
 
 /* What row p of a state begins with in step i: zeros, or the call's first state, whose rows are the user's. */
-static void begin_state(const walk *w, int64_t i, int64_t p, const void *first, void *to, ptrdiff_t bytes) {
+static void begin_state(const forward_pass *w, int64_t i, int64_t p, const void *first, void *to, ptrdiff_t bytes) {
   const frnn_rows *r = &w->call->rows;
   if (begins_at_zero(w->shape, r, i, p))
     memset(to, 0, (size_t)bytes);
@@ -178,50 +178,51 @@ static void begin_state(const walk *w, int64_t i, int64_t p, const void *first, 
     copy_row(to, at(first, row_of(r, p) * bytes), (size_t)bytes);
 }
 
-static void begin_row(const walk *w, int64_t i, int64_t p) {
+static void begin_row(const forward_pass *w, int64_t i, int64_t p) {
   begin_state(w, i, p, w->call->first.h, h_before(w, i, p).data, h_bytes(w));
   if (w->cell->facts.states == 2) begin_state(w, i, p, w->call->first.c, c_before(w, i, p).data, c_bytes(w));
 }
 
-/* Where a walk begins again in the midst of time: h is in y, c was kept. */
-static void begin_row_again(const walk *w, int64_t p) {
+/* Where a pass begins again in the midst of time: h is in y, c was kept. */
+static void begin_row_recomputed(const forward_pass *w, int64_t p) {
   int64_t before = time_of(w->shape, w->begin - 1), n = w->shape->checkpoint;
   copy_row(prepared_h(w, p).data, row_at(w->call->y, before, row_of(&w->call->rows, p)), (size_t)h_bytes(w));
-  if (w->cell->facts.states == 2) copy_row(prepared_c(w, p).data, row_at(w->kept, w->begin / n, p), (size_t)c_bytes(w));
+  if (w->cell->facts.states == 2)
+    copy_row(prepared_c(w, p).data, row_at(w->checkpoints, w->begin / n, p), (size_t)c_bytes(w));
 }
 
 /* What row p has as the state before step i, aside or back: it may be in y or in the tape, which are not to lose it. */
-static void put_aside(const walk *w, int64_t i, int64_t p) {
+static void put_aside(const forward_pass *w, int64_t i, int64_t p) {
   copy_row(prepared_h(w, p).data, h_at(w, i - 1, p).data, (size_t)h_bytes(w));
   if (w->cell->facts.states == 2) copy_row(prepared_c(w, p).data, c_at(w, i - 1, p).data, (size_t)c_bytes(w));
 }
 
-static void put_back(const walk *w, int64_t i, int64_t p) {
+static void put_back(const forward_pass *w, int64_t i, int64_t p) {
   copy_row(h_at(w, i - 1, p).data, prepared_h(w, p).data, (size_t)h_bytes(w));
   if (w->cell->facts.states == 2) copy_row(c_at(w, i - 1, p).data, prepared_c(w, p).data, (size_t)c_bytes(w));
 }
 
 /* h before a step, times what was drawn. */
-static void drop(const walk *w, int64_t i, range rows) {
+static void drop(const forward_pass *w, int64_t i, range rows) {
   frnn_sequence h = h_before(w, i, rows.begin);
   const void *factors = at(w->call->noise.recurrent, rows.begin * h_bytes(w));
   for (int64_t b = 0; b < rows.count; b++)
-    w->table->multiply_add(frnn_dropped(w, rows.begin + b), row_at(h, 0, b), at(factors, b * h_bytes(w)), NULL,
-                           features_of(w->shape));
+    w->kernels->multiply_add(frnn_after_dropout(w, rows.begin + b), row_at(h, 0, b), at(factors, b * h_bytes(w)), NULL,
+                             features_of(w->shape));
 }
 
-static void prepare_rows(const walk *w, int64_t i, range rows) {
+static void prepare_rows(const forward_pass *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
-  if (w->shape->tokens && r->order) gather_ids(w, i, rows);
+  if (w->shape->has_ids && r->sort_order) gather_ids(w, i, rows);
   for (int64_t p = rows.begin; i == w->begin && i > 0 && p < rows.begin + rows.count; p++)
-    if (goes_on(w->shape, r, i, p)) begin_row_again(w, p);
+    if (goes_on(w->shape, r, i, p)) begin_row_recomputed(w, p);
   for (int64_t p = rows.begin; (p = next_beginning(w->shape, r, i, p, rows)) >= 0; p++) {
     if (i > w->begin) put_aside(w, i, p);
     begin_row(w, i, p);
   }
 }
 
-void frnn_prepare_step(const walk *w, int64_t i, range rows) {
+void frnn_prepare_step(const forward_pass *w, int64_t i, range rows) {
   if (!is_prepared(w) && !w->call->noise.recurrent) return;
   rows = working_of(w->shape, &w->call->rows, rows, time_of(w->shape, i));
   if (is_prepared(w)) prepare_rows(w, i, rows);
@@ -229,28 +230,28 @@ void frnn_prepare_step(const walk *w, int64_t i, range rows) {
 }
 
 /* h of a step from what the cell made. */
-static void project_h(const walk *w, int64_t i, range rows, share mine) {
-  int64_t lanes = w->table->lanes, vector = lanes * w->table->size, panel = w->shape->hidden * vector;
-  range vectors = vectors_of_share(w->table, w->shape->projected, mine);
+static void project_h(const forward_pass *w, int64_t i, range rows, job_part mine) {
+  int64_t lanes = w->kernels->lanes, vector = lanes * w->kernels->size, panel = w->shape->hidden * vector;
+  range vectors = vectors_of_part(w->kernels, w->shape->projected, mine);
   frnn_sequence h = h_at(w, i, rows.begin);
   frnn_gemm g = {.m = rows.count,
                  .n = least(vectors.count * lanes, w->shape->projected - vectors.begin * lanes),
                  .k = w->shape->hidden,
                  .a = at(work_at(w, w->layout.made), rows.begin * w->row),
                  .a_row = w->row,
-                 .a_k = w->table->size,
+                 .a_k = w->kernels->size,
                  .panels = at(packed_at(w, w->packed.w_hr), vectors.begin * panel),
                  .panel = panel,
                  .c = at(h.data, vectors.begin * vector),
                  .c_row = h.row};
-  w->table->gemm(&g);
+  w->kernels->gemm(&g);
 }
 
-void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, share mine) {
+void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range rows, job_part mine) {
   const frnn_shape *s = w->shape;
   const frnn_forward_call *call = w->call;
   int64_t t = time_of(s, i);
-  range vectors = vectors_of_share(w->table, s->hidden, mine);
+  range vectors = vectors_of_part(w->kernels, s->hidden, mine);
   rows = working_of(s, &call->rows, rows, t);
   if (s->projected && phase == phases_of(s) - 1) {
     project_h(w, i, rows, mine);
@@ -284,20 +285,20 @@ void frnn_take_step(const walk *w, chunk c, int64_t i, int phase, range rows, sh
     step.y = at(work_at(w, w->layout.made), rows.begin * w->row);
     step.y_row = w->row;
   }
-  if (s->tokens) {
-    step.start = call->tokens.table;
+  if (s->has_ids) {
+    step.start = call->ids.table;
     step.start_row = w->cell->facts.gates * w->row;
     step.start_of = ids_of(w, i, rows.begin);
   }
   if (w->in_step) step.in[FRNN_X] = (frnn_factor){x.data, x.row, s->input, packed_at(w, w->packed.w_ih)};
-  if (w->cell->loose)
-    frnn_take_loose_step(w, &step, t, phase, rows.begin, mine);
+  if (w->cell->unfused)
+    frnn_take_unfused_step(w, &step, t, phase, rows.begin, mine);
   else
-    w->table->step[s->cell->number][phase](&step);
+    w->kernels->step[s->cell->number][phase](&step);
 }
 
 /* Rows that the mask holds keep their state. */
-static void carry_over(const walk *w, int64_t i, range rows) {
+static void carry_over(const forward_pass *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
   for (int64_t p = rows.begin; (p = next_carried(r, time_of(w->shape, i), p, rows)) >= 0; p++) {
     copy_row(h_at(w, i, p).data, h_before(w, i, p).data, (size_t)h_bytes(w));
@@ -306,34 +307,34 @@ static void carry_over(const walk *w, int64_t i, range rows) {
 }
 
 /* The states that rows which began in step i left in the step before. */
-static void restore(const walk *w, int64_t i, range rows) {
+static void restore(const forward_pass *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
   if (i == w->begin) return;
   for (int64_t p = rows.begin; (p = next_beginning(w->shape, r, i, p, rows)) >= 0; p++) put_back(w, i, p);
 }
 
 /* c before the next step, if backward is to begin there. */
-static void keep(const walk *w, int64_t i, range rows) {
-  if (!w->kept.data || w->again || w->cell->facts.states < 2 || (i + 1) % w->shape->checkpoint != 0) return;
+static void keep(const forward_pass *w, int64_t i, range rows) {
+  if (!w->checkpoints.data || w->recompute || w->cell->facts.states < 2 || (i + 1) % w->shape->checkpoint != 0) return;
   if (i + 1 == w->shape->steps) return;
   frnn_sequence c = c_at(w, i, rows.begin);
-  copy_rows(row_at(w->kept, (i + 1) / w->shape->checkpoint, rows.begin), w->row, c.data, c.row, rows.count,
+  copy_rows(row_at(w->checkpoints, (i + 1) / w->shape->checkpoint, rows.begin), w->row, c.data, c.row, rows.count,
             (size_t)c_bytes(w));
 }
 
-void frnn_settle_step(const walk *w, int64_t i, range rows) {
+void frnn_settle_step(const forward_pass *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
   size_t bytes = (size_t)h_bytes(w);
   int64_t t = time_of(w->shape, i);
-  if (!w->shape->ragged && !w->kept.data) return;
+  if (!w->shape->ragged && !w->checkpoints.data) return;
   range at_work = working_of(w->shape, r, rows, t);
   carry_over(w, i, at_work);
   keep(w, i, at_work);
   restore(w, i, at_work);
-  if (w->again) return;
+  if (w->recompute) return;
   frnn_sequence h = h_at(w, i, 0);
-  range own = r->order ? rows : (range){at_work.begin + at_work.count, rows.count - at_work.count};
-  for (int64_t b = 0, p; (p = next_place(r, &b, own)) >= 0; b++) {
+  range own = r->sort_order ? rows : (range){at_work.begin + at_work.count, rows.count - at_work.count};
+  for (int64_t b = 0, p; (p = next_index(r, &b, own)) >= 0; b++) {
     if (p < at_work.begin + at_work.count)
       copy_row(row_at(w->call->y, t, b), row_at(h, 0, p), bytes);
     else
@@ -341,7 +342,7 @@ void frnn_settle_step(const walk *w, int64_t i, range rows) {
   }
 }
 
-void frnn_begin_rows(const walk *w, range rows) {
+void frnn_begin_rows(const forward_pass *w, range rows) {
   ptrdiff_t bytes = c_bytes(w);
   char *c = at(work_at(w, w->layout.c), rows.begin * w->row);
   if (w->cell->facts.states < 2) return;
@@ -350,10 +351,10 @@ void frnn_begin_rows(const walk *w, range rows) {
 }
 
 /* The state of a row after its own last step, of which y and the tape, or c's own rows, still tell. */
-void frnn_end_rows(const walk *w, range rows) {
+void frnn_end_rows(const forward_pass *w, range rows) {
   const frnn_forward_call *call = w->call;
   const frnn_rows *r = &call->rows;
-  if (w->again) return;
+  if (w->recompute) return;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
     int64_t b = row_of(r, p), length = length_of(w->shape, r, p), t = w->shape->reverse ? 0 : length - 1;
     const void *first_h = at(call->first.h, b * h_bytes(w)), *h = length > 0 ? row_at(call->y, t, b) : first_h;

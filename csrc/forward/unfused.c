@@ -1,10 +1,10 @@
-/* loose.c - a step of a loose cell, a variant: first products into z, then the cell, row by row.
+/* unfused.c - a step of an unfused cell, a variant: first products into z, then the cell, row by row.
  *
  * h's part of the chains goes on in z from where x's part left it, so it is one chain as in a tile; where products are
- * normalised, it stands apart from x's. Rows of a step are shared out whole, for sums over a row may be wanted.
+ * normalised, it stands apart from x's. Rows of a step are divided whole, for sums over a row may be wanted.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
-#include "walk.h"
+#include "step.h"
 
 /* Some gates and some of their chains. */
 typedef struct {
@@ -16,9 +16,9 @@ typedef struct {
   int x, h; /* whether x's part and h's are in them */
 } part;
 
-/* A share of the vectors of the phase's gates, counted over all. */
-static void run_part(const walk *w, const frnn_step *whole, part p, range vectors) {
-  int64_t of_gate = padded(w->shape) / w->table->lanes, vector = w->table->lanes * w->table->size;
+/* A part of the vectors of the phase's gates, counted over all. */
+static void run_part(const forward_pass *w, const frnn_step *whole, part p, range vectors) {
+  int64_t of_gate = padded(w->shape) / w->kernels->lanes, vector = w->kernels->lanes * w->kernels->size;
   int64_t first = p.first * of_gate, begin = most(first, vectors.begin);
   int64_t end = least(first + p.gates * of_gate, vectors.begin + vectors.count);
   if (begin >= end) return;
@@ -33,26 +33,26 @@ static void run_part(const walk *w, const frnn_step *whole, part p, range vector
   if (!p.h) s.in[FRNN_H].k = 0;
   for (int i = FRNN_X; i <= FRNN_H; i++)
     if (s.in[i].k > 0) s.in[i].panels = at(s.in[i].panels, first * s.in[i].k * vector);
-  w->table->chains(&s);
+  w->kernels->chains(&s);
 }
 
-/* The products of a phase: of its gates, for a share of their vectors. */
-static void multiply_phase(const walk *w, const frnn_step *whole, int phase, share mine) {
+/* The products of a phase: of its gates, for a part of their vectors. */
+static void multiply_phase(const forward_pass *w, const frnn_step *whole, int phase, job_part mine) {
   const frnn_cell *cell = w->cell;
   frnn_step s = *whole;
   int first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
   int apart = cell->normalised ? gates : cell->split_bias, together = gates - apart;
-  int64_t of_gate = padded(w->shape) / w->table->lanes;
+  int64_t of_gate = padded(w->shape) / w->kernels->lanes;
   range vectors = range_of(gates * of_gate, mine.slice, mine.slices);
   vectors.begin += first * of_gate;
-  s.in[FRNN_H].rows = phase ? s.scratch : s.how.dropped;
-  s.in[FRNN_H].row = phase ? s.gate : s.how.dropped_row;
+  s.in[FRNN_H].rows = phase ? s.scratch : s.variant.after_dropout;
+  s.in[FRNN_H].row = phase ? s.gate : s.variant.after_dropout_row;
   const void *start = at(s.start, first * s.gate);
   run_part(w, &s, (part){first, together, first, start, s.start_row, s.start_of, 1, 1}, vectors);
   if (!apart) return;
   start = at(s.start, together * s.gate);
   if (s.start != s.z) run_part(w, &s, (part){together, apart, together, start, s.start_row, s.start_of, 1, 0}, vectors);
-  run_part(w, &s, (part){together, apart, cell->apart, s.bias_h, 0, NULL, 0, 1}, vectors);
+  run_part(w, &s, (part){together, apart, cell->separate, s.bias_h, 0, NULL, 0, 1}, vectors);
 }
 
 static const void *moved(const void *rows, int64_t count, ptrdiff_t row) { return rows ? at(rows, count * row) : NULL; }
@@ -70,28 +70,28 @@ static frnn_step rows_of_step(const frnn_step *whole, range rows) {
   s.c_in = moved(s.c_in, rows.begin, s.c_in_row);
   s.c_out = at(s.c_out, rows.begin * s.c_row);
   s.scratch = at(s.scratch, rows.begin * s.gate);
-  s.how.dropped = moved(s.how.dropped, rows.begin, s.how.dropped_row);
-  for (int i = 0; i < 2; i++) s.how.stays[i] = moved(s.how.stays[i], rows.begin, s.how.stays_row);
+  s.variant.after_dropout = moved(s.variant.after_dropout, rows.begin, s.variant.after_dropout_row);
+  for (int i = 0; i < 2; i++) s.variant.zoneout[i] = moved(s.variant.zoneout[i], rows.begin, s.variant.zoneout_row);
   return s;
 }
 
-/* What the step reads besides, for rows from a position on. */
-static frnn_altered altered(const walk *w, const frnn_step *s, int64_t t, int64_t position) {
+/* What the step reads besides, for rows from a sorted index on. */
+static frnn_variant_arguments altered(const forward_pass *w, const frnn_step *s, int64_t t, int64_t index) {
   const frnn_forward_call *call = w->call;
-  frnn_altered how = {.numbers = &call->variant,
-                      .shift_ih = call->weights.b_ih,
-                      .shift_hh = call->weights.b_hh,
-                      .features = features_of(w->shape),
-                      .dropped = s->in[FRNN_H].rows,
-                      .dropped_row = s->in[FRNN_H].row,
-                      .stays_row = w->shape->hidden * w->table->size};
+  frnn_variant_arguments variant = {.numbers = &call->variant,
+                                    .shift_ih = call->weights.b_ih,
+                                    .shift_hh = call->weights.b_hh,
+                                    .features = features_of(w->shape),
+                                    .after_dropout = s->in[FRNN_H].rows,
+                                    .after_dropout_row = s->in[FRNN_H].row,
+                                    .zoneout_row = w->shape->hidden * w->kernels->size};
   if (call->noise.recurrent) {
-    how.dropped = frnn_dropped(w, position);
-    how.dropped_row = w->row;
+    variant.after_dropout = frnn_after_dropout(w, index);
+    variant.after_dropout_row = w->row;
   }
   for (int i = 0; i < w->cell->facts.states; i++)
-    how.stays[i] = moved(call->noise.stays[i], t * w->whole->batch + position, how.stays_row);
-  return how;
+    variant.zoneout[i] = moved(call->noise.zoneout[i], t * w->whole->batch + index, variant.zoneout_row);
+  return variant;
 }
 
 /* Rows whose z stays in L1 from their products to the cell's end; all where those would be too few. */
@@ -102,15 +102,16 @@ static int64_t near_rows(const frnn_step *s) {
   return rows < NEAR_ROWS_LEAST ? s->m : rows;
 }
 
-void frnn_take_loose_step(const walk *w, frnn_step *step, int64_t t, int phase, int64_t position, share mine) {
+void frnn_take_unfused_step(const forward_pass *w, frnn_step *step, int64_t t, int phase, int64_t index,
+                            job_part mine) {
   int of_cell = phase / 2, products = phase % 2 == 0;
-  step->how = altered(w, step, t, position);
+  step->variant = altered(w, step, t, index);
   if (mine.slices > 1) {
     frnn_step rows = rows_of_step(step, range_of(step->m, mine.slice, mine.slices));
     if (products)
       multiply_phase(w, step, of_cell, mine);
     else
-      w->table->step[w->cell->number][of_cell](&rows);
+      w->kernels->step[w->cell->number][of_cell](&rows);
     return;
   }
   range rows = {0, near_rows(step)};
@@ -118,6 +119,6 @@ void frnn_take_loose_step(const walk *w, frnn_step *step, int64_t t, int phase, 
     rows.count = next_count(rows.count, step->m - rows.begin);
     frnn_step some = rows_of_step(step, rows);
     multiply_phase(w, &some, of_cell, mine);
-    w->table->step[w->cell->number][of_cell](&some);
+    w->kernels->step[w->cell->number][of_cell](&some);
   }
 }

@@ -1,11 +1,11 @@
-/* backward.c - backward through time: who does what when. What there is to do is sweep.c's.
+/* schedule.c - backward through time: which thread does which part when. step.c has the parts.
  *
  * A call is cut into groups of rows. A thread takes a group from its begin to its end, chunk of time steps by chunk;
- * where threads are more than groups, they share out each chunk. Sums over time and rows run in the order of the sweep,
- * whatever the chunk; those of the groups are added up in their order.
+ * where threads are more than groups, they divide each chunk among them. Sums over time and rows run in the order of
+ * the backward pass, whatever the chunk; those of the groups are added up in their order.
  *
  * It must not know: dtypes, instruction sets, activations, Python. */
-#include "sweep.h"
+#include "step.h"
 
 static void move_state(frnn_state *state, ptrdiff_t h, ptrdiff_t c) {
   if (state->h) state->h = at(state->h, h);
@@ -16,13 +16,13 @@ static void move_rows(frnn_sequence *q, int64_t rows) {
   if (q->data) q->data = row_at(*q, 0, rows);
 }
 
-/* From some position on. With an order, what is the user's stays where it is: it is found by the order. */
+/* From some sorted index on. With a sort order, the user's arrays stay where they are: rows are found by it. */
 static void move_call(frnn_backward_call *part, int64_t rows) {
   ptrdiff_t h = features_of(&part->shape) * element_size(&part->shape);
   ptrdiff_t c = part->shape.hidden * element_size(&part->shape);
   if (part->rows.lengths) part->rows.lengths += rows;
-  if (part->rows.order) {
-    part->rows.order += rows;
+  if (part->rows.sort_order) {
+    part->rows.sort_order += rows;
     part->rows.begin += rows;
     return;
   }
@@ -44,7 +44,8 @@ static void move_noise(frnn_backward_call *part, int64_t rows) {
   if (part->noise.recurrent)
     part->noise.recurrent = at(part->noise.recurrent, rows * features_of(&part->shape) * element);
   for (int i = 0; i < 2; i++)
-    if (part->noise.stays[i]) part->noise.stays[i] = at(part->noise.stays[i], rows * part->shape.hidden * element);
+    if (part->noise.zoneout[i])
+      part->noise.zoneout[i] = at(part->noise.zoneout[i], rows * part->shape.hidden * element);
 }
 
 /* The rows of a group as a call of their own. The first group's sums are the call's. */
@@ -67,43 +68,43 @@ static frnn_backward_call part_of_call(const frnn_backward_call *whole, const ba
   return part;
 }
 
-static sweep begin_sweep(const frnn_table *table, const frnn_backward_call *whole, const frnn_backward_call *part,
-                         const backward_layout *layout) {
+static backward_pass begin_pass(const frnn_kernels *kernels, const frnn_backward_call *whole,
+                                const frnn_backward_call *part, const backward_layout *layout) {
   const frnn_shape *s = &part->shape;
-  sweep w = {.call = part,
-             .shape = s,
-             .table = table,
-             .cell = s->cell,
-             .layout = layout,
-             .panels = whole->work,
-             .whole_batch = whole->shape.batch,
-             .row = padded(s) * element_size(s),
-             .from = s->batch > 0 ? s->steps : 0};
+  backward_pass w = {.call = part,
+                     .shape = s,
+                     .kernels = kernels,
+                     .cell = s->cell,
+                     .layout = layout,
+                     .panels = whole->work,
+                     .whole_batch = whole->shape.batch,
+                     .row = padded(s) * element_size(s),
+                     .from = s->batch > 0 ? s->steps : 0};
   w.tape = dense((void *)(uintptr_t)part->tape, whole->shape.batch, tape_slots(w.cell) * w.row);
   w.dg = dense(at(part->work, (ptrdiff_t)layout->dg), s->batch, layout->dg_row);
   w.rh = dense(at(part->work, (ptrdiff_t)layout->rh), s->batch, w.row);
-  w.dropped = dense(at(part->work, (ptrdiff_t)layout->dropped), s->batch, w.row);
+  w.after_dropout = dense(at(part->work, (ptrdiff_t)layout->after_dropout), s->batch, w.row);
   if (!s->checkpoint) return w;
-  w.kept = dense((void *)(uintptr_t)part->tape, whole->shape.batch, w.row);
+  w.checkpoints = dense((void *)(uintptr_t)part->tape, whole->shape.batch, w.row);
   w.tape = dense(at(part->work, (ptrdiff_t)layout->tape), s->batch, tape_slots(w.cell) * w.row);
-  w.again = (frnn_forward_call){.shape = *s,
-                                .weights = part->weights,
-                                .variant = part->variant,
-                                .noise = part->noise,
-                                .packed = at(whole->work, (ptrdiff_t)layout->packed),
-                                .rows = part->rows,
-                                .tokens = part->tokens,
-                                .x = part->x,
-                                .y = part->y,
-                                .first = part->first,
-                                .tape = w.tape.data,
-                                .work = at(part->work, (ptrdiff_t)layout->forward)};
+  w.recompute = (frnn_forward_call){.shape = *s,
+                                    .weights = part->weights,
+                                    .variant = part->variant,
+                                    .noise = part->noise,
+                                    .packed = at(whole->work, (ptrdiff_t)layout->packed),
+                                    .rows = part->rows,
+                                    .ids = part->ids,
+                                    .x = part->x,
+                                    .y = part->y,
+                                    .first = part->first,
+                                    .tape = w.tape.data,
+                                    .work = at(part->work, (ptrdiff_t)layout->forward)};
   return w;
 }
 
 /* The weights as forward steps read them; `packed` is where in a call's workspace they go. */
-static int pack_again(const frnn_table *table, const frnn_backward_call *calls, int count, size_t packed,
-                      int (*interrupted)(void)) {
+static int pack_for_recompute(const frnn_kernels *kernels, const frnn_backward_call *calls, int count, size_t packed,
+                              int (*interrupted)(void)) {
   frnn_forward_call forward[FRNN_TOGETHER] = {0};
   if (!calls->shape.checkpoint) return 0;
   for (int i = 0; i < count; i++) {
@@ -111,58 +112,58 @@ static int pack_again(const frnn_table *table, const frnn_backward_call *calls, 
     forward[i].weights = calls[i].weights;
     forward[i].packed = at(calls[i].work, (ptrdiff_t)packed);
   }
-  return frnn_pack_with(table, forward, count, interrupted);
+  return frnn_pack_with(kernels, forward, count, interrupted);
 }
 
-enum { SWEEPS_MOST = FRNN_TOGETHER * GROUPS_MOST };
+enum { PASSES_MOST = FRNN_TOGETHER * GROUPS_MOST };
 
-/* What the parts of a job share. */
+/* What the parts of a job have in common. */
 typedef struct {
-  frnn_backward_call parts[SWEEPS_MOST]; /* call by call its groups */
-  sweep sweeps[SWEEPS_MOST];
+  frnn_backward_call parts[PASSES_MOST]; /* call by call its groups */
+  backward_pass passes[PASSES_MOST];
   int count;
   const frnn_shape *whole; /* of a call */
   frnn_run run;
-  sharing packing, steps, pieces; /* of the weights' panels, the sweep, the products */
-  int64_t steps_at_once;          /* of all rows, whose dx is a stretch between two looks */
-  int64_t k;                      /* the stretch, where each is a job of its own */
-} backwards;
+  job_parts packing, steps, pieces; /* of the weights' panels, the backward pass, the products */
+  int64_t steps_at_once;            /* of all rows, whose dx is made between two polls */
+  int64_t k;                        /* the phase, where each is a job of its own */
+} backward_job;
 
 /* ---- packing --------------------------------------------------------------------------------------------------- */
 
 static void pack_part(void *context, int part, int parts) {
-  backwards *p = context;
-  share mine = share_of(&p->packing, part);
+  backward_job *p = context;
+  job_part mine = part_of_job(&p->packing, part);
   (void)parts;
-  frnn_pack_transposed(&p->sweeps[mine.call * p->sweeps[0].layout->groups], mine);
+  frnn_pack_transposed(&p->passes[mine.call * p->passes[0].layout->groups], mine);
 }
 
-/* ---- the sweep ------------------------------------------------------------------------------------------------- */
+/* ---- the steps -------------------------------------------------------------------------------------------------- */
 
-/* Of the rows at work in the chunk, and of those that are not, which the last share takes along. */
-static range rows_of(const sweep *w, share mine) {
+/* Of the rows at work in the chunk, and of those that are not, which the last part takes along. */
+static range rows_of(const backward_pass *w, job_part mine) {
   range rows = range_of(working(w->shape, &w->call->rows, w->t0), mine.group, mine.groups);
   if (mine.group == mine.groups - 1) rows.count = w->shape->batch - rows.begin;
   return rows;
 }
 
-static void stretch_part(void *context, int part, int parts) {
-  backwards *p = context;
-  share mine = share_of(&p->steps, part);
-  const sweep *w = &p->sweeps[mine.call];
+static void phase_part(void *context, int part, int parts) {
+  backward_job *p = context;
+  job_part mine = part_of_job(&p->steps, part);
+  const backward_pass *w = &p->passes[mine.call];
   (void)parts;
-  frnn_run_stretch(w, p->k, rows_of(w, mine), mine);
+  frnn_run_phase(w, p->k, rows_of(w, mine), mine);
 }
 
-/* All of a chunk's stretches for some rows, and what these then go into. */
-static void run_rows(backwards *p, const sweep *w, share mine) {
+/* All of a chunk's phases for some rows, and what these then go into. */
+static void run_rows(backward_job *p, const backward_pass *w, job_part mine) {
   range all = rows_of(w, mine), rows = {all.begin, 0}, steps = {0, 0};
-  frnn_gather_given(w, all);
+  frnn_gather_inputs(w, all);
   for (; rows.begin < all.begin + all.count; rows.begin += rows.count) {
     rows.count = next_count(p->steps.rows_at_once, all.begin + all.count - rows.begin);
-    for (int64_t k = 0; k <= stretches_of(w); k++) {
+    for (int64_t k = 0; k <= phases_of_chunk(w); k++) {
       if (k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
-      frnn_run_stretch(w, k, rows, mine);
+      frnn_run_phase(w, k, rows, mine);
     }
   }
   for (; steps.begin < w->to - w->from; steps.begin += steps.count) {
@@ -173,17 +174,17 @@ static void run_rows(backwards *p, const sweep *w, share mine) {
 }
 
 static void rows_part(void *context, int part, int parts) {
-  backwards *p = context;
-  share mine = share_of(&p->steps, part);
+  backward_job *p = context;
+  job_part mine = part_of_job(&p->steps, part);
   (void)parts;
-  run_rows(p, &p->sweeps[mine.call], mine);
+  run_rows(p, &p->passes[mine.call], mine);
 }
 
-/* The latter alone, where the stretches were jobs of their own. */
+/* The latter alone, where the phases were jobs of their own. */
 static void finish_part(void *context, int part, int parts) {
-  backwards *p = context;
-  share mine = share_of(&p->pieces, part);
-  const sweep *w = &p->sweeps[mine.call];
+  backward_job *p = context;
+  job_part mine = part_of_job(&p->pieces, part);
+  const backward_pass *w = &p->passes[mine.call];
   range steps = {0, w->to - w->from}, rows = {0, w->shape->batch};
   (void)parts;
   if (steps.count > rows.count)
@@ -193,17 +194,17 @@ static void finish_part(void *context, int part, int parts) {
   frnn_finish_rows(w, steps, rows);
 }
 
-static void run_sweep(backwards *p) {
+static void run_chunk(backward_job *p) {
   int64_t last = 0;
-  for (int i = 0; i < p->count; i++) last = most(last, stretches_of(&p->sweeps[i]));
+  for (int i = 0; i < p->count; i++) last = most(last, phases_of_chunk(&p->passes[i]));
   if (p->steps.slices == 1) {
     frnn_parallel(&p->run, p->steps.work, rows_part, p, parts_of(&p->steps));
     return;
   }
-  for (int i = 0; i < p->count; i++) frnn_gather_given(&p->sweeps[i], (range){0, p->sweeps[i].shape->batch});
+  for (int i = 0; i < p->count; i++) frnn_gather_inputs(&p->passes[i], (range){0, p->passes[i].shape->batch});
   for (p->k = 0; p->k <= last; p->k++) {
     if (p->k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
-    frnn_parallel(&p->run, p->steps.work, stretch_part, p, parts_of(&p->steps));
+    frnn_parallel(&p->run, p->steps.work, phase_part, p, parts_of(&p->steps));
   }
   frnn_parallel(&p->run, p->pieces.work, finish_part, p, parts_of(&p->pieces));
 }
@@ -211,82 +212,82 @@ static void run_sweep(backwards *p) {
 /* ---- the gradients of the weights ------------------------------------------------------------------------------- */
 
 static void weights_part(void *context, int part, int parts) {
-  backwards *p = context;
-  share mine = share_of(&p->pieces, part);
+  backward_job *p = context;
+  job_part mine = part_of_job(&p->pieces, part);
   (void)parts;
-  frnn_add_chunk(&p->sweeps[mine.call], mine);
+  frnn_add_chunk(&p->passes[mine.call], mine);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------- */
 
 /* A group from its begin to its end. */
-static void sweep_part(void *context, int part, int parts) {
-  backwards *p = context;
-  sweep *w = &p->sweeps[part];
+static void pass_part(void *context, int part, int parts) {
+  backward_job *p = context;
+  backward_pass *w = &p->passes[part];
   (void)parts;
   frnn_begin_gradients(w);
   while (!frnn_stopped(&p->run) && frnn_next_chunk(w)) {
     if (w->stale) {
-      walk again;
-      frnn_begin_again(&again, &w->again, p->whole, w->kept, steps_again(w));
-      frnn_run_rows(&p->run, &again, (range){0, w->shape->batch}, p->steps.steps_between);
+      forward_pass recompute;
+      frnn_begin_recompute(&recompute, &w->recompute, p->whole, w->checkpoints, steps_to_recompute(w));
+      frnn_run_rows(&p->run, &recompute, (range){0, w->shape->batch}, p->steps.steps_between);
     }
-    run_rows(p, w, (share){part, 0, 1, 0, 1});
+    run_rows(p, w, (job_part){part, 0, 1, 0, 1});
     for (int i = 0; i < p->pieces.slices; i++) {
       if (frnn_stopped(&p->run)) return;
-      frnn_add_chunk(w, (share){part, 0, 1, i, p->pieces.slices});
+      frnn_add_chunk(w, (job_part){part, 0, 1, i, p->pieces.slices});
     }
   }
   frnn_end_gradients(w);
 }
 
 /* All groups chunk by chunk, each chunk by all threads. */
-static void sweep_together(backwards *p) {
-  for (int i = 0; i < p->count; i++) frnn_begin_gradients(&p->sweeps[i]);
+static void run_together(backward_job *p) {
+  for (int i = 0; i < p->count; i++) frnn_begin_gradients(&p->passes[i]);
   while (!frnn_stopped(&p->run)) {
     int left = 0;
-    for (int i = 0; i < p->count; i++) left |= frnn_next_chunk(&p->sweeps[i]);
+    for (int i = 0; i < p->count; i++) left |= frnn_next_chunk(&p->passes[i]);
     if (!left) break;
     for (int i = 0; i < p->count; i++) {
-      const sweep *w = &p->sweeps[i];
-      walk again;
+      const backward_pass *w = &p->passes[i];
+      forward_pass recompute;
       if (!w->stale) continue;
-      frnn_begin_again(&again, &w->again, p->whole, w->kept, steps_again(w));
-      frnn_run_walks(&p->run, &again, 1);
+      frnn_begin_recompute(&recompute, &w->recompute, p->whole, w->checkpoints, steps_to_recompute(w));
+      frnn_run_passes(&p->run, &recompute, 1);
     }
-    run_sweep(p);
+    run_chunk(p);
     frnn_parallel(&p->run, p->pieces.work, weights_part, p, parts_of(&p->pieces));
   }
-  for (int i = 0; i < p->count; i++) frnn_end_gradients(&p->sweeps[i]);
+  for (int i = 0; i < p->count; i++) frnn_end_gradients(&p->passes[i]);
 }
 
 /* The sums of a call's groups, one after another, to those of its first. */
-static void add_groups(const sweep *first) {
-  for (const sweep *w = first + 1; w < first + first->layout->groups; w++) {
+static void add_groups(const backward_pass *first) {
+  for (const backward_pass *w = first + 1; w < first + first->layout->groups; w++) {
     for (int i = 0; i < GRADIENTS; i++) {
       void *sum = gradient_of(first->call, i);
-      if (sum) w->table->add(sum, sum, gradient_of(w->call, i), w->layout->elements[i]);
+      if (sum) w->kernels->add(sum, sum, gradient_of(w->call, i), w->layout->elements[i]);
     }
   }
 }
 
 /* By the rows that a group has on average, not by those of any one: where few steps are left it may have none. */
-static void share_out(backwards *p, const frnn_backward_call *call, int calls) {
-  const sweep *first = &p->sweeps[0];
+static void plan(backward_job *p, const frnn_backward_call *call, int calls) {
+  const backward_pass *first = &p->passes[0];
   const frnn_shape *s = &call->shape;
   frnn_shape part = as_if_full(s, &call->rows);
   double rows = (double)first->layout->rows;
   part.batch = (part.batch + first->layout->groups - 1) / first->layout->groups;
-  p->packing = share_slices(calls, MULTIPLY_ADDS_OF_PACKING * weights_of(s), s->hidden);
-  p->steps = share_steps(&part, p->count, recurrent_weights_of(s), vectors_of_units(s, first->table));
-  p->pieces = share_slices(p->count, 2 * weights_of(s) * rows, s->hidden);
-  p->steps_at_once = most(1, (int64_t)(STRETCH / (weights_of(s) * (double)most(1, part.batch))));
+  p->packing = part_by_slices(calls, MULTIPLY_ADDS_OF_PACKING * weights_of(s), s->hidden);
+  p->steps = part_by_steps(&part, p->count, recurrent_weights_of(s), vectors_of_units(s, first->kernels));
+  p->pieces = part_by_slices(p->count, 2 * weights_of(s) * rows, s->hidden);
+  p->steps_at_once = most(1, (int64_t)(POLL_INTERVAL / (weights_of(s) * (double)most(1, part.batch))));
 }
 
 int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void)) {
   const frnn_shape *s = &calls->shape;
-  const frnn_table *table = frnn_table_for(s->dtype);
-  backwards p;
+  const frnn_kernels *kernels = frnn_kernels_for(s->dtype);
+  backward_job p;
   assert(count >= 1 && count <= FRNN_TOGETHER);
   backward_layout layout = frnn_lay_backward(s);
   double work = 3 * weights_of(s) * (double)steps_of_rows(s, &calls->rows) * count;
@@ -296,17 +297,17 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
     const frnn_backward_call *whole = &calls[i / layout.groups];
     assert(whole->work && whole->tape);
     p.parts[i] = part_of_call(whole, &layout, i % layout.groups);
-    p.sweeps[i] = begin_sweep(table, whole, &p.parts[i], &layout);
+    p.passes[i] = begin_pass(kernels, whole, &p.parts[i], &layout);
   }
-  share_out(&p, calls, count);
-  int status = pack_again(table, calls, count, layout.packed, interrupted);
+  plan(&p, calls, count);
+  int status = pack_for_recompute(kernels, calls, count, layout.packed, interrupted);
   if (status < 0) return status;
   frnn_begin(&p.run, work, p.count < parts_of(&p.pieces) ? parts_of(&p.pieces) : p.count, interrupted);
   frnn_parallel(&p.run, p.packing.work, pack_part, &p, parts_of(&p.packing));
   if (p.count >= frnn_threads())
-    frnn_parallel(&p.run, work, sweep_part, &p, p.count);
+    frnn_parallel(&p.run, work, pass_part, &p, p.count);
   else
-    sweep_together(&p);
-  for (int i = 0; i < count; i++) add_groups(&p.sweeps[i * layout.groups]);
+    run_together(&p);
+  for (int i = 0; i < count; i++) add_groups(&p.passes[i * layout.groups]);
   return frnn_end(&p.run);
 }
