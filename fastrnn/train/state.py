@@ -123,13 +123,24 @@ def put_back(state, parts, optimizer=None, name="state"):
         if optimizer is not None:
             _load_optimizer(optimizer, new, name)
         generators.restore(state.generators, found)
-        for key, array in arrays.items():  # last, for it needs no memory: all are written or none
-            array[...] = new[key]
+        _exchange(arrays, new)
     except BaseException:
         generators.restore(states, found)
         if optimizer is not None:
             with contextlib.suppress(Exception):  # one of a stranger's may refuse this state too
                 optimizer.load(own)
+        raise
+
+
+def _exchange(arrays, new):
+    """Write new values into all arrays; where a signal's handler raises meanwhile, into none."""
+    before = {key: array.copy() for key, array in arrays.items()}
+    try:
+        for key, array in arrays.items():
+            array[...] = new[key]
+    except BaseException:
+        for key, array in arrays.items():
+            array[...] = before[key]
         raise
 
 

@@ -92,7 +92,9 @@ def test_a_log_gets_few_lines(capsys):
     assert len(lines) < 12
 
 
-@pytest.mark.parametrize("stream", [Terminal(), io.StringIO(), None], ids=str)
+@pytest.mark.parametrize(
+    "stream", [Terminal(), io.StringIO(), None], ids=["terminal", "log", "none"]
+)
 def test_it_can_be_silent(stream, monkeypatch):
     monkeypatch.setattr(progress_module, "_PAUSE", 0)
     monkeypatch.setattr(sys, "stderr", stream)

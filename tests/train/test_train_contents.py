@@ -24,8 +24,8 @@ from strangers import (
     zip_of,
 )
 
-from fastrnn import train
-from fastrnn.train import texts
+from fastrnn import checks, train
+from fastrnn.train import state, texts
 
 pytestmark = pytest.mark.no_kernels
 
@@ -326,3 +326,28 @@ def test_what_fails_while_it_is_put_back_leaves_all_as_it_was(error, tmp_path):
 def test_a_part_that_is_read_only_leaves_the_others_as_they_were(npz):
     npz.dense.params["bias"].flags.writeable = False
     npz.refuses(zip_of(members()), ValueError, "d.bias", "read-only")
+
+
+class Interrupted(dict):
+    """Arrays of which the third is not to be had: a signal's handler raises."""
+
+    count = 0
+
+    def __getitem__(self, key):
+        self.count += 1
+        if self.count == 3:
+            raise KeyboardInterrupt
+        return super().__getitem__(key)
+
+
+def test_an_interrupt_while_values_are_written_leaves_all_as_it_was(monkeypatch):
+    parts = {"one": train.Dense(3, 2, rng=0), "two": train.Dense(2, 1, rng=1)}
+    optimizer = train.Adam(list(parts.values()), 0.1)
+    older = state.state_of(parts, optimizer)
+    optimizer.step([np.ones_like(part.flat) for part in parts.values()])
+    before, like = state.state_of(parts, optimizer), checks.arrays_like
+    monkeypatch.setattr(checks, "arrays_like", lambda *given: Interrupted(like(*given)))
+    monkeypatch.setattr(state, "_load_optimizer", lambda optimizer, new, name: None)
+    with pytest.raises(KeyboardInterrupt):
+        state.put_back(older, parts, optimizer)
+    assert_same_bits(state.state_of(parts, optimizer).arrays, before.arrays)
