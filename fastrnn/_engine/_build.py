@@ -7,10 +7,9 @@ was built from other sources is noticed, wherever Python finds it.
 setup.py runs this file by its path, before there is a package: import nothing of fastrnn here.
 """
 
-import hashlib
-from pathlib import Path
+import os
 
-_ROOT = Path(__file__).resolve().parents[2]
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
 # The sources that the compiled module is made of. Python may change without a build.
 _SOURCES = (
@@ -22,6 +21,10 @@ _SOURCES = (
 
 def of_sources(root=_ROOT):
     """The id of the sources in a checkout: the same on every system, whatever its line ends."""
+    import hashlib  # here, for an installed package needs neither: they take seven milliseconds
+    from pathlib import Path
+
+    root = Path(root)
     names = {path.relative_to(root).as_posix() for p in _SOURCES for path in root.glob(p)}
     digest = hashlib.sha256()
     for name in sorted(names):
@@ -46,11 +49,13 @@ def fault_of(module, installed_id):
         return None
     if installed_id:
         remedy = "pip install --force-reinstall fastrnn"
-    elif Path(module.__file__).resolve().parent == _ROOT / "fastrnn" / "_engine":
+    elif os.path.dirname(os.path.realpath(module.__file__)) == os.path.join(
+        _ROOT, "fastrnn", "_engine"
+    ):
         remedy = f"python setup.py build_ext --inplace (or pip install -e .) again in {_ROOT}"
     else:
         remedy = f"pip install . again in {_ROOT}"
     return (
         f"the compiled module {module.__file__} was built from other sources than those of the "
-        f"package in {_ROOT / 'fastrnn'}: run {remedy}"
+        f"package in {os.path.join(_ROOT, 'fastrnn')}: run {remedy}"
     )

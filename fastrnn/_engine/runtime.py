@@ -8,7 +8,6 @@ import collections
 import contextlib
 import importlib
 import os
-import platform
 import re
 import sys
 import threading
@@ -368,6 +367,8 @@ def _make_room(nbytes):
 
 def show_config():
     """Print version, backend, instruction sets, threads and platform; return them as a dict."""
+    import platform  # here, for it takes two milliseconds
+
     config = {
         "fastrnn": _version.__version__,
         "backend": "core" if uses_core() else "reference",
