@@ -1,6 +1,5 @@
-/* cells.c - the cells as rows of numbers: the one list of them, which Python, tests and bench read. A new cell adds its
- * row here and its number in internal.h, its header in kernels/ and its functions in the tables of kernels.h and,
- * unless it is unfused, of rows.h.
+/* cells.c - the cells as rows of numbers: the one list of them, which Python, tests and bench read. README.md has the
+ * recipe for a new one.
  *
  * It must not know: arithmetic, time. */
 #include <string.h>

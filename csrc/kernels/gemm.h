@@ -93,6 +93,8 @@ INLINE void chains_tile(const int R, const int P, const frnn_step *s, int64_t m,
   }
 }
 
+#define CHAINS_TILES(T) T(chains, 1, 4)
+
 /* R rows x P vectors of c, over k of one block; `full` if the last vector is whole. */
 INLINE void gemm_tile_of(const int R, const int P, const int full, const frnn_gemm *g, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];

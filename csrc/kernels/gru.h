@@ -102,6 +102,8 @@ INLINE void gru_blend_tile(const int R, const int P, const frnn_step *s, int64_t
     gru_blend_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first);
 }
 
+#define GRU_TILES(T) T(gru_after, 3, 3) T(gru_reset, 2, 3) T(gru_blend, 1, 4)
+
 #undef ROW
 #undef UNIT
 #undef SLOT

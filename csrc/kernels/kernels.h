@@ -32,16 +32,12 @@
 
 #include "probe.h"
 
-enum tile_kind {
-  TILE_RNN_TANH,
-  TILE_RNN_RELU,
-  TILE_LSTM,
-  TILE_GRU_AFTER,
-  TILE_GRU_RESET,
-  TILE_GRU_BLEND,
-  TILE_CHAINS,
-  TILE_KINDS
-};
+/* The tiles of all steps, each as (name, gates, how many widths: 3 is 1, 2 and 4 panels, 4 is 8 too). name_tile is the
+ * function that a tile is made of. */
+#define STEP_TILES(T) RNN_TILES(T) LSTM_TILES(T) GRU_TILES(T) CHAINS_TILES(T)
+
+#define TILE_KIND(name, G, widths) TILE_##name,
+enum tile_kind { STEP_TILES(TILE_KIND) TILE_KINDS };
 
 typedef void gemm_tile_function(const frnn_gemm *, int64_t row, int64_t vector);
 typedef void blocks_tile_function(const frnn_product_sum *, int64_t row, int64_t vector);
@@ -110,12 +106,12 @@ INLINE row_tiles split_rows(int64_t rows, int most) {
 /* One block of k and of rows: panels outside, so that each stays near while the rows pass by it. */
 KERNEL void gemm_block(const frnn_gemm *g) {
   int64_t vectors = (g->n + LANES - 1) / LANES;
-  row_tiles job_part = split_rows(g->m, TILE_ROWS(1));
-  int widths = widths_of_gemm(job_part.rows + (job_part.larger > 0));
+  row_tiles tiles = split_rows(g->m, TILE_ROWS(1));
+  int widths = widths_of_gemm(tiles.rows + (tiles.larger > 0));
   for (int64_t v = 0; v < vectors;) {
     int width = widest(widths, vectors - v);
-    for (int64_t t = 0, m = 0; t < job_part.tiles; t++) {
-      int rows = job_part.rows + (t < job_part.larger);
+    for (int64_t t = 0, m = 0; t < tiles.tiles; t++) {
+      int rows = tiles.rows + (t < tiles.larger);
       tiles_of[rows]->gemm[width](g, m, v);
       m += rows;
     }
@@ -148,12 +144,12 @@ KERNEL void gemm(const frnn_gemm *whole) {
 /* As gemm_block: a block of k and of rows; or with k past, its sums grow. */
 INLINE void sum_block(const int grows, const frnn_product_sum *s) {
   int64_t vectors = (s->product.n + LANES - 1) / LANES;
-  row_tiles job_part = split_rows(s->product.m, TILE_ROWS(1));
-  int widths = widths_of_gemm(job_part.rows + (job_part.larger > 0));
+  row_tiles tiles = split_rows(s->product.m, TILE_ROWS(1));
+  int widths = widths_of_gemm(tiles.rows + (tiles.larger > 0));
   for (int64_t v = 0; v < vectors;) {
     int width = widest(widths, vectors - v);
-    for (int64_t t = 0, m = 0; t < job_part.tiles; t++) {
-      int rows = job_part.rows + (t < job_part.larger);
+    for (int64_t t = 0, m = 0; t < tiles.tiles; t++) {
+      int rows = tiles.rows + (t < tiles.larger);
       if (grows)
         grow_tile(s, rows, (int64_t)1 << width, m, v);
       else
@@ -193,13 +189,13 @@ KERNEL void sum_products(const frnn_product_sum *whole) {
 /* All rows and vectors of one step. */
 INLINE void step(const int kind, const int G, const frnn_step *s) {
   if (s->m <= 0) return;
-  row_tiles job_part = split_rows(s->m, TILE_ROWS(G));
-  int widths = widths_of_step(kind, job_part.rows + (job_part.larger > 0));
+  row_tiles tiles = split_rows(s->m, TILE_ROWS(G));
+  int widths = widths_of_step(kind, tiles.rows + (tiles.larger > 0));
   for (int64_t done = 0; done < s->vectors;) {
     int width = widest(widths, s->vectors - done);
     int64_t v = s->vector + (s->backwards ? s->vectors - done - ((int64_t)1 << width) : done);
-    for (int64_t t = 0, m = 0; t < job_part.tiles; t++) {
-      int rows = job_part.rows + (t < job_part.larger);
+    for (int64_t t = 0, m = 0; t < tiles.tiles; t++) {
+      int rows = tiles.rows + (t < tiles.larger);
       tiles_of[rows]->step[kind][width](s, m, v);
       m += rows;
     }
@@ -207,14 +203,9 @@ INLINE void step(const int kind, const int G, const frnn_step *s) {
   }
 }
 
-KERNEL void rnn_tanh_step(const frnn_step *s) { step(TILE_RNN_TANH, 1, s); }
-KERNEL void rnn_relu_step(const frnn_step *s) { step(TILE_RNN_RELU, 1, s); }
-KERNEL void lstm_step(const frnn_step *s) { step(TILE_LSTM, 4, s); }
-KERNEL void gru_after_step(const frnn_step *s) { step(TILE_GRU_AFTER, 3, s); }
-KERNEL void gru_before_step_reset(const frnn_step *s) { step(TILE_GRU_RESET, 2, s); }
-KERNEL void gru_before_step_blend(const frnn_step *s) { step(TILE_GRU_BLEND, 1, s); }
-
-KERNEL void chains(const frnn_step *s) { step(TILE_CHAINS, 1, s); }
+#define STEP_FUNCTION(name, G, widths) \
+  KERNEL void name##_step(const frnn_step *s) { step(TILE_##name, G, s); }
+STEP_TILES(STEP_FUNCTION)
 
 INLINE void map(vec (*function)(vec), const void *x, void *y, int64_t n) {
   for (int64_t i = 0; i < n; i += LANES)
@@ -244,12 +235,12 @@ const frnn_kernels TABLE(FRNN_ISA, FRNN_BITS) = {
     .sum_products = sum_products,
     .add_keeping = add_keeping,
     .multiply_add = multiply_add,
-    .chains = chains,
+    .chains = chains_step,
     .step = {[FRNN_RNN_TANH] = {rnn_tanh_step},
              [FRNN_RNN_RELU] = {rnn_relu_step},
              [FRNN_LSTM] = {lstm_step},
              [FRNN_GRU_AFTER] = {gru_after_step},
-             [FRNN_GRU_BEFORE] = {gru_before_step_reset, gru_before_step_blend},
+             [FRNN_GRU_BEFORE] = {gru_reset_step, gru_blend_step},
              [FRNN_RNN_TANH_VARIANT] = {rnn_tanh_variant_step},
              [FRNN_RNN_RELU_VARIANT] = {rnn_relu_variant_step},
              [FRNN_LSTM_VARIANT] = {lstm_variant_step_plain},

@@ -51,6 +51,8 @@ INLINE void lstm_tile(const int R, const int P, const frnn_step *s, int64_t m, i
     lstm_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first * 4);
 }
 
+#define LSTM_TILES(T) T(lstm, 4, 3)
+
 /* Rows further on whose c of the step before is asked for: nothing else of that step's slots has been read yet, and
  * from one row's c to the next's it is too far for the processor to guess. */
 enum { ROWS_AHEAD = 8 };

@@ -29,6 +29,16 @@ INLINE void rnn_tile(const int R, const int P, const int nonlinearity, const frn
     rnn_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, nonlinearity, s, m, unit, first, acc + first);
 }
 
+INLINE void rnn_tanh_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
+  rnn_tile(R, P, TANH, s, m, vector);
+}
+
+INLINE void rnn_relu_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
+  rnn_tile(R, P, RELU, s, m, vector);
+}
+
+#define RNN_TILES(T) T(rnn_tanh, 1, 4) T(rnn_relu, 1, 4)
+
 INLINE void rnn_back(const int nonlinearity, const frnn_back *b) {
   for (int64_t m = 0; m < b->m; m++) {
     const real *y = AT(const real, b->y, m * b->y_row);

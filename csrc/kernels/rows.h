@@ -19,61 +19,37 @@ NOINLINE void TILE(blocks_2)(const frnn_product_sum *s, int64_t m, int64_t v) { 
 NOINLINE void TILE(blocks_4)(const frnn_product_sum *s, int64_t m, int64_t v) { blocks_tile(ROWS, 4, s, m, v); }
 NOINLINE void TILE(blocks_8)(const frnn_product_sum *s, int64_t m, int64_t v) { blocks_tile(ROWS, 8, s, m, v); }
 
-NOINLINE void TILE(rnn_tanh_1)(const frnn_step *s, int64_t m, int64_t v) { rnn_tile(ROWS, 1, TANH, s, m, v); }
-NOINLINE void TILE(rnn_tanh_2)(const frnn_step *s, int64_t m, int64_t v) { rnn_tile(ROWS, 2, TANH, s, m, v); }
-NOINLINE void TILE(rnn_tanh_4)(const frnn_step *s, int64_t m, int64_t v) { rnn_tile(ROWS, 4, TANH, s, m, v); }
-NOINLINE void TILE(rnn_tanh_8)(const frnn_step *s, int64_t m, int64_t v) { rnn_tile(ROWS, 8, TANH, s, m, v); }
+/* The tiles of a step: of each name in STEP_TILES a function for every width. */
+#define DEFINE(name, P) \
+  NOINLINE void TILE(name##_##P)(const frnn_step *s, int64_t m, int64_t v) { name##_tile(ROWS, P, s, m, v); }
+#define DEFINE_3(name) DEFINE(name, 1) DEFINE(name, 2) DEFINE(name, 4)
+#define DEFINE_4(name) DEFINE_3(name) DEFINE(name, 8)
+#define DEFINE_TILES(name, G, widths) DEFINE_##widths(name)
+STEP_TILES(DEFINE_TILES)
 
-NOINLINE void TILE(rnn_relu_1)(const frnn_step *s, int64_t m, int64_t v) { rnn_tile(ROWS, 1, RELU, s, m, v); }
-NOINLINE void TILE(rnn_relu_2)(const frnn_step *s, int64_t m, int64_t v) { rnn_tile(ROWS, 2, RELU, s, m, v); }
-NOINLINE void TILE(rnn_relu_4)(const frnn_step *s, int64_t m, int64_t v) { rnn_tile(ROWS, 4, RELU, s, m, v); }
-NOINLINE void TILE(rnn_relu_8)(const frnn_step *s, int64_t m, int64_t v) { rnn_tile(ROWS, 8, RELU, s, m, v); }
-
-NOINLINE void TILE(lstm_1)(const frnn_step *s, int64_t m, int64_t v) { lstm_tile(ROWS, 1, s, m, v); }
-NOINLINE void TILE(lstm_2)(const frnn_step *s, int64_t m, int64_t v) { lstm_tile(ROWS, 2, s, m, v); }
-NOINLINE void TILE(lstm_4)(const frnn_step *s, int64_t m, int64_t v) { lstm_tile(ROWS, 4, s, m, v); }
-
-NOINLINE void TILE(gru_after_1)(const frnn_step *s, int64_t m, int64_t v) { gru_after_tile(ROWS, 1, s, m, v); }
-NOINLINE void TILE(gru_after_2)(const frnn_step *s, int64_t m, int64_t v) { gru_after_tile(ROWS, 2, s, m, v); }
-NOINLINE void TILE(gru_after_4)(const frnn_step *s, int64_t m, int64_t v) { gru_after_tile(ROWS, 4, s, m, v); }
-
-NOINLINE void TILE(gru_reset_1)(const frnn_step *s, int64_t m, int64_t v) { gru_reset_tile(ROWS, 1, s, m, v); }
-NOINLINE void TILE(gru_reset_2)(const frnn_step *s, int64_t m, int64_t v) { gru_reset_tile(ROWS, 2, s, m, v); }
-NOINLINE void TILE(gru_reset_4)(const frnn_step *s, int64_t m, int64_t v) { gru_reset_tile(ROWS, 4, s, m, v); }
-
-NOINLINE void TILE(gru_blend_1)(const frnn_step *s, int64_t m, int64_t v) { gru_blend_tile(ROWS, 1, s, m, v); }
-NOINLINE void TILE(gru_blend_2)(const frnn_step *s, int64_t m, int64_t v) { gru_blend_tile(ROWS, 2, s, m, v); }
-NOINLINE void TILE(gru_blend_4)(const frnn_step *s, int64_t m, int64_t v) { gru_blend_tile(ROWS, 4, s, m, v); }
-NOINLINE void TILE(gru_blend_8)(const frnn_step *s, int64_t m, int64_t v) { gru_blend_tile(ROWS, 8, s, m, v); }
-
-NOINLINE void TILE(chains_1)(const frnn_step *s, int64_t m, int64_t v) { chains_tile(ROWS, 1, s, m, v); }
-NOINLINE void TILE(chains_2)(const frnn_step *s, int64_t m, int64_t v) { chains_tile(ROWS, 2, s, m, v); }
-NOINLINE void TILE(chains_4)(const frnn_step *s, int64_t m, int64_t v) { chains_tile(ROWS, 4, s, m, v); }
-NOINLINE void TILE(chains_8)(const frnn_step *s, int64_t m, int64_t v) { chains_tile(ROWS, 8, s, m, v); }
+#define ENTRY(name, P, G) FITS(P, G) ? TILE(name##_##P) : NULL
+#define ENTRIES_3(name, G) ENTRY(name, 1, G), ENTRY(name, 2, G), ENTRY(name, 4, G)
+#define ENTRIES_4(name, G) ENTRIES_3(name, G), ENTRY(name, 8, G)
+#define TILE_ENTRIES(name, G, widths) {ENTRIES_##widths(name, G)},
 
 static const struct tiles TILE(tiles) = {
     .gemm = {FITS(1, 1) ? TILE(gemm_1) : NULL, FITS(2, 1) ? TILE(gemm_2) : NULL, FITS(4, 1) ? TILE(gemm_4) : NULL,
              FITS(8, 1) ? TILE(gemm_8) : NULL},
     .blocks = {FITS(1, 1) ? TILE(blocks_1) : NULL, FITS(2, 1) ? TILE(blocks_2) : NULL,
                FITS(4, 1) ? TILE(blocks_4) : NULL, FITS(8, 1) ? TILE(blocks_8) : NULL},
-    .step[TILE_RNN_TANH] = {FITS(1, 1) ? TILE(rnn_tanh_1) : NULL, FITS(2, 1) ? TILE(rnn_tanh_2) : NULL,
-                            FITS(4, 1) ? TILE(rnn_tanh_4) : NULL, FITS(8, 1) ? TILE(rnn_tanh_8) : NULL},
-    .step[TILE_RNN_RELU] = {FITS(1, 1) ? TILE(rnn_relu_1) : NULL, FITS(2, 1) ? TILE(rnn_relu_2) : NULL,
-                            FITS(4, 1) ? TILE(rnn_relu_4) : NULL, FITS(8, 1) ? TILE(rnn_relu_8) : NULL},
-    .step[TILE_LSTM] = {FITS(1, 4) ? TILE(lstm_1) : NULL, FITS(2, 4) ? TILE(lstm_2) : NULL,
-                        FITS(4, 4) ? TILE(lstm_4) : NULL},
-    .step[TILE_GRU_AFTER] = {FITS(1, 3) ? TILE(gru_after_1) : NULL, FITS(2, 3) ? TILE(gru_after_2) : NULL,
-                             FITS(4, 3) ? TILE(gru_after_4) : NULL},
-    .step[TILE_GRU_RESET] = {FITS(1, 2) ? TILE(gru_reset_1) : NULL, FITS(2, 2) ? TILE(gru_reset_2) : NULL,
-                             FITS(4, 2) ? TILE(gru_reset_4) : NULL},
-    .step[TILE_GRU_BLEND] = {FITS(1, 1) ? TILE(gru_blend_1) : NULL, FITS(2, 1) ? TILE(gru_blend_2) : NULL,
-                             FITS(4, 1) ? TILE(gru_blend_4) : NULL, FITS(8, 1) ? TILE(gru_blend_8) : NULL},
-    .step[TILE_CHAINS] = {FITS(1, 1) ? TILE(chains_1) : NULL, FITS(2, 1) ? TILE(chains_2) : NULL,
-                          FITS(4, 1) ? TILE(chains_4) : NULL, FITS(8, 1) ? TILE(chains_8) : NULL},
+    .step = {STEP_TILES(TILE_ENTRIES)},
 };
 
 #undef JOIN_
 #undef JOIN
 #undef TILE
 #undef FITS
+#undef DEFINE
+#undef DEFINE_3
+#undef DEFINE_4
+#undef DEFINE_TILES
+#undef ENTRY
+#undef ENTRIES_3
+#undef ENTRIES_4
+#undef TILE_ENTRIES
 #undef ROWS
