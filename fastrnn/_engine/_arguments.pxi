@@ -115,13 +115,13 @@ cdef int64_t gate_rows(frnn_shape *s) noexcept:
 
 
 cdef int size_units(frnn_shape *s, tuple weights) except -1:
-    """Sets how many units there are, and to how many features h is projected, from w_hh and perhaps w_hr."""
+    """Sets how many units there are, from the rows of w_ih, and to how many features h is projected."""
     cdef cnp.ndarray w_hh = matrix_of(weights[1])
-    s.hidden = w_hh.shape[0] // frnn_facts_of(s.cell).gates
+    s.hidden = matrix_of(weights[0]).shape[0] // frnn_facts_of(s.cell).gates
     s.projected = 0
     if len(weights) > 4 and weights[4] is not None:
-        if frnn_facts_of(s.cell).states != 2 or w_hh.shape[1] >= s.hidden:
-            raise ValueError("a projection to fewer features, of a cell with c, expected")
+        if not frnn_facts_of(s.cell).takes >> FRNN_PROJ_SIZE & 1 or w_hh.shape[1] >= s.hidden:
+            raise ValueError("a projection to fewer features, of a cell that takes one, expected")
         s.projected = w_hh.shape[1]
     elif w_hh.shape[1] != s.hidden:
         raise ValueError("w_hh must be square for each gate")
@@ -136,7 +136,7 @@ cdef int64_t features_of(frnn_shape *s) noexcept:
 
 cdef frnn_shape shape_of(int cell, x, tuple weights, bint reverse) except *:
     cdef frnn_shape shape
-    cdef cnp.ndarray xs = array_of(x), ws = matrix_of(weights[1])
+    cdef cnp.ndarray xs = array_of(x), ws = matrix_of(weights[0])
     if xs.ndim != 3:
         raise ValueError("an array of another rank")
     shape.cell = cell_of(cell)
@@ -164,7 +164,7 @@ cdef frnn_weights weights_of(frnn_shape *s, tuple weights) except *:
 
 
 cdef int extras_of(frnn_shape *s, tuple weights, void **extra, bint writes) except -1:
-    """The addresses of what `weights` has at 5, the parameters of a variant in the order of frnn_extra; of none NULL."""
+    """The addresses of weights[5], the parameters of a variant in the order of frnn_extra; NULL for None."""
     cdef int i
     cdef tuple extras = weights[5] if len(weights) > 5 else (None,) * FRNN_EXTRAS
     if len(extras) != FRNN_EXTRAS:

@@ -10,6 +10,7 @@ cdef extern from "fastrnn.h" nogil:
     const frnn_cell *frnn_cell_at(int)
 
     enum:
+        FRNN_PROJ_SIZE
         FRNN_WEIGHT_PEEPHOLE
         FRNN_BIAS_LN_C
         FRNN_EXTRAS

@@ -138,7 +138,7 @@ def forward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, w
     passes: for each direction (reverse, row, first, weights, y, last, tape, noise), the states in that row of their
     arrays; y, last and, unless it is None, tape are written. weights: w_ih, w_hh, b_ih, b_hh, then perhaps w_hr or
     None, and what extras_of and variant_of say. rows, ids, noise: see rows_of and so on; checkpoint: 0, or the steps
-    between those that the tape keeps something of. Returns 0, or how many bytes `work` must have, nothing being done yet.
+    between those that the tape keeps something of. Returns 0; or, with nothing done, how many bytes `work` must have.
     """
     cdef frnn_forward_call calls[2]
     cdef frnn_forward_call *call
@@ -190,8 +190,8 @@ def backward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, 
     """One layer backward, its directions at once.
 
     passes: for each direction the pass as forward took it, then dy, dlast, dx, dfirst, dweights, dstates (the gradients
-    of the states after each step); the last four are written, what is None among them is not computed. Returns 0, or how many bytes `work` must have, nothing being done
-    yet.
+    of the states after each step); the last four are written, what is None among them is not computed. Returns 0; or,
+    with nothing done, how many bytes `work` must have.
     """
     cdef frnn_backward_call calls[2]
     cdef frnn_backward_call *call
@@ -309,8 +309,8 @@ def goes_by_blocks(int64_t rows):
 
 
 def product(cnp.ndarray a not None, b, c, work):
-    """a (m, k), dense or the transpose of what is dense, times b (k, n) into c. Returns 0, or how many bytes `work` must
-    have, nothing being done yet."""
+    """a (m, k), dense or the transpose of what is dense, times b (k, n) into c. Returns 0; or, with nothing done, how
+    many bytes `work` must have."""
     cdef frnn_product_call call
     cdef interruption interrupted = asked()
     cdef size_t needed

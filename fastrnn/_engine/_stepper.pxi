@@ -21,7 +21,7 @@ cdef class Stepper:
     layers: a list of (cell, weights, packed), from the lowest up, packed being the caller's memory; state: a tuple of
     (layers, batch, hidden) arrays, in and out.
     outputs: a (batch, hidden) array for each layer's output; the last one's where `out` overlaps x.
-    table: None, or what `tabulate` made for `count` ids: x is such ids then, and the lowest layer's w_ih has no columns.
+    table: None, or what `tabulate` made for `count` ids. Then x is ids, and the lowest layer's w_ih has no columns.
 
     All calls work in the same buffers, so one that comes in during another, from another thread or from a signal's
     handler, raises RuntimeError; `claim` and `release` keep steps away for as long.
@@ -37,8 +37,8 @@ cdef class Stepper:
     cdef atomic_flag claimed  # by whoever steps it now
     cdef int64_t *own_ids  # (batch,): those of a step, which nobody else can write to
 
-    def __cinit__(self, list layers not None, int64_t batch, tuple state not None, work, list outputs not None, table=None,
-                  int64_t count=-1):
+    def __cinit__(self, list layers not None, int64_t batch, tuple state not None, work, list outputs not None,
+                  table=None, int64_t count=-1):
         cdef frnn_forward_call *call
         cdef cnp.ndarray w_ih
         cdef int64_t element
@@ -168,8 +168,8 @@ cdef class Stepper:
         return 0
 
     def step(self, given, wanted):
-        """From x (batch, input), or ids (batch,), to out (batch, hidden). False, with nothing done, where either does not
-        fit."""
+        """From x (batch, input), or ids (batch,), to out (batch, hidden). False, with nothing done, where either does
+        not fit."""
         if not self.fits(given, wanted, 0):
             return False
         cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted

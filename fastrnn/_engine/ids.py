@@ -150,7 +150,7 @@ def _tables(cell, x, passes):
 
 def table(cell, inputs, weights, count):
     """bias + W_ih x for each row of inputs, (count, I), or for each feature if that is None."""
-    itemsize, hidden = weights[0].itemsize, len(weights[1]) // cell.gates
+    itemsize, hidden = weights[0].itemsize, len(weights[0]) // cell.gates
     size = runtime.core.table_size(cell.index, int(itemsize == 8), hidden, count)
     made = np.empty(size, np.uint8)
     runtime.in_workspace(runtime.core.tabulate, cell.index, inputs, weights, count, made)

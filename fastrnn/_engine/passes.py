@@ -95,7 +95,7 @@ def _for_kernels(cell, passes):
 
 def units_of(cell, weights):
     """H, which c and the gates have; h and y too, unless they are projected."""
-    return len(weights[1]) // cell.gates
+    return len(weights[0]) // cell.gates
 
 
 def sizes_of(cell, itemsize, x_shape, weights, checkpoint=0, ids=False):

@@ -77,7 +77,7 @@ def _prepare(cell, x, state, weights, noise, rows):
         named |= dict(zip((kind for kind, _ in cell.further), params, strict=True))
         more = VariantArguments(named, noise)
     x = x if x.dtype.kind in "iu" else _same(x, dtype)
-    (T, B, *inputs), H, P = x.shape, len(w_hh) // cell.gates, w_hh.shape[1]
+    (T, B, *inputs), H, P = x.shape, len(w_ih) // cell.gates, w_hh.shape[1]
     rows = rows_of(T, *rows)
     if rows.works is not None:
         works = rows.works if inputs else rows.works[..., 0]
@@ -103,7 +103,7 @@ class _Records:
 
     def __init__(self, call):
         (T, B, *_), cell, dtype = call.x.shape, call.cell, call.w_ih.dtype
-        H, P = len(call.w_hh) // cell.gates, call.w_hh.shape[1]
+        H, P = len(call.w_ih) // cell.gates, call.w_hh.shape[1]
         self.operands = tuple(np.empty((T, B, P), dtype) for _ in cell.phases)
         self.made = np.empty((T, B, H), dtype) if cell.projects else None
         self.saved = [None] * T
@@ -320,7 +320,7 @@ def _input_gradients(tape, da):
 
 def _recurrent_gradients(tape, du, dh):
     """(S6) and (P2) -> dW_hh and a list, of dW_hr if there is a projection. du is (T*B, G*H)."""
-    works, H, P = tape.rows.works, len(tape.w_hh) // tape.cell.gates, tape.w_hh.shape[1]
+    works, H, P = tape.rows.works, len(tape.w_ih) // tape.cell.gates, tape.w_hh.shape[1]
 
     def counted(rows):  # NaN * 0 would be NaN
         return (rows if works is None else np.where(works, rows, 0)).reshape(-1, rows.shape[2])
@@ -357,7 +357,7 @@ def backward(tape, dy, dstate=None, dstates=(None, None)):
     *dparams : of a variant's further parameters, W_hr first
     """
     cell, (T, B, *_), dtype = tape.cell, tape.x.shape, tape.w_hh.dtype
-    H, P = len(tape.w_hh) // cell.gates, tape.w_hh.shape[1]
+    H, P = len(tape.w_ih) // cell.gates, tape.w_hh.shape[1]
     dstate = _own_state(dstate, B, (P, H)[: cell.states], dtype)
     dy = None if dy is None else _same(dy, dtype)
     with np.errstate(all="ignore"):
