@@ -12,7 +12,7 @@
 
 enum frnn_dtype { FRNN_F32, FRNN_F64, FRNN_DTYPES };
 
-/* What may be altered in a cell, by frnn_variant, frnn_noise or the shape. */
+/* The options of cells: frnn_variant, frnn_dropout_masks or the shape has their values. */
 enum frnn_option {
   FRNN_CLIP,
   FRNN_CELL_CLIP,
@@ -96,7 +96,7 @@ typedef struct {
   const void *recurrent;  /* (batch, features of h), dense: factors of h in the recurrent products */
   const void *zoneout[2]; /* (steps, batch, hidden), dense: zoneout of h and of c, 1 where an element stays, else 0; not
                            where h is projected */
-} frnn_noise;
+} frnn_dropout_masks;
 
 /* Which steps of which rows count; all NULL: all. A row takes its first `length` steps, in reverse from the last of
  * them on, and its y is 0 beyond. Where the mask is 0 it keeps its state, which is its y then. Where reset is 1 its
@@ -149,7 +149,7 @@ typedef struct {
   frnn_shape shape;
   frnn_weights weights; /* for both functions: what is read but once need not be packed before */
   frnn_variant variant;
-  frnn_noise noise;
+  frnn_dropout_masks dropout;
   void *packed;
   frnn_rows rows;
   frnn_ids ids;
@@ -178,7 +178,7 @@ typedef struct {
   frnn_shape shape;
   frnn_weights weights;
   frnn_variant variant;
-  frnn_noise noise;
+  frnn_dropout_masks dropout;
   frnn_rows rows;
   frnn_ids ids;
   frnn_sequence x, y;

@@ -47,7 +47,7 @@ def rnn(
     mask : (T, B) array of booleans, or None
         False where a row keeps its state; y repeats it there.
     reset : (T, B) array of booleans, or None
-        True where the state begins anew before that step of the run.
+        True where the state is reset before that step of the run.
     reset_to : {"zero", "initial"}
         What it is then: zero, or `state`.
     one_hot : bool
@@ -109,7 +109,7 @@ def lstm(
     mask : (T, B) array of booleans, or None
         False where a row keeps its state; y repeats it there.
     reset : (T, B) array of booleans, or None
-        True where the state begins anew before that step of the run.
+        True where the state is reset before that step of the run.
     reset_to : {"zero", "initial"}
         What it is then: zero, or `state`.
     one_hot : bool
@@ -174,7 +174,7 @@ def gru(
     mask : (T, B) array of booleans, or None
         False where a row keeps its state; y repeats it there.
     reset : (T, B) array of booleans, or None
-        True where the state begins anew before that step of the run.
+        True where the state is reset before that step of the run.
     reset_to : {"zero", "initial"}
         What it is then: zero, or `state`.
     one_hot : bool

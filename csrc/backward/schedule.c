@@ -39,13 +39,13 @@ static void move_call(frnn_backward_call *part, int64_t rows) {
   move_state(&part->dfirst, rows * h, rows * c);
 }
 
-static void move_noise(frnn_backward_call *part, int64_t rows) {
+static void move_dropout(frnn_backward_call *part, int64_t rows) {
   ptrdiff_t element = element_size(&part->shape);
-  if (part->noise.recurrent)
-    part->noise.recurrent = at(part->noise.recurrent, rows * features_of(&part->shape) * element);
+  if (part->dropout.recurrent)
+    part->dropout.recurrent = at(part->dropout.recurrent, rows * features_of(&part->shape) * element);
   for (int i = 0; i < 2; i++)
-    if (part->noise.zoneout[i])
-      part->noise.zoneout[i] = at(part->noise.zoneout[i], rows * part->shape.hidden * element);
+    if (part->dropout.zoneout[i])
+      part->dropout.zoneout[i] = at(part->dropout.zoneout[i], rows * part->shape.hidden * element);
 }
 
 /* The rows of a group as a call of their own. The first group's sums are the call's. */
@@ -58,7 +58,7 @@ static frnn_backward_call part_of_call(const frnn_backward_call *whole, const ba
   move_call(&part, rows.begin);
   int slots = s->checkpoint ? 1 : (int)tape_slots(s->cell);
   part.tape = at(whole->tape, rows.begin * slots * padded(s) * element_size(s));
-  move_noise(&part, rows.begin);
+  move_dropout(&part, rows.begin);
   if (group == 0) return part;
   void **named[] = {&part.dw_ih, &part.dw_hh, &part.dw_hr, &part.db_ih, &part.db_hh};
   for (int i = 0; i < GRADIENTS; i++) {
@@ -90,7 +90,7 @@ static backward_pass begin_pass(const frnn_kernels *kernels, const frnn_backward
   w.recompute = (frnn_forward_call){.shape = *s,
                                     .weights = part->weights,
                                     .variant = part->variant,
-                                    .noise = part->noise,
+                                    .dropout = part->dropout,
                                     .packed = at(whole->work, (ptrdiff_t)layout->packed),
                                     .rows = part->rows,
                                     .ids = part->ids,

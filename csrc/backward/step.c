@@ -94,7 +94,7 @@ typedef struct {
 static passage passage_of(const backward_pass *w, step_phase at_k) {
   int64_t hidden = w->shape->hidden, vector = w->kernels->lanes * w->kernels->size;
   int phase = phase_of_cell(w, at_k), late = phase - (w->cell->back_phases - w->cell->phases);
-  int reset = late < w->cell->phases - 1, after_dropout = !reset && w->call->noise.recurrent;
+  int reset = late < w->cell->phases - 1, after_dropout = !reset && w->call->dropout.recurrent;
   if (phase < 0)
     return (passage){.column = column_of_h(w),
                      .k = w->shape->projected,
@@ -147,7 +147,7 @@ static void pass_through_dropout(const backward_pass *w, step_phase at_k, range 
   for (int64_t p = rows.begin; p < rows.begin + rows.count && count > 0; p++) {
     ptrdiff_t from = p * w->row + first * w->kernels->size;
     void *dh = at(work_at(w, w->layout->dh), from);
-    const void *factors = at(w->call->noise.recurrent, (p * numbers + first) * w->kernels->size);
+    const void *factors = at(w->call->dropout.recurrent, (p * numbers + first) * w->kernels->size);
     w->kernels->multiply_add(dh, at(work_at(w, w->layout->drh), from), factors, dh, count);
   }
 }
@@ -208,11 +208,11 @@ static void add_variant_arguments(const backward_pass *w, frnn_back *back, int64
                                            .after_dropout = chunk_row(w, w->after_dropout, t, index),
                                            .after_dropout_row = w->row,
                                            .zoneout_row = w->shape->hidden * size};
-  for (int i = 0; i < w->cell->facts.states && call->noise.zoneout[i]; i++)
-    back->variant.zoneout[i] = at(call->noise.zoneout[i], (t * w->whole_batch + index) * back->variant.zoneout_row);
-  if (!call->noise.recurrent) return;
+  for (int i = 0; i < w->cell->facts.states && call->dropout.zoneout[i]; i++)
+    back->variant.zoneout[i] = at(call->dropout.zoneout[i], (t * w->whole_batch + index) * back->variant.zoneout_row);
+  if (!call->dropout.recurrent) return;
   back->recurrent_row = features_of(w->shape) * size;
-  back->recurrent = at(call->noise.recurrent, index * back->recurrent_row);
+  back->recurrent = at(call->dropout.recurrent, index * back->recurrent_row);
 }
 
 /* Gate gradients of a step, and what of dh and dc goes by beside the products, for a run of rows and some units. */
@@ -324,7 +324,7 @@ void frnn_run_phase(const backward_pass *w, int64_t k, range rows, job_part mine
     step_phase before = phase_at(w, k - 1);
     int last = before.phase == back_phases_of(w->shape) - 1;
     pass_through(w, before, rows, mine);
-    if (last && w->call->noise.recurrent) pass_through_dropout(w, before, rows, mine);
+    if (last && w->call->dropout.recurrent) pass_through_dropout(w, before, rows, mine);
     if (last) cut(w, before.i, rows, mine);
   }
   if (k < phases_of_chunk(w)) derive(w, phase_at(w, k), rows, mine);

@@ -20,7 +20,7 @@ static sum_order order_of(const backward_pass *w) {
 
 /* What an operand reads for a run of rows. */
 static frnn_sequence source_of(const backward_pass *w, enum operand which, int64_t t, int64_t index) {
-  if (which == HIDDEN && w->call->noise.recurrent)
+  if (which == HIDDEN && w->call->dropout.recurrent)
     return (frnn_sequence){chunk_row(w, w->after_dropout, t, index), 0, w->after_dropout.row};
   if (which != RESET_HIDDEN) return frnn_backward_input(w, (enum backward_input)which, t, index);
   return (frnn_sequence){chunk_row(w, w->rh, t, index), 0, w->rh.row};

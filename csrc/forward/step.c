@@ -205,7 +205,7 @@ static void put_back(const forward_pass *w, int64_t i, int64_t p) {
 /* h before a step, times what was drawn. */
 static void drop(const forward_pass *w, int64_t i, range rows) {
   frnn_sequence h = h_before(w, i, rows.begin);
-  const void *factors = at(w->call->noise.recurrent, rows.begin * h_bytes(w));
+  const void *factors = at(w->call->dropout.recurrent, rows.begin * h_bytes(w));
   for (int64_t b = 0; b < rows.count; b++)
     w->kernels->multiply_add(frnn_after_dropout(w, rows.begin + b), row_at(h, 0, b), at(factors, b * h_bytes(w)), NULL,
                              features_of(w->shape));
@@ -223,10 +223,10 @@ static void prepare_rows(const forward_pass *w, int64_t i, range rows) {
 }
 
 void frnn_prepare_step(const forward_pass *w, int64_t i, range rows) {
-  if (!is_prepared(w) && !w->call->noise.recurrent) return;
+  if (!is_prepared(w) && !w->call->dropout.recurrent) return;
   rows = working_of(w->shape, &w->call->rows, rows, time_of(w->shape, i));
   if (is_prepared(w)) prepare_rows(w, i, rows);
-  if (w->call->noise.recurrent) drop(w, i, rows);
+  if (w->call->dropout.recurrent) drop(w, i, rows);
 }
 
 /* h of a step from what the cell made. */

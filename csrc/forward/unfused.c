@@ -85,12 +85,12 @@ static frnn_variant_arguments altered(const forward_pass *w, const frnn_step *s,
                                     .after_dropout = s->in[FRNN_H].rows,
                                     .after_dropout_row = s->in[FRNN_H].row,
                                     .zoneout_row = w->shape->hidden * w->kernels->size};
-  if (call->noise.recurrent) {
+  if (call->dropout.recurrent) {
     variant.after_dropout = frnn_after_dropout(w, index);
     variant.after_dropout_row = w->row;
   }
   for (int i = 0; i < w->cell->facts.states; i++)
-    variant.zoneout[i] = moved(call->noise.zoneout[i], t * w->whole->batch + index, variant.zoneout_row);
+    variant.zoneout[i] = moved(call->dropout.zoneout[i], t * w->whole->batch + index, variant.zoneout_row);
   return variant;
 }
 

@@ -190,18 +190,18 @@ cdef frnn_variant variant_of(frnn_shape *s, tuple weights) except *:
     return v
 
 
-cdef frnn_noise noise_of(frnn_shape *s, noise) except *:
-    """noise: None, or (factors (batch, features of h) or None, for each state (steps, batch, hidden) or nothing)."""
-    cdef frnn_noise q
+cdef frnn_dropout_masks dropout_of(frnn_shape *s, dropout) except *:
+    """dropout: None, or (factors (batch, features of h) or None, for each state (steps, batch, hidden) or nothing)."""
+    cdef frnn_dropout_masks q
     cdef tuple zoneout
     cdef int i
     memset(&q, 0, sizeof(q))
-    if noise is None:
+    if dropout is None:
         return q
-    recurrent, zoneout = tuple_of(noise)
+    recurrent, zoneout = tuple_of(dropout)
     q.recurrent = dense(recurrent, s.dtype, s.batch, features_of(s))
     if len(zoneout) not in (0, frnn_facts_of(s.cell).states) or (zoneout and s.projected):
-        raise ValueError("noise for all states or none expected, and none where h is projected")
+        raise ValueError("zoneout masks for all states or none expected, and none where h is projected")
     for i in range(len(zoneout)):
         q.zoneout[i] = dense(zoneout[i], s.dtype, s.steps * s.batch, s.hidden)
     return q

@@ -65,7 +65,7 @@ cdef extern from "fastrnn.h" nogil:
         double zoneout[2]
         const void *extra[5]
 
-    ctypedef struct frnn_noise:
+    ctypedef struct frnn_dropout_masks:
         const void *recurrent
         const void *zoneout[2]
 
@@ -80,7 +80,7 @@ cdef extern from "fastrnn.h" nogil:
         frnn_shape shape
         frnn_weights weights
         frnn_variant variant
-        frnn_noise noise
+        frnn_dropout_masks dropout
         void *packed
         frnn_rows rows
         frnn_ids ids
@@ -93,7 +93,7 @@ cdef extern from "fastrnn.h" nogil:
         frnn_shape shape
         frnn_weights weights
         frnn_variant variant
-        frnn_noise noise
+        frnn_dropout_masks dropout
         frnn_rows rows
         frnn_ids ids
         frnn_sequence x, y

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=True, nonecheck=True, wraparound=False, cdivision=True
-"""The border between Python and C: check what protects memory, take addresses, release the GIL, call, return.
+"""The boundary between Python and C: check what protects memory, take addresses, release the GIL, call, return.
 
 Messages here are for developers; users meet those of checks.py first. No arithmetic on data.
 """
@@ -135,9 +135,9 @@ cdef class Sizes:
 def forward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, work):
     """One layer forward, its directions at once.
 
-    passes: for each direction (reverse, row, first, weights, y, last, tape, noise), the states in that row of their
+    passes: for each direction (reverse, row, first, weights, y, last, tape, dropout), the states in that row of their
     arrays; y, last and, unless it is None, tape are written. weights: w_ih, w_hh, b_ih, b_hh, then perhaps w_hr or
-    None, and what extras_of and variant_of say. rows, ids, noise: see rows_of and so on; checkpoint: 0, or the steps
+    None, and what extras_of and variant_of say. rows, ids, dropout: see rows_of and so on; checkpoint: 0, or the steps
     between those that the tape keeps something of. Returns 0; or, with nothing done, how many bytes `work` must have.
     """
     cdef frnn_forward_call calls[2]
@@ -152,7 +152,7 @@ def forward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, w
     steps_between(checkpoint)
     memset(calls, 0, count * sizeof(frnn_forward_call))
     for i in range(count):
-        reverse, row, first, weights, y, last, tape, noise = tuple_of(passes[i])
+        reverse, row, first, weights, y, last, tape, dropout = tuple_of(passes[i])
         call = &calls[i]
         call.shape = shape_of(cell, x, weights, reverse)
         alike(&call.shape, &calls[0].shape)
@@ -164,9 +164,9 @@ def forward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, w
             if call.ids.table == NULL:
                 raise ValueError("a table expected")
         call.weights = weights_of(&call.shape, weights)
-        if len(weights) > 5 or noise is not None:
+        if len(weights) > 5 or dropout is not None:
             call.variant = variant_of(&call.shape, weights)
-            call.noise = noise_of(&call.shape, noise)
+            call.dropout = dropout_of(&call.shape, dropout)
         call.x = required(x, call.shape.dtype, &call.shape, call.shape.input)
         call.y = required(y, call.shape.dtype, &call.shape, features_of(&call.shape), True)
         call.first = state_of(&call.shape, first, row)
@@ -207,7 +207,7 @@ def backward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, 
     memset(calls, 0, sizeof(calls))
     for i in range(count):
         made, dy, dlast, dx, dfirst, dweights, dstates = tuple_of(passes[i])
-        reverse, row, first, weights, y, _, tape, noise = tuple_of(made)
+        reverse, row, first, weights, y, _, tape, dropout = tuple_of(made)
         call = &calls[i]
         call.shape = shape_of(cell, x, weights, reverse)
         s = &call.shape
@@ -222,7 +222,7 @@ def backward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, 
         call.weights = weights_of(s, weights)
         if len(weights) > 5:
             call.variant = variant_of(s, weights)
-            call.noise = noise_of(s, noise)
+            call.dropout = dropout_of(s, dropout)
             extras_of(s, dweights, call.dextra, True)
         call.x = required(x, s.dtype, s, s.input)
         call.y = required(y, s.dtype, s, features_of(s))

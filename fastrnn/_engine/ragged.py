@@ -17,7 +17,7 @@ class Rows(NamedTuple):
     for the next batch, maybe, before this one's gradient is computed.
 
     lengths : (B,) integers, the steps of each row. mask : (T, B) booleans, False where a row keeps
-    its state. reset : (T, B) booleans, True where its state begins anew before that step.
+    its state. reset : (T, B) booleans, True where its state is reset before that step.
     reset_to : "zero" or "initial".
     by_length : the lengths from the longest to the shortest. order : the rows in this order, or
     None if they stand in it. places : where each row stands in it.

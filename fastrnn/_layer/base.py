@@ -254,7 +254,7 @@ class Recurrent(Conversions, Dropout, Trainable):
         mask : booleans like x but for its last axis, or None
             False where a row keeps its state: y repeats what it was.
         reset : booleans like the mask, or None
-            True where a row's state begins anew before that step, in the order in which a
+            True where a row's state is reset before that step, in the order in which a
             direction takes the steps; no gradient passes there.
         reset_to : {"zero", "initial"}
             What it is then: zero, or `state`, which gets the gradient.

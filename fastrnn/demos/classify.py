@@ -68,7 +68,7 @@ class Batch(NamedTuple):
 
 
 class Classifier:
-    """An embedding, a layer in both directions, a read-out of where they end."""
+    """An embedding, a layer in both directions, a head on their last states."""
 
     def __init__(self, cell, words, rng):
         self.embedding = Embedding(words, EMBEDDING, rng=rng)
@@ -217,7 +217,7 @@ def run(args):
         packages = len({text.package for text in texts})
         print(f"  {name:<10} {len(texts):5} texts of {packages} packages")
     net, rival = f"bidirectional {args.cell.upper()}", "logistic regression"
-    print(f"model: {net} of {HIDDEN} units, embedding, linear read-out\n", flush=True)
+    print(f"model: {net} of {HIDDEN} units, embedding, linear head\n", flush=True)
     bar = Progress(args.epochs, f"training {args.cell.upper()}, validation error")
     classify, history = learn(args.cell, train, validation, args.epochs, rng, bar)
     fits = [Logistic(train, penalty) for penalty in PENALTIES]

@@ -1,6 +1,6 @@
 """Forecast a measured series: late departures from New York, or the CO2 in the air.
 
-A recurrent layer reads the window, a linear read-out turns its last hidden state into the forecast,
+A recurrent layer reads the window, a linear head turns its last hidden state into the forecast,
 Adam trains both (`fastrnn.train`): the rest is NumPy in these files. series.py has the two series,
 baselines.py what a network must beat. Everything is chosen on the validation period, the network's
 epoch as well as what a baseline can be tuned by; the test period is looked at last.
@@ -80,7 +80,7 @@ DRAWN = {"departures": ("ridge", "kernel ridge"), "co2": ("seasonal mean + drift
 
 
 class Forecaster:
-    """A recurrent layer, and a linear read-out of its last hidden state that begins at 0."""
+    """A recurrent layer, and a linear head on its last hidden state that begins at 0."""
 
     def __init__(self, cell, inputs, rng):
         self.layer = LAYERS[cell](input_size=inputs, hidden_size=HIDDEN, rng=rng)
@@ -194,9 +194,7 @@ def print_task(task, cell):
         f"task: the value {task.AHEAD} {task.EVERY} ahead; "
         f"the network sees the last {task.WINDOW} {task.EVERY}"
     )
-    print(
-        f"model: {cell.upper()} of {HIDDEN} units, linear read-out; the mean of {NETWORKS} networks"
-    )
+    print(f"model: {cell.upper()} of {HIDDEN} units, linear head; the mean of {NETWORKS} networks")
     for name in ("train", "validation", "test"):
         times = getattr(task, name)
         first, last = task.when(times[:1])[0], task.when(times[-1:] + task.AHEAD)[0]

@@ -85,7 +85,7 @@ def once(topics):
 
 
 class Model:
-    """One-hot characters, a recurrent layer, a read-out to logits over the alphabet of K."""
+    """One-hot characters, a recurrent layer, a head to logits over the alphabet of K."""
 
     def __init__(self, cell, letters, rng):
         # A one-hot x picks a column of W_ih, which is thereby an embedding. Its entry is sqrt(K),
@@ -237,7 +237,7 @@ def run(args):
     corpus, name = Corpus(topics), args.cell.upper()
     sizes = f"{len(corpus.train)} characters to train on, {len(corpus.validation)} of other topics"
     print(f"Python's documentation: {sizes} to judge by, {len(corpus.alphabet)} different ones")
-    print(f"model: {name} of {HIDDEN} units on one-hot characters, softmax read-out")
+    print(f"model: {name} of {HIDDEN} units on one-hot characters, softmax head")
     print(f"computed by: {common.engine()}\n", flush=True)
     model, curve, seconds = train(args.cell, corpus, args.epochs, args.seed)
     pace = args.epochs * len(corpus.train) / seconds

@@ -74,7 +74,7 @@ def baselines(marked):
 
 
 class Adder:
-    """A recurrent layer and a linear read-out of its last hidden state."""
+    """A recurrent layer and a linear head on its last hidden state."""
 
     def __init__(self, cell, seed):
         self.rng = np.random.default_rng(seed)  # of the weights, then of the sequences
@@ -225,7 +225,7 @@ def run(args):
     """Run the demo -> exit code."""
     names = ", ".join(cell.upper() for cell in CELLS)
     print(f"task: of {args.length} numbers, the sum of two that are marked, one in each half")
-    print(f"models: {names} of {HIDDEN} units, linear read-out of the last hidden state")
+    print(f"models: {names} of {HIDDEN} units, linear head on the last hidden state")
     print(f"computed by: {common.engine()}\n", flush=True)
     results = {cell: train(cell, args.length, args.epochs, args.seed) for cell in CELLS}
     _, marked = sequences(args.length, JUDGED, np.random.default_rng([args.seed, 1]))

@@ -104,7 +104,7 @@ def joined(files):
 
 
 class Tagger:
-    """An embedding, a bidirectional layer, a read-out to logits over KINDS."""
+    """An embedding, a bidirectional layer, a head to logits over KINDS."""
 
     def __init__(self, cell, rng):
         self.embedding = Embedding(LETTERS, FEATURES, rng=rng)
@@ -244,7 +244,7 @@ def run(args):
     known, (ids, tags), name = joined(files), joined(judged), args.cell.upper()
     print(f"the standard library: {len(files)} files, {len(known[0])} characters, to train on; "
           f"{len(judged)}, {len(ids)}, to judge by")  # fmt: skip
-    print(f"model: bidirectional {name} of 2 x {HIDDEN} units, embedding, softmax read-out")
+    print(f"model: bidirectional {name} of 2 x {HIDDEN} units, embedding, softmax head")
     print(f"computed by: {common.engine()}\n", flush=True)
     model, losses, seconds = train(args.cell, files, args.epochs, args.seed)
     pace = args.epochs * UPDATES * BATCH * WINDOW / seconds

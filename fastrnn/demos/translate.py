@@ -99,7 +99,7 @@ class Pairs:
 
 
 class Translator:
-    """An encoder, a decoder that begins with its final state, and the decoder's read-out.
+    """An encoder, a decoder that begins with its final state, and the decoder's head.
 
     Both read ids as one-hot vectors.
     """
@@ -257,7 +257,7 @@ def run(args):
     net, linear = f"{args.cell.upper()} encoder and decoder", "linear model of n-grams"
     print(f"task: dates in {len(FORMS)} forms to ISO form, {DAYS[0]} to {DAYS[-1]}")
     print(f"  {len(days)} days to train on, {HELD_OUT} for validation, {HELD_OUT} for the test")
-    print(f"model: two {args.cell.upper()}s of {HIDDEN} units, linear read-out\n", flush=True)
+    print(f"model: two {args.cell.upper()}s of {HIDDEN} units, linear head\n", flush=True)
     rival = Linear(Pairs.drawn(days, LINEAR_PAIRS, rng))
     bar = Progress(args.epochs, "training, validation 1 - exact matches")
     model, history = learn(args.cell, days, validation, args.epochs, rng, bar)

@@ -40,7 +40,7 @@ array of the state (B, H). A bias of None is no bias, a state of None is zeros. 
 runs from the last step to the first: y stays in the order of x, and the final state is the one
 after t = 0. Sizes may be 0.
 
-Sequences of a batch may end, pause and begin anew. For a row b, with m_t = 1 where t < lengths[b]
+Sequences of a batch may end, pause and be reset. For a row b, with m_t = 1 where t < lengths[b]
 and mask[t, b], else 0, and r_t = reset[t, b] of the steps before its end,
 
     (S7)  state_{t-1} := (1 - r_t) state_{t-1} + r_t s    s = 0, or the state the call began with

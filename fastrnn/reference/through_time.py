@@ -163,7 +163,7 @@ def forward(
     lengths : (B,) array of integers or None
         Steps of each row; None is T.
     mask, reset : (T, B) arrays of booleans or None
-        Where a row steps, rather than keep its state, and where its state begins anew.
+        Where a row steps, rather than keep its state, and where its state is reset.
     reset_to : {"zero", "initial"}
 
     Returns

@@ -4,7 +4,7 @@ All of it is NumPy, for it is little beside the layers. Parts keep their paramet
 `params`, a mapping of views into `flat`, one buffer; gradients come as buffers like it. So an
 optimizer is made of a list of buffers, and a step takes a list of gradients.
 
-parts.py has a read-out and an embedding, probabilities.py sigmoid and softmax, losses.py losses
+parts.py has a head and an embedding, probabilities.py sigmoid and softmax, losses.py losses
 with their gradients, series.py minibatches of windows. optimizers.py has clipping, SGD and Adam;
 buffers.py checks the arrays that they change. state.py makes one dict of all that training changes;
 checkpoints.py writes and reads it, loop.py is `fit`, progress.py the bar that it shows.

@@ -1,4 +1,4 @@
-"""A read-out and an embedding: parts of a network that keep their parameters as layers do.
+"""A head and an embedding: parts of a network that keep their parameters as layers do.
 
 `params` are views into `flat`, one buffer, into which assignment copies
 (fastrnn/_layer/parameters.py); a gradient comes as a buffer like it.
@@ -38,7 +38,7 @@ class _Part(Trainable):
 
 
 class Dense(_Part):
-    """y = x W^T + b over the last axis: a read-out of hidden states.
+    """y = x W^T + b over the last axis: a head on hidden states.
 
     Parameters
     ----------

@@ -42,7 +42,7 @@ static void *drawn(int dtype, int64_t n, double scale) {
 }
 
 /* Each `value` or 0, one as often as the other. */
-static void *coins(int dtype, int64_t n, double value) {
+static void *drawn_mask(int dtype, int64_t n, double value) {
   void *p = keep((size_t)n * size_of(dtype));
   for (int64_t i = 0; i < n; i++) set(p, dtype, i, number() < 0 ? value : 0);
   return p;
@@ -149,10 +149,10 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
     if (n & 1) f.variant.clip = 0.75;
     if (n & 2 && takes(facts, FRNN_CELL_CLIP)) f.variant.cell_clip = 0.5;
     if (n % 3 == 1 && takes(facts, FRNN_RECURRENT_ACTIVATION)) f.variant.slope = 0.2;
-    if (n & 8) f.noise.recurrent = coins(dtype, B * features, 2);
+    if (n & 8) f.dropout.recurrent = drawn_mask(dtype, B * features, 2);
     for (int i = 0; n & 4 && !P && i < states; i++) { /* zoneout of a projected h is undefined */
       f.variant.zoneout[i] = 0.25;
-      f.noise.zoneout[i] = coins(dtype, T * B * H, 1);
+      f.dropout.zoneout[i] = drawn_mask(dtype, T * B * H, 1);
     }
   }
   f.x = dense(drawn(dtype, T * B * I, 1), dtype, B, I);
@@ -163,14 +163,14 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
   void *tape = keep(frnn_tape_size(&s));
   for (int pass = EXPECTED; pass >= FORWARD; pass--) {
     frnn_forward_call call = f;
-    if (pass == EXPECTED) call.noise = (frnn_noise){0};
+    if (pass == EXPECTED) call.dropout = (frnn_dropout_masks){0};
     call.y = f.y = dense(blank(dtype, T * B * features), dtype, B, features);
     call.last = (frnn_state){blank(dtype, B * features), states == 2 ? blank(dtype, B * H) : NULL};
     call.tape = pass == FORWARD ? tape : NULL;
     frnn_forward(&call, 1, NULL);
     judge(v, pass, dtype);
   }
-  frnn_backward_call b = {.shape = s, .weights = f.weights, .variant = f.variant, .noise = f.noise, .rows = f.rows};
+  frnn_backward_call b = {.shape = s, .weights = f.weights, .variant = f.variant, .dropout = f.dropout, .rows = f.rows};
   b.x = f.x;
   b.y = f.y;
   b.first = f.first;
