@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
 
 # In a checkout after "pip install .", the compiled module is not here but where that put it;
 # _engine looks for it along this path.
@@ -19,6 +20,11 @@ from fastrnn._layer.truncated import tbptt  # noqa: E402
 from fastrnn._version import __version__ as __version__  # noqa: E402
 from fastrnn.functional import gru, lstm, rnn  # noqa: E402
 from fastrnn.layers import GRU, LSTM, RNN  # noqa: E402
+
+if TYPE_CHECKING:
+    from fastrnn import bench as bench
+    from fastrnn import demos as demos
+    from fastrnn import plot, train
 
 __all__ = [
     "GRU",
@@ -41,11 +47,13 @@ __all__ = [
 _LAZY = ("bench", "demos", "plot", "train")  # imported when they are first asked for
 
 
-def __getattr__(name):
-    if name in _LAZY:
-        return importlib.import_module(f"fastrnn.{name}")
-    raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that this knows
+
+    def __getattr__(name):
+        if name in _LAZY:
+            return importlib.import_module(f"fastrnn.{name}")
+        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *_LAZY})

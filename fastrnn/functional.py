@@ -3,10 +3,17 @@
 It must not know: kernels, backends.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from fastrnn import checks
 from fastrnn._cells.registry import CELLS
 from fastrnn._engine import ids, ragged
 from fastrnn._engine.passes import run
+
+if TYPE_CHECKING:
+    from fastrnn._typing import Flags, Floats, GivenPair, Lengths, Nonlinearity, Pair, ResetTo, X
 
 
 def _call(cell, x, state, weights, one_hot, embedding, reverse, *rows):
@@ -23,10 +30,12 @@ def _call(cell, x, state, weights, one_hot, embedding, reverse, *rows):
 
 
 def rnn(
-    x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, nonlinearity="tanh",
-    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", one_hot=False,
-    embedding=None,
-):  # fmt: skip
+    x: X, state: Floats | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *, nonlinearity: Nonlinearity = "tanh",
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+) -> tuple[Floats, Floats]:  # fmt: skip
     """Elman network over a batch of sequences: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
 
     Parameters
@@ -83,10 +92,12 @@ def rnn(
 
 
 def lstm(
-    x, state, w_ih, w_hh, b_ih=None, b_hh=None, *,
-    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", one_hot=False,
-    embedding=None,
-):  # fmt: skip
+    x: X, state: GivenPair | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *,
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+) -> tuple[Floats, Pair]:  # fmt: skip
     """LSTM over a batch of sequences.
 
     i, f, o = sigmoid and g = tanh of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh;
@@ -144,10 +155,12 @@ def lstm(
 
 
 def gru(
-    x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True,
-    reverse=False, lengths=None, mask=None, reset=None, reset_to="zero", one_hot=False,
-    embedding=None,
-):  # fmt: skip
+    x: X, state: Floats | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *, reset_after: bool = True,
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+) -> tuple[Floats, Floats]:  # fmt: skip
     """GRU over a batch of sequences.
 
     r, z = sigmoid of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh;

@@ -3,10 +3,20 @@
 It must not know: passes, kernels.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from fastrnn import checks
 from fastrnn._cells import options
 from fastrnn._cells.registry import CELLS
 from fastrnn._layer.base import Recurrent
+from fastrnn._typing import Floats, GivenPair, Pair
+
+if TYPE_CHECKING:
+    from typing import Final, SupportsIndex
+
+    from fastrnn._typing import Activation, DropoutMask, DType, Init, Merge, Nonlinearity, Seed
 
 _PARAMETERS = """
     Parameters
@@ -60,7 +70,7 @@ _PARAMETERS = """
 """
 
 
-class RNN(Recurrent):
+class RNN(Recurrent[Floats, Floats]):
     __doc__ = f"""Elman network [1]_: h_t = phi(W_ih x_t + b_ih + W_hh h_{{t-1}} + b_hh).
 
     nonlinearity : phi, "tanh" or "relu".
@@ -72,11 +82,16 @@ class RNN(Recurrent):
     """
 
     def __init__(
-        self, input_size, hidden_size, num_layers=1, *, nonlinearity="tanh", bias=True,
-        batch_first=False, dropout=0.0, dropout_mask="step", bidirectional=False, merge="concat",
-        dtype="float32", rng=None, clip=None, recurrent_dropout=0.0, zoneout=0.0, init="pytorch",
-    ):  # fmt: skip
-        self.nonlinearity = checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+        self, input_size: SupportsIndex, hidden_size: SupportsIndex,
+        num_layers: SupportsIndex = 1, *, nonlinearity: Nonlinearity = "tanh", bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, dropout_mask: DropoutMask = "step",
+        bidirectional: bool = False, merge: Merge = "concat", dtype: DType = "float32",
+        rng: Seed = None, clip: float | None = None, recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0, init: Init = "pytorch",
+    ) -> None:  # fmt: skip
+        self.nonlinearity: Final[Nonlinearity] = checks.choice(
+            "nonlinearity", nonlinearity, ("tanh", "relu")
+        )
         super().__init__(
             CELLS["rnn_" + nonlinearity], input_size, hidden_size, num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, dropout_mask=dropout_mask,
@@ -88,7 +103,7 @@ class RNN(Recurrent):
         return [f'nonlinearity="{self.nonlinearity}"']
 
 
-class LSTM(Recurrent):
+class LSTM(Recurrent[Pair, GivenPair]):
     __doc__ = f"""LSTM [1]_ with a forget gate [2]_; gates i f g o, state (h, c).
 
     proj_size : P, less than hidden_size: h is W_hr (P, H) times what the cell makes [3]_, so y and
@@ -107,12 +122,16 @@ class LSTM(Recurrent):
     """
 
     def __init__(
-        self, input_size, hidden_size, num_layers=1, *, bias=True,
-        batch_first=False, dropout=0.0, dropout_mask="step", bidirectional=False, merge="concat",
-        dtype="float32", rng=None, peephole=False, coupled=False, clip=None, cell_clip=None,
-        recurrent_activation="sigmoid", recurrent_dropout=0.0, zoneout=0.0, layer_norm=False,
-        init="pytorch", forget_bias=None, proj_size=0,
-    ):  # fmt: skip
+        self, input_size: SupportsIndex, hidden_size: SupportsIndex,
+        num_layers: SupportsIndex = 1, *, bias: bool = True, batch_first: bool = False,
+        dropout: float = 0.0, dropout_mask: DropoutMask = "step", bidirectional: bool = False,
+        merge: Merge = "concat", dtype: DType = "float32", rng: Seed = None,
+        peephole: bool = False, coupled: bool = False, clip: float | None = None,
+        cell_clip: float | None = None, recurrent_activation: Activation = "sigmoid",
+        recurrent_dropout: float = 0.0, zoneout: float | tuple[float, float] = 0.0,
+        layer_norm: bool = False, init: Init = "pytorch", forget_bias: float | None = None,
+        proj_size: SupportsIndex = 0,
+    ) -> None:  # fmt: skip
         super().__init__(
             CELLS["lstm"], input_size, hidden_size, num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, dropout_mask=dropout_mask,
@@ -124,7 +143,7 @@ class LSTM(Recurrent):
         )  # fmt: skip
 
 
-class GRU(Recurrent):
+class GRU(Recurrent[Floats, Floats]):
     __doc__ = f"""GRU [1]_, gates r z n: h_t = (1 - z) n + z h_{{t-1}}.
 
     reset_after : whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before
@@ -138,12 +157,15 @@ class GRU(Recurrent):
     """
 
     def __init__(
-        self, input_size, hidden_size, num_layers=1, *, reset_after=True, bias=True,
-        batch_first=False, dropout=0.0, dropout_mask="step", bidirectional=False, merge="concat",
-        dtype="float32", rng=None, clip=None, recurrent_activation="sigmoid",
-        recurrent_dropout=0.0, zoneout=0.0, layer_norm=False, init="pytorch",
-    ):  # fmt: skip
-        self.reset_after = checks.flag("reset_after", reset_after)
+        self, input_size: SupportsIndex, hidden_size: SupportsIndex,
+        num_layers: SupportsIndex = 1, *, reset_after: bool = True, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, dropout_mask: DropoutMask = "step",
+        bidirectional: bool = False, merge: Merge = "concat", dtype: DType = "float32",
+        rng: Seed = None, clip: float | None = None,
+        recurrent_activation: Activation = "sigmoid", recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0, layer_norm: bool = False, init: Init = "pytorch",
+    ) -> None:  # fmt: skip
+        self.reset_after: Final[bool] = checks.flag("reset_after", reset_after)
         super().__init__(
             CELLS["gru_after" if reset_after else "gru_before"], input_size, hidden_size,
             num_layers, bias=bias, batch_first=batch_first, dropout=dropout,

@@ -24,7 +24,7 @@ PACKAGE = pathlib.Path(fastrnn.__file__).parent
 
 # Of a module the longest name that it begins with counts.
 LEVELS = [
-    {"fastrnn._version", "fastrnn.checks", "fastrnn.plot", "fastrnn.data"},
+    {"fastrnn._version", "fastrnn._typing", "fastrnn.checks", "fastrnn.plot", "fastrnn.data"},
     {"fastrnn._cells.options"},
     {"fastrnn.reference"},
     {"fastrnn._engine", "fastrnn._engine._build", "fastrnn._engine.runtime"},

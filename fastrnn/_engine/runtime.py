@@ -4,6 +4,8 @@ Environment, read at import: FASTRNN_BACKEND (core or reference), FASTRNN_ISA (a
 `show_config` lists), FASTRNN_NUM_THREADS.
 """
 
+from __future__ import annotations
+
 import collections
 import contextlib
 import importlib
@@ -14,12 +16,18 @@ import threading
 import time
 import warnings
 import weakref
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fastrnn import _version, checks
 from fastrnn._engine import _build, installed_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any, SupportsIndex
+
+    from fastrnn._typing import Backend
 
 
 def _compiled_module():
@@ -109,7 +117,7 @@ _default_backend = _from_environment(
 
 
 @contextlib.contextmanager
-def backend(name):
+def backend(name: Backend) -> Iterator[None]:
     """Run what stands in this `with` block, in this thread, on one backend.
 
     Parameters
@@ -175,7 +183,7 @@ def _number_of_threads(n):
     return n
 
 
-def set_num_threads(n):
+def set_num_threads(n: SupportsIndex) -> None:
     """Let each call use up to n threads, from now on and for every caller in the process.
 
     What stands in a `threads` block keeps the block's number.
@@ -198,13 +206,13 @@ def set_num_threads(n):
     _num_threads = n
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """How many threads a call of this thread may use."""
     return _local.threads or _num_threads
 
 
 @contextlib.contextmanager
-def threads(n):
+def threads(n: SupportsIndex) -> Iterator[None]:
     """Let each call that stands in this `with` block, in this thread, use up to n threads.
 
     Calls of other Python threads go by `set_num_threads`, or by a block of their own.
@@ -365,7 +373,7 @@ def _make_room(nbytes):
     return lent + nbytes <= _KEPT_BYTES
 
 
-def show_config():
+def show_config() -> dict[str, Any]:
     """Print version, backend, instruction sets, threads and platform; return them as a dict."""
     import platform  # here, for it takes two milliseconds
 

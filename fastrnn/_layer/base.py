@@ -6,9 +6,12 @@ one flat buffer (parameters.py); what may be changed later is in dropout.py.
 It must not know: which cells there are.
 """
 
+from __future__ import annotations
+
 import operator
 from dataclasses import fields
 from functools import partial
+from typing import TYPE_CHECKING, Generic, overload
 
 import numpy as np
 
@@ -24,13 +27,19 @@ from fastrnn._layer.merge import MERGES
 from fastrnn._layer.parameters import Trainable, size_of
 from fastrnn._layer.stream import Stream
 from fastrnn._layer.tape import ForwardRecord, Tape
+from fastrnn._typing import Given, State
+
+if TYPE_CHECKING:
+    from typing import Any, Final, Literal, SupportsIndex
+
+    from fastrnn._typing import Flags, Floats, Init, Lengths, Merge, ResetTo, X
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 _ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable, and quicker to see than the exact limit
 
 
-class Recurrent(Conversions, Dropout, Trainable):
+class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
     """What RNN, LSTM and GRU share: everything but the cell.
 
     altered : the arguments of `options.checked`.
@@ -47,29 +56,29 @@ class Recurrent(Conversions, Dropout, Trainable):
         self, cell, input_size, hidden_size, num_layers, *, bias, batch_first, dropout,
         dropout_mask, bidirectional, merge, dtype, rng, recurrent_dropout, init, forget_bias=None,
         proj_size=0, **altered,
-    ):  # fmt: skip
-        self.options = options.checked(cell.states, **altered)
-        self.input_size = checks.positive("input_size", input_size, 0)
-        self.hidden_size = checks.positive("hidden_size", hidden_size)
-        self.proj_size = self._checked_projection(proj_size)
+    ) -> None:  # fmt: skip
+        self.options: Final[options.Options] = options.checked(cell.states, **altered)
+        self.input_size: Final[int] = checks.positive("input_size", input_size, 0)
+        self.hidden_size: Final[int] = checks.positive("hidden_size", hidden_size)
+        self.proj_size: Final[int] = self._checked_projection(proj_size)
         cell = variant(cell, self.options)
         self._cell = cell = projected(cell) if self.proj_size else cell
         self._kinds = *_KINDS, *(extra.kind for extra in cell.extras)
         self._features = self.proj_size or self.hidden_size  # of h, and of one direction's y
         self._state_sizes = (self._features, self.hidden_size)[: len(cell.states)]
-        self.num_layers = checks.positive("num_layers", num_layers)
-        self.bias = checks.flag("bias", bias)
-        self.batch_first = checks.flag("batch_first", batch_first)
+        self.num_layers: Final[int] = checks.positive("num_layers", num_layers)
+        self.bias: Final[bool] = checks.flag("bias", bias)
+        self.batch_first: Final[bool] = checks.flag("batch_first", batch_first)
         self._set_dropout(dropout, dropout_mask, recurrent_dropout, rng)
         self._warn_of_one_layer()
-        self.init = initializers.checked_init(init)
-        self.forget_bias = initializers.checked_forget_bias(
+        self.init: Final[Init] = initializers.checked_init(init)
+        self.forget_bias: Final[float | None] = initializers.checked_forget_bias(
             forget_bias, self.bias, self.options.coupled
         )
-        self.bidirectional = checks.flag("bidirectional", bidirectional)
-        self.merge = self._checked_merge(merge)
-        self.dtype = checks.dtype(dtype)
-        self.num_directions = 2 if bidirectional else 1
+        self.bidirectional: Final[bool] = checks.flag("bidirectional", bidirectional)
+        self.merge: Final[Merge] = self._checked_merge(merge)
+        self.dtype: Final[np.dtype[np.floating[Any]]] = checks.dtype(dtype)
+        self.num_directions: Final[int] = 2 if bidirectional else 1
         widest = max(self.input_size, self.num_directions * self._features)
         checks.fits(
             self.dtype.itemsize, 2 * self.num_layers * cell.gates, self.hidden_size,
@@ -99,7 +108,7 @@ class Recurrent(Conversions, Dropout, Trainable):
         self._run_passes = run_passes if plain else partial(run_variant, None)  # draws nothing
 
     @property
-    def draws(self):
+    def draws(self) -> bool:
         """Whether `forward` draws random numbers: for dropout, recurrent dropout or zoneout."""
         between = self.dropout and self.num_layers > 1
         return bool(between or self.recurrent_dropout or self.options.zoneout)
@@ -235,10 +244,28 @@ class Recurrent(Conversions, Dropout, Trainable):
             last = self._state_to_user(last, unbatched)
         return y, last, made
 
+    @overload
     def __call__(
-        self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
-        zero_output_for_mask=False, one_hot=False, embedding=None, return_gates=False,
-    ):  # fmt: skip
+        self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
+        mask: Flags | None = None, reset: Flags | None = None, reset_to: ResetTo = "zero",
+        zero_output_for_mask: bool = False, one_hot: bool = False,
+        embedding: Floats | None = None, return_gates: Literal[False] = False,
+    ) -> tuple[Floats, State]: ...  # fmt: skip
+
+    @overload
+    def __call__(
+        self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
+        mask: Flags | None = None, reset: Flags | None = None, reset_to: ResetTo = "zero",
+        zero_output_for_mask: bool = False, one_hot: bool = False,
+        embedding: Floats | None = None, return_gates: Literal[True],
+    ) -> tuple[Floats, State, dict[str, Floats]]: ...  # fmt: skip
+
+    def __call__(
+        self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
+        mask: Flags | None = None, reset: Flags | None = None, reset_to: ResetTo = "zero",
+        zero_output_for_mask: bool = False, one_hot: bool = False,
+        embedding: Floats | None = None, return_gates: bool = False,
+    ) -> tuple[Floats, State] | tuple[Floats, State, dict[str, Floats]]:  # fmt: skip
         """Inference: y and the final state; keeps nothing for a gradient.
 
         Parameters
@@ -297,9 +324,12 @@ class Recurrent(Conversions, Dropout, Trainable):
         return y, last, Tape(self, ForwardRecord(*made)).gates()
 
     def forward(
-        self, x, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
-        zero_output_for_mask=False, one_hot=False, embedding=None, checkpoint=None, train=True,
-    ):  # fmt: skip
+        self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
+        mask: Flags | None = None, reset: Flags | None = None, reset_to: ResetTo = "zero",
+        zero_output_for_mask: bool = False, one_hot: bool = False,
+        embedding: Floats | None = None, checkpoint: SupportsIndex | None = None,
+        train: bool = True,
+    ) -> tuple[Floats, State, Tape[State, Given]]:  # fmt: skip
         """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
 
         Parameters, y and state are as in a call, but for dropout, which acts here alone, and
@@ -325,7 +355,10 @@ class Recurrent(Conversions, Dropout, Trainable):
         )
         return y, state, Tape(self, ForwardRecord(*made))
 
-    def stream(self, batch_size=1, *, one_hot=False, embedding=None):
+    def stream(
+        self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,
+        embedding: Floats | None = None,
+    ) -> Stream[State, Given]:  # fmt: skip
         """A `Stream`: one step at a time, the state held, nothing allocated.
 
         Parameters
@@ -342,7 +375,7 @@ class Recurrent(Conversions, Dropout, Trainable):
         """
         return Stream(self, batch_size, one_hot, embedding)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         given = [f"{self.input_size}, {self.hidden_size}"]
         given += [f"num_layers={self.num_layers}"] * (self.num_layers > 1)
         given += ["bias=False"] * (not self.bias) + ["batch_first=True"] * self.batch_first

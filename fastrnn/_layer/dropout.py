@@ -9,12 +9,18 @@ LSTM language models, 2017 (locked, or variational, dropout).
 It must not know: cells, passes.
 """
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn._engine.dropout_masks import kept_factors
+
+if TYPE_CHECKING:
+    from fastrnn._typing import DropoutMask, Seed
 
 MASKS = ("step", "sequence")
 
@@ -39,40 +45,40 @@ class Dropout:
             )
 
     @property
-    def dropout(self):
+    def dropout(self) -> float:
         """Probability with which an element of y between two layers is zero in `forward`."""
         return self._dropout
 
     @dropout.setter
-    def dropout(self, value):
+    def dropout(self, value: float) -> None:
         self._dropout = checks.fraction("dropout", value)
         self._warn_of_one_layer()
 
     @property
-    def dropout_mask(self):
+    def dropout_mask(self) -> DropoutMask:
         """ "step": drawn anew for each step; "sequence": one mask for all steps of a row."""
         return self._dropout_mask
 
     @dropout_mask.setter
-    def dropout_mask(self, value):
+    def dropout_mask(self, value: DropoutMask) -> None:
         self._dropout_mask = checks.choice("dropout_mask", value, MASKS)
 
     @property
-    def recurrent_dropout(self):
+    def recurrent_dropout(self) -> float:
         """Probability with which a unit of h is zero in the recurrent products of `forward`."""
         return self._recurrent_dropout
 
     @recurrent_dropout.setter
-    def recurrent_dropout(self, value):
+    def recurrent_dropout(self, value: float) -> None:
         self._recurrent_dropout = checks.fraction("recurrent_dropout", value)
 
     @property
-    def rng(self):
+    def rng(self) -> np.random.Generator:
         """The numpy.random.Generator that dropout and zoneout draw from; a seed may be assigned."""
         return self._rng
 
     @rng.setter
-    def rng(self, value):
+    def rng(self, value: Seed) -> None:
         self._rng = checks.generator("rng", value)
 
     def _dropped(self, x):

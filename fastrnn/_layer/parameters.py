@@ -8,12 +8,22 @@ tape gives keep their parameters here.
 It must not know: cells, which parameters there are.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import MutableMapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn import checks
+from fastrnn._typing import Floats
+
+if TYPE_CHECKING:
+    from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+    from typing import Any, NoReturn
+
+    from fastrnn._typing import Source, Values
 
 
 def size_of(shapes):
@@ -76,7 +86,7 @@ def copy_into(targets, values, flat):
         targets[name][...] = array
 
 
-class Parameters(MutableMapping):
+class Parameters(MutableMapping[str, Floats]):
     """Parameters by name: a mapping whose arrays are views into one buffer.
 
     Assignment copies into the view: `params["bias_hh_l0"] = np.zeros(64, "float32")`, and
@@ -91,35 +101,37 @@ class Parameters(MutableMapping):
         self._arrays = arrays
         self._flat = flat
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Floats:
         return self._arrays[name]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._arrays)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._arrays)
 
-    def __reversed__(self):
+    def __reversed__(self) -> Iterator[str]:
         return reversed(self._arrays)
 
-    def keys(self):
+    def keys(self) -> KeysView[str]:
         return self._arrays.keys()
 
-    def values(self):
+    def values(self) -> ValuesView[Floats]:
         return self._arrays.values()
 
-    def items(self):
+    def items(self) -> ItemsView[str, Floats]:
         return self._arrays.items()
 
-    def copy(self):
+    def copy(self) -> dict[str, Floats]:
         """A dict of the views."""
         return dict(self._arrays)
 
-    def __setitem__(self, name, value):
+    def __setitem__(self, name: str, value: Values) -> None:
         self.update({name: value})
 
-    def update(self, other=(), /, **named):
+    def update(
+        self, other: Mapping[str, Values] | Iterable[tuple[str, Values]] = (), /, **named: Values
+    ) -> None:
         """Copy arrays, by name, into the views: all of them or none.
 
         Raises
@@ -138,23 +150,23 @@ class Parameters(MutableMapping):
             )
         copy_into(self._arrays, values, self._flat)
 
-    def setdefault(self, name, default=None):
+    def setdefault(self, name: str, default: Values | None = None) -> Floats:
         """The view of that name; names cannot be added."""
         if name not in self._arrays:
             self.update({name: default})  # says what is wrong
         return self._arrays[name]
 
-    def __or__(self, other):
+    def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
         return self._arrays | dict(other)
 
-    def __ror__(self, other):
+    def __ror__(self, other: Mapping[str, Any]) -> dict[str, Any]:
         return dict(other) | self._arrays
 
-    def __ior__(self, other):
+    def __ior__(self, other: Mapping[str, Values] | Iterable[tuple[str, Values]]) -> Parameters:
         self.update(other)
         return self
 
-    def _refuse(self, *_):
+    def _refuse(self, *_: object) -> NoReturn:
         raise TypeError(
             "parameters cannot be removed, for each is a part of one buffer: "
             "dict(params) is a dict of your own"
@@ -165,7 +177,7 @@ class Parameters(MutableMapping):
     def __reduce__(self):
         return dict, (self._arrays,)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         shapes = ", ".join(f"{name!r}: {array.shape}" for name, array in self._arrays.items())
         return f"Parameters of {self._flat.dtype}: {{{shapes}}}"
 
@@ -186,21 +198,21 @@ class Buffer:
         self._params = Parameters(self._arrays, self._flat)
 
     @property
-    def flat(self):
+    def flat(self) -> Floats:
         """The one buffer of all parameters. What is assigned is copied into it."""
         return self._flat
 
     @flat.setter
-    def flat(self, value):
+    def flat(self, value: Values) -> None:
         copy_into({"flat": self._flat}, {"flat": value}, self._flat)
 
     @property
-    def params(self):
+    def params(self) -> Parameters:
         """`Parameters`, by name. What is assigned is loaded: it must have all the names."""
         return self._params
 
     @params.setter
-    def params(self, value):
+    def params(self, value: Source) -> None:
         if value is not self._params:
             copy_into(self._arrays, self._named(value, ""), self._flat)
 
@@ -247,7 +259,7 @@ class Trainable(Buffer):
 
     _fixed = frozenset()  # attributes that the parameters, or what made them, depend on
 
-    def load(self, params, prefix=""):
+    def load(self, params: Source, prefix: str = "") -> None:
         """Copy parameters from a mapping of arrays, or from a PyTorch module.
 
         Parameters
@@ -279,7 +291,7 @@ class Trainable(Buffer):
             raise TypeError(f"prefix must be a text, got {type(prefix).__name__}")
         copy_into(self._arrays, self._named(params, prefix), self._flat)
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: object) -> None:
         """Refuses what would change nothing, or only a part of what depends on it."""
         if "_flat" in self.__dict__:
             kind = type(self).__name__

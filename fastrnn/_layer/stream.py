@@ -4,13 +4,25 @@ For what arrives step by step, or chunk by chunk: audio, sensors, a policy in it
 gives bit for bit what the layer gives on the whole sequence.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic
+
 import numpy as np
 
 from fastrnn import checks, reference
 from fastrnn._cells.registry import for_kernels
 from fastrnn._engine import ids, runtime
 from fastrnn._engine.passes import sizes_of
+from fastrnn._typing import Given, State
 from fastrnn.reference import variants
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import SupportsIndex
+
+    from fastrnn._layer.base import Recurrent
+    from fastrnn._typing import Floats, RowIndex, X
 
 
 def _write(state, values):
@@ -61,7 +73,7 @@ class _ReferenceStepper:
         _write(self._state, after)
 
 
-class Stream:
+class Stream(Generic[State, Given]):
     """A layer fed one time step per call; made by `layer.stream`.
 
     It works on the weights as they were when it was made. One thread at a time may use it: a
@@ -86,7 +98,10 @@ class Stream:
     batch_size : int
     """
 
-    def __init__(self, layer, batch_size=1, one_hot=False, embedding=None):
+    def __init__(
+        self, layer: Recurrent[State, Given], batch_size: SupportsIndex = 1, one_hot: bool = False,
+        embedding: Floats | None = None,
+    ) -> None:  # fmt: skip
         if layer.bidirectional:
             raise ValueError(
                 "a bidirectional layer cannot stream, for it reads the sequence's end first: "
@@ -151,7 +166,7 @@ class Stream:
     def _for_kernels(self, weights):
         return weights if self._cell.options is None else for_kernels(self._cell, weights)
 
-    def step(self, x, out=None):
+    def step(self, x: X | Sequence[int] | SupportsIndex, out: Floats | None = None) -> Floats:
         """One time step.
 
         Parameters
@@ -177,7 +192,7 @@ class Stream:
             return y
         return self._checked_step(x, y)
 
-    def feed(self, x, out=None):
+    def feed(self, x: X, out: Floats | None = None) -> Floats:
         """Some time steps at once: what as many calls of `step` give, in one call.
 
         Parameters
@@ -256,12 +271,12 @@ class Stream:
         return self._stepper.alone(lambda: tuple([held.copy() for held in self._state]))
 
     @property
-    def batch_size(self):
+    def batch_size(self) -> int:
         """B; another needs another stream."""
         return self._batch_size
 
     @property
-    def state(self):
+    def state(self) -> State:
         """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). May be assigned.
 
         RuntimeError, as for `step`, while another thread is stepping the stream.
@@ -270,7 +285,7 @@ class Stream:
         return state if len(state) > 1 else state[0]
 
     @state.setter
-    def state(self, value):
+    def state(self, value: State) -> None:
         parts = checks.state_parts(self._cell, value)
         checked = []
         for label, part, held in zip(self._cell.states, parts, self._state, strict=True):
@@ -279,7 +294,7 @@ class Stream:
             checked.append(checks.shaped(label, part, ("num_layers", "B", "H"), held.shape))
         self._stepper.alone(lambda: _write(self._state, checked))
 
-    def reset(self, rows=None):
+    def reset(self, rows: RowIndex | None = None) -> None:
         """Set the state to zero.
 
         Parameters

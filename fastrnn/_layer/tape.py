@@ -3,7 +3,9 @@
 It must not know: how a layer checks and lays out its arrays; it asks the layer.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, NamedTuple
 
 import numpy as np
 
@@ -12,9 +14,15 @@ from fastrnn._engine import runtime
 from fastrnn._engine.ids import Ids
 from fastrnn._engine.passes import BackwardBuffers, gates_of_pass, gradient_of, run_passes_backward
 from fastrnn._layer.parameters import Buffer
+from fastrnn._typing import Given, State
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fastrnn._typing import Dy, Floats
 
 
-class Gradients(Buffer):
+class Gradients(Buffer, Generic[State]):
     """What `Tape.backward` returns.
 
     Attributes
@@ -32,16 +40,16 @@ class Gradients(Buffer):
         Of windows alone: with respect to the state that `tbptt` was given.
     """
 
-    x: np.ndarray | None
-    state: object
-    embedding: np.ndarray | None
-    initial: object
+    x: Floats | None
+    state: State
+    embedding: Floats | None
+    initial: State | None
 
     def __init__(self, flat, shapes):
         self.x = self.state = self.embedding = self.initial = None
         self._hold(flat, shapes)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         x, embedding = (None if a is None else a.shape for a in (self.x, self.embedding))
         return f"Gradients(x={x}, embedding={embedding}, params={self.params})"
 
@@ -63,7 +71,7 @@ class ForwardRecord(NamedTuple):
     checkpoint: int
 
 
-class Tape:
+class Tape(Generic[State, Given]):
     """What a training pass keeps for its gradient; made by `layer.forward`.
 
     It refers to x, to y and to the parameters and does not copy them: leave them as they are until
@@ -96,7 +104,9 @@ class Tape:
         ]
         self._made = made._replace(layers=layers)
 
-    def backward(self, dy, dstate=None, *, need_x=True):
+    def backward(
+        self, dy: Dy, dstate: Given | None = None, *, need_x: bool = True
+    ) -> Gradients[State]:
         """Gradients of a loss through y and the final state.
 
         Parameters
@@ -123,7 +133,7 @@ class Tape:
         """
         return self._backward(dy, dstate, need_x)
 
-    def gradient_norms(self, dy, dstate=None):
+    def gradient_norms(self, dy: Dy, dstate: Given | None = None) -> dict[str, NDArray[np.float64]]:
         """How large the gradient of the state is after each step: where it vanishes or explodes.
 
         Parameters
@@ -153,7 +163,7 @@ class Tape:
         self._backward(dy, dstate, True, look)
         return norms
 
-    def gates(self):
+    def gates(self) -> dict[str, Floats]:
         """What every gate was at every step, and c.
 
         Returns

@@ -10,15 +10,26 @@ another one, two runs make the window: each row's steps before its first reset, 
 It must not know: cells' mathematics, kernels.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, NamedTuple
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn._engine import ids
+from fastrnn._typing import Given, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import SupportsIndex
+
+    from fastrnn._layer.base import Recurrent
+    from fastrnn._layer.tape import Gradients
+    from fastrnn._typing import Flags, Floats, Lengths, ResetTo, X
 
 
-class Window:
+class Window(Generic[State, Given]):
     """Some steps of a sequence and what a loss of them needs; made by `tbptt`.
 
     Attributes
@@ -33,6 +44,11 @@ class Window:
         After the last of them.
     """
 
+    past: slice
+    steps: slice
+    y: Floats
+    state: State
+
     def __init__(self, past, steps, axis, made):
         self.past, self.steps = past, steps
         self._axis = axis
@@ -44,7 +60,9 @@ class Window:
     def _new(self):
         return (slice(None),) * self._axis + (slice(self._before, None),)
 
-    def backward(self, dy, dstate=None, *, need_x=True):
+    def backward(
+        self, dy: Floats | None, dstate: Given | None = None, *, need_x: bool = True
+    ) -> Gradients[State]:
         """Gradients of a loss of this window's y and final state, through at most k2 steps.
 
         As `Tape.backward`; the gradient of x is that of the steps of `past` and `steps` together,
@@ -66,9 +84,12 @@ class Window:
 
 
 def tbptt(
-    layer, x, k1, k2=None, state=None, *, lengths=None, mask=None, reset=None, reset_to="zero",
-    zero_output_for_mask=False, one_hot=False, embedding=None, checkpoint=None, train=True,
-):  # fmt: skip
+    layer: Recurrent[State, Given], x: X, k1: SupportsIndex, k2: SupportsIndex | None = None,
+    state: Given | None = None, *, lengths: Lengths | None = None, mask: Flags | None = None,
+    reset: Flags | None = None, reset_to: ResetTo = "zero", zero_output_for_mask: bool = False,
+    one_hot: bool = False, embedding: Floats | None = None,
+    checkpoint: SupportsIndex | None = None, train: bool = True,
+) -> Iterator[Window[State, Given]]:  # fmt: skip
     """Windows over a sequence, for truncated backpropagation through time.
 
     Each window has k1 new steps (the last one what is left). Its y and state follow from all steps

@@ -1,0 +1,65 @@
+"""Names of the types that public signatures share, for type checkers alone.
+
+Modules import them under `if TYPE_CHECKING:`, so they cost no time. At run time there are only the
+two type variables, for classes that are generic in them, and what layers put in their places.
+
+State : what a layer gives as its state: `Floats`, of the LSTM a `Pair`.
+Given : what it takes as one: the same, but either array of a pair may be None, for zeros.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+
+State = TypeVar("State")
+Given = TypeVar("Given")
+
+# NDArray[np.floating[Any]], without the time that it takes to import numpy.typing.
+Floats: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]]
+Pair: TypeAlias = tuple[Floats, Floats]
+GivenPair: TypeAlias = tuple[Floats | None, Floats | None]
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Literal, Protocol, SupportsIndex
+
+    from numpy.typing import NDArray
+
+    class Tensor(Protocol):
+        """A tensor of PyTorch, as far as this package looks at it."""
+
+        def detach(self) -> Any: ...
+
+    class HasStateDict(Protocol):
+        """A module of PyTorch, or whatever else has such a method."""
+
+        def state_dict(self) -> Any: ...
+
+    Ints: TypeAlias = NDArray[np.integer[Any]]
+    Bools: TypeAlias = NDArray[np.bool_]
+
+    # Features or ids; the gradient of y, for merge=None a pair; parameters to copy.
+    X: TypeAlias = Floats | Ints
+    Dy: TypeAlias = Floats | GivenPair | None
+    Values: TypeAlias = Floats | Tensor
+    Source: TypeAlias = Mapping[str, Any] | HasStateDict
+
+    # What says which steps of which rows count.
+    Lengths: TypeAlias = Ints | Sequence[int] | SupportsIndex
+    Flags: TypeAlias = Bools | Sequence[bool] | Sequence[Sequence[bool]]
+
+    RowIndex: TypeAlias = SupportsIndex | slice | Sequence[int] | Ints | Bools
+
+    Seed: TypeAlias = int | np.integer[Any] | np.random.Generator | None
+    DType: TypeAlias = (
+        Literal["float32", "float64"] | type[np.floating[Any]] | np.dtype[np.floating[Any]]
+    )
+    Merge: TypeAlias = Literal["concat", "sum", "mean", "mul"] | None
+    DropoutMask: TypeAlias = Literal["step", "sequence"]
+    ResetTo: TypeAlias = Literal["zero", "initial"]
+    Nonlinearity: TypeAlias = Literal["tanh", "relu"]
+    Activation: TypeAlias = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"]
+    Init: TypeAlias = Literal["pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"]
+    Backend: TypeAlias = Literal["core", "reference"]

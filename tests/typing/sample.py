@@ -1,0 +1,97 @@
+"""A program as users write it, for a type checker: test_typing.py says what it must find here."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastrnn
+from fastrnn import GRU, LSTM, RNN
+
+Floats = NDArray[np.float32]
+
+
+def train_lstm(layer: LSTM, x: Floats, target: Floats) -> float:
+    y, (h, c), tape = layer.forward(x, lengths=[3, 5], mask=np.ones((5, 2), bool))
+    grads = tape.backward(2 * (y - target) / y.size, (None, np.ones_like(c)))
+    layer.flat -= 0.1 * grads.flat
+    layer.params["bias_hh_l0"] -= grads.params["bias_hh_l0"]
+    d_h, d_c = grads.state
+    assert grads.x is not None and grads.x.shape == x.shape
+    norms = tape.gradient_norms(np.ones_like(y))
+    return float(np.square(y - target).mean() + abs(d_h).max() + d_c.sum() + norms["h"].sum())
+
+
+def train_gru(layer: GRU, ids: NDArray[np.int64], table: Floats, checkpoint: int | None) -> Floats:
+    y, h, tape = layer.forward(ids, embedding=table, checkpoint=checkpoint, train=False)
+    y, h, tape = layer.forward(ids, h, embedding=table, reset_to="initial")
+    grads = tape.backward(None, np.ones_like(h), need_x=True)
+    assert grads.embedding is not None
+    layer.flat = layer.flat - grads.flat
+    return (table - grads.embedding).astype(np.float32)
+
+
+def infer(layer: LSTM | GRU, x: Floats) -> Floats:
+    y, _ = layer(x)
+    return y.astype(np.float32)
+
+
+def look(layer: LSTM, x: Floats) -> dict[str, tuple[int, ...]]:
+    y, (h, _), gates = layer(x, return_gates=True)
+    y, state = layer(x, (h, None), return_gates=False)
+    return {name: array.shape for name, array in gates.items()}
+
+
+def listen(layer: LSTM, chunks: list[Floats]) -> Floats:
+    stream = layer.stream(batch_size=8)
+    out = np.empty((8, layer.hidden_size), "float32")
+    for chunk in chunks:
+        for x_t in chunk:
+            stream.step(x_t, out=out)
+        stream.feed(chunk)
+    h, c = stream.state
+    stream.state = 0.5 * h, c
+    stream.reset([0, 1])
+    stream.reset(np.arange(8) < stream.batch_size)
+    return out
+
+
+def spell(layer: RNN, first: int) -> int:
+    stream = layer.stream(one_hot=True)
+    y_t = stream.step(first)
+    y_t = stream.step([int(y_t.argmax())])
+    stream.state = stream.state * 2
+    return int(y_t.argmax())
+
+
+def windows(layer: GRU, x: Floats, targets: Floats) -> None:
+    state = None
+    for window in fastrnn.tbptt(layer, x, 20, 40, state):
+        dy = window.y - targets[window.steps]
+        grads = window.backward(dy, np.zeros_like(window.state))
+        layer.flat -= 0.1 * grads.flat
+
+
+def functions(x: Floats, w_ih: Floats, w_hh: Floats, bias: Floats) -> Floats:
+    y, (h, c) = fastrnn.lstm(x, None, w_ih, w_hh, bias)
+    y, (h, c) = fastrnn.lstm(x, (h, None), w_ih, w_hh, bias, bias, reverse=True)
+    y, h = fastrnn.gru(x, h, w_ih, w_hh, reset_after=False, lengths=np.array([1, 2]))
+    y, h = fastrnn.rnn(x, h, w_ih, w_hh, nonlinearity="relu", reset_to="zero")
+    return (y * h + c).astype(np.float32)
+
+
+def main() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((500, 8, 40)).astype(np.float32)
+    lstm = LSTM(40, 128, 2, dropout=0.2, dropout_mask="sequence", rng=rng, zoneout=(0.1, 0.0))
+    gru = GRU(x.shape[2], 128, recurrent_activation="hard_sigmoid", init="keras", dtype=np.float32)
+    rnn = RNN(3, 4, nonlinearity="relu", bidirectional=True, merge=None, dtype="float64")
+    forwards, backwards = rnn(x.astype("float64"))[0]
+    lstm.dropout, lstm.rng = 0.1, 7
+    lstm.load({"a." + name: array for name, array in lstm.params.items()}, prefix="a.")
+    lstm.params = LSTM(40, 128, 2).params
+    gru.params.update(bias_hh_l0=np.zeros(384, np.float32))
+    print(repr(lstm), lstm.num_layers * lstm.num_directions, gru.options.clip, rnn.dtype.itemsize)
+    with fastrnn.threads(1), fastrnn.backend("reference"):
+        infer(gru, x)
+    fastrnn.set_num_threads(fastrnn.get_num_threads())
+    print(fastrnn.show_config()["threads"], fastrnn.__version__)
+    print(fastrnn.train.__doc__, fastrnn.plot.__doc__, fastrnn.demos.__doc__, fastrnn.bench.__doc__)
