@@ -6,6 +6,7 @@ mypy reads the two programs of tests/typing/; what it says of the package itself
 import os
 import pathlib
 import re
+import runpy
 
 import pytest
 
@@ -13,7 +14,8 @@ import fastrnn
 
 pytestmark = [pytest.mark.no_kernels, pytest.mark.any_isa]
 
-PROGRAMS = pathlib.Path(__file__).parent / "typing"
+ROOT = pathlib.Path(__file__).parents[1]
+PROGRAMS = ROOT / "tests" / "typing"
 
 
 @pytest.fixture(scope="module")
@@ -25,14 +27,20 @@ def errors(tmp_path_factory):
 
     def found(name):
         path = PROGRAMS / name
-        with pytest.MonkeyPatch.context() as patch:  # the package that the tests run on
-            patch.setenv("MYPYPATH", str(pathlib.Path(fastrnn.__file__).parents[1]))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MYPYPATH", str(ROOT))  # mypy refuses to have an installed package there
             said, trouble, _ = api.run([*command, f"--cache-dir={cache}", str(path)])
         assert not trouble, trouble
         lines = re.findall(rf"^.*{re.escape(os.sep + name)}:(\d+): error: ", said, re.MULTILINE)
         return {int(line) for line in lines}, said
 
     return found
+
+
+def test_a_program_runs(capsys):
+    with fastrnn.backend("reference"):
+        runpy.run_path(str(PROGRAMS / "sample.py"), run_name="__main__")
+    assert "LSTM(3, 4" in capsys.readouterr().out
 
 
 def test_a_program_has_no_errors(errors):

@@ -70,28 +70,45 @@ def windows(layer: GRU, x: Floats, targets: Floats) -> None:
         layer.flat -= 0.1 * grads.flat
 
 
-def functions(x: Floats, w_ih: Floats, w_hh: Floats, bias: Floats) -> Floats:
+def functions(x: Floats, lstm: LSTM, gru: GRU, rnn: RNN) -> tuple[Floats, Floats]:
+    names = "weight_ih_l0", "weight_hh_l0"
+    bias = lstm.params["bias_ih_l0"]
+    w_ih, w_hh = (lstm.params[name] for name in names)
     y, (h, c) = fastrnn.lstm(x, None, w_ih, w_hh, bias)
     y, (h, c) = fastrnn.lstm(x, (h, None), w_ih, w_hh, bias, bias, reverse=True)
+    w_ih, w_hh = (gru.params[name] for name in names)
     y, h = fastrnn.gru(x, h, w_ih, w_hh, reset_after=False, lengths=np.array([1, 2]))
+    w_ih, w_hh = (rnn.params[name] for name in names)
     y, h = fastrnn.rnn(x, h, w_ih, w_hh, nonlinearity="relu", reset_to="zero")
-    return (y * h + c).astype(np.float32)
+    return y.astype(np.float32), (h + c).astype(np.float32)
 
 
 def main() -> None:
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((500, 8, 40)).astype(np.float32)
-    lstm = LSTM(40, 128, 2, dropout=0.2, dropout_mask="sequence", rng=rng, zoneout=(0.1, 0.0))
-    gru = GRU(x.shape[2], 128, recurrent_activation="hard_sigmoid", init="keras", dtype=np.float32)
+    x = rng.standard_normal((5, 2, 3)).astype(np.float32)
+    lstm = LSTM(3, 4, 2, dropout=0.2, dropout_mask="sequence", rng=rng, zoneout=(0.1, 0.0))
+    gru = GRU(x.shape[2], 4, recurrent_activation="hard_sigmoid", init="keras", dtype=np.float32)
     rnn = RNN(3, 4, nonlinearity="relu", bidirectional=True, merge=None, dtype="float64")
     forwards, backwards = rnn(x.astype("float64"))[0]
     lstm.dropout, lstm.rng = 0.1, 7
     lstm.load({"a." + name: array for name, array in lstm.params.items()}, prefix="a.")
-    lstm.params = LSTM(40, 128, 2).params
-    gru.params.update(bias_hh_l0=np.zeros(384, np.float32))
+    lstm.params = LSTM(3, 4, 2).params
+    gru.params.update(bias_hh_l0=np.zeros(12, np.float32))
     print(repr(lstm), lstm.num_layers * lstm.num_directions, gru.options.clip, rnn.dtype.itemsize)
     with fastrnn.threads(1), fastrnn.backend("reference"):
         infer(gru, x)
     fastrnn.set_num_threads(fastrnn.get_num_threads())
     print(fastrnn.show_config()["threads"], fastrnn.__version__)
     print(fastrnn.train.__doc__, fastrnn.plot.__doc__, fastrnn.demos.__doc__, fastrnn.bench.__doc__)
+
+    print(train_lstm(lstm, x, np.ones((5, 2, 4), np.float32)), look(lstm, x))
+    table = np.ones((10, 3), np.float32)
+    print(train_gru(gru, rng.integers(0, 10, (5, 2)), table, 2).shape, backwards.shape)
+    listen(lstm, [np.repeat(x, 4, axis=1)])
+    spell(RNN(3, 3), 1)
+    windows(gru, np.tile(x, (10, 1, 1)), np.zeros((50, 2, 4), np.float32))
+    functions(x, LSTM(3, 4), gru, RNN(3, 4))
+
+
+if __name__ == "__main__":
+    main()
