@@ -6,7 +6,19 @@ returns it unsaved: `figure.savefig("gates.png")`.
 It must not know: layers, how gates and norms came about.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
 
 def _pyplot():
@@ -17,7 +29,7 @@ def _pyplot():
     return pyplot
 
 
-def gates(values, row=0, layer=0):
+def gates(values: Mapping[str, ArrayLike], row: int = 0, layer: int = 0) -> Figure:
     """Draw each gate of one sequence: units up, time to the right, the value as colour.
 
     Parameters
@@ -62,7 +74,9 @@ def gates(values, row=0, layer=0):
     return figure
 
 
-def gradient_flow(norms, axes=None):
+def gradient_flow(
+    norms: Mapping[str, ArrayLike] | Mapping[str, dict[str, Any]], axes: Axes | None = None
+) -> Figure:
     """Draw the gradient's norm over time on a logarithmic scale: a line for each pass and state.
 
     Parameters

@@ -1,9 +1,21 @@
 """The series that the demos learn; where each comes from stands beside it, in a .md file."""
 
+from __future__ import annotations
+
 import csv
 from importlib import resources
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    from numpy.typing import NDArray
+
+    Times: TypeAlias = NDArray[np.datetime64]
+    Counts: TypeAlias = NDArray[np.int64]
+    Numbers: TypeAlias = NDArray[np.float64]
 
 # What each column of the weather is multiplied by in the file, where it is a whole number.
 WEATHER = {
@@ -12,7 +24,7 @@ WEATHER = {
 }  # fmt: skip
 
 
-def departures():
+def departures() -> tuple[Times, Counts, Counts, Numbers]:
     """Flights that left New York's three airports late in 2013, hour by hour (departures.md).
 
     Returns
@@ -34,7 +46,7 @@ def departures():
     return hours, arrays["scheduled"].astype(int), arrays["late"].astype(int), weather
 
 
-def co2(fill=True):
+def co2(fill: bool = True) -> tuple[Times, Numbers]:
     """Weekly atmospheric CO2 at Mauna Loa, 1958 to 2001 (public domain; see co2.md).
 
     Parameters
@@ -57,7 +69,7 @@ def co2(fill=True):
     return np.array(days, "datetime64[D]"), fill_gaps(ppm) if fill else ppm
 
 
-def fill_gaps(series):
+def fill_gaps(series: NDArray[np.floating[Any]]) -> Numbers:
     """A copy of a 1-D array with each NaN on the straight line between its known neighbours.
 
     A filled value knows the first known value after its gap, so a forecast must not be issued in a

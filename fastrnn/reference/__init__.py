@@ -65,9 +65,34 @@ Infinities and NaN take their IEEE course without a warning. Masked arrays are r
 is checked here.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from fastrnn.reference.cells import CELLS, Cell
 from fastrnn.reference.finite_differences import check
 from fastrnn.reference.through_time import Tape, backward, forward, gates, infer, step
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal, TypedDict
+
+    from numpy.typing import ArrayLike
+    from typing_extensions import Unpack
+
+    from fastrnn.reference.cells import Floats
+    from fastrnn.reference.variant_arguments import Noise
+
+    class Options(TypedDict, total=False):
+        """The keywords of `infer`."""
+
+        noise: Noise | None
+        reverse: bool
+        lengths: ArrayLike | None
+        mask: ArrayLike | None
+        reset: ArrayLike | None
+        reset_to: Literal["zero", "initial"]
+
 
 __all__ = [
     "CELLS",
@@ -85,19 +110,47 @@ __all__ = [
 ]
 
 
-def rnn(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, nonlinearity="tanh", **options):
+def rnn(
+    x: ArrayLike,
+    state: ArrayLike | None,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    *,
+    nonlinearity: Literal["tanh", "relu"] = "tanh",
+    **options: Unpack[Options],
+) -> tuple[Floats, Floats]:
     """Elman network, nonlinearity "tanh" or "relu": as `infer`, with state h -> y, h."""
     cell, state = "rnn_" + nonlinearity, None if state is None else (state,)
     y, (h,) = infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, **options)
     return y, h
 
 
-def lstm(x, state, w_ih, w_hh, b_ih=None, b_hh=None, **options):
+def lstm(
+    x: ArrayLike,
+    state: Sequence[ArrayLike | None] | None,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    **options: Unpack[Options],
+) -> tuple[Floats, tuple[Floats, Floats]]:
     """LSTM: as `infer`, with state (h, c) -> y, (h, c)."""
     return infer("lstm", x, state, w_ih, w_hh, b_ih, b_hh, **options)
 
 
-def gru(x, state, w_ih, w_hh, b_ih=None, b_hh=None, *, reset_after=True, **options):
+def gru(
+    x: ArrayLike,
+    state: ArrayLike | None,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    *,
+    reset_after: bool = True,
+    **options: Unpack[Options],
+) -> tuple[Floats, Floats]:
     """GRU, reset gate after or before the product: as `infer`, with state h -> y, h."""
     cell, state = "gru_after" if reset_after else "gru_before", None if state is None else (state,)
     y, (h,) = infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, **options)

@@ -8,8 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Literal, TypeAlias
+
+    from numpy.typing import NDArray
+
+    CellName: TypeAlias = Literal["rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"]
+    Floats: TypeAlias = NDArray[np.floating[Any]]  # of float32 or float64
+    State: TypeAlias = tuple[Floats, ...]  # h, or h and c
 
 
 def sigmoid(p):
@@ -198,15 +208,15 @@ class Cell:
 
     gates: int
     states: int
-    step: Callable
-    derivative: Callable
+    step: Callable[..., tuple[State, tuple[Floats, ...], Any]]
+    derivative: Callable[..., State]
     phases: tuple[tuple[int, int], ...]
     added: bool = True
     further: tuple[tuple[str, int], ...] | None = None
     biased: bool = True
     projects: bool = False
-    reaches_c: Callable | None = None
-    gates_of: Callable = no_gates
+    reaches_c: Callable[..., Floats] | None = None
+    gates_of: Callable[[Any], tuple[dict[str, Floats], Floats | None]] = no_gates
 
 
 def _lstm_reaches_c(dstate, saved, *_):
@@ -225,7 +235,7 @@ def _gru_gates(saved):
     return dict(zip("rzn", saved, strict=False)), None
 
 
-CELLS = {
+CELLS: dict[CellName, Cell] = {
     "rnn_tanh": Cell(1, 1, _rnn_tanh_step, _rnn_tanh_derivative, ((0, 1),)),
     "rnn_relu": Cell(1, 1, _rnn_relu_step, _rnn_relu_derivative, ((0, 1),)),
     "lstm": Cell(

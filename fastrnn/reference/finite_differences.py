@@ -3,15 +3,31 @@
 It must not know: the equations of any cell.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastrnn.reference.cells import CELLS
 from fastrnn.reference.through_time import backward, forward
 
+if TYPE_CHECKING:
+    from fastrnn.reference.cells import Cell, CellName
+
 _STEP = 1e-5
 
 
-def check(cell, *, steps=3, batch=2, inputs=3, hidden=4, rtol=1e-6, rng=0):
+def check(
+    cell: Cell | CellName,
+    *,
+    steps: int = 3,
+    batch: int = 2,
+    inputs: int = 3,
+    hidden: int = 4,
+    rtol: float = 1e-6,
+    rng: int | np.random.Generator = 0,
+) -> dict[str, float]:
     """Compare a cell's derivative with finite differences of its step, in float64.
 
     Draws x, a state, weights, biases and the gradients dy and dstate of a loss, all uniform, and

@@ -6,7 +6,7 @@ It must not know: the equations of any cell.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,23 +15,32 @@ from fastrnn.reference.cells import CELLS, Cell, by_gate
 from fastrnn.reference.ragged import Rows, added, chosen, rows_of
 from fastrnn.reference.variant_arguments import VariantArguments
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastrnn.reference.cells import CellName, Floats, State
+    from fastrnn.reference.variant_arguments import Noise
+
 
 @dataclass(frozen=True)
 class Tape:
     """What `backward` needs of a `forward`. Of x and the weights it has no copy: leave them be."""
 
     cell: Cell
-    x: np.ndarray  # (T, B, I), or (T, B) integers
-    w_ih: np.ndarray  # (G*H, I)
-    w_hh: np.ndarray  # (G*H, H)
+    x: NDArray[Any]  # (T, B, I), or (T, B) integers
+    w_ih: Floats  # (G*H, I)
+    w_hh: Floats  # (G*H, H)
     biases: tuple[bool, bool]  # whether b_ih, b_hh were given
     reverse: bool
     rows: Rows
-    operands: tuple[np.ndarray, ...]  # v_t of (S2): one (T, B, H) per phase
-    saved: list  # T entries, each what the step at that time saved
+    operands: tuple[Floats, ...]  # v_t of (S2): one (T, B, H) per phase
+    saved: list[Any]  # T entries, each what the step at that time saved
     further: VariantArguments | None
-    w_hr: np.ndarray | None = None  # (P, H); then h has P features
-    made: np.ndarray | None = None  # (T, B, H): what was projected
+    w_hr: Floats | None = None  # (P, H); then h has P features
+    made: Floats | None = None  # (T, B, H): what was projected
 
 
 def _same(array, dtype):
@@ -142,9 +151,21 @@ def _unroll(call, reverse, records=None):
 
 
 def forward(
-    cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *params,
-    noise=None, reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
-):  # fmt: skip
+    cell: Cell | CellName,
+    x: ArrayLike,
+    state: Sequence[ArrayLike | None] | None,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    *params: ArrayLike | None,
+    noise: Noise | None = None,
+    reverse: bool = False,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    reset: ArrayLike | None = None,
+    reset_to: Literal["zero", "initial"] = "zero",
+) -> tuple[Floats, State, Tape]:
     """Run one layer in one direction and keep what its gradient needs.
 
     Parameters
@@ -184,15 +205,36 @@ def forward(
 
 
 def infer(
-    cell, x, state, w_ih, w_hh, b_ih=None, b_hh=None, *params,
-    noise=None, reverse=False, lengths=None, mask=None, reset=None, reset_to="zero",
-):  # fmt: skip
+    cell: Cell | CellName,
+    x: ArrayLike,
+    state: Sequence[ArrayLike | None] | None,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    *params: ArrayLike | None,
+    noise: Noise | None = None,
+    reverse: bool = False,
+    lengths: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    reset: ArrayLike | None = None,
+    reset_to: Literal["zero", "initial"] = "zero",
+) -> tuple[Floats, State]:
     """As `forward`, but nothing is kept -> y, state (a tuple)."""
     weights, rows = (w_ih, w_hh, b_ih, b_hh, *params), (lengths, mask, reset, reset_to)
     return _unroll(_prepare(cell, x, state, weights, noise, rows), reverse)
 
 
-def step(cell, x_t, state, w_ih, w_hh, b_ih=None, b_hh=None, *params):
+def step(
+    cell: Cell | CellName,
+    x_t: ArrayLike,
+    state: Sequence[ArrayLike | None] | None,
+    w_ih: ArrayLike,
+    w_hh: ArrayLike,
+    b_ih: ArrayLike | None = None,
+    b_hh: ArrayLike | None = None,
+    *params: ArrayLike | None,
+) -> State:
     """One step of a cell: x_t and the state before it -> the state after it.
 
     Parameters
@@ -221,7 +263,7 @@ def step(cell, x_t, state, w_ih, w_hh, b_ih=None, b_hh=None, *params):
     return infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, *params)[1]
 
 
-def gates(tape):
+def gates(tape: Tape) -> dict[str, Floats]:
     """What the gates were: name -> (T, B, H) array, i f g o c or r z n; none for rnn.
 
     Zero where a row took no step; c is carried over there, and 0 beyond the row's end.
@@ -334,7 +376,12 @@ def _recurrent_gradients(tape, du, dh):
     return dw_hh, [_product_over_rows(dh.reshape(-1, P), counted(tape.made))]
 
 
-def backward(tape, dy, dstate=None, dstates=(None, None)):
+def backward(
+    tape: Tape,
+    dy: ArrayLike | None,
+    dstate: Sequence[ArrayLike | None] | None = None,
+    dstates: Sequence[Floats | None] = (None, None),
+) -> tuple[Any, ...]:  # of six or more: mypy lets no typed open tuple unpack into six names
     """Gradients of a loss of y and the final state. The tape is only read; it may be used again.
 
     Parameters

@@ -3,9 +3,21 @@
 A part of the reference: through_time.py carries it through time, variants.py reads it.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    from numpy.typing import NDArray
+
+    class Noise(Protocol):
+        """What was drawn for a pass, by the step's time."""
+
+        def at(self, t: int, /) -> Any: ...
 
 
 class VariantArguments(NamedTuple):
@@ -15,8 +27,8 @@ class VariantArguments(NamedTuple):
     noise : `fastrnn._engine.dropout_masks.DropoutMasks` or None.
     """
 
-    params: dict
-    noise: object
+    params: dict[str, NDArray[np.floating[Any]] | None]
+    noise: Noise | None
 
     def at(self, t):
         """The arguments of a step."""

@@ -12,6 +12,8 @@ checkpoints.py writes and reads it, loop.py is `fit`, progress.py the bar that i
 A checkpoint may come from anybody. contents.py says in which order one is looked at, tensors.py
 and npz.py (zips.py, npy.py) read the two formats, texts.py reads JSON, generators.py the states of
 random generators, files.py opens and replaces files.
+
+protocols.py has types for type checkers alone.
 """
 
 from fastrnn.train.checkpoints import load, save

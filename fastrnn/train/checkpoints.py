@@ -7,9 +7,12 @@ the text `rng` the states of the parts' random generators.
 Files may come from anybody: contents.py looks at them, npz.py and tensors.py read them.
 """
 
+from __future__ import annotations
+
 import json
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,12 +33,20 @@ from fastrnn.train.state import (
 )
 from fastrnn.train.texts import Twice, object_of
 
+if TYPE_CHECKING:
+    from os import PathLike
+    from typing import Any, SupportsIndex
+
+    from fastrnn.train.protocols import Optimizer, Parts
+
 _WRITERS = {".npz": npz.write, ".safetensors": tensors.write}
 _READERS = {".npz": npz.Npz, ".safetensors": partial(tensors.Tensors, texts=TEXTS)}
 _OF_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
-def save(path, parts, optimizer=None, **extra):
+def save(
+    path: str | PathLike[str], parts: Parts, optimizer: Optimizer | None = None, **extra: object
+) -> None:
     """Write parameters, the state of an optimizer, and of random generators, to a file.
 
     A layer with dropout, recurrent dropout or zoneout draws from its own generator, whose state is
@@ -86,7 +97,13 @@ def save(path, parts, optimizer=None, **extra):
     replace(path, lambda file: write(file, arrays, texts))
 
 
-def load(path, parts, optimizer=None, *, max_extra=2**24):
+def load(
+    path: str | PathLike[str],
+    parts: Parts,
+    optimizer: Optimizer | None = None,
+    *,
+    max_extra: SupportsIndex = 2**24,
+) -> dict[str, Any]:
     """Read what `save` wrote into the same parts, and into an optimizer of the same kind.
 
     Training goes on from there, bit for bit, as if it had never ended, dropout included: the

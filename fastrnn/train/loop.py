@@ -3,9 +3,12 @@
 Knows nothing of networks: a step is the caller's, parts are what keeps `params`.
 """
 
+from __future__ import annotations
+
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +18,16 @@ from fastrnn.train.checkpoints import save, writer_of
 from fastrnn.train.optimizers import clip_by_norm
 from fastrnn.train.progress import Progress
 from fastrnn.train.state import arrays_of, named, put_back, state_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from os import PathLike
+    from typing import SupportsFloat, TypeVar
+
+    from fastrnn.train.protocols import Floats, HasFlat, Optimizer, Parts
+
+    Batch = TypeVar("Batch")
+    Gradient = TypeVar("Gradient", bound=Floats | HasFlat)  # a list of float32 arrays fits too
 
 
 @dataclass
@@ -31,18 +44,18 @@ class History:
         Of training, without validation.
     """
 
-    loss: list = field(default_factory=list)
-    validation: list = field(default_factory=list)
-    seconds: list = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
 
     @property
-    def best_epoch(self):
+    def best_epoch(self) -> int:
         """From 1: the first with the least validation, without any the last; 0 before the first."""
         if not self.validation:
             return len(self.loss)
         return 1 + self.validation.index(min(self.validation))
 
-    def add(self, loss, seconds, validation=None):
+    def add(self, loss: float, seconds: float, validation: float | None = None) -> None:
         """One more epoch."""
         self.loss.append(loss)
         self.seconds.append(seconds)
@@ -51,9 +64,19 @@ class History:
 
 
 def fit(
-    parts, step, batches, *, optimizer, epochs, validate=None, patience=None, clip=None,
-    checkpoint=None, history=None, progress=True,
-):  # fmt: skip
+    parts: Parts,
+    step: Callable[[Batch], tuple[SupportsFloat, list[Gradient]]],
+    batches: Callable[[int], Iterable[Batch]],
+    *,
+    optimizer: Optimizer,
+    epochs: int,
+    validate: Callable[[], SupportsFloat] | None = None,
+    patience: int | None = None,
+    clip: float | None = None,
+    checkpoint: str | PathLike[str] | None = None,
+    history: History | None = None,
+    progress: bool | Progress = True,
+) -> History:
     """Train for some epochs; leave the parameters of the best one.
 
     However it ends, by its last epoch, by `patience`, by Ctrl-C or by another error, parts and

@@ -5,17 +5,32 @@ count by zeros, so that a NaN there goes no further, and it computes losses and 
 one. The mean is summed in float64, so that it keeps its digits over many elements.
 """
 
+from __future__ import annotations
+
 import math
 import operator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn.train.probabilities import shifted_powers, sigmoid
 
+if TYPE_CHECKING:
+    from typing import SupportsIndex
 
-def cross_entropy(logits, targets, weights=None, *, ignore_index=None):
+    from numpy.typing import ArrayLike
+
+    from fastrnn.train.protocols import Floats
+
+
+def cross_entropy(
+    logits: ArrayLike,
+    targets: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    ignore_index: SupportsIndex | None = None,
+) -> tuple[float, Floats]:
     """Softmax cross-entropy: the mean of log sum exp(logits) - logits[target].
 
     Parameters
@@ -83,7 +98,9 @@ def cross_entropy(logits, targets, weights=None, *, ignore_index=None):
     return shares.mean(losses[..., 0]), shares.weighted(gradient, more_axes=1)
 
 
-def binary_cross_entropy(logits, targets, weights=None):
+def binary_cross_entropy(
+    logits: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[float, Floats]:
     """Cross-entropy of sigmoid(logits) with targets from 0 to 1, computed from the logits.
 
     log(1 + exp(logits)) - logits * targets, in a form that does not overflow and keeps its digits.
@@ -122,7 +139,9 @@ def binary_cross_entropy(logits, targets, weights=None):
     return shares.mean(losses), shares.weighted(sigmoid(logits) - targets)
 
 
-def mean_squared_error(y, targets, weights=None):
+def mean_squared_error(
+    y: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+) -> tuple[float, Floats]:
     """The mean of (y - targets)**2, and its gradient.
 
     Parameters

@@ -5,15 +5,26 @@ Knows nothing of networks: a parameter is an array that a step changes in place,
 nothing at all, is refused.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn.train.buffers import listed, writeable
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any, NoReturn
 
-def clip_by_norm(gradients, largest):
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastrnn.train.protocols import Buffers, Floats
+
+
+def clip_by_norm(gradients: Buffers, largest: float) -> float:
     """Scale gradients, in place, to a common norm of at most `largest`.
 
     Parameters
@@ -65,7 +76,7 @@ def _norm(array):
     return float(top) * math.sqrt(np.einsum("i,i", parts, parts, dtype=np.float64))
 
 
-def clip_by_value(gradients, largest):
+def clip_by_value(gradients: Buffers, largest: float) -> None:
     """Bring every element of gradients, in place, to within +-largest; NaN stays NaN.
 
     Parameters and errors as for `clip_by_norm`.
@@ -91,24 +102,24 @@ class _Optimizer:
     _numbers = {"learning_rate": "f8"}  # what goes on with training, and its dtype in a state
     _buffers = ()  # likewise: lists of arrays, one for each parameter
 
-    def __init__(self, parameters, learning_rate):
+    def __init__(self, parameters: Buffers, learning_rate: float) -> None:
         self.learning_rate = learning_rate
-        self.parameters = writeable("parameters", parameters)
+        self.parameters: list[Floats] = writeable("parameters", parameters)
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> float:
         """The factor of every step; a number that is assigned is checked."""
         return self._learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value):
-        self._learning_rate = _finite("learning_rate", value)
+    def learning_rate(self, value: float) -> None:
+        self._learning_rate: float = _finite("learning_rate", value)
 
-    def state(self):
+    def state(self) -> dict[str, NDArray[Any]]:
         """What training goes on from: a dict of arrays, copies."""
         return {name: array.copy() for name, array in self._state().items()}
 
-    def load(self, state):
+    def load(self, state: Mapping[str, ArrayLike]) -> None:
         """Go on from what `state` gave: its learning rate too.
 
         Raises
@@ -145,7 +156,8 @@ class _Optimizer:
         made.__dict__.update({n: [a.copy() for a in getattr(self, n)] for n in self._buffers})
         return made
 
-    def __setattr__(self, name, value):
+    # NoReturn: no value fits, so a type checker refuses names that there are not.
+    def __setattr__(self, name: str, value: NoReturn) -> None:  # type: ignore[override]
         """A name that there is not, `lr` perhaps, would be kept and do nothing."""
         if self.__dict__.get("_made") and not hasattr(self, name):
             names = ", ".join(n for n in self.__dict__ if not n.startswith("_"))
@@ -205,13 +217,15 @@ class SGD(_Optimizer):
 
     _buffers = ("velocity",)
 
-    def __init__(self, parameters, learning_rate, momentum=0.0):
+    def __init__(self, parameters: Buffers, learning_rate: float, momentum: float = 0.0) -> None:
         super().__init__(parameters, learning_rate)
-        self.momentum = checks.number("momentum", momentum, "from 0 to 1", lambda n: 0 <= n <= 1)
-        self.velocity = self._zeros()
+        self.momentum: float = checks.number(
+            "momentum", momentum, "from 0 to 1", lambda n: 0 <= n <= 1
+        )
+        self.velocity: list[Floats] = self._zeros()
         self._fix(SGD)
 
-    def step(self, gradients):
+    def step(self, gradients: Buffers) -> None:
         """One update by gradients: a list of arrays, each like its parameter, or one array."""
         gradients = self._checked(gradients)
         for p, v, g in zip(self.parameters, self.velocity, gradients, strict=True):
@@ -264,16 +278,23 @@ class Adam(_Optimizer):
     _numbers = {**_Optimizer._numbers, "updates": "i8"}
     _buffers = ("mean", "square")
 
-    def __init__(self, parameters, learning_rate=1e-3, betas=(0.9, 0.999), epsilon=1e-8):
+    def __init__(
+        self,
+        parameters: Buffers,
+        learning_rate: float = 1e-3,
+        betas: tuple[float, float] | list[float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
         super().__init__(parameters, learning_rate)
         wanted = "a finite number above 0"  # with 0 a gradient of 0 would give 0 / 0
-        self.epsilon = checks.number("epsilon", epsilon, wanted, lambda n: 0 < n < math.inf)
-        self.betas = _betas(betas)
-        self.mean, self.square = self._zeros(), self._zeros()
+        self.epsilon: float = checks.number("epsilon", epsilon, wanted, lambda n: 0 < n < math.inf)
+        self.betas: tuple[float, float] = _betas(betas)
+        self.mean: list[Floats] = self._zeros()
+        self.square: list[Floats] = self._zeros()
         self.updates = 0
         self._fix(Adam)
 
-    def step(self, gradients):
+    def step(self, gradients: Buffers) -> None:
         """One update by gradients: a list of arrays, each like its parameter, or one array."""
         gradients = self._checked(gradients)
         self.updates += 1

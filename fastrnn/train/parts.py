@@ -4,12 +4,21 @@
 (fastrnn/_layer/parameters.py); a gradient comes as a buffer like it.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastrnn import checks
 from fastrnn._layer.parameters import Trainable, size_of, views_of
+
+if TYPE_CHECKING:
+    from typing import SupportsIndex
+
+    from numpy.typing import ArrayLike
+
+    from fastrnn.train.protocols import FloatDType, Floats, Seed
 
 # Rows: a product in float32 adds up hundreds of terms in one chain, and many such chains one after
 # another. Where terms are much alike, each chain errs in the same direction: by 3e-5 of the sum at
@@ -21,15 +30,15 @@ _AT_ONCE = 2**14  # elements that are widened to float64 at a time, so that they
 class PartGradients(NamedTuple):
     """What a part's backward returns: of x, None where there is none, and of `flat`."""
 
-    x: np.ndarray | None
-    flat: np.ndarray
+    x: Floats | Any  # None for an embedding; Any, so that users of a read-out need no assert
+    flat: Floats
 
 
 class _Part(Trainable):
     _fixed = frozenset({"inputs", "outputs", "ids", "features", "dtype"})
 
-    def __init__(self, shapes, dtype):
-        self.dtype = checks.dtype(dtype)
+    def __init__(self, shapes: dict[str, tuple[int, ...]], dtype: FloatDType) -> None:
+        self.dtype: np.dtype[np.floating[Any]] = checks.dtype(dtype)
         self._hold(np.zeros(size_of(shapes), self.dtype), shapes)
 
     def _gradient(self):
@@ -55,18 +64,25 @@ class Dense(_Part):
     flat : 1-D array
     """
 
-    def __init__(self, inputs, outputs, *, dtype="float32", rng=None):
-        self.inputs = checks.positive("inputs", inputs)
-        self.outputs = checks.positive("outputs", outputs)
+    def __init__(
+        self,
+        inputs: SupportsIndex,
+        outputs: SupportsIndex,
+        *,
+        dtype: FloatDType = "float32",
+        rng: Seed = None,
+    ) -> None:
+        self.inputs: int = checks.positive("inputs", inputs)
+        self.outputs: int = checks.positive("outputs", outputs)
         super().__init__({"weight": (self.outputs, self.inputs), "bias": (self.outputs,)}, dtype)
         bound = self.inputs**-0.5
         self.flat[...] = checks.generator("rng", rng).uniform(-bound, bound, self.flat.size)
 
-    def __call__(self, x):
+    def __call__(self, x: ArrayLike) -> Floats:
         """x (..., inputs) -> y (..., outputs)."""
         return self._checked("x", x, self.inputs) @ self.params["weight"].T + self.params["bias"]
 
-    def backward(self, x, dy):
+    def backward(self, x: ArrayLike, dy: ArrayLike) -> PartGradients:
         """Gradients of a loss through y, x being what y was made of -> PartGradients."""
         x, dy = self._checked("x", x, self.inputs), self._checked("dy", dy, self.outputs)
         checks.shaped("dy", dy, None, (*x.shape[:-1], self.outputs))
@@ -101,17 +117,24 @@ class Embedding(_Part):
     flat : 1-D array
     """
 
-    def __init__(self, ids, features, *, dtype="float32", rng=None):
-        self.ids = checks.positive("ids", ids)
-        self.features = checks.positive("features", features)
+    def __init__(
+        self,
+        ids: SupportsIndex,
+        features: SupportsIndex,
+        *,
+        dtype: FloatDType = "float32",
+        rng: Seed = None,
+    ) -> None:
+        self.ids: int = checks.positive("ids", ids)
+        self.features: int = checks.positive("features", features)
         super().__init__({"weight": (self.ids, self.features)}, dtype)
         self.flat[...] = checks.generator("rng", rng).standard_normal(self.flat.size)
 
-    def __call__(self, x):
+    def __call__(self, x: ArrayLike) -> Floats:
         """x (...), integers from 0 to ids - 1 -> y (..., features)."""
         return self.params["weight"][checks.ids("x", x, self.ids)]
 
-    def backward(self, x, dy):
+    def backward(self, x: ArrayLike, dy: ArrayLike) -> PartGradients:
         """Gradient of a loss through y, x being the ids -> PartGradients, x None.
 
         An id that came many times gets the sum in the order in which it came, made in float64.

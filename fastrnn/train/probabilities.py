@@ -1,11 +1,20 @@
 """From logits to probabilities: sigmoid and softmax. Knows of no losses."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastrnn import checks
 
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
-def sigmoid(x):
+    from fastrnn.train.protocols import Floats
+
+
+def sigmoid(x: ArrayLike) -> Floats:
     """1 / (1 + exp(-x)), in a form that does not overflow.
 
     Parameters
@@ -33,7 +42,7 @@ def sigmoid(x):
     return np.where(x >= 0, 1, power) / (1 + power)
 
 
-def softmax(x, axis=-1):
+def softmax(x: ArrayLike, axis: int = -1) -> Floats:
     """exp(x) / sum of exp(x) along an axis, in a form that does not overflow.
 
     Parameters

@@ -3,6 +3,8 @@
 tqdm draws the bar where it is installed. Knows nothing of what is trained.
 """
 
+from __future__ import annotations
+
 import sys
 import time
 
@@ -27,7 +29,9 @@ class Progress:
         Whether there is a bar, or lines, at all.
     """
 
-    def __init__(self, total, label, *, on_terminal=True, in_log=True):
+    def __init__(
+        self, total: int, label: str, *, on_terminal: bool = True, in_log: bool = True
+    ) -> None:
         self._total, self._label, self._done = total, label, 0
         self._stream = sys.stderr  # None in a process without one
         terminal = self._stream is not None and self._stream.isatty()
@@ -43,16 +47,16 @@ class Progress:
             return None
         return tqdm(total=self._total, desc=self._label, file=self._stream)
 
-    def __enter__(self):
+    def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self._tqdm is not None:
             self._tqdm.close()
         elif self._terminal:
             self._write("\n")
 
-    def step(self, note):
+    def step(self, note: str) -> None:
         """One more step is done; show `note` beside it."""
         self._done += 1
         if self._tqdm is not None:
@@ -65,7 +69,7 @@ class Progress:
         ):
             self._write(f"{self._label} {self._counter()}  {note}\n")
 
-    def note(self, note):
+    def note(self, note: str) -> None:
         """Show `note` within a step: on a terminal alone, and some times a second at most."""
         now = time.monotonic()
         if not self._terminal or now - self._drawn < _PAUSE:

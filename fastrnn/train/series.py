@@ -1,16 +1,36 @@
 """A series as minibatches of windows, each with the values that follow it."""
 
+from __future__ import annotations
+
 import operator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fastrnn import checks
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any, SupportsIndex, TypeAlias
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from fastrnn.train.protocols import Floats, Seed
+
+    Several: TypeAlias = Sequence[SupportsIndex] | NDArray[np.integer[Any]]
+
 
 def windows(
-    series, length, horizon, batch_size, rng=None, *, targets=None, batch_first=False
-):  # fmt: skip
+    series: ArrayLike,
+    length: SupportsIndex,
+    horizon: SupportsIndex | Several,
+    batch_size: SupportsIndex,
+    rng: Seed = None,
+    *,
+    targets: SupportsIndex | slice | Several | None = None,
+    batch_first: bool = False,
+) -> Iterator[tuple[Floats, Floats]]:
     """Minibatches of windows of a series and of the values that follow them, without copies.
 
     A minibatch's windows are evenly spread over the series, so each sees all of it.

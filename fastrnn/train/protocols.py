@@ -1,0 +1,49 @@
+"""The types of what training takes and gives, for type checkers alone.
+
+No module imports this one when it is run.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.floating[Any]]  # of float32 or float64
+FloatDType: TypeAlias = (
+    Literal["float32", "float64"]
+    | type[np.float32]
+    | type[np.float64]
+    | np.dtype[np.float32]
+    | np.dtype[np.float64]
+    | np.dtype[np.floating[Any]]  # of an array whose width is not known before it is run
+)
+
+
+class HasParams(Protocol):
+    """A layer, a `Dense`, an `Embedding`, or a part of the user's own."""
+
+    @property
+    def params(self) -> Mapping[str, NDArray[Any]]: ...
+
+
+class HasFlat(Protocol):
+    """A layer or a part, or the gradients that their `backward` gives."""
+
+    @property
+    def flat(self) -> Floats: ...
+
+
+class Optimizer(Protocol):
+    """`SGD`, `Adam`, or one of the user's own."""
+
+    @property
+    def parameters(self) -> Sequence[Floats]: ...
+    def step(self, gradients: list[Floats], /) -> object: ...
+    def state(self) -> Mapping[str, NDArray[Any]]: ...
+    def load(self, state: dict[str, NDArray[Any]], /) -> object: ...
+
+
+Parts: TypeAlias = Mapping[str, HasParams] | Sequence[HasParams]
+Buffers: TypeAlias = Floats | HasFlat | Iterable[Floats | HasFlat]
+Seed: TypeAlias = int | np.integer[Any] | np.random.Generator | None
