@@ -51,6 +51,14 @@ def gates(values: Mapping[str, ArrayLike], row: int = 0, layer: int = 0) -> Figu
         If there is no gate to draw.
     ImportError
         Without matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> z = np.random.default_rng(0).random((1, 20, 2, 8))  # of 20 steps, 2 sequences, 8 units
+    >>> figure = gates({"z": z}, row=1)
+    >>> figure.axes[0].get_ylabel()
+    'z: unit'
     """
     if not values:
         raise ValueError("values must have at least one gate, got none: an RNN has no gates")
@@ -94,6 +102,13 @@ def gradient_flow(
     ------
     ImportError
         Without matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> figure = gradient_flow({"h": 0.9 ** np.arange(20.0, 0, -1)[None]})
+    >>> figure.axes[0].get_yscale()
+    'log'
     """
     if axes is None:
         _, axes = _pyplot().subplots(figsize=(8, 4), layout="constrained")

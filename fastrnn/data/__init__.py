@@ -36,6 +36,12 @@ def departures() -> tuple[Times, Counts, Counts, Numbers]:
         them that left more than 15 minutes late or not at all.
     weather : (8730, 9) float64 array
         Columns as in `WEATHER`: the mean of the three airports, NaN where none measured.
+
+    Examples
+    --------
+    >>> hours, scheduled, late, weather = departures()
+    >>> print(hours[0], (late.sum(axis=0) / scheduled.sum(axis=0)).round(2))
+    2013-01-01T01 [0.27 0.22 0.21]
     """
     with resources.files(__name__).joinpath("departures.npz").open("rb") as file:
         arrays = dict(np.load(file))
@@ -61,6 +67,12 @@ def co2(fill: bool = True) -> tuple[Times, Numbers]:
         Saturdays, seven days apart.
     ppm : (2284,) float64 array
         Parts per million by volume.
+
+    Examples
+    --------
+    >>> dates, ppm = co2()
+    >>> print(dates[0], ppm[0])
+    1958-03-29 316.1
     """
     with resources.files(__name__).joinpath("co2.csv").open(encoding="ascii", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -74,6 +86,11 @@ def fill_gaps(series: NDArray[np.floating[Any]]) -> Numbers:
 
     A filled value knows the first known value after its gap, so a forecast must not be issued in a
     gap. Up to a week that was measured, no filled value knows what comes after that week.
+
+    Examples
+    --------
+    >>> fill_gaps(np.array([1.0, np.nan, np.nan, 4.0]))
+    array([1., 2., 3., 4.])
     """
     known = ~np.isnan(series)
     weeks = np.arange(series.size)

@@ -121,7 +121,17 @@ def rnn(
     nonlinearity: Literal["tanh", "relu"] = "tanh",
     **options: Unpack[Options],
 ) -> tuple[Floats, Floats]:
-    """Elman network, nonlinearity "tanh" or "relu": as `infer`, with state h -> y, h."""
+    """Elman network, nonlinearity "tanh" or "relu": as `infer`, with state h -> y, h.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> x, w_ih, w_hh = np.ones((3, 1, 2)), np.eye(2), np.eye(2)
+    >>> y, h = reference.rnn(x, None, w_ih, w_hh, nonlinearity="relu")
+    >>> y[:, 0, 0], h
+    (array([1., 2., 3.]), array([[3., 3.]]))
+    """
     cell, state = "rnn_" + nonlinearity, None if state is None else (state,)
     y, (h,) = infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, **options)
     return y, h
@@ -136,7 +146,17 @@ def lstm(
     b_hh: ArrayLike | None = None,
     **options: Unpack[Options],
 ) -> tuple[Floats, tuple[Floats, Floats]]:
-    """LSTM: as `infer`, with state (h, c) -> y, (h, c)."""
+    """LSTM: as `infer`, with state (h, c) -> y, (h, c).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> w_ih, w_hh = np.ones((4 * 3, 2)), np.ones((4 * 3, 3))  # gates i f g o of 3 units
+    >>> y, (h, c) = reference.lstm(np.ones((5, 1, 2)), None, w_ih, w_hh)
+    >>> y.shape, bool((y[-1] == h).all())
+    ((5, 1, 3), True)
+    """
     return infer("lstm", x, state, w_ih, w_hh, b_ih, b_hh, **options)
 
 
@@ -151,7 +171,17 @@ def gru(
     reset_after: bool = True,
     **options: Unpack[Options],
 ) -> tuple[Floats, Floats]:
-    """GRU, reset gate after or before the product: as `infer`, with state h -> y, h."""
+    """GRU, reset gate after or before the product: as `infer`, with state h -> y, h.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> w_ih, w_hh = np.ones((3 * 4, 2)), np.ones((3 * 4, 4))  # gates r z n of 4 units
+    >>> y, h = reference.gru(np.ones((5, 1, 2)), None, w_ih, w_hh, reverse=True)
+    >>> y.shape, bool((y[0] == h).all())
+    ((5, 1, 4), True)
+    """
     cell, state = "gru_after" if reset_after else "gru_before", None if state is None else (state,)
     y, (h,) = infer(cell, x, state, w_ih, w_hh, b_ih, b_hh, **options)
     return y, h

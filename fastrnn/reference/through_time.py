@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tape:
-    """What `backward` needs of a `forward`. Of x and the weights it has no copy: leave them be."""
+    """What `backward` needs of a `forward`. Of x and the weights it has no copy: leave them be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> w_ih, w_hh = np.ones((3 * 4, 2)), np.ones((3 * 4, 4))  # gates r z n of 4 units
+    >>> y, state, tape = reference.forward("gru_after", np.ones((5, 1, 2)), None, w_ih, w_hh)
+    >>> len(tape.saved), tape.biases
+    (5, (False, False))
+    """
 
     cell: Cell
     x: NDArray[Any]  # (T, B, I), or (T, B) integers
@@ -192,6 +202,16 @@ def forward(
     y : (T, B, H) array
     state : tuple of (B, H) arrays
     tape : Tape
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> w_ih, w_hh = np.ones((4 * 3, 2)), np.ones((4 * 3, 3))  # gates i f g o of 3 units
+    >>> x = np.ones((5, 2, 2))
+    >>> y, (h, c), tape = reference.forward("lstm", x, None, w_ih, w_hh, lengths=[5, 3])
+    >>> y.shape, h.shape, c.shape
+    ((5, 2, 3), (2, 3), (2, 3))
     """
     weights, rows = (w_ih, w_hh, b_ih, b_hh, *params), (lengths, mask, reset, reset_to)
     call = _prepare(cell, x, state, weights, noise, rows)
@@ -220,7 +240,16 @@ def infer(
     reset: ArrayLike | None = None,
     reset_to: Literal["zero", "initial"] = "zero",
 ) -> tuple[Floats, State]:
-    """As `forward`, but nothing is kept -> y, state (a tuple)."""
+    """As `forward`, but nothing is kept -> y, state (a tuple).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> y, (h,) = reference.infer("rnn_relu", np.ones((3, 1, 2)), None, np.eye(2), np.eye(2))
+    >>> y[:, 0, 0]
+    array([1., 2., 3.])
+    """
     weights, rows = (w_ih, w_hh, b_ih, b_hh, *params), (lengths, mask, reset, reset_to)
     return _unroll(_prepare(cell, x, state, weights, noise, rows), reverse)
 
@@ -267,6 +296,15 @@ def gates(tape: Tape) -> dict[str, Floats]:
     """What the gates were: name -> (T, B, H) array, i f g o c or r z n; none for rnn.
 
     Zero where a row took no step; c is carried over there, and 0 beyond the row's end.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> w_ih, w_hh = np.ones((3 * 4, 2)), np.ones((3 * 4, 4))  # gates r z n of 4 units
+    >>> y, state, tape = reference.forward("gru_after", np.ones((5, 1, 2)), None, w_ih, w_hh)
+    >>> {name: values.shape for name, values in reference.gates(tape).items()}
+    {'r': (5, 1, 4), 'z': (5, 1, 4), 'n': (5, 1, 4)}
     """
     cell, rows, shown = tape.cell, tape.rows, {}
     for t, saved in enumerate(tape.saved):
@@ -402,6 +440,18 @@ def backward(
     dw_ih, dw_hh : (G*H, I) and (G*H, H) arrays
     db_ih, db_hh : (G*H,) arrays, or None for a bias that was None
     *dparams : of a variant's further parameters, W_hr first
+
+    Examples
+    --------
+    Of the sum of all y, which are 1, 2 and 3 here:
+
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> x, w_ih, w_hh = np.ones((3, 1, 1)), np.eye(1), np.eye(1)
+    >>> y, state, tape = reference.forward("rnn_relu", x, None, w_ih, w_hh)
+    >>> dx, dstate, dw_ih, dw_hh, db_ih, db_hh = reference.backward(tape, np.ones_like(y))
+    >>> dx[:, 0, 0]
+    array([3., 2., 1.])
     """
     cell, (T, B, *_), dtype = tape.cell, tape.x.shape, tape.w_hh.dtype
     H, P = len(tape.w_ih) // cell.gates, tape.w_hh.shape[1]

@@ -79,6 +79,12 @@ def save(
         For another suffix, and for values that cannot be kept; nothing is written.
     ModuleNotFoundError
         Where safetensors is not installed.
+
+    Examples
+    --------
+    >>> from fastrnn import train
+    >>> head = train.Dense(3, 2, rng=0)
+    >>> train.save("model.npz", {"head": head}, train.Adam(head), words=["yes", "no"])
     """
     path, write = Path(path), writer_of(path)
     (arrays, states), values = state_of(named(parts), optimizer), {}
@@ -142,9 +148,13 @@ def load(
 
     Examples
     --------
-    >>> save("model.npz", {"layer": layer}, epoch=3)
-    >>> load("model.npz", {"layer": layer})
+    >>> from fastrnn import train
+    >>> head, other = train.Dense(3, 2, rng=0), train.Dense(3, 2, rng=1)
+    >>> train.save("model.npz", {"head": head}, epoch=3)
+    >>> train.load("model.npz", {"head": other})
     {'epoch': 3}
+    >>> bool((other.flat == head.flat).all())
+    True
     """
     path, reader = Path(path), _of_suffix(path, _READERS)
     parts, max_extra = named(parts), checks.positive("max_extra", max_extra, 0)

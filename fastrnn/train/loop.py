@@ -42,6 +42,14 @@ class History:
         What `validate` said; empty without it.
     seconds : list of float
         Of training, without validation.
+
+    Examples
+    --------
+    >>> history = History()
+    >>> history.add(loss=0.5, seconds=1.0, validation=0.6)
+    >>> history.add(loss=0.4, seconds=1.0, validation=0.7)
+    >>> history.best_epoch
+    1
     """
 
     loss: list[float] = field(default_factory=list)
@@ -127,12 +135,32 @@ def fit(
 
     Examples
     --------
+    A line through points, a minibatch of them in each epoch:
+
+    >>> import pathlib
+    >>> import numpy as np
+    >>> from fastrnn import train
+    >>> head = train.Dense(1, 1, dtype="float64", rng=0)
+    >>> parts, adam, path = {"head": head}, train.Adam(head, 0.1), pathlib.Path("line.npz")
+    >>> def step(x):
+    ...     loss, dy = train.mean_squared_error(head(x), 3 * x + 1)
+    ...     return loss, [head.backward(x, dy)]
+    >>> def batches(epoch):
+    ...     yield np.random.default_rng(epoch).uniform(-1, 1, (32, 1))
+    >>> history = train.fit(parts, step, batches, optimizer=adam, epochs=20, checkpoint=path)
+    >>> len(history.loss)
+    20
+
     Go on where a run was broken off, if there was one:
 
-    >>> history = History()
+    >>> history = train.History()
     >>> if path.exists():
-    ...     history = History(**load(path, parts, adam)["history"])
-    >>> fit(parts, step, batches, optimizer=adam, epochs=40, checkpoint=path, history=history)
+    ...     history = train.History(**train.load(path, parts, adam)["history"])
+    >>> history = train.fit(
+    ...     parts, step, batches, optimizer=adam, epochs=200, checkpoint=path, history=history
+    ... )
+    >>> head.flat.round(2)
+    array([3., 1.])
     """
     parts, history = named(parts), History() if history is None else history
     _check_arguments(epochs, step=step, batches=batches, validate=validate)

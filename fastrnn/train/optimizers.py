@@ -80,6 +80,14 @@ def clip_by_value(gradients: Buffers, largest: float) -> None:
     """Bring every element of gradients, in place, to within +-largest; NaN stays NaN.
 
     Parameters and errors as for `clip_by_norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gradient = np.array([3.0, -0.5])
+    >>> clip_by_value(gradient, 1.0)
+    >>> gradient
+    array([ 1. , -0.5])
     """
     gradients, largest = writeable("gradients", gradients), _largest(largest)
     for g in gradients:

@@ -28,7 +28,15 @@ _AT_ONCE = 2**14  # elements that are widened to float64 at a time, so that they
 
 
 class PartGradients(NamedTuple):
-    """What a part's backward returns: of x, None where there is none, and of `flat`."""
+    """What a part's backward returns: of x, None where there is none, and of `flat`.
+
+    Examples
+    --------
+    >>> embedding = Embedding(5, 2, dtype="float64", rng=0)
+    >>> gradients = embedding.backward([1, 1], [[1.0, 2.0], [3.0, 4.0]])
+    >>> gradients.x, gradients.flat[2:4]
+    (None, array([4., 6.]))
+    """
 
     x: Floats | Any  # None for an embedding; Any, so that users of a read-out need no assert
     flat: Floats
@@ -62,6 +70,17 @@ class Dense(_Part):
     params : mapping
         weight and bias, views into flat; params[name] = values copies into it.
     flat : 1-D array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> head, hidden = Dense(3, 2, rng=0), np.ones((5, 4, 3), "float32")
+    >>> y = head(hidden)
+    >>> y.shape
+    (5, 4, 2)
+    >>> gradients = head.backward(hidden, np.ones_like(y))
+    >>> gradients.x.shape, gradients.flat.shape
+    ((5, 4, 3), (8,))
     """
 
     def __init__(
@@ -115,6 +134,12 @@ class Embedding(_Part):
     params : mapping
         weight, a view into flat; params[name] = values copies into it.
     flat : 1-D array
+
+    Examples
+    --------
+    >>> table = Embedding(100, 8, rng=0)
+    >>> table([[3, 1], [4, 1]]).shape
+    (2, 2, 8)
     """
 
     def __init__(

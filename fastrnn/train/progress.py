@@ -27,6 +27,12 @@ class Progress:
         What stands in front of the bar.
     on_terminal, in_log : bool
         Whether there is a bar, or lines, at all.
+
+    Examples
+    --------
+    >>> with Progress(2, "training") as progress:
+    ...     for loss in (0.5, 0.25):
+    ...         progress.step(f"loss {loss}")
     """
 
     def __init__(

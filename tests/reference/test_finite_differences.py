@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastrnn import reference
-from fastrnn.reference import finite_differences, through_time
+from fastrnn.reference import cells, finite_differences, through_time
 
 pytestmark = pytest.mark.no_kernels
 
@@ -71,7 +71,7 @@ def test_a_step_takes_integers_for_ones_among_zeros():
     np.testing.assert_allclose(h, other, rtol=1e-13)
 
 
-@pytest.mark.parametrize("module", [finite_differences, through_time])
+@pytest.mark.parametrize("module", [reference, cells, finite_differences, through_time])
 def test_examples_run(module):
     failed, tried = doctest.testmod(module)
     assert tried and not failed
