@@ -44,7 +44,7 @@ __all__ = [
     "train",
 ]
 
-_LAZY = ("bench", "demos", "plot", "train")  # imported when they are first asked for
+_LAZY = ("bench", "data", "demos", "plot", "train")  # imported on first use
 
 
 if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that this knows

@@ -82,7 +82,7 @@ _SHOWN = {"rnn": (), "lstm": ("i", "f", "g", "o", "c"), "gru": ("r", "z", "n")}
 def _plain(index, row):
     function = row["plain"].partition("_")[0]
     states = ("h", "c")[: row["states"]]
-    return Cell(row["name"], index, function, row["gates"], states, _SHOWN[function])
+    return Cell(row["name"], index, function, row["gates"], states, _SHOWN.get(function, ()))
 
 
 _ROWS = [_plain(i, row) for i, row in enumerate(_LISTED) if row["name"] == row["plain"]]
@@ -91,6 +91,8 @@ CELLS = {cell.name: cell for cell in _ROWS}
 
 def projected(cell):
     """The row of a cell whose h is projected: W_hr is the first of its extra parameters."""
+    if "proj_size" not in _LISTED[cell.index]["takes"]:
+        raise ValueError(f"proj_size has no meaning for the cell {cell.name}")
     return replace(cell, extras=(Extra("weight_hr", None, None), *cell.extras), projects=True)
 
 
@@ -116,20 +118,21 @@ _OWN = ("coupled", "layer_norm", "peephole")
 _BEGINS = {"weight_ln_ih": 1.0, "weight_ln_hh": 1.0, "weight_ln_c": 1.0, "bias_ln_c": 0.0}
 
 
-def _variant_of(name, wanted):
-    """The index and the row of a plain cell's variant that these options make."""
+def _variant_of(name, options):
+    """The index and the row of the variant of a plain cell that these options make."""
+    wanted, own = set(options.altered()), {o for o in _OWN if getattr(options, o)}
     for index, row in enumerate(_LISTED):
         is_variant = row["plain"] == name != row["name"]
-        if is_variant and row["has"] <= wanted <= row["has"] | row["takes"]:
+        if is_variant and row["has"] <= own and wanted <= row["has"] | row["takes"]:
             return index, row
-    raise ValueError(
-        "layer_norm is defined for the GRU whose reset gate acts after the product: "
-        "use reset_after=True"
-    )
+    rows = [row for row in _LISTED if row["plain"] == name]
+    unknown = wanted.difference(*(row["has"] | row["takes"] for row in rows)) or wanted
+    hint = ": use reset_after=True" if name == "gru_before" and "layer_norm" in unknown else ""
+    raise ValueError(f"{', '.join(sorted(unknown))} has no meaning for the cell {name}{hint}")
 
 
 def _altered(cell, options):
-    index, row = _variant_of(cell.name, {name for name in _OWN if getattr(options, name)})
+    index, row = _variant_of(cell.name, options)
     extras = tuple([
         Extra(kind, units, _BEGINS.get(kind))
         for kind, units in row["extras"].items()

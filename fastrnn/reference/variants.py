@@ -372,6 +372,7 @@ _TAKES = {
     "lstm": _OF_GATED | {"cell_clip", "proj_size"},
 }  # fmt: skip
 _OWN = {
+    "rnn_tanh": [()], "rnn_relu": [()], "gru_before": [()],
     "lstm": [(), ("coupled",), ("peephole",), ("coupled", "peephole"), ("layer_norm",),
              ("coupled", "layer_norm")],
     "gru_after": [(), ("layer_norm",)],
@@ -386,9 +387,9 @@ def cells():
     """
     listed = []
     for name, plain in CELLS.items():
-        projects = {"proj_size"} & _TAKES[name]
+        projects = {"proj_size"} & _TAKES.get(name, set())
         listed.append(_listed(name, name, plain, projects, ()))
-        for own in _OWN.get(name, [()]):
+        for own in _OWN.get(name, []):
             with_peepholes = name == "lstm" and "layer_norm" in own
             takes = _TAKES[name] | ({"peephole"} if with_peepholes else set())
             listed.append(_listed(_called(name, own), name, plain, takes, own))

@@ -107,9 +107,10 @@ def wanted_of(parts, optimizer=None):
 
 
 def put_back(state, parts, optimizer=None, name="state"):
-    """Let parts and optimizer go on from a `State` of them; after an error all is as it was.
+    """Let parts and optimizer go on from a `State` of them.
 
-    Its generators' states must have been checked, where they are not from `state_of`.
+    After an error, or an interrupt, all is as it was; an interrupt while it is put back is not
+    covered. Its generators' states must have been checked, where they are not from `state_of`.
     """
     owner = "parts" if optimizer is None else "parts and optimizer"
     new = checks.arrays_like(name, state.arrays, wanted_of(parts, optimizer), owner)
@@ -118,29 +119,20 @@ def put_back(state, parts, optimizer=None, name="state"):
         if not array.flags.writeable:
             raise ValueError(f"{name} cannot be loaded into {key}, whose array is read-only")
     own, found = None if optimizer is None else optimizer.state(), generators_of(parts)
-    states = generators.states_of(found)
+    states, before = generators.states_of(found), {key: a.copy() for key, a in arrays.items()}
     try:
         if optimizer is not None:
             _load_optimizer(optimizer, new, name)
         generators.restore(state.generators, found)
-        _exchange(arrays, new)
-    except BaseException:
-        generators.restore(states, found)
-        if optimizer is not None:
-            with contextlib.suppress(Exception):  # one of a stranger's may refuse this state too
-                optimizer.load(own)
-        raise
-
-
-def _exchange(arrays, new):
-    """Write new values into all arrays; where a signal's handler raises meanwhile, into none."""
-    before = {key: array.copy() for key, array in arrays.items()}
-    try:
         for key, array in arrays.items():
             array[...] = new[key]
     except BaseException:
         for key, array in arrays.items():
             array[...] = before[key]
+        generators.restore(states, found)
+        if optimizer is not None:
+            with contextlib.suppress(Exception):  # one of a stranger's may refuse this state too
+                optimizer.load(own)
         raise
 
 

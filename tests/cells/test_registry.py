@@ -4,6 +4,7 @@ import pytest
 from variants import VARIANTS, row_of
 
 from fastrnn import reference
+from fastrnn._cells import registry
 from fastrnn._cells.registry import CELLS
 from fastrnn._engine import runtime
 from fastrnn.reference import variants
@@ -25,7 +26,34 @@ def test_plain_cells_have_rows_in_the_reference():
         assert (cell.gates, len(cell.states)) == (other.gates, other.states)
 
 
-def test_finite_differences_meet_every_variant():
+def test_the_problems_that_meet_finite_differences_name_every_variant():
     rows = [row_of(cell, **given) for cell, given in VARIANTS.values()]
     met = {LISTED[row.index]["name"] for row in rows}
     assert met == {row["name"] for row in LISTED if row["name"] != row["plain"]}
+
+
+GIVEN = {
+    "clip": 0.5, "cell_clip": 0.5, "recurrent_activation": "hard_sigmoid", "zoneout": 0.1,
+    "peephole": True, "coupled": True, "layer_norm": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", GIVEN)
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_cell_refuses_the_options_that_no_row_of_it_takes(cell, option):
+    takes = set().union(*(row["takes"] | row["has"] for row in LISTED if row["plain"] == cell))
+    if option in takes:
+        row = LISTED[row_of(cell, **{option: GIVEN[option]}).index]
+        assert row["plain"] == cell and option in row["takes"] | row["has"]
+    else:
+        with pytest.raises(ValueError, match=f"{option} has no meaning for the cell {cell}"):
+            row_of(cell, **{option: GIVEN[option]})
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_only_cells_that_take_one_have_a_projection(cell):
+    if cell == "lstm":
+        assert registry.projected(CELLS[cell]).projects
+    else:
+        with pytest.raises(ValueError, match=f"proj_size has no meaning for the cell {cell}"):
+            registry.projected(CELLS[cell])

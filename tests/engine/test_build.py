@@ -17,7 +17,7 @@ PACKAGE = pathlib.Path(fastrnn.__file__).parent
 # ---- the id of the sources -----------------------------------------------------------------------
 
 FILES = {
-    "csrc/forward/walk.c": b"int walk;\n",
+    "csrc/forward/step.c": b"int step;\n",
     "csrc/kernels/lstm.h": b"int lstm;\n",
     "fastrnn/_engine/_core.pyx": b"import numpy\n",
     "fastrnn/_engine/_arguments.pxi": b"",
@@ -54,7 +54,7 @@ def test_the_id_changes_with_every_source(name, sources):
 
 def test_a_source_that_is_renamed_or_goes_changes_the_id(sources):
     ids = {_build.of_sources(sources)}
-    renamed = (sources / "csrc/forward/walk.c").rename(sources / "csrc/forward/loose.c")
+    renamed = (sources / "csrc/forward/step.c").rename(sources / "csrc/forward/unfused.c")
     ids.add(_build.of_sources(sources))
     renamed.unlink()
     ids.add(_build.of_sources(sources))
@@ -66,7 +66,7 @@ def test_other_python_and_an_editors_lock_leave_the_id_as_it_is(sources):
     for name in OF_NO_BUILD:
         (sources / name).write_bytes(b"class GRU: ...\n")
     (sources / "fastrnn/_engine/_core.cp313-win_amd64.pyd").write_bytes(b"made of them")
-    (sources / "csrc/forward/.#walk.c").symlink_to("nobody@nowhere")
+    (sources / "csrc/forward/.#step.c").symlink_to("nobody@nowhere")
     assert _build.of_sources(sources) == before
 
 
