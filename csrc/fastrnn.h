@@ -67,7 +67,7 @@ typedef struct {
   int ragged;         /* whether `rows` below say anything */
   int has_ids;        /* whether x comes as ids; input is 0 then */
   int64_t projected;  /* 0: h and y have `hidden` features. Else so many, for h is W_hr of what the cell makes; LSTM */
-  int64_t checkpoint; /* 0: a tape keeps every step. n: c before every n-th alone, and backward makes the rest again */
+  int64_t checkpoint; /* 0: a tape keeps every step. n: c before every n-th alone, and backward recomputes the rest */
 } frnn_shape;
 
 /* Element i of step t and row b lies at data + t * step + b * row + i * sizeof(element). */
@@ -87,15 +87,15 @@ typedef struct {
 typedef struct {
   double clip, cell_clip; /* bounds of pre-activations and of c */
   double slope;           /* of a hard sigmoid in place of the sigmoid */
-  double zoneout[2];      /* zoneout: what stays of h and of c where nothing is drawn */
+  double zoneout[2];      /* zoneout: rates for h and for c, used where no mask is drawn */
   const void *extra[FRNN_EXTRAS];
 } frnn_variant;
 
 /* What was drawn for a pass of a variant, with its rows in the order of frnn_rows; NULL: nothing. */
 typedef struct {
   const void *recurrent;  /* (batch, features of h), dense: factors of h in the recurrent products */
-  const void *zoneout[2]; /* (steps, batch, hidden), dense: zoneout of h and of c, 1 where an element stays, else 0; not
-                           where h is projected */
+  const void *zoneout[2]; /* (steps, batch, hidden), dense: zoneout masks of h and of c: 1 where an element stays, else
+                           0; not where h is projected */
 } frnn_dropout_masks;
 
 /* Which steps of which rows count; all NULL: all. A row takes its first `length` steps, in reverse from the last of

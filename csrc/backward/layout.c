@@ -65,7 +65,7 @@ static void lay_gradients(const frnn_shape *s, backward_layout *at) {
   }
 }
 
-/* What it takes to make steps again. */
+/* The workspace that recomputes a segment. */
 static void lay_recompute(const frnn_shape *s, int64_t batch, backward_layout *at) {
   size_t packed = frnn_packed_size(s), forward = frnn_forward_size(s);
   int64_t steps = product(&at->part, least(s->checkpoint, s->steps), batch);

@@ -77,7 +77,7 @@ static backward_pass begin_pass(const frnn_kernels *kernels, const frnn_backward
                      .cell = s->cell,
                      .layout = layout,
                      .panels = whole->work,
-                     .whole_batch = whole->shape.batch,
+                     .full_batch = whole->shape.batch,
                      .row = padded(s) * element_size(s),
                      .from = s->batch > 0 ? s->steps : 0};
   w.tape = dense((void *)(uintptr_t)part->tape, whole->shape.batch, tape_slots(w.cell) * w.row);
@@ -122,7 +122,7 @@ typedef struct {
   frnn_backward_call parts[PASSES_MOST]; /* call by call its groups */
   backward_pass passes[PASSES_MOST];
   int count;
-  const frnn_shape *whole; /* of a call */
+  const frnn_shape *full; /* of a call */
   frnn_run run;
   job_parts packing, steps, pieces; /* of the weights' panels, the backward pass, the products */
   int64_t steps_at_once;            /* of all rows, whose dx is made between two polls */
@@ -140,7 +140,7 @@ static void pack_part(void *context, int part, int parts) {
 
 /* ---- the steps -------------------------------------------------------------------------------------------------- */
 
-/* Of the rows at work in the chunk, and of those that are not, which the last part takes along. */
+/* A part's rows: an even part of those at work in the chunk; the last part also takes the rows that are not. */
 static range rows_of(const backward_pass *w, job_part mine) {
   range rows = range_of(working(w->shape, &w->call->rows, w->t0), mine.group, mine.groups);
   if (mine.group == mine.groups - 1) rows.count = w->shape->batch - rows.begin;
@@ -155,7 +155,7 @@ static void phase_part(void *context, int part, int parts) {
   frnn_run_phase(w, p->k, rows_of(w, mine), mine);
 }
 
-/* All of a chunk's phases for some rows, and what these then go into. */
+/* All phases of a chunk for some rows, then their operands' panels and dx. */
 static void run_rows(backward_job *p, const backward_pass *w, job_part mine) {
   range all = rows_of(w, mine), rows = {all.begin, 0}, steps = {0, 0};
   frnn_gather_inputs(w, all);
@@ -180,7 +180,7 @@ static void rows_part(void *context, int part, int parts) {
   run_rows(p, &p->passes[mine.call], mine);
 }
 
-/* The latter alone, where the phases were jobs of their own. */
+/* The panels and dx alone, where the phases were jobs of their own. */
 static void finish_part(void *context, int part, int parts) {
   backward_job *p = context;
   job_part mine = part_of_job(&p->pieces, part);
@@ -218,7 +218,7 @@ static void weights_part(void *context, int part, int parts) {
   frnn_add_chunk(&p->passes[mine.call], mine);
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------- */
+/* ---- a call ---------------------------------------------------------------------------------------------------- */
 
 /* A group from its begin to its end. */
 static void pass_part(void *context, int part, int parts) {
@@ -229,7 +229,7 @@ static void pass_part(void *context, int part, int parts) {
   while (!frnn_stopped(&p->run) && frnn_next_chunk(w)) {
     if (w->stale) {
       forward_pass recompute;
-      frnn_begin_recompute(&recompute, &w->recompute, p->whole, w->checkpoints, steps_to_recompute(w));
+      frnn_begin_recompute(&recompute, &w->recompute, p->full, w->checkpoints, steps_to_recompute(w));
       frnn_run_rows(&p->run, &recompute, (range){0, w->shape->batch}, p->steps.steps_between);
     }
     run_rows(p, w, (job_part){part, 0, 1, 0, 1});
@@ -252,7 +252,7 @@ static void run_together(backward_job *p) {
       const backward_pass *w = &p->passes[i];
       forward_pass recompute;
       if (!w->stale) continue;
-      frnn_begin_recompute(&recompute, &w->recompute, p->whole, w->checkpoints, steps_to_recompute(w));
+      frnn_begin_recompute(&recompute, &w->recompute, p->full, w->checkpoints, steps_to_recompute(w));
       frnn_run_passes(&p->run, &recompute, 1);
     }
     run_chunk(p);
@@ -292,7 +292,7 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
   backward_layout layout = frnn_lay_backward(s);
   double work = 3 * weights_of(s) * (double)steps_of_rows(s, &calls->rows) * count;
   p.count = count * layout.groups;
-  p.whole = s;
+  p.full = s;
   for (int i = 0; i < p.count; i++) {
     const frnn_backward_call *whole = &calls[i / layout.groups];
     assert(whole->work && whole->tape);

@@ -81,7 +81,7 @@ static step_phase phase_at(const backward_pass *w, int64_t k) {
 /* Which of the cell's own phases; -1 for that of the projection. */
 static int phase_of_cell(const backward_pass *w, step_phase at_k) { return at_k.phase - (w->shape->projected > 0); }
 
-/* What one product of a step takes where: columns of the gate gradients, panels, and what it makes. */
+/* One product of a step: which columns of the gate gradients it reads, which panels, where its result goes. */
 typedef struct {
   int64_t column, k, n;
   const void *panels;
@@ -138,7 +138,7 @@ static void pass_through(const backward_pass *w, step_phase at_k, range rows, jo
   w->kernels->gemm(&g);
 }
 
-/* What came to h as it was dropped, to h. */
+/* Adds to dh the gradient of h after dropout, times the factors. */
 static void pass_through_dropout(const backward_pass *w, step_phase at_k, range rows, job_part mine) {
   int64_t t = time_of(w->shape, at_k.i), lanes = w->kernels->lanes, numbers = features_of(w->shape);
   range vectors = vectors_of_part(w->kernels, numbers, mine);
@@ -209,7 +209,7 @@ static void add_variant_arguments(const backward_pass *w, frnn_back *back, int64
                                            .after_dropout_row = w->row,
                                            .zoneout_row = w->shape->hidden * size};
   for (int i = 0; i < w->cell->facts.states && call->dropout.zoneout[i]; i++)
-    back->variant.zoneout[i] = at(call->dropout.zoneout[i], (t * w->whole_batch + index) * back->variant.zoneout_row);
+    back->variant.zoneout[i] = at(call->dropout.zoneout[i], (t * w->full_batch + index) * back->variant.zoneout_row);
   if (!call->dropout.recurrent) return;
   back->recurrent_row = features_of(w->shape) * size;
   back->recurrent = at(call->dropout.recurrent, index * back->recurrent_row);

@@ -2,8 +2,8 @@
  * step.c, inputs.c and weight_gradients.c, which do it.
  *
  * It must not know: threads. */
-#ifndef FRNN_SWEEP_H
-#define FRNN_SWEEP_H
+#ifndef FRNN_BACKWARD_STEP_H
+#define FRNN_BACKWARD_STEP_H
 
 #include "../internal/sums.h"
 #include "../forward/step.h"
@@ -47,9 +47,9 @@ typedef struct {
   const frnn_kernels *kernels;
   const frnn_cell *cell;
   const backward_layout *layout;
-  void *panels;        /* of the weights, which all groups read */
-  int64_t whole_batch; /* of the call that the group is of */
-  ptrdiff_t row;       /* a padded row of units */
+  void *panels;       /* of the weights, which all groups read */
+  int64_t full_batch; /* of the call that the group is of */
+  ptrdiff_t row;      /* a padded row of units */
   frnn_sequence tape, dg, rh, after_dropout;
   int64_t from, to, t0; /* the chunk */
   int64_t rows, done;   /* that it has, and that those before it had */

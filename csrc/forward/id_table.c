@@ -105,8 +105,7 @@ int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void))
   return frnn_end(&p.run);
 }
 
-/* ---- products ------------------------------------------------------------------------------------------------------
- */
+/* ---- products --------------------------------------------------------------------------------------------------- */
 
 typedef struct {
   size_t panels, arrays; /* of b; of what stands beside c where sums go by blocks */

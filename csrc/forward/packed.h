@@ -26,8 +26,8 @@ packed_layout frnn_lay_packed(const frnn_shape *s);
 forward_layout frnn_lay_forward(const frnn_shape *s);
 
 /* What packed weights begin with: the kernels that packed, for panels are as wide as their vectors, so that forward
- * passes use it whatever set has been selected since; and what follows from the shape alone, so that a step of a stream
- * need not work it out. */
+ * passes use them whatever instruction set has been selected since; and what follows from the shape alone, so that a
+ * step of a stream need not work it out. */
 typedef struct {
   const frnn_kernels *kernels;
   packed_layout at;

@@ -13,13 +13,13 @@
 
 enum { PACKED_AT_ONCE = 262144 /* bytes, a good part of L2 */ };
 
-static void begin_pass(forward_pass *w, const frnn_forward_call *call, const frnn_shape *whole) {
+static void begin_pass(forward_pass *w, const frnn_forward_call *call, const frnn_shape *full) {
   const frnn_shape *s = &call->shape;
   const packed_header *header = call->packed;
   assert(call->work && call->packed);
   *w = (forward_pass){.call = call,
                       .shape = s,
-                      .whole = whole,
+                      .full = full,
                       .cell = s->cell,
                       .kernels = header->kernels,
                       .packed = header->at,
@@ -37,9 +37,9 @@ void frnn_begin_forward(forward_pass *w, const frnn_forward_call *call) {
   if (call->tape && call->shape.checkpoint) w->checkpoints = dense(call->tape, call->shape.batch, w->row);
 }
 
-void frnn_begin_recompute(forward_pass *w, const frnn_forward_call *call, const frnn_shape *whole,
+void frnn_begin_recompute(forward_pass *w, const frnn_forward_call *call, const frnn_shape *full,
                           frnn_sequence checkpoints, range steps) {
-  begin_pass(w, call, whole);
+  begin_pass(w, call, full);
   w->in_tape = w->recompute = 1;
   w->checkpoints = checkpoints;
   w->begin = steps.begin;
@@ -98,7 +98,7 @@ void frnn_project(const forward_pass *w, chunk c, range rows, range vectors) {
   int64_t panel = w->shape->input * w->kernels->lanes * w->kernels->size;
   void *place = at(packed_at(w, w->packed.w_ih), vectors.begin * panel);
   if (w->in_step) return;
-  if (!frnn_packs_in_product(w->whole)) {
+  if (!frnn_packs_in_product(w->full)) {
     project_with(w, c, rows, vectors, place);
     return;
   }
@@ -156,7 +156,7 @@ static frnn_sequence c_before(const forward_pass *w, int64_t i, int64_t b) {
   return i > w->begin ? c_at(w, i - 1, b) : prepared_c(w, b);
 }
 
-/* Which rows of the table the chains of step i begin with. */
+/* The ids of step i: the rows of the id table with which the chains begin. */
 static int64_t *ids_of(const forward_pass *w, int64_t i, int64_t b) {
   const frnn_ids *ids = &w->call->ids;
   if (w->call->rows.sort_order) return (int64_t *)work_at(w, w->layout.ids) + b;
@@ -183,7 +183,7 @@ static void begin_row(const forward_pass *w, int64_t i, int64_t p) {
   if (w->cell->facts.states == 2) begin_state(w, i, p, w->call->first.c, c_before(w, i, p).data, c_bytes(w));
 }
 
-/* Where a pass begins again in the midst of time: h is in y, c was kept. */
+/* The state before a recomputed segment: h from y, c from its checkpoint. */
 static void begin_row_recomputed(const forward_pass *w, int64_t p) {
   int64_t before = time_of(w->shape, w->begin - 1), n = w->shape->checkpoint;
   copy_row(prepared_h(w, p).data, row_at(w->call->y, before, row_of(&w->call->rows, p)), (size_t)h_bytes(w));
@@ -202,7 +202,7 @@ static void put_back(const forward_pass *w, int64_t i, int64_t p) {
   if (w->cell->facts.states == 2) copy_row(c_at(w, i - 1, p).data, prepared_c(w, p).data, (size_t)c_bytes(w));
 }
 
-/* h before a step, times what was drawn. */
+/* h_{t-1} after dropout. */
 static void drop(const forward_pass *w, int64_t i, range rows) {
   frnn_sequence h = h_before(w, i, rows.begin);
   const void *factors = at(w->call->dropout.recurrent, rows.begin * h_bytes(w));

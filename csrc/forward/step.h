@@ -2,8 +2,8 @@
  * does it.
  *
  * It must not know: threads. */
-#ifndef FRNN_WALK_H
-#define FRNN_WALK_H
+#ifndef FRNN_FORWARD_STEP_H
+#define FRNN_FORWARD_STEP_H
 
 #include "packed.h"
 #include "../internal/ragged.h"
@@ -16,7 +16,7 @@ typedef struct {
   const frnn_kernels *kernels;
   packed_layout packed;
   forward_layout layout;
-  const frnn_shape *whole; /* what the workspace and the panels were made for: these rows, and others perhaps */
+  const frnn_shape *full; /* the call's full batch, for which workspace and panels were laid out */
   int in_tape, in_step;
   ptrdiff_t row;            /* a padded row of units */
   frnn_sequence tape, work; /* where z stands: by time from t0 on, or by time in the chunk */
@@ -57,7 +57,7 @@ void frnn_prepare_step(const forward_pass *w, int64_t i, range rows);
 void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range rows, job_part mine);
 void frnn_settle_step(const forward_pass *w, int64_t i, range rows);
 
-/* h before a step, as it was dropped. */
+/* h before a step after dropout, of a sorted index. */
 static inline void *frnn_after_dropout(const forward_pass *w, int64_t index) {
   return at(w->call->work, (ptrdiff_t)w->layout.after_dropout + index * w->row);
 }

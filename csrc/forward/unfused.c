@@ -1,12 +1,12 @@
 /* unfused.c - a step of an unfused cell, a variant: first products into z, then the cell, row by row.
  *
  * h's part of the chains goes on in z from where x's part left it, so it is one chain as in a tile; where products are
- * normalised, it stands apart from x's. Rows of a step are divided whole, for sums over a row may be wanted.
+ * normalised, it stands separate from x's. Rows of a step are divided whole, for sums over a row may be wanted.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "step.h"
 
-/* Some gates and some of their chains. */
+/* Some gates, and which parts of their chains. */
 typedef struct {
   int first, gates; /* of the phase's, counted over all */
   int slot;         /* of z, where the first of them goes */
@@ -14,10 +14,10 @@ typedef struct {
   ptrdiff_t start_row;
   const int64_t *start_of;
   int x, h; /* whether x's part and h's are in them */
-} part;
+} gate_chains;
 
 /* A part of the vectors of the phase's gates, counted over all. */
-static void run_part(const forward_pass *w, const frnn_step *whole, part p, range vectors) {
+static void run_chains(const forward_pass *w, const frnn_step *whole, gate_chains p, range vectors) {
   int64_t of_gate = padded(w->shape) / w->kernels->lanes, vector = w->kernels->lanes * w->kernels->size;
   int64_t first = p.first * of_gate, begin = most(first, vectors.begin);
   int64_t end = least(first + p.gates * of_gate, vectors.begin + vectors.count);
@@ -41,18 +41,19 @@ static void multiply_phase(const forward_pass *w, const frnn_step *whole, int ph
   const frnn_cell *cell = w->cell;
   frnn_step s = *whole;
   int first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
-  int apart = cell->normalised ? gates : cell->split_bias, together = gates - apart;
+  int separate = cell->normalised ? gates : cell->split_bias, together = gates - separate;
   int64_t of_gate = padded(w->shape) / w->kernels->lanes;
   range vectors = range_of(gates * of_gate, mine.slice, mine.slices);
   vectors.begin += first * of_gate;
   s.in[FRNN_H].rows = phase ? s.scratch : s.variant.after_dropout;
   s.in[FRNN_H].row = phase ? s.gate : s.variant.after_dropout_row;
   const void *start = at(s.start, first * s.gate);
-  run_part(w, &s, (part){first, together, first, start, s.start_row, s.start_of, 1, 1}, vectors);
-  if (!apart) return;
+  run_chains(w, &s, (gate_chains){first, together, first, start, s.start_row, s.start_of, 1, 1}, vectors);
+  if (!separate) return;
   start = at(s.start, together * s.gate);
-  if (s.start != s.z) run_part(w, &s, (part){together, apart, together, start, s.start_row, s.start_of, 1, 0}, vectors);
-  run_part(w, &s, (part){together, apart, cell->separate, s.bias_h, 0, NULL, 0, 1}, vectors);
+  if (s.start != s.z)
+    run_chains(w, &s, (gate_chains){together, separate, together, start, s.start_row, s.start_of, 1, 0}, vectors);
+  run_chains(w, &s, (gate_chains){together, separate, cell->separate, s.bias_h, 0, NULL, 0, 1}, vectors);
 }
 
 static const void *moved(const void *rows, int64_t count, ptrdiff_t row) { return rows ? at(rows, count * row) : NULL; }
@@ -75,8 +76,9 @@ static frnn_step rows_of_step(const frnn_step *whole, range rows) {
   return s;
 }
 
-/* What the step reads besides, for rows from a sorted index on. */
-static frnn_variant_arguments altered(const forward_pass *w, const frnn_step *s, int64_t t, int64_t index) {
+/* Arguments of the variant's step, for rows from a sorted index on. */
+static frnn_variant_arguments variant_arguments_of(const forward_pass *w, const frnn_step *s, int64_t t,
+                                                   int64_t index) {
   const frnn_forward_call *call = w->call;
   frnn_variant_arguments variant = {.numbers = &call->variant,
                                     .shift_ih = call->weights.b_ih,
@@ -90,7 +92,7 @@ static frnn_variant_arguments altered(const forward_pass *w, const frnn_step *s,
     variant.after_dropout_row = w->row;
   }
   for (int i = 0; i < w->cell->facts.states; i++)
-    variant.zoneout[i] = moved(call->dropout.zoneout[i], t * w->whole->batch + index, variant.zoneout_row);
+    variant.zoneout[i] = moved(call->dropout.zoneout[i], t * w->full->batch + index, variant.zoneout_row);
   return variant;
 }
 
@@ -105,7 +107,7 @@ static int64_t near_rows(const frnn_step *s) {
 void frnn_take_unfused_step(const forward_pass *w, frnn_step *step, int64_t t, int phase, int64_t index,
                             job_part mine) {
   int of_cell = phase / 2, products = phase % 2 == 0;
-  step->variant = altered(w, step, t, index);
+  step->variant = variant_arguments_of(w, step, t, index);
   if (mine.slices > 1) {
     frnn_step rows = rows_of_step(step, range_of(step->m, mine.slice, mine.slices));
     if (products)

@@ -91,7 +91,7 @@ typedef struct {
   int64_t features;                /* of h */
   const void *after_dropout;       /* h_{t-1} as the recurrent products have it: dense rows */
   ptrdiff_t after_dropout_row;
-  const void *zoneout[2]; /* zoneout as it was drawn, dense rows; NULL: the numbers have it */
+  const void *zoneout[2]; /* zoneout masks of h and of c, dense rows; NULL: numbers->zoneout has the rates */
   ptrdiff_t zoneout_row;
 } frnn_variant_arguments;
 
@@ -104,7 +104,7 @@ typedef struct {
   frnn_factor in[2];       /* x, k = 0 if z holds its part; h_{t-1}, dense rows */
   void *y;                 /* h_t: dense rows */
   ptrdiff_t y_row;
-  void *z; /* out, if keep: the tape's slots. Between: what the end of a tile reads again */
+  void *z; /* out, if keep: the tape's slots. Otherwise scratch for the tile's epilogue */
   ptrdiff_t z_row, gate;
   const void *c_in; /* LSTM: padded rows. May be c_out */
   void *c_out;
@@ -112,12 +112,11 @@ typedef struct {
   void *scratch;      /* GRU, reset before: r * h, padded rows, `gate` bytes each */
   const void *bias_h; /* what h's part begins with where it stays apart: GRU, reset after, the n gate's own bias */
   int keep;           /* write the tape's slots into z */
-  int backwards;      /* pass the panels from the last to the first */
+  int backwards;      /* read the panels from the last to the first */
   frnn_variant_arguments variant; /* variants alone */
 } frnn_step;
 
-/* One step of the backward pass backward through time, for m rows and units [unit, end): everything but the products.
- */
+/* One step backward through time, for m rows and units [unit, end): everything but the products. */
 typedef struct {
   int64_t m, hidden, unit, end;
   const void *h; /* h_{t-1}: dense rows */
@@ -141,8 +140,8 @@ typedef struct {
       *scratch; /* out: r * h (GRU, reset before), or the h that is projected (LSTM, else NULL); of scratch_row bytes */
   void *drh;
   ptrdiff_t scratch_row;
-  frnn_variant_arguments variant; /* variants alone, whose h was dropped if `recurrent`, these factors */
-  const void *recurrent;
+  frnn_variant_arguments variant; /* variants alone */
+  const void *recurrent;          /* factors of h_{t-1} in the recurrent products; NULL: none */
   ptrdiff_t recurrent_row;
 } frnn_back;
 
@@ -213,7 +212,7 @@ typedef struct {
 } frnn_sum;
 enum { FRNN_SUMS = 7 };
 
-/* A cell is a row of numbers; its functions stand in the kernels under its number. */
+/* A cell is a row of numbers; its functions are `step` and `back` of frnn_kernels, at its number. */
 struct frnn_cell {
   frnn_cell_facts facts;
   int number;
@@ -231,17 +230,17 @@ struct frnn_cell {
 };
 
 /* The kernels of the instruction set that is selected now. Another thread may select another one at any time, so a call
- * asks once, at its entry, and carries the answer. */
+ * asks once, when it is entered, and carries the answer. */
 const frnn_kernels *frnn_kernels_for(int dtype);
 
-/* What pool.c keeps of the floating-point environment. */
+/* What run.h keeps of the floating-point environment. */
 typedef union {
   fenv_t whole;
   unsigned word;
 } frnn_environment;
 
 /* A call from its begin to its end: whose floating-point environment all threads compute in, and whether to stop. Only
- * the thread that began it asks `interrupted`, every now and then. */
+ * the thread that began it polls `interrupted`, every now and then. */
 typedef struct {
   frnn_environment environment;
   int (*interrupted)(void);
@@ -256,7 +255,7 @@ typedef struct {
 /* work: what the call is worth, in multiply-adds, from which the pool judges whether to wake for it; parts: the most
  * that a job of it will have. */
 void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void));
-int frnn_stopped(frnn_run *run); /* whether to give up; any thread may ask */
+int frnn_stopped(frnn_run *run); /* whether to give up; any thread may call it */
 int frnn_end(frnn_run *run);     /* 0, or why it stopped */
 
 /* Does task(context, part, parts) for every part, on as many threads as there are at hand; returns when all are done.

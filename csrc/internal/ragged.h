@@ -14,7 +14,7 @@
 static inline int64_t row_of(const frnn_rows *r, int64_t index) { return r->sort_order ? r->sort_order[index] : index; }
 
 /* The next row of the user's, from *row on, whose sorted index is among some: that sorted index, -1 where there is
- * none. To pass rows as they lie is much faster than to jump among them. */
+ * none. To visit rows in memory order is much faster than to jump among them. */
 static inline int64_t next_index(const frnn_rows *r, int64_t *row, range rows) {
   if (!r->sort_order) *row = most(*row, rows.begin);
   for (int64_t end = r->sort_order ? r->step : rows.begin + rows.count; *row < end; (*row)++) {
@@ -70,7 +70,8 @@ static inline int begins_at_zero(const frnn_shape *s, const frnn_rows *r, int64_
   return resets(r, time_of(s, i), index) && !r->reset_to_first;
 }
 
-/* The next of some sorted indices, from p on, whose byte at time t is the one that few have; -1 where there is none. */
+/* The next of some sorted indices, from p on, whose flag at time t is `value`, which few rows have; -1 where there is
+ * none. */
 static inline int64_t next_of_few(const frnn_rows *r, const uint8_t *flags, int value, int64_t t, int64_t p,
                                   range rows) {
   int64_t end = rows.begin + rows.count;
@@ -92,8 +93,7 @@ static inline int64_t next_reset(const frnn_rows *r, int64_t t, int64_t p, range
   return next_of_few(r, r->reset, 1, t, p, rows);
 }
 
-/* The next of some sorted indices at work in step i, from p on, that does not go on from step i - 1; -1 where all do.
- */
+/* The next of some sorted indices at work in step i, from p on, that does not go on from step i - 1; -1: all do. */
 static inline int64_t next_beginning(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t p, range rows) {
   int64_t t = time_of(s, i), end = rows.begin + rows.count;
   range before = i == 0 ? (range){rows.begin, 0} : s->reverse ? working_of(s, r, rows, t + 1) : rows;
@@ -123,7 +123,7 @@ static inline range rows_of_part(const frnn_shape *s, const frnn_rows *r, int64_
   return rows;
 }
 
-/* The shape of a batch without gaps that is as much work: for sharing it out. */
+/* The shape of a batch without gaps that is as much work: for dividing it among threads. */
 static inline frnn_shape as_if_full(const frnn_shape *s, const frnn_rows *r) {
   frnn_shape full = *s;
   if (!r->lengths || s->batch == 0) return full;

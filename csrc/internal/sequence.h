@@ -1,4 +1,4 @@
-/* sequence.h - what the files that know time part: sizes, times, rows, parts.
+/* sequence.h - what the files that know time have in common: sizes, times, rows, parts of jobs.
  *
  * Everything is indexed by the time t of the data; only the order of the pass knows of `reverse`.
  *
@@ -70,7 +70,7 @@ static inline int64_t padded(const frnn_shape *s) {
 /* Features of h and y. */
 static inline int64_t features_of(const frnn_shape *s) { return s->projected ? s->projected : s->hidden; }
 
-/* Of a step: the cell's, which has products apart if it is unfused, and the projection of what it made. */
+/* Of a step: the cell's, which has products apart if it is unfused, and the projection of its output. */
 static inline int phases_of(const frnn_shape *s) {
   const frnn_cell *cell = s->cell;
   return cell->phases * (1 + cell->unfused) + (s->projected > 0);
@@ -171,7 +171,7 @@ static inline void copy_rows(void *dst, ptrdiff_t dst_row, const void *src, ptrd
   }
 }
 
-/* ---- sharing out -------------------------------------------------------------------------------------------- */
+/* ---- dividing work -------------------------------------------------------------------------------------------- */
 
 typedef struct {
   int64_t begin, count;

@@ -1,4 +1,4 @@
-/* gemm.h - products: the chain that every tile parts, the packed GEMM, and the packing.
+/* gemm.h - products: the chain that every tile is made of, and the packed GEMM.
  *
  * Layout. b is packed in panels [vector of outputs][k][gate][lane]; a is read where it lies, along k (rows of
  * activations) or across it (gate gradients, transposed by the reading). A tile holds R rows x P panels x G

@@ -109,7 +109,7 @@ INLINE void gru_blend_tile(const int R, const int P, const frnn_step *s, int64_t
 #undef SLOT
 #undef H_BEFORE
 
-/* What both resets part: dh_t in; the gradients of z's and n's pre-activations out, z * dh_t left in dh. */
+/* Common to both resets: dh_t in; the gradients of z's and n's pre-activations out, z * dh_t left in dh. */
 INLINE vec gru_back_blend(const frnn_back *b, const real *slots, const real *h, const real *dy, real *dh, real *dg,
                           int64_t u) {
   const vec one = vset1(1);

@@ -7,7 +7,7 @@
  *
  * It must not know: time, threads. */
 
-enum { GRU_APART = 4 };
+enum { GRU_SEPARATE = 4 };
 
 /* N units of row m from `unit` on. */
 #define ROW(slot) (AT(real, s->z, m * s->z_row + (slot) * s->gate) + unit)
@@ -67,7 +67,7 @@ INLINE void gru_blend_variant_units(const int N, const frnn_step *s, const alter
 NOINLINE void gru_after_steps(int normalised, const frnn_step *s) {
   alteration a = alteration_of(&s->variant);
   for (int64_t m = 0; m < s->m; m++) {
-    normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, 3, GRU_APART};
+    normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, 3, GRU_SEPARATE};
     if (normalised) normalise_group(s, &r, 0, 2, 0, 1);
     if (normalised) normalise_group(s, &r, 2, 3, 1, 0);
     UNITS_TOGETHER(gru_after_variant_units, s, &a, m);
@@ -140,9 +140,9 @@ KERNEL void gru_normalised_back_sides(const frnn_back *b) {
   const void *gain_x = v->extra[FRNN_WEIGHT_LN_IH], *gain_h = v->extra[FRNN_WEIGHT_LN_HH];
   int64_t hidden = b->hidden;
   for (int64_t m = 0; m < b->m; m++) {
-    normalised_row r = {AT(real, b->z, m * b->z_row), b->gate, 3, GRU_APART};
+    normalised_row r = {AT(real, b->z, m * b->z_row), b->gate, 3, GRU_SEPARATE};
     real *dg = AT(real, b->dg, m * b->dg_row), *of_x = dg + 6 * hidden, *of_h = dg + 7 * hidden;
-    const real *n_h = slot_of(&r, GRU_APART), *n_x = slot_of(&r, GRU_APART + 3), *scales = scales_of(&r);
+    const real *n_h = slot_of(&r, GRU_SEPARATE), *n_x = slot_of(&r, GRU_SEPARATE + 3), *scales = scales_of(&r);
     side_back(b, of_x, 0, 2, gain_x, n_x, scales[SCALE_IH], dg, dg + 10 * hidden);
     side_back(b, of_x, 2, 3, gain_x, n_x, scales[SCALE_IH + 1], dg, dg + 10 * hidden);
     side_back(b, of_x, 0, 2, gain_h, n_h, scales[SCALE_HH], dg + 3 * hidden, dg + 13 * hidden);

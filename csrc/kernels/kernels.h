@@ -1,5 +1,5 @@
 /* kernels.h - everything one instruction set and dtype exports: a stub in isa/ sets its target and its macros, then
- * includes this file once. All is static but the table.
+ * includes this file once. All is static but the frnn_kernels.
  *
  * It must not know: time, threads, Python. */
 #include "../internal/internal.h"

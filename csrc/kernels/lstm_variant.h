@@ -9,9 +9,9 @@
  *
  * It must not know: time, threads. */
 
-enum { LSTM_APART = 4 };
+enum { LSTM_SEPARATE = 4 };
 
-INLINE int lstm_of_c(int G) { return LSTM_APART + 2 * G + 1; } /* the slot of N of c */
+INLINE int lstm_of_c(int G) { return LSTM_SEPARATE + 2 * G + 1; } /* the slot of N of c */
 
 /* (L1) to (L6). Where c is to be normalised yet, it waits in its slot and o in its own. */
 INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_step *s, const alteration *a, int64_t m,
@@ -82,7 +82,7 @@ INLINE void lstm_normalise_c(const frnn_step *s, const alteration *a, const norm
 NOINLINE void lstm_variant_step(int G, int normalised, const frnn_step *s) {
   alteration a = alteration_of(&s->variant);
   for (int64_t m = 0; m < s->m; m++) {
-    normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, G, LSTM_APART};
+    normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, G, LSTM_SEPARATE};
     if (normalised) normalise_group(s, &r, 0, G, 0, 1);
     UNITS_TOGETHER(lstm_variant_units, G, normalised, s, &a, m);
     if (normalised) lstm_normalise_c(s, &a, &r, m);
@@ -123,7 +123,7 @@ typedef struct {
 INLINE lstm_back_row lstm_row(int G, int normalised, const frnn_back *b, int64_t m) {
   real *dg = AT(real, b->dg, m * b->dg_row);
   return (lstm_back_row){.m = m,
-                         .z = {AT(real, b->z, m * b->z_row), b->gate, G, LSTM_APART},
+                         .z = {AT(real, b->z, m * b->z_row), b->gate, G, LSTM_SEPARATE},
                          .c_in = AT(const real, b->c_in, m * b->c_in_row),
                          .dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL,
                          .dh = AT(real, b->dh, m * b->dh_row),
@@ -239,7 +239,7 @@ NOINLINE void lstm_normalised_outer(int G, const frnn_back *b) {
       int64_t left = b->hidden - u;
       real *gain = r.dg + lstm_column_of_gain(G) * b->hidden + u;
       for (int k = 0; k < 2 * G + 2; k++)
-        __builtin_prefetch(AT(real, slot_of(&r.z, LSTM_APART + k) + u, ROWS_AHEAD * b->z_row));
+        __builtin_prefetch(AT(real, slot_of(&r.z, LSTM_SEPARATE + k) + u, ROWS_AHEAD * b->z_row));
       lstm_back_units q = lstm_units(&s, &r, u);
       vec de, da_o = lstm_outer(G, 1, &s, &r, &q, &de);
       vstore_part(r.of_gates + (G - 1) * b->hidden + u, da_o, left);
@@ -274,9 +274,9 @@ NOINLINE void lstm_normalised_sides(int G, const frnn_back *b) {
     lstm_back_row r = lstm_row(G, 1, b, m);
     const real *scales = scales_of(&r.z);
     int64_t side = G * b->hidden;
-    side_back(b, r.of_gates, 0, G, v->extra[FRNN_WEIGHT_LN_IH], slot_of(&r.z, LSTM_APART + G), scales[SCALE_IH], r.dg,
-              r.of_gates + side);
-    side_back(b, r.of_gates, 0, G, v->extra[FRNN_WEIGHT_LN_HH], slot_of(&r.z, LSTM_APART), scales[SCALE_HH],
+    side_back(b, r.of_gates, 0, G, v->extra[FRNN_WEIGHT_LN_IH], slot_of(&r.z, LSTM_SEPARATE + G), scales[SCALE_IH],
+              r.dg, r.of_gates + side);
+    side_back(b, r.of_gates, 0, G, v->extra[FRNN_WEIGHT_LN_HH], slot_of(&r.z, LSTM_SEPARATE), scales[SCALE_HH],
               r.dg + side, r.of_gates + 2 * side);
   }
 }

@@ -1,8 +1,8 @@
 /* norm.h - layer normalisation of a row's products: (V2), (V3), (V12) and (V13) of fastrnn/reference/variants.py.
  *
- * A row of z has, from slot `apart` on, N of W_hh h, then N of W_ih x, a slot for each gate; then a slot of scales, and
- * the LSTM's one of N of c. Before, W_hh h stands where its N comes to stand, W_ih x in the slots of the
- * gates. Of the gates some are normalised together: they are a group.
+ * A row of z has, from slot `separate` on, N of W_hh h, then N of W_ih x, a slot for each gate; then a slot of scales,
+ * and the LSTM's one of N of c. Before, W_hh h stands where its N comes to stand, W_ih x in the slots of the gates. Of
+ * the gates some are normalised together: they are a group.
  *
  * It must not know: time, threads. */
 

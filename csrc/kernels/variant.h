@@ -1,5 +1,5 @@
-/* variant.h - what the variants of the cells part: bounds, hard sigmoids, zoneout; equations (V5) to (V7) and (V11) of
- * fastrnn/reference/variants.py.
+/* variant.h - what the variants of the cells have in common: bounds, hard sigmoids, zoneout; equations (V5) to (V7) and
+ * (V11) of fastrnn/reference/variants.py.
  *
  * A variant's products stand in its slots of z before the functions here and in the *_variant.h read them, row by row,
  * and turn them into what a tape keeps: gates. Where a pre-activation reached its bound, its gate has a mark there: the

@@ -1,4 +1,4 @@
-/* dispatch.c - from the CPU to a kernels. One of the places with preprocessor conditions.
+/* dispatch.c - chooses the kernels that this CPU can run. One of the places with preprocessor conditions.
  *
  * It must not know: cells, layouts, time. */
 #include <stdlib.h>

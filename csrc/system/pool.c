@@ -12,7 +12,7 @@
  * middle of a call, for a signal's handler forked, it goes on with the call alone, unless a job is out: what other
  * threads were computing of it is lost to the child, and the call ends with FRNN_FORKED.
  *
- * Which part a thread takes never shows in a result: parts part no sum.
+ * Which part a thread takes never shows in a result: no two parts add to the same sum.
  *
  * It must not know: cells, layouts, Python. */
 #if !defined(_WIN32) && !defined(FRNN_SINGLE)

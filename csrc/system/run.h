@@ -1,5 +1,5 @@
-/* run.h - a call from its begin to its end, as pool.c and single.c part it: the floating-point environment, and
- * polls for interrupts. One of the places with preprocessor conditions.
+/* run.h - what pool.c and single.c have in common of a call: the floating-point environment, and polls for
+ * interrupts. One of the places with preprocessor conditions.
  *
  * It must not know: threads. */
 #ifndef FRNN_RUN_H

@@ -1,1 +1,1 @@
-"""Which cells there are (registry.py), and what can be altered in them (options.py)."""
+"""The registry of cells (registry.py) and the options of variants (options.py)."""

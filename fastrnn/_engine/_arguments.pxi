@@ -177,7 +177,7 @@ cdef int extras_of(frnn_shape *s, tuple weights, void **extra, bint writes) exce
 
 
 cdef frnn_variant variant_of(frnn_shape *s, tuple weights) except *:
-    """weights: after the extra parameters (clip, cell_clip, slope, what zoneout of h, of c)."""
+    """weights: after the extra parameters (clip, cell_clip, slope, zoneout rate of h, of c)."""
     cdef frnn_variant v
     cdef int i
     memset(&v, 0, sizeof(v))

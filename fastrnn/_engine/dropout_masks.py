@@ -1,4 +1,4 @@
-"""What is drawn anew for a training pass: recurrent dropout, zoneout.
+"""Dropout masks of a training pass: recurrent dropout, zoneout.
 
 It must not know: layers, cells.
 """

@@ -222,7 +222,7 @@ class _Sequence(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """Where the rows of a window begin anew for the first time.
+    """Where the rows of a window are reset for the first time.
 
     first : (B,), the step of it, else the row's length. rows : (B,), whether it does at all.
     steps : (T, B), whether a step is at or behind it.

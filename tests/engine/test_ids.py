@@ -323,7 +323,7 @@ def test_threads_never_show(cell, inputs):
 
 @pytest.mark.usefixtures("core")
 def test_sums_over_repeated_ids_have_one_order():
-    """The dense product's: that of the sweep, and so its bits."""
+    """The dense product's: that of the backward pass, and so its bits."""
     sizes = (30, 2, 9, 4)
     layer = layer_for("lstm", sizes, "float32")
     ids, _ = batch(sizes)

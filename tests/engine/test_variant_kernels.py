@@ -1,7 +1,7 @@
 """The kernels of the variants: against the reference, whose own oracle test_variants.py is.
 
 Sizes go to the edges of vectors and tiles, and to where chunks, groups and threads share the work.
-DropoutMasks is drawn alike on both backends, for a copy of a layer draws on alike.
+Dropout masks are drawn alike on both backends, for a copy of a layer draws on alike.
 """
 
 import copy

@@ -45,7 +45,7 @@ def _slices(rng):
 
 
 def _chunks(rng):
-    """More rows and steps than a chunk of a sweep holds."""
+    """More rows and steps than a chunk of a backward pass holds."""
     batch = _between(rng, 4, 64)
     return _between(rng, 256, 2600) // batch, batch, _between(rng, 1, 16), _between(rng, 1, 12)
 

@@ -30,7 +30,7 @@ def batches(epoch):
 
 
 class Run:
-    """A layer that draws, a read-out, an optimizer, and epochs of training."""
+    """A layer that draws, a head, an optimizer, and epochs of training."""
 
     def __init__(self, seed, rng=None, **options):
         rng, options = seed if rng is None else rng, options or DRAWING["dropout"]

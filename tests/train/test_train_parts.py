@@ -1,4 +1,4 @@
-"""A read-out and an embedding: finite differences, and views that stay views."""
+"""A head and an embedding: finite differences, and views that stay views."""
 
 import pickle
 
