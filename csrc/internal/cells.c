@@ -2,6 +2,7 @@
  * recipe for a new one.
  *
  * It must not know: arithmetic, time. */
+#include <assert.h>
 #include <string.h>
 
 #include "internal.h"
@@ -251,7 +252,11 @@ static const frnn_cell cells[FRNN_CELLS] = {
          .unfused = 1},
 };
 
-const frnn_cell *frnn_cell_at(int i) { return i >= 0 && i < FRNN_CELLS ? &cells[i] : NULL; }
+const frnn_cell *frnn_cell_at(int i) {
+  if (i < 0 || i >= FRNN_CELLS) return NULL;
+  assert(cells[i].number == i); /* a number that was copied with its row would run another cell's kernels */
+  return &cells[i];
+}
 
 const frnn_cell *frnn_cell_named(const char *name) {
   for (int i = 0; i < FRNN_CELLS; i++)
