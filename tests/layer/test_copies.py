@@ -215,7 +215,8 @@ def test_what_is_sent_to_other_processes_tells_the_same_there(processes):
 @every_cell
 def test_a_pickled_cell_is_the_one_of_its_name(cell, monkeypatch):
     """Numbers of cells are those of a build."""
-    kinds = [CELLS[cell], registry.noisy(CELLS[cell]), registry.projected(CELLS[cell])]
+    kinds = [CELLS[cell], registry.noisy(CELLS[cell])]
+    kinds += [registry.projected(CELLS[cell])] if cell == "lstm" else []
     for kind in kinds:
         assert pickled(kind) == copy.deepcopy(kind) == kind
     data = pickle.dumps(CELLS[cell])
