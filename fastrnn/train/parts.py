@@ -38,7 +38,7 @@ class PartGradients(NamedTuple):
     (None, array([4., 6.]))
     """
 
-    x: Floats | Any  # None for an embedding; Any, so that users of a read-out need no assert
+    x: Floats | Any  # None for an embedding; Any, so that users of a head need no assert
     flat: Floats
 
 

@@ -1,6 +1,6 @@
 """Sums over many rows: the gradients of parameters keep their digits, and their order stays fixed.
 
-Here every step begins anew from one initial state, so that a row is one of a few kinds whatever
+Here every step is reset to one initial state, so that a row is one of a few kinds whatever
 stands beside it. What a kind adds to a gradient is what a batch of it alone gives; how often it
 occurs is counted; so the sum is known in float64, and the sum of its terms' sizes with it.
 """
@@ -45,7 +45,7 @@ class Kinds:
         return {"one_hot": self.one_hot, "embedding": self.embedding}
 
     def gradients(self, which, **options):
-        """Of rows of these kinds (T, B), all of whose steps begin anew -> named arrays."""
+        """Of rows of these kinds (T, B), all of whose steps are reset -> named arrays."""
         state = [np.repeat(s, which.shape[1], axis=1) for s in self.state]
         _, _, tape = self.layer.forward(
             self.x[which], tuple(state) if len(state) > 1 else state[0],
