@@ -92,7 +92,7 @@ def cases(draw, **fixed):
 def answer(layer, x, options, seed, checkpoint=None):
     """All that a training pass gives, from a state and with gradients that the seed makes.
 
-    Of a copy of the layer, so that noise is the same each time.
+    Of a copy of the layer, so that dropout masks are the same each time.
     """
     layer = copy.deepcopy(layer)
     rng = np.random.default_rng(seed)

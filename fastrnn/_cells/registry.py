@@ -108,8 +108,8 @@ def variant(cell, options):
 
 
 @lru_cache
-def noisy(cell):
-    """The row that takes noise, of any cell."""
+def with_masks(cell):
+    """The row of a cell that takes dropout masks."""
     return cell if cell.options is not None else _altered(cell, Options())
 
 

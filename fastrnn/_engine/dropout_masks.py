@@ -29,7 +29,7 @@ class DropoutMasks(NamedTuple):
 def drawn(rng, shape, dtype, recurrent_dropout, zoneout, order=None):
     """`DropoutMasks` for a pass of this shape (T, B, H), with these probabilities.
 
-    order : the rows in the order in which the noise is to have them; None is their own.
+    order : the rows in the order in which the masks are to have them; None is their own.
     """
     factors = kept_factors(rng, shape[1:], dtype, recurrent_dropout) if recurrent_dropout else None
     stays = tuple([_coins(rng, shape, dtype, p) for p in zoneout])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import checks, reference
-from fastrnn._cells.registry import for_kernels, noisy
+from fastrnn._cells.registry import for_kernels, with_masks
 from fastrnn._engine import ids, runtime
 from fastrnn._engine.dropout_masks import drawn
 from fastrnn._engine.ids import Ids
@@ -26,7 +26,7 @@ class DirectionCall(NamedTuple):
     weights : w_ih, w_hh, b_ih, b_hh, and what a variant has besides, as its row names them.
     y : (T, B, H) array of any strides with a dense last axis.
     tape : what the gradient needs besides, or None: the kernels' bytes, or the reference's own.
-    noise : a `DropoutMasks`, with rows in the order in which the pass takes them, or None.
+    dropout_masks : a `DropoutMasks`, with rows in the order in which the pass takes them, or None.
     """
 
     reverse: bool
@@ -36,7 +36,7 @@ class DirectionCall(NamedTuple):
     y: np.ndarray
     last: tuple
     tape: object = None
-    noise: object = None
+    dropout_masks: object = None
 
 
 # A DirectionCall from a tuple of its fields: its own call is Python code and takes twice as long.
@@ -87,9 +87,9 @@ def _for_kernels(cell, passes):
 
     Where nothing is altered both are what they were.
     """
-    if cell.options is None and passes[0].noise is None:
+    if cell.options is None and passes[0].dropout_masks is None:
         return cell, passes
-    cell = noisy(cell)
+    cell = with_masks(cell)
     return cell, tuple([p._replace(weights=for_kernels(cell, p.weights)) for p in passes])
 
 
@@ -116,14 +116,16 @@ def sizes_of(cell, itemsize, x_shape, weights, checkpoint=0, ids=False):
 def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
     """As `run_passes`, for any cell.
 
-    draw : the generator and the recurrent dropout for noise that is drawn, or None for none.
+    draw : the generator and the recurrent dropout for the masks that are drawn, or None for none.
     """
     if draw is not None:
         rng, recurrent_dropout = draw
         zoneout = () if cell.options is None else cell.options.zoneout
         order = None if rows is None or not runtime.uses_core() else rows.order
         passes = tuple([
-            p._replace(noise=drawn(rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout, order))
+            p._replace(dropout_masks=drawn(
+                rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout, order
+            ))
             for p in passes
         ])  # fmt: skip
     if not runtime.uses_core():
@@ -134,13 +136,14 @@ def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
 
 
 def _run_reference(cell, x, p, keep, rows):
-    tape, state, noise = None, [s[p.row] for s in p.state], p.noise
-    cell = variants.row(cell, noise is not None)
+    tape, state, masks = None, [s[p.row] for s in p.state], p.dropout_masks
+    cell = variants.row(cell, masks is not None)
     if isinstance(x, Ids):
         x = x.ids if x.embedding is None else x.embedding[x.ids]
     options = {"reverse": p.reverse} | ({} if rows is None else rows.options)
     if keep:
-        y, last, tape = reference.forward(cell, x, state, *p.weights, noise=noise, **options)
+        options["dropout_masks"] = masks
+        y, last, tape = reference.forward(cell, x, state, *p.weights, **options)
     else:
         y, last = reference.infer(cell, x, state, *p.weights, **options)
     p.y[...] = y
@@ -198,7 +201,7 @@ def gates_of_pass(cell, p, dtype, rows=None):
         return {name: np.empty((0, batch, hidden), dtype) for name in cell.shown}
     if isinstance(p.tape, reference.Tape):
         return reference.gates(p.tape)
-    kernels = cell if p.noise is None else noisy(cell)
+    kernels = cell if p.dropout_masks is None else with_masks(cell)
     slots = runtime.core.tape_slots(
         kernels.index, p.tape, int(dtype.itemsize == 8), steps, batch, hidden
     )

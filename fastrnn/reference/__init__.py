@@ -81,12 +81,12 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from fastrnn.reference.cells import Floats
-    from fastrnn.reference.variant_arguments import Noise
+    from fastrnn.reference.variant_arguments import DropoutMasks
 
     class Options(TypedDict, total=False):
         """The keywords of `infer`."""
 
-        noise: Noise | None
+        dropout_masks: DropoutMasks | None
         reverse: bool
         lengths: ArrayLike | None
         mask: ArrayLike | None

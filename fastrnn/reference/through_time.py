@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from fastrnn.reference.cells import CellName, Floats, State
-    from fastrnn.reference.variant_arguments import Noise
+    from fastrnn.reference.variant_arguments import DropoutMasks
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class _Call(NamedTuple):
     rows: Rows
 
 
-def _prepare(cell, x, state, weights, noise, rows):
+def _prepare(cell, x, state, weights, dropout_masks, rows):
     cell = CELLS[cell] if isinstance(cell, str) else cell
     w_ih, w_hh, b_ih, b_hh, *params = weights
     w_ih, x = plain("w_ih", w_ih), plain("x", x)
@@ -94,7 +94,7 @@ def _prepare(cell, x, state, weights, noise, rows):
     if cell.further is not None:
         named = {} if cell.biased else {"bias_ih": b_ih, "bias_hh": b_hh}
         named |= dict(zip((kind for kind, _ in cell.further), params, strict=True))
-        more = VariantArguments(named, noise)
+        more = VariantArguments(named, dropout_masks)
     x = x if x.dtype.kind in "iu" else _same(x, dtype)
     (T, B, *inputs), H, P = x.shape, len(w_ih) // cell.gates, w_hh.shape[1]
     rows = rows_of(T, *rows)
@@ -169,7 +169,7 @@ def forward(
     b_ih: ArrayLike | None = None,
     b_hh: ArrayLike | None = None,
     *params: ArrayLike | None,
-    noise: Noise | None = None,
+    dropout_masks: DropoutMasks | None = None,
     reverse: bool = False,
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
@@ -188,8 +188,8 @@ def forward(
     b_ih, b_hh : (G*H,) arrays or None
     *params : a variant's further parameters, in the order of its row; W_hr (P, H) before them if
         it projects: then w_hh is (G*H, P), and h and y have P features
-    noise : `fastrnn._engine.dropout_masks.DropoutMasks`, or None
-        What was drawn for a variant. None is none, but of zoneout the expectation.
+    dropout_masks : `fastrnn._engine.dropout_masks.DropoutMasks`, or None
+        Of a variant. With None there is no recurrent dropout, and zoneout takes its expectation.
     reverse : bool
     lengths : (B,) array of integers or None
         Steps of each row; None is T.
@@ -214,7 +214,7 @@ def forward(
     ((5, 2, 3), (2, 3), (2, 3))
     """
     weights, rows = (w_ih, w_hh, b_ih, b_hh, *params), (lengths, mask, reset, reset_to)
-    call = _prepare(cell, x, state, weights, noise, rows)
+    call = _prepare(cell, x, state, weights, dropout_masks, rows)
     records = _Records(call)
     y, state = _unroll(call, reverse, records)
     tape = Tape(
@@ -233,7 +233,7 @@ def infer(
     b_ih: ArrayLike | None = None,
     b_hh: ArrayLike | None = None,
     *params: ArrayLike | None,
-    noise: Noise | None = None,
+    dropout_masks: DropoutMasks | None = None,
     reverse: bool = False,
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
@@ -251,7 +251,7 @@ def infer(
     array([1., 2., 3.])
     """
     weights, rows = (w_ih, w_hh, b_ih, b_hh, *params), (lengths, mask, reset, reset_to)
-    return _unroll(_prepare(cell, x, state, weights, noise, rows), reverse)
+    return _unroll(_prepare(cell, x, state, weights, dropout_masks, rows), reverse)
 
 
 def step(

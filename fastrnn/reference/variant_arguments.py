@@ -1,4 +1,4 @@
-"""What the functions of a variant take beyond those of a cell: parameters, and what was drawn.
+"""What the functions of a variant take beyond those of a cell: parameters and dropout masks.
 
 A part of the reference: through_time.py carries it through time, variants.py reads it.
 """
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    class Noise(Protocol):
-        """What was drawn for a pass, by the step's time."""
+    class DropoutMasks(Protocol):
+        """The dropout masks of a pass, step by step."""
 
         def at(self, t: int, /) -> Any: ...
 
@@ -24,15 +24,15 @@ class VariantArguments(NamedTuple):
     """One pass'.
 
     params : dict from kinds to dense arrays, or None where there is no such bias.
-    noise : `fastrnn._engine.dropout_masks.DropoutMasks` or None.
+    dropout_masks : `fastrnn._engine.dropout_masks.DropoutMasks` or None.
     """
 
     params: dict[str, NDArray[np.floating[Any]] | None]
-    noise: Noise | None
+    dropout_masks: DropoutMasks | None
 
     def at(self, t):
         """The arguments of a step."""
-        return self.params, None if self.noise is None else self.noise.at(t)
+        return self.params, None if self.dropout_masks is None else self.dropout_masks.at(t)
 
     def gradients(self, steps, batch):
         """For each parameter that there is a (T, B, n) array for its gradient row by row."""

@@ -288,17 +288,17 @@ def _mixed(stays, arrays, others):
     return tuple([d * b + (1 - d) * a for d, a, b in zip(stays, arrays, others, strict=True)])
 
 
-def _step(step, o, a, state, w, b, params, noise):
+def _step(step, o, a, state, w, b, params, masks):
     """(V11) around a cell's step."""
-    m, stays = (None, o.zoneout) if noise is None else noise
+    m, stays = (None, o.zoneout) if masks is None else masks
     after, operands, saved = step(o, a, state, w, b, params, m)
     mixed = _mixed(stays, after, state)
     return mixed, operands, (saved, mixed)
 
 
-def _derivative(derivative, o, dstate, saved, w, da, du, params, noise, dparams):
+def _derivative(derivative, o, dstate, saved, w, da, du, params, masks, dparams):
     """Of (V11): what reaches the state before past the step, and through it."""
-    m, stays = (None, o.zoneout) if noise is None else noise
+    m, stays = (None, o.zoneout) if masks is None else masks
     through = (
         tuple([(1 - d) * ds for d, ds in zip(stays, dstate, strict=True)]) if stays else dstate
     )
@@ -323,9 +323,9 @@ def _gru_gates(saved):
 _GATES_OF = {"rnn": no_gates, "lstm": _lstm_gates, "gru": _gru_gates}
 
 
-def _reaches_c(o, dstate, saved, params, noise, dparams):
+def _reaches_c(o, dstate, saved, params, masks, dparams):
     """(L7); with zoneout h_t has read another c_t than goes on."""
-    _, stays = (None, o.zoneout) if noise is None else noise
+    _, stays = (None, o.zoneout) if masks is None else masks
     return dstate[1] if stays else _lstm_outer(o, dstate, saved[0], params, dparams)[1]
 
 
@@ -339,13 +339,13 @@ _FUNCTIONS = {
 
 
 @lru_cache
-def row(cell, noisy=False):
+def row(cell, takes_masks=False):
     """The reference's row for a `fastrnn._cells.registry.Cell`.
 
-    noisy : whether the pass has `DropoutMasks`, which the rows of cells.py do not take.
+    takes_masks : whether the pass has `DropoutMasks`, which the rows of cells.py do not take.
     """
     plain = CELLS[cell.name]
-    if cell.options is None and not noisy:
+    if cell.options is None and not takes_masks:
         return replace(plain, projects=True) if cell.projects else plain
     o, (step, derivative) = cell.options or Options(), _FUNCTIONS[cell.name]
     return Cell(

@@ -1,6 +1,6 @@
-/* options.c - every cell with all that may alter a pass: bounds, hard sigmoids, peepholes, gains, noise, projections,
- * rows that end, are held or are reset. What is right is for the tests in Python to say, on the sets that they run on;
- * here are the bits, so that cross.sh can tell whether other sets, compilers and machines have the same.
+/* options.c - every cell with all that may alter a pass: bounds, hard sigmoids, peepholes, gains, dropout masks,
+ * projections, rows that end, are held or are reset. What is right is for the tests in Python to say, on the sets that
+ * they run on; here are the bits, so that cross.sh can tell whether other sets, compilers and machines have the same.
  *
  *   options [threads]
  *

@@ -135,7 +135,7 @@ def extras_of(pages, values, cell, hidden, dtype):
     return None, tuple(extras), ALTERED
 
 
-def noise_of(pages, values, n, cell, dtype, size):
+def masks_of(pages, values, n, cell, dtype, size):
     """For some cases of variants what is drawn, of which the numbers do not matter here."""
     steps, batch, _, hidden = size
     if cell not in VARIANTS or n % 3 == 0:
@@ -224,11 +224,11 @@ def run(pages, values, n, cell, dtype, size):
         index, dtype.itemsize, steps, batch, inputs, hidden, rows_given is not None, checkpoint,
         ids is not None,
     )  # fmt: skip
-    results, noise = [], noise_of(pages, values, n, cell, dtype, size)
+    results, masks = [], masks_of(pages, values, n, cell, dtype, size)
     for keep in (False, True):
         passes = tuple(
             (reverse, 0, state(values), weights, sequence(hidden, None), state(None),
-             pages.buffer(sizes.tape) if keep else None, noise)
+             pages.buffer(sizes.tape) if keep else None, masks)
             for reverse in directions
         )  # fmt: skip
         work = buffer(sizes.packed + sizes.forward, 2)

@@ -54,7 +54,7 @@ def rows_of(kind, steps, batch):
 
 
 def all_of(layer, sizes, kind="all rows alike", checkpoint=None, ids=False):
-    """What a training pass of a copy of the layer gives, noise and all, and a call."""
+    """What a training pass of a copy of the layer gives, dropout masks drawn, and a call."""
     layer = copy.deepcopy(layer)
     (steps, batch, inputs, _), rng = sizes, np.random.default_rng(1)
 
@@ -110,7 +110,7 @@ def test_kernels_agree_with_the_reference(name, dtype, sizes):
 
 @every_variant
 @every_kind
-def test_with_noise_and_gaps_too(name, kind):
+def test_with_dropout_masks_and_gaps_too(name, kind):
     sizes = (6, 9, 3, 19)
     one = layer(name, sizes, "float64", recurrent_dropout=0.3, num_layers=2, bidirectional=True)
     compare(one, "float64", sizes, kind=kind)

@@ -47,7 +47,7 @@ class Case:
         return not self.layer.bidirectional
 
     @property
-    def noisy(self):
+    def draws(self):
         """Whether a training pass draws numbers."""
         return bool(self.layer.dropout or self.layer.recurrent_dropout or self.options.zoneout)
 

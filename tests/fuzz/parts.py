@@ -11,7 +11,7 @@ from .relations import relation
 
 def _quiet(case):
     """Whether a training pass is what it is for any other batch."""
-    return not case.noisy
+    return not case.draws
 
 
 def _has_rows(case):
@@ -26,7 +26,7 @@ def some_rows(run):
     index = run.rng.choice(size, count, replace=bool(count > size or run.rng.random() < 0.3))
     part = run.batch.of_rows(index)
     wanted = answers.by_row(run.answer)
-    if run.case.noisy:
+    if run.case.draws:
         got, wanted = answers.by_row(answers.call(run.layer, part)), answers.only(wanted, "call")
     else:
         got = answers.by_row(run.again(batch=part))

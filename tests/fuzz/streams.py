@@ -114,7 +114,7 @@ def windows(run):
         index = (slice(None),) * axis + (window.steps,)
         y.append(form.back(window.y))
         flat = answers.added(flat, window.backward(dy[index]).flat)
-    if run.case.noisy or not y:
+    if run.case.draws or not y:
         return
     run.same({"pass y": np.concatenate(y)}, answers.only(run.answer, "pass y"))
     if whole:

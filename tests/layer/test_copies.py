@@ -45,9 +45,9 @@ OPTIONS = {
 VARIANTS = {
     "hard sigmoid, clip": ("gru_before", {"recurrent_activation": "hard_sigmoid", "clip": 0.5}),
     "layer norm": ("lstm", {"layer_norm": True, "peephole": True, "cell_clip": 1.0}),
-    "noise": ("gru_after", {"zoneout": 0.2, "recurrent_dropout": 0.3}),
+    "dropout": ("gru_after", {"zoneout": 0.2, "recurrent_dropout": 0.3}),
     "coupled": ("lstm", {"coupled": True, "recurrent_activation": "hard_sigmoid_onnx"}),
-    "noise, relu": ("rnn_relu", {"zoneout": 0.2}),
+    "dropout, relu": ("rnn_relu", {"zoneout": 0.2}),
     "projected": ("lstm", {"proj_size": 4}),
 }
 every_option = pytest.mark.parametrize("x, options", OPTIONS.values(), ids=OPTIONS)
@@ -215,7 +215,7 @@ def test_what_is_sent_to_other_processes_tells_the_same_there(processes):
 @every_cell
 def test_a_pickled_cell_is_the_one_of_its_name(cell, monkeypatch):
     """Numbers of cells are those of a build."""
-    kinds = [CELLS[cell], registry.noisy(CELLS[cell])]
+    kinds = [CELLS[cell], registry.with_masks(CELLS[cell])]
     kinds += [registry.projected(CELLS[cell])] if cell == "lstm" else []
     for kind in kinds:
         assert pickled(kind) == copy.deepcopy(kind) == kind

@@ -170,7 +170,7 @@ def test_what_is_assigned_acts_on_the_next_forward():
     assert_same_bits(layer(x)[0], plain)
 
 
-NOISY = {"num_layers": 2, "dropout": 0.5, "recurrent_dropout": 0.4, "zoneout": 0.3}
+DROPOUT = {"num_layers": 2, "dropout": 0.5, "recurrent_dropout": 0.4, "zoneout": 0.3}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ NOISY = {"num_layers": 2, "dropout": 0.5, "recurrent_dropout": 0.4, "zoneout": 0
 )  # fmt: skip
 def test_the_generator_is_public_and_its_state_goes_with_copies(duplicate):
     generator = np.random.default_rng(3)
-    layer, x = fastrnn.LSTM(2, 3, rng=generator, **NOISY), np.ones((5, 4, 2), "f4")
+    layer, x = fastrnn.LSTM(2, 3, rng=generator, **DROPOUT), np.ones((5, 4, 2), "f4")
     assert layer.rng is generator
     layer.forward(x)
     state, other = layer.rng.bit_generator.state, duplicate(layer)
@@ -216,7 +216,7 @@ def test_what_is_no_generator_and_no_seed_is_refused(wrong):
 def test_without_train_nothing_is_drawn_and_gradients_are_those_of_a_call(
     cell, checkpoint, backend
 ):
-    case = Case(cell, {**NOISY, "bidirectional": True, "batch_first": True}, sizes=(3, 2, 2, 3))
+    case = Case(cell, {**DROPOUT, "bidirectional": True, "batch_first": True}, sizes=(3, 2, 2, 3))
     rows = {"lengths": [3, 2], "reset": np.array([[False, False, True]] * 2)}
     before = case.layer.rng.bit_generator.state
     wanted = case.layer(case.x, case.state, **rows)
@@ -243,7 +243,7 @@ def test_without_train_nothing_is_drawn_and_gradients_are_those_of_a_call(
 @every_backend
 @every_cell
 def test_a_call_that_returns_gates_draws_nothing(cell, backend):
-    case = Case(cell, NOISY)
+    case = Case(cell, DROPOUT)
     before, wanted = case.layer.rng.bit_generator.state, case.layer(case.x, case.state)
     y, state, gates = case.layer(case.x, case.state, return_gates=True)
     assert_same_bits((y, state), wanted)

@@ -1,4 +1,4 @@
-"""Layers with options: what layers promise holds for variants too, and noise is drawn as said."""
+"""Layers with options: variants keep what layers promise, and draw dropout masks as said."""
 
 import copy
 import pickle
@@ -26,7 +26,7 @@ NETS = {
     "no bias, both ways, sum": {"bias": False, "bidirectional": True, "merge": "sum"},
 }  # fmt: skip
 every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-NOISY = {"recurrent_dropout": 0.4, "zoneout": 0.3}
+DROPOUT = {"recurrent_dropout": 0.4, "zoneout": 0.3}
 T, B, I, H = 5, 3, 2, 4  # noqa: E741 - as in all the equations
 
 
@@ -265,7 +265,7 @@ def test_windows_through_all_of_time_have_the_gradient_of_the_whole(name):
 @every_variant
 @every_net
 def test_gradients_of_layers_are_finite_differences(name, net):
-    """Along some ways at once; through noise, which a copy of the layer draws alike."""
+    """Along some ways at once; through dropout masks, which a copy of the layer draws alike."""
     one = layer(name, **net, recurrent_dropout=0.25)
     start, x, state, rows, eps = copy.deepcopy(one), x_of(one), state_of(one), rows_of(one), 1e-6
     y, last, tape = one.forward(x, state, **rows, zero_output_for_mask=True)
@@ -292,7 +292,7 @@ def test_gradients_of_layers_are_finite_differences(name, net):
     assert_same_bits(tape.backward(dy, dlast).flat, grads.flat)
 
 
-# ---- noise ---------------------------------------------------------------------------------------
+# ---- dropout masks -------------------------------------------------------------------------------
 
 
 @every_backend
@@ -327,8 +327,8 @@ def test_all_of_h_dropped_is_a_layer_without_recurrence(cell):
 
 
 @every_cell
-def test_noise_is_drawn_anew_for_each_pass_and_follows_from_rng(cell):
-    one, same = (layer_of(cell, I, H, 2, bidirectional=True, **NOISY, rng=5) for _ in range(2))
+def test_masks_are_drawn_for_each_pass_and_follow_from_rng(cell):
+    one, same = (layer_of(cell, I, H, 2, bidirectional=True, **DROPOUT, rng=5) for _ in range(2))
     x = x_of(one)
     first, second = one.forward(x)[0], one.forward(x)[0]
     assert (first != second).any()

@@ -20,11 +20,13 @@ every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-quiet_or_noisy = pytest.mark.parametrize("noisy", [False, True], ids=["quiet", "noisy"])
+with_and_without_masks = pytest.mark.parametrize(
+    "with_masks", [False, True], ids=["without masks", "with masks"]
+)
 each_way = pytest.mark.parametrize(
-    ("reverse", "noisy", "rows"),
+    ("reverse", "with_masks", "rows"),
     [(False, False, {}), (True, True, {}), (True, True, RAGGED)],
-    ids=["forward", "reverse, noisy", "ragged, reverse, noisy"],
+    ids=["forward", "reverse, masks", "ragged, reverse, masks"],
 )
 TIGHT = {"rtol": 1e-12, "atol": 1e-13}
 
@@ -34,8 +36,8 @@ TIGHT = {"rtol": 1e-12, "atol": 1e-13}
 
 @every_variant
 @each_way
-def test_forward_is_the_papers_row_by_row(name, reverse, noisy, rows):
-    p = problem(name, noisy, reverse=reverse, ragged=bool(rows))
+def test_forward_is_the_papers_row_by_row(name, reverse, with_masks, rows):
+    p = problem(name, with_masks, reverse=reverse, ragged=bool(rows))
     assert_papers(p, reverse=reverse, **rows)
 
 
@@ -76,8 +78,8 @@ def finite_differences(p, array, **rows):
 
 @every_variant
 @each_way
-def test_backward_is_the_finite_differences_of_forward(name, reverse, noisy, rows):
-    p = problem(name, noisy, reverse=reverse, ragged=bool(rows))
+def test_backward_is_the_finite_differences_of_forward(name, reverse, with_masks, rows):
+    p = problem(name, with_masks, reverse=reverse, ragged=bool(rows))
     got = p.gradients(reverse=reverse, **rows)
     assert got.keys() == p.arrays.keys()
     for key, array in p.arrays.items():
@@ -101,10 +103,10 @@ def assert_same_pass(p, q, **rows):
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 def test_without_alterations_it_is_the_cell_itself_to_the_bit(cell, dtype, reverse, bias):
     plain = drawn(CELLS[cell], False, bias, 0, (4, 3, 2, 5)).astype(dtype)
-    noisy = drawn(CELLS[cell], False, bias, 0, (4, 3, 2, 5)).astype(dtype)
-    noisy.noise = DropoutMasks(None, ())
-    assert plain.arguments()[0] is reference.CELLS[cell] is not noisy.arguments()[0]
-    assert_same_pass(noisy, plain, reverse=reverse)
+    other = drawn(CELLS[cell], False, bias, 0, (4, 3, 2, 5)).astype(dtype)
+    other.dropout_masks = DropoutMasks(None, ())
+    assert plain.arguments()[0] is reference.CELLS[cell] is not other.arguments()[0]
+    assert_same_pass(other, plain, reverse=reverse)
 
 
 @every_dtype
@@ -117,13 +119,13 @@ def test_in_the_limit_it_is_the_cell_itself_to_the_bit(cell, dtype, bound):
 
 
 @every_cell
-def test_peepholes_of_zero_and_noise_that_keeps_all_are_none(cell):
+def test_peepholes_of_zero_and_masks_that_keep_all_are_none(cell):
     sizes = (4, 3, 2, 5)
     plain, other = (drawn(CELLS[cell], False, True, 0, sizes) for _ in range(2))
     if cell == "lstm":
         other.cell = row_of(cell, peephole=True)
         other.arrays["weight_peephole"] = np.zeros(3 * 5)
-    other.noise = DropoutMasks(
+    other.dropout_masks = DropoutMasks(
         np.ones((3, 5)), tuple(np.zeros((4, 3, 5)) for _ in other.cell.states)
     )
     wanted, got = plain.gradients(), other.gradients()
@@ -143,9 +145,9 @@ def test_a_hard_sigmoid_is_its_formula_and_flat_at_its_kinks_and_beyond(activati
 
 
 @every_variant
-@quiet_or_noisy
-def test_float32_stays_float32(name, noisy):
-    p = problem(name, noisy)
+@with_and_without_masks
+def test_float32_stays_float32(name, with_masks):
+    p = problem(name, with_masks)
     single, got = p.astype("float32"), {}
     (y, last), (wanted_y, wanted_last) = single.infer(), p.infer()
     got = {"y": y, "last": last, "gradients": single.gradients()}
@@ -164,7 +166,7 @@ def flatten(tree):
 
 @every_variant
 def test_a_tape_can_be_pickled(name):
-    p = problem(name, noisy=True)
+    p = problem(name, with_masks=True)
     tape = pickle.loads(pickle.dumps(p.forward()[2]))
     got = reference.backward(tape, p.dy, p.dstate)
     assert_close(got, reference.backward(p.forward()[2], p.dy, p.dstate), "float64")

@@ -68,7 +68,7 @@ class Problem:
     arrays: dict
     dy: np.ndarray
     dstate: tuple
-    noise: DropoutMasks | None = None
+    dropout_masks: DropoutMasks | None = None
 
     @property
     def names(self):
@@ -77,14 +77,14 @@ class Problem:
 
     def arguments(self):
         state = tuple(self.arrays[s] for s in self.cell.states)
-        row = variants.row(self.cell, self.noise is not None)
+        row = variants.row(self.cell, self.dropout_masks is not None)
         return row, self.arrays["x"], state, *(self.arrays.get(name) for name in self.names)
 
     def infer(self, **rows):
-        return reference.infer(*self.arguments(), noise=self.noise, **rows)
+        return reference.infer(*self.arguments(), dropout_masks=self.dropout_masks, **rows)
 
     def forward(self, **rows):
-        return reference.forward(*self.arguments(), noise=self.noise, **rows)
+        return reference.forward(*self.arguments(), dropout_masks=self.dropout_masks, **rows)
 
     def gradients(self, **rows):
         """By the names of `arrays`."""
@@ -100,18 +100,19 @@ class Problem:
         )
 
     def astype(self, dtype):
-        noise = self.noise
-        if noise is not None:
-            m = None if noise.recurrent is None else noise.recurrent.astype(dtype)
-            noise = DropoutMasks(m, tuple(d.astype(dtype) for d in noise.zoneout))
+        masks = self.dropout_masks
+        if masks is not None:
+            m = None if masks.recurrent is None else masks.recurrent.astype(dtype)
+            masks = DropoutMasks(m, tuple(d.astype(dtype) for d in masks.zoneout))
         return replace(
-            self, arrays={k: a.astype(dtype) for k, a in self.arrays.items()}, noise=noise,
+            self, arrays={k: a.astype(dtype) for k, a in self.arrays.items()},
+            dropout_masks=masks,
             dy=self.dy.astype(dtype), dstate=tuple(d.astype(dtype) for d in self.dstate),
         )  # fmt: skip
 
 
-def drawn(row, noisy, bias, seed, sizes):
-    """A problem in which nothing is zero but of the noise."""
+def drawn(row, with_masks, bias, seed, sizes):
+    """A problem in which nothing is zero, except in dropout masks."""
     rng, (t, b, i, h) = np.random.default_rng(seed), sizes
 
     def draw(*shape):
@@ -124,20 +125,20 @@ def drawn(row, noisy, bias, seed, sizes):
     arrays |= {
         e.kind: draw(e.units * h) for e in row.extras if bias or not e.kind.startswith("bias")
     }
-    noise = None
-    if noisy:
+    masks = None
+    if with_masks:
         m = (rng.random((b, h)) < 0.6) / 0.6
-        noise = DropoutMasks(m, tuple((rng.random((t, b, h)) < 0.4).astype(float) for _ in states))
-    return Problem(row, arrays, draw(t, b, h), tuple(draw(b, h) for _ in states), noise)
+        masks = DropoutMasks(m, tuple((rng.random((t, b, h)) < 0.4).astype(float) for _ in states))
+    return Problem(row, arrays, draw(t, b, h), tuple(draw(b, h) for _ in states), masks)
 
 
 @lru_cache
-def problem(name, noisy=False, bias=True, reverse=False, ragged=False):
+def problem(name, with_masks=False, bias=True, reverse=False, ragged=False):
     """The first of its kind that is `FAR` from every kink, and has something on each side of it."""
     cell, given = VARIANTS[name]
     row, sizes = row_of(cell, **given), (4, 3, 2, 3) if ragged else (3, 2, 2, 3)
     for seed in range(10000):
-        p = drawn(row, noisy, bias, seed, sizes)
+        p = drawn(row, with_masks, bias, seed, sizes)
         paper = Paper(p)
         paper.run(reverse, **RAGGED if ragged else {})
         if paper.near > FAR and all(s == {True, False} for s in paper.sides.values()):
@@ -175,13 +176,13 @@ class Paper:
 
     def zoned(self, after, before, t, row):
         rates = self.o.zoneout or (0.0,) * len(after)
-        if self.p.noise is not None:
-            rates = [d[t, row] for d in self.p.noise.zoneout]
+        if self.p.dropout_masks is not None:
+            rates = [d[t, row] for d in self.p.dropout_masks.zoneout]
         return [d * b + (1 - d) * a for d, a, b in zip(rates, after, before, strict=True)]
 
     def step(self, x, state, row):
         name, h = self.p.cell.name, state[0]
-        m = 1.0 if self.p.noise is None else self.p.noise.recurrent[row]
+        m = 1.0 if self.p.dropout_masks is None else self.p.dropout_masks.recurrent[row]
         if name == "lstm":
             return self.lstm(x, m * h, state[1])
         if name.startswith("gru"):
