@@ -98,7 +98,7 @@ INLINE vec gru_variant_back_blend(const frnn_back *b, const alteration *a, int64
   vec z = unmarked(a, vload(AT(const real, slots, b->gate)), &z_reached), h_bar = vload(dh);
   vec n = unmarked(a, vload(AT(const real, slots, 2 * b->gate)), &n_reached);
   if (b->dy) h_bar += vload_part(AT(const real, b->dy, m * b->dy_row) + u, left);
-  vec zoneout = gradient_that_stays(&b->variant, 0, m, u, left, &h_bar);
+  vec zoneout = gradient_past_step(&b->variant, 0, m, u, left, &h_bar);
   vec before = vload_part(AT(const real, b->h, m * b->h_row) + u, left);
   *da_z = gate_back(a, h_bar * (before - n), z, z_reached);
   vstore(dh, vfma(h_bar, z, zoneout));

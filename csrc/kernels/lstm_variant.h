@@ -50,7 +50,7 @@ INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_st
   EACH {
     int64_t u = unit + n * LANES, left = s->hidden - u;
     vec after = c[n];
-    if (some_stay(&s->variant, 1)) after = vmix(stays_at(&s->variant, 1, m, u, left), before[n], c[n]);
+    if (has_zoneout(&s->variant, 1)) after = vmix(zoneout_at(&s->variant, 1, m, u, left), before[n], c[n]);
     vstore(AT(real, s->c_out, m * s->c_row) + u, after);
     if (normalised) {
       vstore(AT(real, z, lstm_of_c(G) * s->gate) + n * LANES, c[n]);
@@ -107,7 +107,7 @@ INLINE lstm_back_step lstm_step_back(const frnn_back *b) {
   const frnn_variant *v = b->variant.numbers;
   return (lstm_back_step){.b = b,
                           .a = alteration_of(&b->variant),
-                          .zones = {some_stay(&b->variant, 0), some_stay(&b->variant, 1)},
+                          .zones = {has_zoneout(&b->variant, 0), has_zoneout(&b->variant, 1)},
                           .peephole = v->extra[FRNN_WEIGHT_PEEPHOLE],
                           .cell_clip = v->cell_clip};
 }
@@ -164,7 +164,7 @@ INLINE vec lstm_outer(int G, int normalised, const lstm_back_step *s, const lstm
              extra_at(v->extra[FRNN_BIAS_LN_C], 0, b->hidden, q->u));
   vec tanh_e = vtanh(e);
   if (r->dy) h_bar += vload_part(r->dy + q->u, q->left);
-  if (s->zones[0]) by = gradient_that_stays(&b->variant, 0, r->m, q->u, q->left, &h_bar);
+  if (s->zones[0]) by = gradient_past_step(&b->variant, 0, r->m, q->u, q->left, &h_bar);
   vstore(r->dh + q->u, by);
   if (b->scratch) vstore_part(AT(real, b->scratch, r->m * b->scratch_row) + q->u, q->o * tanh_e, q->left);
   if (b->recurrent) keep_dropped(b, r->m, q->u);
@@ -193,7 +193,7 @@ INLINE void lstm_inner(int G, int normalised, const lstm_back_step *s, const lst
   int64_t hidden = b->hidden;
   real *to = r->of_gates + q->u, *of_peephole = r->of_gates + (normalised ? 3 : 1) * G * hidden + q->u;
   vec c_bar = vload(r->dc + q->u), came = c_bar, by = (vec){0}, da_f = (vec){0};
-  if (s->zones[1]) by = gradient_that_stays(&b->variant, 1, r->m, q->u, q->left, &c_bar);
+  if (s->zones[1]) by = gradient_past_step(&b->variant, 1, r->m, q->u, q->left, &c_bar);
   c_bar += through_h;
   if (s->peephole) c_bar = vfma(da_o, extra_at(s->peephole, G - 2, hidden, q->u), c_bar);
   if (b->c_bar)

@@ -37,7 +37,7 @@ INLINE void rnn_variant_back(const int nonlinearity, const frnn_back *b) {
       int64_t left = b->hidden - u;
       vec made = vload(z + u), h_bar = vload(dh + u);
       if (dy) h_bar += vload_part(dy + u, left);
-      vstore(dh + u, gradient_that_stays(&b->variant, 0, m, u, left, &h_bar));
+      vstore(dh + u, gradient_past_step(&b->variant, 0, m, u, left, &h_bar));
       if (nonlinearity == TANH) {
         ivec reached;
         made = unmarked(&a, made, &reached);

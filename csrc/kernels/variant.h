@@ -80,12 +80,12 @@ INLINE vec tanh_back(const alteration *a, vec d, vec value, ivec reached) {
   return unless_reached(a, d * vfma(-value, value, vset1(1)), reached);
 }
 
-/* Whether some of a state stays, and how much of it for the units of row m from u on. */
-INLINE int some_stay(const frnn_variant_arguments *variant, int state) {
+/* Whether a state has zoneout, and the zoneout mask of row m, units from u on; without a mask its rate. */
+INLINE int has_zoneout(const frnn_variant_arguments *variant, int state) {
   return variant->zoneout[state] != NULL || variant->numbers->zoneout[state] > 0;
 }
 
-INLINE vec stays_at(const frnn_variant_arguments *variant, int state, int64_t m, int64_t u, int64_t left) {
+INLINE vec zoneout_at(const frnn_variant_arguments *variant, int state, int64_t m, int64_t u, int64_t left) {
   if (!variant->zoneout[state]) return vset1((real)variant->numbers->zoneout[state]);
   return vload_part(AT(const real, variant->zoneout[state], m * variant->zoneout_row) + u, left);
 }
@@ -93,19 +93,19 @@ INLINE vec stays_at(const frnn_variant_arguments *variant, int state, int64_t m,
 /* (V11). */
 INLINE vec vmix(vec zoneout, vec before, vec after) { return vfma(zoneout, before, (vset1(1) - zoneout) * after); }
 
-/* And for h of row m, units from u on: what of it stays as it was. */
+/* (V11) of h of row m, units from u on. */
 INLINE vec zone_h(const frnn_step *s, int64_t m, int64_t u, vec h) {
   int64_t left = s->hidden - u;
-  if (!some_stay(&s->variant, 0)) return h;
+  if (!has_zoneout(&s->variant, 0)) return h;
   vec before = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
-  return vmix(stays_at(&s->variant, 0, m, u, left), before, h);
+  return vmix(zoneout_at(&s->variant, 0, m, u, left), before, h);
 }
 
-/* What of a state's gradient goes by its step; the rest stays in d. */
-INLINE vec gradient_that_stays(const frnn_variant_arguments *variant, int state, int64_t m, int64_t u, int64_t left,
-                               vec *d) {
-  if (!some_stay(variant, state)) return (vec){0};
-  vec zoneout = stays_at(variant, state, m, u, left), by = zoneout * *d;
+/* The part of a state's gradient that passes its step by; the other part is left in d. */
+INLINE vec gradient_past_step(const frnn_variant_arguments *variant, int state, int64_t m, int64_t u, int64_t left,
+                              vec *d) {
+  if (!has_zoneout(variant, state)) return (vec){0};
+  vec zoneout = zoneout_at(variant, state, m, u, left), by = zoneout * *d;
   *d = (vset1(1) - zoneout) * *d;
   return by;
 }

@@ -158,6 +158,6 @@ def for_kernels(cell, arrays):
     o = cell.options
     there = dict(zip([e.kind for e in cell.extras], arrays[4:], strict=True))
     extras = tuple([there.get(kind) for kind in _OF_KERNELS])
-    stays = (*o.zoneout, 0.0, 0.0)[:2]
-    numbers = o.clip or 0.0, o.cell_clip or 0.0, _SLOPES[o.recurrent_activation], *stays
+    zoneout = (*o.zoneout, 0.0, 0.0)[:2]
+    numbers = o.clip or 0.0, o.cell_clip or 0.0, _SLOPES[o.recurrent_activation], *zoneout
     return (*arrays[:4], there.get("weight_hr"), extras, numbers)

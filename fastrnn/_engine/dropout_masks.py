@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_AT_ONCE = 1 << 16  # coins: fewer, and the calls would take as long as the words
+_AT_ONCE = 1 << 16  # elements: fewer, and the calls would take as long as the words
 
 
 class DropoutMasks(NamedTuple):
@@ -31,22 +31,24 @@ def drawn(rng, shape, dtype, recurrent_dropout, zoneout, order=None):
 
     order : the rows in the order in which the masks are to have them; None is their own.
     """
-    factors = kept_factors(rng, shape[1:], dtype, recurrent_dropout) if recurrent_dropout else None
-    stays = tuple([_coins(rng, shape, dtype, p) for p in zoneout])
+    factors = (
+        dropout_factors(rng, shape[1:], dtype, recurrent_dropout) if recurrent_dropout else None
+    )
+    zoneout_masks = tuple([_zeros_and_ones(rng, shape, dtype, p) for p in zoneout])
     if order is None:
-        return DropoutMasks(factors, stays)
+        return DropoutMasks(factors, zoneout_masks)
     factors = None if factors is None else factors[order]
-    return DropoutMasks(factors, tuple([np.take(d, order, axis=1) for d in stays]))
+    return DropoutMasks(factors, tuple([np.take(d, order, axis=1) for d in zoneout_masks]))
 
 
-def kept_factors(rng, shape, dtype, dropout):
+def dropout_factors(rng, shape, dtype, dropout):
     """0 with probability `dropout`, else 1 / (1 - dropout)."""
     factor = dtype.type(1 / (1 - dropout) if dropout < 1 else 0)
-    factors = _coins(rng, shape, dtype, 1 - dropout)
+    factors = _zeros_and_ones(rng, shape, dtype, 1 - dropout)
     return np.multiply(factors, factor, out=factors)
 
 
-def _coins(rng, shape, dtype, probability):
+def _zeros_and_ones(rng, shape, dtype, probability):
     """1 with this probability, to within 2**-33, else 0.
 
     Each is one half of a random word of 64 bits, some thousand at a time: half the time that as
@@ -55,10 +57,10 @@ def _coins(rng, shape, dtype, probability):
     few = round(probability * 2**32)
     if few == 0:
         return np.zeros(shape, dtype)
-    coins = np.empty(shape, dtype)
-    flat, last = coins.reshape(-1), np.uint32(few - 1)
+    elements = np.empty(shape, dtype)
+    flat, last = elements.reshape(-1), np.uint32(few - 1)
     for begin in range(0, flat.size, _AT_ONCE):
         some = flat[begin : begin + _AT_ONCE]
         words = rng.integers(2**64 - 1, size=(some.size + 1) // 2, dtype=np.uint64, endpoint=True)
         np.less_equal(words.view(np.uint32)[: some.size], last, out=some, casting="unsafe")
-    return coins
+    return elements

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._engine.dropout_masks import kept_factors
+from fastrnn._engine.dropout_masks import dropout_factors
 
 if TYPE_CHECKING:
     from fastrnn._typing import DropoutMask, Seed
@@ -84,6 +84,6 @@ class Dropout:
     def _dropped(self, x):
         """x (T, B, F) with some of its elements zero and the others larger, and the factors."""
         shape = x.shape if self._dropout_mask == "step" else (1, *x.shape[1:])
-        factors = kept_factors(self._rng, shape, self.dtype, self._dropout)
+        factors = dropout_factors(self._rng, shape, self.dtype, self._dropout)
         with np.errstate(all="ignore"):
             return x * factors, factors

@@ -281,31 +281,31 @@ def _gru_before_derivative(o, dstate, saved, w, da, du, params, m, dparams):
 # ---- the rows ------------------------------------------------------------------------------------
 
 
-def _mixed(stays, arrays, others):
-    """(V11) for each array of the state; `stays` is d_t of each, or empty."""
-    if not stays:
+def _mixed(zoneout, arrays, others):
+    """(V11) for each array of the state; `zoneout` is d_t of each, or empty."""
+    if not zoneout:
         return arrays
-    return tuple([d * b + (1 - d) * a for d, a, b in zip(stays, arrays, others, strict=True)])
+    return tuple([d * b + (1 - d) * a for d, a, b in zip(zoneout, arrays, others, strict=True)])
 
 
 def _step(step, o, a, state, w, b, params, masks):
     """(V11) around a cell's step."""
-    m, stays = (None, o.zoneout) if masks is None else masks
+    m, zoneout = (None, o.zoneout) if masks is None else masks
     after, operands, saved = step(o, a, state, w, b, params, m)
-    mixed = _mixed(stays, after, state)
+    mixed = _mixed(zoneout, after, state)
     return mixed, operands, (saved, mixed)
 
 
 def _derivative(derivative, o, dstate, saved, w, da, du, params, masks, dparams):
     """Of (V11): what reaches the state before past the step, and through it."""
-    m, stays = (None, o.zoneout) if masks is None else masks
+    m, zoneout = (None, o.zoneout) if masks is None else masks
     through = (
-        tuple([(1 - d) * ds for d, ds in zip(stays, dstate, strict=True)]) if stays else dstate
+        tuple([(1 - d) * ds for d, ds in zip(zoneout, dstate, strict=True)]) if zoneout else dstate
     )
     before = derivative(o, through, saved[0], w, da, du, params, m, dparams)
-    if not stays:
+    if not zoneout:
         return before
-    return tuple([b + d * ds for b, d, ds in zip(before, stays, dstate, strict=True)])
+    return tuple([b + d * ds for b, d, ds in zip(before, zoneout, dstate, strict=True)])
 
 
 # What `_step` saved is what a cell's step did, and the state after it.
@@ -325,8 +325,8 @@ _GATES_OF = {"rnn": no_gates, "lstm": _lstm_gates, "gru": _gru_gates}
 
 def _reaches_c(o, dstate, saved, params, masks, dparams):
     """(L7); with zoneout h_t has read another c_t than goes on."""
-    _, stays = (None, o.zoneout) if masks is None else masks
-    return dstate[1] if stays else _lstm_outer(o, dstate, saved[0], params, dparams)[1]
+    _, zoneout = (None, o.zoneout) if masks is None else masks
+    return dstate[1] if zoneout else _lstm_outer(o, dstate, saved[0], params, dparams)[1]
 
 
 _FUNCTIONS = {

@@ -140,8 +140,8 @@ def masks_of(pages, values, n, cell, dtype, size):
     steps, batch, _, hidden = size
     if cell not in VARIANTS or n % 3 == 0:
         return None
-    stays = [pages.array((steps, batch, hidden), dtype, values) for _ in range(states_of(cell))]
-    return pages.array((batch, hidden), dtype, values), tuple(stays) if n % 2 else ()
+    zoneout = [pages.array((steps, batch, hidden), dtype, values) for _ in range(states_of(cell))]
+    return pages.array((batch, hidden), dtype, values), tuple(zoneout) if n % 2 else ()
 
 
 def states_of(cell):

@@ -11,7 +11,7 @@ from problems import BACKENDS, DTYPES, assert_same_bits
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
-from fastrnn._engine.dropout_masks import kept_factors
+from fastrnn._engine.dropout_masks import dropout_factors
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -117,7 +117,7 @@ def test_a_mask_of_a_sequence_is_the_same_in_all_its_steps(first, ragged, backen
     upper.load({n.replace("l1", "l0"): a for n, a in layer.params.items() if "_l1" in n})
     rows = {"lengths": [6, 0, 3, 1, 6]} if ragged else {}
     x = draw(np.random.default_rng(0), *((5, 6) if first else (6, 5)), 3)
-    factors = kept_factors(copy.deepcopy(layer.rng), (1, 5, 14), np.dtype("f8"), 0.5)
+    factors = dropout_factors(copy.deepcopy(layer.rng), (1, 5, 14), np.dtype("f8"), 0.5)
     factors = factors.swapaxes(0, 1) if first else factors
     y, _, tape = layer.forward(x, **rows)
     below, _, tape_below = lower.forward(x, **rows)

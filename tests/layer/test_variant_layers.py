@@ -354,9 +354,9 @@ def test_zoneout_keeps_elements_by_chance_and_a_call_takes_the_expectation(cell)
     packed = state if len(state) > 1 else state[0]
     answers = plain(x, packed)[1], one.forward(x, packed)[1], one(x, packed)[1]
     for old, new, got, mean in zip(state, *map(arrays_of, answers), strict=True):
-        stays = got == old
-        assert_allclose(got, np.where(stays, old, new), rtol=1e-9)
-        assert abs(stays.mean() - 0.3) < 0.02
+        is_old = got == old
+        assert_allclose(got, np.where(is_old, old, new), rtol=1e-9)
+        assert abs(is_old.mean() - 0.3) < 0.02
         assert_allclose(mean, 0.3 * old + 0.7 * new, rtol=1e-9)
 
 
