@@ -257,16 +257,16 @@ cdef uint8_t *flags(a, frnn_shape *s) except? NULL:
 
 
 cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
-    """rows: the tuple (lengths, order, places, mask, reset, reset_to_first) as csrc/fastrnn.h has it."""
+    """rows: the tuple (lengths, sort_order, inverse_order, mask, reset, reset_to_first) as csrc/fastrnn.h has it."""
     cdef frnn_rows r
     cdef int64_t i
     memset(&r, 0, sizeof(r))
-    lengths, order, places, mask, reset, r.reset_to_first = tuple_of(rows)
+    lengths, sort_order, inverse_order, mask, reset, r.reset_to_first = tuple_of(rows)
     r.lengths = indices(lengths, s.batch)
-    r.sort_order = indices(order, s.batch)
-    r.inverse_order = indices(places, s.batch)
+    r.sort_order = indices(sort_order, s.batch)
+    r.inverse_order = indices(inverse_order, s.batch)
     if (r.sort_order == NULL) != (r.inverse_order == NULL):
-        raise ValueError("an order without places, or places without an order")
+        raise ValueError("sort_order and inverse_order expected together, got one of them")
     r.mask = flags(mask, s)
     r.reset = flags(reset, s)
     r.step = s.batch
@@ -274,7 +274,7 @@ cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
         if r.lengths != NULL and not 0 <= r.lengths[i] <= (s.steps if i == 0 else r.lengths[i - 1]):
             raise ValueError("lengths out of range or order")
         if r.sort_order != NULL and (not 0 <= r.sort_order[i] < s.batch or r.inverse_order[r.sort_order[i]] != i):
-            raise ValueError("an order of other rows, or other places than its")
+            raise ValueError("sort_order expected to be a permutation of the rows and inverse_order its inverse")
     s.ragged = 1
     return r
 

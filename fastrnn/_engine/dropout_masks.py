@@ -26,19 +26,19 @@ class DropoutMasks(NamedTuple):
         return self.recurrent, tuple([d[t] for d in self.zoneout])
 
 
-def drawn(rng, shape, dtype, recurrent_dropout, zoneout, order=None):
+def drawn(rng, shape, dtype, recurrent_dropout, zoneout, sort_order=None):
     """`DropoutMasks` for a pass of this shape (T, B, H), with these probabilities.
 
-    order : the rows in the order in which the masks are to have them; None is their own.
+    sort_order : the rows of the batch in the order that the masks have them in; None is their own.
     """
     factors = (
         dropout_factors(rng, shape[1:], dtype, recurrent_dropout) if recurrent_dropout else None
     )
     zoneout_masks = tuple([_zeros_and_ones(rng, shape, dtype, p) for p in zoneout])
-    if order is None:
+    if sort_order is None:
         return DropoutMasks(factors, zoneout_masks)
-    factors = None if factors is None else factors[order]
-    return DropoutMasks(factors, tuple([np.take(d, order, axis=1) for d in zoneout_masks]))
+    factors = None if factors is None else factors[sort_order]
+    return DropoutMasks(factors, tuple([np.take(d, sort_order, axis=1) for d in zoneout_masks]))
 
 
 def dropout_factors(rng, shape, dtype, dropout):

@@ -121,10 +121,10 @@ def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
     if draw is not None:
         rng, recurrent_dropout = draw
         zoneout = () if cell.options is None else cell.options.zoneout
-        order = None if rows is None or not runtime.uses_core() else rows.order
+        sort_order = None if rows is None or not runtime.uses_core() else rows.sort_order
         passes = tuple([
             p._replace(dropout_masks=drawn(
-                rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout, order
+                rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout, sort_order
             ))
             for p in passes
         ])  # fmt: skip
@@ -209,9 +209,9 @@ def gates_of_pass(cell, p, dtype, rows=None):
     for slot, name in enumerate(cell.shown):
         slot = -1 if name == "c" else slot
         values = np.empty((steps, batch, hidden), dtype)
-        values[:, slice(None) if rows is None or rows.order is None else rows.order] = slots[
-            :, :, slot, :hidden
-        ]
+        sort_order = None if rows is None else rows.sort_order
+        in_order = slots[:, :, slot, :hidden]
+        values[:, slice(None) if sort_order is None else sort_order] = in_order
         if name != "c" and cell.options is not None and cell.options.clip is not None:
             _unmark(values)
         gates[name] = values

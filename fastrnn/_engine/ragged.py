@@ -19,17 +19,17 @@ class Rows(NamedTuple):
     lengths : (B,) integers, the steps of each row. mask : (T, B) booleans, False where a row keeps
     its state. reset : (T, B) booleans, True where its state is reset before that step.
     reset_to : "zero" or "initial".
-    by_length : the lengths from the longest to the shortest. order : the rows in this order, or
-    None if they stand in it. places : where each row stands in it.
+    sorted_lengths : the lengths from the longest to the shortest. sort_order : the rows in that
+    order, or None if they are in it already. inverse_order : the sorted index of each row.
     """
 
     lengths: np.ndarray | None
     mask: np.ndarray | None
     reset: np.ndarray | None
     reset_to: str
-    by_length: np.ndarray | None
-    order: np.ndarray | None
-    places: np.ndarray | None
+    sorted_lengths: np.ndarray | None
+    sort_order: np.ndarray | None
+    inverse_order: np.ndarray | None
 
     @property
     def options(self):
@@ -47,8 +47,8 @@ class Rows(NamedTuple):
     @property
     def kernels(self):
         """The argument of the compiled module."""
-        to_initial = self.reset_to == "initial"
-        return self.by_length, self.order, self.places, self.mask, self.reset, to_initial
+        in_order = self.sorted_lengths, self.sort_order, self.inverse_order
+        return *in_order, self.mask, self.reset, self.reset_to == "initial"
 
 
 def rows(steps, batch, lengths=None, mask=None, reset=None, reset_to="zero", batch_first=False):
@@ -72,17 +72,17 @@ def rows(steps, batch, lengths=None, mask=None, reset=None, reset_to="zero", bat
         reset = None
     if lengths is None and mask is None and reset is None:
         return None
-    return Rows(lengths, mask, reset, reset_to, *_ordered(lengths))
+    return Rows(lengths, mask, reset, reset_to, *_sorted(lengths))
 
 
-def _ordered(lengths):
-    """The lengths from the longest to the shortest, the rows in this order, and their places."""
+def _sorted(lengths):
+    """The lengths from the longest to the shortest, the sort order and its inverse."""
     if lengths is None or (lengths[1:] <= lengths[:-1]).all():
         return lengths, None, None
-    order = np.argsort(-lengths, kind="stable")
-    places = np.empty_like(order)
-    places[order] = np.arange(len(order))
-    return lengths[order], order, places
+    sort_order = np.argsort(-lengths, kind="stable")
+    inverse_order = np.empty_like(sort_order)
+    inverse_order[sort_order] = np.arange(len(sort_order))
+    return lengths[sort_order], sort_order, inverse_order
 
 
 def _lengths(value, steps, batch):

@@ -101,16 +101,16 @@ static frnn_rows rows_of(const frnn_shape *s, int n) {
   r.mask = flags(T * B, 0, 4);
   if (n % 3 == 1) r.reset = flags(T * B, 1, 8);
   if (n % 3 == 1) return r;
-  int64_t *lengths = keep((size_t)B * sizeof(int64_t)), *order = keep((size_t)B * sizeof(int64_t));
-  int64_t *places = keep((size_t)B * sizeof(int64_t));
+  int64_t *lengths = keep((size_t)B * sizeof(int64_t)), *sort_order = keep((size_t)B * sizeof(int64_t));
+  int64_t *inverse_order = keep((size_t)B * sizeof(int64_t));
   for (int64_t p = 0; p < B; p++) {
     lengths[p] = T - (T + 1) * p / B;
-    order[p] = (p + n) % B;
-    places[order[p]] = p;
+    sort_order[p] = (p + n) % B;
+    inverse_order[sort_order[p]] = p;
   }
   r.lengths = lengths;
-  r.sort_order = order;
-  r.inverse_order = places;
+  r.sort_order = sort_order;
+  r.inverse_order = inverse_order;
   return r;
 }
 

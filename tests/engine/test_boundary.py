@@ -168,7 +168,7 @@ IN_ORDER = np.array([0, 1, 2])
 
 
 @pytest.mark.parametrize(
-    "lengths, order, places",
+    "lengths, sort_order, inverse_order",
     [
         ([5, 2, 1], None, None),
         ([2, 3, 1], None, None),
@@ -180,23 +180,24 @@ IN_ORDER = np.array([0, 1, 2])
         ([3, 2, 1], [0, 1, 2], None),
     ],
 )
-def test_rows_that_would_lead_beyond_the_arrays_are_refused(lengths, order, places):
+def test_rows_that_would_lead_beyond_the_arrays_are_refused(lengths, sort_order, inverse_order):
     """The kernels believe what they are told of rows: it is looked at before."""
     cell, made, back, work = call_of_gru(4, 3, 5, inputs=2)
-    order = order if order is None else np.array(order)
-    rows = np.array(lengths), order, places, None, None, False
+    sort_order = sort_order if sort_order is None else np.array(sort_order)
+    rows = np.array(lengths), sort_order, inverse_order, None, None, False
     x = np.zeros((4, 3, 2), np.float32)
-    with pytest.raises(ValueError, match="lengths out of range|order"):
+    with pytest.raises(ValueError, match="lengths out of range|sort_order"):
         runtime.core.forward(cell, x, (made,), rows, None, 0, work)
-    with pytest.raises(ValueError, match="lengths out of range|order"):
+    with pytest.raises(ValueError, match="lengths out of range|sort_order"):
         runtime.core.backward(cell, x, (back,), rows, None, 0, work)
 
 
-@pytest.mark.parametrize("lengths, order", [([4, 2, 0], None), ([3, 2, 1], [2, 0, 1])])
-def test_rows_as_they_should_be_are_taken(lengths, order):
+@pytest.mark.parametrize("lengths, sort_order", [([4, 2, 0], None), ([3, 2, 1], [2, 0, 1])])
+def test_rows_as_they_should_be_are_taken(lengths, sort_order):
     cell, made, back, work = call_of_gru(4, 3, 5, inputs=2)
-    order = order if order is None else np.array(order)
-    rows = np.array(lengths), order, None if order is None else np.argsort(order), None, None, False
+    sort_order = sort_order if sort_order is None else np.array(sort_order)
+    inverse_order = None if sort_order is None else np.argsort(sort_order)
+    rows = np.array(lengths), sort_order, inverse_order, None, None, False
     x = np.zeros((4, 3, 2), np.float32)
     assert runtime.core.forward(cell, x, (made,), rows, None, 0, work) == 0
     assert runtime.core.backward(cell, x, (back,), rows, None, 0, work) == 0

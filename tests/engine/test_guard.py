@@ -154,16 +154,16 @@ def rows_of(pages, n, steps, batch):
         return None
     rng, integers, booleans = np.random.default_rng(n), np.dtype("i8"), np.dtype("?")
     lengths = np.sort(rng.integers(0, steps + 1, batch))[::-1]
-    order = places = None
+    sort_order = inverse_order = None
     if n % 2:
         shuffled = rng.permutation(batch)
-        order = pages.array(batch, integers, shuffled)
-        places = pages.array(batch, integers, np.argsort(shuffled))
+        sort_order = pages.array(batch, integers, shuffled)
+        inverse_order = pages.array(batch, integers, np.argsort(shuffled))
     lengths = pages.array(batch, integers, lengths)
     flags = [
         pages.array((steps, batch), booleans, rng.random(steps * batch) < p) for p in (0.8, 0.1)
     ]
-    return lengths, order, places, *flags, n % 4 == 3
+    return lengths, sort_order, inverse_order, *flags, n % 4 == 3
 
 
 def tokens_of(pages, n, index, weights, size, directions):
