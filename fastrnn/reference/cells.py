@@ -192,8 +192,8 @@ class Cell:
         Gates [first, last) that share one operand v_t.
     added : bool
         Whether the step reads the sum a + u alone. Then da and du are one array.
-    further : tuple of (str, int), or None
-        Of a variant its further parameters, as their kinds and sizes in units of H. Then step and
+    extras : tuple of (str, int), or None
+        A variant's extra parameters, as pairs of a kind and a size in units of H. Then step and
         derivative take two arguments more, the parameters and what was drawn for that time, and the
         derivative a third, the (B, n) arrays of dp_t to fill in.
     biased : bool
@@ -227,7 +227,7 @@ class Cell:
     derivative: Callable[..., State]
     phases: tuple[tuple[int, int], ...]
     added: bool = True
-    further: tuple[tuple[str, int], ...] | None = None
+    extras: tuple[tuple[str, int], ...] | None = None
     biased: bool = True
     projects: bool = False
     reaches_c: Callable[..., Floats] | None = None

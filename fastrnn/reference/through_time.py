@@ -48,7 +48,7 @@ class Tape:
     rows: Rows
     operands: tuple[Floats, ...]  # v_t of (S2): one (T, B, H) per phase
     saved: list[Any]  # T entries, each what the step at that time saved
-    further: VariantArguments | None
+    variant_arguments: VariantArguments | None
     w_hr: Floats | None = None  # (P, H); then h has P features
     made: Floats | None = None  # (T, B, H): what was projected
 
@@ -77,7 +77,7 @@ class _Call(NamedTuple):
     w_hh: np.ndarray
     biases: tuple  # b_ih and b_hh as (S1) and (S2) add them, or None
     w_hr: np.ndarray | None
-    more: VariantArguments | None  # None for what is no variant
+    variant_arguments: VariantArguments | None  # None for what is no variant
     rows: Rows
 
 
@@ -90,11 +90,11 @@ def _prepare(cell, x, state, weights, dropout_masks, rows):
         None if a is None else _same(a, dtype) for a in (w_hh, b_ih, b_hh, *params)
     )
     w_hr = params.pop(0) if cell.projects else None
-    more = None
-    if cell.further is not None:
+    arguments = None
+    if cell.extras is not None:
         named = {} if cell.biased else {"bias_ih": b_ih, "bias_hh": b_hh}
-        named |= dict(zip((kind for kind, _ in cell.further), params, strict=True))
-        more = VariantArguments(named, dropout_masks)
+        named |= dict(zip((kind for kind, _ in cell.extras), params, strict=True))
+        arguments = VariantArguments(named, dropout_masks)
     x = x if x.dtype.kind in "iu" else _same(x, dtype)
     (T, B, *inputs), H, P = x.shape, len(w_ih) // cell.gates, w_hh.shape[1]
     rows = rows_of(T, *rows)
@@ -103,7 +103,7 @@ def _prepare(cell, x, state, weights, dropout_masks, rows):
         x = np.where(works, x, 0)  # what stands in the gaps, NaN perhaps, is not looked at
     biases = (b_ih, b_hh) if cell.biased else (None, None)
     state = _own_state(state, B, (P, H)[: cell.states], dtype)
-    return _Call(cell, x, state, w_ih, w_hh, biases, w_hr, more, rows)
+    return _Call(cell, x, state, w_ih, w_hh, biases, w_hr, arguments, rows)
 
 
 def _input_side(call):
@@ -148,7 +148,7 @@ def _unroll(call, reverse, records=None):
         for t in range(T)[:: -1 if reverse else 1]:
             if rows.resets is not None:
                 state = chosen(rows.resets[t], begin, state)  # (S7)
-            more = () if call.more is None else call.more.at(t)
+            more = () if call.variant_arguments is None else call.variant_arguments.at(t)
             before, (state, v_t, saved) = state, cell.step(a[t], state, call.w_hh, b, *more)
             if records is not None:
                 records.add(t, state, v_t, saved)
@@ -186,7 +186,7 @@ def forward(
         ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
     w_ih, w_hh : (G*H, I) and (G*H, H) arrays
     b_ih, b_hh : (G*H,) arrays or None
-    *params : a variant's further parameters, in the order of its row; W_hr (P, H) before them if
+    *params : a variant's extra parameters, in the order of its row; W_hr (P, H) before them if
         it projects: then w_hh is (G*H, P), and h and y have P features
     dropout_masks : `fastrnn._engine.dropout_masks.DropoutMasks`, or None
         Of a variant. With None there is no recurrent dropout, and zoneout takes its expectation.
@@ -219,7 +219,8 @@ def forward(
     y, state = _unroll(call, reverse, records)
     tape = Tape(
         call.cell, call.x, call.w_ih, call.w_hh, tuple(b is not None for b in call.biases),
-        reverse, call.rows, records.operands, records.saved, call.more, call.w_hr, records.made,
+        reverse, call.rows, records.operands, records.saved, call.variant_arguments, call.w_hr,
+        records.made,
     )  # fmt: skip
     return y, tuple(s.copy() for s in state), tape  # copies: the tape may hold the arrays
 
@@ -345,7 +346,7 @@ class _Steps:
         self.da = np.empty((T, B, len(tape.w_hh)), dtype)
         self.du = self.da if cell.added else np.empty_like(self.da)
         self.dh = np.empty((T, B, tape.w_hh.shape[1]), dtype) if cell.projects else None
-        self.dp = {} if tape.further is None else tape.further.gradients(T, B)
+        self.dp = {} if tape.variant_arguments is None else tape.variant_arguments.gradients(T, B)
         self._by_gate = by_gate(self.da, cell.gates), by_gate(self.du, cell.gates)
 
     def at(self, t):
@@ -366,7 +367,7 @@ def _backward_through_time(tape, dy, dstate, dstates):
         shown_h, *shown_c = dstates
         if shown_h is not None:
             _show(shown_h[t], dstate[0], rows, t)
-        more = () if tape.further is None else (*tape.further.at(t), dp)
+        more = () if tape.variant_arguments is None else (*tape.variant_arguments.at(t), dp)
         if cell.projects:  # (P2)
             steps.dh[t] = dstate[0] if rows.works is None else np.where(rows.works[t], dstate[0], 0)
             dstate = (dstate[0] @ tape.w_hr, *dstate[1:])
@@ -439,7 +440,7 @@ def backward(
         With respect to the initial state.
     dw_ih, dw_hh : (G*H, I) and (G*H, H) arrays
     db_ih, db_hh : (G*H,) arrays, or None for a bias that was None
-    *dparams : of a variant's further parameters, W_hr first
+    *dparams : of a variant's extra parameters, W_hr first
 
     Examples
     --------
@@ -467,5 +468,5 @@ def backward(
         )
         dp = {k: _sum_over_rows(d.reshape(T * B, d.shape[2])) for k, d in steps.dp.items()}  # (S9)
     db_ih, db_hh = dp.pop("bias_ih", db_ih), dp.pop("bias_hh", db_hh)
-    dparams = *dw_hr, *(dp.get(kind) for kind, _ in cell.further or ())
+    dparams = *dw_hr, *(dp.get(kind) for kind, _ in cell.extras or ())
     return dx, dstate, dw_ih, dw_hh, db_ih, db_hh, *dparams

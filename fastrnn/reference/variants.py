@@ -355,7 +355,7 @@ def row(cell, takes_masks=False):
         derivative=partial(_derivative, derivative, o),
         phases=((0, cell.gates),) if len(plain.phases) == 1 else plain.phases,
         added=plain.added and not o.layer_norm,
-        further=tuple((e.kind, e.units) for e in cell.extras if e.units is not None),
+        extras=tuple((e.kind, e.units) for e in cell.extras if e.units is not None),
         projects=cell.projects,
         biased=not o.layer_norm,
         gates_of=_GATES_OF[cell.function],
