@@ -25,7 +25,7 @@ properties = hypothesis.settings(
 
 
 @st.composite
-def alterations(draw, cell):
+def variant_options(draw, cell):
     """Options that make a variant of a cell; in half of the cases none."""
     if draw(st.booleans()):
         return {}
@@ -58,15 +58,15 @@ def cases(draw, **fixed):
     bidirectional = some("bidirectional", st.booleans())
     merges = ["concat", "sum", "mean", "mul"] if bidirectional else ["concat"]
     cell = some("cell", st.sampled_from(list(CELLS)))
-    altered = some("altered", alterations(cell))
+    variant = some("variant", variant_options(cell))
     if cell == "lstm" and hidden > 1:
-        altered["proj_size"] = draw(st.one_of(st.just(0), st.integers(1, hidden - 1)))
-        altered |= {"zoneout": 0.0} if altered["proj_size"] else {}
+        variant["proj_size"] = draw(st.one_of(st.just(0), st.integers(1, hidden - 1)))
+        variant |= {"zoneout": 0.0} if variant["proj_size"] else {}
     layer = layer_of(
         cell, inputs, hidden, layers, rng=rng,
         bias=draw(st.booleans()), batch_first=some("batch_first", st.booleans()),
         bidirectional=bidirectional, merge=some("merge", st.sampled_from(merges)),
-        dtype=some("dtype", st.sampled_from(["float32", "float64"])), **altered,
+        dtype=some("dtype", st.sampled_from(["float32", "float64"])), **variant,
     )  # fmt: skip
     x = rng.standard_normal((steps, batch, inputs)).astype(layer.dtype)
     options = {}

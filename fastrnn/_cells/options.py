@@ -1,4 +1,4 @@
-"""What may be altered in a cell beyond its kind: one frozen record, checked where it is made.
+"""The options that make a cell a variant: one frozen record, checked where it is created.
 
 It must not know: the mathematics (variants.py), which parameters follow (registry.py), layers.
 """
@@ -14,7 +14,7 @@ GATE_ACTIVATIONS = ("sigmoid", "hard_sigmoid", "hard_sigmoid_onnx")
 
 @dataclass(frozen=True)
 class Options:
-    """Alterations of a cell; by default none.
+    """The options of a cell; the defaults are the plain cell.
 
     Attributes
     ----------
@@ -38,8 +38,8 @@ class Options:
     coupled: bool = False
     layer_norm: bool = False
 
-    def altered(self):
-        """The arguments of a layer that say this: name -> value, of those that alter something."""
+    def non_default(self):
+        """The options that differ from their defaults, as arguments of a layer: name -> value."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         given = {f.name: given[f.name] for f in fields(self) if given[f.name] != f.default}
         if len(set(self.zoneout)) == 1:

@@ -69,7 +69,7 @@ class Cell:
 
 def _again(name, options, projects):
     """The row of a cell that was pickled."""
-    cell = CELLS[name] if options is None else _altered(CELLS[name], options)
+    cell = CELLS[name] if options is None else _with_options(CELLS[name], options)
     return projected(cell) if projects else cell
 
 
@@ -97,20 +97,20 @@ def projected(cell):
 
 
 def variant(cell, options):
-    """The row of a cell with these options; its own where they alter nothing.
+    """The row of a cell with these options; the cell itself with the default options.
 
     Raises
     ------
     ValueError
         For options that have no meaning for this cell.
     """
-    return cell if options == Options() else _altered(cell, options)
+    return cell if options == Options() else _with_options(cell, options)
 
 
 @lru_cache
 def with_masks(cell):
     """The row of a cell that takes dropout masks."""
-    return cell if cell.options is not None else _altered(cell, Options())
+    return cell if cell.options is not None else _with_options(cell, Options())
 
 
 # The options that make a cell of its own, and the first values of what parameters come with them.
@@ -120,7 +120,7 @@ _BEGINS = {"weight_ln_ih": 1.0, "weight_ln_hh": 1.0, "weight_ln_c": 1.0, "bias_l
 
 def _variant_of(name, options):
     """The index and the row of the variant of a plain cell that these options make."""
-    wanted, own = set(options.altered()), {o for o in _OWN if getattr(options, o)}
+    wanted, own = set(options.non_default()), {o for o in _OWN if getattr(options, o)}
     for index, row in enumerate(_LISTED):
         is_variant = row["plain"] == name != row["name"]
         if is_variant and row["has"] <= own and wanted <= row["has"] | row["takes"]:
@@ -131,7 +131,7 @@ def _variant_of(name, options):
     raise ValueError(f"{', '.join(sorted(unknown))} has no meaning for the cell {name}{hint}")
 
 
-def _altered(cell, options):
+def _with_options(cell, options):
     index, row = _variant_of(cell.name, options)
     extras = tuple([
         Extra(kind, units, _BEGINS.get(kind))
@@ -153,7 +153,7 @@ def for_kernels(cell, arrays):
     """The parameters of a variant's pass, or their gradients, as the compiled module takes them.
 
     arrays : w_ih, w_hh, b_ih, b_hh and the cell's extras. W_hr or None and a tuple of the others
-    follow the first four, and then numbers that say what is altered.
+    follow the first four, and then numbers that set its options.
     """
     o = cell.options
     there = dict(zip([e.kind for e in cell.extras], arrays[4:], strict=True))

@@ -85,7 +85,7 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
 def _for_kernels(cell, passes):
     """The row that the kernels have for passes, and these with their parameters as they take them.
 
-    Where nothing is altered both are what they were.
+    A plain cell without dropout masks and its passes are returned as they are.
     """
     if cell.options is None and passes[0].dropout_masks is None:
         return cell, passes
@@ -130,8 +130,8 @@ def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
         ])  # fmt: skip
     if not runtime.uses_core():
         return run_passes(cell, x, passes, keep, rows)
-    of_kernels, altered = _for_kernels(cell, passes)
-    made = run_passes(of_kernels, x, altered, keep, rows, checkpoint)
+    kernel_cell, kernel_passes = _for_kernels(cell, passes)
+    made = run_passes(kernel_cell, x, kernel_passes, keep, rows, checkpoint)
     return tuple([p._replace(tape=m.tape) for p, m in zip(passes, made, strict=True)])
 
 
@@ -155,16 +155,16 @@ def _run_reference(cell, x, p, keep, rows):
 def run_passes_backward(cell, x, passes, incoming, rows=None, checkpoint=0):
     """Gradients of passes over one x, at once: writes what `incoming`, one for each, names.
 
-    Nothing else is altered: it may be run again.
+    It writes nothing else, so it may be run again.
     """
     kernels = None if rows is None else rows.kernels
     if isinstance(passes[0].tape, reference.Tape):
         for p, i in zip(passes, incoming, strict=True):
             _run_reference_backward(x, p, i)
         return
-    cell, altered = _for_kernels(cell, passes)
-    if altered is not passes:
-        passes = altered
+    cell, kernel_passes = _for_kernels(cell, passes)
+    if kernel_passes is not passes:
+        passes = kernel_passes
         incoming = [i._replace(dweights=for_kernels(cell, i.dweights)) for i in incoming]
     pairs = list(zip(passes, incoming, strict=True))
     if isinstance(x, Ids):

@@ -42,7 +42,7 @@ _ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable, and quicker to see than
 class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
     """What RNN, LSTM and GRU share: everything but the cell.
 
-    altered : the arguments of `options.checked`.
+    variant_options : the arguments of `options.checked`.
     """
 
     _fixed = frozenset({
@@ -55,9 +55,9 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
     def __init__(
         self, cell, input_size, hidden_size, num_layers, *, bias, batch_first, dropout,
         dropout_mask, bidirectional, merge, dtype, rng, recurrent_dropout, init, forget_bias=None,
-        proj_size=0, **altered,
+        proj_size=0, **variant_options,
     ) -> None:  # fmt: skip
-        self.options: Final[options.Options] = options.checked(cell.states, **altered)
+        self.options: Final[options.Options] = options.checked(cell.states, **variant_options)
         self.input_size: Final[int] = checks.positive("input_size", input_size, 0)
         self.hidden_size: Final[int] = checks.positive("hidden_size", hidden_size)
         self.proj_size: Final[int] = self._checked_projection(proj_size)
@@ -384,7 +384,7 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         given += ["bidirectional=True"] * self.bidirectional
         given += [f"proj_size={self.proj_size}"] * (self.proj_size > 0)
         given += [f"merge={self.merge!r}"] * (self.merge != "concat")
-        given += [f"{name}={value!r}" for name, value in self.options.altered().items()]
+        given += [f"{name}={value!r}" for name, value in self.options.non_default().items()]
         given += [f"recurrent_dropout={self.recurrent_dropout}"] * (self.recurrent_dropout > 0)
         given += [f"init={self.init!r}"] * (self.init != "pytorch")
         given += [f"forget_bias={self.forget_bias}"] * (self.forget_bias is not None)

@@ -2,7 +2,7 @@
 
 The kernels' *_variant.h and norm.h say the same in C.
 
-Each alters an equation there; those that are asked for act together, in this order. Steps and
+Each option changes an equation there; options act together, in this order. Steps and
 derivatives take an `Options` first. m and d are drawn for a pass or None (dropout_masks.py), P,
 gain and bias are parameters.
 
@@ -21,8 +21,8 @@ gain and bias are parameters.
     (V11) state_t := d_t state_{t-1} + (1 - d_t) state_t          zoneout, of h and of c
 
 In (V3) N runs over all gates of a row together in the LSTM; in the GRU over r and z, and over n.
-(V5) and (V10) read the c_t before (V11), and (V10) does not alter it. Slopes are 0 where a bound of
-(V6), (V7) or (V9) is reached, chosen, not multiplied. d_t is 0 or 1, drawn for each element and
+(V5) and (V10) read the c_t before (V11), and (V10) does not change it. Slopes are 0 where a bound
+of (V6), (V7) or (V9) is reached, chosen, not multiplied. d_t is 0 or 1, drawn for each element and
 step; where nothing is drawn, its expectation.
 
     (V12) dq = (dN - mean dN - N mean(dN N)) / sqrt(var q + 1e-5)           the derivative of (V2)

@@ -16,7 +16,7 @@ enum { SETS = 4, BORDER = 64 };
 enum pass { FORWARD, INFERENCE, BACKWARD, PASSES };
 enum layout { DENSE, BATCH_FIRST, SPARSE, LAYOUTS };
 
-/* The number of the plain cell whose results a cell gives where nothing alters it; -1 where there is none. */
+/* The number of the plain cell whose results a cell gives with default options; -1 where there is none. */
 static int plain_of(int cell) {
   const frnn_cell_facts *facts = frnn_facts_of(frnn_cell_at(cell));
   for (int i = 0; !facts->has && frnn_cell_at(i); i++)

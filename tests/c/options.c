@@ -1,4 +1,4 @@
-/* options.c - every cell with all that may alter a pass: bounds, hard sigmoids, peepholes, gains, dropout masks,
+/* options.c - every cell with all that a variant may have: bounds, hard sigmoids, peepholes, gains, dropout masks,
  * projections, rows that end, are held or are reset. What is right is for the tests in Python to say, on the sets that
  * they run on; here are the bits, so that cross.sh can tell whether other sets, compilers and machines have the same.
  *
@@ -122,7 +122,7 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
                                  {2, 17, 9, 16}, {3, 40, 4, 131}, {6, 1, 40, 5}, {130, 5, 1, 3}};
   const int *size = sizes[n % 8];
   const frnn_cell_facts *facts = frnn_facts_of(frnn_cell_at(cell));
-  int gates = facts->gates, states = facts->states, altered = strcmp(facts->name, facts->plain) != 0;
+  int gates = facts->gates, states = facts->states, is_variant = strcmp(facts->name, facts->plain) != 0;
   int64_t T = size[0], B = size[1], I = size[2], H = size[3],
           P = takes(facts, FRNN_PROJ_SIZE) && n % 4 == 3 ? H / 2 + 1 : 0;
   int64_t features = P ? P : H;
@@ -145,7 +145,7 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
                              .w_hr = P ? drawn(dtype, P * H, scale) : NULL};
   for (int e = 0; e < FRNN_EXTRAS; e++)
     if (facts->extra[e]) f.variant.extra[e] = drawn(dtype, facts->extra[e] * H, 1);
-  if (altered) {
+  if (is_variant) {
     if (n & 1) f.variant.clip = 0.75;
     if (n & 2 && takes(facts, FRNN_CELL_CLIP)) f.variant.cell_clip = 0.5;
     if (n % 3 == 1 && takes(facts, FRNN_RECURRENT_ACTIVATION)) f.variant.slope = 0.2;

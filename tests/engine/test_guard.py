@@ -27,7 +27,7 @@ VARIANTS = {
     for cell in core.cells()
     if cell["name"] != cell["plain"]
 }
-ALTERED = (0.05, 0.04, 0.2, 0.1, 0.3)  # clip, cell clip, slope, zoneout of h and of c
+OPTION_NUMBERS = (0.05, 0.04, 0.2, 0.1, 0.3)  # clip, cell clip, slope, zoneout of h and of c
 ROWS = (1, 2, 3, 5, 6, 7, 8, 9, 13)
 UNITS = (1, 3, 4, 7, 8, 9, 15, 16, 17, 33)
 INPUTS = (1, 2, 5, 8, 16, 17, 19)
@@ -132,7 +132,7 @@ def extras_of(pages, values, cell, hidden, dtype):
     if cell not in VARIANTS:
         return ()
     extras = [pages.array(k * hidden, dtype, values) if k else None for k in VARIANTS[cell]]
-    return None, tuple(extras), ALTERED
+    return None, tuple(extras), OPTION_NUMBERS
 
 
 def masks_of(pages, values, n, cell, dtype, size):

@@ -59,7 +59,7 @@ class Case:
         return bounded or self.cell == "rnn_relu" or o.recurrent_activation != "sigmoid"
 
     def remade(self, **changed):
-        """The layer with some arguments changed that alter neither parameters nor draws."""
+        """The layer with some arguments changed: ones that affect neither parameters nor draws."""
         (_, _, i, h), layer = self.sizes, self.layer
         other = layer_of(self.cell, i, h, **self.net | changed)
         other.load(layer.params)
@@ -124,10 +124,10 @@ def _net(rng, cell):
         "dropout_mask": str(rng.choice(("step", "sequence"))),
         "dtype": str(rng.choice(("float32", "float64"))),
     }
-    return net | (_alterations(rng, cell) if rng.random() < 0.5 else {})
+    return net | (_variant_options(rng, cell) if rng.random() < 0.5 else {})
 
 
-def _alterations(rng, cell):
+def _variant_options(rng, cell):
     """What makes a variant of a cell."""
     # No bound of 1: a tanh may round to it, and then rounding says whether a gradient passes.
     bounds, rates = (None, None, 0.2, 0.9, 50.0), (0.0, 0.0, 0.0, 0.3, 1.0)

@@ -101,7 +101,7 @@ def assert_same_pass(p, q, **rows):
 @every_dtype
 @both_ways
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
-def test_without_alterations_it_is_the_cell_itself_to_the_bit(cell, dtype, reverse, bias):
+def test_with_default_options_it_is_the_cell_itself_to_the_bit(cell, dtype, reverse, bias):
     plain = drawn(CELLS[cell], False, bias, 0, (4, 3, 2, 5)).astype(dtype)
     other = drawn(CELLS[cell], False, bias, 0, (4, 3, 2, 5)).astype(dtype)
     other.dropout_masks = DropoutMasks(None, ())
