@@ -64,10 +64,10 @@ class Cell:
 
     def __reduce__(self):
         """By name: the numbers are those of this build, and a pickle may be read by another."""
-        return _again, (self.name, self.options, self.projects)
+        return _unpickled, (self.name, self.options, self.projects)
 
 
-def _again(name, options, projects):
+def _unpickled(name, options, projects):
     """The row of a cell that was pickled."""
     cell = CELLS[name] if options is None else _with_options(CELLS[name], options)
     return projected(cell) if projects else cell

@@ -11,7 +11,7 @@ from .relations import relation
 @relation("other layouts", weight=3)
 def other_layouts(run):
     batch = replace(run.batch, layouts=batches.drawn_layouts(run.rng, run.batch))
-    run.same(run.again(batch=batch), run.answer)
+    run.same(run.recompute(batch=batch), run.answer)
 
 
 @relation("other axes", weight=1)
@@ -19,7 +19,7 @@ def other_axes(run):
     """Batch first or time first, with the axis of a batch of one or without it."""
     layer = run.case.remade(batch_first=bool(run.rng.random() < 0.5))
     unbatched = run.batch.size == 1 and bool(run.rng.random() < 0.5)
-    run.same(run.again(layer, replace(run.batch, unbatched=unbatched)), run.answer)
+    run.same(run.recompute(layer, replace(run.batch, unbatched=unbatched)), run.answer)
 
 
 @relation("rows told what they are", weight=1)
@@ -31,7 +31,7 @@ def rows_told(run):
         "mask": np.ones(shape, bool),
         "reset": np.zeros(shape, bool),
     }
-    run.same(run.again(batch=replace(batch, rows=nothing | batch.rows)), run.answer)
+    run.same(run.recompute(batch=replace(batch, rows=nothing | batch.rows)), run.answer)
 
 
 @relation("zeros for None", weight=1)
@@ -50,7 +50,7 @@ def zeros_for_none(run):
     shape, count = (batch.steps, batch.size, width), 1 + (layer.merge is None)
     dy = batch.dy or [np.zeros(shape, layer.dtype) for _ in range(count)]
     full = replace(batch, state=state(batch.state), dstate=state(batch.dstate), dy=dy)
-    got = run.again(batch=full)
+    got = run.recompute(batch=full)
     # A product with 0 may have any sign; adding 0 takes it away.
     run.same({k: a + 0 for k, a in got.items()}, {k: a + 0 for k, a in run.answer.items()})
 
@@ -66,7 +66,7 @@ def features_for_ids(run):
     if len(table) == 0:
         table = np.zeros((1, layer.input_size), layer.dtype)
     told = replace(batch, x=table[ids], embedding=None, layouts={})
-    got, wanted = run.again(batch=told), dict(run.answer)
+    got, wanted = run.recompute(batch=told), dict(run.answer)
     dx = got.pop("grad x")
     if batch.embedding is not None:
         gradient = np.zeros_like(batch.embedding)

@@ -13,7 +13,7 @@ from .relations import on_core, relation
 @relation("the reference", on_core, 8)
 def the_reference(run):
     plain = replace(run.batch, layouts={})
-    _against(run, lambda: run.again(batch=plain), "reference")
+    _against(run, lambda: run.recompute(batch=plain), "reference")
 
 
 @relation("another instruction set", on_core, 2)
@@ -21,16 +21,16 @@ def another_set(run):
     isa = str(run.rng.choice(ISAS))
     with answers.machine(**run.case.settings | {"isa": isa}):
         if (isa in FUSED_ISAS) == (run.case.settings["isa"] in FUSED_ISAS):
-            answers.same(run.again(), run.answer)
+            answers.same(run.recompute(), run.answer)
             return
-    _against(run, run.again, "core", isa)
+    _against(run, run.recompute, "core", isa)
 
 
-def _against(run, compute_again, backend, isa=None):
+def _against(run, recompute, backend, isa=None):
     """Compares the answer with that of other settings, up to rounding."""
     settings = run.case.settings | {"backend": backend} | ({"isa": isa} if isa else {})
     with answers.machine(**settings):
-        wanted = compute_again()
+        wanted = recompute()
     run.near(run.answer, wanted)
 
 
@@ -38,7 +38,7 @@ def _against(run, compute_again, backend, isa=None):
 def other_threads(run):
     threads = int(run.rng.choice((1, 2, 3, 5, 8)))
     with answers.machine(**run.case.settings | {"threads": threads}):
-        answers.same(run.again(), run.answer)
+        answers.same(run.recompute(), run.answer)
 
 
 @relation("a derivative", lambda case: case.layer.dtype == np.float64 and not case.kinked, 6)

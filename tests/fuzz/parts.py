@@ -29,7 +29,7 @@ def some_rows(run):
     if run.case.draws:
         got, wanted = answers.by_row(answers.call(run.layer, part)), answers.only(wanted, "call")
     else:
-        got = answers.by_row(run.again(batch=part))
+        got = answers.by_row(run.recompute(batch=part))
     run.same(got, {name: array[index] for name, array in wanted.items()})
 
 
@@ -45,7 +45,7 @@ def not_finite(run):
     target = targets[run.rng.integers(len(targets))]
     place = tuple(int(run.rng.integers(n)) for n in target.shape)
     target[place] = bad
-    got = answers.by_row(run.again(batch=replace(batch, layouts={})))
+    got = answers.by_row(run.recompute(batch=replace(batch, layouts={})))
     others = np.arange(batch.size) != place[1]
     wanted = answers.by_row(run.answer)
     run.same({n: a[others] for n, a in got.items()}, {n: a[others] for n, a in wanted.items()})
@@ -62,7 +62,7 @@ def nonsense(run):
         ended = np.arange(batch.steps)[:, None] >= batch.rows["lengths"]
     for d in batch.dy or ():
         d[ended] = np.nan
-    got = run.again(batch=replace(batch, layouts={}))
+    got = run.recompute(batch=replace(batch, layouts={}))
     run.same(got, run.answer)
 
 

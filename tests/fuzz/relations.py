@@ -41,8 +41,8 @@ class Run:
     def batch(self):
         return self.case.batch
 
-    def again(self, layer=None, batch=None, **options):
-        """All that `answer` has, computed anew."""
+    def recompute(self, layer=None, batch=None, **options):
+        """All that `answer` has, computed again."""
         layer, batch = layer or self.layer, batch or self.batch
         options = {"checkpoint": self.case.settings["checkpoint"], "looks": self.looks} | options
         return answers.call(layer, batch) | answers.train(layer, batch, **options)
@@ -67,7 +67,7 @@ def compute(case, rng):
     if case.settings["checkpoint"] is not None:
         looks = tuple(n for n in looks if n != "gates")
     run = Run(case, {}, looks, rng)
-    run.answer = run.again()
+    run.answer = run.recompute()
     return run
 
 

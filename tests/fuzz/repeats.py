@@ -1,4 +1,4 @@
-"""Relations to the same once more: again, with checkpoints, of copies."""
+"""Relations to the same computation: repeated, with checkpoints, of copies."""
 
 import copy
 import pickle
@@ -7,16 +7,16 @@ from . import answers, batches, layouts
 from .relations import on_core, relation
 
 
-@relation("again", weight=1)
-def again(run):
-    run.same(run.again(), run.answer)
+@relation("recomputed", weight=1)
+def recomputed(run):
+    run.same(run.recompute(), run.answer)
 
 
 @relation("checkpoints", on_core, 4)
 def checkpoints(run):
     n = int(run.rng.choice((1, 2, 3, 5, 8, max(1, run.batch.steps), run.batch.steps + 3)))
     looks = [name for name in run.looks if name != "gates"]
-    got = run.again(checkpoint=n, looks=looks)
+    got = run.recompute(checkpoint=n, looks=looks)
     answers.same(got, {k: a for k, a in run.answer.items() if not k.startswith("gates")})
 
 
@@ -24,7 +24,7 @@ def checkpoints(run):
 def a_copied_tape(run):
     """Copies hold other addresses; the first is gone before the next is made."""
     through = _pickled if run.rng.random() < 0.5 else copy.deepcopy
-    run.same(run.again(through=lambda tape: through(through(tape))), run.answer)
+    run.same(run.recompute(through=lambda tape: through(through(tape))), run.answer)
 
 
 def _pickled(what):
@@ -33,12 +33,12 @@ def _pickled(what):
 
 @relation("a copied layer", weight=1)
 def a_copied_layer(run):
-    run.same(run.again(layer=_pickled(run.layer)), run.answer)
+    run.same(run.recompute(layer=_pickled(run.layer)), run.answer)
     other = copy.deepcopy(run.layer)
     other.flat[...] = 0
     layout = layouts.ANY[str(run.rng.choice(list(layouts.ANY)))]
     other.load({name: layout(array) for name, array in run.layer.params.items()})
-    run.same(run.again(layer=other), run.answer)
+    run.same(run.recompute(layer=other), run.answer)
 
 
 @relation("backward again")

@@ -33,13 +33,13 @@ def moved(run):
 
     with answers.machine(**run.case.settings | {"backend": "reference"}):
         batch = replace(run.batch, layouts={})
-        before = run.again(batch=batch)
+        before = run.recompute(batch=batch)
         for _ in range(4):
             layer = copy.deepcopy(run.layer)
             layer.flat[...] = rounded(layer.flat)
             arrays = {name: rounded(getattr(batch, name)) for name in ("x", "embedding")}
             arrays |= {n: all_rounded(getattr(batch, n)) for n in ("state", "dy", "dstate")}
-            after = run.again(layer, replace(batch, **arrays))
+            after = run.recompute(layer, replace(batch, **arrays))
             for name, by in _distances(after, before).items():
                 by_name[name] = max(by_name.get(name, 0.0), by)
     return by_name

@@ -70,9 +70,9 @@ def test_gradients_through_dropout_are_finite_differences(cell, first, mask, bac
 def test_dropout_keeps_the_mean_and_draws_from_rng(dtype, p, shape):
     layers = [fastrnn.GRU(2, 3, 2, dropout=p, dtype=dtype, rng=7) for _ in range(2)]
     ones = np.ones(shape, dtype)
-    (x, factors), (again, _) = (layer._dropped(ones) for layer in layers)
+    (x, factors), (other, _) = (layer._dropped(ones) for layer in layers)
     assert x.dtype == factors.dtype == dtype
-    assert_same_bits(again, x)
+    assert_same_bits(other, x)
     assert abs((x == 0).mean() - p) < 0.02
     assert p == 1 or abs(x.mean() - 1) < 0.02 / (1 - p)
     assert (layers[0]._dropped(ones)[0] != x).any() == (p not in (0, 1))
@@ -132,9 +132,9 @@ def test_a_mask_of_a_sequence_is_the_same_in_all_its_steps(first, ragged, backen
 def test_masks_of_sequences_differ_between_rows_and_calls():
     layer = fastrnn.LSTM(2, 3, 2, dropout=0.5, dropout_mask="sequence", rng=0)
     ones = np.ones((9, 40, 30), "f4")
-    (x, factors), (again, _) = layer._dropped(ones), layer._dropped(ones)
+    (x, factors), (other, _) = layer._dropped(ones), layer._dropped(ones)
     assert (x == x[0]).all() and set(np.unique(x)) == {0, 2}
-    assert len(np.unique(x[0], axis=0)) == 40 and (again != x).any()
+    assert len(np.unique(x[0], axis=0)) == 40 and (other != x).any()
     assert abs(x[0].mean() - 1) < 0.1 and factors.shape == (1, 40, 30)
 
 

@@ -117,11 +117,11 @@ def test_repr_is_what_makes_the_layer():
 @every_net
 def test_repr_evaluates_to_the_same_layer(cell, dtype, net):
     layer = layer_of(cell, I, H, dtype=dtype, **net)
-    again = eval(repr(layer), {"fastrnn": fastrnn})
-    assert repr(again) == repr(layer)
-    assert type(again) is type(layer)
-    assert [p.shape for p in again.params.values()] == [p.shape for p in layer.params.values()]
-    assert (again.batch_first, again.dtype) == (layer.batch_first, layer.dtype)
+    rebuilt = eval(repr(layer), {"fastrnn": fastrnn})
+    assert repr(rebuilt) == repr(layer)
+    assert type(rebuilt) is type(layer)
+    assert [p.shape for p in rebuilt.params.values()] == [p.shape for p in layer.params.values()]
+    assert (rebuilt.batch_first, rebuilt.dtype) == (layer.batch_first, layer.dtype)
 
 
 # ---- assignment ----------------------------------------------------------------------------------

@@ -213,7 +213,7 @@ def test_options_of_windows_are_looked_at_at_once(options, error, message):
 
 
 def reset_problem():
-    """What goes into a stack and comes back, and how its rows end, pause and begin anew."""
+    """What goes into a stack and comes back, and how its rows end, pause and are reset."""
     rng = np.random.default_rng(1)
     x, dy = (rng.uniform(-1, 1, (T, B, n)) for n in (I, H))
     state, dstate = (tuple(rng.uniform(-1, 1, (2, B, H)) for _ in "hc") for _ in range(2))
@@ -227,15 +227,15 @@ def row_by_pieces(layer, x, dy, state, dstate, mask, reset, begin, now):
     """Gradients of one row's window, of flat and of `state`, pieces between resets alone."""
     flat, initial = np.zeros_like(layer.flat), [np.zeros_like(s) for s in state]
     for first, last in pairwise(sorted({0, min(begin, len(x)), len(x), *np.flatnonzero(reset)})):
-        anew = first == 0 or reset[first]
-        held = state if anew else held  # noqa: F821 - the first piece has begun anew
+        is_reset = first == 0 or reset[first]
+        held = state if is_reset else held  # noqa: F821 - the first piece is reset
         _, held, tape = layer.forward(x[first:last], held, mask=mask[first:last])
         if first >= begin:
             judged = np.arange(first, last)[:, None] >= now
             of_last = dstate if last == len(x) else None
             grads = tape.backward(np.where(judged, dy[first:last], 0), of_last)
             flat += grads.flat
-            initial = [i + g if anew else i for i, g in zip(initial, grads.state, strict=True)]
+            initial = [i + g if is_reset else i for i, g in zip(initial, grads.state, strict=True)]
     return flat, initial
 
 

@@ -122,15 +122,15 @@ def test_a_variant_is_loaded_copied_pickled_and_repeated_by_its_repr(name):
     assert_same_bits(other(x), one(x))
     copies = copy.deepcopy(one), pickle.loads(pickle.dumps(one))
     trained = one.forward(x)[0]
-    for again in copies:
-        assert_same_bits(again(x), one(x))
-        assert_same_bits(again.forward(x)[0], trained)  # the generator goes along
-        again.flat[...] = 0
+    for copied in copies:
+        assert_same_bits(copied(x), one(x))
+        assert_same_bits(copied.forward(x)[0], trained)  # the generator goes along
+        copied.flat[...] = 0
     assert one.flat.any()
-    again = eval(repr(one), {"fastrnn": fastrnn})
-    assert repr(again) == repr(one)
-    assert (again.options, again.recurrent_dropout) == (one.options, 0.1)
-    assert [p.shape for p in again.params.values()] == [p.shape for p in one.params.values()]
+    rebuilt = eval(repr(one), {"fastrnn": fastrnn})
+    assert repr(rebuilt) == repr(one)
+    assert (rebuilt.options, rebuilt.recurrent_dropout) == (one.options, 0.1)
+    assert [p.shape for p in rebuilt.params.values()] == [p.shape for p in one.params.values()]
 
 
 def test_repr_shows_what_was_asked_for():

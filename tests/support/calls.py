@@ -50,8 +50,8 @@ def of_layer(a):
         a["x"], (a["h"], a["c"]), lengths=a["lengths"], mask=a["mask"], reset=a["reset"]
     )
     grads = tape.backward(a["dy"], (a["dh"], None))
-    again = layer()(a["x"], lengths=a["lengths"], mask=a["mask"], reset=a["reset"])
-    return y, state, grads.x, grads.flat, grads.state, again
+    inference = layer()(a["x"], lengths=a["lengths"], mask=a["mask"], reset=a["reset"])
+    return y, state, grads.x, grads.flat, grads.state, inference
 
 
 def of_ids(a):

@@ -67,12 +67,12 @@ def test_training_goes_on_as_if_it_had_never_ended(make, path):
     train.save(path, through, optimizer)
     some_steps(optimizer, 3, 6)
 
-    anew = network(1)
-    other = make(flats(anew))
+    fresh = network(1)
+    other = make(flats(fresh))
     some_steps(other, 7, 9)  # what it had before is of no account
-    train.load(path, anew, other)
+    train.load(path, fresh, other)
     some_steps(other, 3, 6)
-    assert_same_bits(flats(anew), flats(through))
+    assert_same_bits(flats(fresh), flats(through))
     assert_same_bits(other.state(), optimizer.state())
 
 

@@ -75,14 +75,14 @@ def path(request, tmp_path):
 
 @pytest.mark.parametrize("options", DRAWING.values(), ids=DRAWING)
 def test_a_run_goes_on_as_if_it_had_never_ended(options, path):
-    through, broken_off, anew = (Run(seed, **options) for seed in (0, 0, 1))
+    through, broken_off, fresh = (Run(seed, **options) for seed in (0, 0, 1))
     through.fit(4)
     broken_off.fit(2, checkpoint=path)
-    anew.fit(1)  # what it drew before is of no account
-    anew.load(path)
-    anew.fit(4)
-    assert anew.history.loss == through.history.loss
-    assert anew.now() == through.now()
+    fresh.fit(1)  # what it drew before is of no account
+    fresh.load(path)
+    fresh.fit(4)
+    assert fresh.history.loss == through.history.loss
+    assert fresh.now() == through.now()
 
 
 PROGRAM = """
@@ -140,13 +140,13 @@ def test_a_run_goes_on_where_dropout_was_turned_off_or_is_to_be_turned_on(schedu
             self.layer.dropout = schedule[len(self.history.loss)]
             return super().step(x)
 
-    through, broken_off, anew = (Scheduled(seed, num_layers=2) for seed in (0, 0, 1))
+    through, broken_off, fresh = (Scheduled(seed, num_layers=2) for seed in (0, 0, 1))
     through.fit(4)
     broken_off.fit(2, checkpoint=path)
-    anew.load(path)
-    anew.fit(4)
-    assert anew.history.loss == through.history.loss
-    assert anew.now() == through.now()
+    fresh.load(path)
+    fresh.fit(4)
+    assert fresh.history.loss == through.history.loss
+    assert fresh.now() == through.now()
 
 
 def test_after_fit_a_generator_is_as_after_the_best_epoch_though_dropout_was_turned_off():

@@ -286,12 +286,12 @@ def test_it_goes_on_from_a_checkpoint_as_if_never_interrupted(scores, tmp_path):
 
     broken_off = Problem(scores or [])
     train_until(broken_off, 2)
-    anew = Problem(scores or [])
-    anew.epochs = broken_off.epochs[:3]
-    history = train.History(**train.load(tmp_path / "run.npz", anew.parts, anew.adam)["history"])
-    assert train_until(anew, 4, history=history) is history
+    fresh = Problem(scores or [])
+    fresh.epochs = broken_off.epochs[:3]
+    history = train.History(**train.load(tmp_path / "run.npz", fresh.parts, fresh.adam)["history"])
+    assert train_until(fresh, 4, history=history) is history
     assert (history.loss, history.validation) == (wanted.loss, wanted.validation)
-    assert anew.now() == through.now()
+    assert fresh.now() == through.now()
 
 
 def test_a_worse_epoch_does_not_overwrite_what_a_run_before_has_reached(tmp_path):
