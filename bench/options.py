@@ -144,9 +144,9 @@ def layer_cases():
         plain = call(layer(), mode, x, mask=mask)
         option = call(layer(), mode, x, mask=mask, zero_output_for_mask=True)
         yield Case("zero_output_for_mask", f"imdb LSTM {mode}", plain, option, 1.1)
-    made = layer()
-    yield Case("return_gates", "imdb LSTM forward", call(made, "forward", x),
-               call(made, "forward", x, return_gates=True), float("inf"))  # fmt: skip
+    plain_layer = layer()
+    yield Case("return_gates", "imdb LSTM forward", call(plain_layer, "forward", x),
+               call(plain_layer, "forward", x, return_gates=True), float("inf"))  # fmt: skip
 
 
 def direction_cases():

@@ -102,11 +102,11 @@ def test_the_kind_of_array_never_shows(backend, call, name, tmp_path):
     # The reference's products are NumPy's, whose last bits depend on where arrays lie.
     agree = assert_same_bits if backend == "core" and call not in OF_NUMPY else close
     array, ways = ARRAYS[name], ways_of(name) | {"memmap": lambda a: memory_mapped(a, tmp_path)}
-    for way, made in ways.items():
+    for way, laid_out in ways.items():
         if array.ndim < 2 and way in LAYOUTS:
             continue  # for some of them turn axes
         try:
-            agree(call(ARRAYS | {name: made(array)}), wanted)
+            agree(call(ARRAYS | {name: laid_out(array)}), wanted)
         except Exception as error:
             raise AssertionError(f"{name} as {way}") from error
 

@@ -206,8 +206,8 @@ def backward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, 
     steps_between(checkpoint)
     memset(calls, 0, sizeof(calls))
     for i in range(count):
-        made, dy, dlast, dx, dfirst, dweights, dstates = tuple_of(passes[i])
-        reverse, row, first, weights, y, _, tape, dropout = tuple_of(made)
+        one_pass, dy, dlast, dx, dfirst, dweights, dstates = tuple_of(passes[i])
+        reverse, row, first, weights, y, _, tape, dropout = tuple_of(one_pass)
         call = &calls[i]
         call.shape = shape_of(cell, x, weights, reverse)
         s = &call.shape

@@ -152,9 +152,9 @@ def table(cell, inputs, weights, count):
     """bias + W_ih x for each row of inputs, (count, I), or for each feature if that is None."""
     itemsize, hidden = weights[0].itemsize, len(weights[0]) // cell.gates
     size = runtime.core.table_size(cell.index, int(itemsize == 8), hidden, count)
-    made = np.empty(size, np.uint8)
-    runtime.in_workspace(runtime.core.tabulate, cell.index, inputs, weights, count, made)
-    return made
+    buffer = np.empty(size, np.uint8)
+    runtime.in_workspace(runtime.core.tabulate, cell.index, inputs, weights, count, buffer)
+    return buffer
 
 
 def backward(cell, x, pairs, rows, checkpoint):

@@ -40,7 +40,7 @@ class DirectionCall(NamedTuple):
 
 
 # A DirectionCall from a tuple of its fields: its own call is Python code and takes twice as long.
-made_of = partial(tuple.__new__, DirectionCall)
+call_of = partial(tuple.__new__, DirectionCall)
 
 
 class BackwardBuffers(NamedTuple):
@@ -131,8 +131,8 @@ def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
     if not runtime.uses_core():
         return run_passes(cell, x, passes, keep, rows)
     kernel_cell, kernel_passes = _for_kernels(cell, passes)
-    made = run_passes(kernel_cell, x, kernel_passes, keep, rows, checkpoint)
-    return tuple([p._replace(tape=m.tape) for p, m in zip(passes, made, strict=True)])
+    recorded = run_passes(kernel_cell, x, kernel_passes, keep, rows, checkpoint)
+    return tuple([p._replace(tape=m.tape) for p, m in zip(passes, recorded, strict=True)])
 
 
 def _run_reference(cell, x, p, keep, rows):
@@ -226,7 +226,7 @@ class Saved(NamedTuple):
 
     cell: object
     x: np.ndarray
-    made: DirectionCall
+    call: DirectionCall
     rows: object
 
 
@@ -242,17 +242,17 @@ def run(cell, x, state, weights, reverse=False, y=None, keep=False, rows=None):
     sizes = hidden, units_of(cell, weights)
     last = tuple([np.empty((batch, n), x.dtype) for n, _ in zip(sizes, cell.states, strict=False)])
     p = DirectionCall(reverse, 0, _one_row(state), weights, y, _one_row(last))
-    (made,) = run_passes(cell, x, (p,), keep, rows)
-    return y, last, Saved(cell, x, made, rows) if keep else None
+    (call,) = run_passes(cell, x, (p,), keep, rows)
+    return y, last, Saved(cell, x, call, rows) if keep else None
 
 
 def run_backward(saved, dy, dlast, dweights, need_x=True):
     """Gradients of one pass -> dx (None unless need_x) and the initial state's."""
-    cell, x, made, rows = saved
+    cell, x, call, rows = saved
     dx = gradient_of(x) if need_x else None
-    dfirst = tuple([np.empty(s.shape[1:], x.dtype) for s in made.state])
+    dfirst = tuple([np.empty(s.shape[1:], x.dtype) for s in call.state])
     incoming = BackwardBuffers(dy, _one_row(dlast), dx, _one_row(dfirst), dweights)
-    run_passes_backward(cell, x, (made,), (incoming,), rows)
+    run_passes_backward(cell, x, (call,), (incoming,), rows)
     return dx, dfirst
 
 

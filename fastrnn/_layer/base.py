@@ -19,7 +19,7 @@ from fastrnn import checks
 from fastrnn._cells import options
 from fastrnn._cells.registry import projected, variant
 from fastrnn._engine import ids
-from fastrnn._engine.passes import made_of, run_passes, run_variant
+from fastrnn._engine.passes import call_of, run_passes, run_variant
 from fastrnn._layer import initializers
 from fastrnn._layer.conversions import Conversions
 from fastrnn._layer.dropout import Dropout
@@ -224,7 +224,7 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
             for row, reverse, half in rows_of_layer:
                 part = y if half is None else y[:, :, half]
                 weights = self._own_weights[row]
-                passes += (made_of((reverse, row, first, weights, part, last, None, None)),)
+                passes += (call_of((reverse, row, first, weights, part, last, None, None)),)
             passes = run(self._cell, x, passes, keep, rows, checkpoint)
             layers.append((x, factors, passes))
             x = y  # of the layer above
@@ -239,10 +239,10 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         if self.merge != "concat":
             with np.errstate(all="ignore"):
                 y = MERGES[self.merge].together(y[..., : self._features], y[..., self._features :])
-        made = (layers, unbatched, rows, shown, checkpoint) if keep else None
+        record = (layers, unbatched, rows, shown, checkpoint) if keep else None
         if unbatched or len(last) == 1:
             last = self._state_to_user(last, unbatched)
-        return y, last, made
+        return y, last, record
 
     @overload
     def __call__(
@@ -320,8 +320,8 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
 
     def _with_gates(self, *arguments):
         x, state, *options = arguments
-        y, last, made = self._run(x, state, True, *options)
-        return y, last, Tape(self, ForwardRecord(*made)).gates()
+        y, last, record = self._run(x, state, True, *options)
+        return y, last, Tape(self, ForwardRecord(*record)).gates()
 
     def forward(
         self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
@@ -350,10 +350,10 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
-        y, state, made = self._run(
+        y, state, record = self._run(
             x, state, True, rows, zero_output_for_mask, one_hot, embedding, checkpoint, train
         )
-        return y, state, Tape(self, ForwardRecord(*made))
+        return y, state, Tape(self, ForwardRecord(*record))
 
     def stream(
         self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,

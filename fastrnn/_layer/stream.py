@@ -63,12 +63,12 @@ class _ReferenceStepper:
         return True
 
     def _advance(self, x, out):
-        y, made = x, []
+        y, states = x, []
         for index, weights in enumerate(self._weights):
             state = tuple(s[index] for s in self._state)
             y, last = reference.infer(self._cell, y, state, *weights)
-            made.append(last)
-        after = [np.stack(parts) for parts in zip(*made, strict=True)]
+            states.append(last)
+        after = [np.stack(parts) for parts in zip(*states, strict=True)]
         out[...] = y
         _write(self._state, after)
 

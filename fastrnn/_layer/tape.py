@@ -78,31 +78,31 @@ class Tape(Generic[State, Given]):
     `backward` has run. (y is read-only for that reason.) `backward` may be called again and again.
     """
 
-    def __init__(self, layer, made):
+    def __init__(self, layer, record):
         self._layer = layer
-        self._made = made
+        self._record = record
 
     def __getstate__(self):
         """With what the kernels wrote and not where: a copy's memory has another boundary."""
         layers = [
             (x, factors, tuple([p._replace(tape=runtime.tape_content(p.tape)) for p in passes]))
-            for x, factors, passes in self._made.layers
+            for x, factors, passes in self._record.layers
         ]
-        return {"_layer": self._layer, "_made": self._made._replace(layers=layers)}
+        return {"_layer": self._layer, "_record": self._record._replace(layers=layers)}
 
     def __setstate__(self, state):
         """x may have come back with other strides than its own, so it passes the checks anew."""
-        self._layer, made = state["_layer"], state["_made"]
-        checks.aligned("Tape", made)
+        self._layer, record = state["_layer"], state["_record"]
+        checks.aligned("Tape", record)
         layers = [
             (
                 x if isinstance(x, Ids) else checks.rows(x),
                 factors,
                 tuple([p._replace(tape=runtime.tape_with(p.tape)) for p in passes]),
             )
-            for x, factors, passes in made.layers
+            for x, factors, passes in record.layers
         ]
-        self._made = made._replace(layers=layers)
+        self._record = record._replace(layers=layers)
 
     def backward(
         self, dy: Dy, dstate: Given | None = None, *, need_x: bool = True
@@ -179,21 +179,21 @@ class Tape(Generic[State, Given]):
         ValueError
             If checkpoints are all that the tape keeps.
         """
-        layer, made = self._layer, self._made
-        if made.checkpoint and isinstance(made.layers[0][2][0].tape, np.ndarray):
+        layer, record = self._layer, self._record
+        if record.checkpoint and isinstance(record.layers[0][2][0].tape, np.ndarray):
             raise ValueError("gates need a tape of every step: call forward without checkpoint")
         rows = {name: [] for name in layer._cell.shown}
-        for _, _, passes in made.layers:
+        for _, _, passes in record.layers:
             for p in passes:
-                gates = gates_of_pass(layer._cell, p, layer.dtype, made.rows)
+                gates = gates_of_pass(layer._cell, p, layer.dtype, record.rows)
                 for name, values in gates.items():
-                    rows[name].append(values[:, 0] if made.unbatched else values)
+                    rows[name].append(values[:, 0] if record.unbatched else values)
         return {name: np.stack(values) for name, values in rows.items()}
 
     def _backward(self, dy, dstate, need_x, look=None):
         """look : a function of each pass and the gradients of its states after each step."""
         layer = self._layer
-        layers, unbatched, rows, shown, checkpoint = self._made
+        layers, unbatched, rows, shown, checkpoint = self._record
         batch, top = layers[0][0].shape[1], layers[-1][2]
         parts = layer._gradients_of_directions(dy, [p.y for p in top], unbatched)
         if shown is not None:

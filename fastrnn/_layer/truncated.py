@@ -49,10 +49,10 @@ class Window(Generic[State, Given]):
     y: Floats
     state: State
 
-    def __init__(self, past, steps, axis, made):
+    def __init__(self, past, steps, axis, run):
         self.past, self.steps = past, steps
         self._axis = axis
-        y, self.state, self._tape = made
+        y, self.state, self._tape = run
         self._before = past.stop - past.start
         self._shape = y.shape
         self.y = y[self._new()]
@@ -253,7 +253,7 @@ class _Cut(NamedTuple):
             state = tuple(np.where(rows, late, early) for early, late in pairs)
         else:
             state = np.where(rows, after[1], before[1])
-        tapes = [made[2] for made in (before, after) if len(made) > 2]
+        tapes = [run[2] for run in (before, after) if len(run) > 2]
         return (y, state, _CutTape(sequence, self, *tapes)) if tapes else (y, state)
 
 
@@ -317,7 +317,7 @@ def _windows(sequence, k1, k2):
         elif first > begin:
             state = sequence.advance(slice(begin, first), state)
         begin = first
-        made = sequence.forward(slice(begin, new.stop), state)
-        window = Window(slice(begin, now), new, sequence.axis, made)
+        run = sequence.forward(slice(begin, new.stop), state)
+        window = Window(slice(begin, now), new, sequence.axis, run)
         last = window.state
         yield window

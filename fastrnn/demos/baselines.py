@@ -48,11 +48,11 @@ def seasonal(task, years, weeks):
 
     def forecast(times):
         recent = task.window(times, weeks).mean(axis=1)
-        made = []
+        forecasts = []
         for back in range(task.YEAR, years * task.YEAR + 1, task.YEAR):
             drift = recent - task.window(times - back, weeks).mean(axis=1)
-            made.append(task.series[times + task.AHEAD - back] + drift)
-        return np.mean(made, axis=0)
+            forecasts.append(task.series[times + task.AHEAD - back] + drift)
+        return np.mean(forecasts, axis=0)
 
     return forecast
 
@@ -109,9 +109,9 @@ def local_linear(task, length, count, penalty):
     def forecast(times):
         near, x, level = _nearest(task, times, length, count)
         w, b = _linear(near.x, near.left, penalty)
-        made = np.einsum("bi,bi->b", x, w) + b
+        forecasts = np.einsum("bi,bi->b", x, w) + b
         # never beyond what followed them
-        return level + made.clip(near.left.min(axis=1), near.left.max(axis=1))
+        return level + forecasts.clip(near.left.min(axis=1), near.left.max(axis=1))
 
     return _in_pieces(forecast)
 

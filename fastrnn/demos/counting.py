@@ -69,7 +69,7 @@ def tags(known, known_tags, judged, letters, widest):
         narrower.
     """
     kinds = known_tags.max() + 1
-    best, made = np.full(len(judged), np.bincount(known_tags).argmax()), []
+    best, by_width = np.full(len(judged), np.bincount(known_tags).argmax()), []
     for width in range(widest + 1):
         windows, asked = (
             _numbers(np.pad(ids, width), 2 * width + 1, letters) for ids in (known, judged)
@@ -78,17 +78,17 @@ def tags(known, known_tags, judged, letters, widest):
         counts = np.bincount(place * kinds + known_tags, minlength=len(windows) * kinds)
         likeliest = counts.reshape(len(windows), kinds).argmax(axis=1)
         best = _looked_up(windows, likeliest, asked, best)
-        made.append(best)
-    return made
+        by_width.append(best)
+    return by_width
 
 
 def _numbers(ids, length, letters):
     """(N - length + 1,): each run of so many symbols as one number, digits to the base letters."""
     count = len(ids) - length + 1
-    made = np.zeros(count, np.int64)
+    numbers = np.zeros(count, np.int64)
     for i in range(length):
-        made = made * letters + ids[i : i + count]
-    return made
+        numbers = numbers * letters + ids[i : i + count]
+    return numbers
 
 
 def _runs(ids, length, letters, highest):

@@ -260,11 +260,11 @@ def draw(path, task, name, forecast, others):
     above.set(title=f"{task.TITLE}: forecasts on times not trained on", ylabel=task.UNIT)
     above.legend()
     lines = {**others, name: forecast}
-    for (label, made), colour in zip(
+    for (label, values), colour in zip(
         lines.items(), ("tab:blue", "tab:orange", "tab:red"), strict=True
     ):
-        text = f"{label}, RMSE {rmse(made - truth):.2f}"
-        below.plot(when[shown], (made - truth)[shown], color=colour, linewidth=0.9, label=text)
+        text = f"{label}, RMSE {rmse(values - truth):.2f}"
+        below.plot(when[shown], (values - truth)[shown], color=colour, linewidth=0.9, label=text)
     below.axhline(0, color="black", linewidth=0.6)
     below.set_ylabel(f"forecast - measured, {task.UNIT}")
     handles = below.get_legend_handles_labels()

@@ -160,7 +160,7 @@ def baselines(corpus):
     A packing program's are those that the validation text adds to the training text.
     """
     texts = corpus.train, corpus.validation
-    made = {
+    found = {
         f"n-grams, order {order}": counting.bits(*texts, len(corpus.alphabet), order, DISCOUNT)
         for order in ORDERS
     }
@@ -171,8 +171,8 @@ def baselines(corpus):
         except ImportError:  # not every Python is built with them
             continue
         added = len(compress(known + judged)) - len(compress(known))
-        made[name] = 8 * added / len(corpus.validation)
-    return made
+        found[name] = 8 * added / len(corpus.validation)
+    return found
 
 
 def print_bits(name, bits, others):

@@ -154,40 +154,43 @@ def train(cell, files, epochs, seed):
 
 def baselines(known, judged):
     """Tags by counting: name -> (N,), of the ids judged; the last name's windows are the widest."""
-    made = counting.tags(*known, judged, LETTERS, WIDEST)
-    return {f"counting in windows of {2 * i + 1}": tags for i, tags in enumerate(made)}
+    predicted = counting.tags(*known, judged, LETTERS, WIDEST)
+    return {f"counting in windows of {2 * i + 1}": tags for i, tags in enumerate(predicted)}
 
 
-def print_accuracies(made, tags):
-    """The tables, by all and by kind, and what they say. made: name -> (N,), the net's first."""
+def print_accuracies(predicted, tags):
+    """The tables, by all and by kind, and what they say.
+
+    predicted : name -> (N,) tags, those of the net first.
+    """
     print("\nright tags in the files judged, %")
-    for label, ours in made.items():
+    for label, ours in predicted.items():
         print(f"  {label:<26}{_percent(ours, tags):8.2f}")
-    net, *others = made
+    net, *others = predicted
     print(f"\n  of those that are    share{net:>8}{others[-1]:>26}")
     for kind, label in enumerate(KINDS):
         there = tags == kind
-        right = [_percent(made[name][there], tags[there]) for name in (net, others[-1])]
+        right = [_percent(predicted[name][there], tags[there]) for name in (net, others[-1])]
         print("  {:<16}{:10.2f}{:8.2f}{:26.2f}".format(label, 100 * there.mean(), *right))
-    accuracy = _percent(made[net], tags)
-    common.verdict(net, {name: accuracy > _percent(made[name], tags) for name in others})
+    accuracy = _percent(predicted[net], tags)
+    common.verdict(net, {name: accuracy > _percent(predicted[name], tags) for name in others})
 
 
-def _percent(made, tags):
-    return 100 * np.mean(made == tags) if len(tags) else np.nan
+def _percent(predicted, tags):
+    return 100 * np.mean(predicted == tags) if len(tags) else np.nan
 
 
-def piece(files, made):
+def piece(files, predicted):
     """What the picture shows, a File and its tags by each: the net's median file by accuracy."""
     ends = np.cumsum([len(f.ids) for f in files])[:-1]
-    by_file = {name: np.split(tags, ends) for name, tags in made.items()}
+    by_file = {name: np.split(tags, ends) for name, tags in predicted.items()}
     net = next(iter(by_file))
     right = [_percent(m, f.tags) for m, f in zip(by_file[net], files, strict=True)]
     median = int(np.argsort(right)[len(files) // 2])
     return files[median], {name: tags[median] for name, tags in by_file.items()}
 
 
-def draw(path, file, made):
+def draw(path, file, predicted):
     """Write the picture: the middle of a file, by the net's tags and by the last baseline's."""
     from matplotlib.figure import Figure  # not pyplot: no window, and no backend changed for others
     from matplotlib.patches import Patch
@@ -197,10 +200,10 @@ def draw(path, file, made):
     begin = sum(map(len, lines[:first]))
     shown = "".join(lines[first : first + LINES])
     figure = Figure(figsize=(14, 8), layout="constrained")
-    net, *_, widest = made
+    net, *_, widest = predicted
     for axes, name in zip(figure.subplots(1, 2), (net, widest), strict=True):
-        _write_coloured(axes, shown, made[name][begin:], file.tags[begin:])
-        axes.set_title(f"{name}: {_percent(made[name], file.tags):.2f} % of the file right")
+        _write_coloured(axes, shown, predicted[name][begin:], file.tags[begin:])
+        axes.set_title(f"{name}: {_percent(predicted[name], file.tags):.2f} % of the file right")
     pairs = [*zip(COLOURS[1:], KINDS[1:], strict=True), ("red", "_ wrong")]
     handles = [Patch(color=colour, label=label) for colour, label in pairs]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(pairs))
@@ -208,16 +211,16 @@ def draw(path, file, made):
     figure.savefig(path, dpi=110)
 
 
-def _write_coloured(axes, text, made, tags):
-    """A text in the colours of the tags made; the wrong ones are underlined."""
+def _write_coloured(axes, text, predicted, tags):
+    """A text in the colours of the predicted tags; the wrong ones are underlined."""
     axes.set(xlim=(0, 1), ylim=(LINES, 0))
     axes.axis("off")
     begin = 0
     for row, line in enumerate(text.splitlines(keepends=True)):
         here = slice(begin, begin + len(line))
         begin += len(line)
-        layers = [(line, made[here] == kind, colour) for kind, colour in enumerate(COLOURS)]
-        layers.append(("_" * len(line), made[here] != tags[here], "red"))
+        layers = [(line, predicted[here] == kind, colour) for kind, colour in enumerate(COLOURS)]
+        layers.append(("_" * len(line), predicted[here] != tags[here], "red"))
         for characters, where, colour in layers:
             # All others are blank, so that these stay in their columns; so are tabs.
             pairs = zip(characters, where, strict=True)
@@ -250,6 +253,6 @@ def run(args):
     pace = args.epochs * UPDATES * BATCH * WINDOW / seconds
     print(f"training loss: {losses[0]:.4f} in the first epoch, {losses[-1]:.4f} in the last")
     print(f"trained in {seconds:.1f} s, {pace / 1000:.1f} thousand characters a second")
-    made = {name: np.concatenate([model(f.ids) for f in judged]), **baselines(known, ids)}
-    print_accuracies(made, tags)
-    return pictures.write(draw, args.out, *piece(judged, made))
+    predicted = {name: np.concatenate([model(f.ids) for f in judged]), **baselines(known, ids)}
+    print_accuracies(predicted, tags)
+    return pictures.write(draw, args.out, *piece(judged, predicted))

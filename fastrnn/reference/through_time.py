@@ -50,7 +50,7 @@ class Tape:
     saved: list[Any]  # T entries, each what the step at that time saved
     variant_arguments: VariantArguments | None
     w_hr: Floats | None = None  # (P, H); then h has P features
-    made: Floats | None = None  # (T, B, H): what was projected
+    unprojected: Floats | None = None  # (T, B, H): what was projected
 
 
 def _same(array, dtype):
@@ -124,13 +124,13 @@ class _Records:
         (T, B, *_), cell, dtype = call.x.shape, call.cell, call.w_ih.dtype
         H, P = len(call.w_ih) // cell.gates, call.w_hh.shape[1]
         self.operands = tuple(np.empty((T, B, P), dtype) for _ in cell.phases)
-        self.made = np.empty((T, B, H), dtype) if cell.projects else None
+        self.unprojected = np.empty((T, B, H), dtype) if cell.projects else None
         self.saved = [None] * T
 
     def add(self, t, state, operands, saved):
         """state : after the step, before (P1)."""
-        if self.made is not None:
-            self.made[t] = state[0]
+        if self.unprojected is not None:
+            self.unprojected[t] = state[0]
         for v, now in zip(self.operands, operands, strict=True):
             v[t] = now
         self.saved[t] = saved
@@ -220,7 +220,7 @@ def forward(
     tape = Tape(
         call.cell, call.x, call.w_ih, call.w_hh, tuple(b is not None for b in call.biases),
         reverse, call.rows, records.operands, records.saved, call.variant_arguments, call.w_hr,
-        records.made,
+        records.unprojected,
     )  # fmt: skip
     return y, tuple(s.copy() for s in state), tape  # copies: the tape may hold the arrays
 
@@ -412,7 +412,7 @@ def _recurrent_gradients(tape, du, dh):
         dw_hh[gates] = _product_over_rows(du[:, gates], counted(v))
     if dh is None:
         return dw_hh, []
-    return dw_hh, [_product_over_rows(dh.reshape(-1, P), counted(tape.made))]
+    return dw_hh, [_product_over_rows(dh.reshape(-1, P), counted(tape.unprojected))]
 
 
 def backward(

@@ -69,16 +69,16 @@ class Npz:
     def text(self, name):
         """The text itself; ValueError unless it is ASCII, as JSON can be and `write` makes it."""
         dtype = self._headers[name].dtype
-        made, member = np.empty(dtype.itemsize // 4, np.uint8), self._elements(name)
-        for at in range(0, made.size, _PIECE):
-            part = made[at : at + _PIECE]
+        characters, member = np.empty(dtype.itemsize // 4, np.uint8), self._elements(name)
+        for at in range(0, characters.size, _PIECE):
+            part = characters[at : at + _PIECE]
             wide = np.empty(part.size, np.dtype("u4").newbyteorder(dtype.byteorder))
             member.fill(memoryview(wide.view(np.uint8)))
             if wide.max() > 127:
                 raise self._source.refused("its text must be ASCII", name)
             part[...] = wide
         member.finish()
-        return str(made, "ascii").rstrip("\0")  # NumPy fills up a str by NULs
+        return str(characters, "ascii").rstrip("\0")  # NumPy fills up a str by NULs
 
     def _elements(self, name):
         """The member, read as far as its first element."""

@@ -159,15 +159,15 @@ class _Optimizer:
 
     def __copy__(self):
         """Of the same parameters, with running sums of its own."""
-        made = object.__new__(type(self))
-        made.__dict__.update(self.__dict__)
-        made.__dict__.update({n: [a.copy() for a in getattr(self, n)] for n in self._buffers})
-        return made
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new.__dict__.update({n: [a.copy() for a in getattr(self, n)] for n in self._buffers})
+        return new
 
     # NoReturn: no value fits, so a type checker refuses names that there are not.
     def __setattr__(self, name: str, value: NoReturn) -> None:  # type: ignore[override]
         """A name that there is not, `lr` perhaps, would be kept and do nothing."""
-        if self.__dict__.get("_made") and not hasattr(self, name):
+        if self.__dict__.get("_closed") and not hasattr(self, name):
             names = ", ".join(n for n in self.__dict__ if not n.startswith("_"))
             raise AttributeError(
                 f"{type(self).__name__} has no {name}: it has learning_rate, {names}"
@@ -176,7 +176,7 @@ class _Optimizer:
 
     def _fix(self, owner):
         """From here on no attributes are added; classes made from `owner` may have more."""
-        self.__dict__["_made"] = type(self) is owner
+        self.__dict__["_closed"] = type(self) is owner
 
     def _checked(self, gradients):
         """The gradients as arrays like the parameters; else nothing is changed."""

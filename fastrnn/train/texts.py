@@ -48,11 +48,11 @@ def object_of(text):
 
 
 def _unique(pairs):
-    made = dict(pairs)
-    if len(made) != len(pairs):
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
         seen = set()
         for name, _ in pairs:
             if name in seen:
                 raise Twice(name)
             seen.add(name)
-    return made
+    return unique

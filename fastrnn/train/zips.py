@@ -189,12 +189,12 @@ class Member:
             return self._next(most)
         while True:
             try:
-                made = self._inflate.decompress(self._packed, most)
+                inflated = self._inflate.decompress(self._packed, most)
             except zlib.error as error:
                 raise self._refused(f"it cannot be inflated: {error}") from None
             self._packed = self._inflate.unconsumed_tail
-            if made or self._inflate.eof:
-                return made
+            if inflated or self._inflate.eof:
+                return inflated
             self._packed = self._next(_PIECE)
             if not self._packed:
                 return b""

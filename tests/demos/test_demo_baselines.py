@@ -56,32 +56,32 @@ def test_persistence_yesterday_and_the_mean_of_the_hour(flights):
     times, s = flights.test, flights.series
     assert np.array_equal(baselines.persistence(flights)(times), s[times])
     assert np.array_equal(baselines.yesterday(flights)(times), s[times + 6 - 24])
-    made = baselines.mean_of_the_hour(flights)
+    forecast = baselines.mean_of_the_hour(flights)
     hours = flights.hour[flights.train + 6]
     for hour in (9, 17):
         at = flights.train[hours == hour]
-        assert made(at).mean() == pytest.approx(flights.truth(at).mean(), abs=0.01)
+        assert forecast(at).mean() == pytest.approx(flights.truth(at).mean(), abs=0.01)
 
 
 def test_seasonal_is_the_mean_of_past_years_with_the_drift_since(noise):
     s, t = noise.series, noise.test[3]
     naive = s[t + 1 - 4] + s[t] - s[t - 4]
-    made = baselines.seasonal(noise, years=1, weeks=1)(np.array([t]))
-    assert made == pytest.approx(naive)
+    forecast = baselines.seasonal(noise, years=1, weeks=1)(np.array([t]))
+    assert forecast == pytest.approx(naive)
     parts = [
         s[t + 1 - 4 * k] + s[t - 2 : t + 1].mean() - s[t - 4 * k - 2 : t - 4 * k + 1].mean()
         for k in (1, 2, 3)
     ]
-    made = baselines.seasonal(noise, years=3, weeks=3)(np.array([t]))
-    assert made == pytest.approx(np.mean(parts))
+    forecast = baselines.seasonal(noise, years=3, weeks=3)(np.array([t]))
+    assert forecast == pytest.approx(np.mean(parts))
 
 
 def test_seasonal_forecasts_a_trend_and_a_season_exactly():
     t = np.arange(120)
     task = task_of(0.3 * t + np.tile([0.0, 2.0, -1.0, 5.0], 30))
     for years, weeks in ((1, 1), (3, 2)):
-        made = baselines.seasonal(task, years, weeks)(task.test)
-        np.testing.assert_allclose(made, task.truth(task.test))
+        forecast = baselines.seasonal(task, years, weeks)(task.test)
+        np.testing.assert_allclose(forecast, task.truth(task.test))
 
 
 def test_ridge_finds_a_linear_rule_and_shrinks_to_the_mean(noise):
@@ -89,13 +89,15 @@ def test_ridge_finds_a_linear_rule_and_shrinks_to_the_mean(noise):
     for _ in range(150):
         series.append(1.6 * series[-1] - 0.99 * series[-2])  # a slowly fading swing
     task = task_of(np.array(series) + 7)
-    made = baselines.ridge(task, length=4, penalty=1e-9)(task.test)
-    np.testing.assert_allclose(made, task.truth(task.test), atol=1e-5)
+    forecast = baselines.ridge(task, length=4, penalty=1e-9)(task.test)
+    np.testing.assert_allclose(forecast, task.truth(task.test), atol=1e-5)
     # With weights of 0 it is the window's mean, and what the truth is above it on average.
     window = noise.window(noise.train, 3).mean(axis=1)
     above = (noise.truth(noise.train) - window).mean()
-    made = baselines.ridge(noise, length=3, penalty=1e12)(noise.test)
-    np.testing.assert_allclose(made, noise.window(noise.test, 3).mean(axis=1) + above, atol=1e-6)
+    forecast = baselines.ridge(noise, length=3, penalty=1e12)(noise.test)
+    np.testing.assert_allclose(
+        forecast, noise.window(noise.test, 3).mean(axis=1) + above, atol=1e-6
+    )
 
 
 def test_ridge_solves_the_penalised_normal_equations(noise):
@@ -107,22 +109,22 @@ def test_ridge_solves_the_penalised_normal_equations(noise):
     w = np.linalg.solve(columns.T @ columns + penalty, columns.T @ y)
     test = noise.window(noise.test, 4)
     expected = test.mean(axis=1) + (test - test.mean(axis=1, keepdims=True)) @ w[:4] + w[4]
-    made = baselines.ridge(noise, length=4, penalty=5.0)(noise.test)
-    np.testing.assert_allclose(made, expected)
+    forecast = baselines.ridge(noise, length=4, penalty=5.0)(noise.test)
+    np.testing.assert_allclose(forecast, expected)
 
 
 def test_ridge_by_the_hour_has_other_weights_at_other_hours(flights):
     """It fits a share that follows the last one by day only; plain ridge cannot."""
     turn = np.sin(2 * np.pi * flights.hour / 24)
-    made = flights.seen[:, 9] * turn  # a product of an input and the hour
+    values = flights.seen[:, 9] * turn  # a product of an input and the hour
 
     class Product(Departures):
         def truth(self, times):
-            return made[times]
+            return values[times]
 
     task = Product()
     task.train = flights.train
-    truth, errors = made[flights.validation], []
+    truth, errors = values[flights.validation], []
     for by_hour in (False, True):
         forecast = baselines.ridge(task, 1, 1e-3, by_hour)(flights.validation)
         errors.append(rmse(forecast - truth))
@@ -151,16 +153,16 @@ def test_analogues_are_the_nearest_times_of_training(noise):
     for week in task.test[:5]:
         distance = ((known - task.window(np.array([week]), 3)) ** 2).sum(axis=1)
         nearest = task.train[np.argsort(distance)[:4]]
-        made = baselines.analogues(task, length=3, count=4)(np.array([week]))
-        assert made == pytest.approx(task.truth(nearest).mean())
+        forecast = baselines.analogues(task, length=3, count=4)(np.array([week]))
+        assert forecast == pytest.approx(task.truth(nearest).mean())
 
 
 def test_analogues_forecast_about_the_level_that_is_there():
     """A swing that lies higher than any of training."""
     swing = np.tile([0.0, 2.0, -1.0, 5.0], 50)
     task = task_of(swing + np.repeat([0.0, 100.0], 100))
-    made = baselines.analogues(task, 4, 3)(task.test)
-    np.testing.assert_allclose(made, task.truth(task.test))
+    forecast = baselines.analogues(task, 4, 3)(task.test)
+    np.testing.assert_allclose(forecast, task.truth(task.test))
 
 
 def test_local_linear_forecasts_what_is_linear_nearby():
@@ -219,9 +221,9 @@ def test_what_comes_later_reaches_no_baseline():
 
 def test_the_baselines_of_co2_reach_what_the_documentation_says():
     task = CO2()
-    made = baselines.of_co2(task)
-    error = {name: rmse(b.forecast(task.test) - task.truth(task.test)) for name, b in made.items()}
-    assert made["seasonal mean + drift"].settings == {"years": 3, "weeks": 8}
+    found = baselines.of_co2(task)
+    error = {name: rmse(b.forecast(task.test) - task.truth(task.test)) for name, b in found.items()}
+    assert found["seasonal mean + drift"].settings == {"years": 3, "weeks": 8}
     assert error["seasonal mean + drift"] == pytest.approx(0.698, abs=1e-3)
     assert error["seasonal naive + drift"] == pytest.approx(0.987, abs=1e-3)
     assert error["ridge"] < error["ridge on 78 weeks"] < 0.71 < error["persistence"]

@@ -58,8 +58,8 @@ def test_gradients_are_those_of_the_loss(small):
     model = generate.Model("gru", len(small.alphabet), rng)
     ids, target = small.train[:30].reshape(3, 10).T, small.train[1:31].reshape(3, 10).T
     (window,) = fastrnn.tbptt(model.layer, model.one_hot[ids], 10)
-    _, made = model.loss_and_gradients(window, target)
-    for parameter, gradient in zip(model.parameters, made, strict=True):
+    _, gradients = model.loss_and_gradients(window, target)
+    for parameter, gradient in zip(model.parameters, gradients, strict=True):
         way = rng.normal(size=parameter.shape).astype(np.float32)
         losses = []
         for step in (1e-3, -1e-3):
@@ -104,10 +104,10 @@ def test_training_beats_the_frequencies(small):
 
 
 def test_baselines_are_n_grams_and_packing_programs(small, monkeypatch):
-    made = generate.baselines(small)
-    assert made["n-grams, order 4"] < made["n-grams, order 0"] < np.log2(len(small.alphabet))
+    bits = generate.baselines(small)
+    assert bits["n-grams, order 4"] < bits["n-grams, order 0"] < np.log2(len(small.alphabet))
     monkeypatch.setitem(sys.modules, "lzma", None)  # not every Python is built with it
-    assert "lzma" in made and set(made) - set(generate.baselines(small)) == {"lzma"}
+    assert "lzma" in bits and set(bits) - set(generate.baselines(small)) == {"lzma"}
 
 
 @pytest.mark.slow

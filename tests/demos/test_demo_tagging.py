@@ -70,8 +70,8 @@ def test_gradients_are_those_of_the_loss(folder):
     rng = np.random.default_rng(3)
     model = tagging.Tagger("gru", rng)
     ids, tags = (a[:60].reshape(4, 15).T for a in tagging.joined(tagging.read(folder)[0]))
-    _, made = model.loss_and_gradients(ids, tags)
-    for parameter, gradient in zip(model.parameters, made, strict=True):
+    _, gradients = model.loss_and_gradients(ids, tags)
+    for parameter, gradient in zip(model.parameters, gradients, strict=True):
         way = rng.normal(size=parameter.shape).astype(np.float32)
         losses = []
         for step in (1e-3, -1e-3):
@@ -118,8 +118,8 @@ def test_the_file_shown_is_the_median_by_the_nets_tags(folder):
     net = [f.tags.copy() for f in files]
     for tags, spoilt in zip(net, (900, 90, 400), strict=True):
         tags[:spoilt] = 0
-    made = {"net": np.concatenate(net), "counting": np.concatenate([f.tags for f in files])}
-    file, tags = tagging.piece(files, made)
+    predicted = {"net": np.concatenate(net), "counting": np.concatenate([f.tags for f in files])}
+    file, tags = tagging.piece(files, predicted)
     assert file is files[2]
     assert np.array_equal(tags["net"], net[2]) and np.array_equal(tags["counting"], file.tags)
 

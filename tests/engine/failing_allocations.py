@@ -47,20 +47,20 @@ class Operation:
 
 def training(size, layer=fastrnn.LSTM, checkpoint=None, ragged=False, ids=False, **net):
     t, b, i, h = SIZES[size]
-    made, rows = layer(i, h, rng=0, **net), {}
+    recurrent, rows = layer(i, h, rng=0, **net), {}
     x = np.random.default_rng(1).integers(0, i, (t, b)) if ids else floats(t, b, i)
     if ids:
         rows["embedding"] = floats(i, i)
     if ragged:
         rows |= {"lengths": np.arange(b) % (t + 1), "reset": np.eye(t, b, dtype=bool)}
-    dy = np.ones_like(made(x, **rows)[0])
+    dy = np.ones_like(recurrent(x, **rows)[0])
 
     def run():
-        y, state, tape = made.forward(x, checkpoint=checkpoint, **rows)
+        y, state, tape = recurrent.forward(x, checkpoint=checkpoint, **rows)
         grads = tape.backward(dy)
         return [y, state, grads.x, grads.state, grads.flat, grads.embedding]
 
-    return Operation(run, lambda: made.flat.copy())
+    return Operation(run, lambda: recurrent.flat.copy())
 
 
 def with_more_threads():
@@ -140,8 +140,8 @@ def streaming(what, size, ids=False):
 
     def run():
         if what == "make":
-            made = layer.stream(b, one_hot=ids)
-            return [made.step(x[0]), made.state]
+            new = layer.stream(b, one_hot=ids)
+            return [new.step(x[0]), new.state]
         return (stream.step if what == "step" else stream.feed)(given)
 
     return Operation(run, lambda: [s.copy() for s in stream._state], begin)

@@ -27,12 +27,12 @@ def library(tmp_path_factory):
     compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         pytest.skip("needs a C compiler")
-    made = tmp_path_factory.mktemp("failing") / "failing_malloc.so"
-    command = [compiler, "-shared", "-fPIC", "-O1", TESTS / "c/failing_malloc.c", "-o", made]
+    library = tmp_path_factory.mktemp("failing") / "failing_malloc.so"
+    command = [compiler, "-shared", "-fPIC", "-O1", TESTS / "c/failing_malloc.c", "-o", library]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"needs the GNU C library: {done.stderr[-300:]}")
-    return str(made)
+    return str(library)
 
 
 def fail(library, *operations, malloc="pymalloc", **environment):

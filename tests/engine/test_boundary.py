@@ -34,12 +34,12 @@ buffer = lambda n: np.zeros(n, "u1")
 weights = f4(4 * H, I), f4(4 * H, H), f4(4 * H), f4(4 * H)
 state = lambda: (f4(1, B, H), f4(1, B, H))
 tape, work = buffer(sizes.tape), buffer(1 << 20)
-made = False, 0, state(), weights, f4(T, B, H), state(), tape, None
+one_pass = False, 0, state(), weights, f4(T, B, H), state(), tape, None
 rows = (np.array([3, 1]), np.array([1, 0]), np.array([1, 0]), np.ones((T, B), bool),
         np.zeros((T, B), bool), False)
 ids = np.zeros((T, B), "i8")
 table = buffer(_core.table_size(CELL, 0, H, 4))
-back = (made, f4(T, B, H), state(), f4(T, B, I), state(), tuple(map(np.zeros_like, weights)),
+back = (one_pass, f4(T, B, H), state(), f4(T, B, I), state(), tuple(map(np.zeros_like, weights)),
         (f4(T, B, H), f4(T, B, H)))
 no_x = f4(T, B, 0)
 of_ids = (False, 0, state(), (f4(4 * H, 0), *weights[1:]), f4(T, B, H), state(), tape, None)
@@ -56,16 +56,16 @@ def stepper(layers, batch, state, work, outputs, table=None, count=-1):
     return _core.Stepper(layers, batch, state, work, outputs, table, count)
 
 def step(x, out):
-    made = stepper(layers[:1], B, state(), work, [f4(B, H)])
-    return made.step(x, out), made.feed(x, out)
+    one_stepper = stepper(layers[:1], B, state(), work, [f4(B, H)])
+    return one_stepper.step(x, out), one_stepper.feed(x, out)
 
 def step_of_ids(x, out):
     one = [(CELL, (f4(4 * H, 0), *weights[1:]), packed)]
-    made = stepper(one, B, state(), work, [f4(B, H)], table, 4)
-    return made.step(x, out), made.feed(x, out)
+    one_stepper = stepper(one, B, state(), work, [f4(B, H)], table, 4)
+    return one_stepper.step(x, out), one_stepper.feed(x, out)
 
 CALLS = {
-    "forward": (_core.forward, [CELL, f4(T, B, I), (made,), rows, None, 0, work]),
+    "forward": (_core.forward, [CELL, f4(T, B, I), (one_pass,), rows, None, 0, work]),
     "forward of a variant": (
         _core.forward, [INDEX["lstm_peephole"], f4(T, B, I), (peephole,), None, None, 0, work]
     ),
@@ -159,9 +159,9 @@ def call_of_gru(steps, batch, hidden, inputs=0):
     weights = zeros(3 * hidden, inputs), zeros(3 * hidden, hidden), None, None
     state, tape = (zeros(1, batch, hidden),), np.zeros(sizes.tape, np.uint8)
     y = zeros(steps, batch, hidden)
-    made = False, 0, state, weights, y, state, tape, None
-    back = made, y, state, None, state, (None, np.zeros_like(weights[1]), None, None), (None,)
-    return cell, made, back, np.zeros(sizes.backward + sizes.packed, np.uint8)
+    one_pass = False, 0, state, weights, y, state, tape, None
+    back = one_pass, y, state, None, state, (None, np.zeros_like(weights[1]), None, None), (None,)
+    return cell, one_pass, back, np.zeros(sizes.backward + sizes.packed, np.uint8)
 
 
 IN_ORDER = np.array([0, 1, 2])
@@ -182,29 +182,29 @@ IN_ORDER = np.array([0, 1, 2])
 )
 def test_rows_that_would_lead_beyond_the_arrays_are_refused(lengths, sort_order, inverse_order):
     """The kernels believe what they are told of rows: it is looked at before."""
-    cell, made, back, work = call_of_gru(4, 3, 5, inputs=2)
+    cell, one_pass, back, work = call_of_gru(4, 3, 5, inputs=2)
     sort_order = sort_order if sort_order is None else np.array(sort_order)
     rows = np.array(lengths), sort_order, inverse_order, None, None, False
     x = np.zeros((4, 3, 2), np.float32)
     with pytest.raises(ValueError, match="lengths out of range|sort_order"):
-        runtime.core.forward(cell, x, (made,), rows, None, 0, work)
+        runtime.core.forward(cell, x, (one_pass,), rows, None, 0, work)
     with pytest.raises(ValueError, match="lengths out of range|sort_order"):
         runtime.core.backward(cell, x, (back,), rows, None, 0, work)
 
 
 @pytest.mark.parametrize("lengths, sort_order", [([4, 2, 0], None), ([3, 2, 1], [2, 0, 1])])
 def test_rows_as_they_should_be_are_taken(lengths, sort_order):
-    cell, made, back, work = call_of_gru(4, 3, 5, inputs=2)
+    cell, one_pass, back, work = call_of_gru(4, 3, 5, inputs=2)
     sort_order = sort_order if sort_order is None else np.array(sort_order)
     inverse_order = None if sort_order is None else np.argsort(sort_order)
     rows = np.array(lengths), sort_order, inverse_order, None, None, False
     x = np.zeros((4, 3, 2), np.float32)
-    assert runtime.core.forward(cell, x, (made,), rows, None, 0, work) == 0
+    assert runtime.core.forward(cell, x, (one_pass,), rows, None, 0, work) == 0
     assert runtime.core.backward(cell, x, (back,), rows, None, 0, work) == 0
 
 
 def test_ids_that_are_not_dense_are_refused():
-    cell, made, back, work = call_of_gru(4, 3, 5)
+    cell, one_pass, back, work = call_of_gru(4, 3, 5)
     ids, x = np.zeros((3, 4), np.int64).T, np.zeros((4, 3, 0), np.float32)
     with pytest.raises(ValueError, match="dense ids"):
         runtime.core.backward(cell, x, (back,), None, (ids, 2, None, None), 0, work)

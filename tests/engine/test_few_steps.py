@@ -50,9 +50,9 @@ def lengths_of_sum(total, batch, steps, rng):
 
 def gradients(layer, x, lengths, dy, **options):
     _, state, tape = layer.forward(x, lengths=lengths, **options)
-    made = tape.backward(dy, state)
+    grads = tape.backward(dy, state)
     norms = tape.gradient_norms(dy)
-    return {"x": made.x, "state": made.state, "flat": made.flat, "norms": norms}
+    return {"x": grads.x, "state": grads.state, "flat": grads.flat, "norms": norms}
 
 
 def check(cell, batch, hidden, steps, dtype, checkpoints=(None, 2), threads=(1, 3)):
@@ -64,13 +64,13 @@ def check(cell, batch, hidden, steps, dtype, checkpoints=(None, 2), threads=(1, 
         lengths = lengths_of_sum(total, batch, steps, rng)
         with fastrnn.backend("reference"):
             wanted = gradients(layer, x, lengths, dy)
-        made = []
+        answers = []
         for checkpoint, n in itertools.product(checkpoints, threads):
             with fastrnn.threads(n):
-                made.append(gradients(layer, x, lengths, dy, checkpoint=checkpoint))
-        assert_close(made[0], wanted, dtype, factor=1024)
-        for other in made[1:]:
-            assert_same_bits(other, made[0])
+                answers.append(gradients(layer, x, lengths, dy, checkpoint=checkpoint))
+        assert_close(answers[0], wanted, dtype, factor=1024)
+        for other in answers[1:]:
+            assert_same_bits(other, answers[0])
 
 
 def check_cell(cell):
@@ -103,8 +103,8 @@ def check_windows(seeds):
         x = rng.standard_normal((lengths.max(), 32, INPUTS)).astype("float32")
         done = 0
         for window in fastrnn.tbptt(layer, x, 20, lengths=lengths):
-            made = window.backward(np.ones_like(window.y))
-            assert np.isfinite(made.flat).all()
+            grads = window.backward(np.ones_like(window.y))
+            assert np.isfinite(grads.flat).all()
             done += len(window.y)
         assert done == len(x)
 

@@ -236,9 +236,9 @@ def run(pages, values, n, cell, dtype, size):
         for *_, y, last, _, _ in passes:
             results += [y, *last]
     calls = []
-    for made in passes:
+    for forward_pass in passes:
         dy = sequence(hidden, values) if n % 5 else None
-        dlast = state(values) if n % 7 else (None,) * len(made[2])
+        dlast = state(values) if n % 7 else (None,) * len(forward_pass[2])
         dweights = tuple(None if w is None else pages.array(w.shape, dtype) for w in weights[:4])
         of_extras = [None if w is None else pages.array(w.shape, dtype) for w in extras]
         dstates = [sequence(hidden, None) if n % 2 else None for _ in dlast]
@@ -247,7 +247,7 @@ def run(pages, values, n, cell, dtype, size):
         results += [*dweights, *of_extras, *dstates]
         dweights += (None, tuple(of_extras)) if extras else ()
         dx, dfirst = sequence(inputs, None) if n % 6 else None, state(None)
-        calls.append((made, dy, dlast, dx, dfirst, dweights, tuple(dstates)))
+        calls.append((forward_pass, dy, dlast, dx, dfirst, dweights, tuple(dstates)))
         results += [dx, *dfirst]
     work = buffer(sizes.backward, 1)
     assert core.backward(index, x, tuple(calls), rows_given, ids, checkpoint, work) == 0

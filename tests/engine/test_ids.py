@@ -403,7 +403,7 @@ def test_rows_of_an_embedding_that_count_for_nothing_may_hold_anything(
     for value in (0, bad):
         embedding[[0, 4]] = value
         y, _, tape = layer.forward(ids, embedding=embedding, **rows)
-        made = tape.backward(np.ones_like(y) * (np.isfinite(y)))
-        gradients.append((y, made.flat, made.embedding, made.state))
+        grads = tape.backward(np.ones_like(y) * (np.isfinite(y)))
+        gradients.append((y, grads.flat, grads.embedding, grads.state))
     assert_same_bits(gradients[1], gradients[0])
     assert np.isfinite(gradients[1][1]).all()

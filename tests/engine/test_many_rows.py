@@ -51,11 +51,11 @@ class Kinds:
             self.x[which], tuple(state) if len(state) > 1 else state[0],
             reset=np.ones(which.shape, bool), reset_to="initial", **self.given(), **options,
         )  # fmt: skip
-        made = tape.backward(self.dy[which], need_x=self.embedding is not None)
-        out = dict(made.params)
-        first = made.state if isinstance(made.state, tuple) else (made.state,)
+        grads = tape.backward(self.dy[which], need_x=self.embedding is not None)
+        out = dict(grads.params)
+        first = grads.state if isinstance(grads.state, tuple) else (grads.state,)
         out |= {f"d{k}": s.sum(1, dtype="float64") for k, s in enumerate(first)}
-        return out | ({} if self.embedding is None else {"embedding": made.embedding})
+        return out | ({} if self.embedding is None else {"embedding": grads.embedding})
 
     def expected(self, which):
         """The same in float64, and the sums of the terms' sizes."""
@@ -196,12 +196,12 @@ def test_the_order_follows_from_the_shape(steps, batch, dtype, isa):
     layer.params["weight_hh_l0"][...] = 0
     dy = np.random.default_rng(steps).uniform(-1, 1, (steps, batch, 3)).astype(dtype)
     _, _, tape = layer.forward(np.ones((steps, batch, 1), dtype))
-    made = tape.backward(dy).params
+    grads = tape.backward(dy).params
     rows = dy[::-1, ::-1].reshape(-1, 3)
     wanted = by_blocks(rows) if len(rows) > 8192 else in_a_chain(rows)
     for name in ("bias_ih_l0", "bias_hh_l0"):
-        assert_same_bits(made[name], wanted)
-    assert_same_bits(made["weight_ih_l0"][:, 0], wanted)
+        assert_same_bits(grads[name], wanted)
+    assert_same_bits(grads["weight_ih_l0"][:, 0], wanted)
 
 
 def gradients(layer, x, dy, threads=1, **options):
@@ -267,12 +267,12 @@ def test_directions_whose_steps_are_made_again_end_after_one_another(kind, core)
 
     def all_gradients(threads):
         with fastrnn.threads(threads):
-            made = layer.forward(x, **options)[2].backward(dy)
+            grads = layer.forward(x, **options)[2].backward(dy)
         return [
-            made.flat,
-            *made.params.values(),
-            made.state,
-            made.x if kind == "features" else made.embedding,
+            grads.flat,
+            *grads.params.values(),
+            grads.state,
+            grads.x if kind == "features" else grads.embedding,
         ]
 
     for got, wanted in zip(all_gradients(8), all_gradients(1), strict=True):

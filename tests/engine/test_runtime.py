@@ -26,7 +26,7 @@ def saved_by():
     """The backend that a pass really ran on."""
     p = problem("gru_after")
     saved = passes.run(p.cell, p.x, p.state, p.weights, keep=True)[2]
-    return "reference" if isinstance(saved.made.tape, reference.Tape) else "core"
+    return "reference" if isinstance(saved.call.tape, reference.Tape) else "core"
 
 
 @pytest.mark.parametrize("name", BACKENDS)

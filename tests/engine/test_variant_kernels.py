@@ -32,12 +32,12 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 def layer(name, sizes, dtype="float32", **net):
     cell, given = VARIANTS[name]
-    made = layer_of(cell, *sizes[2:], dtype=dtype, **given | net)
+    one = layer_of(cell, *sizes[2:], dtype=dtype, **given | net)
     rng = np.random.default_rng(3)
-    for param, values in made.params.items():  # nothing at its first value of 1 or 0
+    for param, values in one.params.items():  # nothing at its first value of 1 or 0
         if "_ln_" in param or "peephole" in param:
             values += rng.uniform(-0.5, 0.5, values.shape).astype(dtype)
-    return made
+    return one
 
 
 def rows_of(kind, steps, batch):

@@ -136,18 +136,18 @@ class Form:
         """h, or the pair (h, c), each perhaps None."""
         if parts is None or (len(parts) == 1 and parts[0] is None):
             return None
-        made = [
+        laid_out = [
             None if a is None else self._laid(name, a[:, 0] if self.unbatched else a)
             for a in parts
         ]  # fmt: skip
-        return tuple(made) if len(made) > 1 else made[0]
+        return tuple(laid_out) if len(laid_out) > 1 else laid_out[0]
 
     def gradient(self, dy):
         """Of y, or for each of the two that it is."""
         if dy is None:
             return None
-        made = tuple(self.sequence("dy", d) for d in dy)
-        return made if self.pair else made[0]
+        gradients = tuple(self.sequence("dy", d) for d in dy)
+        return gradients if self.pair else gradients[0]
 
     def arguments(self, batch):
         """x and the options of a call."""

@@ -19,13 +19,13 @@ def unaligned(array):
 def backwards(axis):
     """That axis has a negative stride."""
 
-    def made(array):
+    def laid_out(array):
         if array.ndim == 0:
             return array
         index = (slice(None),) * (axis % array.ndim) + (slice(None, None, -1),)
         return np.ascontiguousarray(array[index])[index]
 
-    return made
+    return laid_out
 
 
 def between_others(array):
@@ -96,11 +96,11 @@ ANY = {
 def _cast(dtype):
     """To that dtype if it can hold the values."""
 
-    def made(array):
+    def laid_out(array):
         cast = array.astype(dtype)
         return cast if (cast == array).all() else array
 
-    return made
+    return laid_out
 
 
 _NAMES = "int8", "uint8", "int16", "int32", "uint32", "uint64", "longlong"
@@ -114,11 +114,11 @@ INTEGERS |= {
 def _bytes(*values):
     """True is one of these bytes rather than 1."""
 
-    def made(array):
+    def laid_out(array):
         some = np.resize(np.array(values, np.uint8), array.shape)
         return np.where(array, some, np.uint8(0)).view(np.bool_)
 
-    return made
+    return laid_out
 
 
 FLAGS = ANY | {"true is 2": _bytes(2), "true is any byte": _bytes(255, 1, 128, 2, 3)}

@@ -27,10 +27,10 @@ def run(case):
     try:
         with warnings.catch_warnings(), buffers.watched(), answers.machine(**case.settings):
             warnings.simplefilter("error")
-            made = compute(case, case.rng(0))
+            this_run = compute(case, case.rng(0))
             for k, name in enumerate(case.relations):  # noqa: B007 - it is told if one fails
-                made.rng = case.rng(1, k)
-                RELATIONS[name][2](made)
+                this_run.rng = case.rng(1, k)
+                RELATIONS[name][2](this_run)
         name = "memory beside the buffers"
     except Exception:
         return f"{name}\n{traceback.format_exc()}"

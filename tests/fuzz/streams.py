@@ -22,7 +22,7 @@ def _streams(case):
 def a_stream(run):
     """Steps and chunks, rows reset where the batch says so, copied on the way."""
     case, batch = run.case, run.batch
-    stream = _made(run)
+    stream = _new_stream(run)
     if batch.state is not None:
         held = stream.state if isinstance(stream.state, tuple) else (stream.state,)
         parts = [h if a is None else a for h, a in zip(held, batch.state, strict=True)]
@@ -42,7 +42,7 @@ def a_stream(run):
     run.same(answer, answers.only(run.answer, "call"))
 
 
-def _made(run):
+def _new_stream(run):
     batch = run.batch
     given = batches.ids_options(batch.are_ids, batch.embedding)
     return run.layer.stream(batch.size, **given)

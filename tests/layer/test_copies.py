@@ -64,11 +64,11 @@ def variant_layer(name):
 
 def answers_of_tape(tape):
     """Everything that a tape tells."""
-    shape = tape._made.layers[-1][2][0].y.shape
+    shape = tape._record.layers[-1][2][0].y.shape
     dy = np.random.default_rng(1).uniform(-1, 1, (*shape[:2], 2 * shape[2])).astype("float32")
     grads = tape.backward(dy)
     told = [grads.x, grads.embedding, grads.state, grads.flat, tape.gradient_norms(dy)]
-    return told if tape._made.checkpoint else [*told, tape.gates()]
+    return told if tape._record.checkpoint else [*told, tape.gates()]
 
 
 def answers_of_layer(layer):
@@ -85,13 +85,13 @@ def answers_of_window(window):
 
 
 def agree(copies, wanted, answers):
-    for made in copies:
-        assert_same_bits(answers(made), wanted)
+    for copied in copies:
+        assert_same_bits(answers(copied), wanted)
 
 
-def agree_closely(made, wanted, answers):
+def agree_closely(copied, wanted, answers):
     """The reference's products are NumPy's, whose last bits depend on where arrays lie."""
-    assert_close(answers(made), wanted, "float32")
+    assert_close(answers(copied), wanted, "float32")
 
 
 @every_way
@@ -236,11 +236,11 @@ def test_buffers_of_a_pickle_may_be_read_only_but_must_be_aligned(make, core):
     odd = [memoryview(bytearray(b"x" + part))[1:] for part in apart]
     with pytest.raises(ValueError, match="must be aligned"):
         pickle.loads(data, buffers=odd)
-    made = pickle.loads(data, buffers=[memoryview(np.frombuffer(b, "u1")) for b in apart])
+    loaded = pickle.loads(data, buffers=[memoryview(np.frombuffer(b, "u1")) for b in apart])
     if make == "layer":
-        assert_same_bits(made(X), layer(X))
+        assert_same_bits(loaded(X), layer(X))
     if make == "stream":
-        assert_same_bits(made.step(X[0]), layer.stream(B).step(X[0]))
+        assert_same_bits(loaded.step(X[0]), layer.stream(B).step(X[0]))
     if make == "tape":
         dy = np.ones((T, B, H), "f4")
-        assert_same_bits(made.backward(dy).flat, thing.backward(dy).flat)
+        assert_same_bits(loaded.backward(dy).flat, thing.backward(dy).flat)

@@ -47,9 +47,9 @@ every_init = pytest.mark.parametrize("init", initializers.INITS)
 @every_dtype
 @pytest.mark.parametrize("init", INITS)
 def test_the_weights_of_each_gate_begin_as_the_name_says(init, cell, dtype):
-    made = layer_of(cell, I, H, 2, bidirectional=True, dtype=dtype, init=init)
+    layer = layer_of(cell, I, H, 2, bidirectional=True, dtype=dtype, init=init)
     of_ih, of_hh = INITS[init]
-    for name, array in made.params.items():
+    for name, array in layer.params.items():
         if name.startswith("bias"):
             assert not array.any()
         elif name.startswith("weight_hh"):
@@ -59,8 +59,8 @@ def test_the_weights_of_each_gate_begin_as_the_name_says(init, cell, dtype):
 
 
 def test_rotations_are_drawn_without_a_preferred_sign():
-    made = layer_of("lstm", 1, 2, 100, init="glorot_orthogonal", dtype="float64")
-    gates = np.concatenate([a for name, a in made.params.items() if "hh" in name and a.ndim > 1])
+    layer = layer_of("lstm", 1, 2, 100, init="glorot_orthogonal", dtype="float64")
+    gates = np.concatenate([a for name, a in layer.params.items() if "hh" in name and a.ndim > 1])
     assert np.abs((gates > 0).mean(0) - 0.5).max() < 0.07
 
 
@@ -76,11 +76,11 @@ def test_the_same_rng_begins_the_same(cell, init):
 
 @every_init
 def test_a_forget_bias_is_added_to_one_bias_of_its_gate(init):
-    plain, made = (
+    plain, layer = (
         layer_of("lstm", I, H, 2, init=init, forget_bias=b, dtype="float64") for b in (0.0, 1.5)
     )
     for name in plain.params:
-        difference = made.params[name] - plain.params[name]
+        difference = layer.params[name] - plain.params[name]
         if name.startswith("bias_ih"):
             assert_allclose(difference[H : 2 * H], 1.5)
             difference[H : 2 * H] = 0
@@ -92,8 +92,8 @@ def test_a_forget_bias_is_added_to_one_bias_of_its_gate(init):
 @pytest.mark.parametrize("inputs", [3, 40])
 def test_as_in_keras_the_gates_of_a_matrix_begin_together(cell, dtype, inputs):
     """glorot_uniform of the kernel (I, G*H), orthogonal of the recurrent one (H, G*H), biases."""
-    made = layer_of(cell, inputs, H, 2, bidirectional=True, dtype=dtype, init="keras")
-    for name, array in made.params.items():
+    layer = layer_of(cell, inputs, H, 2, bidirectional=True, dtype=dtype, init="keras")
+    for name, array in layer.params.items():
         if name.startswith("weight_ih"):
             limit = np.sqrt(6 / sum(array.T.shape))
             assert 0.9 * limit < np.abs(array).max() <= limit * (1 + 1e-7)
@@ -128,5 +128,5 @@ def test_what_options_add_begins_neutral_but_for_peepholes(init):
 
 @every_init
 def test_no_inputs_are_no_trouble(init):
-    made = layer_of("lstm", 0, H, init=init)
-    assert made.params["weight_ih_l0"].shape == (4 * H, 0)
+    layer = layer_of("lstm", 0, H, init=init)
+    assert layer.params["weight_ih_l0"].shape == (4 * H, 0)

@@ -21,11 +21,11 @@ BY_NUMPY = {
 
 def pair(cell, merge, **options):
     """The layer, and one of the same parameters whose y has both directions side by side."""
-    made = [
+    layers = [
         layer_of(cell, I, H, 2, bidirectional=True, dtype="float64", merge=m, **options)
         for m in (merge, "concat")
     ]
-    return made
+    return layers
 
 
 def draw(*shape, seed=0):

@@ -14,7 +14,7 @@ every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 T, B, I, H = 11, 3, 2, 5  # noqa: E741 - as in all the equations
 
 
-def made(cell, seed=0, lead=(T, B), **options):
+def problem_of(cell, seed=0, lead=(T, B), **options):
     """A layer, x, dy and a state."""
     layer, rng = layer_of(cell, I, H, 2, dtype="float64", **options), np.random.default_rng(seed)
     state = tuple(rng.uniform(-1, 1, (2, B, H)) for _ in CELLS[cell].states)
@@ -30,7 +30,7 @@ def flat_of(windows, dy):
 @every_cell
 @pytest.mark.parametrize(("k1", "k2"), [(1, 1), (3, 3), (3, 4), (3, 8), (4, 100), (T, T), (50, 50)])
 def test_y_and_state_are_those_of_the_whole_sequence(cell, k1, k2, backend):
-    layer, x, _, state = made(cell)
+    layer, x, _, state = problem_of(cell)
     y, last = layer(x, state)
     windows = list(fastrnn.tbptt(layer, x, k1, k2, state))
     assert [w.steps for w in windows] == [slice(t, min(t + k1, T)) for t in range(0, T, k1)]
@@ -45,7 +45,7 @@ def test_y_and_state_are_those_of_the_whole_sequence(cell, k1, k2, backend):
 @every_cell
 @pytest.mark.parametrize("k1", [1, 4, T])
 def test_gradients_that_reach_back_to_the_begin_add_up_to_the_whole(cell, k1, backend):
-    layer, x, dy, state = made(cell)
+    layer, x, dy, state = problem_of(cell)
     wanted = layer.forward(x, state)[2].backward(dy).flat
     assert_close(flat_of(fastrnn.tbptt(layer, x, k1, T + k1, state), dy), wanted, "float64", 256)
 
@@ -54,7 +54,7 @@ def test_gradients_that_reach_back_to_the_begin_add_up_to_the_whole(cell, k1, ba
 @every_cell
 @pytest.mark.parametrize("k2", [3, 5])
 def test_a_gradient_is_cut_after_k2_steps(cell, k2, backend):
-    layer, x, dy, state = made(cell)
+    layer, x, dy, state = problem_of(cell)
     for window in fastrnn.tbptt(layer, x, 3, k2, state):
         begin, now, end = window.past.start, window.past.stop, window.steps.stop
         _, before = layer(x[:begin], state)
@@ -80,7 +80,7 @@ def direct(layer, x, dy, k1, k2, state):
 
 @pytest.mark.parametrize("steps", [1, 5, 12, 17, 20])
 def test_windows_add_up_to_the_documented_sum_for_all_k1_and_k2(steps):
-    layer, x, dy, state = made("lstm", lead=(steps, B))
+    layer, x, dy, state = problem_of("lstm", lead=(steps, B))
     whole = layer.forward(x, state)[2].backward(dy).flat
     for k1 in range(1, steps + 2):
         for k2 in {k1, k1 + 1, (k1 + steps) // 2, steps - 1, steps, steps + 1} - set(range(k1)):
@@ -93,7 +93,7 @@ def test_windows_add_up_to_the_documented_sum_for_all_k1_and_k2(steps):
 @pytest.mark.slow
 def test_windows_add_up_to_the_documented_sum_for_all_lengths_up_to_twenty():
     for steps in range(21):
-        layer, x, dy, state = made("gru_after", lead=(steps, B))
+        layer, x, dy, state = problem_of("gru_after", lead=(steps, B))
         for k1 in range(1, steps + 2):
             for k2 in range(k1, steps + 2):
                 got = flat_of(fastrnn.tbptt(layer, x, k1, k2, state), dy)
@@ -102,7 +102,7 @@ def test_windows_add_up_to_the_documented_sum_for_all_lengths_up_to_twenty():
 
 @every_backend
 def test_the_axes_are_the_layers(backend):
-    layer, x, dy, state = made("lstm")
+    layer, x, dy, state = problem_of("lstm")
     other = layer_of("lstm", I, H, 2, dtype="float64", batch_first=True)
     wanted = flat_of(fastrnn.tbptt(layer, x, 3, 5, state), dy)
     windows = fastrnn.tbptt(other, x.swapaxes(0, 1), 3, 5, state)
@@ -118,12 +118,12 @@ def test_the_axes_are_the_layers(backend):
 
 
 def test_no_steps_are_no_windows():
-    layer, _, _, _ = made("lstm")
+    layer, _, _, _ = problem_of("lstm")
     assert list(fastrnn.tbptt(layer, np.zeros((0, B, I)), 3)) == []
 
 
 def test_parameters_may_change_between_windows():
-    layer, x, dy, _ = made("gru_after")
+    layer, x, dy, _ = problem_of("gru_after")
     losses = []
     for _ in range(5):
         losses.append(0)
@@ -151,7 +151,7 @@ def test_parameters_may_change_between_windows():
     ],
 )
 def test_what_does_not_fit_is_refused_at_once(arguments, error, message):
-    layer, x, _, _ = made("lstm")
+    layer, x, _, _ = problem_of("lstm")
     with pytest.raises(error, match=message):
         fastrnn.tbptt(layer, **{"x": x, **arguments})
 
@@ -164,7 +164,7 @@ def test_a_layer_that_reads_the_end_first_is_refused():
 
 @pytest.mark.parametrize("k2", [3, 5])
 def test_a_gradient_that_is_not_like_y_is_refused(k2):
-    layer, x, dy, _ = made("lstm")
+    layer, x, dy, _ = problem_of("lstm")
     for window in fastrnn.tbptt(layer, x, 3, k2):
         with pytest.raises(ValueError, match="dy must be"):
             window.backward(dy)
@@ -315,7 +315,7 @@ def test_a_gradient_that_does_not_fit_a_cut_window_is_refused():
 
 @pytest.mark.parametrize("checkpoint", [1, 2, 50])
 def test_checkpoints_give_the_same_bits(checkpoint):
-    layer, x, dy, state = made("lstm")
+    layer, x, dy, state = problem_of("lstm")
     plain = flat_of(fastrnn.tbptt(layer, x, 3, 5, state), dy)
     got = flat_of(fastrnn.tbptt(layer, x, 3, 5, state, checkpoint=checkpoint), dy)
     assert_same_bits(got, plain)
@@ -334,7 +334,7 @@ def test_the_state_that_resets_lead_to_is_the_windows_own():
 
 
 def test_dropout_is_drawn_in_windows_unless_train_is_false():
-    layer, x, _, state = made("lstm", dropout=0.5)
+    layer, x, _, state = problem_of("lstm", dropout=0.5)
     wanted, _ = layer(x, state)
     for train in (True, False):
         windows = fastrnn.tbptt(layer, x, 3, state=state, train=train)

@@ -134,13 +134,13 @@ def test_a_variant_is_loaded_copied_pickled_and_repeated_by_its_repr(name):
 
 
 def test_repr_shows_what_was_asked_for():
-    made = fastrnn.LSTM(2, 3, peephole=True, zoneout=(0.1, 0.2), clip=3, forget_bias=1)
-    assert repr(made) == (
+    one = fastrnn.LSTM(2, 3, peephole=True, zoneout=(0.1, 0.2), clip=3, forget_bias=1)
+    assert repr(one) == (
         "fastrnn.LSTM(2, 3, clip=3.0, zoneout=(0.1, 0.2), peephole=True, forget_bias=1.0, "
         'dtype="float32")'
     )
-    made = fastrnn.GRU(2, 3, zoneout=0.1, recurrent_dropout=0.2, init="glorot_orthogonal")
-    assert repr(made) == (
+    one = fastrnn.GRU(2, 3, zoneout=0.1, recurrent_dropout=0.2, init="glorot_orthogonal")
+    assert repr(one) == (
         "fastrnn.GRU(2, 3, zoneout=0.1, recurrent_dropout=0.2, init='glorot_orthogonal', "
         'dtype="float32")'
     )
@@ -192,12 +192,12 @@ def test_a_layer_is_its_passes_one_after_another_on_either_backend(name, dtype, 
 def test_options_that_alter_nothing_leave_the_layer_to_the_kernels(name):
     cell, given = VARIANTS[name]
     neutral = {"clip": np.inf, "cell_clip": None, "zoneout": 0.0, "recurrent_activation": "sigmoid"}
-    made = layer_of(cell, I, H, **{k: neutral.get(k, False) for k in given})
+    one = layer_of(cell, I, H, **{k: neutral.get(k, False) for k in given})
     plain = layer_of(cell, I, H)
-    assert made._cell is plain._cell is CELLS[cell]
-    assert made._run_passes is plain._run_passes
-    assert_same_bits(made.flat, plain.flat)
-    assert repr(made) == repr(plain)
+    assert one._cell is plain._cell is CELLS[cell]
+    assert one._run_passes is plain._run_passes
+    assert_same_bits(one.flat, plain.flat)
+    assert repr(one) == repr(plain)
 
 
 @every_variant

@@ -91,15 +91,15 @@ def of_stream(a):
 def of_windows(a):
     options = {"lengths": a["lengths"], "mask": a["mask"], "reset": a["reset"]}
     windows = fastrnn.tbptt(layer(), a["x"], 2, 4, (a["h"], a["c"]), **options)
-    made = [(w.y, w.state, w.backward(np.asarray(a["dy"])[w.steps]).flat) for w in windows]
+    answers = [(w.y, w.state, w.backward(np.asarray(a["dy"])[w.steps]).flat) for w in windows]
     ids = [w.y for w in fastrnn.tbptt(layer(), a["ids"], 4, one_hot=True)]
-    return made, ids
+    return answers, ids
 
 
 def of_loading(a):
-    made = layer()
-    made.load(dict(zip(made.params, (a["w_ih"], a["w_hh"], a["b_ih"], a["b_ih"]), strict=True)))
-    return made.flat
+    loaded = layer()
+    loaded.load(dict(zip(loaded.params, (a["w_ih"], a["w_hh"], a["b_ih"], a["b_ih"]), strict=True)))
+    return loaded.flat
 
 
 def of_parts(a):

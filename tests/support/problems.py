@@ -169,8 +169,8 @@ def options_of(cell):
 def layer_of(cell, *args, **options):
     """The layer class of the cell, made."""
     cell = CELLS[cell]
-    made = getattr(fastrnn, cell.function.upper())
-    return made(*args, **{"rng": 0, **options_of(cell), **options})
+    layer_class = getattr(fastrnn, cell.function.upper())
+    return layer_class(*args, **{"rng": 0, **options_of(cell), **options})
 
 
 # ---- comparison ----------------------------------------------------------------------------------

@@ -290,7 +290,7 @@ class Bits(np.random.PCG64):
 
 @pytest.mark.parametrize("error", [MemoryError, RuntimeError])
 def test_what_fails_while_it_is_put_back_leaves_all_as_it_was(error, tmp_path):
-    def made(seed):
+    def parts_and_adam(seed):
         parts = {name: train.Dense(3, 2, rng=seed) for name in "ab"}
         for part in parts.values():
             part.rng = np.random.Generator(Bits(seed))
@@ -306,10 +306,10 @@ def test_what_fails_while_it_is_put_back_leaves_all_as_it_was(error, tmp_path):
             if state["updates"] == 1:
                 raise RuntimeError
 
-    (parts, adam), path = made(0), tmp_path / "x.npz"
+    (parts, adam), path = parts_and_adam(0), tmp_path / "x.npz"
     adam.step([part.flat for part in parts.values()])
     train.save(path, parts, adam)
-    parts, adam = made(1)
+    parts, adam = parts_and_adam(1)
     if error is MemoryError:
         parts["b"].rng.bit_generator.full = True
     else:

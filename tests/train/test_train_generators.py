@@ -108,21 +108,21 @@ def test_a_run_goes_on_in_another_process(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_generators_of_every_kind_of_numpy_go_on(kind, path):
-    made = [np.random.Generator(getattr(np.random, kind)(seed)) for seed in (0, 1)]
-    one, other = (Run(0, rng) for rng in made)
+    generators = [np.random.Generator(getattr(np.random, kind)(seed)) for seed in (0, 1)]
+    one, other = (Run(0, rng) for rng in generators)
     one.fit(1)
-    made[0].integers(9, dtype="u4")  # half a draw is kept for the next one
+    generators[0].integers(9, dtype="u4")  # half a draw is kept for the next one
     train.save(path, one.parts)
     train.load(path, other.parts)
-    draws = [(rng.integers(9, size=7, dtype="u4"), rng.random(999)) for rng in made]
+    draws = [(rng.integers(9, size=7, dtype="u4"), rng.random(999)) for rng in generators]
     assert_same_bits(draws[1], draws[0])
 
 
 def test_whatever_has_a_generator_that_it_draws_from_is_a_part_that_draws(path):
     def part(seed, draws):
-        made = train.Dense(1, 1)
-        made.rng, made.draws = np.random.default_rng(seed), draws
-        return made
+        dense = train.Dense(1, 1)
+        dense.rng, dense.draws = np.random.default_rng(seed), draws
+        return dense
 
     written, read = ({"a": part(seed, True), "b": part(seed, False)} for seed in (0, 1))
     train.save(path, written)
@@ -226,13 +226,13 @@ def test_a_part_may_be_called_as_the_states_are(path):
 
 def state(kind, **changes):
     """The state of a generator as JSON has it, changed; a name as a__b is that of b in a."""
-    made = getattr(np.random, kind)(0).state
-    made = json.loads(json.dumps(made, default=np.ndarray.tolist))
+    changed = getattr(np.random, kind)(0).state
+    changed = json.loads(json.dumps(changed, default=np.ndarray.tolist))
     for name, value in changes.items():
         *outer, name = name.split("__")
-        of = made[outer[0]] if outer else made
+        of = changed[outer[0]] if outer else changed
         of[name] = value
-    return made
+    return changed
 
 
 def refuses(tmp_path, kind, text, error, words):

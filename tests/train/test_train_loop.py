@@ -194,14 +194,14 @@ def test_what_is_kept_of_the_best_epoch_may_be_more_than_what_trains():
 
 def failing(problem, where, fail, epoch=3):
     """The problem's functions, one of which fails in that epoch: step in its third minibatch."""
-    made = {"step": problem.step, "validate": problem.validate, "batches": problem.batches}
+    functions = {"step": problem.step, "validate": problem.validate, "batches": problem.batches}
     calls, last = itertools.count(1), 4 * (epoch - 1) + 3 if where == "step" else epoch
 
     def instead(*given):
-        result = made[where](*given)
+        result = functions[where](*given)
         return fail(result) if next(calls) == last else result
 
-    return {**made, where: instead}
+    return {**functions, where: instead}
 
 
 def interrupt(_):
