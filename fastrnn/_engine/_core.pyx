@@ -22,7 +22,7 @@ cdef extern from "Python.h":
     void *PyErr_Occurred() noexcept
     unsigned long PyThread_get_thread_ident() nogil
 
-# Signals are handled on the main thread alone, so no other is asked whether to stop.
+# Signals are handled on the main thread alone, so no other polls for interrupts.
 cdef unsigned long main_thread = threading.main_thread().ident
 
 
@@ -40,7 +40,7 @@ cdef int signalled() noexcept with gil:
     return PyErr_CheckSignals() != 0
 
 
-cdef interruption asked() noexcept:
+cdef interruption poll_function() noexcept:
     if PyThread_get_thread_ident() == main_thread:
         return signalled
     return NULL
@@ -143,7 +143,7 @@ def forward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, w
     cdef frnn_forward_call calls[2]
     cdef frnn_forward_call *call
     cdef int i, count = count_of(passes)
-    cdef interruption interrupted = asked()
+    cdef interruption interrupted = poll_function()
     cdef size_t packed, needed
     cdef char *place
     cdef bint reverse
@@ -197,7 +197,7 @@ def backward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, 
     cdef frnn_backward_call *call
     cdef frnn_shape *s
     cdef int i, count = count_of(passes)
-    cdef interruption interrupted = asked()
+    cdef interruption interrupted = poll_function()
     cdef size_t needed
     cdef char *place
     cdef bint reverse
@@ -280,7 +280,7 @@ def tabulate(int cell, x, tuple weights not None, int64_t count, table, work):
     one. Returns 0, or how many bytes `work` must have, nothing being done yet."""
     cdef frnn_id_table_call call
     cdef cnp.ndarray w_ih = matrix_of(weights[0])
-    cdef interruption interrupted = asked()
+    cdef interruption interrupted = poll_function()
     cdef size_t needed
     memset(&call, 0, sizeof(call))
     call.shape.cell = cell_of(cell)
@@ -312,7 +312,7 @@ def product(cnp.ndarray a not None, b, c, work):
     """a (m, k), dense or the transpose of what is dense, times b (k, n) into c. Returns 0; or, with nothing done, how
     many bytes `work` must have."""
     cdef frnn_product_call call
-    cdef interruption interrupted = asked()
+    cdef interruption interrupted = poll_function()
     cdef size_t needed
     cdef bint transposed = cnp.PyArray_IS_F_CONTIGUOUS(a)
     memset(&call, 0, sizeof(call))

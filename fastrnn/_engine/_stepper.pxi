@@ -12,7 +12,7 @@ cdef extern from "<stdatomic.h>" nogil:
 
 
 cdef enum:
-    LOOK_AFTER = 10000000  # multiply-adds of one gate: less than 10 ms
+    POLL_AFTER = 10000000  # multiply-adds of one gate: less than 10 ms
 
 
 cdef class Stepper:
@@ -33,7 +33,7 @@ cdef class Stepper:
     cdef list kept
     cdef char *spare
     cdef size_t x_bytes, y_bytes
-    cdef int64_t steps_between  # two looks whether to stop
+    cdef int64_t steps_between  # between two polls for interrupts
     cdef atomic_flag claimed  # by whoever steps it now
     cdef int64_t *own_ids  # (batch,): those of a step, which nobody else can write to
 
@@ -95,7 +95,7 @@ cdef class Stepper:
         self.y_bytes = <size_t>(batch * self.hidden * element)
         self.calls[0].x.row = self.input * element
         self.calls[self.count - 1].y.row = self.hidden * element
-        self.steps_between = 1 + LOOK_AFTER // (batch * self.count * self.hidden * (self.hidden + self.input) + 1)
+        self.steps_between = 1 + POLL_AFTER // (batch * self.count * self.hidden * (self.hidden + self.input) + 1)
         self.spare = <char *>dense(array_of(outputs[self.count - 1]), self.dtype, batch, self.hidden, True)
         if self.ids >= 0:
             self.x_bytes = <size_t>batch * sizeof(int64_t)
@@ -202,8 +202,8 @@ cdef class Stepper:
             return False
         cdef char *source = <char *>cnp.PyArray_DATA(x)
         cdef char *target = <char *>cnp.PyArray_DATA(out)
-        cdef int64_t t, steps = x.shape[0], until_look = self.steps_between
-        cdef interruption interrupted = asked()
+        cdef int64_t t, steps = x.shape[0], until_poll = self.steps_between
+        cdef interruption interrupted = poll_function()
         if source + <size_t>steps * self.x_bytes > target and target + <size_t>steps * self.y_bytes > source:
             return False
         self.take()
@@ -211,9 +211,9 @@ cdef class Stepper:
             with nogil:
                 for t in range(steps):
                     self.advance(source + t * self.x_bytes, target + t * self.y_bytes)
-                    until_look -= 1
-                    if until_look <= 0 and interrupted != NULL:
-                        until_look = self.steps_between
+                    until_poll -= 1
+                    if until_poll <= 0 and interrupted != NULL:
+                        until_poll = self.steps_between
                         if interrupted():
                             break
             passed()

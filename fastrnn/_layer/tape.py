@@ -154,13 +154,13 @@ class Tape(Generic[State, Given]):
         """
         norms = {}
 
-        def look(p, dstates):
+        def observe(p, dstates):
             for name, d in zip(self._layer._cell.states, dstates, strict=True):
                 shape = self._layer._rows, len(d)
                 of_steps = np.sqrt(np.einsum("tbh,tbh->t", d, d, dtype=np.float64))
                 norms.setdefault(name, np.zeros(shape))[p.row] = of_steps
 
-        self._backward(dy, dstate, True, look)
+        self._backward(dy, dstate, True, observe)
         return norms
 
     def gates(self) -> dict[str, Floats]:
@@ -190,8 +190,8 @@ class Tape(Generic[State, Given]):
                     rows[name].append(values[:, 0] if record.unbatched else values)
         return {name: np.stack(values) for name, values in rows.items()}
 
-    def _backward(self, dy, dstate, need_x, look=None):
-        """look : a function of each pass and the gradients of its states after each step."""
+    def _backward(self, dy, dstate, need_x, observe=None):
+        """observe : a function of each pass and the gradients of its states after each step."""
         layer = self._layer
         layers, unbatched, rows, shown, checkpoint = self._record
         batch, top = layers[0][0].shape[1], layers[-1][2]
@@ -209,13 +209,13 @@ class Tape(Generic[State, Given]):
                 dx = gradient_of(x) if need_x or index > 0 else None
                 dweights = layer._weights[p.row](gradients._arrays)
                 dstates = [None] * len(dlast)
-                if look is not None:
+                if observe is not None:
                     dstates = [np.zeros((*p.y.shape[:2], s.shape[2]), layer.dtype) for s in dfirst]
                 incoming.append(BackwardBuffers(part, dlast, dx, dfirst, dweights, tuple(dstates)))
             run_passes_backward(layer._cell, x, passes, incoming, rows, checkpoint)
             for i, p in zip(incoming, passes, strict=True):
-                if look is not None:
-                    look(p, i.dstates)
+                if observe is not None:
+                    observe(p, i.dstates)
             dx = incoming[0].dx
             if dx is not None:
                 with np.errstate(all="ignore"):  # infinities take their course

@@ -41,9 +41,9 @@ def bits(known, judged, letters, order, discount):
         runs, n_run = _runs(known, k + 1, letters, highest=k == order)
         contexts, place, d = np.unique(runs // letters, return_inverse=True, return_counts=True)
         n = np.bincount(place, n_run)
-        asked = _numbers(judged, k + 1, letters)  # of the symbols from the k-th on
-        n_cs = _looked_up(runs, n_run, asked, 0)
-        n_c, d_c = (_looked_up(contexts, of, asked // letters, 0) for of in (n, d))
+        queries = _numbers(judged, k + 1, letters)  # of the symbols from the k-th on
+        n_cs = _looked_up(runs, n_run, queries, 0)
+        n_c, d_c = (_looked_up(contexts, of, queries // letters, 0) for of in (n, d))
         seen, lower = n_c > 0, p[k:]
         kept = np.maximum(n_cs - discount, 0) + discount * d_c * lower
         lower[seen] = kept[seen] / n_c[seen]  # (K1)
@@ -71,13 +71,13 @@ def tags(known, known_tags, judged, letters, widest):
     kinds = known_tags.max() + 1
     best, by_width = np.full(len(judged), np.bincount(known_tags).argmax()), []
     for width in range(widest + 1):
-        windows, asked = (
+        windows, queries = (
             _numbers(np.pad(ids, width), 2 * width + 1, letters) for ids in (known, judged)
         )
         windows, place = np.unique(windows, return_inverse=True)
         counts = np.bincount(place * kinds + known_tags, minlength=len(windows) * kinds)
         likeliest = counts.reshape(len(windows), kinds).argmax(axis=1)
-        best = _looked_up(windows, likeliest, asked, best)
+        best = _looked_up(windows, likeliest, queries, best)
         by_width.append(best)
     return by_width
 
