@@ -156,7 +156,7 @@ cdef class Stepper:
         return True
 
     cdef int advance(self, char *x, char *y) except -1 nogil:
-        """One step of all layers, from dense rows to dense rows apart from them."""
+        """One step of all layers, from dense rows to dense rows that do not overlap them."""
         cdef int i
         if self.ids >= 0:
             self.calls[0].ids.numbers = <const int64_t *>x
@@ -177,15 +177,15 @@ cdef class Stepper:
         # A layer reads x while it writes y, so where the two overlap y comes by way of the spare array.
         cdef char *source = <char *>cnp.PyArray_DATA(x)
         cdef char *target = <char *>cnp.PyArray_DATA(out)
-        cdef bint apart = source + self.x_bytes <= target or target + self.y_bytes <= source
+        cdef bint disjoint = source + self.x_bytes <= target or target + self.y_bytes <= source
         try:
             if self.ids >= 0:
                 if not self.take_ids(<const int64_t *>source):
                     return False
-                source, apart = <char *>self.own_ids, True
+                source, disjoint = <char *>self.own_ids, True
             with nogil:
-                self.advance(source, target if apart else self.spare)
-                if not apart:
+                self.advance(source, target if disjoint else self.spare)
+                if not disjoint:
                     memcpy(target, self.spare, self.y_bytes)
         finally:
             atomic_flag_clear(&self.claimed)

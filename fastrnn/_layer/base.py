@@ -216,7 +216,7 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         for rows_of_layer in self._rows_of_layers:
             factors = None
             if dropout and layers:
-                x, factors = self._dropped(x)
+                x, factors = self._with_dropout(x)
             y = np.empty(y_shape, self.dtype)
             if by_batch:
                 y = y.swapaxes(0, 1)

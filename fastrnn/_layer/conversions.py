@@ -121,7 +121,7 @@ class Conversions:
             if dy is None:
                 return None, None
         with np.errstate(all="ignore"):  # infinities take their course
-            return MERGES[self.merge].apart(dy, *ys)
+            return MERGES[self.merge].separate(dy, *ys)
 
     def _halves(self, array, directions):
         """Of (T, B, directions * H) each direction's part; of None None for each."""

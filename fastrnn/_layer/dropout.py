@@ -81,7 +81,7 @@ class Dropout:
     def rng(self, value: Seed) -> None:
         self._rng = checks.generator("rng", value)
 
-    def _dropped(self, x):
+    def _with_dropout(self, x):
         """x (T, B, F) with some of its elements zero and the others larger, and the factors."""
         shape = x.shape if self._dropout_mask == "step" else (1, *x.shape[1:])
         factors = dropout_factors(self._rng, shape, self.dtype, self._dropout)

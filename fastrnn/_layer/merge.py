@@ -10,11 +10,11 @@ class Merge(NamedTuple):
     """One mode.
 
     together : (forward, backward) arrays -> y.
-    apart : gradient of y, the two arrays -> their gradients.
+    separate : gradient of y, the two arrays -> their gradients.
     """
 
     together: object
-    apart: object
+    separate: object
 
 
 # "concat" has no row: both directions write into one array.

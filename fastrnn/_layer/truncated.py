@@ -74,9 +74,9 @@ class Window(Generic[State, Given]):
             if dy.shape != self.y.shape:
                 raise ValueError(f"dy must be like y of the window, {self.y.shape}, got {dy.shape}")
             if self._before:
-                whole = np.zeros(self._shape, dy.dtype)
-                whole[self._new()] = dy
-                dy = whole
+                padded = np.zeros(self._shape, dy.dtype)
+                padded[self._new()] = dy
+                dy = padded
         gradients = self._tape.backward(dy, dstate, need_x=need_x)
         if self.past.start == 0:
             gradients.initial = gradients.state
@@ -145,7 +145,7 @@ def tbptt(
         raise ValueError(
             f"k2 must be at least k1 = {k1}, got {k2}: the steps between would have no gradient"
         )
-    whole = {
+    call_options = {
         "one_hot": one_hot,
         "embedding": embedding,
         "zero_output_for_mask": checks.flag("zero_output_for_mask", zero_output_for_mask),
@@ -154,14 +154,14 @@ def tbptt(
         checks.positive("checkpoint", checkpoint)
     training = {"checkpoint": checkpoint, "train": checks.flag("train", train)}
     flags = lengths, mask, reset, reset_to
-    return _windows(_sequence(layer, x, state, flags, whole, training), k1, k2)
+    return _windows(_sequence(layer, x, state, flags, call_options, training), k1, k2)
 
 
 class _Sequence(NamedTuple):
     """All that `tbptt` was given.
 
     x : (T, B, ...) array. rows : `ragged.Rows` or None. initial : the state before the first step.
-    whole : arguments of every call. training : those of `forward` alone.
+    call_options : arguments of every call. training : those of `forward` alone.
     """
 
     layer: object
@@ -169,7 +169,7 @@ class _Sequence(NamedTuple):
     unbatched: bool
     rows: object
     initial: object
-    whole: dict
+    call_options: dict
     training: dict
 
     @property
@@ -205,7 +205,7 @@ class _Sequence(NamedTuple):
             given = {"mask": self.to_user(mask), "reset_to": reset_to}
             given["lengths"] = lengths[0] if self.unbatched else lengths
             given["reset"] = None if reset is None else self.to_user(reset)
-        return call(self.to_user(self.x[steps]), state, **given, **self.whole)
+        return call(self.to_user(self.x[steps]), state, **given, **self.call_options)
 
     def to_user(self, array):
         return self.layer._to_user(array, self.unbatched)
@@ -269,7 +269,7 @@ class _CutTape(NamedTuple):
         sequence, (steps, rows) = self.sequence, self.cut.of_user(self.sequence)
         sequence.layer._checked_dstate(dstate, sequence.x.shape[1], sequence.unbatched)
         early, late = (
-            tape.backward(_kept(where_y, dy), _kept(where_state, dstate), need_x=need_x)
+            tape.backward(_masked(where_y, dy), _masked(where_state, dstate), need_x=need_x)
             for tape, where_y, where_state in (
                 (self.before, ~steps, ~rows),
                 (self.after, steps, rows),
@@ -283,27 +283,27 @@ class _CutTape(NamedTuple):
         return early
 
 
-def _kept(where, gradient):
+def _masked(where, gradient):
     """A gradient, or each of a pair of them, 0 elsewhere; None stays None."""
     if isinstance(gradient, tuple | list):
-        return tuple(_kept(where, part) for part in gradient)
+        return tuple(_masked(where, part) for part in gradient)
     return None if gradient is None else np.where(where, gradient, 0)
 
 
-def _sequence(layer, x, state, flags, whole, training):
+def _sequence(layer, x, state, flags, call_options, training):
     """The `_Sequence`; flags are lengths, mask, reset and reset_to."""
-    of_ids = ids.wanted(whole["one_hot"], whole["embedding"])
+    of_ids = ids.wanted(call_options["one_hot"], call_options["embedding"])
     x, unbatched = layer._checked_x(x, of_ids)
     # With no state given, that which the sequence begins with is zero.
     rows = layer._checked_rows(x, unbatched, *flags)
     if of_ids:
-        layer._ids(x, whole["embedding"], rows)
+        layer._ids(x, call_options["embedding"], rows)
     if rows is not None and state is None:
         rows = rows._replace(reset_to="zero")
     if state is not None:  # a copy: later windows read it where a reset leads back to it
         parts = layer._checked_state(state, x.shape[1], unbatched)
         state = layer._state_to_user(tuple(part.copy() for part in parts), unbatched)
-    return _Sequence(layer, x, unbatched, rows, state, whole, training)
+    return _Sequence(layer, x, unbatched, rows, state, call_options, training)
 
 
 def _windows(sequence, k1, k2):

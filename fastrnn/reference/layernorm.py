@@ -53,15 +53,15 @@ def sides(o, a, u, params, groups):
     """(V3) -> a, u, and what its derivative wants."""
     if not o.layer_norm:
         return a, u, None
-    kept = normalised(a, groups), normalised(u, groups)
-    a, u = (affine(n, params, s) for (n, _), s in zip(kept, ("ih", "hh"), strict=True))
-    return a, u, kept
+    normed = normalised(a, groups), normalised(u, groups)
+    a, u = (affine(n, params, s) for (n, _), s in zip(normed, ("ih", "hh"), strict=True))
+    return a, u, normed
 
 
-def sides_back(kept, params, dparams, da, du, groups):
+def sides_back(normed, params, dparams, da, du, groups):
     """da and du, gradients of (V3), become those of the products, in place."""
-    if kept is None:
+    if normed is None:
         return
-    for d, (n, scales), side in zip((da, du), kept, ("ih", "hh"), strict=True):
+    for d, (n, scales), side in zip((da, du), normed, ("ih", "hh"), strict=True):
         dn = affine_back(d, n, params, side, dparams)
         d[...] = normalised_back(dn, n, scales, groups)

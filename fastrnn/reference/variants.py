@@ -128,7 +128,7 @@ def _back(o, activation, d, value, p):
     return _within(activation.back(d, value), p, o.clip)
 
 
-def _dropped(v, m):
+def _after_dropout(v, m):
     """(V1), and its derivative."""
     return v if m is None else v * m
 
@@ -139,7 +139,7 @@ def _dropped(v, m):
 def _rnn_step(phi, o, a, state, w, b, params, m):
     """(R1)."""
     (h_prev,) = state
-    v = _dropped(h_prev, m)
+    v = _after_dropout(h_prev, m)
     p = a[0] + (v @ w.T + b)
     h = _value(o, phi, p)
     return (h,), (v,), (p, h)
@@ -149,7 +149,7 @@ def _rnn_derivative(phi, o, dstate, saved, w, da, du, params, m, dparams):
     """(R2), (R3)."""
     (dh,), (p, h) = dstate, saved
     da[0] = _back(o, phi, dh, h, p)
-    return (_dropped(du[0] @ w, m),)
+    return (_after_dropout(du[0] @ w, m),)
 
 
 # ---- LSTM ----------------------------------------------------------------------------------------
@@ -160,8 +160,8 @@ def _rnn_derivative(phi, o, dstate, saved, w, da, du, params, m, dparams):
 def _lstm_step(o, a, state, w, b, params, m):
     """(L1) to (L6)."""
     h_prev, c_prev = state
-    v = _dropped(h_prev, m)
-    a, u, kept = sides(o, a, by_gate(v @ w.T + b, len(a)), params, ((0, len(a)),))
+    v = _after_dropout(h_prev, m)
+    a, u, normed = sides(o, a, by_gate(v @ w.T + b, len(a)), params, ((0, len(a)),))
     p, gate = a + u, _GATES[o.recurrent_activation]
     peepholes = _peepholes(o, params, c_prev)
     if o.peephole:
@@ -177,7 +177,7 @@ def _lstm_step(o, a, state, w, b, params, m):
         of_c = normalised(c[None], ((0, 1),))
         (e,) = affine(of_c[0], params, "c")
     tanh_c = np.tanh(e)
-    return (out * tanh_c, c), (v,), (p, i, f, g, out, c_prev, c, tanh_c, kept, of_c)
+    return (out * tanh_c, c), (v,), (p, i, f, g, out, c_prev, c, tanh_c, normed, of_c)
 
 
 def _peepholes(o, params, c):
@@ -200,7 +200,7 @@ def _lstm_outer(o, dstate, saved, params, dparams):
 
 def _lstm_derivative(o, dstate, saved, w, da, du, params, m, dparams):
     """(L7) to (L13)."""
-    p, i, f, g, _, c_prev, c, _, kept, _ = saved
+    p, i, f, g, _, c_prev, c, _, normed, _ = saved
     gate, peepholes = _GATES[o.recurrent_activation], _peepholes(o, params, c)
     da[-1], dc = _lstm_outer(o, dstate, saved, params, dparams)
     dc = _within(dc, c, o.cell_clip)
@@ -217,8 +217,8 @@ def _lstm_derivative(o, dstate, saved, w, da, du, params, m, dparams):
         dparams["weight_peephole"][...] = by_row(seen)
     if o.layer_norm:
         du[...] = da
-    sides_back(kept, params, dparams, da, du, ((0, len(da)),))
-    return _dropped(by_row(du) @ w, m), dc_prev
+    sides_back(normed, params, dparams, da, du, ((0, len(da)),))
+    return _after_dropout(by_row(du) @ w, m), dc_prev
 
 
 # ---- GRU -----------------------------------------------------------------------------------------
@@ -229,34 +229,34 @@ _GRU_GROUPS = ((0, 2), (2, 3))
 def _gru_after_step(o, a, state, w, b, params, m):
     """(G1) to (G4)."""
     (h_prev,) = state
-    v, gate = _dropped(h_prev, m), _GATES[o.recurrent_activation]
-    a, u, kept = sides(o, a, by_gate(v @ w.T + b, 3), params, _GRU_GROUPS)
+    v, gate = _after_dropout(h_prev, m), _GATES[o.recurrent_activation]
+    a, u, normed = sides(o, a, by_gate(v @ w.T + b, 3), params, _GRU_GROUPS)
     p = a[:2] + u[:2]
     r, z = _value(o, gate, p)
     p_n = a[2] + r * u[2]
     n = _value(o, _TANH, p_n)
-    return ((1 - z) * n + z * h_prev,), (v,), (p, p_n, r, z, n, h_prev, u[2], kept)
+    return ((1 - z) * n + z * h_prev,), (v,), (p, p_n, r, z, n, h_prev, u[2], normed)
 
 
 def _gru_after_derivative(o, dstate, saved, w, da, du, params, m, dparams):
     """(G5) to (G9)."""
     (dh,) = dstate
-    p, p_n, r, z, n, h_prev, u_n, kept = saved
+    p, p_n, r, z, n, h_prev, u_n, normed = saved
     gate = _GATES[o.recurrent_activation]
     da[1] = _back(o, gate, dh * (h_prev - n), z, p[1])
     da[2] = _back(o, _TANH, dh * (1 - z), n, p_n)
     da[0] = _back(o, gate, da[2] * u_n, r, p[0])
     du[:2] = da[:2]
     du[2] = da[2] * r
-    sides_back(kept, params, dparams, da, du, _GRU_GROUPS)
-    return (dh * z + _dropped(by_row(du) @ w, m),)
+    sides_back(normed, params, dparams, da, du, _GRU_GROUPS)
+    return (dh * z + _after_dropout(by_row(du) @ w, m),)
 
 
 def _gru_before_step(o, a, state, w, b, params, m):
     """(G1), (G2), (G3'), (G4)."""
     (h_prev,) = state
     k = 2 * h_prev.shape[1]
-    v, gate = _dropped(h_prev, m), _GATES[o.recurrent_activation]
+    v, gate = _after_dropout(h_prev, m), _GATES[o.recurrent_activation]
     p = a[:2] + by_gate(v @ w[:k].T + b[:k], 2)
     r, z = _value(o, gate, p)
     reset = r * v
@@ -275,7 +275,7 @@ def _gru_before_derivative(o, dstate, saved, w, da, du, params, m, dparams):
     da[2] = _back(o, _TANH, dh * (1 - z), n, p_n)
     dv = du[2] @ w[k:]
     da[0] = _back(o, gate, dv * v, r, p[0])
-    return (dh * z + _dropped(dv * r, m) + _dropped(by_row(du[:2]) @ w[:k], m),)
+    return (dh * z + _after_dropout(dv * r, m) + _after_dropout(by_row(du[:2]) @ w[:k], m),)
 
 
 # ---- the rows ------------------------------------------------------------------------------------

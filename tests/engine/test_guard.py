@@ -166,7 +166,7 @@ def rows_of(pages, n, steps, batch):
     return lengths, sort_order, inverse_order, *flags, n % 4 == 3
 
 
-def tokens_of(pages, n, index, weights, size, directions):
+def ids_of(pages, n, index, weights, size, directions):
     """For some cases ids in place of x, their table, and for each direction the gradient of it."""
     steps, batch, inputs, hidden = size
     if n % 5 != 3 or inputs == 0:
@@ -215,7 +215,7 @@ def run(pages, values, n, cell, dtype, size):
     weights += [pages.array(rows, dtype, values) if n % 4 != bias else None for bias in (1, 2)]
     weights = (*weights, *extras_of(pages, values, cell, hidden, dtype))
     extras = weights[5] if len(weights) > 5 else ()
-    ids, table, gradients = tokens_of(pages, n, index, weights, size, directions)
+    ids, table, gradients = ids_of(pages, n, index, weights, size, directions)
     if ids is not None:
         inputs, weights = 0, (np.empty((rows, 0), dtype), *weights[1:])
         ids = ids, size[2], (table,) * len(directions), gradients

@@ -254,7 +254,7 @@ def test_groups_of_ragged_rows_that_end_after_one_another(cell, hidden, core):
 
 
 @pytest.mark.parametrize("kind", ["features", "one_hot", "embedding"])
-def test_directions_whose_steps_are_made_again_end_after_one_another(kind, core):
+def test_directions_whose_steps_are_recomputed_end_after_one_another(kind, core):
     rng = np.random.default_rng(3)
     layer, (steps, batch) = layer_of("gru_after", 6, 16, bidirectional=True), (735, 32)
     x, dy = (rng.standard_normal((steps, batch, n)).astype("float32") for n in (6, 32))

@@ -105,8 +105,8 @@ def zeros_for_masked(run):
     run.same(zeros, wanted)
 
 
-@relation("both directions apart", lambda case: not case.one_way, 3)
-def directions_apart(run):
+@relation("both directions separately", lambda case: not case.one_way, 3)
+def separate_directions(run):
     layer = run.case.remade(merge=None)
     got = answers.call(layer, run.batch)
     a, b = got.pop("call y 0"), got.pop("call y 1")

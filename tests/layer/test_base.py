@@ -280,7 +280,7 @@ def test_the_gradient_of_x_is_left_out_if_not_needed(cell, net, backend):
 
 @every_backend
 @every_cell
-def test_tapes_of_two_calls_are_apart(cell, backend):
+def test_tapes_of_two_calls_are_separate(cell, backend):
     case = Case(cell, {"num_layers": 2})
     wanted = everything(case.gradients())
     _, _, tape = case.layer.forward(case.x, case.state)

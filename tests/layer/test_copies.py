@@ -232,11 +232,11 @@ def test_buffers_of_a_pickle_may_be_read_only_but_must_be_aligned(make, core):
     )()
     buffers = []
     data = pickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
-    apart = [bytes(buffer.raw()) for buffer in buffers]
-    odd = [memoryview(bytearray(b"x" + part))[1:] for part in apart]
+    separate = [bytes(buffer.raw()) for buffer in buffers]
+    odd = [memoryview(bytearray(b"x" + part))[1:] for part in separate]
     with pytest.raises(ValueError, match="must be aligned"):
         pickle.loads(data, buffers=odd)
-    loaded = pickle.loads(data, buffers=[memoryview(np.frombuffer(b, "u1")) for b in apart])
+    loaded = pickle.loads(data, buffers=[memoryview(np.frombuffer(b, "u1")) for b in separate])
     if make == "layer":
         assert_same_bits(loaded(X), layer(X))
     if make == "stream":

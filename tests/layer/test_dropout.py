@@ -70,18 +70,19 @@ def test_gradients_through_dropout_are_finite_differences(cell, first, mask, bac
 def test_dropout_keeps_the_mean_and_draws_from_rng(dtype, p, shape):
     layers = [fastrnn.GRU(2, 3, 2, dropout=p, dtype=dtype, rng=7) for _ in range(2)]
     ones = np.ones(shape, dtype)
-    (x, factors), (other, _) = (layer._dropped(ones) for layer in layers)
+    (x, factors), (other, _) = (layer._with_dropout(ones) for layer in layers)
     assert x.dtype == factors.dtype == dtype
     assert_same_bits(other, x)
     assert abs((x == 0).mean() - p) < 0.02
     assert p == 1 or abs(x.mean() - 1) < 0.02 / (1 - p)
-    assert (layers[0]._dropped(ones)[0] != x).any() == (p not in (0, 1))
+    assert (layers[0]._with_dropout(ones)[0] != x).any() == (p not in (0, 1))
 
 
 def test_each_part_of_a_large_draw_is_drawn():
-    dropped = fastrnn.GRU(2, 3, 2, dropout=0.5, rng=7)._dropped(np.ones(5 * 65536 + 3, "f4"))[1]
-    parts = dropped[: 5 * 65536].reshape(5, -1)
-    assert np.isin(dropped, [0, 2]).all()
+    layer = fastrnn.GRU(2, 3, 2, dropout=0.5, rng=7)
+    _, factors = layer._with_dropout(np.ones(5 * 65536 + 3, "f4"))
+    parts = factors[: 5 * 65536].reshape(5, -1)
+    assert np.isin(factors, [0, 2]).all()
     assert all(abs(part.mean() - 1) < 0.02 for part in parts)
     assert not np.corrcoef(parts)[np.triu_indices(5, 1)].round(1).any()
 
@@ -132,7 +133,7 @@ def test_a_mask_of_a_sequence_is_the_same_in_all_its_steps(first, ragged, backen
 def test_masks_of_sequences_differ_between_rows_and_calls():
     layer = fastrnn.LSTM(2, 3, 2, dropout=0.5, dropout_mask="sequence", rng=0)
     ones = np.ones((9, 40, 30), "f4")
-    (x, factors), (other, _) = layer._dropped(ones), layer._dropped(ones)
+    (x, factors), (other, _) = layer._with_dropout(ones), layer._with_dropout(ones)
     assert (x == x[0]).all() and set(np.unique(x)) == {0, 2}
     assert len(np.unique(x[0], axis=0)) == 40 and (other != x).any()
     assert abs(x[0].mean() - 1) < 0.1 and factors.shape == (1, 40, 30)
@@ -166,7 +167,7 @@ def test_what_is_assigned_acts_on_the_next_forward():
         setattr(layer, name, 0)
         assert not changed()
     layer.dropout, layer.dropout_mask = 0.5, "sequence"
-    assert layer._dropped(x)[1].shape == (1, 4, 2)
+    assert layer._with_dropout(x)[1].shape == (1, 4, 2)
     assert_same_bits(layer(x)[0], plain)
 
 

@@ -330,7 +330,7 @@ def test_a_stream_keeps_the_weights_of_when_it_was_made(cell, backend):
 
 @every_backend
 @every_cell
-def test_streams_of_one_layer_are_apart(cell, backend):
+def test_streams_of_one_layer_are_separate(cell, backend):
     layer, x = layer_of(cell, I, H, 2), sequence()
     first, second, wanted = (layer.stream(B) for _ in range(3))
     for t in range(3):

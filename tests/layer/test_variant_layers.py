@@ -319,7 +319,7 @@ def test_recurrent_dropout_is_one_mask_for_all_steps(cell):
 
 
 @every_cell
-def test_all_of_h_dropped_is_a_layer_without_recurrence(cell):
+def test_recurrent_dropout_of_all_is_a_layer_without_recurrence(cell):
     one, other = (layer_of(cell, I, H, recurrent_dropout=p, dtype="float64") for p in (1.0, 0.0))
     other.params["weight_hh_l0"][...] = 0
     x = x_of(one)

@@ -124,7 +124,7 @@ def test_one_part_is_one_parameter(make):
 
 
 @every_optimizer
-def test_columns_of_one_array_are_parameters_apart(make):
+def test_columns_of_one_array_are_separate_parameters(make):
     whole, wanted = draw(5, 4), [draw(5, 4)[:, i].copy() for i in range(4)]
     gradients = [draw(5, seed=i) for i in range(4)]
     make([whole[:, i] for i in range(4)]).step(gradients)
@@ -361,11 +361,11 @@ def test_arrays_are_compared_with_those_that_they_may_overlap_alone(monkeypatch)
         return shares_memory(*arrays)
 
     monkeypatch.setattr(np, "shares_memory", counted)
-    apart = [draw(4) for _ in range(1000)]
-    train.clip_by_norm(apart, 1.0)
+    separate = [draw(4) for _ in range(1000)]
+    train.clip_by_norm(separate, 1.0)
     assert len(compared) < 1000
     for at in (0, 500, 1000):
-        given = [*apart[:at], apart[700][1:2], *apart[at:]]
+        given = [*separate[:at], separate[700][1:2], *separate[at:]]
         first, second = sorted((at, 700 + (at <= 700)))
         with pytest.raises(ValueError, match=rf"\[{second}\] must not share .*\[{first}\]"):
             train.clip_by_norm(given, 1.0)
