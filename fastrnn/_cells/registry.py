@@ -35,7 +35,7 @@ class Cell:
     name : str
         As in `fastrnn.reference.forward`.
     index : int
-        Its place in the list of cells.
+        Its index in the list of cells.
     function : str
         The public function that runs it: "rnn", "lstm" or "gru".
     gates : int
@@ -68,7 +68,7 @@ class Cell:
 
 
 def _unpickled(name, options, projects):
-    """The row of a cell that was pickled."""
+    """The cell that was pickled."""
     cell = CELLS[name] if options is None else _with_options(CELLS[name], options)
     return projected(cell) if projects else cell
 
@@ -79,25 +79,27 @@ _LISTED = runtime.core.cells() if runtime.core else variants.cells()
 _SHOWN = {"rnn": (), "lstm": ("i", "f", "g", "o", "c"), "gru": ("r", "z", "n")}
 
 
-def _plain(index, row):
-    function = row["plain"].partition("_")[0]
-    states = ("h", "c")[: row["states"]]
-    return Cell(row["name"], index, function, row["gates"], states, _SHOWN.get(function, ()))
+def _plain(index, entry):
+    function = entry["plain"].partition("_")[0]
+    states = ("h", "c")[: entry["states"]]
+    return Cell(entry["name"], index, function, entry["gates"], states, _SHOWN.get(function, ()))
 
 
-_ROWS = [_plain(i, row) for i, row in enumerate(_LISTED) if row["name"] == row["plain"]]
-CELLS = {cell.name: cell for cell in _ROWS}
+_PLAIN_CELLS = [
+    _plain(i, entry) for i, entry in enumerate(_LISTED) if entry["name"] == entry["plain"]
+]
+CELLS = {cell.name: cell for cell in _PLAIN_CELLS}
 
 
 def projected(cell):
-    """The row of a cell whose h is projected: W_hr is the first of its extra parameters."""
+    """The cell with a projection of h: W_hr is the first of its extra parameters."""
     if "proj_size" not in _LISTED[cell.index]["takes"]:
         raise ValueError(f"proj_size has no meaning for the cell {cell.name}")
     return replace(cell, extras=(Extra("weight_hr", None, None), *cell.extras), projects=True)
 
 
 def variant(cell, options):
-    """The row of a cell with these options; the cell itself with the default options.
+    """The cell with these options; the cell itself with the default options.
 
     Raises
     ------
@@ -109,7 +111,7 @@ def variant(cell, options):
 
 @lru_cache
 def with_masks(cell):
-    """The row of a cell that takes dropout masks."""
+    """The cell as a variant, which takes dropout masks."""
     return cell if cell.options is not None else _with_options(cell, Options())
 
 
@@ -119,27 +121,27 @@ _BEGINS = {"weight_ln_ih": 1.0, "weight_ln_hh": 1.0, "weight_ln_c": 1.0, "bias_l
 
 
 def _variant_of(name, options):
-    """The index and the row of the variant of a plain cell that these options make."""
+    """The index and the entry of the variant of a plain cell that these options make."""
     wanted, own = set(options.non_default()), {o for o in _OWN if getattr(options, o)}
-    for index, row in enumerate(_LISTED):
-        is_variant = row["plain"] == name != row["name"]
-        if is_variant and row["has"] <= own and wanted <= row["has"] | row["takes"]:
-            return index, row
-    rows = [row for row in _LISTED if row["plain"] == name]
-    unknown = wanted.difference(*(row["has"] | row["takes"] for row in rows)) or wanted
+    for index, entry in enumerate(_LISTED):
+        is_variant = entry["plain"] == name != entry["name"]
+        if is_variant and entry["has"] <= own and wanted <= entry["has"] | entry["takes"]:
+            return index, entry
+    entries = [entry for entry in _LISTED if entry["plain"] == name]
+    unknown = wanted.difference(*(entry["has"] | entry["takes"] for entry in entries)) or wanted
     hint = ": use reset_after=True" if name == "gru_before" and "layer_norm" in unknown else ""
     raise ValueError(f"{', '.join(sorted(unknown))} has no meaning for the cell {name}{hint}")
 
 
 def _with_options(cell, options):
-    index, row = _variant_of(cell.name, options)
+    index, entry = _variant_of(cell.name, options)
     extras = tuple([
         Extra(kind, units, _BEGINS.get(kind))
-        for kind, units in row["extras"].items()
+        for kind, units in entry["extras"].items()
         if kind != "weight_peephole" or options.peephole
     ])  # fmt: skip
     return replace(
-        cell, index=index, gates=row["gates"], extras=cell.extras + extras, options=options
+        cell, index=index, gates=entry["gates"], extras=cell.extras + extras, options=options
     )
 
 

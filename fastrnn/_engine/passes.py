@@ -23,7 +23,7 @@ class DirectionCall(NamedTuple):
 
     row : of the state arrays, which hold those of all passes: each is (rows, B, H).
     state, last : tuples of such arrays, before the first step and after the last one.
-    weights : w_ih, w_hh, b_ih, b_hh, and what a variant has besides, as its row names them.
+    weights : w_ih, w_hh, b_ih, b_hh, and what a variant has besides, as its extras name them.
     y : (T, B, H) array of any strides with a dense last axis.
     tape : what the gradient needs besides, or None: the kernels' bytes, or the reference's own.
     dropout_masks : a `DropoutMasks`, with rows in the order in which the pass takes them, or None.
@@ -83,7 +83,7 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
 
 
 def _for_kernels(cell, passes):
-    """The row that the kernels have for passes, and these with their parameters as they take them.
+    """The cell and the passes for the kernels: a variant's parameters as the kernels take them.
 
     A plain cell without dropout masks and its passes are returned as they are.
     """
@@ -137,7 +137,7 @@ def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
 
 def _run_reference(cell, x, p, keep, rows):
     tape, state, masks = None, [s[p.row] for s in p.state], p.dropout_masks
-    cell = variants.row(cell, masks is not None)
+    cell = variants.reference_cell(cell, masks is not None)
     if isinstance(x, Ids):
         x = x.ids if x.embedding is None else x.embedding[x.ids]
     options = {"reverse": p.reverse} | ({} if rows is None else rows.options)

@@ -35,7 +35,7 @@ class _ReferenceStepper:
     """The compiled stepper's part on the NumPy path."""
 
     def __init__(self, cell, weights, state):
-        self._cell, self._weights, self._state = variants.row(cell), weights, state
+        self._cell, self._weights, self._state = variants.reference_cell(cell), weights, state
         self._here = []  # whoever is first may go on; the others leave
 
     def alone(self, function):

@@ -16,8 +16,8 @@ import numpy as np
 
 from fastrnn._cells import registry
 
-_ROWS = {"lstm": "lstm", "gru": "gru_after", "gru-before": "gru_before", "rnn": "rnn_tanh"}
-GATES = {name: registry.CELLS[row].gates for name, row in _ROWS.items()}
+_CELLS = {"lstm": "lstm", "gru": "gru_after", "gru-before": "gru_before", "rnn": "rnn_tanh"}
+GATES = {name: registry.CELLS[cell].gates for name, cell in _CELLS.items()}
 CELLS = tuple(GATES)
 MODES = ("forward", "training")
 STREAM_CHECK_STEPS = 5  # a stream is checked over some steps and timed on one

@@ -180,13 +180,13 @@ def forward(
 
     Parameters
     ----------
-    cell : {"rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"}, or a row of variants.py
+    cell : {"rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"}, or a cell of variants.py
     x : (T, B, I) array, or (T, B) integers from 0 to I - 1 as in (S1')
     state : tuple of (B, H) arrays or None
         ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
     w_ih, w_hh : (G*H, I) and (G*H, H) arrays
     b_ih, b_hh : (G*H,) arrays or None
-    *params : a variant's extra parameters, in the order of its row; W_hr (P, H) before them if
+    *params : a variant's extra parameters, in the order of its extras; W_hr (P, H) before them if
         it projects: then w_hh is (G*H, P), and h and y have P features
     dropout_masks : `fastrnn._engine.dropout_masks.DropoutMasks`, or None
         Of a variant. With None there is no recurrent dropout, and zoneout takes its expectation.

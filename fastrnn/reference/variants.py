@@ -278,7 +278,7 @@ def _gru_before_derivative(o, dstate, saved, w, da, du, params, m, dparams):
     return (dh * z + _after_dropout(dv * r, m) + _after_dropout(by_row(du[:2]) @ w[:k], m),)
 
 
-# ---- the rows ------------------------------------------------------------------------------------
+# ---- the cells -----------------------------------------------------------------------------------
 
 
 def _mixed(zoneout, arrays, others):
@@ -339,10 +339,10 @@ _FUNCTIONS = {
 
 
 @lru_cache
-def row(cell, takes_masks=False):
-    """The reference's row for a `fastrnn._cells.registry.Cell`.
+def reference_cell(cell, takes_masks=False):
+    """The reference's cell for a `fastrnn._cells.registry.Cell`.
 
-    takes_masks : whether the pass has `DropoutMasks`, which the rows of cells.py do not take.
+    takes_masks : whether the pass has `DropoutMasks`, which the cells of cells.py do not take.
     """
     plain = CELLS[cell.name]
     if cell.options is None and not takes_masks:

@@ -1,7 +1,7 @@
 """The registry: both backends list the same cells, and every one of them meets what proves it."""
 
 import pytest
-from variants import VARIANTS, row_of
+from variants import VARIANTS, variant_cell
 
 from fastrnn import reference
 from fastrnn._cells import registry
@@ -19,7 +19,7 @@ def test_both_backends_list_the_same_cells():
     assert runtime.core.cells() == LISTED
 
 
-def test_plain_cells_have_rows_in_the_reference():
+def test_plain_cells_are_in_the_reference():
     assert CELLS.keys() == reference.CELLS.keys()
     for name, cell in CELLS.items():
         other = reference.CELLS[name]
@@ -27,9 +27,9 @@ def test_plain_cells_have_rows_in_the_reference():
 
 
 def test_the_problems_that_meet_finite_differences_name_every_variant():
-    rows = [row_of(cell, **given) for cell, given in VARIANTS.values()]
-    met = {LISTED[row.index]["name"] for row in rows}
-    assert met == {row["name"] for row in LISTED if row["name"] != row["plain"]}
+    cells = [variant_cell(cell, **given) for cell, given in VARIANTS.values()]
+    met = {LISTED[cell.index]["name"] for cell in cells}
+    assert met == {entry["name"] for entry in LISTED if entry["name"] != entry["plain"]}
 
 
 GIVEN = {
@@ -40,14 +40,16 @@ GIVEN = {
 
 @pytest.mark.parametrize("option", GIVEN)
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_cell_refuses_the_options_that_no_row_of_it_takes(cell, option):
-    takes = set().union(*(row["takes"] | row["has"] for row in LISTED if row["plain"] == cell))
+def test_a_cell_refuses_the_options_that_no_variant_of_it_takes(cell, option):
+    takes = set().union(
+        *(entry["takes"] | entry["has"] for entry in LISTED if entry["plain"] == cell)
+    )
     if option in takes:
-        row = LISTED[row_of(cell, **{option: GIVEN[option]}).index]
-        assert row["plain"] == cell and option in row["takes"] | row["has"]
+        entry = LISTED[variant_cell(cell, **{option: GIVEN[option]}).index]
+        assert entry["plain"] == cell and option in entry["takes"] | entry["has"]
     else:
         with pytest.raises(ValueError, match=f"{option} has no meaning for the cell {cell}"):
-            row_of(cell, **{option: GIVEN[option]})
+            variant_cell(cell, **{option: GIVEN[option]})
 
 
 @pytest.mark.parametrize("cell", CELLS)

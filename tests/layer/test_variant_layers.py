@@ -172,7 +172,7 @@ def test_a_layer_is_its_passes_one_after_another_on_either_backend(name, dtype, 
         for direction in range(one.num_directions):
             row = index * one.num_directions + direction
             y, final = reference.infer(
-                variants.row(one._cell), z, tuple(s[row] for s in state),
+                variants.reference_cell(one._cell), z, tuple(s[row] for s in state),
                 *one._weights[row](one.params), reverse=direction == 1, **rows,
             )  # fmt: skip
             sides.append(y)

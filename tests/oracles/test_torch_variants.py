@@ -145,7 +145,7 @@ def test_outputs_states_and_gradients_are_autograds(name, dtype):
     assert_near(ours(x, packed(state))[0], y_t, dtype, "y of a call")
     # By the reference, where zoneout can be its expectation in training too.
     weights = ours._weights[0](ours.params)
-    y, last, tape = reference.forward(variants.row(ours._cell), x, state, *weights)
+    y, last, tape = reference.forward(variants.reference_cell(ours._cell), x, state, *weights)
     dx, dfirst, *dweights = reference.backward(tape, dy, dstate)
     assert_near(y, y_t, dtype, "y")
     assert_near(dx, x_t.grad, dtype, "dx")

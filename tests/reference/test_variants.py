@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from problems import BACKENDS, DTYPES, assert_close, assert_same_bits
-from variants import RAGGED, VARIANTS, Paper, drawn, problem, row_of
+from variants import RAGGED, VARIANTS, Paper, drawn, problem, variant_cell
 
 from fastrnn import reference
 from fastrnn._cells.registry import CELLS
@@ -113,7 +113,7 @@ def test_with_default_options_it_is_the_cell_itself_to_the_bit(cell, dtype, reve
 @pytest.mark.parametrize("cell, bound", [*((c, "clip") for c in CELLS), ("lstm", "cell_clip")])
 def test_in_the_limit_it_is_the_cell_itself_to_the_bit(cell, dtype, bound):
     plain = drawn(CELLS[cell], False, True, 0, (4, 3, 2, 5)).astype(dtype)
-    other = drawn(row_of(cell, **{bound: 1e30}), False, True, 0, (4, 3, 2, 5)).astype(dtype)
+    other = drawn(variant_cell(cell, **{bound: 1e30}), False, True, 0, (4, 3, 2, 5)).astype(dtype)
     assert other.cell.options is not None
     assert_same_pass(other, plain)
 
@@ -123,7 +123,7 @@ def test_peepholes_of_zero_and_masks_that_keep_all_are_none(cell):
     sizes = (4, 3, 2, 5)
     plain, other = (drawn(CELLS[cell], False, True, 0, sizes) for _ in range(2))
     if cell == "lstm":
-        other.cell = row_of(cell, peephole=True)
+        other.cell = variant_cell(cell, peephole=True)
         other.arrays["weight_peephole"] = np.zeros(3 * 5)
     other.dropout_masks = DropoutMasks(
         np.ones((3, 5)), tuple(np.zeros((4, 3, 5)) for _ in other.cell.states)

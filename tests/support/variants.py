@@ -55,8 +55,8 @@ RAGGED = {
 FAR = 2e-3  # from every kink, where finite differences look
 
 
-def row_of(cell, **given):
-    """The registry's row of a variant."""
+def variant_cell(cell, **given):
+    """The registry's cell of a variant."""
     return variant(CELLS[cell], options.checked(CELLS[cell].states, **given))
 
 
@@ -77,8 +77,8 @@ class Problem:
 
     def arguments(self):
         state = tuple(self.arrays[s] for s in self.cell.states)
-        row = variants.row(self.cell, self.dropout_masks is not None)
-        return row, self.arrays["x"], state, *(self.arrays.get(name) for name in self.names)
+        cell = variants.reference_cell(self.cell, self.dropout_masks is not None)
+        return cell, self.arrays["x"], state, *(self.arrays.get(name) for name in self.names)
 
     def infer(self, **rows):
         return reference.infer(*self.arguments(), dropout_masks=self.dropout_masks, **rows)
@@ -111,34 +111,34 @@ class Problem:
         )  # fmt: skip
 
 
-def drawn(row, with_masks, bias, seed, sizes):
+def drawn(cell, with_masks, bias, seed, sizes):
     """A problem in which nothing is zero, except in dropout masks."""
     rng, (t, b, i, h) = np.random.default_rng(seed), sizes
 
     def draw(*shape):
         return rng.uniform(0.1, 1.0, shape) * rng.choice([-1.0, 1.0], shape)
 
-    g, states = row.gates * h, row.states
+    g, states = cell.gates * h, cell.states
     arrays = {"x": 2 * draw(t, b, i), **{s: draw(b, h) for s in states}}
     arrays |= {"w_ih": draw(g, i), "w_hh": draw(g, h)}
     arrays |= {"b_ih": draw(g), "b_hh": draw(g)} if bias else {}
     arrays |= {
-        e.kind: draw(e.units * h) for e in row.extras if bias or not e.kind.startswith("bias")
+        e.kind: draw(e.units * h) for e in cell.extras if bias or not e.kind.startswith("bias")
     }
     masks = None
     if with_masks:
         m = (rng.random((b, h)) < 0.6) / 0.6
         masks = DropoutMasks(m, tuple((rng.random((t, b, h)) < 0.4).astype(float) for _ in states))
-    return Problem(row, arrays, draw(t, b, h), tuple(draw(b, h) for _ in states), masks)
+    return Problem(cell, arrays, draw(t, b, h), tuple(draw(b, h) for _ in states), masks)
 
 
 @lru_cache
 def problem(name, with_masks=False, bias=True, reverse=False, ragged=False):
     """The first of its kind that is `FAR` from every kink, and has something on each side of it."""
     cell, given = VARIANTS[name]
-    row, sizes = row_of(cell, **given), (4, 3, 2, 3) if ragged else (3, 2, 2, 3)
+    chosen, sizes = variant_cell(cell, **given), (4, 3, 2, 3) if ragged else (3, 2, 2, 3)
     for seed in range(10000):
-        p = drawn(row, with_masks, bias, seed, sizes)
+        p = drawn(chosen, with_masks, bias, seed, sizes)
         paper = Paper(p)
         paper.run(reverse, **RAGGED if ragged else {})
         if paper.near > FAR and all(s == {True, False} for s in paper.sides.values()):
