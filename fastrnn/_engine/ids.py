@@ -20,14 +20,14 @@ class Ids(NamedTuple):
 
     ids : (T, B) integers, those that no row takes being 0. used : (U,), the ids that the table has.
     idle : (U,) booleans, those of them that no row takes; None if there is no embedding.
-    place : (T, B), each id's row of the table. vocabulary : ids there are.
+    table_index : (T, B), the index of each id in the table. vocabulary : ids there are.
     embedding : (V, I) array or None. dtype : of the layer.
     """
 
     ids: np.ndarray
     used: np.ndarray
     idle: np.ndarray | None
-    place: np.ndarray
+    table_index: np.ndarray
     vocabulary: int
     embedding: np.ndarray | None
     dtype: np.dtype
@@ -114,25 +114,25 @@ def checked(name, ids, input_size, embedding, dtype, rows=None):
     if works is not None:
         ids = ids * works
     ids = np.ascontiguousarray(checks.within(name, ids, vocabulary - 1))
-    used, idle, place = np.arange(vocabulary), None, ids
+    used, idle, table_index = np.arange(vocabulary), None, ids
     if vocabulary > ids.size:  # most of the table would be for nothing
         there = np.zeros(vocabulary, bool)
         there[ids] = True
         used = np.flatnonzero(there)
         where = np.empty(vocabulary, np.int64)
         where[used] = np.arange(len(used))
-        place = where[ids]
+        table_index = where[ids]
     if embedding is not None:
         idle = np.ones(vocabulary, bool)
         idle[ids if works is None else ids[np.broadcast_to(works, ids.shape)]] = False
         idle = idle[used]
-    return Ids(ids, used, idle, place, vocabulary, embedding, dtype)
+    return Ids(ids, used, idle, table_index, vocabulary, embedding, dtype)
 
 
 def forward(cell, x, passes, rows, checkpoint):
     """As the compiled module's `forward`, for `Ids`."""
     without = tuple(p._replace(weights=without_inputs(p.weights)) for p in passes)
-    ids = x.place, len(x.used), _tables(cell, x, passes), None
+    ids = x.table_index, len(x.used), _tables(cell, x, passes), None
     call = runtime.core.forward, cell.index, _nothing(x), without, rows, ids, checkpoint
     runtime.in_workspace(*call)
 
@@ -170,7 +170,7 @@ def backward(cell, x, pairs, rows, checkpoint):
         p = p._replace(weights=without_inputs(p.weights))
         calls.append((p, *i._replace(dx=None, dweights=(None, *i.dweights[1:]))))
     tables = _tables(cell, x, [p for p, _ in pairs]) if checkpoint else None  # for steps made again
-    ids = x.place, len(x.used), tables, tuple(gradients)
+    ids = x.table_index, len(x.used), tables, tuple(gradients)
     call = runtime.core.backward, cell.index, _nothing(x), tuple(calls), rows, ids, checkpoint
     runtime.in_workspace(*call)
     for (p, i), gradient in zip(pairs, gradients, strict=True):

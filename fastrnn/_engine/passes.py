@@ -21,7 +21,7 @@ from fastrnn.reference import variants
 class DirectionCall(NamedTuple):
     """One direction of a layer: what goes in, and the arrays that are written.
 
-    row : of the state arrays, which hold those of all passes: each is (rows, B, H).
+    slot : its index in the state arrays, (slots, B, H), which hold the states of all passes.
     state, last : tuples of such arrays, before the first step and after the last one.
     weights : w_ih, w_hh, b_ih, b_hh, and what a variant has besides, as its extras name them.
     y : (T, B, H) array of any strides with a dense last axis.
@@ -30,7 +30,7 @@ class DirectionCall(NamedTuple):
     """
 
     reverse: bool
-    row: int
+    slot: int
     state: tuple
     weights: tuple
     y: np.ndarray
@@ -136,7 +136,7 @@ def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
 
 
 def _run_reference(cell, x, p, keep, rows):
-    tape, state, masks = None, [s[p.row] for s in p.state], p.dropout_masks
+    tape, state, masks = None, [s[p.slot] for s in p.state], p.dropout_masks
     cell = variants.reference_cell(cell, masks is not None)
     if isinstance(x, Ids):
         x = x.ids if x.embedding is None else x.embedding[x.ids]
@@ -148,7 +148,7 @@ def _run_reference(cell, x, p, keep, rows):
         y, last = reference.infer(cell, x, state, *p.weights, **options)
     p.y[...] = y
     for target, source in zip(p.last, last, strict=True):
-        target[p.row] = source
+        target[p.slot] = source
     return p._replace(tape=tape)
 
 
@@ -175,11 +175,11 @@ def run_passes_backward(cell, x, passes, incoming, rows=None, checkpoint=0):
 
 
 def _run_reference_backward(x, p, i):
-    dlast = [None if d is None else d[p.row] for d in i.dlast]
+    dlast = [None if d is None else d[p.slot] for d in i.dlast]
     dx, dfirst, *dweights = reference.backward(p.tape, i.dy, dlast, i.dstates)
     if isinstance(x, Ids) and i.dx is not None:
         dx = ids.scattered(x, dx)
-    targets = (i.dx, *(d[p.row] for d in i.dfirst), *i.dweights)
+    targets = (i.dx, *(d[p.slot] for d in i.dfirst), *i.dweights)
     for target, source in zip(targets, (dx, *dfirst, *dweights), strict=True):
         if target is not None:
             target[...] = source
@@ -241,7 +241,7 @@ def run(cell, x, state, weights, reverse=False, y=None, keep=False, rows=None):
         y = np.empty((steps, batch, hidden), x.dtype)
     sizes = hidden, units_of(cell, weights)
     last = tuple([np.empty((batch, n), x.dtype) for n, _ in zip(sizes, cell.states, strict=False)])
-    p = DirectionCall(reverse, 0, _one_row(state), weights, y, _one_row(last))
+    p = DirectionCall(reverse, 0, _one_slot(state), weights, y, _one_slot(last))
     (call,) = run_passes(cell, x, (p,), keep, rows)
     return y, last, Saved(cell, x, call, rows) if keep else None
 
@@ -251,7 +251,7 @@ def run_backward(saved, dy, dlast, dweights, need_x=True):
     cell, x, call, rows = saved
     dx = gradient_of(x) if need_x else None
     dfirst = tuple([np.empty(s.shape[1:], x.dtype) for s in call.state])
-    incoming = BackwardBuffers(dy, _one_row(dlast), dx, _one_row(dfirst), dweights)
+    incoming = BackwardBuffers(dy, _one_slot(dlast), dx, _one_slot(dfirst), dweights)
     run_passes_backward(cell, x, (call,), (incoming,), rows)
     return dx, dfirst
 
@@ -261,5 +261,5 @@ def gradient_of(x):
     return x.gradient if isinstance(x, Ids) else np.empty(x.shape, x.dtype)
 
 
-def _one_row(state):
+def _one_slot(state):
     return tuple([None if s is None else s[None] for s in state])

@@ -84,10 +84,10 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
             self.dtype.itemsize, 2 * self.num_layers * cell.gates, self.hidden_size,
             self.hidden_size + widest,
         )  # fmt: skip
-        # Of each layer its passes: the row of a state, whether in reverse, and the features of y.
-        self._rows = self.num_layers * self.num_directions
+        # Of each layer its passes: the state slot, whether in reverse, and the features of y.
+        self._slots = self.num_layers * self.num_directions
         halves = (slice(self._features), slice(self._features, None))
-        self._rows_of_layers = [
+        self._slots_of_layers = [
             [(2 * index, False, halves[0]), (2 * index + 1, True, halves[1])]
             if bidirectional
             else [(index, False, None)]
@@ -95,13 +95,13 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         ]
         shapes = self._parameter_shapes()
         self._hold(np.empty(size_of(shapes), self.dtype), shapes)
-        for row in range(self._rows):
-            of_pass = {kind: self.params[name] for kind, name in self._names(row).items()}
+        for slot in range(self._slots):
+            of_pass = {kind: self.params[name] for kind, name in self._names(slot).items()}
             initializers.begin(of_pass, cell, self.init, self.forget_bias, self._rng)
 
     def _derive(self):
         super()._derive()
-        self._weights = [self._getter(row) for row in range(self._rows)]
+        self._weights = [self._getter(slot) for slot in range(self._slots)]
         self._own_weights = [get(self._arrays) for get in self._weights]
         self._zeros = None  # a state for whoever gives none, which nobody writes to
         plain = self._cell.options is None
@@ -136,16 +136,16 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
             )
         return merge
 
-    def _names(self, row):
+    def _names(self, slot):
         """What the parameters of a pass are called: kind -> name."""
-        index, direction = divmod(row, self.num_directions)
+        index, direction = divmod(slot, self.num_directions)
         suffix = f"_l{index}" + ("_reverse" if direction else "")
         there = [kind for kind in self._kinds if self.bias or not kind.startswith("bias")]
         return {kind: kind + suffix for kind in there}
 
-    def _getter(self, row):
+    def _getter(self, slot):
         """A function that takes the parameters of a pass from a dict: a tuple of four or more."""
-        names = self._names(row)
+        names = self._names(slot)
         get = operator.itemgetter(*names.values())
         if self.bias:
             return get
@@ -156,23 +156,23 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
 
     def _parameter_shapes(self):
         shapes, gate_rows = {}, self._cell.gates * self.hidden_size
-        for row in range(self._rows):
-            above = row >= self.num_directions
+        for slot in range(self._slots):
+            above = slot >= self.num_directions
             inputs = self.num_directions * self._features if above else self.input_size
             of_pass = (gate_rows, inputs), (gate_rows, self._features), (gate_rows,), (gate_rows,)
             of_pass = dict(zip(_KINDS, of_pass, strict=True))
             for kind, units, _ in self._cell.extras:
                 matrix = self._features, self.hidden_size
                 of_pass[kind] = matrix if units is None else (units * self.hidden_size,)
-            shapes |= {name: of_pass[kind] for kind, name in self._names(row).items()}
+            shapes |= {name: of_pass[kind] for kind, name in self._names(slot).items()}
         return shapes
 
     def _new_state(self, batch, make=np.empty):
-        """(rows, B, H) arrays for h, (rows, B, P) if it is projected, and c where there is one."""
-        h = make((self._rows, batch, self._features), self.dtype)
+        """Arrays (slots, B, H) of h, (slots, B, P) with a projection, and of c if there is one."""
+        h = make((self._slots, batch, self._features), self.dtype)
         if len(self._state_sizes) == 1:
             return (h,)
-        return h, make((self._rows, batch, self.hidden_size), self.dtype)
+        return h, make((self._slots, batch, self.hidden_size), self.dtype)
 
     def _run(
         self, x, state, keep, rows, zeros, one_hot, embedding, checkpoint=0, train=False
@@ -194,7 +194,7 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
             x = self._ids(x, embedding, rows)
         steps, batch = shape[0], shape[1]
         width = self.num_directions * self._features
-        longest = steps if steps > self._rows else self._rows
+        longest = steps if steps > self._slots else self._slots
         if longest * batch * width > _ELEMENTS_WITHOUT_A_CHECK:
             checks.fits(x.itemsize, longest, batch, width)
         if state is None:
@@ -213,7 +213,7 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         # y lies in memory as the user will see it.
         by_batch = self.batch_first and not unbatched
         y_shape = (batch, steps, width) if by_batch else (steps, batch, width)
-        for rows_of_layer in self._rows_of_layers:
+        for slots_of_layer in self._slots_of_layers:
             factors = None
             if dropout and layers:
                 x, factors = self._with_dropout(x)
@@ -221,10 +221,10 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
             if by_batch:
                 y = y.swapaxes(0, 1)
             passes = ()
-            for row, reverse, half in rows_of_layer:
+            for slot, reverse, half in slots_of_layer:
                 part = y if half is None else y[:, :, half]
-                weights = self._own_weights[row]
-                passes += (call_of((reverse, row, first, weights, part, last, None, None)),)
+                weights = self._own_weights[slot]
+                passes += (call_of((reverse, slot, first, weights, part, last, None, None)),)
             passes = run(self._cell, x, passes, keep, rows, checkpoint)
             layers.append((x, factors, passes))
             x = y  # of the layer above

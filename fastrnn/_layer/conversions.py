@@ -66,7 +66,7 @@ class Conversions:
         checked = []
         for label, part, size in zip(self._cell.states, parts, self._state_sizes, strict=True):
             symbol = "hidden_size" if size == self.hidden_size else "proj_size"
-            shape, symbols = (self._rows, batch, size), ("layers*directions", "B", symbol)
+            shape, symbols = (self._slots, batch, size), ("layers*directions", "B", symbol)
             if unbatched:
                 shape, symbols = shape[::2], symbols[::2]
             label = name if len(parts) == 1 else f"{label} of {name}"

@@ -143,7 +143,7 @@ class Tape(Generic[State, Given]):
         Returns
         -------
         norms : dict
-            "h" and, for the LSTM, "c": (L*D, T) arrays, a row for each pass as in a state. The
+            "h" and, for the LSTM, "c": (L*D, T) arrays, one for each pass as in a state. The
             Euclidean norm, over batch and units, of the gradient with respect to h_t or c_t, by all
             ways: to the following steps, of h_t out as y_t, of c_t through h_t. 0 beyond the end of
             all rows.
@@ -156,9 +156,9 @@ class Tape(Generic[State, Given]):
 
         def observe(p, dstates):
             for name, d in zip(self._layer._cell.states, dstates, strict=True):
-                shape = self._layer._rows, len(d)
+                shape = self._layer._slots, len(d)
                 of_steps = np.sqrt(np.einsum("tbh,tbh->t", d, d, dtype=np.float64))
-                norms.setdefault(name, np.zeros(shape))[p.row] = of_steps
+                norms.setdefault(name, np.zeros(shape))[p.slot] = of_steps
 
         self._backward(dy, dstate, True, observe)
         return norms
@@ -170,7 +170,7 @@ class Tape(Generic[State, Given]):
         -------
         gates : dict
             "i", "f", "g", "o" and "c" for the LSTM, "r", "z" and "n" for the GRU, nothing for the
-            RNN, whose state is all it has: (L*D, T, B, H) arrays, (L*D, T, H) unbatched, a row for
+            RNN, whose state is all it has: (L*D, T, B, H) arrays, (L*D, T, H) unbatched, one for
             each pass as in a state. c is as it goes on, after zoneout. Zero where a row takes no
             step; c is carried over there.
 
@@ -207,7 +207,7 @@ class Tape(Generic[State, Given]):
             for part, p in zip(parts, passes, strict=True):
                 part = None if part is None else checks.rows(part)
                 dx = gradient_of(x) if need_x or index > 0 else None
-                dweights = layer._weights[p.row](gradients._arrays)
+                dweights = layer._weights[p.slot](gradients._arrays)
                 dstates = [None] * len(dlast)
                 if observe is not None:
                     dstates = [np.zeros((*p.y.shape[:2], s.shape[2]), layer.dtype) for s in dfirst]

@@ -139,13 +139,13 @@ def the_function(run):
     x, given = form.arguments(batch)
     zeros = given.pop("zero_output_for_mask", False)
     ys, lasts = [], []
-    for row in range(layer.num_directions):
-        state = batch.state and [None if a is None else a[row : row + 1] for a in batch.state]
+    for slot in range(layer.num_directions):
+        state = batch.state and [None if a is None else a[slot : slot + 1] for a in batch.state]
         state = form.state("state", state)
-        state = None if state is None else _of_row(state)
-        weights = [_laid(run, layer.params.get(name)) for name in _names(row)]
+        state = None if state is None else _of_slot(state)
+        weights = [_laid(run, layer.params.get(name)) for name in _names(slot)]
         y, last = getattr(fastrnn, layer._cell.function)(
-            x, state, *weights, reverse=row == 1, **given, **_own(layer)
+            x, state, *weights, reverse=slot == 1, **given, **_own(layer)
         )
         shown = batch.rows["mask"][:, :, None] if zeros else True
         ys.append(np.where(shown, y, 0) if zeros else y)
@@ -163,15 +163,15 @@ def _laid(run, weights):
     return layouts.ANY[str(run.rng.choice(list(layouts.ANY)))](weights)
 
 
-def _of_row(state):
+def _of_slot(state):
     if isinstance(state, tuple):
         return tuple(None if a is None else a[0] for a in state)
     return state[0]
 
 
-def _names(row):
+def _names(slot):
     kinds = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
-    return [f"{kind}_l0" + ("_reverse" if row else "") for kind in kinds]
+    return [f"{kind}_l0" + ("_reverse" if slot else "") for kind in kinds]
 
 
 def _own(layer):
