@@ -1,12 +1,12 @@
-"""Counts the instructions of some small cases and holds them against bench/instructions.json.
+"""Counts the instructions of some small cases and compares them with bench/instructions.json.
 
-    python bench/instructions.py            exit code 1 where a count is off by more than 2%
-    python bench/instructions.py --record   writes the counts down as the figures to hold
+    python bench/instructions.py            exit code 1 if a count is off by more than 2%
+    python bench/instructions.py --record   writes the counts to the file
 
-A slowdown is seen so without trusting a noisy clock, as far as more instructions are slower: a
-cache miss is not seen. The kernels are built by $CC (gcc) as setup.py builds them, with
-instructions.c around them, and run under valgrind's callgrind, which knows no AVX-512. The counts
-are a compiler's: with another one than the figures' they are printed and not judged.
+The counts show a slowdown without a noisy clock, if it comes from more instructions; they do not
+show cache misses. $CC (gcc) builds the kernels as setup.py does, together with instructions.c, and
+valgrind's callgrind runs the program; it does not know AVX-512. The counts depend on the compiler:
+with another one than that of the file they are printed and not judged.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TOLERANCE = 0.02
 
 
 def build(folder: Path) -> Path:
-    """The program, from sources that the compiler takes one for each core at a time."""
+    """Build the program, one source per core at a time, and return its path."""
     compiler = os.environ.get("CC", "gcc").split()
     sources = [*sorted((ROOT / "csrc").glob("*/*.c")), ROOT / "bench/instructions.c"]
     objects = [folder / f"{source.parent.name}_{source.stem}.o" for source in sources]
@@ -47,7 +47,7 @@ def build(folder: Path) -> Path:
 
 
 def count(program: Path, isa: str, case: str) -> tuple[int, str]:
-    """Instructions inside counted(), and the compiler with its major version."""
+    """The number of instructions inside counted(), and the compiler with its major version."""
     done = subprocess.run(
         ["valgrind", "--tool=callgrind", "--toggle-collect=counted",
          "--callgrind-out-file=/dev/null", program, isa, case],
@@ -60,7 +60,7 @@ def count(program: Path, isa: str, case: str) -> tuple[int, str]:
 
 
 def judge(name: str, now: int, figure: int) -> str | None:
-    """What is wrong with a count, or None."""
+    """A message if a count is off, or None."""
     change = now / figure - 1
     if change > TOLERANCE:
         return f"{name}: {now} instructions, {change:.1%} more than the figure {figure}"

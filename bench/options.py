@@ -1,10 +1,10 @@
-"""What the options of a call cost: each beside the same call without it, in one run, as a ratio.
+"""The cost of a call's options: the time with an option over the time without it.
 
     python bench/options.py [--threads 1] [--rounds 7] [--only lengths]
 
-A round times the two one after the other; the ratio is the median of the rounds', so that a machine
-that is shared does little harm. The last column is what the package promises; "!" where it is not
-kept.
+A round times the two calls one after the other. The result is the median of the rounds' ratios, so
+other processes on the machine do little harm. The last column is the package's promise; "!" marks a
+ratio that breaks it.
 """
 
 import argparse
@@ -20,9 +20,9 @@ from fastrnn._engine import runtime
 
 @dataclass
 class Case:
-    """An option, the call with it and the one it is compared with, and the largest ratio promised.
+    """An option, the calls without and with it, and the largest ratio promised.
 
-    share : of the plain call's work that the one with the option has to do.
+    share : the part of the plain call's work that the call with the option has to do.
     """
 
     name: str
@@ -100,7 +100,7 @@ def token_cases():
 
 
 def checkpoint_cases():
-    """A thousand steps, every 25th kept."""
+    """A thousand steps, with a checkpoint every 25 steps."""
     for batch, inputs, hidden in ((1, 64, 128), (16, 64, 128), (32, 128, 256)):
         x = np.random.default_rng(0).standard_normal((1000, batch, inputs)).astype("float32")
         for kind in ("LSTM", "GRU"):
@@ -121,7 +121,7 @@ def checkpoint_cases():
 
 
 def layer_cases():
-    """What a layer's other options cost, where they do cost anything."""
+    """The options of a layer that cost time."""
     steps, batch, inputs, hidden = SHAPES["imdb"]
     rng = np.random.default_rng(0)
     x = rng.standard_normal((steps, batch, inputs)).astype("float32")
@@ -198,7 +198,7 @@ def variant_cases():
 
 
 def seconds(function, least=0.02):
-    """Of one call: the mean of as many as take that time."""
+    """Seconds of one call: the mean of as many calls as take `least` seconds."""
     count, start = 0, time.perf_counter()
     while (passed := time.perf_counter() - start) < least or count == 0:
         function()

@@ -4,8 +4,8 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING
 
-# In a checkout after "pip install .", the compiled module is not here but where that put it;
-# _engine looks for it along this path.
+# In a checkout after "pip install .", the compiled module is in the installed package: _engine
+# finds it along this path.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
 from fastrnn import reference  # noqa: E402
@@ -47,7 +47,7 @@ __all__ = [
 _LAZY = ("bench", "data", "demos", "plot", "train")  # imported on first use
 
 
-if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that this knows
+if not TYPE_CHECKING:  # with this function a type checker would accept every misspelt name
 
     def __getattr__(name):
         if name in _LAZY:

@@ -1,4 +1,4 @@
-"""python -m fastrnn: info | demo | bench. Reads the command line; what it does is elsewhere."""
+"""python -m fastrnn: info | demo | bench. This module reads the command line only."""
 
 import argparse
 import sys
@@ -46,7 +46,7 @@ def _parser():
 def main(argv=None):
     """Run one command -> exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    # argparse has no default for a nested command: write it in where only options follow "demo".
+    # argparse has no default for a nested command: insert it if only options follow "demo".
     if argv[:1] == ["demo"] and argv[1:2] not in (["-h"], ["--help"]):
         if len(argv) == 1 or argv[1].startswith("-"):
             argv.insert(1, demos.DEFAULT)

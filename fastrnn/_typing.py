@@ -1,10 +1,10 @@
-"""Names of the types that public signatures share, for type checkers alone.
+"""Names of the types in public signatures, for type checkers only.
 
 Modules import them under `if TYPE_CHECKING:`, so they cost no time. At run time there are only the
-two type variables, for classes that are generic in them, and what layers put in their places.
+two type variables, for generic classes, and the types that layers put in for them.
 
-State : what a layer gives as its state: `Floats`, of the LSTM a `Pair`.
-Given : what it takes as one: the same, but either array of a pair may be None, for zeros.
+State : the type of a layer's final state: `Floats`, for the LSTM a `Pair`.
+Given : the type of a state argument: the same, but either array of a pair may be None, for zeros.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 State = TypeVar("State")
 Given = TypeVar("Given")
 
-# NDArray[np.floating[Any]], without the time that it takes to import numpy.typing.
+# This is NDArray[np.floating[Any]], without the time to import numpy.typing.
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]]
 Pair: TypeAlias = tuple[Floats, Floats]
 GivenPair: TypeAlias = tuple[Floats | None, Floats | None]
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     class Tensor(Protocol):
-        """A tensor of PyTorch, as far as this package looks at it."""
+        """The methods of PyTorch's tensors that this package uses."""
 
         def detach(self) -> Any: ...
 
     class HasStateDict(Protocol):
-        """A module of PyTorch, or whatever else has such a method."""
+        """A module of PyTorch, or another object with this method."""
 
         def state_dict(self) -> Any: ...
 
     Ints: TypeAlias = NDArray[np.integer[Any]]
     Bools: TypeAlias = NDArray[np.bool_]
 
-    # Features or ids; the gradient of y, for merge=None a pair; parameters to copy.
+    # x, features or ids; dy, with merge=None a pair; parameters to copy.
     X: TypeAlias = Floats | Ints
     Dy: TypeAlias = Floats | GivenPair | None
     Values: TypeAlias = Floats | Tensor
     Source: TypeAlias = Mapping[str, Any] | HasStateDict
 
-    # What says which steps of which rows count.
+    # Lengths, and masks or resets.
     Lengths: TypeAlias = Ints | Sequence[int] | SupportsIndex
     Flags: TypeAlias = Bools | Sequence[bool] | Sequence[Sequence[bool]]
 

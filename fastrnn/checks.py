@@ -1,9 +1,9 @@
-"""Every validation and its message. What comes out of here is safe to hand to C.
+"""Every validation and its message. The kernels may read all arrays that are returned here.
 
 A message names the argument, what was expected in symbols and numbers, what came, and the likely
-fix. Shapes and values raise ValueError, dtypes TypeError. An array of floats is taken as it is
-where the kernels can read it, else copied, and keeps its dtype; ids, lengths and flags are copied
-once, to int64 and to bytes 0 and 1.
+fix. Shapes and values raise ValueError, dtypes TypeError. An array of floats keeps its dtype; it is
+copied only if the kernels cannot read it. Ids, lengths and flags are copied once, to int64 and to
+bytes 0 and 1.
 """
 
 import operator
@@ -20,12 +20,12 @@ _LIMIT = 2**62
 
 
 def _cast(name, dtype):
-    """The expression that casts the argument, as far as its name is one."""
+    """An expression that casts the argument, if its name is an expression."""
     return f'{name if name.isidentifier() else ""}.astype("{dtype}")'
 
 
 def unmasked(**arrays):
-    """TypeError where one of these, by name, is a masked array: NumPy drops masks in silence."""
+    """TypeError if one of these is a masked array: NumPy would ignore its mask without a word."""
     for name, value in arrays.items():
         parts = value if isinstance(value, list | tuple) else (value,)
         if any(_is_masked(part) for part in parts):
@@ -43,7 +43,7 @@ def _is_masked(value):
 
 
 def plain(name, value, make=np.asarray):
-    """np.asarray(value), or what else `make` makes of it; TypeError for masked arrays."""
+    """make(value), an array; TypeError for masked arrays."""
     if type(value) is not np.ndarray:
         unmasked(**{name: value})
         if type(value) is tuple and any(isinstance(part, np.ndarray) for part in value):
@@ -55,7 +55,7 @@ def plain(name, value, make=np.asarray):
 
 
 def converted(name, value, wanted, make=np.asarray):
-    """The same; nested lists of unequal lengths are nothing to NumPy."""
+    """As `plain`, with a message for nested lists of unequal lengths, which NumPy refuses."""
     try:
         return plain(name, value, make)
     except ValueError as error:
@@ -85,7 +85,7 @@ def same_dtype(name, array, dtype, owner="the weights"):
 
 
 def features(name, value, dtype):
-    """An array of that dtype; who gives integers is told how to say that they are ids."""
+    """An array of that dtype; the message for integers says how to pass ids."""
     if type(value) is np.ndarray and value.dtype == dtype:
         return value
     array = converted(name, value, "an array of float32 or float64")
@@ -104,7 +104,7 @@ def _shape_text(symbols, numbers):
 
 
 def shaped(name, array, symbols, numbers, hint=None):
-    """ValueError unless the array has exactly this shape; without symbols it is just numbers."""
+    """ValueError unless the array has exactly this shape; symbols name the axes in the message."""
     if array.shape != tuple(numbers):
         if hint is None and len(array.shape) == 2 and array.shape[::-1] == tuple(numbers):
             hint = "transposed?"
@@ -116,7 +116,7 @@ def shaped(name, array, symbols, numbers, hint=None):
 
 
 def shown(name):
-    """A name that anybody may have made up, fit for a message: of bounded length, on one line."""
+    """A name from anywhere, made fit for a message: of bounded length, on one line."""
     text = str(name)
     if len(text) > 100:
         text = text[:100] + "..."
@@ -140,13 +140,13 @@ def same_names(name, names, wanted, owner):
 
 
 def like(name, array, wanted, owner):
-    """The array, which has the dtype and shape of `wanted`; of both, no element is read."""
+    """The array, if it has the dtype and shape of `wanted`; no element is read."""
     same_dtype(name, array, wanted.dtype, owner)
     return shaped(name, array, [str(n) for n in wanted.shape], wanted.shape)
 
 
 def arrays_like(name, arrays, wanted, owner):
-    """A dict of arrays of exactly these names, shapes and dtypes; all three come from `wanted`."""
+    """A dict of arrays with exactly the names, shapes and dtypes of `wanted`."""
     same_names(name, arrays, wanted, owner)
     return {
         key: like(f"{key} of {name}", plain(f"{key} of {name}", arrays[key]), of, owner)
@@ -155,12 +155,12 @@ def arrays_like(name, arrays, wanted, owner):
 
 
 def dense(array):
-    """The array itself where it is C-contiguous and aligned, else a copy that is."""
+    """The array itself if it is C-contiguous and aligned, else a copy that is."""
     return np.require(array, requirements=["C", "A"])
 
 
 def rows(array):
-    """The array itself where its last axis is contiguous, else a copy that is."""
+    """The array itself if its last axis is contiguous, else a contiguous copy."""
     if array.flags.c_contiguous and array.flags.aligned:
         return array
     itemsize = array.itemsize
@@ -172,10 +172,10 @@ def rows(array):
 
 
 def aligned(owner, value):
-    """ValueError where an array in `value`, in tuples and lists too, is not aligned.
+    """ValueError if an array in `value`, also within tuples and lists, is not aligned.
 
-    Out of a pickle alone: its buffers may have been sent apart from it, and lie anywhere. A copy
-    would not do, for other objects of the same pickle may share the array.
+    Only an array from a pickle can be unaligned: its buffers may have been sent separately. A copy
+    would not do, because other objects of the same pickle may share the array.
     """
     if isinstance(value, tuple | list):
         for part in value:
@@ -199,11 +199,11 @@ def positive(name, value, least=1):
 
 
 def real(name, value, wanted="a number"):
-    """A float; TypeError for texts, which Python would read, and for whatever else is no number."""
+    """A float; TypeError for everything that is no number, also for strings of digits."""
     try:
         if not isinstance(value, bool | np.bool_ | str | bytes | bytearray):
             return float(value)
-    except OverflowError:  # an int beyond all floats
+    except OverflowError:  # an int larger than every float
         return np.inf if value > 0 else -np.inf
     except (TypeError, ValueError):
         pass
@@ -211,7 +211,7 @@ def real(name, value, wanted="a number"):
 
 
 def number(name, value, wanted, fits):
-    """A float for which fits(float) is true; `wanted` says that in words."""
+    """A float for which fits(float) is true; `wanted` says the condition in words."""
     if np.ndim(value):
         raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
     found = real(name, value, wanted)
@@ -221,9 +221,9 @@ def number(name, value, wanted, fits):
 
 
 def exact(name, value, dtype, owner=None):
-    """An array in `dtype`: the array itself, or a cast of numbers that all stay as they are.
+    """An array in `dtype`: the array itself, or a cast that changes no number.
 
-    TypeError if the cast would change one of them.
+    TypeError if the cast would change one.
     """
     array = plain(name, value)
     if array.dtype == dtype:
@@ -233,7 +233,7 @@ def exact(name, value, dtype, owner=None):
         raise TypeError(f"{wanted}, or integers, got dtype {array.dtype}")
     with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(dtype)
-        if array.dtype.kind in "iu":  # beyond 2**62 the way back could overflow
+        if array.dtype.kind in "iu":  # beyond 2**62 the cast back could overflow
             changed = (array <= -(2**62)) | (array >= 2**62) | (cast.astype(np.int64) != array)
         else:
             changed = (cast != array) & (array == array)  # NaN stays NaN
@@ -246,14 +246,14 @@ def exact(name, value, dtype, owner=None):
 
 
 def integers(name, value, hint="", symbols=None, numbers=None):
-    """An array of integers of the caller's own, dense, that nobody else writes to.
+    """A dense copy of an array of integers, to which nobody else writes.
 
-    It is copied before anything is checked: another thread may write to what the user holds.
+    The copy comes before the checks: another thread may write to the user's array.
     symbols, numbers : the shape that it must have, None for any.
     """
     array = converted(name, value, "integers", partial(np.array, order="C"))
     if array.size == 0 and not isinstance(value, np.ndarray):
-        array = array.astype(np.int64)  # an empty list is of floats for NumPy
+        array = array.astype(np.int64)  # NumPy makes floats of an empty list
     if array.dtype.kind not in "iu":
         kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
         raise TypeError(f"{name} must be integers, got {kind}{hint}")
@@ -261,18 +261,18 @@ def integers(name, value, hint="", symbols=None, numbers=None):
 
 
 def within(name, array, most, limit=""):
-    """What `integers` gave, as int64; ValueError unless all are from 0 to `most`."""
+    """An array of `integers` as int64; ValueError unless all are from 0 to `most`."""
     flat = array.reshape(-1)
-    # argmin and argmax are the quickest looks at an array that NumPy has.
+    # argmin and argmax are NumPy's quickest functions for this.
     if flat.size and (flat.item(flat.argmin()) < 0 or flat.item(flat.argmax()) > most):
         outside = flat[(flat < 0) | (flat > most)]
         raise ValueError(f"{name} must be from 0 to {limit}{most}, got {outside[0]}")
-    # NumPy leaves C's other 64-bit integer as it is in all conversions but this.
+    # Only this conversion turns C's other 64-bit integer, long long, into int64.
     return array if array.dtype is _INT64 else array.astype(np.int64)
 
 
 def ids(name, value, count):
-    """Dense int64 from 0 to count - 1, the caller's own."""
+    """A dense int64 copy of integers from 0 to count - 1."""
     return within(name, integers(name, value), count - 1)
 
 
@@ -286,7 +286,7 @@ def flags(name, value):
 
 
 def own_flags(array):
-    """Dense booleans that nobody else writes to; any byte but 0 is True, as NumPy has it."""
+    """A dense copy of booleans; every byte but 0 is True, as in NumPy."""
     return np.not_equal(array.view(np.uint8), 0, order="C")
 
 
@@ -301,7 +301,7 @@ def fraction(name, value):
 
 
 def generator(name, value):
-    """A numpy.random.Generator: itself, or one that begins with a seed, at random for None."""
+    """A numpy.random.Generator: the given one, or a new one from a seed, a random one for None."""
     try:
         return np.random.default_rng(value)
     except (TypeError, ValueError) as error:
@@ -337,7 +337,7 @@ def dtype(value):
 
 @lru_cache(256)
 def fits(itemsize, *sizes):
-    """ValueError where a product of these sizes overflows what memory can address."""
+    """ValueError if the product of these sizes is more than memory can address."""
     total = itemsize
     for size in sizes:
         total *= size or 1
@@ -349,7 +349,7 @@ def fits(itemsize, *sizes):
 
 
 def weights(cell, w_ih, w_hh, b_ih, b_hh):
-    """The four parameters of a cell, dense, of one dtype and of shapes that agree."""
+    """The four parameters of a cell as dense arrays of one dtype, with shapes that agree."""
     w_ih, w_hh = as_array("w_ih", w_ih), as_array("w_hh", w_hh)
     same_dtype("w_hh", w_hh, w_ih.dtype, "w_ih")
     g = "" if cell.gates == 1 else f"{cell.gates}*"

@@ -41,7 +41,7 @@ def rnn(
     Parameters
     ----------
     x : (T, B, I) array, float32 or float64
-        With `one_hot` or `embedding` (T, B) integers, ids.
+        With `one_hot` or `embedding`: (T, B) integers, the ids.
     state : (B, H) array or None
         h before the first step; None is zeros.
     w_ih, w_hh : (H, I) and (H, H) arrays
@@ -51,25 +51,25 @@ def rnn(
     reverse : bool
         Run from the last step to the first; y keeps the order of x.
     lengths : (B,) array of integers from 0 to T, or None
-        Each row's own steps, in any order; None is T. Reverse begins at a row's own last step. y
-        is 0 beyond it, the final state the row's own.
+        The number of steps of each row, in any order; None is T. With reverse a row begins at its
+        own last step. y is 0 beyond that step; the final state is the row's own.
     mask : (T, B) array of booleans, or None
         False where a row keeps its state; y repeats it there.
     reset : (T, B) array of booleans, or None
-        True where the state is reset before that step of the run.
+        True where the state is reset before that step.
     reset_to : {"zero", "initial"}
-        What it is then: zero, or `state`.
+        The value after a reset: zero, or `state`.
     one_hot : bool
-        x is ids from 0 to I - 1: each stands for a 1 at that feature among zeros.
+        x is ids from 0 to I - 1: an id stands for a 1 at that feature among zeros.
     embedding : (V, I) array, or None
-        x is ids from 0 to V - 1: each stands for a row of this array.
+        x is ids from 0 to V - 1: an id stands for a row of this array.
 
     Returns
     -------
     y : (T, B, H) array
         h_t for every step.
     state : (B, H) array
-        h after the last step of the run.
+        h after the last step that a row takes.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def lstm(
     Parameters
     ----------
     x : (T, B, I) array, float32 or float64
-        With `one_hot` or `embedding` (T, B) integers, ids.
+        With `one_hot` or `embedding`: (T, B) integers, the ids.
     state : pair (h, c) of (B, H) arrays, or None
         Before the first step; None is zeros, in place of either array too.
     w_ih, w_hh : (4*H, I) and (4*H, H) arrays
@@ -115,25 +115,25 @@ def lstm(
     reverse : bool
         Run from the last step to the first; y keeps the order of x.
     lengths : (B,) array of integers from 0 to T, or None
-        Each row's own steps, in any order; None is T. Reverse begins at a row's own last step. y
-        is 0 beyond it, the final state the row's own.
+        The number of steps of each row, in any order; None is T. With reverse a row begins at its
+        own last step. y is 0 beyond that step; the final state is the row's own.
     mask : (T, B) array of booleans, or None
         False where a row keeps its state; y repeats it there.
     reset : (T, B) array of booleans, or None
-        True where the state is reset before that step of the run.
+        True where the state is reset before that step.
     reset_to : {"zero", "initial"}
-        What it is then: zero, or `state`.
+        The value after a reset: zero, or `state`.
     one_hot : bool
-        x is ids from 0 to I - 1: each stands for a 1 at that feature among zeros.
+        x is ids from 0 to I - 1: an id stands for a 1 at that feature among zeros.
     embedding : (V, I) array, or None
-        x is ids from 0 to V - 1: each stands for a row of this array.
+        x is ids from 0 to V - 1: an id stands for a row of this array.
 
     Returns
     -------
     y : (T, B, H) array
         h_t for every step.
     state : pair (h, c) of (B, H) arrays
-        After the last step of the run.
+        After the last step that a row takes.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def gru(
     Parameters
     ----------
     x : (T, B, I) array, float32 or float64
-        With `one_hot` or `embedding` (T, B) integers, ids.
+        With `one_hot` or `embedding`: (T, B) integers, the ids.
     state : (B, H) array or None
         h before the first step; None is zeros.
     w_ih, w_hh : (3*H, I) and (3*H, H) arrays
@@ -182,25 +182,25 @@ def gru(
     reverse : bool
         Run from the last step to the first; y keeps the order of x.
     lengths : (B,) array of integers from 0 to T, or None
-        Each row's own steps, in any order; None is T. Reverse begins at a row's own last step. y
-        is 0 beyond it, the final state the row's own.
+        The number of steps of each row, in any order; None is T. With reverse a row begins at its
+        own last step. y is 0 beyond that step; the final state is the row's own.
     mask : (T, B) array of booleans, or None
         False where a row keeps its state; y repeats it there.
     reset : (T, B) array of booleans, or None
-        True where the state is reset before that step of the run.
+        True where the state is reset before that step.
     reset_to : {"zero", "initial"}
-        What it is then: zero, or `state`.
+        The value after a reset: zero, or `state`.
     one_hot : bool
-        x is ids from 0 to I - 1: each stands for a 1 at that feature among zeros.
+        x is ids from 0 to I - 1: an id stands for a 1 at that feature among zeros.
     embedding : (V, I) array, or None
-        x is ids from 0 to V - 1: each stands for a row of this array.
+        x is ids from 0 to V - 1: an id stands for a row of this array.
 
     Returns
     -------
     y : (T, B, H) array
         h_t for every step.
     state : (B, H) array
-        h after the last step of the run.
+        h after the last step that a row takes.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""RNN, LSTM, GRU: layers by cell, and what they say of themselves.
+"""RNN, LSTM, GRU: the layers that users make, their signatures and docstrings.
 
 It must not know: passes, kernels.
 """
@@ -22,9 +22,9 @@ _PARAMETERS = """
     Parameters
     ----------
     input_size, hidden_size : int
-        I, features of x, and H, units.
+        I, the features of x, and H, the units.
     num_layers : int
-        Each layer above the first reads the y of the one below.
+        The number of layers. Each layer above the first reads the y of the one below.
     bias : bool
         Whether there are b_ih and b_hh.
     batch_first : bool
@@ -32,36 +32,37 @@ _PARAMETERS = """
     dropout : float
         Probability with which an element of y between two layers is zero in `forward`; the others
         are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
-        and a UserWarning says so. May be assigned later.
+        and a UserWarning says so. It may be assigned later.
     dropout_mask : {"step", "sequence"}
-        Whether each step has a mask of its own, or all steps of a row of the batch have one, drawn
-        anew in each `forward` (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
+        "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
+        steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
     bidirectional : bool
-        A second pass from the last step to the first.
+        A second direction runs from the last step to the first.
     merge : {"concat", "sum", "mean", "mul", None}
-        What the top layer's y makes of the two directions: both side by side, (T, B, 2*H), one
-        array (T, B, H), or the pair of them. Between layers they are always side by side.
+        The form of the top layer's y: "concat" puts the two directions side by side, (T, B, 2*H);
+        "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
+        layers they are always side by side.
     dtype : {"float32", "float64"}
     rng : None, int or numpy.random.Generator
-        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's, or as `init` says;
-        dropout and zoneout draw on.
+        It draws the first values of parameters, uniform in +-1/sqrt(hidden_size) as in PyTorch, or
+        as `init` says. Then dropout and zoneout draw from it.
 
     Attributes
     ----------
     params : mapping
         weight_ih_l0 (G*H, I), weight_hh_l0 (G*H, H), bias_ih_l0 and bias_hh_l0 (G*H,), then _l1
         and so on, with _reverse for the second direction: PyTorch's names and shapes. Each is a
-        view into flat; params[name] = values copies into it. Options add weight_ln_ih_l0 and the
-        like.
+        view into flat; params[name] = values copies into it. Some options add parameters, such as
+        weight_ln_ih_l0.
     flat : 1-D array
         The one buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
-        What dropout and zoneout draw from. A Generator or a seed may be assigned; copies and
-        pickles go on from its state.
+        Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
+        of the layer have its state.
     dropout, dropout_mask, recurrent_dropout
-        May be assigned: the next `forward` acts on them. All else is fixed when the layer is made.
+        These may be assigned; the next `forward` uses the new value. All else is fixed.
     options : record
-        The options of clip, zoneout and so on, as they are taken.
+        The checked values of clip, zoneout and the other options of variants.
 
     Raises
     ------
@@ -106,9 +107,9 @@ class RNN(Recurrent[Floats, Floats]):
 class LSTM(Recurrent[Pair, GivenPair]):
     __doc__ = f"""LSTM [1]_ with a forget gate [2]_; gates i f g o, state (h, c).
 
-    proj_size : P, less than hidden_size: h is W_hr (P, H) times what the cell makes [3]_, so y and
-    h have P features while c has H, weight_hh is (G*H, P), and weight_hr_l0 (P, H) comes after
-    the biases. 0 is no projection.
+    proj_size : P, less than hidden_size; 0 is no projection. The cell's h is projected by W_hr
+    (P, H) [3]_: y and h have P features while c has H, weight_hh is (G*H, P), and weight_hr_l0
+    (P, H) comes after the biases.
     {_PARAMETERS}{options.DOCUMENTS}{options.DOCUMENTS_OF_GATES}{options.DOCUMENTS_OF_LSTM}\
 {options.DOCUMENTS_END}
 
@@ -146,8 +147,8 @@ class LSTM(Recurrent[Pair, GivenPair]):
 class GRU(Recurrent[Floats, Floats]):
     __doc__ = f"""GRU [1]_, gates r z n: h_t = (1 - z) n + z h_{{t-1}}.
 
-    reset_after : whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before
-    it (the paper).
+    reset_after : True applies the reset gate after the recurrent product (PyTorch, cuDNN), False
+    before it (the paper).
     {_PARAMETERS}{options.DOCUMENTS}{options.DOCUMENTS_OF_GATES}{options.DOCUMENTS_END}
 
     References

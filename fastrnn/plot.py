@@ -1,9 +1,9 @@
-"""Pictures of what a network did: its gates over time, and how far its gradients reach.
+"""Pictures of a network's gates over time, and of the norms of its gradients.
 
-matplotlib draws them: pip install matplotlib. Each function takes axes or makes a figure, and
-returns it unsaved: `figure.savefig("gates.png")`.
+They need matplotlib: pip install matplotlib. Each function makes a figure, or takes axes, and
+returns the figure without saving it: `figure.savefig("gates.png")`.
 
-It must not know: layers, how gates and norms came about.
+It must not know: layers, how gates and norms are computed.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
 
 def _pyplot():
     try:
-        from matplotlib import pyplot  # here, so that everything else does without it
+        from matplotlib import pyplot  # imported here: everything else works without it
     except ImportError:
         raise ImportError("fastrnn.plot needs matplotlib: pip install matplotlib") from None
     return pyplot
 
 
 def gates(values: Mapping[str, ArrayLike], row: int = 0, layer: int = 0) -> Figure:
-    """Draw each gate of one sequence: units up, time to the right, the value as colour.
+    """Draw each gate of one sequence as colours: units upwards, time to the right.
 
     Parameters
     ----------
     values : dict
         As `tape.gates()` returns it: name -> (L*D, T, B, H) array, or (L*D, T, H).
     row : int
-        Which sequence of the batch.
+        The index of the sequence in the batch.
     layer : int
-        Which pass: the row of a state.
+        The index of the pass: that on the first axis of a state.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def gradient_flow(
         for state, lines in states.items():
             for index, line in enumerate(np.atleast_2d(lines)):
                 label = f"{network} d{state}" + (f", pass {index}" if len(lines) > 1 else "")
-                positive = np.where(line > 0, line, np.nan)  # a logarithm has no zero
+                positive = np.where(line > 0, line, np.nan)  # zero has no logarithm
                 axes.semilogy(positive, label=label.strip(), ls="--" if state == "c" else "-")
     axes.set_xlabel("step")
     axes.set_ylabel("norm of the loss' gradient")

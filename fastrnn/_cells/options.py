@@ -14,7 +14,7 @@ GATE_ACTIVATIONS = ("sigmoid", "hard_sigmoid", "hard_sigmoid_onnx")
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a cell; the defaults are the plain cell.
+    """The options of a cell; with the defaults it is the plain cell.
 
     Attributes
     ----------
@@ -23,11 +23,12 @@ class Options:
     cell_clip : float or None
         Bound of c.
     recurrent_activation : str
-        Of the gates: one of GATE_ACTIVATIONS.
+        The activation of the gates: one of GATE_ACTIVATIONS.
     zoneout : tuple of float
-        For each array of the state the probability with which its elements stay; () is none.
+        For each array of the state the probability that an element keeps its value at a step;
+        () is no zoneout.
     peephole, coupled, layer_norm : bool
-        Whether gates see c, whether the forget gate is 1 - i, whether products are normalised.
+        Gates read c; the forget gate is 1 - i; products are normalised.
     """
 
     clip: float | None = None
@@ -51,12 +52,12 @@ def checked(
     states, *, clip=None, cell_clip=None, recurrent_activation="sigmoid", zoneout=0.0,
     peephole=False, coupled=False, layer_norm=False,
 ):  # fmt: skip
-    """`Options` of a user's arguments for a cell of these states, ("h",) or ("h", "c").
+    """The `Options` for a user's arguments; states is ("h",) or ("h", "c").
 
     Raises
     ------
     ValueError, TypeError
-        For values out of range and of other kinds, by name.
+        For values out of range and of other kinds. The message names the argument.
     """
     return Options(
         clip=bound("clip", clip),
@@ -72,7 +73,7 @@ def checked(
 
 
 def bound(name, value):
-    """A positive float, or None for no bound, as which infinity counts too."""
+    """A positive float, or None for no bound; infinity is no bound either."""
     if value is None:
         return None
     number = checks.real(name, value, "a positive number or None")
@@ -82,7 +83,7 @@ def bound(name, value):
 
 
 def _of_states(name, value, states):
-    """A probability for each of the states: from one for all of them, or from a pair."""
+    """A probability for each array of the state, from one number for all or from a pair."""
     if isinstance(value, tuple | list):
         if len(states) == 1 or len(value) != len(states):
             of_two = " or a pair (of h, of c)" if len(states) > 1 else ""
@@ -96,7 +97,7 @@ def _of_states(name, value, states):
     return rates if any(rates) else ()
 
 
-# What layers say of their options.
+# The options in the docstrings of layers.
 
 DOCUMENTS = """
     Other Parameters
@@ -105,37 +106,38 @@ DOCUMENTS = """
         Each pre-activation is kept within +-clip (ONNX's clip); its gradient is 0 at the bounds.
     recurrent_dropout : float
         Probability with which a unit of h is 0 in the recurrent products of a `forward`, in all
-        steps alike; the others are divided by 1 - recurrent_dropout. A call has none. Drawn anew
-        for each row of the batch, layer and direction.
+        steps alike; the others are divided by 1 - recurrent_dropout. A call has none. Each row of
+        the batch, layer and direction has a mask of its own.
     zoneout : float, or for the LSTM also a pair (of h, of c)
-        Probability with which an element of the state stays as it was, at each step of a
+        Probability with which an element of the state keeps its value, at each step of a
         `forward`. A call takes the expectation, zoneout * old + (1 - zoneout) * new.
     init : {"pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"}
-        How parameters begin: all uniform in +-1/sqrt(hidden_size); or with biases of 0 and, for
-        each gate, weight_ih and weight_hh uniform in +-sqrt(6/(features+H)), or both orthogonal, or
-        weight_ih so uniform and weight_hh orthogonal. "keras" takes the gates of a matrix together,
+        The first values of parameters. "pytorch": all uniform in +-1/sqrt(hidden_size). The next
+        three have biases of 0 and treat each gate separately. "glorot": weight_ih and weight_hh
+        uniform in +-sqrt(6/(features+H)). "orthogonal": both orthogonal. "glorot_orthogonal":
+        weight_ih as "glorot", weight_hh orthogonal. "keras" treats all gates of a matrix together,
         as Keras does: weight_ih uniform in +-sqrt(6/(features+G*H)), the columns of weight_hh
-        orthonormal, biases 0, and 1 for the LSTM's forget gate. Peepholes and weight_hr begin as in
-        "pytorch"."""
+        orthonormal, biases 0, and 1 for the LSTM's forget gate. Peepholes and weight_hr are drawn
+        as in "pytorch", whatever init is."""
 DOCUMENTS_OF_GATES = """
     recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"}
-        Of the gates: hard_sigmoid(p) = clip(p/6 + 0.5, 0, 1) as in PyTorch and Keras 3,
-        hard_sigmoid_onnx(p) = clip(0.2 p + 0.5, 0, 1) as in ONNX and Keras 2.
+        The activation of the gates: hard_sigmoid(p) = clip(p/6 + 0.5, 0, 1) as in PyTorch and
+        Keras 3, hard_sigmoid_onnx(p) = clip(0.2 p + 0.5, 0, 1) as in ONNX and Keras 2.
     layer_norm : bool
-        Normalise W_ih x and W_hh h over each row's features, for the GRU of r and z together and
-        of n alone, then scale by weight_ln_ih_l0 and weight_ln_hh_l0 (G*H,) and add the biases; in
-        the LSTM also c where h is made of it, by weight_ln_c_l0 and bias_ln_c_l0 (H,). They
-        begin as 1 and 0."""
+        Normalise W_ih x and W_hh h over each row's features, then scale by weight_ln_ih_l0 and
+        weight_ln_hh_l0 (G*H,) and add the biases. The GRU normalises r and z together and n alone.
+        The LSTM also normalises c in h_t = o tanh(c_t), by weight_ln_c_l0 and bias_ln_c_l0 (H,).
+        Gains begin as 1, bias_ln_c_l0 as 0."""
 DOCUMENTS_OF_LSTM = """
     cell_clip : float or None
         c is kept within +-cell_clip; its gradient is 0 at the bounds.
     peephole : bool
-        i and f see c before the step, o after it, by weight_peephole_l0 (3*H,): i, f, o.
+        i and f read c before the step, o reads c after it, by weight_peephole_l0 (3*H,): i, f, o.
     coupled : bool
         The forget gate is 1 - i: gates i g o, so G = 3 and weight_peephole_l0 is (2*H,): i, o.
     forget_bias : float or None
-        Added to the first values of the forget gate's bias_ih. None is 1 with init="keras", else
-        0."""
+        This number is added to the first values of the forget gate's bias_ih. None is 1 with
+        init="keras", else 0."""
 DOCUMENTS_END = """
 
     Notes

@@ -1,4 +1,4 @@
-"""The registry of cells: what the backends say of each, and what only Python can know.
+"""The registry of cells: the facts that the backends list, and those that Python adds.
 
 The compiled module lists its cells, plain ones and their variants (csrc/internal/cells.c). Without
 it, the reference lists the same (reference/variants.py). options.py's record chooses a variant.
@@ -18,7 +18,7 @@ class Extra(NamedTuple):
 
     kind : its name without the layer, "weight_peephole".
     units : it has units * hidden_size numbers; None for a matrix (proj_size, hidden_size).
-    begins : its first value; None is random like the weights.
+    begins : its first value; None for random values like those of the weights.
     """
 
     kind: str
@@ -37,19 +37,19 @@ class Cell:
     index : int
         Its index in the list of cells.
     function : str
-        The public function that runs it: "rnn", "lstm" or "gru".
+        The public function for the cell: "rnn", "lstm" or "gru".
     gates : int
         G: the weights have G * hidden_size rows.
     states : tuple of str
         ("h",) or ("h", "c").
     shown : tuple of str
-        What a step's gates are called, in the order of a tape's slots; c, if any, last.
+        The names of a step's gates, in the order of a tape's slots; c, if any, is last.
     extras : tuple of Extra
         Its parameters after w_ih, w_hh, b_ih and b_hh, in this order.
     options : Options or None
-        What makes it a variant; None is the cell itself.
+        The options of a variant; None for the plain cell.
     projects : bool
-        Whether h is a projection of what the cell makes.
+        Whether the cell has W_hr, a projection of h.
     """
 
     name: str
@@ -63,19 +63,19 @@ class Cell:
     projects: bool = False
 
     def __reduce__(self):
-        """By name: the numbers are those of this build, and a pickle may be read by another."""
+        """A pickle has the name: indices belong to a build, and another one may read the pickle."""
         return _unpickled, (self.name, self.options, self.projects)
 
 
 def _unpickled(name, options, projects):
-    """The cell that was pickled."""
+    """The cell of a pickle."""
     cell = CELLS[name] if options is None else _with_options(CELLS[name], options)
     return projected(cell) if projects else cell
 
 
 _LISTED = runtime.core.cells() if runtime.core else variants.cells()
 
-# What a step's gates are called, in the order of a tape's slots; c, if any, last.
+# The names of a step's gates, in the order of a tape's slots; c, if any, is last.
 _SHOWN = {"rnn": (), "lstm": ("i", "f", "g", "o", "c"), "gru": ("r", "z", "n")}
 
 
@@ -115,13 +115,13 @@ def with_masks(cell):
     return cell if cell.options is not None else _with_options(cell, Options())
 
 
-# The options that make a cell of its own, and the first values of what parameters come with them.
+# The options that have a variant of their own, and the first values of the parameters they add.
 _OWN = ("coupled", "layer_norm", "peephole")
 _BEGINS = {"weight_ln_ih": 1.0, "weight_ln_hh": 1.0, "weight_ln_c": 1.0, "bias_ln_c": 0.0}
 
 
 def _variant_of(name, options):
-    """The index and the entry of the variant of a plain cell that these options make."""
+    """The index and the entry of the plain cell's variant that has these options."""
     wanted, own = set(options.non_default()), {o for o in _OWN if getattr(options, o)}
     for index, entry in enumerate(_LISTED):
         is_variant = entry["plain"] == name != entry["name"]
@@ -147,15 +147,17 @@ def _with_options(cell, options):
 
 _OF_KERNELS = runtime.core.extras() if runtime.core else ()  # extra parameters, in C's order
 
-# Of the hard sigmoids.
+# The slope of each hard sigmoid; 0 for the sigmoid.
 _SLOPES = {"sigmoid": 0.0, "hard_sigmoid": 1 / 6, "hard_sigmoid_onnx": 1 / 5}
 
 
 def for_kernels(cell, arrays):
     """The parameters of a variant's pass, or their gradients, as the compiled module takes them.
 
-    arrays : w_ih, w_hh, b_ih, b_hh and the cell's extras. W_hr or None and a tuple of the others
-    follow the first four, and then numbers that set its options.
+    arrays : w_ih, w_hh, b_ih, b_hh and the cell's extras.
+
+    The result has the first four, then W_hr or None, a tuple of the other extras, and a tuple of
+    the numbers that stand for the options.
     """
     o = cell.options
     there = dict(zip([e.kind for e in cell.extras], arrays[4:], strict=True))

@@ -1,8 +1,8 @@
 """The build id: a number that stands for the sources of the compiled module.
 
 setup.py compiles the id into `_core`, and writes it into an installed package as _build_id.py. A
-checkout has no such file: its id is worked out from the sources at every import. So a module that
-was built from other sources is noticed, wherever Python finds it.
+checkout has no such file: every import computes the id from the sources. So a module that was built
+from other sources is noticed, wherever Python finds it.
 
 setup.py runs this file by its path, before there is a package: import nothing of fastrnn here.
 """
@@ -11,7 +11,7 @@ import os
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-# The sources that the compiled module is made of. Python may change without a build.
+# The sources of the compiled module. Python may change without a build.
 _SOURCES = (
     "csrc/**/*.[ch]",
     "fastrnn/_engine/*.pyx",
@@ -35,7 +35,9 @@ def of_sources(root=_ROOT):
 
 
 def fault_of(module, installed_id):
-    """Why a compiled module does not belong to this package, and what to run; None where it does.
+    """A message if a compiled module does not belong to this package, with the command to run.
+
+    None if it does.
 
     Parameters
     ----------

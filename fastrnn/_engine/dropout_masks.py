@@ -7,27 +7,27 @@ from typing import NamedTuple
 
 import numpy as np
 
-_AT_ONCE = 1 << 16  # elements: fewer, and the calls would take as long as the words
+_AT_ONCE = 1 << 16  # elements; with fewer, calling the generator takes as long as drawing
 
 
 class DropoutMasks(NamedTuple):
-    """Of one pass.
+    """The masks of one pass.
 
     recurrent : (B, H) factors of h in the recurrent products, the same for every step; or None.
-    zoneout : for each array of the state (T, B, H) numbers, 1 where an element stays and 0 where
-        it is renewed; () for none.
+    zoneout : for each array of the state (T, B, H) numbers, 1 where an element keeps its value and
+        0 where it takes the new one; () for no zoneout.
     """
 
     recurrent: np.ndarray | None
     zoneout: tuple
 
     def at(self, t):
-        """What a step reads: the factors, and of zoneout one (B, H) for each array."""
+        """The masks of step t: the factors, and one (B, H) for each array of the state."""
         return self.recurrent, tuple([d[t] for d in self.zoneout])
 
 
 def drawn(rng, shape, dtype, recurrent_dropout, zoneout, sort_order=None):
-    """`DropoutMasks` for a pass of this shape (T, B, H), with these probabilities.
+    """Draw `DropoutMasks` for a pass of shape (T, B, H), with these probabilities.
 
     sort_order : the rows of the batch in the order that the masks have them in; None is their own.
     """
@@ -42,17 +42,17 @@ def drawn(rng, shape, dtype, recurrent_dropout, zoneout, sort_order=None):
 
 
 def dropout_factors(rng, shape, dtype, dropout):
-    """0 with probability `dropout`, else 1 / (1 - dropout)."""
+    """An array of 0 with probability `dropout`, else of 1 / (1 - dropout)."""
     factor = dtype.type(1 / (1 - dropout) if dropout < 1 else 0)
     factors = _zeros_and_ones(rng, shape, dtype, 1 - dropout)
     return np.multiply(factors, factor, out=factors)
 
 
 def _zeros_and_ones(rng, shape, dtype, probability):
-    """1 with this probability, to within 2**-33, else 0.
+    """An array of 1 with this probability, to within 2**-33, else of 0.
 
-    Each is one half of a random word of 64 bits, some thousand at a time: half the time that as
-    many floats take, whose memory is new to the cache.
+    Each element takes one half of a random word of 64 bits. Some thousand words are drawn at a time
+    and stay in the cache: half the time that as many random floats take.
     """
     few = round(probability * 2**32)
     if few == 0:

@@ -1,4 +1,4 @@
-"""Which steps of which rows count: lengths, masks and resets of a batch.
+"""Lengths, masks and resets of a batch: they say which steps of which rows count.
 
 It must not know: layers, cells.
 """
@@ -11,10 +11,10 @@ from fastrnn import checks
 
 
 class Rows(NamedTuple):
-    """What a batch is told of its rows; None where it is told nothing.
+    """The lengths, masks and resets of a batch; None for each that the user did not give.
 
-    The arrays are the batch's own: what the user holds may be written to at any time, and is used
-    for the next batch, maybe, before this one's gradient is computed.
+    The arrays are copies: the user may write to the originals at any time, for example for the
+    next batch, before this one's gradient is computed.
 
     lengths : (B,) integers, the steps of each row. mask : (T, B) booleans, False where a row keeps
     its state. reset : (T, B) booleans, True where its state is reset before that step.
@@ -37,16 +37,16 @@ class Rows(NamedTuple):
         return {name: getattr(self, name) for name in ("lengths", "mask", "reset", "reset_to")}
 
     def within(self, steps):
-        """Where a row has not ended: (T, B) booleans, or (T, 1) if none ends before T."""
+        """Booleans (T, B), True before a row's end; (T, 1) if no row ends before T."""
         return np.arange(steps)[:, None] < (steps if self.lengths is None else self.lengths)
 
     def works(self, steps):
-        """Where a row takes a step, its state changed: booleans as those of `within`."""
+        """Booleans as those of `within`, True where a row takes a step and its state changes."""
         return self.within(steps) if self.mask is None else self.within(steps) & self.mask
 
     @property
     def kernels(self):
-        """The argument of the compiled module."""
+        """The rows as the compiled module takes them."""
         in_order = self.sorted_lengths, self.sort_order, self.inverse_order
         return *in_order, self.mask, self.reset, self.reset_to == "initial"
 
@@ -54,8 +54,8 @@ class Rows(NamedTuple):
 def rows(steps, batch, lengths=None, mask=None, reset=None, reset_to="zero", batch_first=False):
     """The `Rows` of a batch, None if every step of every row counts.
 
-    With batch_first, masks and resets are (B, T); a batch of None is a single sequence, whose masks
-    are (T,) and whose length is a number.
+    With batch_first, masks and resets are (B, T). A batch of None is a single sequence: masks and
+    resets are (T,), the length is a number.
     """
     checks.choice("reset_to", reset_to, ("zero", "initial"))
     if lengths is not None:

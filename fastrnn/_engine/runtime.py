@@ -1,4 +1,4 @@
-"""Which backend runs, on which instruction set, with how many threads; workspaces.
+"""The backend, the instruction set, the number of threads; workspaces and buffers of tapes.
 
 Environment, read at import: FASTRNN_BACKEND (core or reference), FASTRNN_ISA (a name that
 `show_config` lists), FASTRNN_NUM_THREADS.
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 
 def _compiled_module():
-    """The compiled module, or None where there is none; ImportError where it is of another build.
+    """The compiled module, or None if there is none; ImportError if it is of another build.
 
-    Where the environment asks for the reference, a module of another build is left alone.
+    With FASTRNN_BACKEND=reference a module of another build is ignored, with a warning.
     """
     try:
         module = importlib.import_module("fastrnn._engine._core")
@@ -62,16 +62,17 @@ _BACKENDS = ("core", "reference")
 # The pool's limit.
 _MOST_THREADS = core.most_threads if core else 256
 
-# What is kept between calls, so that its pages are not faulted in again; a larger buffer is not.
+# Buffers up to this size are kept between calls, so that their pages are not faulted in again.
 _KEPT_BYTES = 256 * 2**20
 
-# Workspaces that no call is using, the one used last at the end: as many as calls ran at once.
+# Workspaces that no call is using, the last used one at the end. There are as many as calls that
+# ran at once.
 _workspaces = collections.deque(maxlen=16)
 _NOTHING = np.empty(0, np.uint8)
 
-# Buffers for tapes, as many bytes of them as are kept: those that tapes have, by the id of what
-# refers to the tape; what referred to tapes that are gone; and buffers that serve the next ones.
-# Below so many bytes a fresh one costs nothing.
+# Buffers for tapes, up to _KEPT_BYTES in all. _lent: loans of tapes in use, by the loan's id.
+# _returned: loans whose tapes are gone. _spare: buffers that serve the next tapes. A buffer below
+# _FRESH_BYTES is allocated for each tape: it costs nothing.
 _lent = {}
 _returned = collections.deque()
 _spare = collections.deque()
@@ -79,13 +80,13 @@ _FRESH_BYTES = 128 * 1024
 
 
 class _Loan(weakref.ref):
-    """Refers to a tape, and keeps its buffer."""
+    """A weak reference to a tape that holds the tape's buffer."""
 
     __slots__ = ("buffer",)
 
 
 class _Local(threading.local):
-    """What each thread has for itself."""
+    """Settings that each thread has for itself."""
 
     backend = None
     threads = None
@@ -118,7 +119,7 @@ _default_backend = _from_environment(
 
 @contextlib.contextmanager
 def backend(name: Backend) -> Iterator[None]:
-    """Run what stands in this `with` block, in this thread, on one backend.
+    """Run the calls in this `with` block, in this thread, on one backend.
 
     Parameters
     ----------
@@ -146,7 +147,7 @@ def uses_core():
 def select_isa(name):
     """Choose the kernels' instruction set for the whole process, as FASTRNN_ISA does at import.
 
-    A pass of a layer that is running, and a stream that was made before, go on with theirs.
+    A running pass of a layer and an existing stream go on with the set that they began with.
 
     Raises
     ------
@@ -163,7 +164,7 @@ if core:
 
 
 def _available_cores():
-    """Cores this process may use: its affinity, and the quota of its control group."""
+    """The number of cores this process may use, by its affinity and its control group's quota."""
     by_affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(os.getpid())) if by_affinity else os.cpu_count()
     try:
@@ -186,7 +187,7 @@ def _number_of_threads(n):
 def set_num_threads(n: SupportsIndex) -> None:
     """Let each call use up to n threads, from now on and for every caller in the process.
 
-    What stands in a `threads` block keeps the block's number.
+    A call in a `threads` block uses the block's number.
 
     Parameters
     ----------
@@ -207,15 +208,15 @@ def set_num_threads(n: SupportsIndex) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads a call of this thread may use."""
+    """The number of threads that a call of this thread may use."""
     return _local.threads or _num_threads
 
 
 @contextlib.contextmanager
 def threads(n: SupportsIndex) -> Iterator[None]:
-    """Let each call that stands in this `with` block, in this thread, use up to n threads.
+    """Let each call in this `with` block, in this thread, use up to n threads.
 
-    Calls of other Python threads go by `set_num_threads`, or by a block of their own.
+    Calls of other Python threads follow `set_num_threads`, or a block of their own.
 
     Parameters
     ----------
@@ -243,7 +244,7 @@ def threads(n: SupportsIndex) -> Iterator[None]:
 
 
 def _use_threads_here(n):
-    """For this thread's calls; None: as many as for the process'."""
+    """Set the number for this thread's calls; None: the number of the process."""
     if core:
         core.set_threads_here(n or 0)
     _local.threads = n
@@ -261,10 +262,10 @@ _from_environment("FASTRNN_NUM_THREADS", _set_threads_from_text, None)
 
 
 def in_workspace(call, *arguments):
-    """call(*arguments, buffer), the buffer growing until the call no longer returns what it lacks.
+    """Run call(*arguments, buffer), with a buffer large enough.
 
-    The buffer is this call's own meanwhile: others may run in other threads, or in the handler of
-    a signal that comes in between.
+    The call returns the bytes that it needs if the buffer is too small, else 0. Nobody else uses
+    the buffer meanwhile: other calls may run in other threads, or in a signal's handler.
     """
     try:
         buffer = _workspaces.pop()
@@ -277,11 +278,11 @@ def in_workspace(call, *arguments):
 
 
 def tape_buffer(nbytes):
-    """A byte buffer for a tape; when nobody holds it any more it serves a later one.
+    """A byte buffer for a tape. Once nobody holds the array, its memory serves a later one.
 
-    To hold it is to hold this very array: NumPy lets a view of it hold the memory behind alone.
-    Training makes tapes of one size again and again, and a fresh one's pages are faulted in as it
-    is written: up to a fifth of a training pass.
+    Hold this very array, not a view of it: NumPy lets a view hold only the memory behind the array.
+    Training makes many tapes of one size. The first writes to fresh memory fault its pages in,
+    which takes up to a fifth of a training pass.
     """
     _take_back()
     buffer = None if nbytes < _FRESH_BYTES else _take_spare(nbytes)
@@ -290,7 +291,7 @@ def tape_buffer(nbytes):
         if nbytes < _FRESH_BYTES or not _make_room(nbytes):
             return buffer
     tape = buffer[:nbytes]
-    # The callback is no Python code: were a signal handled in it, its exception would be lost.
+    # The callback is no Python code: an exception of a signal's handler would be lost there.
     loan = _Loan(tape, _returned.append)
     loan.buffer = buffer
     _lent[id(loan)] = loan
@@ -298,9 +299,9 @@ def tape_buffer(nbytes):
 
 
 class TapeContent(NamedTuple):
-    """What the kernels wrote into a tape, wherever its buffer stood, for a copy or a pickle.
+    """The bytes that the kernels wrote into a tape, without its alignment, for copies and pickles.
 
-    made_by : what those kernels are, in words: version, build id and byte order.
+    made_by : the kernels in words: version, build id and byte order.
     """
 
     content: np.ndarray
@@ -308,7 +309,7 @@ class TapeContent(NamedTuple):
 
 
 def tape_content(tape):
-    """The `TapeContent` of a kernels' tape; any other tape as it is."""
+    """The `TapeContent` of a kernels' tape; any other tape itself."""
     if not isinstance(tape, np.ndarray):
         return tape
     begin = core.boundary(tape)
@@ -316,12 +317,12 @@ def tape_content(tape):
 
 
 def tape_with(content):
-    """The tape with that content.
+    """A tape with that content.
 
     Raises
     ------
     ValueError
-        If it is the kernels' and there are none here, or others.
+        If kernels wrote it, and there are none here or other ones.
     """
     if not isinstance(content, TapeContent):
         return content
@@ -342,7 +343,7 @@ def _writer():
 
 
 def _take_back():
-    """Make the buffers of tapes that are gone spare ones. Each step is safe from other threads."""
+    """Move the buffers of tapes that are gone to the spare ones, beside other threads."""
     while _returned:
         try:
             loan = _returned.popleft()
@@ -353,7 +354,7 @@ def _take_back():
 
 
 def _take_spare(nbytes):
-    """One of the spare buffers that fits, else None."""
+    """A spare buffer that fits, or None."""
     for _ in range(len(_spare)):
         try:
             buffer = _spare.pop()
@@ -366,7 +367,7 @@ def _take_spare(nbytes):
 
 
 def _make_room(nbytes):
-    """Whether so many bytes more may be kept; spare ones that nobody wanted go first."""
+    """Whether so many more bytes may be kept, after spare buffers were given up for them."""
     lent = sum(loan.buffer.size for loan in list(_lent.values()))
     while _spare and lent + sum(b.size for b in list(_spare)) + nbytes > _KEPT_BYTES:
         _spare.popleft()
@@ -375,7 +376,7 @@ def _make_room(nbytes):
 
 def show_config() -> dict[str, Any]:
     """Print version, backend, instruction sets, threads and platform; return them as a dict."""
-    import platform  # here, for it takes two milliseconds
+    import platform  # imported here because it takes two milliseconds
 
     config = {
         "fastrnn": _version.__version__,
@@ -396,12 +397,12 @@ def show_config() -> dict[str, Any]:
 
 
 def probe_fma(seconds=0.05):
-    """Multiply-adds in registers, float32: flops per second of one core on the chosen set."""
+    """Flops per second of one core on the chosen set, by float32 multiply-adds in registers."""
     return _rate(core.probe_fma, 1 << 14, seconds)
 
 
 def probe_read(nbytes, seconds=0.05):
-    """Reads of a buffer of that footprint: bytes per second of one core on the chosen set."""
+    """Bytes per second that one core reads from a buffer of this size, on the chosen set."""
     buffer = np.ones(max(1, nbytes // 1024) * 1024 + 64, np.uint8)
     start = -buffer.ctypes.data % 64
     view = buffer[start : start + buffer.size - 64]
@@ -414,7 +415,7 @@ def probe_read(nbytes, seconds=0.05):
 
 
 def _rate(work, rounds, seconds):
-    """Work per second: the best of the runs that fit into that time."""
+    """The most work per second among the runs that fit into that time."""
     work(rounds)
     best, end = 0.0, time.perf_counter() + seconds
     while True:

@@ -1,7 +1,7 @@
 """Recurrent: parameters, stacked layers, directions.
 
-A layer is a list of passes (layer by layer, direction by direction). Its parameters are views into
-one flat buffer (parameters.py); what may be changed later is in dropout.py.
+A layer is a list of passes: each layer of the stack has one for each direction. Its parameters are
+views into one flat buffer (parameters.py). dropout.py has the settings that may change later.
 
 It must not know: which cells there are.
 """
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
-_ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable, and quicker to see than the exact limit
+_ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable; this comparison is the quicker one
 
 
 class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
-    """What RNN, LSTM and GRU share: everything but the cell.
+    """The base of RNN, LSTM and GRU: everything but the cell.
 
     variant_options : the arguments of `options.checked`.
     """
@@ -84,7 +84,7 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
             self.dtype.itemsize, 2 * self.num_layers * cell.gates, self.hidden_size,
             self.hidden_size + widest,
         )  # fmt: skip
-        # Of each layer its passes: the state slot, whether in reverse, and the features of y.
+        # The passes of each layer: their state slot, whether they run in reverse, their part of y.
         self._slots = self.num_layers * self.num_directions
         halves = (slice(self._features), slice(self._features, None))
         self._slots_of_layers = [
@@ -103,9 +103,9 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         super()._derive()
         self._weights = [self._getter(slot) for slot in range(self._slots)]
         self._own_weights = [get(self._arrays) for get in self._weights]
-        self._zeros = None  # a state for whoever gives none, which nobody writes to
+        self._zeros = None  # the state of a call without one; nobody writes to it
         plain = self._cell.options is None
-        self._run_passes = run_passes if plain else partial(run_variant, None)  # draws nothing
+        self._run_passes = run_passes if plain else partial(run_variant, None)  # without drawing
 
     @property
     def draws(self) -> bool:
@@ -137,14 +137,14 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         return merge
 
     def _names(self, slot):
-        """What the parameters of a pass are called: kind -> name."""
+        """The names of a pass's parameters: kind -> name."""
         index, direction = divmod(slot, self.num_directions)
         suffix = f"_l{index}" + ("_reverse" if direction else "")
         there = [kind for kind in self._kinds if self.bias or not kind.startswith("bias")]
         return {kind: kind + suffix for kind in there}
 
     def _getter(self, slot):
-        """A function that takes the parameters of a pass from a dict: a tuple of four or more."""
+        """A function from a dict to the parameters of a pass, a tuple of four or more."""
         names = self._names(slot)
         get = operator.itemgetter(*names.values())
         if self.bias:
@@ -177,7 +177,7 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
     def _run(
         self, x, state, keep, rows, zeros, one_hot, embedding, checkpoint=0, train=False
     ):  # fmt: skip
-        """y, the final state, and what a `ForwardRecord` holds.
+        """y, the final state, and the fields of a `ForwardRecord`.
 
         rows : arguments of `_checked_rows`, or None.
         train : whether dropout and zoneout are drawn.
@@ -210,7 +210,7 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
             dropout = self._dropout
             if self._recurrent_dropout or self.options.zoneout:
                 run = partial(run_variant, (self._rng, self._recurrent_dropout))
-        # y lies in memory as the user will see it.
+        # y has the memory layout that the user gets.
         by_batch = self.batch_first and not unbatched
         y_shape = (batch, steps, width) if by_batch else (steps, batch, width)
         for slots_of_layer in self._slots_of_layers:
@@ -275,34 +275,34 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         state : array (L*D, B, H), or for the LSTM a pair (h, c) of them, or None for zeros
             L layers, D directions; without B for an unbatched x.
         lengths : (B,) integers from 0 to T, or None
-            Each row's own steps, in any order; None is T. y is 0 beyond them, whatever x holds
-            there; the final state is that after the row's own last step; reverse directions begin
-            there. The work follows the sum of the lengths.
+            The number of steps of each row, in any order; None is T. y is 0 beyond them, whatever
+            x holds there. The final state is the one after the row's own last step, and reverse
+            directions begin there. The work is proportional to the sum of the lengths.
         mask : booleans like x but for its last axis, or None
-            False where a row keeps its state: y repeats what it was.
+            False where a row keeps its state and repeats its y.
         reset : booleans like the mask, or None
             True where a row's state is reset before that step, in the order in which a
-            direction takes the steps; no gradient passes there.
+            direction takes the steps. No gradient passes through a reset.
         reset_to : {"zero", "initial"}
-            What it is then: zero, or `state`, which gets the gradient.
+            The value after a reset: zero, or `state`, which then gets the gradient.
         zero_output_for_mask : bool
             y of the top layer is 0 where the mask is False.
         one_hot : bool
-            x is ids from 0 to input_size - 1: each stands for a 1 at that feature among zeros. Far
-            quicker than x made of such vectors.
+            x is ids from 0 to input_size - 1: an id stands for a 1 at that feature among zeros.
+            This is far quicker than an x of such vectors.
         embedding : (V, input_size) array, or None
-            x is ids from 0 to V - 1: each stands for a row of this array.
+            x is ids from 0 to V - 1: an id stands for a row of this array.
         return_gates : bool
-            Whether to return what `Tape.gates` does, too.
+            Return the gates too, as `Tape.gates` does.
 
         Returns
         -------
         y : array like x, D * hidden_size features
             The top layer's h at each step, both directions side by side or as `merge` says.
         state : like the argument
-            After each pass' last step.
+            The state after each pass's last step.
         gates : dict
-            If asked for.
+            Only with return_gates.
 
         Raises
         ------
@@ -332,20 +332,20 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
     ) -> tuple[Floats, State, Tape[State, Given]]:  # fmt: skip
         """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
 
-        Parameters, y and state are as in a call, but for dropout, which acts here alone, and
-        zoneout, which is drawn here. y is read-only where the tape needs it as it is.
+        Parameters, y and state are as in a call, except that dropout and zoneout are drawn here.
+        y is read-only where the tape refers to it.
 
         train : bool
             False draws nothing: y and state are bit for bit those of a call, without dropout and
-            with the expectation of zoneout, and the gradients are theirs.
+            with the expectation of zoneout, and the gradients belong to them.
         checkpoint : int or None
-            Keep no gates, and of c that before every n-th step alone: `backward` makes the steps
-            between again, n at a time. The gradients are the same bit for bit, the tape is some n
+            n: the tape keeps no gates, and c only before every n-th step. `backward` recomputes the
+            steps between, n at a time. The gradients are the same bit for bit, the tape is about n
             times smaller, and training takes about a third longer. Chen et al., Training deep nets
-            with sublinear memory cost, 2016. The reference backend keeps all the same.
+            with sublinear memory cost, 2016. The reference backend keeps everything all the same.
         """
         checkpoint = 0 if checkpoint is None else checks.positive("checkpoint", checkpoint)
-        if train is not True:  # a small layer's call would feel the check
+        if train is not True:  # the check would cost a small layer's call some of its time
             train = checks.flag("train", train)
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
@@ -359,19 +359,19 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,
         embedding: Floats | None = None,
     ) -> Stream[State, Given]:  # fmt: skip
-        """A `Stream`: one step at a time, the state held, nothing allocated.
+        """A `Stream`: it takes one step at a time, holds the state and allocates nothing.
 
         Parameters
         ----------
         batch_size : int
         one_hot, embedding : as for a call
-            Whether x is ids, and what they stand for.
+            With one of them x is ids.
 
         Raises
         ------
         ValueError, TypeError
-            For a bidirectional layer, which needs the end of a sequence to begin, and for arguments
-            that do not fit.
+            For a bidirectional layer, whose second direction begins at the end of a sequence, and
+            for arguments that do not fit.
         """
         return Stream(self, batch_size, one_hot, embedding)
 

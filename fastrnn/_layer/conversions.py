@@ -1,8 +1,8 @@
-"""Between the arrays that a layer's user holds and those that its passes take.
+"""Conversions between the arrays of a layer's user and those of its passes.
 
-What the user holds is (T, B, I), (B, T, I) or (T, I); inside it is always (T, B, I).
+The user's arrays are (T, B, I), (B, T, I) or (T, I); those of passes are always (T, B, I).
 
-It must not know: cells' mathematics, kernels, what is kept for a gradient.
+It must not know: the mathematics of cells, kernels, tapes.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from fastrnn._layer.merge import MERGES
 
 
 class Conversions:
-    """Checks and turns what goes in and out of a layer, whose sizes and options it reads."""
+    """Checks and converts the arguments and results of a layer. It reads the layer's sizes."""
 
     def _from_user(self, array, unbatched):
         if unbatched:
@@ -31,7 +31,7 @@ class Conversions:
         return state if len(state) > 1 else state[0]
 
     def _checked_x(self, x, of_ids=False):
-        """x as (T, B, I) that a kernel can read, or ids (T, B); whether it came unbatched."""
+        """x as (T, B, I) that a kernel can read, or ids (T, B); and whether it came unbatched."""
         if of_ids:
             x = ids.integers("x", x, (1, 2))
             unbatched = x.ndim == 1
@@ -88,7 +88,7 @@ class Conversions:
         return tuple(None if p is None else checks.dense(p) for p in parts)
 
     def _checked_gradient(self, name, dy, steps, batch, unbatched, directions):
-        """A gradient of y, or of one direction's, as (T, B, ...), or None."""
+        """A gradient of y, or of one direction's y, as (T, B, ...), or None."""
         width = directions * self._features
         symbol = "proj_size" if self._cell.projects else "hidden_size"
         symbol = f"directions*{symbol}" if directions > 1 else symbol
@@ -101,7 +101,7 @@ class Conversions:
         return None if dy is None else self._from_user(dy, unbatched)
 
     def _gradients_of_directions(self, dy, ys, unbatched):
-        """For each direction the gradient of its y, from that of the layer's y; ys are theirs."""
+        """The gradient of each direction's y from that of the layer's y; ys are the directions'."""
         steps, batch, _ = ys[0].shape
         if self.merge == "concat":
             dy = self._checked_gradient("dy", dy, steps, batch, unbatched, len(ys))
@@ -124,7 +124,7 @@ class Conversions:
             return MERGES[self.merge].separate(dy, *ys)
 
     def _halves(self, array, directions):
-        """Of (T, B, directions * H) each direction's part; of None None for each."""
+        """Each direction's part of an array (T, B, directions * H); None for each from None."""
         if array is None or directions == 1:
             return (array,) * directions
         return array[:, :, : self._features], array[:, :, self._features :]

@@ -1,4 +1,4 @@
-"""What a layer draws in training: dropout between layers, and who draws it.
+"""Dropout between layers, and the settings of a layer that may change: dropout and rng.
 
 Dropout: Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014;
 between layers alone: Zaremba, Sutskever and Vinyals, Recurrent neural network regularization, 2014.
@@ -26,7 +26,7 @@ MASKS = ("step", "sequence")
 
 
 class Dropout:
-    """The part of a layer that may be changed after it was made: the next `forward` acts on it."""
+    """The settings of a layer that may be assigned at any time; the next `forward` uses them."""
 
     def _set_dropout(self, dropout, dropout_mask, recurrent_dropout, rng):
         self._dropout = checks.fraction("dropout", dropout)
@@ -35,7 +35,7 @@ class Dropout:
         self._rng = checks.generator("rng", rng)
 
     def _warn_of_one_layer(self):
-        """Whoever assigns `dropout` and whoever makes a layer is three calls from here."""
+        """Warn at the line that makes the layer or assigns `dropout`, three calls from here."""
         if self._dropout and self.num_layers == 1:
             warnings.warn(
                 f"dropout acts between layers, and num_layers = 1 has nothing between: dropout = "
@@ -56,7 +56,7 @@ class Dropout:
 
     @property
     def dropout_mask(self) -> DropoutMask:
-        """ "step": drawn anew for each step; "sequence": one mask for all steps of a row."""
+        """ "step": a mask for each step; "sequence": one mask for all steps of a row."""
         return self._dropout_mask
 
     @dropout_mask.setter
@@ -82,7 +82,7 @@ class Dropout:
         self._rng = checks.generator("rng", value)
 
     def _with_dropout(self, x):
-        """x (T, B, F) with some of its elements zero and the others larger, and the factors."""
+        """x (T, B, F) after dropout, and the factors it was multiplied with."""
         shape = x.shape if self._dropout_mask == "step" else (1, *x.shape[1:])
         factors = dropout_factors(self._rng, shape, self.dtype, self._dropout)
         with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""What parameters are before training: a row of functions for each way to begin.
+"""The first values of parameters: for each `init` a function per kind of parameter.
 
 It must not know: layers.
 """
@@ -11,7 +11,7 @@ from fastrnn import checks
 
 
 def _uniform(rng, shape, hidden):
-    """PyTorch's, for weights and biases alike."""
+    """PyTorch's distribution, for weights and biases alike."""
     bound = hidden**-0.5
     return rng.uniform(-bound, bound, shape)
 
@@ -23,15 +23,15 @@ def _glorot(rng, shape, hidden):
 
 
 def _orthogonal(rng, shape, hidden):
-    """Each gate's matrix a random rotation or reflection, or columns or rows of one, all equally
-    likely."""
+    """Each gate's matrix is a random rotation or reflection, or columns or rows of one. All are
+    equally likely."""
     return np.concatenate([_rotation(rng, hidden, shape[1]) for _ in range(shape[0] // hidden)])
 
 
 def _rotation(rng, rows, columns):
     if columns > rows:
         return _rotation(rng, columns, rows).T
-    # Of the decomposition's many results the one with a positive diagonal: else not all are
+    # A QR decomposition is unique up to signs. With a positive diagonal of R all rotations are
     # equally likely.
     q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
     return q * np.copysign(1, np.diagonal(r))
@@ -53,7 +53,7 @@ def _zeros(rng, shape, hidden):
 
 _NO_BIAS = {"bias_ih": _zeros, "bias_hh": _zeros}
 
-# What a row does not name begins uniform.
+# A kind that is not listed here is drawn by _uniform.
 _INITS = {
     "pytorch": {},
     "glorot": {"weight_ih": _glorot, "weight_hh": _glorot, **_NO_BIAS},
@@ -61,13 +61,13 @@ _INITS = {
     "glorot_orthogonal": {"weight_ih": _glorot, "weight_hh": _orthogonal, **_NO_BIAS},
     "keras": {"weight_ih": _glorot_together, "weight_hh": _orthogonal_together, **_NO_BIAS},
 }
-_FORGET_BIASES = {"keras": 1.0}  # where none is given: Keras' unit_forget_bias
+_FORGET_BIASES = {"keras": 1.0}  # the default of each init: Keras' unit_forget_bias
 
 INITS = tuple(_INITS)
 
 
 def checked_init(init):
-    """The name of a way to begin."""
+    """The name of a known init."""
     return checks.choice("init", init, INITS)
 
 
@@ -77,7 +77,7 @@ def checked_forget_bias(forget_bias, bias, coupled):
     Raises
     ------
     ValueError, TypeError
-        For what is no finite number, and where there is no such bias.
+        For a value that is no finite number, and for a layer without such a bias.
     """
     if forget_bias is None:
         return None
@@ -91,16 +91,16 @@ def checked_forget_bias(forget_bias, bias, coupled):
 
 
 def begin(params, cell, init, forget_bias, rng):
-    """Write the first values of the parameters of a pass, by kind, in their order.
+    """Write the first values of a pass's parameters, in the order of the dict.
 
     Notes
     -----
     Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks,
     2010; Saxe, McClelland and Ganguli, Exact solutions to the nonlinear dynamics of learning in
     deep linear neural networks, 2014; forget_bias: Jozefowicz, Zaremba and Sutskever, An empirical
-    exploration of recurrent network architectures, 2015. "keras" is what the layers of Keras 3
-    begin with by default: glorot_uniform for the kernel (features, gates * hidden), orthogonal for
-    the recurrent kernel (hidden, gates * hidden), zeros for biases, unit_forget_bias.
+    exploration of recurrent network architectures, 2015. "keras" is the default of the layers of
+    Keras 3: glorot_uniform for the kernel (features, gates * hidden), orthogonal for the recurrent
+    kernel (hidden, gates * hidden), zeros for biases, unit_forget_bias.
     """
     hidden, begins = len(params["weight_hh"]) // cell.gates, {e.kind: e.begins for e in cell.extras}
     for kind, array in params.items():

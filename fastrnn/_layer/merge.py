@@ -1,4 +1,4 @@
-"""How the outputs of two directions become one, and a gradient's way back: a row for each mode.
+"""The modes of merging two directions' outputs into one, each with its gradient.
 
 It must not know: layers, axes.
 """
@@ -17,7 +17,7 @@ class Merge(NamedTuple):
     separate: object
 
 
-# "concat" has no row: both directions write into one array.
+# "concat" has no entry: both directions write into one array.
 MERGES = {
     "sum": Merge(lambda f, b: f + b, lambda dy, f, b: (dy, dy)),
     "mean": Merge(lambda f, b: (f + b) / 2, lambda dy, f, b: (dy / 2, dy / 2)),

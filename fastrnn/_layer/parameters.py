@@ -1,11 +1,11 @@
-"""Parameters by name, each a view into one flat buffer, and what it means to assign to them.
+"""Parameters by name, each a view into one flat buffer; assignment copies into the buffer.
 
-The buffer stays where it is as long as its owner lives: optimizers, views and tapes refer to it. So
-whatever is assigned to `flat`, to `params` or to one of its names is copied into the buffer, after
-its name, shape and dtype were checked. Layers, the parts of fastrnn.train and the gradients that a
-tape gives keep their parameters here.
+The buffer is the same as long as its owner lives: optimizers, views and tapes refer to it. So a
+value that is assigned to `flat`, to `params` or to one of its names is copied into the buffer,
+after its name, shape and dtype were checked. Layers, the parts of fastrnn.train and the gradients
+of a tape keep their parameters here.
 
-It must not know: cells, which parameters there are.
+It must not know: cells, the names of parameters.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def size_of(shapes):
-    """Elements of all parameters; shapes is a dict from their names."""
+    """The number of elements of all parameters; shapes is a dict from their names."""
     return sum(math.prod(shape) for shape in shapes.values())
 
 
@@ -71,7 +71,7 @@ def copy_into(targets, values, flat):
     for name, value in values.items():
         target = targets[name]
         if value is target:
-            continue  # as after params[name] -= step, which has done its work
+            continue  # params[name] -= step has written already and assigns the view itself
         if isinstance(value, int | float | np.number):
             raise ValueError(
                 f"{name} must be an array of shape {target.shape}, got {value!r}: to fill all of "
@@ -80,7 +80,7 @@ def copy_into(targets, values, flat):
         array = checks.same_dtype(name, _array_of(name, value), flat.dtype, "the parameters")
         checked[name] = checks.shaped(name, array, None, target.shape)
     for name, array in checked.items():
-        if np.may_share_memory(array, flat):  # it would change while others are copied
+        if np.may_share_memory(array, flat):  # copying the others would change it
             checked[name] = array.copy()
     for name, array in checked.items():
         targets[name][...] = array
@@ -91,8 +91,8 @@ class Parameters(MutableMapping[str, Floats]):
 
     Assignment copies into the view: `params["bias_hh_l0"] = np.zeros(64, "float32")`, and
     `params.update(...)` for some of them at once. Names cannot be added or removed. A copy, a
-    pickle, `params | other` and `dict(params)` are dicts; copy.deepcopy and pickles have arrays of
-    their own, the others have the views.
+    pickle, `params | other` and `dict(params)` are dicts. copy.deepcopy and pickles copy the
+    arrays, the others have the views.
     """
 
     __slots__ = ("_arrays", "_flat")
@@ -137,7 +137,7 @@ class Parameters(MutableMapping[str, Floats]):
         Raises
         ------
         KeyError
-            For names that are not there.
+            For unknown names.
         ValueError, TypeError
             For other shapes and dtypes.
         """
@@ -153,7 +153,7 @@ class Parameters(MutableMapping[str, Floats]):
     def setdefault(self, name: str, default: Values | None = None) -> Floats:
         """The view of that name; names cannot be added."""
         if name not in self._arrays:
-            self.update({name: default})  # says what is wrong
+            self.update({name: default})  # raises, and says why
         return self._arrays[name]
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,9 +183,9 @@ class Parameters(MutableMapping[str, Floats]):
 
 
 class Buffer:
-    """What has `flat`, one buffer, and `params`, its views by name."""
+    """An object with `flat`, one buffer, and `params`, its views by name."""
 
-    _derived = frozenset({"_arrays", "_params"})  # attributes that copies and pickles make anew
+    _derived = frozenset({"_arrays", "_params"})  # attributes that copies and pickles derive again
 
     def _hold(self, flat, shapes):
         self._shapes = shapes
@@ -193,13 +193,13 @@ class Buffer:
         self._derive()
 
     def _derive(self):
-        """What follows from the other attributes: views must be into this object's own buffer."""
+        """Set the derived attributes: the views are into this object's own buffer."""
         self._arrays = views_of(self._flat, self._shapes)
         self._params = Parameters(self._arrays, self._flat)
 
     @property
     def flat(self) -> Floats:
-        """The one buffer of all parameters. What is assigned is copied into it."""
+        """The one buffer of all parameters. Assignment copies into it."""
         return self._flat
 
     @flat.setter
@@ -208,7 +208,7 @@ class Buffer:
 
     @property
     def params(self) -> Parameters:
-        """`Parameters`, by name. What is assigned is loaded: it must have all the names."""
+        """`Parameters`, by name. Assignment loads a mapping, which must have all the names."""
         return self._params
 
     @params.setter
@@ -217,7 +217,7 @@ class Buffer:
             copy_into(self._arrays, self._named(value, ""), self._flat)
 
     def _named(self, params, prefix):
-        """A dict of exactly these names from a mapping, or from what has a `state_dict`."""
+        """A dict of exactly these names, from a mapping or an object with a `state_dict`."""
         if callable(getattr(params, "state_dict", None)):
             params = params.state_dict()
         if not hasattr(params, "keys"):
@@ -255,28 +255,28 @@ class Buffer:
 
 
 class Trainable(Buffer):
-    """A `Buffer` of parameters, whose owner is what it was made as for good."""
+    """A `Buffer` of parameters, whose owner's sizes and kind cannot change."""
 
-    _fixed = frozenset()  # attributes that the parameters, or what made them, depend on
+    _fixed = frozenset()  # attributes that cannot change: the parameters follow from them
 
     def load(self, params: Source, prefix: str = "") -> None:
         """Copy parameters from a mapping of arrays, or from a PyTorch module.
 
         Parameters
         ----------
-        params : mapping from names to arrays, or whatever has a `state_dict` method
-            The names of `self.params`, all of them and no others, with arrays or tensors of their
-            shapes and dtype. They may be views into this object's own buffer.
+        params : mapping from names to arrays, or an object with a `state_dict` method
+            All names of `self.params` and no others, with arrays or tensors of their shapes and
+            dtype. They may be views into this object's own buffer.
         prefix : str
-            What stands before the names: `prefix="encoder."` takes `encoder.weight_ih_l0`. Names
-            that do not begin with it are left out.
+            The beginning of the names: `prefix="encoder."` takes `encoder.weight_ih_l0`. Names that
+            do not begin with it are left out.
 
         Raises
         ------
         ValueError
             For names or shapes that do not fit.
         TypeError
-            For another dtype. All parameters are then as they were.
+            For another dtype. After an error all parameters are unchanged.
 
         Examples
         --------
@@ -292,7 +292,7 @@ class Trainable(Buffer):
         copy_into(self._arrays, self._named(params, prefix), self._flat)
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Refuses what would change nothing, or only a part of what depends on it."""
+        """Refuse to assign parameters and fixed attributes: it would not have the effect meant."""
         if "_flat" in self.__dict__:
             kind = type(self).__name__
             if name in self._fixed:

@@ -1,7 +1,7 @@
-"""One step at a time: the weights packed once, the state held, nothing allocated.
+"""Streams: they pack the weights once, hold the state, and take a step without allocating.
 
-For what arrives step by step, or chunk by chunk: audio, sensors, a policy in its environment. It
-gives bit for bit what the layer gives on the whole sequence.
+A stream is for input that arrives step by step, or chunk by chunk: audio, sensors, a policy in its
+environment. Its outputs are bit for bit those of the layer on the full sequence.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 
 
 def _write(state, values):
-    """Assign arrays to those of a state: whole ones, for that needs no memory and cannot fail."""
+    """Copy arrays into those of a state. The shapes agree, so this cannot fail half-way."""
     for held, value in zip(state, values, strict=True):
         held[...] = value
 
 
 class _ReferenceStepper:
-    """The compiled stepper's part on the NumPy path."""
+    """The stepper of the NumPy path, with the compiled stepper's methods."""
 
     def __init__(self, cell, weights, state):
         self._cell, self._weights, self._state = variants.reference_cell(cell), weights, state
-        self._here = []  # whoever is first may go on; the others leave
+        self._here = []  # the first in this list goes on; the others are refused
 
     def alone(self, function):
-        """As the compiled one's. A lock would not do: a signal's handler may raise after any call,
-        the one that takes the lock too."""
+        """As the compiled stepper's. A lock would not do: a signal's handler may raise after any
+        call, also after the one that takes the lock."""
         me = object()
         try:
             self._here.append(me)
@@ -55,7 +55,7 @@ class _ReferenceStepper:
                 self._here.remove(me)
 
     def step(self, x, out):
-        """Nothing: the checks come first, then `feed`."""
+        """Does nothing: the stream checks x and calls `feed`."""
         return False
 
     def feed(self, x, out):
@@ -74,24 +74,24 @@ class _ReferenceStepper:
 
 
 class Stream(Generic[State, Given]):
-    """A layer fed one time step per call; made by `layer.stream`.
+    """A layer that takes one time step per call; `layer.stream` makes it.
 
-    It works on the weights as they were when it was made. One thread at a time may use it: a
-    second one is refused with a RuntimeError.
+    It keeps a copy of the weights that the layer had when the stream was made. One thread at a time
+    may use it: a second one is refused with a RuntimeError.
 
-    With `one_hot` or `embedding`, x is ids, integers without the last axis. With `one_hot` a step
-    takes what W_ih makes of the feature from a table as large as W_ih.
+    With `one_hot` or `embedding`, x is ids: integers without the last axis. With `one_hot` a step
+    reads the product of W_ih and the feature from a table as large as W_ih.
 
     Parameters
     ----------
     layer : RNN, LSTM or GRU
-        Of one direction.
+        With one direction.
     batch_size : int
-        B, rows that step together.
+        B, the number of rows that step together.
     one_hot : bool
-        x is ids from 0 to input_size - 1, each a 1 at that feature among zeros.
+        x is ids from 0 to input_size - 1: an id stands for a 1 at that feature among zeros.
     embedding : (V, input_size) array, or None
-        x is ids from 0 to V - 1, each a row of this array.
+        x is ids from 0 to V - 1: an id stands for a row of this array.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ class Stream(Generic[State, Given]):
         self._cell, self._dtype = layer._cell, layer.dtype
         self._x_shape = (self.batch_size, layer.input_size)
         self._y_shape = (self.batch_size, layer._features)
-        self._time = int(layer.batch_first)  # its axis in a chunk
+        self._time = int(layer.batch_first)  # the axis of time in a chunk
         self._state = layer._new_state(self.batch_size, np.zeros)
         self._weights = [
             tuple(None if w is None else w.copy() for w in layer._weights[index](layer.params))
@@ -129,9 +129,9 @@ class Stream(Generic[State, Given]):
         self._stepper = self._make_stepper() if runtime.uses_core() else self._reference_stepper()
 
     def __getstate__(self):
-        """With a state of its own, for every copy goes on by itself, a shallow one too.
+        """The attributes for a copy. Every copy, also a shallow one, gets a state of its own.
 
-        And with whether there is a compiled stepper instead of the stepper, which is addresses.
+        The stepper holds addresses, so a flag stands for it: whether it is the compiled one.
         """
         compiled = not isinstance(self._stepper, _ReferenceStepper)
         return self.__dict__ | {"_stepper": compiled, "_state": self._copied_state()}
@@ -183,9 +183,9 @@ class Stream(Generic[State, Given]):
         Raises
         ------
         ValueError, TypeError
-            For arrays that do not fit; the state is then as it was.
+            For arrays that do not fit; the state is then unchanged.
         RuntimeError
-            If another thread, or the code that a signal's handler interrupted, is stepping it.
+            If another thread, or code that a signal's handler interrupted, is stepping it.
         """
         y = np.empty(self._y_shape, self._dtype) if out is None else out
         if self._embedding is None and self._stepper.step(x, y):
@@ -193,7 +193,7 @@ class Stream(Generic[State, Given]):
         return self._checked_step(x, y)
 
     def feed(self, x: X, out: Floats | None = None) -> Floats:
-        """Some time steps at once: what as many calls of `step` give, in one call.
+        """Several time steps in one call, with the results of as many calls of `step`.
 
         Parameters
         ----------
@@ -210,7 +210,7 @@ class Stream(Generic[State, Given]):
         Raises
         ------
         ValueError, TypeError
-            For arrays that do not fit; the state is then as it was.
+            For arrays that do not fit; the state is then unchanged.
         RuntimeError
             As for `step`.
         """
@@ -232,9 +232,9 @@ class Stream(Generic[State, Given]):
             y[...] = dense
 
     def _checked_x(self, x, symbols):
-        """x with features, or ids of the stream's own; symbols: "B", "T" for the axes before."""
+        """x with features, or a copy of ids; symbols are the names of the leading axes: B, T."""
         if self._of_ids:
-            alone = symbols == ("B",) and self.batch_size == 1  # then a number will do
+            alone = symbols == ("B",) and self.batch_size == 1  # then a number is allowed
             x = ids.integers("x", x, (0, 1) if alone else (len(symbols),))
             x = x.reshape(1) if x.ndim == 0 else x
             checks.shaped("x", x, symbols, self._sizes(x, symbols, x.ndim))
@@ -246,7 +246,7 @@ class Stream(Generic[State, Given]):
         return checks.shaped("x", x, (*symbols, "input_size"), shape)
 
     def _sizes(self, x, symbols, axes):
-        """What these axes of x should have: B rows, and any steps if it has so many axes."""
+        """The sizes that these axes of x should have: B rows, and any number of steps."""
         if len(symbols) == 1:
             return (self._batch_size,)
         steps = x.shape[self._time] if axes == 2 else "T"
@@ -267,17 +267,17 @@ class Stream(Generic[State, Given]):
         return y
 
     def _copied_state(self):
-        """Copies of the state's arrays, made while no step is taken."""
+        """Copies of the state's arrays; no step may run meanwhile."""
         return self._stepper.alone(lambda: tuple([held.copy() for held in self._state]))
 
     @property
     def batch_size(self) -> int:
-        """B; another needs another stream."""
+        """B. It is fixed: make another stream for another B."""
         return self._batch_size
 
     @property
     def state(self) -> State:
-        """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). May be assigned.
+        """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). It may be assigned.
 
         RuntimeError, as for `step`, while another thread is stepping the stream.
         """
@@ -299,15 +299,15 @@ class Stream(Generic[State, Given]):
 
         Parameters
         ----------
-        rows : None, or whatever indexes B rows of an array: an int, a list, a slice, booleans
-            None resets all.
+        rows : None, or an index of B rows as in NumPy: an int, a list, a slice, booleans
+            The rows to reset; None resets all.
 
         Raises
         ------
         IndexError
-            For rows that are not there.
+            For rows outside the batch.
         ValueError
-            For rows that are there twice, as in flags of 0 and 1. Nothing is reset then.
+            For a row that is named twice, as in flags of 0 and 1. Nothing is reset then.
         TypeError
             For masked arrays, and for a boolean that is no array.
         RuntimeError
@@ -326,8 +326,8 @@ class Stream(Generic[State, Given]):
         _write(self._state, after)
 
     def _named(self, rows):
-        """The numbers of the rows that are indexed, each once."""
-        # A copy: another thread may write to what the user holds.
+        """The numbers of the indexed rows, each once."""
+        # A copy: another thread may write to the user's array.
         index = checks.converted("rows", rows, "numbers of rows or booleans", np.array)
         if index.ndim == 0 and index.dtype == bool:
             raise TypeError(f"rows must be numbers of rows or B booleans, got {rows}")

@@ -1,6 +1,6 @@
-"""What a layer's training pass keeps, and the gradients that it gives.
+"""The tape that a layer's training pass returns, and the gradients that it gives.
 
-It must not know: how a layer checks and lays out its arrays; it asks the layer.
+It must not know: how a layer checks and lays out its arrays. It calls the layer for that.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class Gradients(Buffer, Generic[State]):
-    """What `Tape.backward` returns.
+    """The gradients that `Tape.backward` returns.
 
     Attributes
     ----------
-    x : array like the layer's input, or None if it was not asked for
+    x : array like the layer's input, or None with need_x=False
     state : array (L*D, B, H), or for the LSTM a pair of them
         With respect to the initial state.
     params : mapping
@@ -35,9 +35,9 @@ class Gradients(Buffer, Generic[State]):
     flat : 1-D array
         In the order of `layer.flat`. Assignment copies into it.
     embedding : (V, input_size) array, or None
-        For x of integers, if it had an embedding and the gradient of x was asked for.
+        For an x of ids with an embedding; None with need_x=False.
     initial : like state, or None
-        Of windows alone: with respect to the state that `tbptt` was given.
+        Only for windows of `tbptt`: with respect to the state that `tbptt` was given.
     """
 
     x: Floats | None
@@ -55,13 +55,13 @@ class Gradients(Buffer, Generic[State]):
 
 
 class ForwardRecord(NamedTuple):
-    """What a run of a layer made besides y and the final state.
+    """The parts of a layer's run that backward reads.
 
-    layers : of each layer x, what dropout multiplied it with, and its passes.
+    layers : for each layer its x, the factors of dropout on it or None, and its passes.
     unbatched : whether x came without a batch.
     rows : `ragged.Rows` or None.
-    shown : (T, B, 1) booleans where masked outputs were set to zero, else None.
-    checkpoint : 0, or the steps between those of which the passes' tapes keep something.
+    shown : the mask as (T, B, 1) booleans if masked outputs were set to zero, else None.
+    checkpoint : 0, or the number of steps between two checkpoints of the passes' tapes.
     """
 
     layers: list
@@ -72,10 +72,11 @@ class ForwardRecord(NamedTuple):
 
 
 class Tape(Generic[State, Given]):
-    """What a training pass keeps for its gradient; made by `layer.forward`.
+    """The record of a training pass, from which `backward` computes gradients.
 
-    It refers to x, to y and to the parameters and does not copy them: leave them as they are until
-    `backward` has run. (y is read-only for that reason.) `backward` may be called again and again.
+    `layer.forward` makes it. It refers to x, y and the parameters and does not copy them: do not
+    change them before `backward` has run. (y is read-only for that reason.) `backward` may be
+    called several times.
     """
 
     def __init__(self, layer, record):
@@ -83,7 +84,7 @@ class Tape(Generic[State, Given]):
         self._record = record
 
     def __getstate__(self):
-        """With what the kernels wrote and not where: a copy's memory has another boundary."""
+        """The content of tapes without its alignment: a copy's memory is aligned differently."""
         layers = [
             (x, factors, tuple([p._replace(tape=runtime.tape_content(p.tape)) for p in passes]))
             for x, factors, passes in self._record.layers
@@ -91,7 +92,7 @@ class Tape(Generic[State, Given]):
         return {"_layer": self._layer, "_record": self._record._replace(layers=layers)}
 
     def __setstate__(self, state):
-        """x may have come back with other strides than its own, so it passes the checks anew."""
+        """A copy of x may have other strides than x had, so it passes the checks again."""
         self._layer, record = state["_layer"], state["_record"]
         checks.aligned("Tape", record)
         layers = [
@@ -116,7 +117,7 @@ class Tape(Generic[State, Given]):
         dstate : like the final state, or None
             The same for the final state; None is zero.
         need_x : bool
-            Whether the gradient of x is wanted.
+            Compute the gradient of x.
 
         Returns
         -------
@@ -134,7 +135,7 @@ class Tape(Generic[State, Given]):
         return self._backward(dy, dstate, need_x)
 
     def gradient_norms(self, dy: Dy, dstate: Given | None = None) -> dict[str, NDArray[np.float64]]:
-        """How large the gradient of the state is after each step: where it vanishes or explodes.
+        """The norm of the state's gradient after each step: it shows vanishing and exploding.
 
         Parameters
         ----------
@@ -143,10 +144,10 @@ class Tape(Generic[State, Given]):
         Returns
         -------
         norms : dict
-            "h" and, for the LSTM, "c": (L*D, T) arrays, one for each pass as in a state. The
-            Euclidean norm, over batch and units, of the gradient with respect to h_t or c_t, by all
-            ways: to the following steps, of h_t out as y_t, of c_t through h_t. 0 beyond the end of
-            all rows.
+            "h" and, for the LSTM, "c": (L*D, T) arrays; the first axis is that of a state. They
+            have the Euclidean norm, over batch and units, of the gradient with respect to h_t or
+            c_t. The gradient includes all paths: through the following steps, from h_t through y_t,
+            from c_t through h_t. The norm is 0 beyond the end of all rows.
 
         Notes
         -----
@@ -164,20 +165,20 @@ class Tape(Generic[State, Given]):
         return norms
 
     def gates(self) -> dict[str, Floats]:
-        """What every gate was at every step, and c.
+        """The value of every gate at every step, and c.
 
         Returns
         -------
         gates : dict
             "i", "f", "g", "o" and "c" for the LSTM, "r", "z" and "n" for the GRU, nothing for the
-            RNN, whose state is all it has: (L*D, T, B, H) arrays, (L*D, T, H) unbatched, one for
-            each pass as in a state. c is as it goes on, after zoneout. Zero where a row takes no
-            step; c is carried over there.
+            RNN, which has no gates: (L*D, T, B, H) arrays, (L*D, T, H) unbatched; the first axis is
+            that of a state. c is the value after zoneout. Where a row takes no step gates are zero,
+            and c keeps its value.
 
         Raises
         ------
         ValueError
-            If checkpoints are all that the tape keeps.
+            If the tape has checkpoints only.
         """
         layer, record = self._layer, self._record
         if record.checkpoint and isinstance(record.layers[0][2][0].tape, np.ndarray):
@@ -191,7 +192,7 @@ class Tape(Generic[State, Given]):
         return {name: np.stack(values) for name, values in rows.items()}
 
     def _backward(self, dy, dstate, need_x, observe=None):
-        """observe : a function of each pass and the gradients of its states after each step."""
+        """observe : called with each pass and the gradients of its states after each step."""
         layer = self._layer
         layers, unbatched, rows, shown, checkpoint = self._record
         batch, top = layers[0][0].shape[1], layers[-1][2]

@@ -1,13 +1,13 @@
-"""Truncated backpropagation through time: a long sequence in windows, the state carried along.
+"""Truncated backpropagation through time: windows over a long sequence carry the state on.
 
 Williams and Peng, An efficient gradient-based algorithm for on-line training of recurrent network
 trajectories, 1990: BPTT(h; h') with h = k2 and h' = k1.
 
-Where a reset leads back to the state that the sequence began with, while the window began with
-another one, two runs make the window: each row's steps before its first reset, and those from it on
-(`_Cut`).
+A reset with reset_to="initial" goes back to the state before the sequence, but a window begins with
+another state. So such a window takes two runs: one over each row's steps before its first reset,
+one over the steps from that reset on (`_Cut`).
 
-It must not know: cells' mathematics, kernels.
+It must not know: the mathematics of cells, kernels.
 """
 
 from __future__ import annotations
@@ -30,18 +30,20 @@ if TYPE_CHECKING:
 
 
 class Window(Generic[State, Given]):
-    """Some steps of a sequence and what a loss of them needs; made by `tbptt`.
+    """Some steps of a sequence, their outputs, and `backward` for a loss of them.
+
+    `tbptt` makes windows.
 
     Attributes
     ----------
     steps : slice
-        Of the sequence's time axis, those that are new: no other window has them.
+        The new steps, on the sequence's time axis. No other window has them as new steps.
     past : slice
-        Those before, of which the gradient reaches back through as many as k2 says.
+        The steps before `steps` through which the gradient goes back, as k2 says.
     y : array
         The layer's y of `steps`, read-only.
     state : array, or for the LSTM a pair
-        After the last of them.
+        The state after the last step.
     """
 
     past: slice
@@ -65,9 +67,9 @@ class Window(Generic[State, Given]):
     ) -> Gradients[State]:
         """Gradients of a loss of this window's y and final state, through at most k2 steps.
 
-        As `Tape.backward`; the gradient of x is that of the steps of `past` and `steps` together,
-        that of the state of the state before them. `initial` of the gradients is that of the state
-        that `tbptt` was given, None where the window does not reach it.
+        As `Tape.backward`. The gradient of x has the steps of `past` and of `steps`; the gradient
+        of the state is that of the state before `past`. `initial` of the gradients is the gradient
+        of the state that `tbptt` was given, None if the window does not reach it.
         """
         if dy is not None:
             dy = checks.plain("dy", dy)
@@ -92,31 +94,31 @@ def tbptt(
 ) -> Iterator[Window[State, Given]]:  # fmt: skip
     """Windows over a sequence, for truncated backpropagation through time.
 
-    Each window has k1 new steps (the last one what is left). Its y and state follow from all steps
-    before; its gradient goes back through the k2 steps that end with the window, or to the
-    sequence's first. Where k2 is k1, it goes back through the new steps alone.
+    Each window has k1 new steps; the last window has those that are left. Its y and state depend on
+    all steps before. Its gradient goes back through the k2 steps that end with the window, or to
+    the sequence's first step. If k2 is k1, it goes back through the new steps alone.
 
         for window in fastrnn.tbptt(layer, x, 20):
-            dy = ...  # the loss' gradient for window.y, against targets[window.steps]
+            dy = ...  # the gradient of the loss of window.y and targets[window.steps]
             layer.flat -= 0.1 * window.backward(dy).flat
 
-    Parameters may change from window to window; the state that is carried is that of the
-    parameters it was computed with. Where k2 > k1, a window computes its past anew: a pass costs
-    about k2 / k1 times as much.
+    Parameters may change between windows; the state that is carried on is the one that the old
+    parameters gave. If k2 > k1, a window recomputes its past: a pass costs about k2 / k1 times as
+    much.
 
     Parameters
     ----------
     layer : RNN, LSTM or GRU
-        Of one direction.
+        With one direction.
     x : array as the layer takes it
     k1 : int
-        New steps of a window.
+        The number of new steps of a window.
     k2 : int or None
-        Steps that a gradient goes back, k1 or more. None is k1.
+        The number of steps that a gradient goes back, k1 or more. None is k1.
     state : as the layer takes it
-        Before the first step.
+        The state before the first step.
     lengths, mask, reset, reset_to, zero_output_for_mask, one_hot, embedding
-        As the layer takes them, for the whole sequence.
+        As the layer takes them, for the full sequence.
     checkpoint, train
         As the layer's `forward` takes them.
 
@@ -131,8 +133,8 @@ def tbptt(
 
     Notes
     -----
-    With k2 at the sequence's length and parameters that stay, the windows' gradients add up to that
-    of the whole sequence.
+    If k2 is the length of the sequence and parameters do not change, the gradients of the windows
+    add up to the gradient of the full sequence.
     """
     if layer.bidirectional:
         raise ValueError(
@@ -158,10 +160,10 @@ def tbptt(
 
 
 class _Sequence(NamedTuple):
-    """All that `tbptt` was given.
+    """The arguments of `tbptt`, checked.
 
     x : (T, B, ...) array. rows : `ragged.Rows` or None. initial : the state before the first step.
-    call_options : arguments of every call. training : those of `forward` alone.
+    call_options : arguments of every run. training : arguments of `forward` alone.
     """
 
     layer: object
@@ -174,7 +176,7 @@ class _Sequence(NamedTuple):
 
     @property
     def axis(self):
-        """Of time, in what the layer takes and gives."""
+        """The axis of time in the user's arrays."""
         return int(self.layer.batch_first and not self.unbatched)
 
     def advance(self, steps, state):
@@ -199,7 +201,7 @@ class _Sequence(NamedTuple):
         return cut.together(self, before, after)
 
     def _call(self, call, steps, state, lengths=None, mask=None, reset=None, reset_to="zero"):
-        """What the layer gives for some steps; flags are (T, B), lengths (B,)."""
+        """The layer's results for some steps; flags are (T, B), lengths (B,)."""
         given = {}
         if lengths is not None:
             given = {"mask": self.to_user(mask), "reset_to": reset_to}
@@ -211,7 +213,7 @@ class _Sequence(NamedTuple):
         return self.layer._to_user(array, self.unbatched)
 
     def _flags(self, steps):
-        """The lengths within some steps, the mask and the resets, each of them an array."""
+        """The lengths, the mask and the resets of some steps, all of them arrays."""
         rows, count, batch = self.rows, steps.stop - steps.start, self.x.shape[1]
         left = np.full(batch, count)
         if rows.lengths is not None:
@@ -222,10 +224,10 @@ class _Sequence(NamedTuple):
 
 
 class _Cut(NamedTuple):
-    """Where the rows of a window are reset for the first time.
+    """The step at which each row of a window is reset for the first time.
 
-    first : (B,), the step of it, else the row's length. rows : (B,), whether it does at all.
-    steps : (T, B), whether a step is at or behind it.
+    first : (B,), this step, or the row's length if it has no reset. rows : (B,), whether a row has
+    a reset. steps : (T, B), whether a step is at or after `first`.
     """
 
     first: np.ndarray
@@ -239,12 +241,12 @@ class _Cut(NamedTuple):
         return cls(first, first < lengths, np.arange(len(reset))[:, None] >= first)
 
     def of_user(self, sequence):
-        """`steps` and `rows` as they are chosen by in y and in a state."""
+        """`steps` and `rows` in the layout of the user's y and state."""
         rows = self.rows[0] if sequence.unbatched else self.rows[:, None]
         return sequence.to_user(self.steps)[..., None], rows
 
     def together(self, sequence, before, after):
-        """y, the state and the tape, if any, from those of two runs."""
+        """y, the state and the tape, if there is one, from those of two runs."""
         steps, rows = self.of_user(sequence)
         y = np.where(steps, after[0], before[0])
         y.flags.writeable = False
@@ -258,7 +260,7 @@ class _Cut(NamedTuple):
 
 
 class _CutTape(NamedTuple):
-    """The tapes of the steps before a cut and from it on."""
+    """The tapes of two runs: of the steps before a cut, and of those from it on."""
 
     sequence: _Sequence
     cut: _Cut
@@ -284,7 +286,7 @@ class _CutTape(NamedTuple):
 
 
 def _masked(where, gradient):
-    """A gradient, or each of a pair of them, 0 elsewhere; None stays None."""
+    """The gradient, or each of a pair, with 0 where `where` is False; None for None."""
     if isinstance(gradient, tuple | list):
         return tuple(_masked(where, part) for part in gradient)
     return None if gradient is None else np.where(where, gradient, 0)
@@ -294,13 +296,13 @@ def _sequence(layer, x, state, flags, call_options, training):
     """The `_Sequence`; flags are lengths, mask, reset and reset_to."""
     of_ids = ids.wanted(call_options["one_hot"], call_options["embedding"])
     x, unbatched = layer._checked_x(x, of_ids)
-    # With no state given, that which the sequence begins with is zero.
+    # Without a state, the initial state is zero.
     rows = layer._checked_rows(x, unbatched, *flags)
     if of_ids:
         layer._ids(x, call_options["embedding"], rows)
     if rows is not None and state is None:
         rows = rows._replace(reset_to="zero")
-    if state is not None:  # a copy: later windows read it where a reset leads back to it
+    if state is not None:  # a copy: later windows read it at a reset to "initial"
         parts = layer._checked_state(state, x.shape[1], unbatched)
         state = layer._state_to_user(tuple(part.copy() for part in parts), unbatched)
     return _Sequence(layer, x, unbatched, rows, state, call_options, training)

@@ -1,6 +1,7 @@
-"""The benchmark: `python -m fastrnn bench`. fastrnn itself imports nothing of it.
+"""The benchmark: `python -m fastrnn bench`. `import fastrnn` does not import it.
 
-run.py reads the command line; measure.py runs all jobs, job.py one of them, worker.py a process
-with one peer; peer.py, peers.py and what they import are the peers, cases.py the cases and their
-limits, limits.py and about.py the machine; status.py, report.py and picture.py show it all.
+A peer is a framework that fastrnn is compared with, or fastrnn itself. run.py reads the command
+line; measure.py runs all jobs, job.py one job, worker.py a process with one peer. peer.py, peers.py
+and the modules that they import are the peers; cases.py has the cases and their limits; limits.py
+and about.py describe the machine; status.py, report.py and picture.py show the results.
 """

@@ -1,4 +1,4 @@
-"""Where a run was made: CPU, system, package versions, commit of this project's checkout."""
+"""Facts about a run: CPU, system, package versions, commit of this project's checkout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "jax", "jaxlib"
 
 
 def git(*args) -> str | None:
-    """What git says in the folder that holds the package; None where it fails or is not there."""
+    """The output of git in the folder of the package; None if git fails or is not installed."""
     try:
         done = subprocess.run(["git", "-C", str(ROOT), *args], capture_output=True, text=True)
     except OSError:
@@ -23,8 +23,8 @@ def git(*args) -> str | None:
 
 
 def commit() -> dict:
-    """The commit, and whether files differ from it; None for a package that lies anywhere else
-    than at the top of a checkout of this project, be it inside another repository."""
+    """The commit, and whether files differ from it. None unless the package is at the top of a
+    checkout of this project; it may be inside another repository."""
     if git("ls-files", "--full-name", "--error-unmatch", OURS) != OURS:
         return {"commit": None, "uncommitted": None}
     return {
@@ -48,7 +48,7 @@ def version(package: str) -> str | None:
 
 
 def about(cores: list[int], ours: dict) -> dict:
-    """`ours` is what the package says of itself in a worker."""
+    """All facts as a dict; `ours` is the part that the package tells in a worker."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "cpu": cpu(),

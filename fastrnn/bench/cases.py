@@ -1,9 +1,9 @@
-"""The named benchmark cases: shapes met in real programs, their arrays, and the least time they
-could take.
+"""The named benchmark cases: shapes from real programs, their arrays, and their least times.
 
 Layout: x and dy are (T, B, I) and (T, B, H * directions); weights carry PyTorch's names and
-shapes, a row per gate unit. The arrays are drawn from a seed, so that every process makes the
-same ones for itself. This file knows no peer and no clock.
+shapes, a row per gate unit. The arrays are drawn from a seed, so every process draws the same ones.
+
+It must not know: peers, clocks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CELLS = {"lstm": "lstm", "gru": "gru_after", "gru-before": "gru_before", "rnn":
 GATES = {name: registry.CELLS[cell].gates for name, cell in _CELLS.items()}
 CELLS = tuple(GATES)
 MODES = ("forward", "training")
-STREAM_CHECK_STEPS = 5  # a stream is checked over some steps and timed on one
+STREAM_CHECK_STEPS = 5  # a stream is checked over so many steps and timed on one
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Case:
         return ("forward",) if self.stream else MODES
 
     def sizes(self) -> str:
-        """(T, B, I, H) and what the case has more of than one."""
+        """(T, B, I, H), and the numbers of layers and directions if there are more than one."""
         words = [str(n) for n in (self.T, self.B, self.I, self.H)]
         words += [f"{self.layers} layers"] * (self.layers > 1)
         words += ["bidirectional"] * (self.directions > 1)
@@ -50,7 +50,7 @@ class Case:
         return [self.I] + [self.H * self.directions] * (self.layers - 1)
 
     def arrays(self, cell: str) -> tuple[dict, np.ndarray, np.ndarray]:
-        """Weights, x and dy, the same in every process."""
+        """Weights, x and dy; every process draws the same ones."""
         rng = np.random.default_rng(zlib.crc32(f"{self.name}/{cell}".encode()))
         rows, scale, weights = GATES[cell] * self.H, 1 / math.sqrt(self.H), {}
         for layer, inputs in enumerate(self.layer_inputs()):
@@ -69,17 +69,17 @@ class Case:
         return weights, x, dy
 
     def flops(self, cell: str, mode: str) -> float:
-        """Multiplications and additions of the matrix products; activations are not counted."""
+        """The multiplications and additions of the matrix products, without activations."""
         per_input = 2 * self.T * self.B * GATES[cell] * self.H
         total = sum(per_input * (inputs + self.H) for inputs in self.layer_inputs())
         return self.directions * total * (3 if mode == "training" else 1)
 
     def limit(self, machine, cell: str, mode: str, threads: int) -> float:
-        """Seconds that `threads` cores of `machine` need at least: at their FMA peak, or at the
-        rate at which the weights can be read from the cache that holds them.
+        """The least seconds of `threads` cores of `machine`: at their FMA peak, or at the rate at
+        which they can read the weights from the cache that has them.
 
-        Training pays the step's term again for dh, and dx and dW at peak. Activations, packing
-        and the call itself are left out: they are what a good kernel makes small.
+        In training the recurrent product counts twice, also for dh; dx and dW count at peak.
+        Activations, packing and the call itself are left out: a good kernel makes them small.
         """
         peak = threads * machine.peak
 
@@ -99,11 +99,11 @@ class Case:
         return self.directions * total
 
     def tolerance(self, mode: str) -> float:
-        """Largest error allowed, relative to the largest value of an array.
+        """The largest allowed error, relative to the largest value of an array.
 
-        Rounding errors of a product over K terms grow like eps * sqrt(K); the recurrence carries
-        them on, slowly since |h| <= 1, and a gradient sums T * B of them. bfloat16 would be 100x
-        too coarse.
+        Rounding errors of a product over K terms grow like eps * sqrt(K). The recurrence makes them
+        grow slowly, since |h| <= 1. A gradient is a sum of T * B of them. The errors of bfloat16
+        would be 100 times too large.
         """
         terms = max(self.layer_inputs()) + self.H
         if mode == "training":

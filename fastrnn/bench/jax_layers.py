@@ -1,4 +1,4 @@
-"""The cells as JAX functions: what a JAX user writes, compiled by the peer that uses it.
+"""The cells as JAX functions, as a JAX user writes them; the peer compiles them.
 
 Layout: PyTorch's names and shapes throughout; states is (h,) or (h, c), each (layers *
 directions, B, H).
@@ -45,8 +45,8 @@ STEPS = {"lstm": lstm_step, "gru": gru_step, "gru-before": gru_before_step, "rnn
 
 
 def forward(weights, x, states, *, cell, layers, directions, hoist):
-    """`hoist` transposes the recurrent weights before the scan and not in its step: 5x faster or a
-    little slower, as the case may be."""
+    """`hoist` transposes the recurrent weights before the scan, not in its step: 5 times faster in
+    some cases, a little slower in others."""
     ends = []
     for layer in range(layers):
         ys = []

@@ -1,8 +1,8 @@
 """One job of a run: a case, cell, mode and number of threads, with every peer that can do it.
 
-The peers are started one after another, their results compared, then timed in turns: in every
-round each runs one batch of calls, the others stopped. Whatever goes wrong with a peer is
-recorded in what the job found, said on stderr, and costs only that peer.
+The peers are started one after another, their results are compared, then they are timed in turns:
+in every round each runs one batch of calls while the others are stopped. If something goes wrong
+with a peer, the job's results and stderr say so, and the other peers go on.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from fastrnn.bench.status import say
 from fastrnn.bench.worker import Worker, WorkerError
 
 SETTLE = 0.005  # seconds between two peers
-TRUTH = ("numpy", "fastrnn", "torch", "jax", "onnxruntime", "openvino")  # the first there is
+TRUTH = ("numpy", "fastrnn", "torch", "jax", "onnxruntime", "openvino")  # the first of these
 
 
 def disagreement(truth: dict, got: dict, tolerance: float) -> tuple[dict, str | None]:
-    """The error of each array relative to the largest value of the true one, and what is wrong."""
+    """The error of each array, relative to the largest true value, and a message if it is wrong."""
     if truth.keys() != got.keys():
         return {}, f"arrays {sorted(got)}, expected {sorted(truth)}"
     errors, wrong = {}, None
@@ -100,7 +100,7 @@ class Job:
         peer["status"] = "ok"
 
     def check(self):
-        """All against the first of TRUTH; a variant that disagrees is dropped, and said."""
+        """Compare all with the first of TRUTH. A variant that disagrees is reported and left out."""
         truth, truth_name, (case, _, mode, _) = None, None, self.what
         for name in sorted(self.workers, key=TRUTH.index):
             peer, good, reasons = self.found["peers"][name], [], []

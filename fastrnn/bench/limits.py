@@ -1,7 +1,7 @@
-"""What the machine can do: the FMA peak of a core, and its read bandwidth by footprint.
+"""The limits of the machine: the FMA peak of a core, and its read bandwidth by footprint.
 
-Both are measured by the package's own probes, on the instruction set that the kernels use. A core's
-numbers define the limit of a case; what all cores reach together is recorded beside them.
+The package's own probes measure both, on the instruction set that the kernels use. The numbers of
+one core define the limit of a case; the numbers of all cores together are recorded too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Machine:
 
 
 def measure(threads: int = 1, seconds: float = 0.05, repeats: int = 3) -> Machine:
-    """The best of `repeats`, mean per core over `threads` cores that run the probe at once."""
+    """The best of `repeats`: means per core over `threads` cores that run the probe at once."""
     from fastrnn._engine import runtime
 
     if not hasattr(runtime, "probe_fma") or not hasattr(runtime, "probe_read"):

@@ -1,8 +1,10 @@
 """All jobs of a run, one after another, and the machine's limits before and after them.
 
-What was found is a dict of plain values, the JSON file: about, settings, probes (machine by number
-of cores), jobs (see job.py; "limit" is the least time in seconds that the machine needs) and
-geometric_means. It knows no table and no picture.
+`found`, the results, is a dict of plain values, the JSON file: about, settings, probes (machine by
+number of cores), jobs (see job.py; "limit" is the least time in seconds that the machine needs) and
+geometric_means.
+
+It must not know: tables, pictures.
 """
 
 from __future__ import annotations
@@ -23,11 +25,11 @@ from fastrnn.bench.peers import PEERS
 from fastrnn.bench.worker import Worker, WorkerError
 
 SETTINGS = ("cases", "cells", "modes", "threads", "peers", "rounds", "batch", "probe", "timeout")
-KEYS = {"case", "cell", "mode", "threads", "peers"}  # what every job has and a reader needs
+KEYS = {"case", "cell", "mode", "threads", "peers"}  # every job has these, and a reader needs them
 
 
 def pick_cores() -> list[int]:
-    """The cores this process may use, one hyperthread of each first, the busy core 0 last."""
+    """The cores this process may use: one hyperthread of each first, the busy core 0 last."""
     siblings, first, second = set(), [], []
     for core in sorted(os.sched_getaffinity(0), reverse=True):
         path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
@@ -59,7 +61,7 @@ def ask_about(options) -> dict:
 
 
 def probe_machine(found: dict, options):
-    """Measure the machine and keep the best seen in this run."""
+    """Measure the machine and keep the best numbers of this run."""
     try:
         for count in sorted({1, *options.threads}):
             machine = ask_once(
@@ -72,7 +74,7 @@ def probe_machine(found: dict, options):
 
 
 def finish(found: dict, options):
-    """Limits from what is known of the machine by now, means, and the JSON file."""
+    """Compute the limits, from the probes so far, and the means, and write the JSON file."""
     machine = found["probes"].get(1)
     for job in found["jobs"] if machine else ():
         case = CASES[job["case"]]
@@ -84,7 +86,7 @@ def finish(found: dict, options):
 
 
 def read(text: str) -> dict:
-    """A JSON file's text as what was found; ValueError where it is no such file."""
+    """`found` from the text of a JSON file; ValueError if it is no such file."""
     try:
         found = json.loads(text)
         for count, machine in list(found["probes"].items()):
@@ -99,7 +101,7 @@ def read(text: str) -> dict:
 
 
 def measure(options) -> dict:
-    """Run what the options ask for -> what was found."""
+    """Run the jobs of the options -> `found`."""
     absent = {name: "not installed" for name in options.peers if not installed(name)}
     settings = {name: getattr(options, name) for name in SETTINGS}
     where = about(options.cores, ask_about(options))

@@ -23,7 +23,7 @@ class _Model(Peer):
         self.load(make_model(case, self.cell, self.weights))
 
     def buffers(self) -> list[tuple[dict, dict]]:
-        """Inputs and outputs of two turns: the states before and after a step change places."""
+        """Inputs and outputs of two turns; the states before and after a step are swapped."""
         case = self.case
         x = np.zeros((case.T, case.B, case.I), np.float32)
         y = np.zeros((case.T, case.B, case.H * case.directions), np.float32)
@@ -34,7 +34,7 @@ class _Model(Peer):
         for before, after in (states, states[::-1]):
             feeds = dict(zip(self.inputs, [x, *before], strict=False))
             turns.append((feeds, dict(zip(self.outputs, [y, *after], strict=True))))
-        self.kept.append(turns)  # the libraries know them by address alone
+        self.kept.append(turns)  # the libraries have only their addresses
         return turns
 
     def collect(self, outputs):
@@ -69,7 +69,7 @@ class ONNXRuntime(_Model):
         return step
 
     def make_bound(self):
-        """Inputs and outputs stay in buffers of ours that the session knows by address."""
+        """A call on buffers of ours, whose addresses the session has."""
         turns = []
         for feeds, results in self.buffers():
             binding = self.session.io_binding()
@@ -106,7 +106,7 @@ class OpenVINO(_Model):
         import openvino
 
         self.openvino, core = openvino, openvino.Core()
-        # The default precision would be bfloat16 where the CPU has it: float32 is what is compared.
+        # The comparison is of float32. The default is bfloat16 if the CPU has it.
         self.compiled = core.compile_model(
             core.read_model(model),
             "CPU",
@@ -134,7 +134,7 @@ class OpenVINO(_Model):
         return step
 
     def make_bound(self):
-        """Inputs and outputs in buffers of ours; nothing is converted or copied by a call."""
+        """A call on buffers of ours, which converts and copies nothing."""
         turns, tensor = [], self.openvino.Tensor
         for feeds, results in self.buffers():
             request = self.compiled.create_infer_request()

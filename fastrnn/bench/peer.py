@@ -1,9 +1,8 @@
-"""What every peer of the benchmark offers, so that one worker can check and time any of them.
+"""The base of every peer of the benchmark, so that one worker can check and time any of them.
 
-A peer takes a case's arrays in PyTorch's conventions, converts them once, and offers its
-variants: the ways in which a careful user of that peer could run the case, of which the fastest
-counts. What a user could keep in the peer's own form (weights, x, dy) is converted before any
-call is timed.
+A peer takes a case's arrays in PyTorch's conventions and converts them once: weights, x and dy,
+which a user could keep in the peer's own form, are converted before any call is timed. A peer has
+variants: the ways in which a careful user of it could run the case. The fastest one counts.
 
 `variants` maps a name to a function that makes a call; the call takes one x in the peer's form
 and returns the peer's own outputs. A stream's call holds its state and starts from zeros.
@@ -32,7 +31,7 @@ class Peer:
 
     @classmethod
     def unsupported(cls, case: Case, cell: str, mode: str) -> str | None:
-        """Why this peer sits a job out, or None."""
+        """A reason why this peer cannot run a job, or None."""
         return None
 
     def prepare(self):

@@ -1,6 +1,6 @@
 """The peers: fastrnn, its NumPy path, and the frameworks it is measured against; see peer.py.
 
-A framework is imported where its peer is made, in a process of its own: the parent never loads one.
+A framework is imported when its peer is made, in a process of its own. The parent never loads one.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class NumPy(FastRNN):
     def prepare(self):
         import fastrnn
 
-        self.backend = fastrnn.backend("reference")  # entered for the life of the process
+        self.backend = fastrnn.backend("reference")  # entered, and never left
         self.backend.__enter__()
         super().prepare()
 
@@ -129,7 +129,7 @@ class Torch(Peer):
         return step
 
     def make_cell_step(self):
-        """nn.LSTMCell and its like; a streaming case has one layer."""
+        """nn.LSTMCell, nn.GRUCell or nn.RNNCell; a streaming case has one layer."""
         torch = self.torch
         kind = {"lstm": torch.nn.LSTMCell, "gru": torch.nn.GRUCell, "rnn": torch.nn.RNNCell}
         cell = kind[self.cell](self.case.I, self.case.H).requires_grad_(False)
@@ -159,7 +159,7 @@ class Torch(Peer):
 
 
 class JAX(Peer):
-    """A compiled scan; the input projection of all time steps stands before it as one product."""
+    """A compiled scan, after the input projection of all time steps as one product."""
 
     name = package = "jax"
 

@@ -1,8 +1,8 @@
-"""What a run found, as a picture: for each case fastrnn's time over that of its best peer.
+"""A picture of a run's results: for each case fastrnn's time over that of its best peer.
 
-A panel for each cell, number of threads (rows) and mode (columns), a bar for each case, below 1
-where fastrnn is faster, in the colour of the framework it was that came next; the machine's limit
-over the same time is a short line. matplotlib is loaded where it is drawn with.
+There is a panel for each cell, number of threads (rows) and mode (columns), and a bar for each case
+in the colour of its best peer. A bar is below 1 where fastrnn is faster. A short line is the
+machine's limit over the same time. matplotlib is imported only when a picture is drawn.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PEERS = [name for name in report.TITLES if name != report.REFERENCE]
 
 
 def relative(job: dict, stat: str) -> tuple[str, float, float | None] | None:
-    """The best framework, fastrnn's time over its time, and the limit over it, if there is one."""
+    """The best framework, fastrnn's time over its time, and the limit over its time or None."""
     times = report.times(job, stat)
     frameworks = {name: times[name] for name in PEERS if name in times}
     if report.OURS not in times or not frameworks:
@@ -43,7 +43,7 @@ def _draw_panel(axes, jobs: list[dict], cases: list[str], stat: str):
 
 
 def draw(path: Path, found: dict, stat: str):
-    """Write the picture; ValueError where no job has both fastrnn and a framework."""
+    """Write the picture; ValueError if no job has both fastrnn and a framework."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

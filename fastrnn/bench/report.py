@@ -1,6 +1,6 @@
-"""What a run found, as aligned text and as Markdown; a ratio is a peer's time over ours.
+"""Tables of a run's results, as aligned text and as Markdown. A ratio is a peer's time over ours.
 
-`found` is measure.py's dict; the functions take it, or its jobs, as measured or read from a file.
+`found` is measure.py's dict, measured or read from a file. The functions take it or its jobs.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def threads_text(count: int) -> str:
 
 
 def peers_of(jobs: list[dict]) -> list[str]:
-    """The peers that any of the jobs was to time, fastrnn apart."""
+    """The peers that one of the jobs was to time, without fastrnn."""
     return [name for name in dict.fromkeys(p for job in jobs for p in job["peers"]) if name != OURS]
 
 
 def figures(job: dict, stat: str) -> dict[str, float]:
-    """The numbers of one job that have a geometric mean: share of the limit and ratios."""
+    """The numbers of one job that get a geometric mean: the part of the limit, and ratios."""
     found = times(job, stat)
     ours = found.pop(OURS, None)
     if ours is None:
@@ -65,7 +65,7 @@ def figures(job: dict, stat: str) -> dict[str, float]:
 
 
 def cell_text(job: dict, name: str, stat: str) -> str:
-    """A ratio; the peer's own time where fastrnn has none; else why there is neither."""
+    """A ratio; the peer's own time if fastrnn has none; else the reason why there is neither."""
     ratio = figures(job, stat).get(name)
     if ratio is not None:
         return f"{ratio:.2f}"
@@ -106,7 +106,7 @@ def geometric_mean(values: list[float]) -> float:
 
 
 def means(jobs: list[dict], stat: str) -> dict[str, dict[str, float]]:
-    """For every mode, number of threads and cell, and for all of them together."""
+    """Geometric means for every mode, number of threads and cell, and for all of them together."""
     groups = defaultdict(lambda: defaultdict(list))
     for job in jobs:
         where = f"{job['mode']}, {threads_text(job['threads'])}"
@@ -131,7 +131,7 @@ def means_text(jobs: list[dict], stat: str) -> str:
 
 
 def memory_text(jobs: list[dict], stat: str) -> str:
-    """What training takes at its peak, beside each framework."""
+    """The peak memory of training, compared with each framework."""
     ratios = defaultdict(dict)
     for job in jobs:
         peers = {name: job["peers"][name].get("memory") for name in times(job, stat)}
@@ -153,7 +153,7 @@ def memory_text(jobs: list[dict], stat: str) -> str:
 
 
 def disturbance_text(jobs: list[dict]) -> str:
-    """How many of the timed batches shared their cores with someone else."""
+    """The number of timed batches during which another process used the cores."""
     counts = [
         n for job in jobs for peer in job["peers"].values() for n in peer.get("interruptions", ())
     ]
@@ -164,7 +164,7 @@ def disturbance_text(jobs: list[dict]) -> str:
 
 
 def troubles_text(jobs: list[dict]) -> str:
-    """Peers that failed or gave wrong results: each reason once, with the jobs it met."""
+    """The peers that failed or gave wrong results: each reason once, with its jobs."""
     met = defaultdict(list)
     for job in jobs:
         for name, peer in job["peers"].items():
@@ -189,7 +189,7 @@ def machine_text(found: dict) -> str:
 
 
 def text(found: dict, stat: str) -> str:
-    """The whole report."""
+    """The full report."""
     jobs = found["jobs"]
     parts = [
         table(jobs, stat),
@@ -203,8 +203,8 @@ def text(found: dict, stat: str) -> str:
 
 
 def markdown(found: dict, stat: str) -> str:
-    """The README's table: for each cell and number of threads one, a row per case, the modes side
-    by side."""
+    """The README's tables: one for each cell and number of threads, with a row per case and the
+    modes side by side."""
     groups = defaultdict(list)
     for job in found["jobs"]:
         groups[job["cell"], job["threads"]].append(job)
@@ -215,7 +215,7 @@ def markdown(found: dict, stat: str) -> str:
 
 
 def _markdown_table(jobs: list[dict], stat: str) -> str:
-    columns = []  # (mode, peer), fastrnn first in each mode, then who was timed in it
+    columns = []  # (mode, peer): in each mode fastrnn first, then the other timed peers
     for mode in dict.fromkeys(job["mode"] for job in jobs):
         timed = [name for job in jobs if job["mode"] == mode for name in times(job, stat)]
         columns += [(mode, OURS)]

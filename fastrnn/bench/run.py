@@ -1,15 +1,16 @@
-"""Times fastrnn, its NumPy path and the installed frameworks on networks met in real programs.
+"""Times fastrnn, its NumPy path and the installed frameworks on networks from real programs.
 
     python -m fastrnn bench --cases seq-128,charlm --cells lstm,gru --threads 1,2 --json out.json
 
-Every peer runs in a process of its own, made anew for each job (case, cell, mode, threads) and
-bound to as many cores; the results are compared first, and what disagrees is not timed; then the
-peers take turns, one batch of calls each per round. The machine's FMA peak and read bandwidth are
-measured before and after, and each job's share of the limit they set is printed. Linux only
-(affinity, stopped processes); to choose the cores, start it under taskset.
+A peer is a framework, fastrnn or its NumPy path. A job is a case, cell, mode and number of threads.
+Each job starts a new process for every peer, bound to as many cores. The results are compared
+first, and a peer that disagrees is not timed. Then the peers take turns, one batch of calls each
+per round. The machine's FMA peak and read bandwidth, measured before and after, set a limit for
+each job; the report has the part of it that was reached. It runs on Linux only (affinity, stopped
+processes). To choose the cores, start it under taskset.
 
---from shows what an earlier run wrote with --json; --cases, --cells, --modes, --threads and --peers
-then say which part of it.
+--from shows the results that an earlier run wrote with --json; --cases, --cells, --modes, --threads
+and --peers then choose a part of them.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def add_arguments(parser):
 
 
 def trouble(options) -> str | None:
-    """Why this cannot be measured here, or None."""
+    """A reason why this cannot be measured here, or None."""
     if not sys.platform.startswith("linux"):
         return "measuring needs Linux (affinity, stopped processes); --from works everywhere"
     if options.threads and max(options.threads) > len(os.sched_getaffinity(0)):
@@ -108,7 +109,7 @@ def trouble(options) -> str | None:
 
 
 def fill_in(options):
-    """What the command line left open, for a run that measures."""
+    """Set the options that the command line left open, for a run that measures."""
     options.cases = options.cases or list(QUICK if options.quick else CASES)
     options.cells = options.cells or list(CELLS)
     options.modes = options.modes or list(MODES)
@@ -140,7 +141,7 @@ def select(found: dict, options) -> dict:
 
 
 def run(options) -> int:
-    """Measure, or read what was measured; show it -> exit code."""
+    """Measure, or read earlier results; show them -> exit code."""
     if options.found:
         found = select(options.found, options)
     elif reason := trouble(options):

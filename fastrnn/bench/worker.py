@@ -1,9 +1,9 @@
-"""A process that runs one peer on one job, told what to do by the parent, one order at a time.
+"""A process that runs one peer on one job. The parent sends it one order at a time.
 
-Orders and answers are pickled over a socket that is the process's standard input. Between orders
+Orders and answers are pickled over a socket, which is the process's standard input. Between orders
 the process is stopped with SIGSTOP, so that none of its threads can spin while another peer is
-timed. It is started by this file's path and not by `-m fastrnn.bench.worker`, which would load
-libraries before the process is bound to its cores; this file must import none at its head.
+timed. The parent starts it by this file's path, not by `-m fastrnn.bench.worker`, which would load
+libraries before the process is bound to its cores. So this file must not import any at its head.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """The parent's end."""
+    """The parent's end of the socket."""
 
     def __init__(self, cores: list[int], timeout: float):
         self.timeout = timeout
-        self.log = tempfile.TemporaryFile()  # what the peer's libraries print
+        self.log = tempfile.TemporaryFile()  # the output of the peer's libraries
         self.pipe, theirs = Pipe()
         self.process = subprocess.Popen(
             [sys.executable, __file__, ",".join(map(str, cores)), *sys.path],
@@ -49,7 +49,7 @@ class Worker:
         try:
             self.pipe.send((order, args))
         except OSError:
-            pass  # it died: receive says how
+            pass  # the process died: receive reports it
 
     def receive(self, stop: bool = True):
         try:
@@ -80,7 +80,7 @@ class Worker:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Every library's own word for the number of threads; the affinity set in main() is the law."""
+    """Each library's variable for the number of threads. The affinity, set in main(), limits it."""
     env = dict(os.environ)
     for name in ("FASTRNN_BACKEND", "FASTRNN_NUM_THREADS"):
         env.pop(name, None)
@@ -93,7 +93,7 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def resident(what: str) -> int:
-    """Bytes of this process that are in memory: VmRSS now, VmHWM at the peak."""
+    """The bytes of this process in memory: VmRSS now, VmHWM at the peak."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(what):
             return int(line.split()[1]) * 1024
@@ -101,7 +101,7 @@ def resident(what: str) -> int:
 
 
 class Orders:
-    """The child's end: a method for each order."""
+    """The child's end of the socket: a method for each order."""
 
     def prepare(self, name: str, case, cell: str, mode: str, threads: int):
         from fastrnn.bench.peers import PEERS
@@ -114,11 +114,11 @@ class Orders:
         return self.peer.result(variant)
 
     def calibrate(self, variants: list[str], seconds: float) -> tuple[str, int]:
-        """The fastest variant, and how many calls of it take `seconds`."""
+        """The fastest variant, and the number of its calls that take `seconds`."""
         best = None
         for variant in variants:
             self.call = self.peer.timed(variant)
-            calls, taken = 1, self.batch(1)  # the first call warms up and is not judged
+            calls, taken = 1, self.batch(1)  # the first call warms up and does not count
             taken = min(taken, self.batch(1))
             while taken < seconds:
                 calls = max(calls + 1, int(calls * min(1.1 * seconds / taken, 10)))
@@ -131,14 +131,14 @@ class Orders:
         return variant, calls
 
     def memory(self) -> int:
-        """Bytes at the peak of a call, beyond those with the weights and inputs before any."""
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        """The bytes at the peak of a call, less those before the first call."""
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         self.call()
         return max(0, resident("VmHWM") - self.before)
 
     def time(self, calls: int) -> tuple[float, int]:
-        """Seconds a call, after a few that bring weights and threads back; and how often another
-        process took a core from this one meanwhile."""
+        """Seconds per call, after a few calls that bring weights and threads back into the caches,
+        and the number of times that another process took a core from this one meanwhile."""
         if calls > 1:
             self.batch(calls // 8 + 1)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
@@ -158,17 +158,17 @@ class Orders:
         return limits.measure(threads, seconds)
 
     def about(self):
-        """What only the loaded package can say: version, instruction sets, compiler."""
+        """The facts that the loaded package tells: version, instruction sets, compiler."""
         import fastrnn
 
         return fastrnn.show_config()
 
 
 def main():
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a stopped one would stay
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a stopped process would remain
     os.sched_setaffinity(0, {int(core) for core in sys.argv[1].split(",")})
     pipe = Connection(os.dup(0))
-    sys.path[:] = sys.argv[2:]  # the parent's: the same packages, however it came to them
+    sys.path[:] = sys.argv[2:]  # the parent's path, for the same packages
     orders = Orders()
     while True:
         try:

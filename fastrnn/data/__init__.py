@@ -1,4 +1,4 @@
-"""The series that the demos learn; where each comes from stands beside it, in a .md file."""
+"""The series that the demos learn. The .md file beside each says where it comes from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Counts: TypeAlias = NDArray[np.int64]
     Numbers: TypeAlias = NDArray[np.float64]
 
-# What each column of the weather is multiplied by in the file, where it is a whole number.
+# The file has integers: each column of the weather times this factor.
 WEATHER = {
     "temperature": 10, "dew point": 10, "humidity": 10, "wind to the east": 10,
     "wind to the north": 10, "wind": 10, "rain": 1000, "pressure": 10, "visibility": 100,
@@ -30,12 +30,12 @@ def departures() -> tuple[Times, Counts, Counts, Numbers]:
     Returns
     -------
     hours : (8730,) array of datetime64[h]
-        Local time. It has the hour that summer time skips and repeats, so it is no regular axis.
+        Local time. Summer time skips an hour and repeats one, so the steps are not all equal.
     scheduled, late : (8730, 3) int64 arrays
-        Flights that were to leave in that hour from Newark, Kennedy and LaGuardia, and those of
+        The flights that were to leave in that hour from Newark, Kennedy and LaGuardia, and those of
         them that left more than 15 minutes late or not at all.
     weather : (8730, 9) float64 array
-        Columns as in `WEATHER`: the mean of the three airports, NaN where none measured.
+        The columns of `WEATHER`: the mean of the three airports, NaN if no airport measured.
 
     Examples
     --------
@@ -58,8 +58,8 @@ def co2(fill: bool = True) -> tuple[Times, Numbers]:
     Parameters
     ----------
     fill : bool
-        Put the 59 weeks without a measurement on the straight line between the measured weeks on
-        either side (`fill_gaps`). False leaves NaN there.
+        Fill the 59 weeks without a measurement by straight lines between measured weeks
+        (`fill_gaps`). False leaves NaN there.
 
     Returns
     -------
@@ -82,10 +82,10 @@ def co2(fill: bool = True) -> tuple[Times, Numbers]:
 
 
 def fill_gaps(series: NDArray[np.floating[Any]]) -> Numbers:
-    """A copy of a 1-D array with each NaN on the straight line between its known neighbours.
+    """A copy of a 1-D array with each gap of NaN filled by a line between its known neighbours.
 
-    A filled value knows the first known value after its gap, so a forecast must not be issued in a
-    gap. Up to a week that was measured, no filled value knows what comes after that week.
+    A filled value depends on the first known value after its gap, so a forecast must not be issued
+    in a gap. The values up to a measured week do not depend on later weeks.
 
     Examples
     --------

@@ -1,25 +1,25 @@
 """The recurrent networks in plain NumPy: forward, and backward through time.
 
-The textbook of the package: the C kernels compute these equations and cite them by number, the
-tests hold those kernels to this file, and this file to finite differences.
+The textbook of the package. The C kernels compute these equations and cite them by number. The
+tests compare the kernels with these functions, and these functions with finite differences.
 
-T time steps, B rows (sequences side by side), I inputs, H hidden units, G gates. ``dh`` is dL/dh,
+T time steps, B rows (the sequences of a batch), I inputs, H hidden units, G gates. ``dh`` is dL/dh,
 the gradient of the loss. Products without a matrix are elementwise. A cell has two affine maps,
 
     (S1)  a_t = W_ih x_t + b_ih             input side, for all t in one matrix product
     (S2)  u_t = W_hh v_t + b_hh             recurrent side, v_t = h_{t-1} (but see (G3'))
 
 and is a step ``(a_t, W_hh, state_{t-1}) -> state_t`` with its derivative. Backpropagation through
-time [Werbos 1990] takes the steps in the opposite order; (S4) to (S6) wait for the end, and are one
-product each over all T*B rows:
+time [Werbos 1990] takes the steps in the opposite order. After the last of them, (S4) to (S6) are
+one product each over all T*B rows:
 
-    (S3)  dh_t := dy_t + what the following step gives back
+    (S3)  dh_t := dy_t + the dh_t that the derivative of step t+1 gives
     (S4)  dx_t = W_ih^T da_t
     (S5)  dW_ih = sum_t da_t x_t^T          db_ih = sum_t da_t
     (S6)  dW_hh = sum_t du_t v_t^T          db_hh = sum_t du_t
 
-Where x_t is all zeros but for a one at feature k_t, the products with it are columns of W_ih: x may
-be the integers k_t, and dx_t is not computed.
+If x_t is all zeros except for a one at feature k_t, the products with it are columns of W_ih. Then
+x may be the integers k_t, and dx_t is not computed.
 
     (S1') a_t = W_ih[:, k_t] + b_ih
     (S5') dW_ih[:, k] = sum over all t with k_t = k of da_t
@@ -40,29 +40,28 @@ array of the state (B, H). A bias of None is no bias, a state of None is zeros. 
 runs from the last step to the first: y stays in the order of x, and the final state is the one
 after t = 0. Sizes may be 0.
 
-Sequences of a batch may end, pause and be reset. For a row b, with m_t = 1 where t < lengths[b]
-and mask[t, b], else 0, and r_t = reset[t, b] of the steps before its end,
+Sequences of a batch may end, pause and be reset. For a row b let m_t = 1 if t < lengths[b] and
+mask[t, b], else 0, and let r_t = reset[t, b] for the steps before its end:
 
     (S7)  state_{t-1} := (1 - r_t) state_{t-1} + r_t s    s = 0, or the state the call began with
     (S8)  state_t = m_t step(a_t, W_hh, state_{t-1}) + (1 - m_t) state_{t-1}
 
-chosen, not multiplied. y_t is h_t, beyond the row's end 0.
+by choosing elements, not by multiplying. y_t is h_t, and 0 beyond the row's end.
 
-A projection makes h of what the LSTM does (L6), with fewer features than that has units [Sak 2014]:
+A projection of the LSTM's h of (L6) has fewer features than there are units [Sak 2014]:
 
     (P1)  h_t := W_hr h_t
     (P2)  dW_hr = sum_t dh_t h_t^T  (h_t as in (L6));    dh_t := W_hr^T dh_t
 
-A variant of a cell (variants.py: peepholes, layer normalisation and the like) is a row like those
-here. Its parameters p besides these four are read by its step, and
+A variant of a cell (variants.py: peepholes, layer normalisation and others) is a `Cell` too. Its
+step reads extra parameters p besides these four, and
 
     (S9)  dp = sum_t dp_t                   dp_t row by row from its derivative
 
-All arrays have the dtype of ``w_ih``, float32 or float64; any other meets NumPy's TypeError. Sums
-over many rows, (S5), (S6), (S9) and (P2), run in float64: float32 would lose a digit for every
-tenfold of rows.
-Infinities and NaN take their IEEE course without a warning. Masked arrays are refused. Nothing else
-is checked here.
+All arrays have the dtype of ``w_ih``, float32 or float64; NumPy raises TypeError for others. Sums
+over many rows, (S5), (S6), (S9) and (P2), are computed in float64: in float32 each tenfold of rows
+would cost a digit. Infinities and NaN propagate as in IEEE arithmetic, without a warning. Masked
+arrays are refused. Nothing else is checked here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The cells: a step of each and its derivative, equations (R1) to (G9').
 
-The package's page (fastrnn/reference/__init__.py) says what the symbols are and gives the sources.
+fastrnn/reference/__init__.py defines the symbols and names the sources.
 It must not know: time, sequences, variants.
 """
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def sigmoid(p):
-    """1 / (1 + exp(-p)) with no positive exponent: it cannot overflow, small values keep digits."""
+    """1 / (1 + exp(-p)), without positive exponents: no overflow, and small values keep digits."""
     return np.exp(np.minimum(p, 0)) / (1 + np.exp(-np.abs(p)))
 
 
@@ -61,7 +61,7 @@ def _rnn_relu_step(a, state, w, b):
 
 
 def _rnn_relu_derivative(dstate, h, w, da, du):
-    """(R2) with phi' = 0 where h_t <= 0, else 1, chosen, not multiplied: 0 inf is NaN;  (R3)."""
+    """(R2) with phi' = 0 where h_t <= 0, else 1, by choosing: 0 times inf would be NaN;  (R3)."""
     (dh,) = dstate
     da[0] = np.where(h <= 0, 0, dh)
     return (du[0] @ w,)
@@ -85,7 +85,7 @@ def _lstm_step(a, state, w, b):
 
 
 def _lstm_derivative(dstate, saved, w, da, du):
-    """First c_t gathers what reaches it through h_t, then the gates; du = da.
+    """First dc_t adds the gradient that comes through h_t, then the gates follow; du = da.
 
     (L7)  dc_t := dc_t + dh_t o (1 - tanh(c_t)^2)
     (L8)  da_i = dc_t g i (1 - i)                (L9)  da_f = dc_t c_{t-1} f (1 - f)
@@ -103,7 +103,7 @@ def _lstm_derivative(dstate, saved, w, da, du):
 
 
 def _gru_after_step(a, state, w, b):
-    """Reset after the product, which u_n keeps until then, its bias included:
+    """The reset acts after the product: on u_n, which includes its bias.
 
     (G1) r = sigmoid(a_r + u_r)    (G2) z = sigmoid(a_z + u_z)
     (G3) n = tanh(a_n + r u_n)
@@ -117,7 +117,7 @@ def _gru_after_step(a, state, w, b):
 
 
 def _gru_before_step(a, state, w, b):
-    """Reset before the product: (G1), (G2), (G4), and in two phases, as n waits for r,
+    """The reset acts before the product: (G1), (G2), (G4), and in a second phase, after r,
 
     (G3') n = tanh(a_n + u_n),    u_n = W_hn (r h_{t-1}) + b_hn
     """
@@ -147,7 +147,7 @@ def _gru_after_derivative(dstate, saved, w, da, du):
 
 
 def _gru_before_derivative(dstate, saved, w, da, du):
-    """The reset gate scales what W_hn reads, so it scales what W_hn^T gives back; du = da.
+    """The reset gate scales the operand of W_hn, so it scales the gradient by W_hn^T; du = da.
 
     (G5), (G6)
     (G7') dv = W_hn^T du_n                       (G8') da_r = dv h_{t-1} r (1 - r)
@@ -164,15 +164,15 @@ def _gru_before_derivative(dstate, saved, w, da, du):
 
 
 def no_gates(saved):
-    """Of a cell that has none."""
+    """`gates_of` for a cell without gates."""
     return {}, None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its step, the derivative of the step, and how (S2) is fed.
+    """A cell: its step, the derivative of the step, and the operands of (S2).
 
-    `check` holds the derivative of a cell of your own to finite differences of its step.
+    `check` compares the derivative of a cell of your own with finite differences of its step.
 
     Attributes
     ----------
@@ -181,27 +181,28 @@ class Cell:
     states : int
         1 for h, 2 for h and c.
     step : function
-        ``step(a, state, w_hh, b_hh) -> state, operands, saved``. a is the input side (G, B, H);
-        state a tuple of (B, H) arrays, before and after; operands the v_t of (S2), a (B, H) array
-        for each of `phases`; saved whatever the derivative needs. b_hh is zeros where there is no
-        bias.
+        ``step(a, state, w_hh, b_hh) -> state, operands, saved``. a is the input side (G, B, H).
+        state is a tuple of (B, H) arrays, before and after. operands are the v_t of (S2), a (B, H)
+        array for each of `phases`. saved is any object that the derivative needs. b_hh is zeros if
+        there is no bias.
     derivative : function
         ``derivative(dstate, saved, w_hh, da, du) -> dstate``: from the gradient of the state after
-        to that of the state before. It fills in da and du (G, B, H), the gradients of a and u.
+        the step to that of the state before. It fills in da and du (G, B, H), the gradients of a
+        and u.
     phases : tuple of pairs
         Gates [first, last) that share one operand v_t.
     added : bool
-        Whether the step reads the sum a + u alone. Then da and du are one array.
+        Whether the step reads only the sum a + u. Then da and du are one array.
     extras : tuple of (str, int), or None
         A variant's extra parameters, as pairs of a kind and a size in units of H. Then step and
-        derivative take two arguments more, the parameters and what was drawn for that time, and the
-        derivative a third, the (B, n) arrays of dp_t to fill in.
+        derivative take two more arguments: the parameters and the dropout masks of that time. The
+        derivative takes a third one: the (B, n) arrays of dp_t to fill in.
     biased : bool
-        Whether (S1) and (S2) add the biases; if not, the step does, as of parameters.
+        Whether (S1) and (S2) add the biases. If not, the step takes them as parameters.
     projects : bool
-        (P1): W_hr comes after the biases.
+        Whether the cell has (P1): W_hr comes after the biases.
     reaches_c : function or None
-        ``reaches_c(dstate, saved) -> dc``: all that reaches c_t, through h_t of the same step too.
+        ``reaches_c(dstate, saved) -> dc``: the full gradient of c_t, through h_t of that step too.
     gates_of : function
         ``gates_of(saved) -> gates, c``: the gates by name, and the c before the step or None.
 

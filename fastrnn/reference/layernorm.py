@@ -1,6 +1,7 @@
 """Layer normalisation of the products: (V2), (V3), (V12) and (V13) of variants.py.
 
-q, a and u are (G, B, H); groups are gates [first, last) that are normalised together, row by row.
+q, a and u are (G, B, H). A group is a range of gates [first, last) that are normalised together,
+row by row.
 """
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from fastrnn.reference.cells import by_row
 
 _EPSILON = 1e-5
-_SHIFTS = {"ih": "bias_ih", "hh": "bias_hh", "c": "bias_ln_c"}  # of what is normalised, the bias
+_SHIFTS = {"ih": "bias_ih", "hh": "bias_hh", "c": "bias_ln_c"}  # the bias of each normalised array
 
 
 def normalised(q, groups):
@@ -33,7 +34,7 @@ def normalised_back(dn, n, scales, groups):
 
 
 def affine(n, params, side):
-    """gain N + bias of (G, B, H), the bias 0 where there is none."""
+    """gain N + bias for N (G, B, H); the bias may be None."""
     gates, _, units = n.shape
     q = n * params[f"weight_ln_{side}"].reshape(gates, 1, units)
     bias = params[_SHIFTS[side]]
@@ -41,7 +42,7 @@ def affine(n, params, side):
 
 
 def affine_back(dq, n, params, side, dparams):
-    """dN; fills in (V13)."""
+    """dN; it also fills in (V13)."""
     gates, _, units = n.shape
     dparams[f"weight_ln_{side}"][...] = by_row(dq * n)
     if _SHIFTS[side] in dparams:
@@ -50,7 +51,7 @@ def affine_back(dq, n, params, side, dparams):
 
 
 def sides(o, a, u, params, groups):
-    """(V3) -> a, u, and what its derivative wants."""
+    """(V3) -> a, u, and the values that its derivative reads."""
     if not o.layer_norm:
         return a, u, None
     normed = normalised(a, groups), normalised(u, groups)

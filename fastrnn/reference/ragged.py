@@ -1,4 +1,4 @@
-"""Which steps of which rows count: (S7) and (S8)."""
+"""Rows of a batch that end, pause and are reset: (S7) and (S8)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastrnn.checks import plain
 
 @dataclass(frozen=True)
 class Rows:
-    """m_t, r_t and whether t is before a row's end, each (T, B, 1); None where all are alike."""
+    """m_t, r_t and whether t is before a row's end, each (T, B, 1); None if all are alike."""
 
     works: np.ndarray | None
     resets: np.ndarray | None
@@ -33,7 +33,7 @@ def rows_of(steps, lengths, mask, reset, reset_to):
 
 
 def chosen(where, arrays, others):
-    """Of each pair of arrays the first one's elements where that is so, else the other's."""
+    """For each pair of arrays: the first one's elements where `where` is True, else the other's."""
     return tuple(np.where(where, a, b) for a, b in zip(arrays, others, strict=True))
 
 

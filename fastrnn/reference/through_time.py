@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Tape:
-    """What `backward` needs of a `forward`. Of x and the weights it has no copy: leave them be.
+    """The record of a `forward`, for `backward`.
+
+    It has no copies of x and the weights: do not change them before `backward` has run.
 
     Examples
     --------
@@ -47,19 +49,19 @@ class Tape:
     reverse: bool
     rows: Rows
     operands: tuple[Floats, ...]  # v_t of (S2): one (T, B, H) per phase
-    saved: list[Any]  # T entries, each what the step at that time saved
+    saved: list[Any]  # T entries, saved by the step at that time
     variant_arguments: VariantArguments | None
     w_hr: Floats | None = None  # (P, H); then h has P features
-    unprojected: Floats | None = None  # (T, B, H): what was projected
+    unprojected: Floats | None = None  # (T, B, H): h before (P1)
 
 
 def _same(array, dtype):
-    """An array of that dtype, as it is: NumPy raises TypeError rather than cast."""
+    """The value as an array of that dtype. NumPy raises TypeError for another dtype."""
     return plain("an array", array).astype(dtype, casting="equiv", copy=False)
 
 
 def _own_state(arrays, batch, sizes, dtype):
-    """A copy of a state's arrays (B, size), with zeros for each None."""
+    """Copies of a state's arrays (B, size), zeros for each None."""
     arrays = (None,) * len(sizes) if arrays is None else arrays
     return tuple(
         np.zeros((batch, size), dtype) if a is None else _same(a, dtype).copy()
@@ -68,7 +70,7 @@ def _own_state(arrays, batch, sizes, dtype):
 
 
 class _Call(NamedTuple):
-    """What a call was given, in the dtype of its weights."""
+    """The arguments of a call, in the dtype of its weights."""
 
     cell: Cell
     x: np.ndarray
@@ -77,7 +79,7 @@ class _Call(NamedTuple):
     w_hh: np.ndarray
     biases: tuple  # b_ih and b_hh as (S1) and (S2) add them, or None
     w_hr: np.ndarray | None
-    variant_arguments: VariantArguments | None  # None for what is no variant
+    variant_arguments: VariantArguments | None  # None for a plain cell
     rows: Rows
 
 
@@ -100,14 +102,14 @@ def _prepare(cell, x, state, weights, dropout_masks, rows):
     rows = rows_of(T, *rows)
     if rows.works is not None:
         works = rows.works if inputs else rows.works[..., 0]
-        x = np.where(works, x, 0)  # what stands in the gaps, NaN perhaps, is not looked at
+        x = np.where(works, x, 0)  # the gaps may hold anything, NaN too
     biases = (b_ih, b_hh) if cell.biased else (None, None)
     state = _own_state(state, B, (P, H)[: cell.states], dtype)
     return _Call(cell, x, state, w_ih, w_hh, biases, w_hr, arguments, rows)
 
 
 def _input_side(call):
-    """(S1) or (S1') of all steps: a (T, G, B, H)."""
+    """(S1) or (S1') for all steps: a (T, G, B, H)."""
     x, cell = call.x, call.cell
     (T, B, *inputs), (b_ih, _) = x.shape, call.biases
     x = x.reshape(T * B, *inputs)
@@ -118,7 +120,7 @@ def _input_side(call):
 
 
 class _Records:
-    """What `backward` needs of each step, as a tape has it."""
+    """The values of each step that a tape has for `backward`."""
 
     def __init__(self, call):
         (T, B, *_), cell, dtype = call.x.shape, call.cell, call.w_ih.dtype
@@ -128,7 +130,7 @@ class _Records:
         self.saved = [None] * T
 
     def add(self, t, state, operands, saved):
-        """state : after the step, before (P1)."""
+        """state : the state after the step, before (P1)."""
         if self.unprojected is not None:
             self.unprojected[t] = state[0]
         for v, now in zip(self.operands, operands, strict=True):
@@ -137,7 +139,7 @@ class _Records:
 
 
 def _unroll(call, reverse, records=None):
-    """The loop over time -> y and the final state; what it records goes to `records`."""
+    """The loop over time -> y and the final state; it writes to `records` unless that is None."""
     cell, state, rows, (_, b_hh) = call.cell, call.state, call.rows, call.biases
     T, B, *_ = call.x.shape
     begin = state if rows.to_initial else tuple(np.zeros_like(s) for s in state)
@@ -176,7 +178,7 @@ def forward(
     reset: ArrayLike | None = None,
     reset_to: Literal["zero", "initial"] = "zero",
 ) -> tuple[Floats, State, Tape]:
-    """Run one layer in one direction and keep what its gradient needs.
+    """Run one layer in one direction -> y, the final state and the tape for `backward`.
 
     Parameters
     ----------
@@ -186,15 +188,16 @@ def forward(
         ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
     w_ih, w_hh : (G*H, I) and (G*H, H) arrays
     b_ih, b_hh : (G*H,) arrays or None
-    *params : a variant's extra parameters, in the order of its extras; W_hr (P, H) before them if
-        it projects: then w_hh is (G*H, P), and h and y have P features
+    *params : a variant's extra parameters, in the order of `cell.extras`. With a projection W_hr
+        (P, H) comes before them; then w_hh is (G*H, P), and h and y have P features.
     dropout_masks : `fastrnn._engine.dropout_masks.DropoutMasks`, or None
-        Of a variant. With None there is no recurrent dropout, and zoneout takes its expectation.
+        The masks of a variant. With None there is no recurrent dropout, and zoneout takes its
+        expectation.
     reverse : bool
     lengths : (B,) array of integers or None
-        Steps of each row; None is T.
+        The number of steps of each row; None is T.
     mask, reset : (T, B) arrays of booleans or None
-        Where a row steps, rather than keep its state, and where its state is reset.
+        mask is False where a row keeps its state; reset is True where its state is reset.
     reset_to : {"zero", "initial"}
 
     Returns
@@ -241,7 +244,7 @@ def infer(
     reset: ArrayLike | None = None,
     reset_to: Literal["zero", "initial"] = "zero",
 ) -> tuple[Floats, State]:
-    """As `forward`, but nothing is kept -> y, state (a tuple).
+    """As `forward`, without a tape -> y, state (a tuple).
 
     Examples
     --------
@@ -278,7 +281,7 @@ def step(
     Returns
     -------
     state : tuple of (B, H) arrays
-        Its h is the step's output.
+        The h of the state is the step's output.
 
     Examples
     --------
@@ -294,9 +297,9 @@ def step(
 
 
 def gates(tape: Tape) -> dict[str, Floats]:
-    """What the gates were: name -> (T, B, H) array, i f g o c or r z n; none for rnn.
+    """The gates of every step: name -> (T, B, H) array, i f g o c or r z n; none for rnn.
 
-    Zero where a row took no step; c is carried over there, and 0 beyond the row's end.
+    Where a row took no step the gates are zero, and c keeps its value; beyond a row's end c is 0.
 
     Examples
     --------
@@ -324,11 +327,11 @@ def _show(target, values, rows, t):
     np.copyto(target, values, where=True if rows.within is None else rows.within[t])
 
 
-_FEW_ROWS = 8192  # of which a sum in float32 loses few digits
+_FEW_ROWS = 8192  # a sum of so many rows in float32 loses few digits
 
 
 def _product_over_rows(a, b):
-    """a^T b for (N, n) and (N, m), a sum over N rows."""
+    """a^T b for (N, n) and (N, m): a sum over N rows."""
     if len(a) <= _FEW_ROWS:
         return a.T @ b
     return np.matmul(a.T, b, dtype=np.float64).astype(a.dtype)
@@ -350,13 +353,13 @@ class _Steps:
         self._by_gate = by_gate(self.da, cell.gates), by_gate(self.du, cell.gates)
 
     def at(self, t):
-        """da and du (G, B, H), and dp, of a step, to be filled in."""
+        """da and du (G, B, H), and dp, of step t, to be filled in."""
         da, du = self._by_gate
         return da[t], du[t], {kind: d[t] for kind, d in self.dp.items()}
 
 
 def _backward_through_time(tape, dy, dstate, dstates):
-    """(S3), (S7), (S8) and the derivatives, step by step -> `_Steps`, dstate of the first one."""
+    """(S3), (S7), (S8) and the derivatives, step by step -> `_Steps`, initial dstate."""
     cell, rows, steps = tape.cell, tape.rows, _Steps(tape)
     begin = tuple(np.zeros(d.shape) for d in dstate)  # float64: a sum over time
     for t in range(len(tape.x))[:: 1 if tape.reverse else -1]:
@@ -389,7 +392,7 @@ def _backward_through_time(tape, dy, dstate, dstates):
 
 
 def _input_gradients(tape, da):
-    """(S4) and (S5), or (S5') -> dx, which is None there, and dW_ih. da is (T*B, G*H)."""
+    """(S4) and (S5), or (S5') with dx None -> dx and dW_ih. da is (T*B, G*H)."""
     T, B, *inputs = tape.x.shape
     if inputs:
         dw_ih = _product_over_rows(da, tape.x.reshape(T * B, *inputs))
@@ -400,7 +403,7 @@ def _input_gradients(tape, da):
 
 
 def _recurrent_gradients(tape, du, dh):
-    """(S6) and (P2) -> dW_hh and a list, of dW_hr if there is a projection. du is (T*B, G*H)."""
+    """(S6) and (P2) -> dW_hh, and a list with dW_hr if there is a projection. du is (T*B, G*H)."""
     works, H, P = tape.rows.works, len(tape.w_ih) // tape.cell.gates, tape.w_hh.shape[1]
 
     def counted(rows):  # NaN * 0 would be NaN
@@ -421,7 +424,7 @@ def backward(
     dstate: Sequence[ArrayLike | None] | None = None,
     dstates: Sequence[Floats | None] = (None, None),
 ) -> tuple[Any, ...]:  # of six or more: mypy lets no typed open tuple unpack into six names
-    """Gradients of a loss of y and the final state. The tape is only read; it may be used again.
+    """Gradients of a loss of y and the final state. The tape does not change and may serve again.
 
     Parameters
     ----------
@@ -431,7 +434,8 @@ def backward(
     dstate : tuple of (B, H) arrays or None
         The same for the final state. None, whole or within, is zeros.
     dstates : for each state a (T, B, H) array or None
-        Written: all that reaches it, but for steps beyond a row's end.
+        An output: the full gradient of the state after each step. Steps beyond a row's end are
+        left as they are.
 
     Returns
     -------
@@ -440,7 +444,7 @@ def backward(
         With respect to the initial state.
     dw_ih, dw_hh : (G*H, I) and (G*H, H) arrays
     db_ih, db_hh : (G*H,) arrays, or None for a bias that was None
-    *dparams : of a variant's extra parameters, W_hr first
+    *dparams : for a variant's extra parameters, W_hr first
 
     Examples
     --------

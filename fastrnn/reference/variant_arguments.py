@@ -1,6 +1,6 @@
-"""What the functions of a variant take beyond those of a cell: parameters and dropout masks.
+"""The additional arguments of a variant's functions: extra parameters and dropout masks.
 
-A part of the reference: through_time.py carries it through time, variants.py reads it.
+through_time.py passes them to each step, variants.py reads them.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class VariantArguments(NamedTuple):
-    """One pass'.
+    """The additional arguments of one pass.
 
-    params : dict from kinds to dense arrays, or None where there is no such bias.
+    params : dict from kinds to dense arrays, or to None for a bias that is not there.
     dropout_masks : `fastrnn._engine.dropout_masks.DropoutMasks` or None.
     """
 
@@ -35,7 +35,7 @@ class VariantArguments(NamedTuple):
         return self.params, None if self.dropout_masks is None else self.dropout_masks.at(t)
 
     def gradients(self, steps, batch):
-        """For each parameter that there is a (T, B, n) array for its gradient row by row."""
+        """A (T, B, n) array for the gradient of each parameter, row by row."""
         return {
             kind: np.empty((steps, batch, p.size), p.dtype)
             for kind, p in self.params.items()

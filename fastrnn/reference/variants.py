@@ -1,10 +1,10 @@
 """The variants of the cells in plain NumPy: the second half of cells.py; through_time.py runs them.
 
-The kernels' *_variant.h and norm.h say the same in C.
+In C the same equations are in the kernels' *_variant.h and norm.h.
 
-Each option changes an equation there; options act together, in this order. Steps and
-derivatives take an `Options` first. m and d are drawn for a pass or None (dropout_masks.py), P,
-gain and bias are parameters.
+Each option changes equations of cells.py. Options act together, in this order. Steps and
+derivatives take an `Options` first. m and d are the dropout masks of a pass or None
+(dropout_masks.py); P, gain and bias are parameters.
 
     (V1)  v_t = m h_{t-1}                       recurrent dropout: one m (B, H) for all steps, 0 or
                                                 1/(1-p); so (G3') has r m h_{t-1}; (G4) has h_{t-1}
@@ -13,7 +13,7 @@ gain and bias are parameters.
           u_t = gain_hh N(W_hh v_t) + b_hh
     (V4)  p_i := p_i + P_i c_{t-1}              peepholes, as p_f
     (V5)  p_o := p_o + P_o c_t
-    (V6)  p := min(max(p, -clip), clip)         every pre-activation, where its gate reads it
+    (V6)  p := min(max(p, -clip), clip)         every pre-activation, last before its activation
     (V7)  sigmoid(p) := min(max(s p + 1/2, 0), 1)        hard sigmoid, s = 1/6 or 1/5
     (V8)  f = 1 - i                             coupled gates: i g o
     (V9)  c_t := min(max(c_t, -cell_clip), cell_clip)    after (L5), before (V5) and (L6)
@@ -21,9 +21,9 @@ gain and bias are parameters.
     (V11) state_t := d_t state_{t-1} + (1 - d_t) state_t          zoneout, of h and of c
 
 In (V3) N runs over all gates of a row together in the LSTM; in the GRU over r and z, and over n.
-(V5) and (V10) read the c_t before (V11), and (V10) does not change it. Slopes are 0 where a bound
-of (V6), (V7) or (V9) is reached, chosen, not multiplied. d_t is 0 or 1, drawn for each element and
-step; where nothing is drawn, its expectation.
+(V5) and (V10) read the c_t before (V11), and (V10) does not change it. A slope is 0 where a bound
+of (V6), (V7) or (V9) is reached, by choosing, not by multiplying. d_t is 0 or 1, drawn for each
+element and step; without masks it is its expectation.
 
     (V12) dq = (dN - mean dN - N mean(dN N)) / sqrt(var q + 1e-5)           the derivative of (V2)
     (V13) dgain = sum dq_out N, db = sum dq_out        for q_out = gain N + b of (V3), (V10); (S9)
@@ -64,13 +64,13 @@ from fastrnn.reference.layernorm import (
 
 
 class _Activation(NamedTuple):
-    """of : p -> value. back : gradient of the value, value -> gradient of p."""
+    """of : p -> value. back : (gradient of the value, value) -> gradient of p."""
 
     of: object
     back: object
 
 
-# Functions with names, not lambdas: a tape that is pickled takes them along.
+# These are functions with names, not lambdas, because pickled tapes refer to them.
 
 
 def _hard_sigmoid(slope, p):
@@ -154,7 +154,7 @@ def _rnn_derivative(phi, o, dstate, saved, w, da, du, params, m, dparams):
 
 # ---- LSTM ----------------------------------------------------------------------------------------
 
-# Of p the rows are i f g o, or where gates are coupled i g o; those of P are its own without g.
+# The rows of p are i f g o, with coupled gates i g o. The rows of P are the same without g.
 
 
 def _lstm_step(o, a, state, w, b, params, m):
@@ -186,7 +186,7 @@ def _peepholes(o, params, c):
 
 
 def _lstm_outer(o, dstate, saved, params, dparams):
-    """da_o, and all that reaches c_t: (L11), (L7)."""
+    """da_o and the full gradient of c_t: (L11), (L7)."""
     p, _, _, _, out, _, c, tanh_c, _, of_c = saved
     dh, dc = dstate
     da_o = _back(o, _GATES[o.recurrent_activation], dh * tanh_c, out, p[-1])
@@ -289,7 +289,7 @@ def _mixed(zoneout, arrays, others):
 
 
 def _step(step, o, a, state, w, b, params, masks):
-    """(V11) around a cell's step."""
+    """A cell's step, then (V11)."""
     m, zoneout = (None, o.zoneout) if masks is None else masks
     after, operands, saved = step(o, a, state, w, b, params, m)
     mixed = _mixed(zoneout, after, state)
@@ -297,7 +297,7 @@ def _step(step, o, a, state, w, b, params, masks):
 
 
 def _derivative(derivative, o, dstate, saved, w, da, du, params, masks, dparams):
-    """Of (V11): what reaches the state before past the step, and through it."""
+    """The derivative of (V11): the state before gets a part past the step, and one through it."""
     m, zoneout = (None, o.zoneout) if masks is None else masks
     through = (
         tuple([(1 - d) * ds for d, ds in zip(zoneout, dstate, strict=True)]) if zoneout else dstate
@@ -308,7 +308,7 @@ def _derivative(derivative, o, dstate, saved, w, da, du, params, masks, dparams)
     return tuple([b + d * ds for b, d, ds in zip(before, zoneout, dstate, strict=True)])
 
 
-# What `_step` saved is what a cell's step did, and the state after it.
+# `_step` saves a pair: the values that the cell's step saved, and the state after (V11).
 
 
 def _lstm_gates(saved):
@@ -324,7 +324,7 @@ _GATES_OF = {"rnn": no_gates, "lstm": _lstm_gates, "gru": _gru_gates}
 
 
 def _reaches_c(o, dstate, saved, params, masks, dparams):
-    """(L7); with zoneout h_t has read another c_t than goes on."""
+    """(L7); with zoneout h_t reads the c_t before (V11), not the one that goes on."""
     _, zoneout = (None, o.zoneout) if masks is None else masks
     return dstate[1] if zoneout else _lstm_outer(o, dstate, saved[0], params, dparams)[1]
 
@@ -363,7 +363,7 @@ def reference_cell(cell, takes_masks=False):
     )
 
 
-# ---- which there are -----------------------------------------------------------------------------
+# ---- the list of them ----------------------------------------------------------------------------
 
 _OF_ANY = {"clip", "recurrent_dropout", "zoneout"}
 _OF_GATED = _OF_ANY | {"recurrent_activation"}
@@ -380,10 +380,10 @@ _OWN = {
 
 
 def cells():
-    """The cells whose mathematics stands here: the list that the compiled module's `cells` gives.
+    """The list of cells and variants, the same as that of the compiled module's `cells`.
 
-    Options that change gates or parameters make a cell of its own. Of layer_norm and peephole
-    together there is none: the normalised LSTM takes peepholes.
+    Options that change gates or parameters have a variant of their own. There is none for
+    layer_norm and peephole together: the normalised LSTM takes peepholes as an option.
     """
     listed = []
     for name, plain in CELLS.items():

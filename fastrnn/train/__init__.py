@@ -1,19 +1,19 @@
-"""What stands around recurrent layers in training: enough for real models, read in one sitting.
+"""Training: heads, embeddings, losses, optimizers, a loop and checkpoints, for real models.
 
-All of it is NumPy, for it is little beside the layers. Parts keep their parameters as layers do:
-`params`, a mapping of views into `flat`, one buffer; gradients come as buffers like it. So an
-optimizer is made of a list of buffers, and a step takes a list of gradients.
+It is all plain NumPy, because it takes little time beside the layers. Parts keep their parameters
+as layers do: `params` is a mapping of views into `flat`, one buffer. Gradients are buffers of the
+same layout. So an optimizer takes a list of buffers, and its step a list of gradients.
 
 parts.py has a head and an embedding, probabilities.py sigmoid and softmax, losses.py losses
 with their gradients, series.py minibatches of windows. optimizers.py has clipping, SGD and Adam;
-buffers.py checks the arrays that they change. state.py makes one dict of all that training changes;
-checkpoints.py writes and reads it, loop.py is `fit`, progress.py the bar that it shows.
+buffers.py checks the arrays that they change. state.py puts everything that training changes into
+one dict; checkpoints.py writes and reads it, loop.py is `fit`, progress.py its progress bar.
 
-A checkpoint may come from anybody. contents.py says in which order one is looked at, tensors.py
-and npz.py (zips.py, npy.py) read the two formats, texts.py reads JSON, generators.py the states of
+A checkpoint may come from a stranger. contents.py has the order of its checks, tensors.py and
+npz.py (zips.py, npy.py) read the two formats, texts.py reads JSON, generators.py the states of
 random generators, files.py opens and replaces files.
 
-protocols.py has types for type checkers alone.
+protocols.py has types for type checkers only.
 """
 
 from fastrnn.train.checkpoints import load, save

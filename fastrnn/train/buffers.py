@@ -1,7 +1,7 @@
 """Lists of arrays that are changed in place: parameters and gradients.
 
-One array is a list of one, and a part stands for its `flat`. An error names the array and never
-prints what is in it.
+A single array counts as a list of one, and a part stands for its `flat`. An error message names
+the array and never prints its elements.
 """
 
 from collections.abc import Mapping
@@ -13,13 +13,13 @@ from fastrnn import checks
 
 
 def listed(name, values):
-    """What a caller means by an array, a part, or several of them -> list; not yet checked.
+    """A list from an array, a part, or several of them; the arrays are not yet checked.
 
-    TypeError for what is none of these: it would be walked through in silence.
+    TypeError for anything else: an iteration over it could give wrong arrays without an error.
     """
     if isinstance(values, np.ndarray) or _flat(values) is not None:
         values = [values]
-    # A set of parts would be in another order in each process.
+    # The order of a set differs between processes.
     if isinstance(values, str | bytes | Mapping | set | frozenset) or not hasattr(
         values, "__iter__"
     ):
@@ -29,13 +29,13 @@ def listed(name, values):
 
 
 def _flat(value):
-    """The buffer of a layer or a part, else None."""
+    """The buffer of a layer or a part; None for anything else."""
     flat = None if isinstance(value, np.ndarray) else getattr(value, "flat", None)
     return flat if isinstance(flat, np.ndarray) else None
 
 
 def writeable(name, values):
-    """Arrays that can be changed in place, each apart from the others, as a list."""
+    """A list of arrays that can be changed in place and share no memory."""
     arrays = listed(name, values)
     if not arrays:
         raise ValueError(f"{name} must hold at least one array, got none")
@@ -54,9 +54,9 @@ def writeable(name, values):
 
 
 def _sharing(arrays):
-    """The pairs of indices of arrays that share memory, the smaller first.
+    """The pairs of indices of arrays that share memory, the smaller index first.
 
-    In the order of their addresses: an array is compared with those that end after it begins alone.
+    The arrays are sorted by address: each is compared only with those that end after it begins.
     """
     bounds = [byte_bounds(array) for array in arrays]
     reaching = []
@@ -69,7 +69,7 @@ def _sharing(arrays):
 
 
 def _unfit(array):
-    """Why the array cannot be changed in place, in a word or two; None if it can."""
+    """A word or two about why the array cannot be changed in place; None if it can."""
     if not isinstance(array, np.ndarray):
         return type(array).__name__
     if array.dtype not in checks.DTYPES:

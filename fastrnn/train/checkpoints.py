@@ -1,10 +1,10 @@
 """Parts and optimizers in files, .npz or .safetensors, never pickled.
 
-A file has the arrays of state.py, so PyTorch's names behind those of the parts; `extra.name` for
-each array that was given beside them; as the text `extra` the JSON of what else was given; and as
-the text `rng` the states of the parts' random generators.
+A file has the arrays of state.py, with a part's name before PyTorch's name of the parameter. An
+array that was given as **extra is called `extra.name`. The text `extra` is the JSON of all other
+extra values. The text `rng` has the states of the parts' random generators.
 
-Files may come from anybody: contents.py looks at them, npz.py and tensors.py read them.
+Files may come from strangers: contents.py checks them, npz.py and tensors.py read them.
 """
 
 from __future__ import annotations
@@ -49,36 +49,37 @@ def save(
 ) -> None:
     """Write parameters, the state of an optimizer, and of random generators, to a file.
 
-    A layer with dropout, recurrent dropout or zoneout draws from its own generator, whose state is
-    kept too, so that training goes on bit for bit. With an optimizer the states of all layers'
-    generators are kept, for dropout may be turned on later; without one, those of layers that draw
-    as they are now.
+    A layer with dropout, recurrent dropout or zoneout draws from its own generator. Its state is
+    saved too, so that training goes on bit for bit. With an optimizer the states of all layers'
+    generators are saved, because dropout may be turned on later. Without one, only the states of
+    layers that draw now are saved.
 
-    The file is written beside its place and then moved there, so a reader finds the old one or the
-    new one, whatever happens meanwhile. It keeps the mode of the file that it replaces; a new one
-    has the mode that the umask says. Where path is a symbolic link, the file that it leads to is
+    The new file is written under another name and then moved to path, so a reader finds the old or
+    the new one, whatever happens meanwhile. It keeps the mode of the file that it replaces; without
+    an old file the umask decides. If path is a symbolic link, the file that it leads to is
     replaced.
 
     Parameters
     ----------
     path : str or path
-        Its suffix says the format: .npz, which NumPy reads, or .safetensors, which needs the
+        The suffix decides the format: .npz, which NumPy reads, or .safetensors, which needs the
         package of that name.
     parts : dict from names to parts, or list of parts
-        Layers, `Dense`, `Embedding` or whatever has `params`, a mapping of arrays. The parameters
-        are called `name.weight_ih_l0` and so on, in a list `0.weight_ih_l0`: the names that
-        PyTorch gives the same parts in a module. A part of your own that has `rng`, a
-        numpy.random.Generator, has a state too; it draws, unless it has `draws` and that is False.
+        Layers, `Dense`, `Embedding` or any object with `params`, a mapping of arrays. The
+        parameters are called `name.weight_ih_l0` and so on, for a list `0.weight_ih_l0`: PyTorch
+        gives the same names to the same parts in a module. If a part of your own has `rng`, a
+        numpy.random.Generator, its state is saved too. Such a part counts as one that draws, unless
+        it has an attribute `draws` that is False.
     optimizer : SGD or Adam, or None
-    **extra : arrays of numbers, or what JSON holds
-        An epoch, a vocabulary, the state of a generator: comes back from `load`.
+    **extra : arrays of numbers, or values for JSON
+        For example an epoch, a vocabulary or the state of a generator; `load` returns them.
 
     Raises
     ------
     ValueError, TypeError
-        For another suffix, and for values that cannot be kept; nothing is written.
+        For another suffix, and for values that cannot be saved; nothing is written.
     ModuleNotFoundError
-        Where safetensors is not installed.
+        For .safetensors, if safetensors is not installed.
 
     Examples
     --------
@@ -110,41 +111,41 @@ def load(
     *,
     max_extra: SupportsIndex = 2**24,
 ) -> dict[str, Any]:
-    """Read what `save` wrote into the same parts, and into an optimizer of the same kind.
+    """Load a file that `save` wrote into the same parts, and into an optimizer of the same kind.
 
-    Training goes on from there, bit for bit, as if it had never ended, dropout included: the
-    generators of layers go on from where they were, whether the layers draw now or later. A file
-    without their states, of layers without dropout or written before they were kept, leaves them as
-    they are; so does a state of another kind of generator where the layer does not draw.
+    Training goes on bit for bit as if it had not been interrupted, dropout included: the generators
+    of layers go on from their saved states, whether the layers draw now or later. A generator
+    without a saved state is left as it is: of a layer without dropout, or in an old file. So is the
+    generator of a layer that does not draw, if the saved state is of another kind of generator.
 
-    The file may come from anybody. Nothing in it is run, and loading takes at most twice as much
-    memory as parts and optimizer have, and `max_extra`, and some MiB.
+    The file may come from a stranger. Nothing in it is run. Loading takes at most twice the memory
+    of parts and optimizer, plus `max_extra`, plus some MiB.
 
     Parameters
     ----------
     path, parts
         As for `save`; parts of the same names, shapes and dtypes as those in the file.
     optimizer : SGD or Adam, or None
-        None leaves alone what the file has of one. The learning rate is loaded too; momentum, betas
-        and epsilon are not in the file: make it with those that it was saved with.
+        With None the state of an optimizer in the file is ignored. The learning rate is loaded too.
+        Momentum, betas and epsilon are not in the file: make the optimizer with the same ones.
     max_extra : int
-        Bytes of memory that `extra` may take, 16 MiB; JSON counts by what it takes at most while
-        it is read, some 100 bytes for each value and 200 for each name.
+        Bytes of memory that `extra` may take, by default 16 MiB. JSON counts by the most memory
+        that reading it can take: some 100 bytes for each value and 200 for each name.
 
     Returns
     -------
     extra : dict
-        What `save` was given; what was not an array as JSON has it, so a tuple is a list.
+        The **extra of `save`. Values that were not arrays come back from JSON: a tuple is a list.
 
     Raises
     ------
     ValueError, TypeError
-        For a file that cannot be read or is not whole, for a pickled one, for names, shapes and
-        dtypes that are not those of parts and optimizer, for states of another kind of generator
-        of a layer that draws, and for more extra than `max_extra`: nothing is changed. The message
-        says the file, the array and the reason.
+        For a file that is damaged, incomplete or pickled; for names, shapes and dtypes other than
+        those of parts and optimizer; for a state of another kind of generator, if the layer draws;
+        for more extra than `max_extra`. Nothing is changed then. The message names the file, the
+        array and the reason.
     OSError
-        Where there is no such file (`FileNotFoundError`), or it may not be read.
+        If there is no such file (`FileNotFoundError`), or it may not be read.
 
     Examples
     --------
@@ -170,7 +171,7 @@ def load(
 
 
 def writer_of(path):
-    """The function that writes the format of the suffix; ValueError for another."""
+    """The function that writes the format of the suffix; ValueError for an unknown suffix."""
     write = _of_suffix(path, _WRITERS)
     if write is tensors.write:
         tensors.package()
@@ -189,7 +190,7 @@ def _of_suffix(path, forms):
 
 
 def _text_of(values):
-    """JSON that `load` reads."""
+    """The JSON of extra values, for `load`."""
     text = json.dumps(values, default=_plain)
     try:
         object_of(text)
@@ -201,7 +202,7 @@ def _text_of(values):
 
 
 def _plain(value):
-    """NumPy's numbers for JSON."""
+    """A number of NumPy's as one of Python's, for JSON."""
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(

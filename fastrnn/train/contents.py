@@ -1,6 +1,6 @@
-"""What a file of parts holds, looked at in the order in which a stranger's file must be.
+"""The contents of a checkpoint, checked in the order in which a stranger's file must be.
 
-First names, then dtypes and shapes, then elements. What is not wanted is not read.
+Names come first, then dtypes and shapes, then elements. Elements that nobody wants are not read.
 
 It must not know: formats, parts.
 """
@@ -17,14 +17,14 @@ from fastrnn.train.texts import Twice, memory_of, object_of
 
 
 class Contents:
-    """The arrays that are wanted, and extra, all of them checked but for their elements.
+    """The wanted arrays and `extra` of a file; everything but their elements is checked.
 
     source, file : the `files.Source`, and the `Npz` or `Tensors` that reads it
-    wanted : name -> what has its dtype and shape
-    generators : name of a part -> generator, whose state the file may hold
-    drawing : the names of parts whose generators are drawn from
+    wanted : name -> an object with the dtype and shape of the array
+    generators : name of a part -> its generator; the file may have its state
+    drawing : the names of parts that draw from their generators
     has_optimizer : bool
-        Whether that of an optimizer is among what is wanted; else the file may hold one.
+        Whether arrays of an optimizer are wanted. If not, the file may have some all the same.
     """
 
     def __init__(self, source, file, wanted, generators, *, drawing, has_optimizer):
@@ -41,7 +41,7 @@ class Contents:
             checks_of[name](name, found)
 
     def state(self):
-        """The `State` that is wanted, with what the file has of generators."""
+        """The wanted `State`, with the states of generators that the file has."""
         states = {}
         if GENERATORS in self._texts:
             states = self._object(GENERATORS)
@@ -49,7 +49,7 @@ class Contents:
         return State({name: self._array(name) for name in self._wanted}, states)
 
     def extra(self):
-        """Name -> array, or what JSON said."""
+        """Name -> array, or the value from JSON."""
         extra = self._object(EXTRA) if EXTRA in self._texts else {}
         for name in self._extras:
             key = name.removeprefix(f"{EXTRA}.")
@@ -94,7 +94,7 @@ class Contents:
         try:
             checks.fits(
                 dtype.itemsize, *shape
-            )  # NumPy makes no larger array, even without elements
+            )  # NumPy cannot make a larger array, even without elements
         except ValueError:
             raise self._source.refused(f"its shape overflows an address: {shape}", name) from None
 
@@ -105,21 +105,21 @@ class Contents:
         length = dtype.itemsize // 4
         if name == EXTRA:
             if not self._file.counts_texts:
-                self._source.take(2 * length, name)  # for the text, and for the texts in it
+                self._source.take(2 * length, name)  # for the text, and for the strings in it
         elif length > longest_text(self._generators):
             raise self._source.refused(
                 f"it has {length} characters, more than the states of the parts' generators", name
             )
 
     def _object(self, name):
-        """What a text says."""
+        """The object of a text, which is JSON."""
         text = self._file.text(name)
         if name == EXTRA and not self._file.counts_texts:
             self._source.take(max(0, memory_of(text) - 2 * len(text)), name)
         return self._said(name, object_of, text)
 
     def _said(self, name, read, *arguments):
-        """What a function makes of a text, whose ValueError has a reason alone."""
+        """read(text, *arguments), with the file and the name added to its ValueError."""
         try:
             return read(*arguments)
         except Twice as error:

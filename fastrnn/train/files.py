@@ -1,7 +1,7 @@
-"""Files from strangers, read piece by piece and refused by name; and files replaced as a whole.
+"""Reading strangers' files piece by piece, with bounded memory; replacing files atomically.
 
-`Source` is a file that is being read. It counts the memory that goes to what nobody asked for by
-size, names and `extra`, before that memory is taken.
+`Source` is a file that is being read. It counts the memory for names and for `extra`, whose sizes
+only the file knows, before that memory is allocated.
 
 It must not know: formats, arrays, parts.
 """
@@ -16,16 +16,16 @@ from fastrnn.checks import shown
 
 PICKLED = "pickled files are never read: save as safetensors"
 
-# Bytes of memory that names may take before they count as extra: some, and some for each array
-# that is wanted, for a file may hold an optimizer that nobody asked for.
+# Names may take so many bytes of memory, and so many for each wanted array, before they count as
+# extra: a file may have the state of an optimizer that nobody wants.
 _NAMES, _NAMES_EACH = 2**20, 2**13
 
 
 @contextlib.contextmanager
 def opened(path, max_extra, wanted):
-    """A `Source` of a file from which so many arrays are wanted."""
+    """A `Source` for a file; wanted is the number of wanted arrays."""
     mode = os.stat(path).st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # open refuses folders in its own words
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # open has a message for folders
         raise ValueError(f"{path} must be a regular file: a pipe or a device has no end to look at")
     with open(path, "rb") as file:
         source = Source(path, file, max_extra, wanted)
@@ -35,7 +35,7 @@ def opened(path, max_extra, wanted):
 
 
 class Source:
-    """A file of which pieces are read by their place; `size` bytes long."""
+    """A file that is read in pieces, by their offset; `size` is its length in bytes."""
 
     def __init__(self, path, file, max_extra, wanted):
         self.path, self._file = Path(path), file
@@ -44,7 +44,7 @@ class Source:
         self._left_for_names = _NAMES + _NAMES_EACH * wanted
 
     def refused(self, reason, member=None):
-        """The error to raise: it names file, member and reason."""
+        """The ValueError to raise: it names the file, the member and the reason."""
         where = "" if member is None else f"{shown(member)}: "
         return ValueError(f"{self.path} cannot be read as {self.path.suffix}: {where}{reason}")
 
@@ -58,7 +58,7 @@ class Source:
         raise self.refused("the file ends early", member)
 
     def read_into(self, at, view, member=None):
-        """As many bytes as the view has."""
+        """Fill the view from the offset `at` on."""
         if at + len(view) <= self.size:
             self._file.seek(at)
             if self._file.readinto(view) == len(view):
@@ -66,7 +66,7 @@ class Source:
         raise self.refused("the file ends early", member)
 
     def take(self, count, member):
-        """Count bytes of memory for extra; ValueError beyond max_extra."""
+        """Count bytes of memory for extra; ValueError if they exceed max_extra."""
         self._left -= count
         if self._left < 0:
             raise self.refused(
@@ -83,9 +83,9 @@ class Source:
 
 
 def _pickled(source):
-    """Whether the file begins as a pickle, or as a zip of PyTorch's, which holds one."""
+    """Whether the file begins as a pickle, or as a zip file of PyTorch's, which has one."""
     head = source.read(0, min(source.size, 512))
-    if head[8:9] == b"{":  # a safetensors file, whose first eight bytes can be anything
+    if head[8:9] == b"{":  # a safetensors file: its first eight bytes may be anything
         return False
     if head[:2] in {bytes([0x80, protocol]) for protocol in range(6)}:
         return True
@@ -95,11 +95,11 @@ def _pickled(source):
 
 
 def replace(path, write):
-    """Write the file at path wholly or not at all, by write(file).
+    """Write the file at path completely or not at all, by write(file).
 
-    A file that is there keeps its mode, and its owner and group where that is allowed; where its
-    group cannot be kept, groups lose their rights. A new one has the mode that the umask says. A
-    symbolic link stays: the file it leads to is written.
+    An existing file keeps its mode, and its owner and group if the process may set them. If its
+    group cannot be set, the group loses its rights. The umask decides the mode of a new file. A
+    symbolic link remains: the file that it leads to is written.
     """
     try:
         before = os.stat(path)
@@ -112,7 +112,7 @@ def replace(path, write):
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".{os.urandom(8).hex()}.part")
     try:
-        # Until it has the mode of the file it replaces, nobody else may look into it.
+        # Nobody else may read it before it has the mode of the file that it replaces.
         mode = 0o666 if before is None else 0o600
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             write(file)
@@ -126,12 +126,12 @@ def replace(path, write):
 
 
 def _own_like(descriptor, before):
-    """Group, owner and mode of the file before, as far as one may set them."""
-    with contextlib.suppress(OSError):  # one may be in that group
+    """Set the group, owner and mode of the old file, as far as the process may."""
+    with contextlib.suppress(OSError):  # allowed for a group that one is in
         os.fchown(descriptor, -1, before.st_gid)
-    with contextlib.suppress(OSError):  # to give a file away one must be allowed to
+    with contextlib.suppress(OSError):  # giving a file away needs a privilege
         os.fchown(descriptor, before.st_uid, -1)
     mode = stat.S_IMODE(before.st_mode)
     if os.fstat(descriptor).st_gid != before.st_gid:
-        mode &= ~(stat.S_IRWXG | stat.S_ISGID)  # another group has no right to it
+        mode &= ~(stat.S_IRWXG | stat.S_ISGID)  # another group must not get rights
     os.fchmod(descriptor, mode)

@@ -1,6 +1,6 @@
-"""States of random generators as JSON and back, every number checked.
+"""States of random generators as JSON and back, with every number checked.
 
-NumPy does not check them all: a place in a buffer that is too large makes it read beyond the
+NumPy does not check them all: with an index into a buffer that is too large it reads beyond the
 buffer.
 
 It must not know: files, parts.
@@ -8,22 +8,22 @@ It must not know: files, parts.
 
 import copy
 import json
-from reprlib import repr  # bounded, whatever comes
+from reprlib import repr  # of bounded length
 
 import numpy as np
 
-# The largest integers in a state, by their names, and of other names; arrays have their dtype's.
+# The largest integers in a state, by name, and for all other names. Arrays have a dtype as limit.
 _MOST = {"pos": 624, "buffer_pos": 4, "has_uint32": 1, "uinteger": 2**32 - 1}
 _MOST_OF_OTHERS = 2**128 - 1
 
 
 def states_of(generators):
-    """Name -> the state of that numpy.random.Generator, which `restore` takes."""
+    """Name -> the state of that numpy.random.Generator, for `restore`."""
     return {name: rng.bit_generator.state for name, rng in generators.items()}
 
 
 def restore(states, generators):
-    """Let the generators go on from their states; those that have none stay as they are."""
+    """Set the generators to their states; generators without one are left as they are."""
     for name, state in states.items():
         generators[name].bit_generator.state = state
 
@@ -34,20 +34,20 @@ def text_of(states):
 
 
 def longest_text(generators):
-    """Characters that `text_of` makes of states at most, of these or of NumPy's other kinds."""
+    """The most characters that `text_of` gives for these generators or NumPy's other kinds."""
     return 4 * len(text_of(states_of(generators))) + 2**14 * len(generators)
 
 
 def checked(states, generators, drawing):
-    """The states, as JSON has them, of those of the generators that they name.
+    """The checked states from JSON, for the generators that have one.
 
-    drawing : the names of those that are drawn from; of the others a state of another kind is left
-    out, for it is of no use there.
+    drawing : the names of generators that are drawn from. For another generator a state of another
+    kind is left out, because it cannot be used there.
 
     Raises
     ------
     ValueError
-        With the reason, for what is not the state of a generator of the same kind.
+        With the reason, for a value that is not the state of a generator of the same kind.
     """
     there = {name: rng for name, rng in generators.items() if name in states}
     return {
@@ -71,13 +71,13 @@ def _checked(name, state, rng):
     state = _like(name, state, like)
     try:
         trial.state = state
-    except Exception as error:  # whatever a generator that is not NumPy's raises
+    except Exception as error:  # a generator that is not NumPy's may raise anything
         raise ValueError(f"{name} must be a state that its generator takes: {error}") from None
     return state
 
 
 def _like(where, value, like):
-    """The value with arrays where `like` has some; ValueError for other names and kinds."""
+    """The value with arrays in place of lists, as `like` has; ValueError for other structures."""
     if isinstance(like, dict):
         if not isinstance(value, dict) or value.keys() != like.keys():
             raise ValueError(f"{where} must have {', '.join(like)} alone")

@@ -1,6 +1,6 @@
-"""A loop of epochs: `fit`, and the `History` it leaves.
+"""A loop of epochs: `fit`, and the `History` that it returns.
 
-Knows nothing of networks: a step is the caller's, parts are what keeps `params`.
+It must not know: networks. The caller's function does a step; a part is any object with `params`.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from fastrnn.train.protocols import Floats, HasFlat, Optimizer, Parts
 
     Batch = TypeVar("Batch")
-    Gradient = TypeVar("Gradient", bound=Floats | HasFlat)  # a list of float32 arrays fits too
+    Gradient = TypeVar("Gradient", bound=Floats | HasFlat)  # allows lists of one of these types
 
 
 @dataclass
 class History:
-    """Of each epoch that `fit` has ended.
+    """The results of each epoch that `fit` has completed.
 
     Attributes
     ----------
     loss : list of float
-        The mean of its minibatches' losses; each counts alike, whatever its size.
+        The mean loss of an epoch's minibatches. All minibatches have the same weight.
     validation : list of float
-        What `validate` said; empty without it.
+        The results of `validate`; empty without it.
     seconds : list of float
-        Of training, without validation.
+        The time of training, without validation.
 
     Examples
     --------
@@ -58,13 +58,16 @@ class History:
 
     @property
     def best_epoch(self) -> int:
-        """From 1: the first with the least validation, without any the last; 0 before the first."""
+        """The first epoch, from 1, with the least validation; without validation the last one.
+
+        0 before the first epoch.
+        """
         if not self.validation:
             return len(self.loss)
         return 1 + self.validation.index(min(self.validation))
 
     def add(self, loss: float, seconds: float, validation: float | None = None) -> None:
-        """One more epoch."""
+        """Append one epoch."""
         self.loss.append(loss)
         self.seconds.append(seconds)
         if validation is not None:
@@ -85,40 +88,41 @@ def fit(
     history: History | None = None,
     progress: bool | Progress = True,
 ) -> History:
-    """Train for some epochs; leave the parameters of the best one.
+    """Train for some epochs, and end with the parameters of the best one.
 
-    However it ends, by its last epoch, by `patience`, by Ctrl-C or by another error, parts and
-    optimizer are afterwards as they were at the end of the best epoch: the one with the least
-    validation, or without `validate` the last whole one; before the first as they came. So are the
-    parts' random generators, from which dropout is drawn.
+    However it ends, after the last epoch, by `patience`, by Ctrl-C or by another error, parts and
+    optimizer are then as they were at the end of the best epoch. That is the epoch with the least
+    validation, or without `validate` the last complete one. If no epoch was completed, they are as
+    they were before. The same holds for the parts' random generators, which draw dropout.
 
     Parameters
     ----------
     parts : dict from names to parts, or list of parts
-        All that trains, and what else is to be kept of the best epoch: layers, `Dense`,
-        `Embedding` or whatever has `params`, a mapping of arrays.
+        All parts that are trained, and others whose values of the best epoch are wanted: layers,
+        `Dense`, `Embedding` or any object with `params`, a mapping of arrays.
     step : function of a minibatch
         Returns its loss, a number, and the gradients: a list in the order of the optimizer's
         parameters, of arrays or of what `backward` returned, whose `flat` is taken.
     batches : function of the epoch, from 1
-        Returns the epoch's minibatches: a list, a generator. Called as each epoch begins, so it
-        may shuffle anew, and may assign a learning rate.
+        Returns the epoch's minibatches, as a list or a generator. It is called at the beginning of
+        each epoch, so it may shuffle again, and it may assign a learning rate.
     optimizer : SGD or Adam
-        Or another with their `parameters`, `step`, `state` and `load`.
+        Or another object with their `parameters`, `step`, `state` and `load`.
     epochs : int
-        In all, with those that `history` has.
+        The number of epochs in all, those of `history` included.
     validate : function without arguments, or None
-        Called after each epoch; returns a number, the less the better.
+        It is called after each epoch and returns a number, the less the better.
     patience : int or None
         Stop after so many epochs without a new least validation.
     clip : float or None
         The largest common norm of a minibatch's gradients (`clip_by_norm`).
     checkpoint : path or None
-        Where to `save` parts, optimizer and history after every epoch that is the best so far.
+        The file to `save` parts, optimizer and history to, after every epoch that is the best so
+        far.
     history : History or None
-        One to go on from. Its lists grow with each epoch, so they are there after Ctrl-C too.
+        The history to continue. Its lists grow with each epoch, so they have it after Ctrl-C too.
     progress : bool or fastrnn.train.progress.Progress
-        True: a bar on stderr where that is a terminal.
+        True shows a bar on stderr if stderr is a terminal.
 
     Returns
     -------
@@ -129,7 +133,7 @@ def fit(
     FloatingPointError
         At the first loss, gradient or validation that is not finite (validation may be inf).
     KeyboardInterrupt
-        Ctrl-C is not swallowed, for it may be meant for the program: catch it to go on.
+        After Ctrl-C. Catch it to go on with the program.
     ValueError, TypeError
         For arguments that do not fit, before anything is trained.
 
@@ -151,7 +155,7 @@ def fit(
     >>> len(history.loss)
     20
 
-    Go on where a run was broken off, if there was one:
+    Continue an interrupted run, if there was one:
 
     >>> history = train.History()
     >>> if path.exists():
@@ -272,7 +276,7 @@ def _check_keeping(parts, optimizer, checkpoint):
     arrays = arrays_of(parts).values()
     for index, parameter in enumerate(optimizer.parameters):
         shared = (np.may_share_memory(parameter, array) for array in arrays)
-        if parameter.size and not any(shared):  # without elements there is no memory to share
+        if parameter.size and not any(shared):  # an array without elements shares no memory
             raise ValueError(
                 f"parts must have all that the optimizer changes, got {', '.join(parts)}: its "
                 f"parameter {index}, of shape {parameter.shape}, is in none of them"

@@ -1,8 +1,8 @@
-"""Losses: the mean over all that counts, and its gradient.
+"""Losses: the mean over all elements that count, and its gradient.
 
-Each loss has the same three stages. It finds what counts (`_shares_of`), it replaces what does not
-count by zeros, so that a NaN there goes no further, and it computes losses and gradients one by
-one. The mean is summed in float64, so that it keeps its digits over many elements.
+Each loss has the same three stages. It finds the elements that count (`_shares_of`). It replaces
+the others by zeros, so that a NaN there has no effect. It computes the loss and the gradient of
+each element. The mean is a sum in float64, so that it keeps its digits over many elements.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def cross_entropy(
     targets : (...) array
         Classes from 0 to K - 1: integers of any dtype, booleans, or floats that are whole.
     weights : array, or None
-        How much each target counts in the mean: numbers from 0 up, whatever their sum. 0 means that
-        it does not count, such as a step after a sequence's end: its logits and its target may then
-        be anything, NaN too. Of the shape of targets; or of one that broadcasts to it, where the
-        axes of two and more begin with the first of targets: (T, B), (T, 1) and (1, B) weigh steps
-        and rows, whatever comes after them, and (n,) the last axis.
+        The weight of each target in the mean: numbers from 0 up, whose sum may be anything. A
+        target of weight 0 does not count, such as a step after a sequence's end: its logits and its
+        target may be anything, NaN too. weights have the shape of targets or broadcast to it. Two
+        or more axes stand for the first axes of targets: (T, B), (T, 1) and (1, B) weigh steps and
+        rows, also if targets have more axes. One axis (n,) stands for the last axis.
     ignore_index : int, or None
-        Targets of this value do not count; it need be no class (PyTorch's default is -100).
+        Targets of this value do not count. It need not be a class (PyTorch's default is -100).
 
     Returns
     -------
@@ -57,7 +57,7 @@ def cross_entropy(
     Raises
     ------
     ValueError, TypeError
-        For shapes that do not agree, for targets that are no classes, and for weights that are
+        For shapes that do not agree, for targets that are not classes, and for weights that are
         negative or not finite.
 
     Examples
@@ -165,7 +165,7 @@ def mean_squared_error(
 
     Examples
     --------
-    What was not measured is NaN, and does not count:
+    Missing measurements are NaN, and do not count:
 
     >>> import numpy as np
     >>> y, measured = np.array([1.0, 2.0, 3.0]), np.array([1.0, np.nan, 5.0])
@@ -181,17 +181,17 @@ def mean_squared_error(
 
 
 class _Shares(NamedTuple):
-    """How much each of the losses counts.
+    """The share of each element's loss in the mean.
 
-    share : float64 array that broadcasts to the losses; what each counts in the mean.
-    counted : booleans of that shape, false where the share is 0; None where all count.
+    share : float64 array that broadcasts to the losses: their weights in the mean.
+    counted : booleans of that shape, False where the share is 0; None if all count.
     """
 
     share: np.ndarray
     counted: np.ndarray | None
 
     def zeroed(self, array, more_axes=0):
-        """The array with 0 for what does not count."""
+        """The array with 0 for elements that do not count."""
         if self.counted is None:
             return array
         return np.where(_widened(self.counted, more_axes), array, np.zeros((), array.dtype))
@@ -200,7 +200,7 @@ class _Shares(NamedTuple):
         return float(np.multiply(losses, self.share, dtype=np.float64).sum())
 
     def weighted(self, gradient, more_axes=0, factor=1):
-        """The gradient of the mean from those of the losses."""
+        """The gradient of the mean, from the gradients of the elements' losses."""
         return gradient * _widened(factor * self.share, more_axes).astype(gradient.dtype)
 
 
@@ -209,21 +209,21 @@ def _widened(array, more_axes):
 
 
 def _shares_of(weights, shape, counted=None):
-    """What weights say of losses of this shape; `counted`: booleans that say more, or None."""
+    """The `_Shares` from weights, for losses of this shape; counted : further booleans, or None."""
     if weights is None:
         weights = np.ones((1,) * len(shape)) if counted is None else counted.astype(np.float64)
     else:
         weights = _weights(weights, shape)
         weights = weights if counted is None else np.where(counted, weights, 0)
     largest = weights.max(initial=0)
-    weights = weights / (largest or 1)  # no sum of them overflows
+    weights = weights / (largest or 1)  # so that their sum cannot overflow
     total = weights.sum() * (math.prod(shape) / max(weights.size, 1))
     share = weights / (total or 1)
     return _Shares(share, None if share.all() else share != 0)
 
 
 def _weights(weights, shape):
-    """Weights in float64, with an axis for each of the losses'."""
+    """Weights in float64, with as many axes as the losses have."""
     weights = checks.plain("weights", weights)
     if weights.dtype.kind not in "biuf":
         raise TypeError(f"weights must be an array of numbers, got dtype {weights.dtype}")
@@ -248,7 +248,7 @@ def _weights(weights, shape):
 
 
 def _alike(name, array, targets, weights):
-    """(array, targets, shares): both of one shape and dtype, with 0 for what does not count."""
+    """(array, targets, shares): the first two of one shape and dtype, 0 where they do not count."""
     array, targets = checks.as_array(name, array), checks.plain("targets", targets)
     if targets.shape != array.shape:
         raise ValueError(f"targets must be {array.shape} like {name}, got {targets.shape}")
@@ -258,7 +258,7 @@ def _alike(name, array, targets, weights):
 
 
 def _not_ignored(targets, ignore_index):
-    """Booleans, or None where no class is ignored."""
+    """Booleans, False for targets to ignore; None if no class is ignored."""
     if ignore_index is None:
         return None
     try:
@@ -269,7 +269,7 @@ def _not_ignored(targets, ignore_index):
 
 
 def _classes(targets, count):
-    """Classes from 0 to count - 1 as integers; whole floats and booleans are taken for them."""
+    """Classes from 0 to count - 1 as integers, from integers, booleans or whole floats."""
     if targets.dtype.kind == "f":
         wrong = targets[~((targets >= 0) & (targets < count) & (targets == np.floor(targets)))]
         if wrong.size:

@@ -1,7 +1,7 @@
 """The header of a .npy file, read without evaluating it.
 
-A .npy file is the magic, a version (two bytes), the length of the header (two bytes, from version 2
-on four), the header, which is the text of a dict, and the elements. Format: numpy.lib.format.
+A .npy file has the magic bytes, a version (two bytes), the length of the header (two bytes, from
+version 2 on four), the header (the text of a dict) and the elements. Format: numpy.lib.format.
 
 It must not know: files, zips, parts.
 """
@@ -14,10 +14,10 @@ import numpy as np
 
 from fastrnn.checks import shown
 
-START = 12  # bytes that say how long the header is; two fewer in version 1
+START = 12  # bytes before the header, its length included; two fewer in version 1
 _MAGIC = b"\x93NUMPY"
 _LONGEST = 10_000  # bytes of a header; NumPy's own limit
-MOST_AXES = 64  # what NumPy can make an array of
+MOST_AXES = 64  # the most axes that an array of NumPy's can have
 
 _ITEM = re.compile(
     r"""\s*(['"])(descr|fortran_order|shape)\1\s*:\s*"""
@@ -27,14 +27,14 @@ _NUMBERS = re.compile(r"[<>|=][biuf][0-9]{1,2}|[<>|=]U[0-9]{1,10}")
 
 
 class Header(NamedTuple):
-    """What a header says.
+    """The contents of a header.
 
-    dtype : of numbers, or of one str; else the text of what it says, or the beginning of it
+    dtype : a dtype of numbers or of one str; for any other the header's text, perhaps shortened
     """
 
     dtype: np.dtype | str
     shape: tuple
-    fortran: bool  # whether the first axis is the dense one
+    fortran: bool  # whether the array is in Fortran order
     length: int  # bytes before the elements
 
     @property
@@ -43,7 +43,7 @@ class Header(NamedTuple):
 
 
 def length_of(start):
-    """Bytes before the elements, by the first `START`; ValueError with the reason for others."""
+    """The bytes before the elements, from the first `START` bytes; ValueError with a reason."""
     if start[:6] != _MAGIC:
         raise ValueError("it is not an array: it does not begin as a .npy file")
     version = start[6], start[7]
@@ -57,7 +57,7 @@ def length_of(start):
 
 
 def header_of(data):
-    """The `Header` in the bytes before the elements; ValueError with the reason for others."""
+    """The `Header` from the bytes before the elements; ValueError with a reason."""
     text = data[10 if data[6] == 1 else START :].decode("latin-1").strip()
     items, at = {}, 1
     while at < len(text) - 1:
@@ -76,7 +76,7 @@ def header_of(data):
 
 
 def _dtype(text):
-    """The dtype of numbers or of a str; of all else its text, as far as a message shows it."""
+    """The dtype of numbers or of a str; for any other its text, shortened for a message."""
     if _NUMBERS.fullmatch(text[1:-1]) and text[0] in "'\"":
         try:
             return np.dtype(text[1:-1])

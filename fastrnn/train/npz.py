@@ -1,8 +1,8 @@
 """Files that NumPy writes and reads: .npz, a zip file of .npy files, one for each array.
 
-A text is an array of one str. `Npz` reads headers first and elements when it is asked for them.
+A text is an array of one str. `Npz` reads the headers first, and elements only on demand.
 
-It must not know: parts, what the names mean.
+It must not know: parts, the meaning of names.
 """
 
 from itertools import pairwise
@@ -14,7 +14,7 @@ from fastrnn.train.npy import START, header_of, length_of
 from fastrnn.train.zips import Member, entries
 
 _PIECE = 2**14  # characters
-# Bytes of memory that a header and its array take at most beside its elements, and each axis.
+# The most bytes of memory of a header and its array, without the elements, and of each axis.
 _HEADER, _AXIS = 512, 32
 
 
@@ -24,7 +24,7 @@ def write(file, arrays, texts):
         if "\0" in name:
             raise ValueError(f"{checks.shown(name)} must have no NUL in an .npz: use .safetensors")
     texts = {name: np.array(text) for name, text in texts.items()}
-    np.savez(file, **arrays, **texts)  # no array of objects among them, so nothing is pickled
+    np.savez(file, **arrays, **texts)  # there is no array of objects, so nothing is pickled
 
 
 class Npz:
@@ -37,14 +37,14 @@ class Npz:
         self._entries, self._headers = {}, {}
 
     def names(self):
-        """The names of all arrays and texts, one after another, as often as they come."""
+        """Yields the names of all arrays and texts, a repeated name several times."""
         for name, entry in entries(self._source):
             name = name.removesuffix(".npy")
             self._entries[name] = entry
             yield name
 
     def describe(self, names):
-        """Each name with its `npy.Header`, for arrays and texts; no element is read."""
+        """Yields each name with its `npy.Header`, for arrays and texts; no element is read."""
         spans = []
         for name in names:
             entry = self._entries[name]
@@ -58,7 +58,7 @@ class Npz:
                 raise self._source.refused("it overlaps another", name)
 
     def array(self, name):
-        """The array itself, which may be in Fortran order."""
+        """The array, perhaps in Fortran order."""
         header = self._headers[name]
         shape = header.shape[::-1] if header.fortran else header.shape
         member, array = self._elements(name), np.empty(shape, header.dtype)
@@ -67,7 +67,7 @@ class Npz:
         return array.T if header.fortran else array
 
     def text(self, name):
-        """The text itself; ValueError unless it is ASCII, as JSON can be and `write` makes it."""
+        """The text; ValueError unless it is ASCII, which JSON can be and `write` makes."""
         dtype = self._headers[name].dtype
         characters, member = np.empty(dtype.itemsize // 4, np.uint8), self._elements(name)
         for at in range(0, characters.size, _PIECE):
@@ -78,10 +78,10 @@ class Npz:
                 raise self._source.refused("its text must be ASCII", name)
             part[...] = wide
         member.finish()
-        return str(characters, "ascii").rstrip("\0")  # NumPy fills up a str by NULs
+        return str(characters, "ascii").rstrip("\0")  # NumPy pads a str with NULs
 
     def _elements(self, name):
-        """The member, read as far as its first element."""
+        """The member, read up to its first element."""
         member = Member(self._source, name, self._entries[name])
         _next(member, self._headers[name].length)
         return member

@@ -1,8 +1,8 @@
 """Clipping and optimizers: in place, on lists of arrays.
 
-Knows nothing of networks: a parameter is an array that a step changes in place, most often the
-`flat` of a layer or a part. Whatever could change something else than what the caller keeps, or
-nothing at all, is refused.
+It must not know: networks. A parameter is an array that a step changes in place, most often the
+`flat` of a layer or a part. An argument is refused if a step would change something else than the
+caller's array, or nothing.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ def clip_by_norm(gradients: Buffers, largest: float) -> float:
     gradients : list of arrays, or one array
         float32 or float64, not read-only.
     largest : float
-        From 0 up; infinity only measures.
+        From 0 up. With infinity the gradients do not change, and only their norm is computed.
 
     Returns
     -------
     norm : float
-        Before, summed in float64: neither large nor small elements are lost. Infinite where it is
-        more than float64 holds; finite elements are scaled all the same. With elements that are NaN
-        or infinite the gradients are left as they are. Pascanu, Mikolov and Bengio, On the
+        The norm before scaling, summed in float64: neither large nor small elements are lost. It is
+        infinite if it is beyond float64; finite elements are scaled all the same. With elements
+        that are NaN or infinite the gradients do not change. Pascanu, Mikolov and Bengio, On the
         difficulty of training recurrent neural networks, 2013.
 
     Raises
     ------
     ValueError, TypeError
-        For gradients that cannot be changed in place, one that comes twice, and a `largest` that is
-        no norm.
+        For gradients that cannot be changed in place, a gradient that is in the list twice, and a
+        `largest` that is no norm.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def clip_by_norm(gradients: Buffers, largest: float) -> float:
     gradients, largest = writeable("gradients", gradients), _largest(largest)
     norm = math.hypot(*map(_norm, gradients))
     scaled, unit = norm, 1.0
-    if norm == math.inf:  # of elements that may be finite
+    if norm == math.inf:  # the elements may be finite all the same
         unit = 2.0**-100
         scaled = math.hypot(*(_norm(np.multiply(g, unit, dtype=np.float64)) for g in gradients))
     if largest < norm and scaled < math.inf:
@@ -77,7 +77,7 @@ def _norm(array):
 
 
 def clip_by_value(gradients: Buffers, largest: float) -> None:
-    """Bring every element of gradients, in place, to within +-largest; NaN stays NaN.
+    """Limit every element of gradients, in place, to +-largest; NaN stays NaN.
 
     Parameters and errors as for `clip_by_norm`.
 
@@ -91,7 +91,7 @@ def clip_by_value(gradients: Buffers, largest: float) -> None:
     """
     gradients, largest = writeable("gradients", gradients), _largest(largest)
     for g in gradients:
-        most = float(np.finfo(g.dtype).max)  # a cast of more than that would overflow
+        most = float(np.finfo(g.dtype).max)  # a larger number would overflow in the cast
         most = min(largest, most) if largest < math.inf else largest
         np.clip(g, -most, most, out=g)
 
@@ -107,8 +107,8 @@ def _finite(name, value):
 
 
 class _Optimizer:
-    _numbers = {"learning_rate": "f8"}  # what goes on with training, and its dtype in a state
-    _buffers = ()  # likewise: lists of arrays, one for each parameter
+    _numbers = {"learning_rate": "f8"}  # attributes of a state that are numbers, with their dtypes
+    _buffers = ()  # attributes of a state that are lists of arrays, one for each parameter
 
     def __init__(self, parameters: Buffers, learning_rate: float) -> None:
         self.learning_rate = learning_rate
@@ -116,7 +116,7 @@ class _Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """The factor of every step; a number that is assigned is checked."""
+        """The factor of every step. Assignment checks the number."""
         return self._learning_rate
 
     @learning_rate.setter
@@ -124,17 +124,17 @@ class _Optimizer:
         self._learning_rate: float = _finite("learning_rate", value)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What training goes on from: a dict of arrays, copies."""
+        """A dict of arrays from which training can go on; they are copies."""
         return {name: array.copy() for name, array in self._state().items()}
 
     def load(self, state: Mapping[str, ArrayLike]) -> None:
-        """Go on from what `state` gave: its learning rate too.
+        """Load the result of `state`, the learning rate included.
 
         Raises
         ------
         ValueError, TypeError
             For names, shapes and dtypes that are not those of this optimizer, and for numbers out
-            of range; the optimizer is left as it was.
+            of range. The optimizer is unchanged then.
         """
         state = checks.arrays_like("state", state, self._state(), "the optimizer")
         numbers = {name: state[name].item() for name in self._numbers}
@@ -158,15 +158,15 @@ class _Optimizer:
         return [np.zeros_like(p) for p in self.parameters]
 
     def __copy__(self):
-        """Of the same parameters, with running sums of its own."""
+        """A copy has the same parameters, and running sums of its own."""
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         new.__dict__.update({n: [a.copy() for a in getattr(self, n)] for n in self._buffers})
         return new
 
-    # NoReturn: no value fits, so a type checker refuses names that there are not.
+    # NoReturn: no value has this type, so a type checker refuses to assign unknown names.
     def __setattr__(self, name: str, value: NoReturn) -> None:  # type: ignore[override]
-        """A name that there is not, `lr` perhaps, would be kept and do nothing."""
+        """Refuse unknown names: an assigned `lr`, for example, would have no effect."""
         if self.__dict__.get("_closed") and not hasattr(self, name):
             names = ", ".join(n for n in self.__dict__ if not n.startswith("_"))
             raise AttributeError(
@@ -175,11 +175,11 @@ class _Optimizer:
         super().__setattr__(name, value)
 
     def _fix(self, owner):
-        """From here on no attributes are added; classes made from `owner` may have more."""
+        """Refuse unknown names from now on; subclasses of `owner` may add attributes."""
         self.__dict__["_closed"] = type(self) is owner
 
     def _checked(self, gradients):
-        """The gradients as arrays like the parameters; else nothing is changed."""
+        """The gradients as arrays like the parameters, checked before anything changes."""
         gradients = [
             checks.as_array(f"gradients[{index}]", gradient)
             for index, gradient in enumerate(listed("gradients", gradients))
@@ -201,10 +201,10 @@ class SGD(_Optimizer):
     Parameters
     ----------
     parameters : list of arrays or parts, or one of them
-        Changed in place: arrays of float32 or float64, `layer.flat` for example. Of a layer or
-        another part its `flat` is taken. No two may share memory.
+        Arrays of float32 or float64 that a step changes in place, for example `layer.flat`. A layer
+        or another part stands for its `flat`. No two may share memory.
     learning_rate : float
-        Finite, from 0 up. An attribute too, which may be assigned.
+        Finite, from 0 up. It is also an attribute, which may be assigned.
     momentum : float
         From 0 to 1.
 
@@ -243,7 +243,7 @@ class SGD(_Optimizer):
 
 
 def _betas(betas):
-    """A pair of floats; float64 of NumPy's would compute float32 in float64."""
+    """A pair of Python floats: with NumPy's float64 a float32 step would compute in float64."""
     if not isinstance(betas, tuple | list) or len(betas) != 2:
         got = len(betas) if isinstance(betas, tuple | list) else type(betas).__name__
         raise TypeError(f"betas must be a pair of numbers, got {got}")
@@ -262,7 +262,7 @@ class Adam(_Optimizer):
     parameters, learning_rate
         As for `SGD`.
     betas : pair of floats
-        Of the running means of the gradient and of its square; from 0 to below 1.
+        The factors of the running means of the gradient and of its square; from 0 to below 1.
     epsilon : float
         Finite, above 0.
 
@@ -294,7 +294,7 @@ class Adam(_Optimizer):
         epsilon: float = 1e-8,
     ) -> None:
         super().__init__(parameters, learning_rate)
-        wanted = "a finite number above 0"  # with 0 a gradient of 0 would give 0 / 0
+        wanted = "a finite number above 0"  # with 0, a gradient of 0 would give 0 / 0
         self.epsilon: float = checks.number("epsilon", epsilon, wanted, lambda n: 0 < n < math.inf)
         self.betas: tuple[float, float] = _betas(betas)
         self.mean: list[Floats] = self._zeros()

@@ -1,7 +1,7 @@
 """A head and an embedding: parts of a network that keep their parameters as layers do.
 
-`params` are views into `flat`, one buffer, into which assignment copies
-(fastrnn/_layer/parameters.py); a gradient comes as a buffer like it.
+`params` are views into `flat`, one buffer; assignment copies into it
+(fastrnn/_layer/parameters.py). A gradient is a buffer of the same layout.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
     from fastrnn.train.protocols import FloatDType, Floats, Seed
 
-# Rows: a product in float32 adds up hundreds of terms in one chain, and many such chains one after
-# another. Where terms are much alike, each chain errs in the same direction: by 3e-5 of the sum at
-# 4,096 rows, and by ever more from there.
+# The most rows of a float32 product. It adds up hundreds of terms in a chain, and then the chains.
+# If terms are much alike, the errors of all chains have the same sign: 3e-5 of the sum at 4,096
+# rows, and more with more rows.
 _FEW_ROWS = 4096
-_AT_ONCE = 2**14  # elements that are widened to float64 at a time, so that they stay in the caches
+_AT_ONCE = 2**14  # elements that are cast to float64 at a time: they stay in the caches
 
 
 class PartGradients(NamedTuple):
-    """What a part's backward returns: of x, None where there is none, and of `flat`.
+    """The gradients that a part's backward returns: of x, None for an embedding, and of `flat`.
 
     Examples
     --------
@@ -38,7 +38,7 @@ class PartGradients(NamedTuple):
     (None, array([4., 6.]))
     """
 
-    x: Floats | Any  # None for an embedding; Any, so that users of a head need no assert
+    x: Floats | Any  # None for an embedding. With Any, users of a head need no assert
     flat: Floats
 
 
@@ -102,7 +102,7 @@ class Dense(_Part):
         return self._checked("x", x, self.inputs) @ self.params["weight"].T + self.params["bias"]
 
     def backward(self, x: ArrayLike, dy: ArrayLike) -> PartGradients:
-        """Gradients of a loss through y, x being what y was made of -> PartGradients."""
+        """Gradients of a loss through y; x is the input that gave y -> PartGradients."""
         x, dy = self._checked("x", x, self.inputs), self._checked("dy", dy, self.outputs)
         checks.shaped("dy", dy, None, (*x.shape[:-1], self.outputs))
         rows, d_rows = x.reshape(-1, self.inputs), dy.reshape(-1, self.outputs)
@@ -160,15 +160,15 @@ class Embedding(_Part):
         return self.params["weight"][checks.ids("x", x, self.ids)]
 
     def backward(self, x: ArrayLike, dy: ArrayLike) -> PartGradients:
-        """Gradient of a loss through y, x being the ids -> PartGradients, x None.
+        """Gradient of a loss through y; x is the ids that gave y -> PartGradients with x None.
 
-        An id that came many times gets the sum in the order in which it came, made in float64.
+        The gradient of a repeated id is a sum in float64, in the order of its occurrences.
         """
         x = checks.ids("x", x, self.ids)
         dy = checks.same_dtype("dy", checks.as_array("dy", dy), self.dtype)
         checks.shaped("dy", dy, None, (*x.shape, self.features))
-        # Elements one by one, not rows: add.at has a fast loop for a single axis, about 4 times as
-        # fast, in the same order; but for the largest tables faster than sums over sorted ids too.
+        # add.at on single elements, not on rows: its loop for one axis is about 4 times as fast, in
+        # the same order. It is also faster than sums over sorted ids, except for very large tables.
         begins = x.reshape(-1, 1).astype(np.intp) * self.features
         d_rows, total = dy.reshape(-1, self.features), np.zeros(self.flat.size)
         at_once = max(1, _AT_ONCE // self.features)
@@ -179,7 +179,7 @@ class Embedding(_Part):
 
 
 def _products(left, right):
-    """left^T right, summed over rows; in float64 if there are many."""
+    """left^T right, a sum over rows; in float64 if there are many rows."""
     if len(left) <= _FEW_ROWS:
         return left.T @ right
     total = np.zeros((left.shape[1], right.shape[1]))

@@ -1,4 +1,7 @@
-"""From logits to probabilities: sigmoid and softmax. Knows of no losses."""
+"""Sigmoid and softmax: probabilities from logits.
+
+It must not know: losses.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +57,8 @@ def softmax(x: ArrayLike, axis: int = -1) -> Floats:
     Returns
     -------
     y : array like x
-        Sums to 1 along the axis. An x of -inf has the probability 0; if all of them are -inf, the
-        probabilities are NaN.
+        The sum along the axis is 1. An x of -inf has the probability 0. If all x along the axis are
+        -inf, their probabilities are NaN.
 
     Raises
     ------
@@ -78,9 +81,9 @@ def softmax(x: ArrayLike, axis: int = -1) -> Floats:
 
 
 def shifted_powers(x, axis=-1):
-    """(largest, powers, total): of x, exp(x - largest), and the sum of these in float64."""
+    """(largest, powers, total): the largest x, exp(x - largest), and the powers' float64 sum."""
     largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
-    # A difference beyond all floats is -inf, whose power is 0; if all are -inf it is NaN.
+    # A difference beyond the range of floats is -inf, its power 0. If all x are -inf, it is NaN.
     with np.errstate(over="ignore", invalid="ignore"):
         powers = np.exp(x - largest)
     return largest, powers, powers.sum(axis=axis, keepdims=True, dtype=np.float64)

@@ -1,6 +1,6 @@
-"""How far a training run is, on stderr: a bar on a terminal, a few lines elsewhere.
+"""Progress of a training run on stderr: a bar on a terminal, a few lines elsewhere.
 
-tqdm draws the bar where it is installed. Knows nothing of what is trained.
+tqdm draws the bar if it is installed. It must not know: what is trained.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ import sys
 import time
 
 _WIDTH = 20  # keeps the line within 80 columns
-_LINES = 8  # roughly how many a log gets
+_LINES = 8  # roughly the number of lines in a log
 _PAUSE = 0.1  # seconds between two notes
 
 
 class Progress:
     """Use as `with Progress(40, "training") as progress: ...; progress.step("loss 0.1")`.
 
-    On a terminal tqdm draws the bar where it is installed, and this class where it is not.
-    Elsewhere (a log, a pipe) some of the steps become a line each.
+    On a terminal tqdm draws the bar if it is installed, else this class draws one. Elsewhere (a
+    log, a pipe) some of the steps write a line each.
 
     Parameters
     ----------
     total : int
-        Steps to come.
+        The number of steps.
     label : str
-        What stands in front of the bar.
+        The text in front of the bar.
     on_terminal, in_log : bool
-        Whether there is a bar, or lines, at all.
+        False shows no bar on a terminal, or no lines elsewhere.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class Progress:
             self._write(f"{self._label} {self._counter()}  {note}\n")
 
     def note(self, note: str) -> None:
-        """Show `note` within a step: on a terminal alone, and some times a second at most."""
+        """Show `note` within a step, on a terminal only, at most some times a second."""
         now = time.monotonic()
         if not self._terminal or now - self._drawn < _PAUSE:
             return

@@ -1,6 +1,6 @@
-"""The types of what training takes and gives, for type checkers alone.
+"""The types of the arguments and results of training, for type checkers only.
 
-No module imports this one when it is run.
+No module imports this one at run time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ FloatDType: TypeAlias = (
     | type[np.float64]
     | np.dtype[np.float32]
     | np.dtype[np.float64]
-    | np.dtype[np.floating[Any]]  # of an array whose width is not known before it is run
+    | np.dtype[np.floating[Any]]  # of an array whose width a type checker does not know
 )
 
 

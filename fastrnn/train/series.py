@@ -1,4 +1,4 @@
-"""A series as minibatches of windows, each with the values that follow it."""
+"""Minibatches of windows of a series, each window with the values that follow it."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ def windows(
 ) -> Iterator[tuple[Floats, Floats]]:
     """Minibatches of windows of a series and of the values that follow them, without copies.
 
-    A minibatch's windows are evenly spread over the series, so each sees all of it.
+    The windows of a minibatch are spread evenly over the series, so each minibatch covers it.
 
     Parameters
     ----------
     series : (N,) or (N, F) array
         float32 or float64; integers are cast to float32, which must hold them exactly.
     length : int
-        T, steps of a window.
+        T, the number of steps of a window.
     horizon : int, or ascending ints such as range(1, 25) or [1, 7]
-        The target is the value so many steps after a window's last one, from 1; of several, the
-        values at each of these S steps.
+        The target is the value so many steps after a window's last one, from 1. With S ints it is
+        the values at these S steps.
     batch_size : int
-        At most so many windows.
+        The most windows of a minibatch.
     rng : None, int or numpy.random.Generator
-        Shuffles the order of the minibatches; None leaves it.
+        It shuffles the minibatches. None leaves them in order.
     targets : None, int, slice or list of ints
-        The columns of series that are the K features of the target, counted as NumPy does; None
-        for all of them. The windows have all columns.
+        The columns of series that are the K features of the target, as NumPy indexes them; None for
+        all columns. The windows have all columns.
     batch_first : bool
-        As of the layer that reads the windows: an axis for the batch comes first, not second.
+        The batch's axis comes first, not second, as in a layer with batch_first.
 
     Yields
     ------
     x : (T, B, F) view of series, with batch_first (B, T, F)
     target : (B, K) array; for several steps (S, B, K), with batch_first (B, S, K)
-        A view too, where columns are not a list and steps are evenly spaced.
+        It is a view too, unless columns are a list or steps are unevenly spaced.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def windows(
     order = np.arange(batches)
     if rng is not None:
         order = checks.generator("rng", rng).permutation(batches)
-    # Both are (windows, features, steps), the second of all steps up to the last one.
+    # Both are (windows, features, steps); the second has all steps up to the last one.
     before = sliding_window_view(series, length, axis=0)[:count]
     after = sliding_window_view(series[length:, columns], last, axis=0)
     axes = (0, 2, 1) if batch_first else (2, 0, 1)
@@ -101,7 +101,7 @@ def windows(
 
 
 def _table(series):
-    """(N, F) floats; integers become float32 if that holds them."""
+    """(N, F) floats; integers become float32, which must hold them exactly."""
     if checks.plain("series", series).dtype.kind in "biu":
         series = checks.exact("series", series, np.dtype(np.float32))
     series = checks.as_array("series", series)
@@ -112,7 +112,7 @@ def _table(series):
 
 
 def _steps(horizon, most):
-    """(what to take of the steps 1, 2, ..., the last step); no more than one is beyond `most`."""
+    """(an index into the steps 1, 2, ..., the last step); at most one step is beyond `most`."""
     several = isinstance(horizon, range | list | tuple) or np.ndim(horizon) == 1
     if not several:
         step = checks.positive("horizon", horizon)
@@ -128,13 +128,13 @@ def _steps(horizon, most):
     if not steps:
         raise ValueError("horizon must have at least one step, got none")
     paces = set(np.diff(steps).tolist()) or {1}
-    if len(paces) == 1:  # a slice leaves views
+    if len(paces) == 1:  # a slice gives views
         return slice(steps[0] - 1, steps[-1], paces.pop()), steps[-1]
     return np.array(steps) - 1, steps[-1]
 
 
 def _columns(targets, features):
-    """What `targets` takes of the columns: a slice, or a list of numbers from 0."""
+    """An index into the columns from `targets`: a slice, or a list of numbers from 0."""
     every = range(features)
     if targets is None:
         return slice(None)

@@ -1,7 +1,7 @@
-"""All that training changes: arrays by name, as `encoder.weight_ih_l0`, and random generators.
+"""Everything that training changes: arrays by name, as `encoder.weight_ih_l0`, and generators.
 
-A part is whatever has `params`, a mapping of arrays. `fit` keeps a `State` of its best epoch, and a
-checkpoint holds one. Knows of no files and of no epochs.
+A part is any object with `params`, a mapping of arrays. `fit` keeps a `State` of its best epoch,
+and a checkpoint has one. It must not know: files, epochs.
 """
 
 import contextlib
@@ -13,20 +13,20 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.train import generators
 
-OPTIMIZER, EXTRA = "optimizer", "extra"  # what a part cannot be called
-GENERATORS = "rng"  # what the states of generators are called in a file
-TEXTS = (EXTRA, GENERATORS)  # what is no array there
+OPTIMIZER, EXTRA = "optimizer", "extra"  # names that no part may have
+GENERATORS = "rng"  # the name of the generators' states in a file
+TEXTS = (EXTRA, GENERATORS)  # names in a file that are not arrays
 
 
 class Like(NamedTuple):
-    """What an array must be."""
+    """The shape and dtype that an array must have."""
 
     dtype: np.dtype
     shape: tuple
 
 
 def named(parts):
-    """The parts as a dict from their names; those of a list are called 0, 1 and so on."""
+    """A dict from names to parts; the parts of a list are called 0, 1 and so on."""
     if isinstance(parts, list | tuple):
         parts = {str(index): part for index, part in enumerate(parts)}
     if not isinstance(parts, Mapping):
@@ -58,23 +58,23 @@ def named(parts):
 
 
 def arrays_of(parts):
-    """name.parameter -> the array itself."""
+    """part.parameter -> the array."""
     return {f"{name}.{key}": a for name, part in parts.items() for key, a in part.params.items()}
 
 
 def generators_of(parts):
-    """Name of a part -> its numpy.random.Generator, of those that have one."""
+    """Name of a part -> its numpy.random.Generator, for the parts that have one."""
     found = {name: getattr(part, "rng", None) for name, part in parts.items()}
     return {name: rng for name, rng in found.items() if isinstance(rng, np.random.Generator)}
 
 
 def drawing(parts):
-    """The names of parts that draw from their generators in training, as they are now."""
+    """The names of parts that now draw from their generators in training."""
     return {name for name in generators_of(parts) if getattr(parts[name], "draws", True)}
 
 
 class State(NamedTuple):
-    """Copies of all that training changes.
+    """Copies of everything that training changes.
 
     arrays : of the parts, and of the optimizer if there is one
     generators : name of a part -> state of its generator
@@ -87,8 +87,8 @@ class State(NamedTuple):
 def state_of(parts, optimizer=None):
     """The `State` of named parts and of an optimizer.
 
-    With an optimizer it has the states of all generators, for training goes on from it and may turn
-    dropout on; else of parts that draw now.
+    With an optimizer it has the states of all generators, because training that goes on may turn
+    dropout on. Without one it has the states for parts that draw now.
     """
     arrays = {name: array.copy() for name, array in arrays_of(parts).items()}
     if optimizer is not None:
@@ -99,7 +99,7 @@ def state_of(parts, optimizer=None):
 
 
 def wanted_of(parts, optimizer=None):
-    """Name -> `Like`, of the arrays that `state_of` would give."""
+    """Name -> `Like`, for the arrays of `state_of`."""
     arrays = arrays_of(parts)
     if optimizer is not None:
         arrays |= {f"{OPTIMIZER}.{key}": array for key, array in optimizer.state().items()}
@@ -107,10 +107,10 @@ def wanted_of(parts, optimizer=None):
 
 
 def put_back(state, parts, optimizer=None, name="state"):
-    """Let parts and optimizer go on from a `State` of them.
+    """Set parts and optimizer to a `State` of them.
 
-    After an error, or an interrupt, all is as it was; an interrupt while it is put back is not
-    covered. Its generators' states must have been checked, where they are not from `state_of`.
+    After an error, or an interrupt, they are as before; a second interrupt, while they are put
+    back, is not covered. Generators' states that are not from `state_of` must have been checked.
     """
     owner = "parts" if optimizer is None else "parts and optimizer"
     new = checks.arrays_like(name, state.arrays, wanted_of(parts, optimizer), owner)
@@ -131,13 +131,13 @@ def put_back(state, parts, optimizer=None, name="state"):
             array[...] = before[key]
         generators.restore(states, found)
         if optimizer is not None:
-            with contextlib.suppress(Exception):  # one of a stranger's may refuse this state too
+            with contextlib.suppress(Exception):  # a user's optimizer may refuse this state too
                 optimizer.load(own)
         raise
 
 
 def _load_optimizer(optimizer, arrays, name):
-    """Load what a state called `name` has of an optimizer."""
+    """Load the optimizer's arrays of a state; name is for messages."""
     prefix = f"{OPTIMIZER}."
     own = {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
     try:

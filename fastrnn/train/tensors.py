@@ -1,15 +1,15 @@
-"""Files in the format safetensors: a header that says where each array is, then the elements.
+"""Files in the format safetensors: a header with the offsets of each array, then the elements.
 
-The first eight bytes are the length of the header, which is JSON: for each array its dtype, its
-shape and where its bytes begin and end; texts are in the object `__metadata__`. `Tensors` is read
-without the package of that name, which takes headers of 100 MB and leaves what is in them to
-Python; the package writes.
+The first eight bytes are the length of the header. The header is JSON: for each array its dtype,
+its shape, and the begin and end of its bytes. Texts are in the object `__metadata__`. The package
+safetensors writes files. `Tensors` reads them without that package, which accepts headers of 100 MB
+and does not bound the memory of their contents.
 
-It must not know: parts, what the names mean.
+It must not know: parts, the meaning of names.
 """
 
 import math
-from reprlib import repr  # bounded, whatever comes
+from reprlib import repr  # of bounded length
 from typing import NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ _METADATA, _ENTRY = "__metadata__", {"dtype", "shape", "data_offsets"}
 
 
 def package():
-    """safetensors, or ModuleNotFoundError that says how to get it."""
+    """The module safetensors; the message of ModuleNotFoundError says how to install it."""
     try:
         import safetensors.numpy
     except ModuleNotFoundError:
@@ -47,25 +47,25 @@ def write(file, arrays, texts):
 
 
 class Tensor(NamedTuple):
-    """What the header says of an array, or a text.
+    """The header's entry for an array, or a text.
 
-    dtype : of numbers, for a text of a str of its length; else what the header calls it
+    dtype : a dtype of numbers, or for a text a str of its length; for others the header's name
     """
 
     dtype: np.dtype | str
     shape: tuple
-    begin: int = 0  # in the file
+    begin: int = 0  # the offset in the file
     end: int = 0
 
 
 class Tensors:
     """A .safetensors that is being read: `names`, then `describe`, then `array` and `text`.
 
-    texts : the names that texts may have; others have no meaning here
+    texts : the names that texts may have; other texts are ignored
     """
 
-    # The header is JSON and counts by its characters, those of texts among them: that covers the
-    # texts, and the objects that are made of them when the header's own are gone.
+    # The header is JSON and counts by its characters, those of texts included. That covers the
+    # texts, and the objects from their JSON, which are made after the header's objects are gone.
     counts_texts = True
 
     def __init__(self, source, texts):
@@ -73,7 +73,7 @@ class Tensors:
         self._texts, self._tensors = {}, {}
 
     def names(self):
-        """The names of all arrays and texts, one after another, as often as they come."""
+        """Yields the names of all arrays and texts, a repeated name several times."""
         length = int.from_bytes(self._source.read(0, 8), "little")
         header = self._header(length)
         self._texts = self._checked_texts(header.pop(_METADATA, {}))
@@ -84,14 +84,14 @@ class Tensors:
         yield from self._tensors
 
     def describe(self, names):
-        """Each name with its `Tensor`, for arrays and texts; no element is read."""
+        """Yields each name with its `Tensor`, for arrays and texts; no element is read."""
         texts = {name: Tensor(np.dtype(f"U{len(t)}"), ()) for name, t in self._texts.items()}
         described = self._tensors | texts  # no name is in both: `Contents` has refused it
         for name in names:
             yield name, described[name]
 
     def array(self, name):
-        """The array itself."""
+        """The array."""
         tensor = self._tensors[name]
         array = np.empty(tensor.shape, tensor.dtype)
         view = memoryview(array.reshape(-1).view(np.uint8))
@@ -99,7 +99,7 @@ class Tensors:
         return array
 
     def text(self, name):
-        """The text itself."""
+        """The text."""
         return self._texts[name]
 
     def _header(self, length):
@@ -126,7 +126,7 @@ class Tensors:
         return {name: text for name, text in texts.items() if name in self._known}
 
     def _tensor(self, name, value, data):
-        """The `Tensor` that the header says, its bytes being counted from `data` on."""
+        """The `Tensor` of a header's entry; `data` is the offset that its bytes count from."""
         if not isinstance(value, dict) or value.keys() != _ENTRY:
             raise self._source.refused(f"it must have {', '.join(sorted(_ENTRY))} alone", name)
         dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
@@ -152,7 +152,7 @@ class Tensors:
         return Tensor(dtype, tuple(shape), data + begin, data + end)
 
     def _check_places(self, at):
-        """ValueError unless each byte behind the header is of one array."""
+        """ValueError unless each byte after the header belongs to exactly one array."""
         for name, tensor in sorted(self._tensors.items(), key=lambda item: item[1][2:]):
             if tensor.begin != at:
                 what = (
@@ -167,5 +167,5 @@ class Tensors:
 
 
 def _sizes(value):
-    """Whether it is a list of integers from 0 to what an address can be."""
+    """Whether the value is a list of integers from 0 to the largest address."""
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)

@@ -1,38 +1,38 @@
-"""JSON from strangers: no name twice, and no more memory than was said.
+"""JSON from strangers: repeated names are refused, and the memory is known in advance.
 
 It must not know: formats, arrays, parts.
 """
 
 import json
 
-# Bytes of memory that values and names take at most beside their characters. Each has one of these
-# characters before or after it, so that they can be counted before anything is made. A name, with
-# its value, is most of all: it is in a pair first, then in a dict that has just grown.
+# The most bytes of memory of values and names, without their characters. Each has one of these
+# characters before or after it, so they can be counted before objects are made. A name with its
+# value takes the most: it is in a pair first, then in a dict that has just grown.
 _COSTS = {",": 80, ":": 192, "[": 112, "{": 112}
 
 
 class Twice(ValueError):
-    """A name that an object has twice; its only argument."""
+    """A name is in an object twice. The name is the only argument."""
 
 
 def memory_of(text):
-    """Bytes of memory that JSON, str or bytes, takes at most while objects are made of it."""
+    """The most bytes of memory that parsing JSON, str or bytes, takes."""
     encoded = isinstance(text, bytes)
     found = {some: text.count(some.encode() if encoded else some) for some in (*_COSTS, "\\u")}
-    # One character beyond Latin-1 makes all of its string four bytes wide.
+    # One character beyond Latin-1 makes all characters of its string up to four bytes wide.
     wide = found.pop("\\u") or not text.isascii()
     return (10 if wide else 2) * len(text) + sum(_COSTS[some] * n for some, n in found.items())
 
 
 def object_of(text):
-    """The object that JSON says, as a dict.
+    """The object from JSON, as a dict.
 
     Raises
     ------
     Twice
-        Where a name comes twice.
+        If a name is in an object twice.
     ValueError
-        With a reason, for all else.
+        With a reason, for everything else that is not such JSON.
     """
     try:
         value = json.loads(text, object_pairs_hook=_unique)
@@ -40,7 +40,7 @@ def object_of(text):
         raise ValueError("its JSON is nested too deeply") from None
     except Twice:
         raise
-    except ValueError as error:  # bad JSON, bad UTF-8, a number of too many digits
+    except ValueError as error:  # invalid JSON, invalid UTF-8, a number with too many digits
         raise ValueError(f"its JSON is broken: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"its JSON must be an object, got {type(value).__name__}")

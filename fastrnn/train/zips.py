@@ -1,11 +1,12 @@
 """The directory of a zip file and the bytes of its members, read piece by piece.
 
-A zip file is its members, then a directory with an entry for each, then an end record that says
-where the directory is. Before a member stand a local header and its name again. Each entry of the
-directory is checked against the member's local header; no member gives more bytes than it says.
-Format: PKWARE's APPNOTE.TXT.
+A zip file has its members, then a directory with an entry for each, then an end record with the
+offset of the directory. A member has a local header, with its name, before its bytes. Each entry of
+the directory is compared with the member's local header. A member that is longer than its entry
+says is refused. Format: PKWARE's APPNOTE.TXT.
 
-Python's zipfile raises a dozen kinds of errors for damaged files and reads the whole directory.
+Python's zipfile would not do: it raises a dozen kinds of errors for damaged files, and it reads all
+of the directory at once.
 
 It must not know: arrays, parts.
 """
@@ -15,37 +16,37 @@ import zlib
 from typing import NamedTuple
 
 _END = struct.Struct("<4s4H2LH")
-_LOCATOR = struct.Struct("<4sLQL")  # of the end record of zip64, for what is beyond 32 bits
+_LOCATOR = struct.Struct("<4sLQL")  # of the end record of zip64, for numbers beyond 32 bits
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_FULL, _FULL_16 = 2**32 - 1, 2**16 - 1  # "see the field of zip64"
-_ENCRYPTED, _UTF_8 = 0x41, 0x800  # flags: both kinds of encryption; how the name is written
+_FULL, _FULL_16 = 2**32 - 1, 2**16 - 1  # these mean: see the field of zip64
+_ENCRYPTED, _UTF_8 = 0x41, 0x800  # flags: both kinds of encryption; a name in UTF-8
 _STORED, _DEFLATED = 0, 8
 _PIECE = 2**16
 
 
 class Entry(NamedTuple):
-    """What the directory says of a member."""
+    """The directory's entry for a member."""
 
     raw_name: bytes
     method: int
     crc: int  # checksum of the member's bytes
-    packed: int  # how many they are in the file
-    size: int  # how many they are
-    begin: int  # of the local header
-    limit: int  # of all members: where the directory begins
+    packed: int  # the number of bytes in the file, compressed
+    size: int  # the number of bytes
+    begin: int  # the offset of the local header
+    limit: int  # the offset of the directory, before which all members end
 
 
 def entries(source):
-    """The names and entries of all members, one after another, as they stand in the directory."""
+    """Yields the names and entries of all members, in the order of the directory."""
     begin, end, count = _directory(source)
     at = begin
     for _ in range(count):
         if at + _ENTRY.size > end:
             raise source.refused("its directory ends early")
         fields = _ENTRY.unpack(source.read(at, _ENTRY.size))
-        lengths = fields[10:13]  # of the name, of extra fields, of a comment
+        lengths = fields[10:13]  # of the name, the extra fields, the comment
         after = at + _ENTRY.size + sum(lengths)
         if fields[0] != b"PK\1\2" or after > end:
             raise source.refused("its directory is broken")
@@ -60,11 +61,11 @@ def entries(source):
 
 
 def _directory(source):
-    """Where the directory begins and ends, and how many entries it has."""
+    """The begin and end of the directory, and the number of its entries."""
     tail_at = max(0, source.size - _END.size - _FULL_16)
     tail = source.read(tail_at, source.size - tail_at)
     at = len(tail)
-    while True:  # backwards, to a signature whose comment goes on to the end of the file
+    while True:  # search backwards for a signature whose comment ends with the file
         at = tail.rfind(b"PK\5\6", 0, at)
         if at < 0:
             raise source.refused("it is no zip file, or it was cut: its end record is missing")
@@ -83,7 +84,7 @@ def _directory(source):
 
 
 def _directory_64(source, end):
-    """What the end record of zip64 says, which a locator before the end record leads to."""
+    """The numbers of the end record of zip64, found by the locator before the end record."""
     locator_at = end - _LOCATOR.size
     if locator_at < 0:
         raise source.refused("its zip64 locator is missing")
@@ -118,7 +119,7 @@ def _checked_entry(source, name, fields, raw, extra, limit):
 
 
 def _sizes_64(source, name, extra, sizes):
-    """The sizes, those that are full taken from the extra field of zip64."""
+    """The sizes; each that is _FULL comes from the extra field of zip64."""
     count, at = sizes.count(_FULL), 0
     if not count:
         return sizes
@@ -132,9 +133,9 @@ def _sizes_64(source, name, extra, sizes):
 
 
 class Member:
-    """The bytes of a member, in their order: `fill` some times, then `finish`.
+    """The bytes of a member, in order: call `fill` some times, then `finish`.
 
-    end : where its bytes in the file end
+    end : the offset in the file at which its bytes end
     """
 
     def __init__(self, source, name, entry):
@@ -145,7 +146,7 @@ class Member:
         self._packed, self._crc = b"", 0
 
     def fill(self, view):
-        """The next bytes, as many as the view has."""
+        """Fill the view with the next bytes."""
         while len(view):
             piece = self._some(min(len(view), _PIECE))
             if not piece:
@@ -155,7 +156,7 @@ class Member:
             view = view[len(piece) :]
 
     def finish(self):
-        """ValueError unless that was all of the member, and is what was written."""
+        """ValueError unless all bytes were read and their checksum is right."""
         inflate = self._inflate
         if self._some(1):
             raise self._refused("it has more bytes than its directory says")
@@ -165,7 +166,7 @@ class Member:
             raise self._refused("its bytes were changed: their checksum is not that written")
 
     def _begin(self):
-        """Where the bytes begin, behind the local header, which must agree with the directory."""
+        """The offset of the bytes after the local header, which must agree with the directory."""
         entry, at = self._entry, self._entry.begin + _LOCAL.size
         if at > entry.limit:
             raise self._refused("it is said to be beyond the members")
@@ -184,7 +185,7 @@ class Member:
         return at + length + extra
 
     def _some(self, most):
-        """At most so many of the next bytes; none where there are no more."""
+        """At most so many of the next bytes; none at the end."""
         if self._inflate is None:
             return self._next(most)
         while True:
