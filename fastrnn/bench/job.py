@@ -100,7 +100,7 @@ class Job:
         peer["status"] = "ok"
 
     def check(self):
-        """Compare all with the first of TRUTH. A variant that disagrees is reported and left out."""
+        """Compare all with the first of TRUTH. A variant that disagrees is noted and left out."""
         truth, truth_name, (case, _, mode, _) = None, None, self.what
         for name in sorted(self.workers, key=TRUTH.index):
             peer, good, reasons = self.found["peers"][name], [], []

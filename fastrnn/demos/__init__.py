@@ -1,7 +1,7 @@
 """The running examples: `python -m fastrnn demo NAME`.
 
-A demo is a module whose docstring's first line says what it is, with `add_arguments(parser)` and
-`run(args)`, which returns an exit code. To add one, write it and give it a row here.
+A demo is a module with `add_arguments(parser)` and `run(args)`, which returns an exit code. The
+first line of its docstring is its description. To add a demo, write it and add its name here.
 """
 
 from fastrnn.demos import classify, forecast, generate, gradients, tagging, translate
@@ -15,5 +15,5 @@ DEMOS = {
     "translate": translate,
 }
 DEFAULT = "forecast"
-# What a demo may be called too: of texts to classify by their sense, films' reviews are the usual.
+# Other names of demos: most people know text classification from the sentiment of film reviews.
 ALIASES = {"sentiment": "classify"}

@@ -1,8 +1,9 @@
-"""Forecasts without a network, which a network must beat to be worth its trouble.
+"""Forecasts without a network: baselines that a network should beat.
 
-Each is a function of a task (`fastrnn.demos.series`) and of what can be tuned. It returns a
-function from times of issue to forecasts, both (B,). It learns from the task's training period
-alone; `tuned` chooses among the settings by the validation period, as the network's epochs are.
+Each is a function of a task (`fastrnn.demos.series`) and of settings that can be tuned. It returns
+a function from times of issue to forecasts, both (B,). It learns from the task's training period
+alone. `tuned` chooses the settings on the validation period, on which the network's epoch is chosen
+too.
 """
 
 from itertools import product
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-QUERIES = 128  # times that are compared with all of training at once, so that memory stays small
+QUERIES = 128  # times that are compared with the training period at once: it bounds the memory
 
 
 def rmse(error):
@@ -24,26 +25,26 @@ def mae(error):
 
 
 def persistence(task):
-    """It stays as it is."""
+    """The value at the time of issue."""
     return lambda times: task.series[times]
 
 
 def mean_of_the_hour(task):
-    """The mean of training at this hour of the day, and what the day of the week adds to it."""
+    """The training mean at this hour of the day, plus a mean for the day of the week."""
     w, b = _linear(task.clock[task.train][None], task.truth(task.train)[None], 1.0)
     return lambda times: task.clock[times] @ w[0] + b[0]
 
 
 def yesterday(task):
-    """What it was at the same hour of the day before."""
+    """The value at the same hour of the day before."""
     return lambda times: task.series[times + task.AHEAD - 24]
 
 
 def seasonal(task, years, weeks):
-    """The same week of past years, each raised by the drift since then, and the mean of these.
+    """The mean of the same week in past years, each plus the drift since then.
 
-    The drift is that from some weeks of that year to the last ones. With one year and one week it
-    is the seasonal naive forecast with drift.
+    The drift is the change of the mean over `weeks` weeks from that year to now. With one year and
+    one week it is the seasonal naive forecast with drift.
     """
 
     def forecast(times):
@@ -58,9 +59,9 @@ def seasonal(task, years, weeks):
 
 
 def ridge(task, length, penalty, by_hour=False):
-    """Linear regression on what is known of the last `length` times; its weights are penalised.
+    """Linear regression on the inputs of the last `length` times, with penalised weights.
 
-    `by_hour` lets the weights turn with the hour of the day.
+    by_hour : the weights depend on the hour of the day, by a sine and a cosine.
     """
     x, level = task.regressors(task.train, length, by_hour)
     w, b = _linear(x[None], (task.truth(task.train) - level)[None], penalty)
@@ -73,7 +74,7 @@ def ridge(task, length, penalty, by_hour=False):
 
 
 def kernel_ridge(task, length, width, penalty):
-    """Ridge regression on Gaussians about all that was seen in training: smooth, not linear."""
+    """Ridge regression on Gaussians about the inputs of training: smooth, and not linear."""
     known, level = task.regressors(task.train, length)
     left = task.truth(task.train) - level
     mean = left.mean()
@@ -91,7 +92,7 @@ def kernel_ridge(task, length, width, penalty):
 
 
 def analogues(task, length, count):
-    """What followed the most similar times of training, on average (Lorenz, 1969)."""
+    """The mean of the values that followed the most similar times of training (Lorenz, 1969)."""
 
     def forecast(times):
         near, _, level = _nearest(task, times, length, count)
@@ -101,7 +102,7 @@ def analogues(task, length, count):
 
 
 def local_linear(task, length, count, penalty):
-    """A ridge regression on the most similar times of training, another one for each forecast.
+    """For each forecast a ridge regression on the most similar times of training.
 
     Farmer and Sidorowich, Predicting chaotic time series, 1987.
     """
@@ -110,14 +111,14 @@ def local_linear(task, length, count, penalty):
         near, x, level = _nearest(task, times, length, count)
         w, b = _linear(near.x, near.left, penalty)
         forecasts = np.einsum("bi,bi->b", x, w) + b
-        # never beyond what followed them
+        # clipped to the range of the values that followed them
         return level + forecasts.clip(near.left.min(axis=1), near.left.max(axis=1))
 
     return _in_pieces(forecast)
 
 
 def _linear(x, y, penalty):
-    """G ridge regressions, of x (G, n, k) and y (G, n) -> weights (G, k), biases (G,)."""
+    """G ridge regressions of y (G, n) on x (G, n, k) -> weights (G, k), biases (G,)."""
     x_mean, y_mean = x.mean(axis=1), y.mean(axis=1)
     x, y = x - x_mean[:, None], y - y_mean[:, None]
     squares = x.transpose(0, 2, 1) @ x + penalty * np.eye(x.shape[2])
@@ -126,14 +127,14 @@ def _linear(x, y, penalty):
 
 
 class Near(NamedTuple):
-    """The times of training that are the nearest to each time that is asked about."""
+    """The training times nearest to each of B times."""
 
-    x: np.ndarray  # (B, count, k), what was seen
-    left: np.ndarray  # (B, count), what followed, about its level
+    x: np.ndarray  # (B, count, k), the inputs
+    left: np.ndarray  # (B, count), the values that followed, less their level
 
 
 def _nearest(task, times, length, count):
-    """-> Near, and what is seen at `times` with its levels."""
+    """-> Near, and the inputs and levels at `times`."""
     known, levels = task.regressors(task.train, length)
     x, level = task.regressors(times, length)
     nearest = np.argpartition(_squares(x, known), count, axis=1)[:, :count]
@@ -141,12 +142,12 @@ def _nearest(task, times, length, count):
 
 
 def _squares(x, known):
-    """Squared distances of (B, k) from (N, k): (B, N)."""
+    """Squared distances (B, N) between (B, k) and (N, k)."""
     return np.sum(x**2, axis=1)[:, None] + np.sum(known**2, axis=1) - 2 * x @ known.T
 
 
 def _in_pieces(forecast):
-    """The same function, called with a part of the times at once."""
+    """The same function; it handles QUERIES times at once."""
 
     def whole(times):
         pieces = np.split(times, range(QUERIES, len(times), QUERIES))
@@ -156,14 +157,14 @@ def _in_pieces(forecast):
 
 
 class Baseline(NamedTuple):
-    """A baseline as it was tuned: `settings` says how, `forecast` is its function of times."""
+    """A tuned baseline: its `settings`, and `forecast`, its function of times."""
 
     settings: dict
     forecast: object
 
 
 def tuned(task, make, **grid):
-    """The settings of the grid whose forecasts of the validation period are the best."""
+    """The Baseline with the settings of the grid that forecast the validation period best."""
     truth, best, least = task.truth(task.validation), None, np.inf
     for values in product(*grid.values()):
         settings = dict(zip(grid, values, strict=True))
@@ -196,7 +197,7 @@ def of_departures(task):
 
 
 def of_co2(task):
-    """The same for CO2."""
+    """The baselines of CO2: name -> Baseline."""
     penalties = 10.0 ** np.arange(-1, 4, 0.5)
     return {
         "persistence": tuned(task, persistence),

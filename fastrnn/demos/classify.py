@@ -1,14 +1,14 @@
 """Classify texts, from both ends: was the condition of this `if` negated?
 
-The texts are the standard library's: the condition of an `if`, its negation cut out ("is not" is
-written "is", "!=" is "==", "not x" is x), and the first lines of its branch, which must tell: "if
-path is [not] None: path = os.getcwd()". As with reviews of films, a text is positive or negative,
-few of its words say which, and their order counts. Such classifiers find bugs: Pradel and Sen,
-DeepBugs: a learning approach to name-based bug detection, 2018.
+The texts come from the standard library. A text is the condition of an `if` without its negation
+("is not" is written "is", "!=" is "==", "not x" is x), and the first lines of its branch, which
+must tell: "if path is [not] None: path = os.getcwd()". As in film reviews, a text is positive or
+negative, few of its words decide that, and their order counts. Such classifiers find bugs: Pradel
+and Sen, DeepBugs: a learning approach to name-based bug detection, 2018.
 
-The layer reads texts of any length from both ends; its two final states decide (many to one). Whole
-packages are held out. There are as many texts of either kind, so a guess is right half of the time;
-the rival is a logistic regression on words and up to four neighbours.
+The layer reads texts of any length from both ends; its two final states decide (many to one).
+Complete packages are held out. Half of the texts are negated, so a guess is right half of the time.
+The rival is a logistic regression on n-grams of up to four words.
 """
 
 from collections import Counter
@@ -23,20 +23,20 @@ from fastrnn.demos.conditions import LIBRARY, read_library
 from fastrnn.train import Adam, Dense, Embedding, cross_entropy, fit
 from fastrnn.train.progress import Progress
 
-SPREAD = 3  # packages that have a word: those in fewer are unknown
+SPREAD = 3  # a word in fewer packages is unknown
 EMBEDDING, HIDDEN = 64, 128
-UNKNOWN = 0.15  # share of the words that are made so in training, so that the net can do without
+UNKNOWN = 0.15  # share of the words that training replaces by the unknown one
 BATCH = 32
 EPOCHS, QUICK_EPOCHS = 8, 3
 LEARNING_RATE = 3e-3  # at first; it falls to nearly 0
 LARGEST_NORM = 1.0  # of a minibatch's gradients
 NEIGHBOURS = 4  # words of the rival's n-grams: with 2 its accuracy is 5% lower, with 6 the same
-PENALTIES = (3e-4, 1e-3, 3e-3)  # of its weights: the best on the validation texts is taken
+PENALTIES = (3e-4, 1e-3, 3e-3)  # of its weights; the validation texts choose the best
 SHOWN = 8  # examples
 
 
 def split(packages):
-    """Whole packages dealt out -> texts to train on (two thirds), for validation, for the test."""
+    """Split by package -> texts for training (two thirds), for validation, for the test."""
     train, validation, test = [], [], []
     turns = (train, validation, train, train, test, train)
     for index, texts in enumerate(packages):
@@ -46,13 +46,13 @@ def split(packages):
 
 
 def vocabulary_of(texts):
-    """Ids of words, from 1; 0 is for unknown ones."""
+    """Word -> id, from 1; 0 stands for unknown words."""
     spread = Counter(word for word, _ in {(w, text.package) for text in texts for w in text.words})
     return {word: i for i, word in enumerate(sorted(w for w in spread if spread[w] >= SPREAD), 1)}
 
 
 class Batch(NamedTuple):
-    """ids (T, B), of no matter beyond the ends; lengths (B,); classes (B,), 1 for negated."""
+    """ids (T, B), anything beyond the ends; lengths (B,); classes (B,), 1 for negated."""
 
     ids: np.ndarray
     lengths: np.ndarray
@@ -68,7 +68,7 @@ class Batch(NamedTuple):
 
 
 class Classifier:
-    """An embedding, a layer in both directions, a head on their last states."""
+    """An embedding, a bidirectional layer, a head on its two final states."""
 
     def __init__(self, cell, words, rng):
         self.embedding = Embedding(words, EMBEDDING, rng=rng)
@@ -95,13 +95,13 @@ class Classifier:
         return {"lengths": batch.lengths, "embedding": self.embedding.params["weight"]}
 
     def _ends(self, state):
-        """(B, 2 H): each row's h after its own last word, and the reverse one after its first."""
+        """(B, 2 H): a row's h after its last word, and the reverse direction's after its first."""
         h = state[0] if isinstance(self.layer, fastrnn.LSTM) else state  # (2, B, H)
         return np.concatenate(list(h), axis=1)
 
 
 class Logistic:
-    """Logistic regression on which n-grams of words there are."""
+    """Logistic regression on flags of the n-grams in a text."""
 
     def __init__(self, texts, penalty):
         counts = Counter(n_gram for text in texts for n_gram in self._n_grams(text))
@@ -124,7 +124,7 @@ class Logistic:
         return np.bincount(rows, self.w[columns], count)  # X w
 
     def _ones(self, texts):
-        """Rows and columns of the ones in X, a text's n-grams."""
+        """The rows and columns of the ones in X: a one for each n-gram of a text."""
         found = [[self.column.get(g, -1) for g in self._n_grams(text)] for text in texts]
         rows = np.repeat(np.arange(len(texts)), [len(columns) for columns in found])
         columns = np.concatenate(found).astype(int)
@@ -137,12 +137,12 @@ class Logistic:
 
 
 def accuracy(negated, texts):
-    """Share of the texts of which it is right, a boolean for each or one for all."""
+    """Share of the texts for which `negated` is right: a boolean for each, or one for all."""
     return float(np.mean(np.equal(negated, [text.negated for text in texts])))
 
 
 def learn(cell, texts, validation, epochs, rng, progress=False):
-    """Train, choose an epoch on other texts -> a function that classifies texts, history."""
+    """Train, and choose an epoch on other texts -> a function that classifies texts, history."""
     vocabulary = vocabulary_of(texts)
     model = Classifier(cell, len(vocabulary) + 1, rng)
     adam = Adam([part.flat for part in model.parts], LEARNING_RATE)
@@ -167,7 +167,7 @@ def learn(cell, texts, validation, epochs, rng, progress=False):
 
 
 def print_examples(test, negated):
-    """Some of the test texts, as they stand in the library, and what the net says."""
+    """Print some of the test texts, as they are in the library, and the net's answers."""
     print("\nfrom the test texts       the net says")
     for i in range(0, len(test), max(1, len(test) // SHOWN)):
         right = "" if negated[i] == test[i].negated else ", wrong"

@@ -1,4 +1,4 @@
-"""What demos share: options, the course of the learning rate, how a comparison is told.
+"""Parts of several demos: options, the schedule of the learning rate, reports of comparisons.
 
 It must not know: any demo's data or model.
 """
@@ -15,7 +15,7 @@ LAYERS = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}
 
 
 def at_least(least):
-    """The type of an argparse argument: a whole number from `least`."""
+    """The type of an argparse argument: an integer of at least `least`."""
 
     def parse(text):
         if not text.isdecimal() or int(text) < least:
@@ -26,12 +26,12 @@ def at_least(least):
 
 
 def add_cell(parser, default):
-    """--cell: which layer."""
+    """Add --cell, the kind of layer."""
     parser.add_argument("--cell", choices=LAYERS, default=default, help=f"default: {default}")
 
 
 def add_epochs(parser, default, quick, what):
-    """--epochs and --quick; `what` says of what, for the help."""
+    """Add --epochs and --quick; what : a text for the help."""
     length = parser.add_mutually_exclusive_group()
     length.add_argument(
         "--epochs", type=at_least(1), default=default, metavar="N",
@@ -44,14 +44,14 @@ def add_epochs(parser, default, quick, what):
 
 
 def add_seed(parser, what):
-    """--seed: of what, for the help."""
+    """Add --seed; what : a text for the help."""
     parser.add_argument(
         "--seed", type=at_least(0), default=0, metavar="N", help=f"of {what}; default: 0"
     )
 
 
 def add_out(parser, default):
-    """--out: where the picture goes."""
+    """Add --out, the file of the picture."""
     parser.add_argument(
         "--out", type=pictures.new_picture, default=Path(default), metavar="PATH",
         help=f"the picture, if matplotlib is installed; default: {default}",
@@ -59,7 +59,7 @@ def add_out(parser, default):
 
 
 def cosine(highest, done):
-    """The learning rate after a share `done` of the updates: from `highest` down to 0.
+    """The learning rate after the part `done` of the updates: from `highest` down to 0.
 
     Half a cosine: Loshchilov and Hutter, SGDR: stochastic gradient descent with warm restarts,
     2017, equation 5 with one cycle.
@@ -68,7 +68,7 @@ def cosine(highest, done):
 
 
 def verdict(name, better):
-    """Print whom `name` beats and whom not; `better` says of each other whether it does."""
+    """Print the rivals that `name` beats, and the others; better : rival -> whether it does."""
     for verb, wanted in (("beats", True), ("does not beat", False)):
         named = [other for other, is_better in better.items() if is_better == wanted]
         if named:
@@ -76,7 +76,7 @@ def verdict(name, better):
 
 
 def engine():
-    """What computes, in a few words."""
+    """A few words about the backend and the instruction set."""
     if not runtime.uses_core():
         return "NumPy path"
     return f"kernels, {runtime.core.isa()}, threads: {fastrnn.get_num_threads()}"

@@ -1,8 +1,10 @@
 """Texts to classify: the standard library's `if`s, each without the negation of its condition.
 
 "is not" is written "is", "!=" is "==", "not in" is "in", "not x" is x; the first lines of the
-branch follow. Every Python that has its library's sources has these texts, and those of one version
-are the same everywhere. Knows nothing of networks.
+branch follow. Every Python with its library's sources has these texts. Those of one version are the
+same everywhere.
+
+It must not know: networks.
 """
 
 import ast
@@ -15,14 +17,14 @@ from typing import NamedTuple
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 NOT_READ = {"test", "tests", "idle_test", "site-packages", "dist-packages"}
-PLAIN = {ast.NotEq: ast.Eq, ast.IsNot: ast.Is, ast.NotIn: ast.In}  # negations, and without them
-LINES, WORDS = 15, 50  # that are read: of a branch, of a text
+PLAIN = {ast.NotEq: ast.Eq, ast.IsNot: ast.Is, ast.NotIn: ast.In}  # negated -> plain operator
+LINES, WORDS = 15, 50  # the most lines of a branch, the most words of a text
 WORD = re.compile(r"""'[^'\n]*'|"[^"\n]*"|\#.*|\n\s*|\w+|[^\w\s]""")
 AGAIN = "<again>"
 
 
 class Text(NamedTuple):
-    """An `if`: whose, how it begins, its words without the negation, and whether it had one."""
+    """An `if`: its package, its first line, its words without negation, whether it had one."""
 
     package: str
     shown: str
@@ -40,14 +42,14 @@ def without_negation(test):
         case ast.Compare(ops=[ast.Eq() | ast.Is() | ast.In()]):
             return test, False
         case ast.Compare() | ast.BoolOp():
-            return None  # a < b is no more negated than a >= b
+            return None  # neither a < b nor a >= b is the negated one
     return test, False
 
 
 def words_of(condition, branch):
-    """Words and signs, a string being one; names that come again in the branch are AGAIN.
+    """Words and signs; a string is one word. A name of the condition and the branch is AGAIN.
 
-    Most names are unknown words, and say little: that one comes again says much.
+    Most names are unknown words, which tell little. That a name is in both tells much.
     """
     parts = []
     for text in (condition, branch):
@@ -62,7 +64,7 @@ def texts_of(package, source):
     """The texts of a module."""
     lines = source.split("\n")  # splitlines would split at form feeds too
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what is out of date
+        warnings.simplefilter("ignore")  # such as those of outdated syntax
         nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.If)]
     for node in nodes:
         plain, first = without_negation(node.test), node.body[0]

@@ -1,33 +1,33 @@
-"""Models that count: what nets that read characters have to be compared with.
+"""Models that count symbols: the baselines of networks that read characters.
 
-It must not know: any demo's data. Symbols are whole numbers from 0 to letters - 1.
+Symbols are integers from 0 to letters - 1. It must not know: any demo's data.
 """
 
 import numpy as np
 
 
 def bits(known, judged, letters, order, discount):
-    """-log2 p per symbol of a text, by an n-gram model of another; the first symbol is not judged.
+    """-log2 p per symbol of a text, by an n-gram model of another; the first symbol does not count.
 
-    The probability of a symbol s after a context c of k symbols is what was counted, a discount D
-    taken off each count, and what D has saved goes to the model of order k - 1, whose context c'
-    lacks the first symbol:
+    The probability of a symbol s after a context c of k symbols follows from counts. Each count is
+    reduced by a discount D. The probability that this leaves goes to the model of order k - 1,
+    whose context c' is c without its first symbol:
 
         (K1)  p_k(s | c) = (max(n(c s) - D, 0) + D d(c) p_{k-1}(s | c')) / n(c)
 
-    n(c s) of the highest order counts how often c s stands in the known text. Of lower orders it
-    counts the different symbols that stand before c s there, for they are asked where longer
-    contexts were not seen. n(c) = sum_s n(c s), d(c) is the number of different s after c, and
+    For the highest order n(c s) is the number of times that c s is in the known text. For lower
+    orders it is the number of different symbols before c s there, because lower orders matter where
+    longer contexts are unknown. n(c) = sum_s n(c s), d(c) is the number of different s after c, and
     p_{-1} = 1 / letters.
 
     Parameters
     ----------
     known, judged : 1-D arrays
-        The texts; the model counts in the first.
+        Two texts. The model counts in `known`; the result is for `judged`.
     letters : int
         letters**(order + 1) must not be above 2**63.
     order : int
-        Symbols that the model looks back; where the text begins, it has fewer.
+        The number of symbols in a context; there are fewer at the beginning of the text.
     discount : float
         D, from 0 to 1.
 
@@ -51,22 +51,22 @@ def bits(known, judged, letters, order, discount):
 
 
 def tags(known, known_tags, judged, letters, widest):
-    """The most frequent tag of a symbol with its neighbours on both sides.
+    """The most frequent tag of each window of a symbol and its neighbours on both sides.
 
     Parameters
     ----------
     known, known_tags, judged : 1-D arrays
-        Symbols and their tags, whole numbers from 0; symbols to tag.
+        Symbols, their tags (integers from 0), and symbols to tag.
     letters : int
         letters**(2 * widest + 1) must not be above 2**63.
     widest : int
-        Neighbours on each side, at most.
+        The most neighbours on each side.
 
     Returns
     -------
     list of arrays like judged
-        Tags by windows of 0, 1, ..., widest neighbours; where a window was never seen, by the next
-        narrower.
+        The tags by windows of 0, 1, ..., widest neighbours. For an unknown window the next
+        narrower one decides.
     """
     kinds = known_tags.max() + 1
     best, by_width = np.full(len(judged), np.bincount(known_tags).argmax()), []
@@ -83,7 +83,7 @@ def tags(known, known_tags, judged, letters, widest):
 
 
 def _numbers(ids, length, letters):
-    """(N - length + 1,): each run of so many symbols as one number, digits to the base letters."""
+    """(N - length + 1,): each run of `length` symbols as a number with the base `letters`."""
     count = len(ids) - length + 1
     numbers = np.zeros(count, np.int64)
     for i in range(length):
@@ -92,7 +92,7 @@ def _numbers(ids, length, letters):
 
 
 def _runs(ids, length, letters, highest):
-    """The different runs of so many symbols, as sorted numbers, and n of each, see (K1)."""
+    """The different runs of `length` symbols as sorted numbers, and n of (K1) for each."""
     if highest:
         runs = _numbers(ids, length, letters)
     else:
@@ -101,6 +101,6 @@ def _runs(ids, length, letters, highest):
 
 
 def _looked_up(keys, values, wanted, otherwise):
-    """values of the keys wanted, otherwise where there is no such key; keys are sorted."""
+    """The values of the wanted keys, `otherwise` for unknown ones; keys are sorted."""
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[place] == wanted, values[place], otherwise)

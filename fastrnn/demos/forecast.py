@@ -1,15 +1,15 @@
 """Forecast a measured series: late departures from New York, or the CO2 in the air.
 
-A recurrent layer reads the window, a linear head turns its last hidden state into the forecast,
-Adam trains both (`fastrnn.train`): the rest is NumPy in these files. series.py has the two series,
-baselines.py what a network must beat. Everything is chosen on the validation period, the network's
-epoch as well as what a baseline can be tuned by; the test period is looked at last.
+A recurrent layer reads the window, a linear head turns its last hidden state into the forecast, and
+Adam trains both (`fastrnn.train`). The rest is NumPy in these files: series.py has the two series,
+baselines.py the forecasts that a network should beat. Everything is chosen on the validation
+period: the network's epoch and the settings of the baselines. The test period comes last.
 
-Late departures (`--series departures`): what share of the flights six hours ahead will leave late,
-from delays, schedule and weather at three airports. Delays pile up by day and end at night, and
-wind, cloud and rain act together: the rule is not linear. Root mean squared errors, mean and
-standard deviation over the seeds that were run; what has no test error was judged on validation
-alone:
+Late departures (`--series departures`): the share of the flights six hours ahead that will leave
+late, from delays, schedule and weather at three airports. Delays pile up by day and end at night,
+and wind, cloud and rain act together, so the rule is not linear. These are root mean squared
+errors, means and standard deviations over the seeds that were run. Designs without a test error
+were judged on the validation period alone:
 
     what                                                          validation       test
     mean of the hour and the day of the week                         0.165         0.179
@@ -23,18 +23,19 @@ alone:
     1: one GRU on what the mean of the hour leaves            0.1097+-0.0009  0.1265+-0.0030
     2: the mean of four such GRUs                             0.1081+-0.0002  0.1247+-0.0009
 
-Design 1 came first to the test, and just missed ridge by two standard deviations. Means of four had
-been level or better on validation in every trial before that, so design 2 followed: the test period
-was looked at twice. Design 2 beats all but kernel ridge, which is a little better on the test
-period.
+Design 1 was tested first, and was just short of beating ridge by two standard deviations. Means of
+four had been level or better on validation in every trial before that, so design 2 followed: the
+test period was used twice. Design 2 beats all but kernel ridge, which is a little better on the
+test period.
 
-The target was chosen among others of the same data, on a split that was dropped because its test
-had always the same days of the week: there kernel ridge was at most 4 % better than ridge for
-temperature, humidity, pressure, wind and visibility 3 to 12 hours ahead. On that split the test
-errors of ridge and kernel ridge were seen, for these targets and for late departures.
+The target was chosen among others of the same data, on another split, whose test period always had
+the same days of the week. There kernel ridge was at most 4 % better than ridge for temperature,
+humidity, pressure, wind and visibility 3 to 12 hours ahead. On that split the test errors of ridge
+and kernel ridge were computed, for these targets and for late departures.
 
-CO2 (`--series co2`) is a trend, a season and noise. There a network is not needed. What was tried,
-as root mean squared error in ppm, mean and standard deviation over three seeds or more:
+CO2 (`--series co2`) is a trend, a season and noise. A network is not needed there. These are the
+designs that were tried, with root mean squared errors in ppm, means and standard deviations over
+three seeds or more:
 
     what                                                          validation       test
     ridge regression on 156 weeks                                   0.627          0.664
@@ -47,8 +48,8 @@ as root mean squared error in ppm, mean and standard deviation over three seeds 
     GRU on what ridge leaves, inputs as above, means of four      0.618+-0.001   0.656+-0.001
     ridge, and the mean of what it leaves from 1965 on              0.621          0.647
 
-Two designs have smaller errors than ridge on the test period. The last line says why that is no
-success: ridge with the mean of its residuals added is ahead of both.
+Two designs have smaller errors than ridge on the test period. That is no success: ridge with the
+mean of its residuals added, in the last line, is ahead of both.
 """
 
 from typing import NamedTuple
@@ -68,24 +69,24 @@ HIDDEN = 32
 BATCH = 128
 EPOCHS, QUICK_EPOCHS = 20, 10
 SEEDS = 5
-NETWORKS = 4  # of one run: its forecast is the mean of theirs
+NETWORKS = 4  # networks of a run, whose forecast is the mean of theirs
 COMPARED = 3  # epochs that the NumPy path trains too
 LEARNING_RATE = 3e-3  # at first; it falls to nearly 0
 LARGEST_NORM = 1.0  # of a minibatch's gradients
-WIN = 2  # standard deviations over seeds by which the network's mean must be better
-# The network learns what this baseline leaves of the truth.
+WIN = 2  # a win is a better mean by so many standard deviations over seeds
+# The network learns the residuals of this baseline.
 BASE = {"departures": "mean of the hour", "co2": "seasonal mean + drift"}
 BASELINES = {"departures": baselines.of_departures, "co2": baselines.of_co2}
 DRAWN = {"departures": ("ridge", "kernel ridge"), "co2": ("seasonal mean + drift", "ridge")}
 
 
 class Forecaster:
-    """A recurrent layer, and a linear head on its last hidden state that begins at 0."""
+    """A recurrent layer, and a linear head on its last hidden state; the head begins at 0."""
 
     def __init__(self, cell, inputs, rng):
         self.layer = LAYERS[cell](input_size=inputs, hidden_size=HIDDEN, rng=rng)
         self.head = Dense(HIDDEN, 1, rng=rng)
-        self.head.flat[:] = 0  # so the first forecast is the baseline's
+        self.head.flat[:] = 0  # so the first forecasts are the baseline's
         self.parts = [self.layer, self.head]
 
     def __call__(self, x):
@@ -105,7 +106,7 @@ class Forecaster:
 
 
 class Result(NamedTuple):
-    """What a training run leaves: what it says of its epochs, and forecasts of two periods."""
+    """The results of a training run: its history, and forecasts of two periods."""
 
     history: History
     validation: np.ndarray
@@ -113,7 +114,7 @@ class Result(NamedTuple):
 
 
 def train(cell, task, base, epochs, seed, progress=False):
-    """Train on what `base` leaves of the truth, choose an epoch on the validation period.
+    """Train on the residuals of `base`, and choose an epoch on the validation period.
 
     Parameters
     ----------
@@ -155,7 +156,7 @@ def train(cell, task, base, epochs, seed, progress=False):
 
 
 def train_run(cell, task, base, epochs, seed, progress=False):
-    """Train the networks of one run; the forecasts are their mean, the history that of the first.
+    """Train the networks of one run. The forecasts are their mean, the history is the first one's.
 
     Parameters and result are those of `train`. No two runs have a network in common.
     """
@@ -166,19 +167,19 @@ def train_run(cell, task, base, epochs, seed, progress=False):
 
 
 def errors(task, validation, test):
-    """Of forecasts -> (RMSE of the validation period, RMSE of the test period, MAE of it)."""
+    """Forecasts -> (RMSE of the validation period, RMSE of the test period, MAE of the latter)."""
     on_validation = validation - task.truth(task.validation)
     on_test = test - task.truth(task.test)
     return np.array([rmse(on_validation), rmse(on_test), mae(on_test)])
 
 
 def beaten(of_network, of_others):
-    """Whom the network beats: name -> bool.
+    """Name of a baseline -> whether the network beats it.
 
     Parameters
     ----------
     of_network : (seeds,) array
-        Its errors on the test period.
+        The network's errors on the test period.
     of_others : dict
         Name -> error.
     """
@@ -188,7 +189,7 @@ def beaten(of_network, of_others):
 
 
 def print_task(task, cell):
-    """What is to be done, and when."""
+    """Print the task and its periods."""
     print(f"{task.TITLE}: {len(task.series)} values, {np.sum(task.measured)} of them to forecast")
     print(
         f"task: the value {task.AHEAD} {task.EVERY} ahead; "
@@ -202,7 +203,7 @@ def print_task(task, cell):
 
 
 def print_errors(task, name, results, others):
-    """The table of errors, and what it says."""
+    """Print the table of errors, and the verdict."""
     of_network = np.array([errors(task, result.validation, result.test) for result in results])
     of_others = {
         label: errors(task, other.forecast(task.validation), other.forecast(task.test))
@@ -226,7 +227,7 @@ def _row(values):
 
 
 def print_times(args, task, base, history):
-    """Seconds per epoch, beside those of the NumPy path where there are both to compare."""
+    """Print the seconds per epoch, and those of the NumPy path if there are kernels."""
     if not runtime.uses_core():
         why = "was chosen" if runtime.core else "is all there is: this build has no C kernels"
         seconds = min(history.seconds)
@@ -249,7 +250,7 @@ def print_times(args, task, base, history):
 
 def draw(path, task, name, forecast, others):
     """Write the picture of the test period; needs matplotlib."""
-    from matplotlib.figure import Figure  # not pyplot: no window, and no backend changed for others
+    from matplotlib.figure import Figure  # not pyplot, which opens windows and sets a backend
 
     shown = slice(task.SHOWN)
     truth, when = task.truth(task.test), task.when(task.test + task.AHEAD)

@@ -1,13 +1,13 @@
 """Learn to write Python's documentation, character by character, and draw a sample.
 
-The text is that of `help()` on keywords and topics, `pydoc_data.topics`, which every Python
-carries. A recurrent layer reads a character and forecasts the next, by a softmax over the
-alphabet; trained by truncated backpropagation through time, the state carried along the text.
+The text is that of `help()` on keywords and topics, `pydoc_data.topics`, which every Python has. A
+recurrent layer reads a character and forecasts the next one, by a softmax over the alphabet. It is
+trained by truncated backpropagation through time, which carries the state along the text.
 
-What is judged is bits per character on topics not trained on, -log2 of the probability that the
-model gave to the character that came. Topics of `help()` quote each other: here each paragraph
-stands once, or much of what is judged would have been trained on. Settings of the net and of the
-n-grams were chosen on the topics judged: on others both would be a little worse.
+The result is bits per character on topics not trained on: -log2 of the probability that the model
+gave to the next character. Topics of `help()` quote each other, so each paragraph is taken once;
+else the net would have been trained on much of the test. Settings of the net and of the n-grams
+were chosen on the test topics: on others both would be a little worse.
 
     Graves, Generating sequences with recurrent neural networks, 2013
     Loshchilov and Hutter, Decoupled weight decay regularization, 2019
@@ -27,21 +27,21 @@ from fastrnn.train import Adam, Dense, clip_by_norm, cross_entropy
 from fastrnn.train.progress import Progress
 
 HIDDEN = 256
-BATCH = 16  # places of the text that are read side by side
+BATCH = 16  # rows: parts of the text that are read in parallel
 WINDOW = 64  # characters that a gradient goes back
 EPOCHS, QUICK_EPOCHS = 8, 1
-ORDERS = (0, 2, 4, 6)  # of the n-gram models: characters that they look back
-DISCOUNT = 0.9  # of the n-gram models: the best of some on the very text that is judged
+ORDERS = (0, 2, 4, 6)  # of the n-gram models: the characters of a context
+DISCOUNT = 0.9  # of the n-gram models: the best of some values on the test text itself
 LEARNING_RATE = 5e-3
-WEIGHT_DECAY = 0.3  # of the layer: the text is short, and the layer would learn it by heart
+WEIGHT_DECAY = 0.3  # of the layer: without it the layer learns the short text by heart
 LARGEST_NORM = 1.0  # of a minibatch's gradient
-JUDGED_OF = 8  # every so many topics one is judged
+JUDGED_OF = 8  # one of so many topics is for the test
 SAMPLE = 600  # characters
 LN2 = np.log(2)
 
 
 class Corpus:
-    """Text as numbers.
+    """Topics as arrays of integers.
 
     Parameters
     ----------
@@ -71,12 +71,12 @@ class Corpus:
 
 
 def once(topics):
-    """The topics by name, each paragraph only where it comes first."""
+    """The topics by name, each paragraph only at its first occurrence."""
     seen, texts = set(), {}
     for name in sorted(topics):
         new = []
         for paragraph in topics[name].strip().split("\n\n"):
-            words = tuple(paragraph.split())  # quoted at another indent it is the same
+            words = tuple(paragraph.split())  # the same with any indent
             if words not in seen:
                 seen.add(words)
                 new.append(paragraph + "\n\n")
@@ -88,8 +88,8 @@ class Model:
     """One-hot characters, a recurrent layer, a head to logits over the alphabet of K."""
 
     def __init__(self, cell, letters, rng):
-        # A one-hot x picks a column of W_ih, which is thereby an embedding. Its entry is sqrt(K),
-        # not 1, so that the mean square of x is 1, as of standardized data.
+        # A one-hot x selects a column of W_ih, so W_ih is an embedding. The entry of x is sqrt(K),
+        # not 1, so that the mean square of x is 1, as in standardized data.
         self.one_hot = np.float32(letters**0.5) * np.eye(letters, dtype=np.float32)
         self.layer = common.LAYERS[cell](letters, HIDDEN, rng=rng)
         self.head = Dense(HIDDEN, letters, rng=rng)
@@ -102,27 +102,27 @@ class Model:
         return loss, [window.backward(of_head.x, need_x=False).flat, of_head.flat]
 
     def bits(self, ids):
-        """Per character of a text: the first is not judged."""
+        """Bits per character of a text, without the first character."""
         y, _ = self.layer(ids[:-1, None], embedding=self.one_hot)  # one row, all its steps
         loss, _ = cross_entropy(self.head(y[:, 0]), ids[1:])
         return loss / LN2
 
     def sample(self, ids, count, temperature, rng):
-        """count characters that go on from ids, each drawn from softmax(logits / temperature)."""
+        """`count` characters after ids, each drawn from softmax(logits / temperature)."""
         stream, drawn = self.layer.stream(embedding=self.one_hot), []
         y = stream.feed(ids[:, None])[-1]  # (1, H)
         for _ in range(count):
             logits = self.head(y)[0] / temperature
-            # The largest of logits + Gumbel noise is a draw from their softmax.
+            # The index of the largest of logits + Gumbel noise is a draw from their softmax.
             drawn.append(int(np.argmax(logits + rng.gumbel(size=logits.size))))
             y = stream.step(np.array(drawn[-1:]))
         return drawn
 
 
 def side_by_side(ids, rng):
-    """x and the targets, each (steps, BATCH): the text, turned by a random shift, in BATCH parts.
+    """x and the targets, each (steps, BATCH): the text, rotated at random, in BATCH parts.
 
-    Row t + 1 follows on row t, so that a state may be carried from window to window.
+    Step t + 1 follows step t in each part, so that a state may be carried from window to window.
     """
     turned = np.roll(ids, -rng.integers(len(ids)))
     steps = (len(ids) - 1) // BATCH
@@ -157,7 +157,7 @@ def train(cell, corpus, epochs, seed):
 def baselines(corpus):
     """Bits per character of n-gram models and of packing programs: name -> bits.
 
-    A packing program's are those that the validation text adds to the training text.
+    A packing program's bits are those that the validation text adds to the packed training text.
     """
     texts = corpus.train, corpus.validation
     found = {
@@ -168,7 +168,7 @@ def baselines(corpus):
     for name in ("bz2", "lzma"):
         try:
             compress = importlib.import_module(name).compress
-        except ImportError:  # not every Python is built with them
+        except ImportError:  # some builds of Python lack them
             continue
         added = len(compress(known + judged)) - len(compress(known))
         found[name] = 8 * added / len(corpus.validation)
@@ -176,7 +176,7 @@ def baselines(corpus):
 
 
 def print_bits(name, bits, others):
-    """The table of bits, and what it says."""
+    """Print the table of bits, and the verdict."""
     print("\nbits per character on the validation topics")
     for label, value in {name: bits, **others}.items():
         print(f"  {label:<24}{value:8.3f}")
@@ -186,7 +186,7 @@ def print_bits(name, bits, others):
 
 def draw(path, name, curve, others):
     """Write the picture: bits per character by epoch, with the baselines."""
-    from matplotlib.figure import Figure  # not pyplot: no window, and no backend changed for others
+    from matplotlib.figure import Figure  # not pyplot, which opens windows and sets a backend
 
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.subplots()

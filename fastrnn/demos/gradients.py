@@ -1,14 +1,14 @@
 """See gradients vanish over time in an RNN, an LSTM and a GRU, and which of them can remember.
 
-The adding problem: a sequence of random numbers, two of them marked, one in each half. After the
-last step the sum of these two is wanted: the first has to be kept for half the sequence and more.
-The data are made up, for only so is it known how far a net has to remember.
+The adding problem: a sequence of random numbers has two marked ones, one in each half. After the
+last step the net gives the sum of these two, so it has to remember the first one for half the
+sequence or more. The data are artificial: only then is it known how far a net has to remember.
 
-What a net learns about step t comes by the gradient of the loss with respect to its state h_t.
+A net learns about step t from the gradient of the loss with respect to its state h_t.
 Backpropagation through time multiplies that gradient, step by step from the last to the first,
-with the Jacobian dh_t / dh_{t-1}; over many steps the product vanishes or, with large weights,
-explodes. Part of the LSTM's dc_t / dc_{t-1} is the forget gate, of the GRU's dh_t / dh_{t-1} the
-update gate; and gates learn to be near 1.
+with the Jacobian dh_t / dh_{t-1}. Over many steps the product vanishes or, with large weights,
+explodes. The forget gate is a part of the LSTM's dc_t / dc_{t-1}, the update gate of the GRU's
+dh_t / dh_{t-1}; and gates learn to be near 1.
 
     Bengio, Simard and Frasconi, Learning long-term dependencies with gradient descent is
     difficult, 1994: why
@@ -30,18 +30,18 @@ CELLS = ("rnn", "lstm", "gru")
 LENGTH = 100  # T
 HIDDEN = 32
 BATCH = 64
-UPDATES = 100  # of an epoch; each is made on new sequences
+UPDATES = 100  # of an epoch; each is on new sequences
 EPOCHS, QUICK_EPOCHS = 20, 10
-JUDGED = 1000  # sequences
+JUDGED = 1000  # test sequences
 LEARNING_RATE = 1e-2
 LARGEST_NORM = 1.0  # of a minibatch's gradient
-GAIN = 4  # with recurrent weights so many times as large, an untrained RNN's gradient explodes
+GAIN = 4  # with recurrent weights times this factor an untrained RNN's gradient explodes
 COLOURS = {"rnn": "tab:blue", "lstm": "tab:red", "gru": "tab:green"}
 STYLES = {"h": "-", "c": "--"}
 
 
 def sequences(length, count, rng):
-    """Some of the adding problem.
+    """Random sequences of the adding problem.
 
     Returns
     -------
@@ -64,8 +64,9 @@ def wanted(marked):
 
 
 def baselines(marked):
-    """Answers that need no memory: name -> (B, 1). None is better that ignores the first half than
-    the second.
+    """Answers that need no memory: name -> (B, 1).
+
+    The second is the best answer that ignores the first half.
     """
     return {
         "the mean of all sums, 1": np.ones_like(wanted(marked)),
@@ -94,7 +95,7 @@ class Adder:
         loss, d_output = mean_squared_error(self.head(y[-1]), target)
         of_head = self.head.backward(y[-1], d_output)
         dy = np.zeros_like(y)
-        dy[-1] = of_head.x  # only the last step is judged
+        dy[-1] = of_head.x  # the loss depends on the last step alone
         return loss, dy, [tape.backward(dy, need_x=False).flat, of_head.flat]
 
     def epoch(self, length):
@@ -117,13 +118,13 @@ class Adder:
 
 @dataclass
 class Result:
-    """What a cell's training leaves."""
+    """The results of a cell's training."""
 
     losses: list  # of each epoch
     seconds: float
     before: dict  # gradient_shares
     after: dict
-    error: float  # mean squared, on sequences not trained on
+    error: float  # mean squared error on the test sequences
 
 
 def train(cell, length, epochs, seed):
@@ -170,7 +171,7 @@ def _power(share):
 
 
 def print_errors(results, errors):
-    """The table of errors, and what it says. errors: name -> that of a baseline."""
+    """Print the table of errors, and the verdict. errors: name of a baseline -> its error."""
     print(f"\nmean squared error on {JUDGED} sequences not trained on")
     for cell, result in results.items():
         print(f"  {cell.upper():<26}{result.error:8.4f}   trained in {result.seconds:.1f} s")
@@ -183,7 +184,7 @@ def print_errors(results, errors):
 
 def draw(path, results, exploded, errors):
     """Write the picture: gradients over time before and after, and the error in training."""
-    from matplotlib.figure import Figure  # not pyplot: no window, and no backend changed for others
+    from matplotlib.figure import Figure  # not pyplot, which opens windows and sets a backend
 
     figure = Figure(figsize=(12, 5), layout="constrained")
     before, after, learning = figure.subplots(1, 3)

@@ -1,4 +1,4 @@
-"""Pictures that commands write: their name among the arguments, and what is said of them."""
+"""Pictures that commands write: the type of their file argument, and the messages about them."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ SUFFIXES = (".pdf", ".png", ".svg")
 
 
 def new_file(text):
-    """A path in a folder that is there: the type of an argparse argument."""
+    """A path in an existing folder: the type of an argparse argument."""
     path = Path(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}")
@@ -15,14 +15,14 @@ def new_file(text):
 
 
 def new_picture(text):
-    """The same for a picture, whose format its suffix says."""
+    """The same for a picture, whose suffix is its format."""
     if Path(text).suffix.lower() not in SUFFIXES:
         raise argparse.ArgumentTypeError(f"must end in {', '.join(SUFFIXES)}, got {text!r}")
     return new_file(text)
 
 
 def write(draw, path, *what):
-    """draw(path, *what), and say where the picture is or why there is none -> exit code."""
+    """draw(path, *what), and print the path, or why there is no picture -> exit code."""
     try:
         draw(path, *what)
     except ImportError:

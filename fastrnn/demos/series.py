@@ -1,10 +1,10 @@
-"""What the forecasting demo forecasts: two measured series, their windows and their three periods.
+"""The tasks of the forecasting demo: two measured series, their windows and their three periods.
 
 A forecast is issued at a time from the values up to then, and judged `AHEAD` values later. Each of
-three periods owns the forecasts that are both issued and judged inside it: the first is to train
-on, the second (validation) to choose by, the third (test) for the errors that are reported.
+three periods has the forecasts that are both issued and judged within it: the first is for
+training, the second (validation) for choices, the third (test) for the reported errors.
 
-It must not know: how anything forecasts.
+It must not know: models.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from fastrnn import data
 
 
 class Task:
-    """A series, and what is to be forecast from what.
+    """A series, the inputs of forecasts, and the values to forecast.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ class Task:
         The times at which forecasts are issued: indices into `series`.
     """
 
-    TITLE = UNIT = ""  # what the series is, and what an error is given in
-    EVERY = ""  # what lies between two values, in the plural
-    AHEAD = 1  # values from the time of issue to the one that is forecast
-    WINDOW = 1  # values that the network reads, the last one that of the time of issue
-    HISTORY = 1  # values before any forecast: some baselines read more than the network
-    NOISE = 0.0  # deviation of what is added to the inputs of each minibatch in training
-    SHOWN = None  # the first forecasts of the test period that the picture shows; None: all
+    TITLE = UNIT = ""  # the name of the series, and the unit of errors
+    EVERY = ""  # the unit of time between two values, in the plural
+    AHEAD = 1  # steps from the time of issue to the value that is forecast
+    WINDOW = 1  # values that the network reads; the last one is that of the time of issue
+    HISTORY = 1  # values before the first forecast: some baselines read more than the network
+    NOISE = 0.0  # deviation of the noise that training adds to the inputs of each minibatch
+    SHOWN = None  # the number of forecasts of the test period in the picture; None: all
 
     def __init__(self, values, measured):
         self.series, self.measured = values, measured
@@ -49,33 +49,34 @@ class Task:
         return [[span] for span in zip(bounds, bounds[1:], strict=False)]
 
     def _issued(self, start, stop):
-        """The times of issue in a span."""
+        """The times of issue within a span."""
         times = np.arange(max(start, self.HISTORY - 1), stop - self.AHEAD)
         return times[self.measured[times] & self.measured[times + self.AHEAD]]
 
     def window(self, times, length=None):
-        """The last values up to each time, oldest first: (B, length), WINDOW where it is None."""
+        """The last values up to each time, oldest first: (B, length); None is WINDOW."""
         return self.series[times[:, None] + np.arange(1 - (length or self.WINDOW), 1)]
 
     def regressors(self, times, length, by_hour=False):
-        """What a baseline reads, and what it forecasts about: (B, k) and (B,)."""
+        """The inputs of a baseline (B, k), and the levels (B,) that its forecast is added to."""
         raise NotImplementedError
 
     def inputs(self, times):
-        """What the network reads: (WINDOW, B, F) float32."""
+        """The inputs of the network: (WINDOW, B, F) float32."""
         raise NotImplementedError
 
     def truth(self, times):
-        """What was measured AHEAD of these times: (B,)."""
+        """The values measured AHEAD of these times: (B,)."""
         return self.series[times + self.AHEAD]
 
 
 class Departures(Task):
     """The share of New York's flights that will leave late, six hours ahead.
 
-    The year is cut into five weeks again and again: three of training, one of validation, one of
-    test. So each period has all seasons. The first day of each span, a Tuesday, issues nothing: no
-    window reaches into another span. Validation and test have the other six days of the week.
+    The year is a sequence of cycles of five weeks: three for training, one for validation, one for
+    the test. So each period has all seasons. On the first day of each span, a Tuesday, no forecast
+    is issued, so that no window reaches into another span. Validation and test have the other six
+    days of the week.
 
     Attributes
     ----------
@@ -83,7 +84,7 @@ class Departures(Task):
     clock : (N, 31) float64 array
         Flags of the hour of the day that is forecast, and of the day of the week.
     seen : (N, F) float64 array
-        What is known at each time, each column with mean 0 and deviation 1 over training.
+        The inputs at each time; each column has mean 0 and deviation 1 over training.
     """
 
     TITLE, UNIT = "late departures from New York", "share of flights"
@@ -91,7 +92,7 @@ class Departures(Task):
     AHEAD, WINDOW, HISTORY, SHOWN, NOISE = 6, 8, 24, 88, 0.5
     WEEK = 7 * 24
     CYCLE = (3, 4, 5)  # weeks from the start of a cycle to the ends of its three spans
-    FLIGHTS = 30  # of an hour, in all, for a share to be forecast
+    FLIGHTS = 30  # an hour with fewer flights is not forecast
 
     def __init__(self, late=None):
         self.hours, scheduled, counted, weather = data.departures()
@@ -109,7 +110,7 @@ class Departures(Task):
         """The columns of `seen`: the airports, the weather, the hour and the season."""
         weather = _last_known(weather)
         rain = list(data.WEATHER).index("rain")
-        weather[:, rain] = np.sqrt(weather[:, rain])  # whether it rains matters more than how much
+        weather[:, rain] = np.sqrt(weather[:, rain])  # the amount of rain matters less than rain
         to_come = np.roll(scheduled, -self.AHEAD, axis=0)
         turns = 2 * np.pi * np.stack([self.hour / 24, np.arange(len(self.hour)) / 8766], axis=1)
         columns = np.concatenate(
@@ -138,7 +139,7 @@ class Departures(Task):
         return times[self.measured[times + self.AHEAD]]
 
     def regressors(self, times, length, by_hour=False):
-        """What the network sees of the last hours, also as it turns with the hour of the day."""
+        """The network's inputs of the last hours; by_hour: also times sine, cosine of the hour."""
         lagged = self.seen[times[:, None] - np.arange(length)].reshape(len(times), -1)
         x = np.concatenate([lagged, self.clock[times]], axis=1)
         if by_hour:
@@ -152,27 +153,27 @@ class Departures(Task):
         return columns[times + np.arange(1 - self.WINDOW, 1)[:, None]].astype(np.float32)
 
     def when(self, times):
-        """What stands at the time axis."""
+        """The times as values of the picture's axis."""
         return self.hours[times]
 
 
 def _last_known(columns):
-    """A copy of (N, F): each NaN is the last value before it, 0 where there is none."""
+    """A copy of (N, F) with the last value in place of each NaN, 0 if there is none."""
     known = np.where(np.isnan(columns), 0, np.arange(len(columns))[:, None])
     return np.nan_to_num(np.take_along_axis(columns, np.maximum.accumulate(known), axis=0))
 
 
 class CO2(Task):
-    """The CO2 in the air, half a year ahead; each window about its own mean, for CO2 rises.
+    """The CO2 in the air, half a year ahead. CO2 rises, so each window is less its own mean.
 
-    A forecast is issued only in a week that was measured. So no filled gap before it knows what
-    comes after it (`fastrnn.data.fill_gaps`).
+    A forecast is issued only in a week that was measured. So the filled gaps before it do not
+    depend on later weeks (`fastrnn.data.fill_gaps`).
 
     Attributes
     ----------
     dates : (N,) array of datetime64[D]
     scale : float
-        Of the windows about their means; from the training windows alone.
+        The deviation of the training windows, less their means.
     """
 
     TITLE, UNIT = "weekly CO2 at Mauna Loa", "ppm"
@@ -187,18 +188,18 @@ class CO2(Task):
         self.scale = np.std(self.regressors(self.train, self.WINDOW)[0])
 
     def regressors(self, times, length, by_hour=False):
-        """The last values about their mean, and their mean."""
+        """The last values less their mean, and their mean."""
         window = self.window(times, length)
         level = window.mean(axis=1)
         return window - level[:, None], level
 
     def inputs(self, times):
-        """The window about its mean: (WINDOW, B, 1) float32."""
+        """The window less its mean, scaled: (WINDOW, B, 1) float32."""
         x, _ = self.regressors(times, self.WINDOW)
         return (x / self.scale).T[:, :, None].astype(np.float32)
 
     def when(self, times):
-        """What stands at the time axis."""
+        """The times as values of the picture's axis."""
         return self.dates[times]
 
 

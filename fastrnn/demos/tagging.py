@@ -1,9 +1,9 @@
 """Tag each character of Python source code with its kind: comment, string, keyword, name, ...
 
-The code is that of the standard library, the tags come from its own `tokenize`. What a character
-is may be told far away: within a docstring "if" is no keyword, and the quotes that end it look like
-those that begin it. A bidirectional layer reads a file from both ends: its output at a character
-knows what comes before and what comes after.
+The code is that of the standard library, the tags come from its own `tokenize`. The kind of a
+character may depend on characters far away: within a docstring "if" is no keyword, and the quotes
+that end a string are the same as those that begin it. A bidirectional layer reads a file from both
+ends, so its output at a character depends on all characters before and after it.
 
     Schuster and Paliwal, Bidirectional recurrent neural networks, 1997
 """
@@ -27,23 +27,23 @@ from fastrnn.train.progress import Progress
 KINDS = ("whitespace", "comment", "string", "keyword", "name", "number", "operator")
 SPACE, COMMENT, STRING, KEYWORD, NAME, NUMBER, OPERATOR = range(len(KINDS))
 COLOURS = ("silver", "tab:gray", "tab:green", "tab:blue", "black", "tab:orange", "tab:purple")
-SIZES = range(4_000, 60_000)  # bytes of a file that is taken
-JUDGED_OF = 8  # of so many files one is judged
-LETTERS = 128  # ids: ASCII, and 127 for all else
+SIZES = range(4_000, 60_000)  # bytes of the files that are taken
+JUDGED_OF = 8  # one of so many files is for the test
+LETTERS = 128  # ids: ASCII, and 127 for all other characters
 FEATURES = 32  # of the embedding
 HIDDEN = 64  # of each direction
 BATCH = 32
 WINDOW = 128  # characters of a training example
 UPDATES = 100  # of an epoch
 EPOCHS, QUICK_EPOCHS = 10, 2
-WIDEST = 4  # neighbours on each side that counting sees, at most
+WIDEST = 4  # the most neighbours on each side that counting uses
 LEARNING_RATE = 5e-3
 LARGEST_NORM = 1.0  # of a minibatch's gradient
-LINES = 32  # of the picture's piece of code
+LINES = 32  # of the code in the picture
 
 
 class File(NamedTuple):
-    """ids and tags, (N,) arrays, are those of the characters of source."""
+    """A source text; ids and tags are (N,) arrays, one element for each character."""
 
     name: str
     source: str
@@ -52,7 +52,7 @@ class File(NamedTuple):
 
 
 def kind_of(found):
-    """Of a token of `tokenize`."""
+    """The kind of a token of `tokenize`."""
     if found.type == token.NAME:
         return KEYWORD if keyword.iskeyword(found.string) else NAME
     kinds = {"COMMENT": COMMENT, "STRING": STRING, "NUMBER": NUMBER, "OP": OPERATOR}
@@ -60,12 +60,12 @@ def kind_of(found):
 
 
 def tags_of(source):
-    """(N,): the kind of each character; what is in no token is whitespace."""
-    begins = np.cumsum([0] + [len(line) for line in io.StringIO(source)])  # of the lines
+    """(N,): the kind of each character; characters between tokens are whitespace."""
+    begins = np.cumsum([0] + [len(line) for line in io.StringIO(source)])  # offsets of the lines
     tags, opened = np.full(len(source), SPACE), []
     for found in tokenize.generate_tokens(io.StringIO(source).readline):
         begin, end = (begins[row - 1] + column for row, column in (found.start, found.end))
-        # From Python 3.12 on an f-string is many tokens; here it is one, as it was before.
+        # From Python 3.12 on an f-string is many tokens. Here it is one, as before.
         if token.tok_name[found.type].endswith("STRING_START"):
             opened.append(begin)
         elif token.tok_name[found.type].endswith("STRING_END"):
@@ -76,12 +76,12 @@ def tags_of(source):
 
 
 def read(folder):
-    """The folder's files of Python -> those to train on, those to judge by: lists of File.
+    """The folder's Python files -> those for training and those for the test: lists of File.
 
     Raises
     ------
     FileNotFoundError
-        If there are too few.
+        If there are too few files.
     """
     paths = [p for p in sorted(Path(folder).glob("*.py")) if p.stat().st_size in SIZES]
     if len(paths) < JUDGED_OF:
@@ -91,7 +91,7 @@ def read(folder):
         )
     files = []
     for path in paths:
-        with tokenize.open(path) as opened:  # by the encoding that it declares
+        with tokenize.open(path) as opened:  # with the encoding that the file declares
             source = opened.read()
         ids = np.minimum([ord(character) for character in source], LETTERS - 1)
         files.append(File(path.name, source, ids, tags_of(source)))
@@ -113,7 +113,7 @@ class Tagger:
         self.parameters = [part.flat for part in (self.embedding, self.layer, self.head)]
 
     def __call__(self, ids):
-        """(N,) -> the likeliest tags (N,): one sequence, all of it at once."""
+        """Ids (N,) -> the likeliest tags (N,), as one sequence."""
         y, _ = self.layer(self.embedding(ids[:, None]))  # (N, 1, 2H)
         return self.head(y[:, 0]).argmax(axis=-1)
 
@@ -153,13 +153,13 @@ def train(cell, files, epochs, seed):
 
 
 def baselines(known, judged):
-    """Tags by counting: name -> (N,), of the ids judged; the last name's windows are the widest."""
+    """Tags of the test ids by counting: name -> (N,). The last one has the widest windows."""
     predicted = counting.tags(*known, judged, LETTERS, WIDEST)
     return {f"counting in windows of {2 * i + 1}": tags for i, tags in enumerate(predicted)}
 
 
 def print_accuracies(predicted, tags):
-    """The tables, by all and by kind, and what they say.
+    """Print the accuracies, of all characters and by kind, and the verdict.
 
     predicted : name -> (N,) tags, those of the net first.
     """
@@ -181,7 +181,7 @@ def _percent(predicted, tags):
 
 
 def piece(files, predicted):
-    """What the picture shows, a File and its tags by each: the net's median file by accuracy."""
+    """The net's median file by accuracy, and its predicted tags by name, for the picture."""
     ends = np.cumsum([len(f.ids) for f in files])[:-1]
     by_file = {name: np.split(tags, ends) for name, tags in predicted.items()}
     net = next(iter(by_file))
@@ -191,8 +191,8 @@ def piece(files, predicted):
 
 
 def draw(path, file, predicted):
-    """Write the picture: the middle of a file, by the net's tags and by the last baseline's."""
-    from matplotlib.figure import Figure  # not pyplot: no window, and no backend changed for others
+    """Write the picture: the middle of a file with the tags of the net and of the last baseline."""
+    from matplotlib.figure import Figure  # not pyplot, which opens windows and sets a backend
     from matplotlib.patches import Patch
 
     lines = file.source.splitlines(keepends=True)
@@ -222,7 +222,7 @@ def _write_coloured(axes, text, predicted, tags):
         layers = [(line, predicted[here] == kind, colour) for kind, colour in enumerate(COLOURS)]
         layers.append(("_" * len(line), predicted[here] != tags[here], "red"))
         for characters, where, colour in layers:
-            # All others are blank, so that these stay in their columns; so are tabs.
+            # All other characters, and tabs, are spaces, so that these are in their columns.
             pairs = zip(characters, where, strict=True)
             drawn = "".join(c if w and c.isprintable() else " " for c, w in pairs)
             axes.text(0, row + 0.8, drawn.rstrip(), color=colour, family="monospace", fontsize=8,

@@ -1,14 +1,15 @@
 """Translate dates as people write them to ISO form, with an encoder and a decoder.
 
 "Saturday, 3 March 1984", "3.III.1984", "4 days after 28 February 1984": the encoder reads the
-characters, and its final state is where the decoder begins, which writes the ten characters of
-1984-03-03 one by one, each time reading the one that it wrote before. In training it reads the
-right one instead (teacher forcing). Sutskever, Vinyals and Le, Sequence to sequence learning with
-neural networks, 2014; Cho et al., Learning phrase representations using RNN encoder-decoder, 2014.
+characters. Its final state is the initial state of the decoder, which writes the ten characters of
+1984-03-03 one by one. At each step it reads the character that it wrote before. In training it
+reads the right one instead (teacher forcing). Sutskever, Vinyals and Le, Sequence to sequence
+learning with neural networks, 2014; Cho et al., Learning phrase representations using RNN
+encoder-decoder, 2014.
 
-The days of a century are dealt out first: the net is judged on days that it never had to write, in
-any form. Copying from the most similar text would thus always be wrong; the rival is a linear model
-of n-grams. A parser that is told the forms needs no learning: this is about finding them out.
+The days of a century are split first: the test days are not in the training data in any form. So a
+copy of the most similar text's answer would always be wrong. The rival is a linear model of
+n-grams. A parser that knows the forms needs no learning; here the net has to find them.
 """
 
 from datetime import date, timedelta
@@ -21,7 +22,7 @@ from fastrnn.demos.common import LAYERS
 from fastrnn.train import Adam, Dense, cross_entropy, fit
 from fastrnn.train.progress import Progress
 
-# A century in which two digits say the year: 69 to 99 are 19.., 00 to 68 are 20.., as in POSIX.
+# In this century two digits determine the year: 69 to 99 are 19.., 00 to 68 are 20.., as in POSIX.
 DAYS = [date(1969, 1, 1) + timedelta(n) for n in range(36525)]
 REWRITTEN = {
     "in full": "{day:%A}, {day.day} {day:%B} {day.year}",
@@ -39,17 +40,17 @@ COMPUTED = {
 }
 FORMS = REWRITTEN | COMPUTED
 ROMAN = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
-MOST = 7  # days after or before
-ASCII = 128  # the id of a character to read is its code
-OUTPUT = "0123456789-"  # to write: its place here
-START = len(OUTPUT)  # what the decoder reads first
+MOST = 7  # the most days after or before another day
+ASCII = 128  # the encoder's ids are character codes
+OUTPUT = "0123456789-"  # the decoder's ids are indices into this text
+START = len(OUTPUT)  # the first id that the decoder reads
 STEPS = len("1984-03-03")
 HELD_OUT = 1000  # days for validation, and as many for the test
-PAIRS = 10000  # of an epoch, drawn anew for each
+PAIRS = 10000  # of an epoch; each epoch draws new ones
 LINEAR_PAIRS = 5000  # of the linear model: with 7000, and n-grams of 5, 78.5 % are exact, not 77.1
 LONGEST = 4  # characters of an n-gram
 HIDDEN = 128
-REMEMBER = 2  # bias of the gates that keep the state: without it the GRU hardly learns to
+REMEMBER = 2  # bias of the gates that keep the state: without it the GRU hardly learns to keep it
 BATCH = 64
 EPOCHS, QUICK_EPOCHS = 25, 8
 LEARNING_RATE = 5e-3  # at first; it falls to nearly 0
@@ -58,7 +59,7 @@ SHOWN = 2  # examples of each form
 
 
 def written(day, form, n):
-    """A day as people write it; n counts where the form is about days from another one."""
+    """A day as people write it; n is the distance in forms that name another day."""
     ending = {1: "st", 2: "nd", 3: "rd"}.get(0 if day.day // 10 == 1 else day.day % 10, "th")
     return FORMS[form].format(
         day=day, nth=f"{day.day}{ending}", roman=ROMAN[day.month - 1],
@@ -73,8 +74,8 @@ class Pairs:
     ----------
     texts : list of str
     source : (T, B) ids of their characters, 0 beyond the ends
-    lengths : (B,) how many each has
-    target : (STEPS, B) ids of the ISO forms' characters
+    lengths : (B,) the numbers of characters
+    target : (STEPS, B) ids of the characters of the ISO forms
     """
 
     def __init__(self, days, forms, rng):
@@ -88,13 +89,13 @@ class Pairs:
 
     @classmethod
     def drawn(cls, days, count, rng):
-        """So many of random days, in random forms."""
+        """`count` pairs of random days in random forms."""
         forms = list(FORMS)
         which = rng.integers(len(days), size=count), rng.integers(len(forms), size=count)
         return cls([days[i] for i in which[0]], [forms[i] for i in which[1]], rng)
 
     def exact(self, result):
-        """Share of the dates whose every character is right."""
+        """Share of the dates with all characters right."""
         return float((result == self.target).all(axis=0).mean())
 
 
@@ -123,15 +124,15 @@ class Translator:
         )
         y, _, decoder_tape = self.decoder.forward(read, state, one_hot=True)  # y is (STEPS, B, H)
         loss, d_logits = cross_entropy(self.head(y), pairs.target)
-        # Backward, the same way in reverse. Nobody read the encoder's y: all that it learns comes
-        # through its final state, whose gradient is that of the decoder's initial one.
+        # Backward, in the opposite order. Nothing reads the encoder's y, so the encoder learns only
+        # from the gradient of its final state, which is that of the decoder's initial state.
         of_head = self.head.backward(y, d_logits)
         of_decoder = decoder_tape.backward(of_head.x)
         of_encoder = encoder_tape.backward(None, dstate=of_decoder.state)
         return loss, [of_encoder.flat, of_decoder.flat, of_head.flat]
 
     def translate(self, pairs):
-        """(STEPS, B) ids: at each step the likeliest one, which the next step reads (greedy)."""
+        """(STEPS, B) ids: the likeliest at each step, which the next step reads (greedy)."""
         _, state = self.encoder(pairs.source, lengths=pairs.lengths, one_hot=True)
         stream = self.decoder.stream(batch_size=len(pairs.texts), one_hot=True)
         stream.state = state
@@ -143,7 +144,7 @@ class Translator:
 
 
 class Linear:
-    """Each output character by ridge regression on which n-grams of characters a text has."""
+    """Ridge regression of each output character on flags of the n-grams in a text."""
 
     def __init__(self, pairs):
         found = {n_gram for text in pairs.texts for n_gram in self._n_grams(text)}
@@ -160,7 +161,7 @@ class Linear:
         return scores.reshape(-1, STEPS, len(OUTPUT)).argmax(axis=2).T
 
     def _features(self, pairs):
-        """(B, F): 1 where the text has the n-gram."""
+        """(B, F): 1 if the text has the n-gram."""
         x = np.zeros((len(pairs.texts), len(self.column)), np.float32)
         for row, text in zip(x, pairs.texts, strict=True):
             row[[self.column[g] for g in self._n_grams(text) if g in self.column]] = 1
@@ -179,7 +180,7 @@ def split(rng):
 
 
 def learn(cell, days, validation, epochs, rng, progress=False):
-    """Train on pairs of these days, choose an epoch on others -> translator, history."""
+    """Train on pairs of these days, and choose an epoch on others -> translator, history."""
     model = Translator(cell, rng)
     adam = Adam([part.flat for part in model.parts], LEARNING_RATE)
 
@@ -196,7 +197,7 @@ def learn(cell, days, validation, epochs, rng, progress=False):
 
 
 def print_examples(test, model):
-    """Some of the test days: what was read, what was written."""
+    """Print some of the test days: the text, and the net's answer."""
     print("\nfrom the test days")
     for form, pairs in test.items():
         for b, ids in enumerate(model.translate(pairs).T[:SHOWN]):
@@ -206,7 +207,7 @@ def print_examples(test, model):
 
 
 def print_shares(shares):
-    """The table of exact matches on the test days, and what it says."""
+    """Print the table of exact matches on the test days, and the verdict."""
     kinds = {"all": FORMS, "rewritten": REWRITTEN, "computed": COMPUTED}
     print("\nexact matches on the test days" + "".join(f"{kind:>11}" for kind in kinds))
     means = {}
@@ -243,7 +244,7 @@ def draw(path, shares, history):
 def add_arguments(parser):
     """Declare the demo's options on an argparse parser."""
     common.add_cell(parser, "gru")
-    common.add_epochs(parser, EPOCHS, QUICK_EPOCHS, f"of {PAIRS} dates drawn anew")
+    common.add_epochs(parser, EPOCHS, QUICK_EPOCHS, f"of {PAIRS} new dates")
     common.add_seed(parser, "the first weights and of the dates that are drawn")
     common.add_out(parser, "translate.png")
 
