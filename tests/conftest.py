@@ -1,7 +1,7 @@
-"""Fixtures: the instruction sets and backends that a test runs on, and how it leaves the process.
+"""Fixtures: instruction sets, backends, and the state of the process after a test.
 
 Without the kernels (no C compiler) the tests of the kernels are skipped, all others run on the
-reference. FASTRNN_ISA chooses the set for the suite; tests that walk through the sets still do.
+reference. FASTRNN_ISA chooses the set for the suite; tests with @every_isa still run on every set.
 """
 
 import fcntl
@@ -11,8 +11,8 @@ import signal
 import sys
 import warnings
 
-# Before NumPy is there: on the small matrices of tests the threads of its BLAS only wait for one
-# another, for up to nine tenths of the time where other processes run beside.
+# This comes before NumPy is imported. On the small matrices of tests the threads of its BLAS only
+# wait for one another, up to nine tenths of the time if other processes run too.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
@@ -20,7 +20,7 @@ import pytest
 from processes import START_METHODS, every_start_method
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore", RuntimeWarning)  # no kernels: test_runtime.py checks it
+    warnings.simplefilter("ignore", RuntimeWarning)  # test_runtime.py tests this warning
     from strangers import Target
 
     import fastrnn
@@ -30,7 +30,7 @@ _XDIST = "PYTEST_XDIST_WORKER" in os.environ
 
 
 def pytest_report_header():
-    """Which kernels the tests meet."""
+    """A line about the kernels under test."""
     core = runtime.core
     return [
         f"fastrnn {fastrnn.__version__}: {core.__file__ if core else 'no kernels'}",
@@ -41,7 +41,7 @@ def pytest_report_header():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """A test that names its instruction set is `any_isa`, one of the reference `no_kernels`."""
+    """Mark tests with @every_isa as `any_isa`, tests of the reference as `no_kernels`."""
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         if "isa" in parameters:
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker("no_kernels")
         if item.get_closest_marker("alone"):
             item.fixturenames.insert(0, "_alone")
-    # Last, while compilers run beside the others: see _judging.
+    # These are last; their compilers run beside the other tests: see _judging.
     items.sort(key=lambda item: ("verdict" in item.fixturenames, "_alone" in item.fixturenames))
 
 
@@ -85,10 +85,10 @@ def _case(item):
 
 @pytest.fixture(scope="session", autouse=True)
 def _judging(request, tmp_path_factory):
-    """What test_codegen.py judges is compiled beside the other tests: compilers take long.
+    """Compile test_codegen.py's cases beside the other tests, because compilers take long.
 
-    function -> {case: verdict}, which waits until all is judged. Of pytest -n's processes none
-    knows which of the tests it will run, so each begins when one is there, with that alone.
+    It gives a function -> {case: verdict}, which waits until all cases are judged. A process of
+    pytest -n does not know its tests in advance, so there each test begins with its own case.
     """
     items = [item for item in request.session.items if "verdict" in item.fixturenames]
     folder, started = tmp_path_factory.mktemp("codegen"), []
@@ -113,13 +113,13 @@ def _judging(request, tmp_path_factory):
 
 @pytest.fixture
 def verdict(request, _judging):
-    """What test_codegen.py's `judge` says of the test's parameters."""
+    """The verdict of test_codegen.py's `judge` for the test's parameters."""
     return _judging(request.node)[_case(request.node)]
 
 
 @pytest.fixture
 def _alone(_judging, tmp_path_factory):
-    """Nothing is compiled beside the test; of pytest -n's processes one at a time is here."""
+    """Nothing is compiled beside the test, and pytest -n's processes take turns here."""
     _judging()
     folder = tmp_path_factory.getbasetemp()
     with open((folder.parent if _XDIST else folder) / "alone", "w") as lock:
@@ -129,7 +129,7 @@ def _alone(_judging, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def _pools():
-    with fastrnn.threads(2):  # the fork happens beside a worker, as in a program that forks late
+    with fastrnn.threads(2):  # the fork happens while there is a worker thread
         fastrnn.GRU(20, 96, rng=0)(np.ones((40, 12, 20), np.float32))
     with every_start_method() as pools:
         yield pools
@@ -143,7 +143,7 @@ def processes(request, _pools):
 
 @pytest.fixture
 def keep_threads():
-    """The number of threads is afterwards what it was."""
+    """Restore the number of threads after the test."""
     before = fastrnn.get_num_threads()
     yield
     fastrnn.set_num_threads(before)
@@ -151,7 +151,7 @@ def keep_threads():
 
 @pytest.fixture
 def hurried():
-    """Python's threads take turns as often as they can."""
+    """Let Python's threads switch as often as possible."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield

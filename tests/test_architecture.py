@@ -1,6 +1,6 @@
-"""Who knows whom: Python's imports, C's includes and C's symbols point down, and in no circle.
+"""Layers: Python's imports, C's includes and C's symbols point down, without cycles.
 
-LEVELS and FOLDERS say what stands above what: a file may use those of its own level and of the
+LEVELS and FOLDERS list the layers from below: a file may use files of its own level and of the
 levels before it.
 """
 
@@ -22,9 +22,9 @@ PACKAGE = pathlib.Path(fastrnn.__file__).parent
 
 # ---- Python --------------------------------------------------------------------------------------
 
-# Of a module the longest name that it begins with counts. Two packages stand at several levels: of
-# _cells the options stand below the reference, the registry above the compiled module that it
-# reads; of _engine what runs passes stands above the registry.
+# The longest name here that a module's name begins with decides its level. Two packages are on
+# several levels. In _cells, the options are below the reference, and the registry is above the
+# compiled module that it reads. In _engine, the modules that run passes are above the registry.
 LEVELS = [
     {"fastrnn._version", "fastrnn._typing", "fastrnn.checks", "fastrnn.plot", "fastrnn.data"},
     {"fastrnn._cells.options"},
@@ -52,7 +52,7 @@ def modules():
 
 
 def statements(body):
-    """The statements that an import of the module runs, those within `if` and `try` too."""
+    """The statements that an import of the module runs, also within `if` and `try`."""
     for node in body:
         yield node
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -64,7 +64,7 @@ def statements(body):
 
 
 def imports(path, names):
-    """The package's modules that a file imports when it is imported itself."""
+    """The package's modules that an import of the file imports."""
     found = set()
     for node in statements(ast.parse(path.read_text()).body):
         if isinstance(node, ast.Import):
@@ -100,12 +100,12 @@ def test_imports_point_down(graph):
 
 
 def test_no_module_imports_itself_by_way_of_others(graph):
-    list(graphlib.TopologicalSorter(graph).static_order())  # CycleError names a circle
+    list(graphlib.TopologicalSorter(graph).static_order())  # CycleError names a cycle
 
 
 # ---- C -------------------------------------------------------------------------------------------
 
-# What the files of a folder of csrc may include.
+# The folders of csrc whose headers the files of a folder may include.
 FOLDERS = {
     ".": set(),
     "internal": {".", "internal"},
@@ -115,8 +115,8 @@ FOLDERS = {
     "forward": {"internal", "forward"},
     "backward": {"internal", "forward", "backward"},
 }
-# Of which folders they may call functions: the kernels are reached through a table of addresses,
-# which dispatch.c chooses.
+# The folders whose functions they may call. Kernels are called through a table of addresses, which
+# dispatch.c chooses.
 CALLS = {
     "internal": set(),
     "isa": set(),
@@ -143,12 +143,12 @@ def test_includes_point_down():
 
 
 def symbols(compiler, path, target):
-    """The names that a file defines, and those that it takes from others."""
+    """The symbols that a file defines, and those that it uses from other files."""
     command = [*compiler, "-std=gnu11", "-O0", "-Icsrc", "-c", path, "-o", target]
     subprocess.run(command, cwd=ROOT, check=True)
     listed = subprocess.run(["nm", target], check=True, capture_output=True, text=True).stdout
     pairs = [line.split()[-2:] for line in listed.splitlines()]
-    pairs = [(kind, name.removeprefix("_")) for kind, name in pairs]  # which macOS puts there
+    pairs = [(kind, name.removeprefix("_")) for kind, name in pairs]  # macOS adds a "_"
     of_ours = [(kind, name) for kind, name in pairs if name.startswith("frnn_")]
     return {n for kind, n in of_ours if kind in "TRDB"}, {n for kind, n in of_ours if kind == "U"}
 
@@ -161,7 +161,7 @@ def test_calls_point_down(tmp_path):
     defined, taken = {}, {}
     for path in (ROOT / "csrc").glob("*/*.c"):
         if path.parent.name == "isa":
-            continue  # a table each, whose name says so
+            continue  # each defines a kernel table
         name = path.relative_to(ROOT / "csrc")
         here, taken[name] = symbols(compiler, path, tmp_path / "unit.o")
         defined |= dict.fromkeys(here, name)

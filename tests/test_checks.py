@@ -1,6 +1,6 @@
-"""Every refusal, by its message: which argument, what was expected, what came, and the likely fix.
+"""Every refusal by its message: the argument, the expected value, the given one, the likely fix.
 
-ValueError for shapes and values, TypeError for dtypes; nothing is half-written when one is raised.
+Shapes and values raise ValueError, dtypes TypeError; nothing is half-written then.
 """
 
 import re
@@ -34,12 +34,12 @@ def zeros(*shape, dtype="float32"):
 
 
 def huge(*shape):
-    """A view of that shape on almost no memory."""
+    """A view of that shape that takes almost no memory."""
     return np.broadcast_to(zeros(1, 1, shape[-1]), shape)
 
 
 def call(cell, **changes):
-    """The public function of a cell on zeros, some arguments exchanged."""
+    """Call the public function of a cell on zeros, with some arguments changed."""
     cell = CELLS[cell]
     rows = cell.gates * H
     arguments = {
@@ -162,7 +162,7 @@ def arrays_of(cell):
 @pytest.mark.parametrize("dtype", NOT_FLOATS)
 def test_another_dtype_is_refused_for_every_argument(cell, name, dtype):
     array = np.zeros(arrays_of(cell)[name], dtype)
-    if name == "x" and dtype == "int64":  # they might have been meant as ids
+    if name == "x" and dtype == "int64":  # the message mentions ids
         with refuses(TypeError, "x must be float32, got int64", "x.astype('float32')", "one_hot="):
             call(cell, x=array)
         return
@@ -559,7 +559,7 @@ def masked(*shape, dtype="float32"):
 
 
 def test_what_a_layer_returns_is_not_taken_for_an_array():
-    """NumPy would stack h and c, or say that the shapes are inhomogeneous."""
+    """NumPy would stack h and c, or complain about inhomogeneous shapes."""
     layer, dense = fastrnn.LSTM(I, H, rng=0), fastrnn.train.Dense(H, 2, rng=0)
     returned = layer(zeros(T, B, I))
     for take in (dense, fastrnn.LSTM(H, H, rng=0)):
@@ -572,7 +572,7 @@ def test_what_a_layer_returns_is_not_taken_for_an_array():
 
 
 def masked_calls():
-    """Each argument that takes an array, once, by a name: what is called with a masked one."""
+    """name -> a call with one masked array, for each argument that takes an array."""
     layer, flags, counts = layer_of("gru_after", I, H, dtype="float32"), (T, B), "int64"
     x, dense = zeros(T, B, I), fastrnn.train.Dense(I, H)
     _, _, tape = layer.forward(x)

@@ -138,7 +138,7 @@ def test_the_state_and_the_weights_may_lie_in_memory_as_they_like(cell, layout, 
     p = problem(cell, 5, 3, 4, 9)
 
     def strange(array):
-        """The layouts are for three axes, the weights have one or two."""
+        """An array of one or two axes in a layout, which is made for three axes."""
         return layout(array.reshape((1,) * (3 - array.ndim) + array.shape)).reshape(array.shape)
 
     def in_place(array):

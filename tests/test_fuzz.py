@@ -1,6 +1,6 @@
-"""The fuzzer: some hundred cases, the same every time, and that it sees what is wrong.
+"""The fuzzer: some hundred cases, always the same, and tests that it finds planted faults.
 
-CI runs it for two minutes with another seed for every commit: `python -m tests.fuzz`.
+CI runs it for two minutes with a new seed for every commit: `python -m tests.fuzz`.
 """
 
 import subprocess
@@ -21,8 +21,8 @@ needs_kernels = pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels"
 
 
 def test_whatever_is_combined_agrees_with_other_ways_to_compute_it():
-    """In a process of its own, for what it finds may hang or crash."""
-    cases = "300" if len(BACKENDS) > 1 else "50"  # which take as long on NumPy alone
+    """It runs in a process of its own, because a case may hang or crash."""
+    cases = "300" if len(BACKENDS) > 1 else "50"  # without kernels 50 cases take as long
     command = [sys.executable, "-m", "fuzz", "--seed", "1", "--cases", cases]
     done = subprocess.run(
         command, cwd=program.TESTS, env=program.environment(), capture_output=True, text=True,
@@ -65,7 +65,7 @@ def test_what_rounding_grows_to_is_allowed_on_the_reference_too(monkeypatch):
 def test_a_byte_beside_an_array_is_found():
     with buffers.watched():
         np.empty(3)[...] = 1
-    if not buffers.EXACT:  # there AddressSanitizer sees it
+    if not buffers.EXACT:  # with exact buffers AddressSanitizer finds it
         with pytest.raises(AssertionError, match="24 bytes"), buffers.watched():
             array = np.empty(3)
             np.lib.stride_tricks.as_strided(array, (4,))[3] = 1

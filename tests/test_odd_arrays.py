@@ -1,7 +1,7 @@
-"""Odd but legal arrays for the arguments of public calls (calls.py): the results of plain ones.
+"""Public calls (calls.py) with odd but legal arrays: the results are those for plain arrays.
 
-Each call is a function of its array arguments alone; each way to hold the same values in another
-kind of array must give the same bits.
+Each call is a function of its array arguments alone. The same values in another kind of array must
+give the same bits.
 """
 
 import numpy as np
@@ -90,7 +90,7 @@ def ways_of(name):
 
 
 OF_NUMPY = of_parts, of_losses, of_reference
-OF_DIFFERENT = "rows", "horizon", "columns"  # arguments that may not have an element twice
+OF_DIFFERENT = "rows", "horizon", "columns"  # arguments whose elements must differ
 
 
 @pytest.mark.parametrize("backend", BACKENDS, indirect=True)
@@ -99,12 +99,12 @@ OF_DIFFERENT = "rows", "horizon", "columns"  # arguments that may not have an el
 )
 def test_the_kind_of_array_never_shows(backend, call, name, tmp_path):
     wanted = call(ARRAYS)
-    # The reference's products are NumPy's, whose last bits depend on where arrays lie.
+    # The reference's products are NumPy's. Their last bits depend on the addresses of arrays.
     agree = assert_same_bits if backend == "core" and call not in OF_NUMPY else close
     array, ways = ARRAYS[name], ways_of(name) | {"memmap": lambda a: memory_mapped(a, tmp_path)}
     for way, laid_out in ways.items():
         if array.ndim < 2 and way in LAYOUTS:
-            continue  # for some of them turn axes
+            continue  # some of these layouts permute axes
         try:
             agree(call(ARRAYS | {name: laid_out(array)}), wanted)
         except Exception as error:

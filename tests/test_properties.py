@@ -1,6 +1,6 @@
-"""Any layer, any batch: both backends say the same, rows are their own, threads never show.
+"""For any layer and batch: backends agree, rows are independent, threads have no effect.
 
-A few hundred cases in the default suite; FASTRNN_CASES sets how many each property gets.
+The default suite has a few hundred cases; FASTRNN_CASES sets the number for each property.
 """
 
 import copy
@@ -90,9 +90,9 @@ def cases(draw, **fixed):
 
 
 def answer(layer, x, options, seed, checkpoint=None):
-    """All that a training pass gives, from a state and with gradients that the seed makes.
+    """All results of a training pass; the seed gives the state and the gradients.
 
-    Of a copy of the layer, so that dropout masks are the same each time.
+    It runs on a copy of the layer, so that dropout masks are the same each time.
     """
     layer = copy.deepcopy(layer)
     rng = np.random.default_rng(seed)

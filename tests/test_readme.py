@@ -1,4 +1,4 @@
-"""The README's examples run as they stand."""
+"""The README's examples run without changes."""
 
 import pathlib
 import re
@@ -14,7 +14,7 @@ README = pathlib.Path(__file__).parent.parent / "README.md"
 
 
 def run_examples(*numbers):
-    """The names that some examples leave, one after another."""
+    """Run some examples one after another -> the names that they define."""
     examples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
     names = {}
     for number in numbers:
@@ -40,7 +40,7 @@ def test_the_example_of_ragged_batches_and_ids_goes_on_from_there():
 def test_the_example_of_a_training_loop_learns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = run_examples(2)
-    assert names["history"].loss[-1] < 0.01  # a forecast that is always the mean has 0.5
+    assert names["history"].loss[-1] < 0.01  # a constant forecast of the mean has 0.5
     trained, adam = names["layer"].flat.copy(), names["adam"].state()
     names["layer"].flat[...] = 0
     fastrnn.train.load("sine.npz", names["parts"], names["adam"])

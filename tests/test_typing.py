@@ -1,6 +1,6 @@
-"""Public names have types: a user's program passes a strict type checker, its mistakes do not.
+"""Public names have types: a user's program passes a strict type checker, and mistakes do not.
 
-mypy reads the two programs of tests/typing/; what it says of the package itself does not count.
+mypy reads the two programs of tests/typing/. Its messages about the package itself do not count.
 """
 
 import importlib.util
@@ -23,18 +23,18 @@ PROGRAMS = ROOT / "tests" / "typing"
 
 @pytest.fixture(scope="module")
 def errors(tmp_path_factory):
-    """A function of a program's name: the numbers of the lines with errors, and what mypy said."""
+    """A function from a program's name to the lines with errors, and mypy's output."""
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("needs mypy")
     cache = tmp_path_factory.mktemp("mypy")
     options = ["--strict", "--follow-imports=silent", "--no-error-summary", "--config-file="]
 
     def found(name):
-        """mypy has a process of its own, for it raises the limit of recursion."""
+        """mypy runs in a process of its own, because it raises the recursion limit."""
         command = [sys.executable, "-m", "mypy", *options, f"--cache-dir={cache}", PROGRAMS / name]
         environment = os.environ | {
             "MYPYPATH": str(ROOT)
-        }  # mypy refuses an installed package there
+        }  # mypy refuses this variable for an installed package
         done = subprocess.run(command, env=environment, cwd=cache, capture_output=True, text=True)
         assert not done.stderr, done.stderr
         said = done.stdout

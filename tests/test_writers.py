@@ -1,8 +1,8 @@
-"""Others write to a call's arguments, while it runs or before its gradient is computed.
+"""Other threads write to a call's arguments, while it runs or before its gradient is computed.
 
-Ids, lengths, masks and resets decide which memory is read and written. So a call copies them: what
-is checked is what is used, and a tape has them as they were. What is written to other arrays shows
-in the results and nowhere else.
+Ids, lengths, masks and resets decide which memory is read and written. So a call copies them: it
+uses the values that it checked, and a tape has the values of its call. A write to another array
+changes results, and nothing else.
 """
 
 import signal
@@ -29,7 +29,7 @@ WILD = {"i": [0, 1, 2, -1, 2**40, -(2**40)], "f": [0.0, np.nan, np.inf], "b": [0
 
 
 def small(rng):
-    """What a call takes besides x, small arrays all."""
+    """The small array arguments of a call."""
     return {
         "lengths": rng.integers(0, T + 1, B),
         "mask": rng.random((T, B)) < 0.8,
@@ -69,17 +69,17 @@ def scribble(array, rng):
 
 
 def attempt(call, *arguments, **options):
-    """Whether the call went well: it may find that its arguments do not fit, and nothing else."""
+    """Whether the call returned. It may refuse its arguments, but raise no other errors."""
     try:
-        with np.errstate(all="ignore"):  # NumPy's warnings of what has become infinite
+        with np.errstate(all="ignore"):  # NumPy warns of infinite results
             call(*arguments, **options)
-    except (ValueError, TypeError, IndexError):  # the last for a stream's rows
+    except (ValueError, TypeError, IndexError):  # IndexError is for a stream's rows
         return False
     return True
 
 
 def pairs(*names):
-    """Parametrizes by call and argument, of these names; not those of `reference`."""
+    """Parametrize by the calls and arguments of these names, without those of `reference`."""
     chosen = [(c, n) for c, n in PAIRS if c is not of_reference and (n in names or not names)]
     ids = [f"{call.__name__[3:]}-{name}" for call, name in chosen]
     return pytest.mark.parametrize("call, name", chosen, ids=ids)
@@ -90,7 +90,7 @@ def pairs(*names):
 def test_what_is_written_after_a_small_array_is_taken_changes_nothing(
     backend, call, name, monkeypatch
 ):
-    """The write comes at the worst moment: the array has been taken, its values not yet checked."""
+    """The write comes at the worst moment: after the array was taken, before it is checked."""
     wanted = call(ARRAYS)
     array, rng, writes = ARRAYS[name].copy(), np.random.default_rng(0), []
 
@@ -114,9 +114,9 @@ def test_what_is_written_after_a_small_array_is_taken_changes_nothing(
 
 
 class Writer(threading.Thread):
-    """Writes to an array without a pause, and without Python's lock: as threads in C would.
+    """Writes to an array without a pause and without Python's lock, as a thread in C would.
 
-    Each element becomes something wild now and then. In the end all are what they were.
+    Each element has wild values at times. At the end all have their first values.
     """
 
     def __init__(self, array):
@@ -126,7 +126,7 @@ class Writer(threading.Thread):
         wild = rng.choice(WILD[array.dtype.kind], written.shape).astype(array.dtype)
         np.copyto(written, wild, where=rng.random(written.shape) < 0.5)
         written[-1] = array
-        # All go to one place, many times over: NumPy lets go of the lock for as long.
+        # One copy writes to the same elements many times; NumPy releases the lock meanwhile.
         shape = (200_000 // array.size, *written.shape)
         self.written, self.done = np.broadcast_to(written, shape), threading.Event()
         self.place = np.lib.stride_tricks.as_strided(array, shape, (0, 0, *array.strides))
@@ -149,7 +149,7 @@ def test_another_thread_may_write_to_any_argument(call, name):
     wanted, array = call(ARRAYS), ARRAYS[name].copy()
     arrays, written_to, end = ARRAYS | {name: array}, 0, time.monotonic() + 20
     with Writer(array):
-        while written_to < 3:  # calls during which the array has changed
+        while written_to < 3:  # the number of calls during which the array changed
             assert time.monotonic() < end, f"{written_to} calls have been written to"
             before = array.tobytes()
             attempt(call, arrays)
@@ -162,7 +162,7 @@ def test_another_thread_may_write_to_any_argument(call, name):
 def test_a_step_of_a_stream_reads_its_ids_once():
     """Rows whose ids were the same when the step began have the same h after it."""
     stream = fastrnn.GRU(8, 256, rng=0).stream(400, one_hot=True)
-    ids, out = np.zeros(400, np.int64), np.empty((400, 256), "float32")  # few: filled at one go
+    ids, out = np.zeros(400, np.int64), np.empty((400, 256), "float32")  # small: one go
     done = threading.Event()
 
     def write():
@@ -183,7 +183,7 @@ def test_a_step_of_a_stream_reads_its_ids_once():
 
 
 def long_arrays():
-    """What a call of some 0.1 s takes, of the caller's own."""
+    """The arguments of a call of some 0.1 s, as new arrays."""
     return {name: array.copy() for name, array in _long_arrays().items()}
 
 
@@ -203,7 +203,7 @@ def _long_arrays():
 
 
 def long_calls(ids):
-    """Calls of these arrays, by name."""
+    """name -> a call with these arrays."""
     layer, x = fastrnn.LSTM(64, 128, rng=0), "ids" if ids else "x"
 
     def rows(a):
@@ -225,9 +225,10 @@ def long_calls(ids):
 @pytest.mark.parametrize("ids", [False, True], ids=["features", "ids"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_signals_handler_may_write_to_any_argument(ids, threads, name):
-    """Handlers run within a call, where it looks whether to stop.
+    """Handlers run within a call, when it polls for interrupts.
 
-    One that writes before the call has copied what it checks makes it refuse that: then once more.
+    If a handler writes before the call has made its copies, the call may refuse its arguments; the
+    test then tries again.
     """
     call, rng = long_calls(ids)[name], np.random.default_rng(0)
 

@@ -1,6 +1,6 @@
-"""The bench: its command line, its report of made-up findings, tiny runs; who judges instructions.
+"""The bench: its command line, its report of invented results, tiny runs; instruction counts.
 
-Nothing is asked of the times of a real clock.
+No test depends on the times of a real clock.
 """
 
 import importlib.util
@@ -36,7 +36,7 @@ def _job(case, mode, cell="lstm", threads=1, limit=None, **seconds):
 
 @pytest.fixture
 def found():
-    """Three jobs: fastrnn ahead of all, behind PyTorch, and ahead on two threads."""
+    """Results of three jobs: fastrnn ahead of all, behind PyTorch, and ahead on two threads."""
     jobs = [
         _job("step-64", "forward", limit=1e-6, fastrnn=2e-6, numpy=3e-5, torch=1.6e-5, jax=8e-6),
         _job("seq-128", "training", limit=1e-3, fastrnn=4e-3, numpy=8e-3, torch=2e-3),

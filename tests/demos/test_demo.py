@@ -26,7 +26,7 @@ def flights():
 
 
 def few(task):
-    """With a quarter of its training: what trains on it is quick."""
+    """The task with a quarter of its training period, to be quick."""
     task.train = task.train[::4]
     return task
 
@@ -98,7 +98,7 @@ def test_it_forecasts_with_the_weights_of_the_best_epoch(flights, monkeypatch):
 
 
 def test_a_forecast_does_not_know_the_test_period(flights):
-    """All that is chosen stays the same when what is judged is something else."""
+    """Other values in the test period do not change any choice."""
     late = data.departures()[2].copy()
     late[flights.test + flights.AHEAD] = 0
     kept, changed = flights, few(Departures(late))
@@ -170,7 +170,7 @@ def test_the_network_is_about_as_good_as_a_baseline_on_co2():
 
 @pytest.fixture
 def short(monkeypatch):
-    """The demo's command, with little to train and to tune."""
+    """The demo's command with little training and tuning."""
     monkeypatch.setitem(forecast.TASKS, "departures", lambda: few(Departures()))
     monkeypatch.setitem(forecast.BASELINES, "departures", some)
     monkeypatch.setattr(forecast, "NETWORKS", 1)
@@ -178,7 +178,7 @@ def short(monkeypatch):
 
 
 def some(task):
-    """Baselines that take no time."""
+    """Some quick baselines."""
     return {
         "mean of the hour": baselines.tuned(task, baselines.mean_of_the_hour),
         "ridge": baselines.tuned(task, baselines.ridge, length=(1,), penalty=(100.0,)),
@@ -191,7 +191,7 @@ def some(task):
 def test_demo_as_a_user_runs_it(tmp_path):
     command = [sys.executable, "-m", "fastrnn", "demo", "--series", "co2"]
     command += ["--epochs", "1", "--seeds", "2", "--cell", "rnn"]
-    # The package that these tests import, installed or not; one BLAS thread keeps it steady.
+    # It imports the same package as these tests. One BLAS thread makes times steady.
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = {**os.environ, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(

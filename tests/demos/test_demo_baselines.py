@@ -1,4 +1,4 @@
-"""Forecasts without a network: what each is, on series small enough to see it."""
+"""Forecasts without a network: each against its definition, on small series."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ class Small(Task):
 
 
 class Raw(Small):
-    """The same, with windows as they are."""
+    """The same with windows that are not normalised."""
 
     def regressors(self, times, length, by_hour=False):
         return self.window(times, length), np.zeros(len(times))
@@ -46,7 +46,7 @@ def test_errors_are_their_definitions():
 
 @pytest.fixture(scope="module")
 def flights():
-    """The departures with a quarter of their training, which is quick."""
+    """The departures with a quarter of their training period, to be quick."""
     task = Departures()
     task.train = task.train[::4]
     return task
@@ -91,7 +91,7 @@ def test_ridge_finds_a_linear_rule_and_shrinks_to_the_mean(noise):
     task = task_of(np.array(series) + 7)
     forecast = baselines.ridge(task, length=4, penalty=1e-9)(task.test)
     np.testing.assert_allclose(forecast, task.truth(task.test), atol=1e-5)
-    # With weights of 0 it is the window's mean, and what the truth is above it on average.
+    # With weights of 0 it is the window's mean plus the mean difference of the truth from it.
     window = noise.window(noise.train, 3).mean(axis=1)
     above = (noise.truth(noise.train) - window).mean()
     forecast = baselines.ridge(noise, length=3, penalty=1e12)(noise.test)
@@ -114,7 +114,7 @@ def test_ridge_solves_the_penalised_normal_equations(noise):
 
 
 def test_ridge_by_the_hour_has_other_weights_at_other_hours(flights):
-    """It fits a share that follows the last one by day only; plain ridge cannot."""
+    """It fits values that follow the last one by day only; plain ridge cannot."""
     turn = np.sin(2 * np.pi * flights.hour / 24)
     values = flights.seen[:, 9] * turn  # a product of an input and the hour
 
@@ -158,7 +158,7 @@ def test_analogues_are_the_nearest_times_of_training(noise):
 
 
 def test_analogues_forecast_about_the_level_that_is_there():
-    """A swing that lies higher than any of training."""
+    """An oscillation about a higher level than in training."""
     swing = np.tile([0.0, 2.0, -1.0, 5.0], 50)
     task = task_of(swing + np.repeat([0.0, 100.0], 100))
     forecast = baselines.analogues(task, 4, 3)(task.test)
@@ -196,7 +196,7 @@ def test_tuning_takes_the_best_of_the_validation_period_and_sees_no_test():
         for p in penalties
     }
     assert tuple(chosen.settings.values()) == min(scores, key=scores.get)
-    values[task.test[0] + 1 :] = 1000  # the test period is something else altogether
+    values[task.test[0] + 1 :] = 1000  # other values in the test period
     other = tuned(task_of(values), baselines.ridge, length=lengths, penalty=penalties)
     assert other.settings == chosen.settings
     first = task.test[:1]
@@ -204,7 +204,7 @@ def test_tuning_takes_the_best_of_the_validation_period_and_sees_no_test():
 
 
 def test_what_comes_later_reaches_no_baseline():
-    """Nor is any forecast changed by what is measured after it was issued."""
+    """Values after the time of issue do not change a forecast."""
     values = np.random.default_rng(2).normal(size=400)
     task, changed = task_of(values, Raw), values.copy()
     when = task.test[20]

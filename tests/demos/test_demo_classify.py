@@ -1,4 +1,4 @@
-"""The text classification demo: its texts, what is held out, gradients, ragged batches, report."""
+"""The text classification demo: its texts, the split, gradients, ragged batches, report."""
 
 import ast
 import sys
@@ -21,7 +21,7 @@ def library():
 
 @pytest.fixture
 def packages(library):
-    """Some of each package's texts: the tests must be quick."""
+    """Some of each package's texts, to be quick."""
     return [[*texts[:20], *texts[-20:]] for texts in library]
 
 
@@ -135,7 +135,7 @@ def test_what_a_text_is_taken_for_depends_on_no_other_text(packages, small):
     texts = packages[0]
     vocabulary = classify.vocabulary_of(texts)
     model = classify.Classifier("lstm", len(vocabulary) + 1, np.random.default_rng(0))
-    model.layer.flat *= 4  # so that not all texts are taken for the same
+    model.layer.flat *= 4  # so that texts get different answers
     model.head.params["bias"][...] = 0
     together = model.classify(classify.Batch.of(texts, vocabulary))
     alone = [model.classify(classify.Batch.of([t], vocabulary))[0] for t in texts]

@@ -1,4 +1,4 @@
-"""The models that count: Kneser-Ney n-grams and the most frequent tag."""
+"""The models that count symbols: Kneser-Ney n-grams and the most frequent tag."""
 
 import numpy as np
 import pytest
@@ -13,11 +13,11 @@ LETTERS = 5
 @pytest.fixture
 def text():
     rng = np.random.default_rng(0)
-    return np.cumsum(rng.integers(0, 2, 60)) % 4  # 4 never comes
+    return np.cumsum(rng.integers(0, 2, 60)) % 4  # without 4
 
 
 def probability(text, judged, order):
-    """Of all symbols of judged but the first, each after those before it."""
+    """The probability of all symbols of `judged` after the first one."""
     bits = counting.bits(text, np.array(judged), LETTERS, order, 0.75)
     return 2 ** -(bits * (len(judged) - 1))
 
@@ -40,11 +40,11 @@ def test_order_0_is_the_frequency_less_the_discount(text):
 
 
 def test_lower_orders_ask_after_how_many_symbols_one_came():
-    text = np.array([0, 1, 0, 1, 0, 1, 2, 3])  # 1 comes often, but only after 0
+    text = np.array([0, 1, 0, 1, 0, 1, 2, 3])  # 1 is frequent, but only after 0
     discount, before = 0.75, {0: 1, 1: 1, 2: 1, 3: 1}
     total = sum(before.values())
     unigram = (before[1] - discount) / total + discount * 4 / total / LETTERS
-    np.testing.assert_allclose(probability(text, [4, 1], 1), unigram, rtol=1e-9)  # 4: never seen
+    np.testing.assert_allclose(probability(text, [4, 1], 1), unigram, rtol=1e-9)  # 4 is unknown
 
 
 def test_a_longer_look_back_tells_a_regular_text_better():
@@ -58,7 +58,7 @@ def test_tags_are_the_most_frequent_of_a_symbol_and_its_neighbours():
     tags = np.array([0, 1, 0, 0, 0, 1, 0, 2])
     alone, with_neighbours = counting.tags(known, tags, np.array([1, 2, 4, 2, 2]), LETTERS, 1)
     assert alone.tolist() == [0, 1, 0, 1, 1]
-    # The first four as they were seen; 2 after 2 was never seen and is tagged as by itself.
+    # The first four windows are known; 2 after 2 is unknown, and gets the tag of 2 alone.
     assert with_neighbours.tolist() == [0, 1, 0, 1, 1]
     assert counting.tags(known, tags, np.array([4, 2]), LETTERS, 1)[1].tolist() == [0, 2]
 

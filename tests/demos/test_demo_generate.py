@@ -106,7 +106,7 @@ def test_training_beats_the_frequencies(small):
 def test_baselines_are_n_grams_and_packing_programs(small, monkeypatch):
     bits = generate.baselines(small)
     assert bits["n-grams, order 4"] < bits["n-grams, order 0"] < np.log2(len(small.alphabet))
-    monkeypatch.setitem(sys.modules, "lzma", None)  # not every Python is built with it
+    monkeypatch.setitem(sys.modules, "lzma", None)  # some builds of Python lack it
     assert "lzma" in bits and set(bits) - set(generate.baselines(small)) == {"lzma"}
 
 

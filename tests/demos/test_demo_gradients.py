@@ -1,4 +1,4 @@
-"""The demo of gradients over time: the adding problem, its baselines, and what is measured."""
+"""The demo of gradients over time: the adding problem, its baselines, and the measured norms."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_untrained_gradients_vanish_and_with_large_weights_explode():
 
 def test_a_gated_cell_learns_short_sequences():
     result = gradients.train("gru", 20, 5, seed=0)
-    assert result.error < 0.5 / 12  # half of what can be had without the first number
+    assert result.error < 0.5 / 12  # half the least error without the first number
     assert result.after["h"][0] > 1000 * result.before["h"][0]
     assert len(result.losses) == 5 and result.seconds > 0
 

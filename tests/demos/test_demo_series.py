@@ -1,4 +1,4 @@
-"""The demos' data, and the forecasting demo's two tasks: windows, split, nothing of the future."""
+"""The demos' data, and the forecasting demo's two tasks: windows, split, no future values."""
 
 import hashlib
 
@@ -65,7 +65,7 @@ def test_departures_are_hours_of_a_year_in_local_time():
     assert np.nanmean(temperature) == pytest.approx(55.3, abs=0.3)  # degrees Fahrenheit
     assert np.isnan(weather).sum(axis=0).tolist() == [16] * 7 + [290, 16]
     assert np.nanmax(dew_point - temperature) < 0.1 and np.nanmax(humidity) == 100
-    # But where an airport gave no direction: the vector is the mean of the others.
+    # If an airport gave no direction, the vector is the mean of the others.
     assert np.nanquantile(np.hypot(east, north) - speed, 0.9) < 0.2
     assert np.nanmin(rain) == 0 and np.nanmin(pressure) > 980 and np.nanmax(visibility) == 10
 
@@ -78,7 +78,7 @@ def test_provenance_ships_beside_the_data():
         name = file.partition(".")[0]
         text = (folder / f"{name}.md").read_text(encoding="utf-8")
         content = (folder / file).read_bytes()
-        if file.endswith(".csv"):  # a checkout may have other ends of lines
+        if file.endswith(".csv"):  # a checkout may have other line ends
             content = content.replace(b"\r\n", b"\n")
         assert hashlib.sha256(content).hexdigest() in text
         assert all(word in text for word in said)
@@ -151,7 +151,7 @@ def test_periods_of_departures_share_seasons_and_weekdays_but_no_window(
 
 
 def test_what_is_judged_later_does_not_reach_a_forecast_of_departures(departures):
-    """Of the first span of test: nothing of training is changed, so neither is the scale."""
+    """The change is in the first span of the test, so training and its scale do not change."""
     time, late = departures.test[10], data.departures()[2].copy()
     last = departures.test[departures.test < time + 7 * 24][-1] + departures.AHEAD
     late[time + 1 : last + 1] = 0

@@ -20,7 +20,7 @@ def rng():
 
 @pytest.fixture
 def small(monkeypatch):
-    """A smaller net and fewer pairs: the tests must be quick."""
+    """A smaller net and fewer pairs, to be quick."""
     for name, value in {"HIDDEN": 16, "PAIRS": 640, "LINEAR_PAIRS": 300, "HELD_OUT": 50}.items():
         monkeypatch.setattr(translate, name, value)
 
@@ -118,11 +118,11 @@ def test_gradients_are_those_of_the_loss(cell, small, rng):
 @pytest.mark.parametrize("cell", translate.LAYERS)
 def test_greedy_decoding_reads_what_it_wrote(cell, small, rng):
     model, pairs = translate.Translator(cell, rng), Pairs.drawn(translate.DAYS, 20, rng)
-    model.encoder.flat *= 3  # so that not all texts become the same
+    model.encoder.flat *= 3  # so that texts get different answers
     result = model.translate(pairs)
     _, state = model.encoder(pairs.source, lengths=pairs.lengths, one_hot=True)
     read = np.concatenate([np.full((1, 20), START), result[:-1]])
-    y, _ = model.decoder(read, state, one_hot=True)  # all steps at once, of what was written
+    y, _ = model.decoder(read, state, one_hot=True)  # all steps at once, on the written ids
     assert np.array_equal(result, model.head(y).argmax(axis=2))
     assert result.shape == (STEPS, 20) and len(set(iso(result))) > 1
 

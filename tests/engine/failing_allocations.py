@@ -1,11 +1,11 @@
-"""A program: each of its operations with its first allocation failing, then its second, and so on.
+"""A program that runs operations: first the 1st allocation fails, then the 2nd, and so on.
 
     LD_PRELOAD=failing_malloc.so python tests/engine/failing_allocations.py [operation...]
 
-An operation must raise MemoryError, or give the right result all the same; what it works on must be
-as it was, and the same once more must give the right bits. NumPy answers some failures with a
-SystemError, its own fault, which passes. What is drawn while a call runs is left out: there NumPy
-crashes. Prints for each operation how it ended how often.
+An operation must raise MemoryError or give the right result. After an error its objects must be
+unchanged, and a second run must give the right bits. Some failures give a SystemError in NumPy,
+which is a fault of NumPy's and allowed here. Drawing during a call is left out, because NumPy
+crashes there. The program prints for each operation its outcomes and their numbers.
 """
 
 import collections
@@ -33,11 +33,11 @@ def floats(*shape):
 
 
 class Operation:
-    """What is done again and again.
+    """An operation that runs many times.
 
-    run : a function that ends with what may fail; its result is compared. held : gives copies of
-    what it works on, which it must leave as it is where it fails. begin : brings that to its first
-    state. errors : what it may raise besides MemoryError.
+    run : a function that may fail; its result is compared. held : a function that copies the
+    objects of the operation, which must not change if it fails. begin : a function that sets them
+    to their first state. errors : exceptions that are allowed besides MemoryError.
     """
 
     def __init__(self, run, held=lambda: None, begin=lambda: None, errors=()):
@@ -64,7 +64,7 @@ def training(size, layer=fastrnn.LSTM, checkpoint=None, ragged=False, ids=False,
 
 
 def with_more_threads():
-    """One thread more each time, up to the most, so that it is started while allocations fail."""
+    """One more thread each time, up to the most, so that threads start while allocations fail."""
     operation, threads = training("large"), itertools.count(2)
     operation.begin = lambda: fastrnn.set_num_threads(min(next(threads), 256))
     return operation
@@ -102,7 +102,7 @@ def loading():
 def reading():
     """A checkpoint into a layer that draws, and an optimizer.
 
-    Python's readers have other words for some failures.
+    Python's readers raise other errors for some failures.
     """
     layer, other = (fastrnn.GRU(4, 5, 2, dropout=0.5, rng=seed) for seed in (0, 1))
     adam, other_adam = (fastrnn.train.Adam(net, 0.1) for net in (layer, other))
@@ -122,7 +122,7 @@ def reading():
         return [layer.flat.copy(), adam.state(), bits]
 
     def run():
-        assert folder.name  # it lives as long as this function
+        assert folder.name  # this keeps the folder as long as the function
         fastrnn.train.load(path, {"net": layer}, adam)
 
     return Operation(run, held, begin, (ValueError, TypeError, OSError, RuntimeError))
@@ -201,7 +201,7 @@ OPERATIONS = {
 
 
 def check(name):
-    """Fails one allocation after the other -> how the operation ended, and how often."""
+    """Let one allocation after the other fail -> outcome -> its number."""
     operation, ends = OPERATIONS[name](), collections.Counter()
     operation.begin()
     before = operation.held()
@@ -224,7 +224,7 @@ def check(name):
 
 
 def attempt(operation, n):
-    """How an operation ended whose n-th allocation failed, and its result."""
+    """The outcome of an operation whose n-th allocation fails, and its result."""
     result, end = None, "right"
     try:
         arm(n)
@@ -237,7 +237,7 @@ def attempt(operation, n):
 def disarmed():
     try:
         return disarm()
-    except MemoryError:  # to call it took an allocation, too
+    except MemoryError:  # the call itself needs an allocation, too
         return disarm()
 
 

@@ -1,6 +1,6 @@
-"""Where memory runs out: MemoryError or the right result, and nothing half-changed.
+"""Failing allocations: MemoryError or the right result, and nothing half-changed.
 
-failing_allocations.py is the program that looks at it, c/failing_malloc.c what lets it fail.
+failing_allocations.py is the program that runs, c/failing_malloc.c makes allocations fail.
 """
 
 import os
@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
-    """The path of what is to be preloaded."""
+    """The path of the library to preload."""
     compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         pytest.skip("needs a C compiler")
@@ -36,9 +36,9 @@ def library(tmp_path_factory):
 
 
 def fail(library, *operations, malloc="pymalloc", **environment):
-    """Runs operations, all of them if none are named; the number of allocations that failed.
+    """Run operations, by default all -> the number of allocations that failed.
 
-    malloc : Python's allocator. With "malloc" whatever Python itself allocates may fail too.
+    malloc : Python's allocator. With "malloc" allocations of Python itself may fail too.
     """
     code = (
         f"import sys; sys.path[:0] = {[str(TESTS / name) for name in ('engine', 'support')]}; "

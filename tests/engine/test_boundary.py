@@ -1,8 +1,7 @@
-"""The compiled module's own entries: whatever comes, they refuse or compute, and never crash.
+"""The functions of the compiled module: with any arguments they refuse or compute, without a crash.
 
 Users meet the checks of Python first; these are the last ones before memory. Each argument of a
-right call, however deep in its tuples, is replaced by things that do not belong there, in a process
-of its own.
+valid call, also deep in its tuples, is replaced by invalid objects, in a process of its own.
 """
 
 import numpy as np
@@ -153,7 +152,7 @@ def test_whatever_comes_is_refused_or_computed():
 
 
 def call_of_gru(steps, batch, hidden, inputs=0):
-    """(the first argument but one of `forward`, that of `backward`, buffers) for a GRU."""
+    """A cell, a pass for `forward`, one for `backward`, and a workspace, of a GRU."""
     cell, zeros = CELLS["gru_after"].index, lambda *shape: np.zeros(shape, np.float32)
     sizes = runtime.core.Sizes(cell, 4, steps, batch, inputs, hidden, True, 0, inputs == 0)
     weights = zeros(3 * hidden, inputs), zeros(3 * hidden, hidden), None, None
@@ -181,7 +180,7 @@ IN_ORDER = np.array([0, 1, 2])
     ],
 )
 def test_rows_that_would_lead_beyond_the_arrays_are_refused(lengths, sort_order, inverse_order):
-    """The kernels believe what they are told of rows: it is looked at before."""
+    """The kernels do not check these arrays, so they are checked before."""
     cell, one_pass, back, work = call_of_gru(4, 3, 5, inputs=2)
     sort_order = sort_order if sort_order is None else np.array(sort_order)
     rows = np.array(lengths), sort_order, inverse_order, None, None, False

@@ -77,7 +77,7 @@ def test_the_kernels_under_test_are_those_of_these_sources(core):
 
 # ---- importing the package -----------------------------------------------------------------------
 
-# The rest copies the package as a checkout has it, and its compiled module.
+# The other tests copy the package of a checkout, and its compiled module.
 needs_both = pytest.mark.skipif(
     runtime.core is None or not (ROOT / "csrc").exists(), reason="needs kernels and sources"
 )
@@ -91,7 +91,7 @@ def copy_package(root):
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout that is not built."""
+    """A checkout without a build."""
     root = copy_package(tmp_path / "checkout")
     shutil.copytree(ROOT / "csrc", root / "csrc")
     return root
@@ -103,7 +103,7 @@ def put_module(root):
 
 
 def install(root):
-    """The package as an installation leaves it: with a compiled module, an id, and no sources."""
+    """Install the package: with a compiled module and an id, without sources."""
     put_module(copy_package(root))
     build_id = runtime.core.build_id()
     (root / "fastrnn/_engine/_build_id.py").write_text(f'BUILD_ID = "{build_id}"\n')

@@ -1,4 +1,4 @@
-"""Checkpoints: a tape that keeps little; backward makes the rest again, to the bit."""
+"""Checkpoints: a tape keeps little, and backward recomputes the rest, to the bit."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from fastrnn._engine import runtime
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
-# T, B, I, H: x in the step's tile or by a product before; few chunks or many; groups of rows.
+# T, B, I, H: x within the step's tile or in a product before it; chunks; groups of rows.
 SIZES = {
     "few": (7, 3, 2, 5),
     "x by a product before": (30, 3, 40, 33),
@@ -39,7 +39,7 @@ def batch_of(sizes, dtype="float32"):
     return np.random.default_rng(1).standard_normal((steps, batch, inputs)).astype(dtype)
 
 
-# The reference keeps all the same: one of the sizes shows it.
+# The reference keeps everything all the same: one size is enough to test that.
 CASES = [(b, sizes) for b in BACKENDS for sizes in (SIZES if b == "core" else ["few"])]
 
 
@@ -116,7 +116,7 @@ def test_the_tape_of_a_thousand_steps_is_a_fifth_at_most(cell):
     for size in sizes:
         assert size.packed == sizes[0].packed
     whole, little = (size.tape for size in sizes)
-    workspace = sizes[1].backward - sizes[0].backward  # which serves call after call
+    workspace = sizes[1].backward - sizes[0].backward  # all calls use the same one
     assert little + workspace <= 0.2 * whole
 
 

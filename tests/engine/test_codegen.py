@@ -1,10 +1,11 @@
-"""What the compiler makes of the tiles: the product loop is multiply-adds, loads, and nothing else.
+"""The compiled code of tiles: their product loops have multiply-adds and loads, and nothing else.
 
-Every stub of csrc/isa that a compiler here can target is compiled with setup.py's flags and read
-back with objdump. A tile of R rows, P panels and G gates must have a loop of R*P*G full-width
-multiply-adds per step of k (times the unrolling), as many broadcasts as rows and loads as vectors
-of weights; no vector register goes to the stack or to another register. The generic set has no
-fused multiply-add and one register too few, so there only its operations are counted.
+Every stub of csrc/isa that a compiler here can target is compiled with setup.py's flags and
+disassembled with objdump. A tile of R rows, P panels and G gates must have a loop of R*P*G
+full-width multiply-adds per step of k (times the unrolling), with as many broadcasts as rows and as
+many loads as vectors of weights. No vector register may be copied to the stack or to another
+register. The generic set has no fused multiply-add and one register too few, so only its operations
+are counted.
 """
 
 import ast
@@ -35,19 +36,19 @@ ARM = ("aarch64", "arm64")
 
 @dataclass(frozen=True)
 class Set:
-    """How an instruction set reads in objdump's words: a pattern for one instruction each."""
+    """Patterns for the instructions of a set, as objdump writes them."""
 
     machines: tuple[str, ...]
-    product: str  # a multiply-add of full width, or what stands for one
-    never: dict[str, str]  # what must not be in a product loop
-    per_product: str = ""  # as many as products
-    broadcast: str = ""  # as many as rows
-    load: str = ""  # of a vector, alone or within an instruction: as many as vectors of weights
+    product: str  # a multiply-add of full width, or the multiplication of one
+    never: dict[str, str]  # instructions that must not be in a product loop
+    per_product: str = ""  # there must be as many as products
+    broadcast: str = ""  # there must be as many as rows
+    load: str = ""  # loads of a vector, also within others: there must be as many as weight vectors
     division: str = "v?divp[sd] |fdiv v"  # marks a loop over activations
 
 
 def x86(register):
-    """A set of three-operand instructions, which take an operand from memory."""
+    """A set with three-operand instructions, of which one may be in memory."""
     memory = r"[^,]*\((?!%rsp|%rip)%[^)]*\)"
     return Set(
         X86,
@@ -82,7 +83,7 @@ SETS = {
 
 
 def flags():
-    """setup.py's own, so that what is judged is what is shipped."""
+    """The flags of setup.py, so that the judged code is the shipped code."""
     text = re.search(r"^flags = (\[.*?\])", (ROOT / "setup.py").read_text(), re.M | re.S)
     return ast.literal_eval(text[1])
 
@@ -94,7 +95,7 @@ def native_compiler():
 
 
 def newest_clang():
-    """Its name, or None: up to 16 clang keeps arrays of registers in memory; 19 does not."""
+    """The name of a clang, or None. Version 16 keeps register arrays in memory, 19 does not."""
     for name in (*(f"clang-{n}" for n in range(30, 18, -1)), "clang"):
         if shutil.which(name):
             text = subprocess.run([name, "--version"], capture_output=True, text=True).stdout
@@ -105,7 +106,7 @@ def newest_clang():
 
 
 def tools(family, isa):
-    """The command of a compiler family for a set's machine, and objdump; None where not here."""
+    """The command of a compiler family for a set's machine, and objdump; None if one is missing."""
     native = platform.machine() in SETS[isa].machines
     if not native and SETS[isa].machines != ARM:
         return None
@@ -123,7 +124,7 @@ def tools(family, isa):
 
 
 def disassemble(command, objdump, source, target):
-    """{function: [(address, instruction)]}, the parts that a compiler split off included."""
+    """{function: [(address, instruction)]}, with the parts that a compiler split off."""
     build = [*command, *flags(), "-c", source, "-o", target]
     subprocess.run(build, check=True, capture_output=True)
     dump = [objdump, "-d", "--no-show-raw-insn", target]
@@ -145,7 +146,7 @@ JUMP = re.compile(
 
 
 def successors(code):
-    """For each instruction's place the places that may follow."""
+    """For the index of each instruction the indices of those that may follow."""
     places = {address: place for place, (address, _) in enumerate(code)}
     result = []
     for place, (_, words) in enumerate(code):
@@ -162,14 +163,14 @@ def successors(code):
 
 
 def cycles(places, edges):
-    """The strongly connected parts of a graph that hold an edge (Kosaraju's two searches)."""
+    """The strongly connected parts of a graph that have an edge (Kosaraju's two searches)."""
     forward, back = {p: [] for p in places}, {p: [] for p in places}
     for source, target in edges:
         forward[source].append(target)
         back[target].append(source)
 
     def search(start, graph, seen):
-        """Places reached from start, the deepest first."""
+        """The indices reached from start, the deepest first."""
         seen.add(start)
         stack, order = [(start, iter(graph[start]))], []
         while stack:
@@ -196,8 +197,8 @@ def cycles(places, edges):
 def innermost_loops(code):
     """Loops that contain no other, as lists of instructions.
 
-    A jump back alone makes no loop: compilers put rare paths behind a function and jump back from
-    there. Nor has a loop one entry: unrolling may enter it in the middle.
+    A jump back alone is no loop: compilers put rare paths at the end of a function and jump back
+    from there. A loop may have several entries, for example after unrolling.
     """
     edges = [(place, to) for place, following in enumerate(successors(code)) for to in following]
     waiting, inner = cycles(range(len(code)), edges), []
@@ -213,14 +214,14 @@ def innermost_loops(code):
 
 
 def faults_of(name, code, isa, widest):
-    """What is wrong with a tile's product loops, in words.
+    """The faults of a tile's product loops, in words.
 
-    There may be two: one of some steps of k at a time, one for the steps that are left.
+    There may be two loops: one for several steps of k at a time, one for the remaining steps.
     """
     kind, panels, rows = TILE.fullmatch(name).groups()
     rows, vectors = int(rows), int(panels) * GATES[kind]
     look = SETS[isa]
-    # Where a function has a frame pointer, that addresses the stack too.
+    # A frame pointer, if a function has one, addresses the stack too.
     frame = "rbp" if any(words == "mov %rsp,%rbp" for _, words in code) else "rsp"
     found, faults = 0, []
     for loop in innermost_loops(code):
@@ -249,7 +250,7 @@ def faults_of(name, code, isa, widest):
 
 
 def judge(family, stub, folder):
-    """The tiles of a stub, and the faults of them all; None where it cannot be compiled here."""
+    """The tiles of a stub, and all their faults; None if the stub cannot be compiled here."""
     isa = stub.split("_")[0]
     found = tools(family, isa)
     if found is None:
@@ -271,7 +272,7 @@ def judge(family, stub, folder):
 
 
 def judge_all(folder):
-    """Judges what standard input names, two at a time -> {family and stub: verdict} as JSON."""
+    """Judge the cases from standard input, two at a time -> {family and stub: verdict} as JSON."""
 
     def judged(case):
         return judge(*case.split(), folder)
@@ -283,9 +284,9 @@ def judge_all(folder):
 
 
 def start_judging(cases, folder):
-    """A process that does so, nothing of which runs in the tests' own; it writes into a file.
+    """Start a process that judges the cases and writes the verdicts to a file.
 
-    It is nicer than the tests, and a session of its own with its compilers.
+    It has a lower priority than the tests. It and its compilers are a session of their own.
     """
     (folder / "cases.json").write_text(json.dumps(cases))
     code = "import os, sys, test_codegen as t; os.nice(10); t.judge_all(t.Path(sys.argv[1]))"

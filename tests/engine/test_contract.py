@@ -1,7 +1,7 @@
-"""The numeric contract, bit for bit: what a result may not depend on, and what a call leaves alone.
+"""The numeric contract, bit for bit: the independence of results, and no side effects of calls.
 
 Forward results, dx and the gradient of the initial state depend on their own row of the batch and
-on nothing else; gradients of the weights on nothing but the arguments.
+on nothing else. Gradients of the weights depend on the arguments only.
 """
 
 import ctypes
@@ -47,7 +47,7 @@ def weight_gradient(name):
 
 
 def of_rows(answer):
-    """What belongs to rows of the batch, the batch first."""
+    """The arrays with an axis for the batch; that axis comes first."""
     return {
         name: array.swapaxes(0, 1) if array.ndim == 3 else array
         for name, array in answer.items()
@@ -129,7 +129,7 @@ def test_instruction_sets_with_fma_agree(cell, dtype, reverse, sizes):
 
 
 def chain(start, a, b):
-    """start + a[0] b[0] + a[1] b[1] + ... in this order, rounded once a term, as FMA does."""
+    """start + a[0] b[0] + a[1] b[1] + ... in this order, with one rounding per term, as by FMA."""
     for x, y in zip(a.tolist(), b.tolist(), strict=True):
         start = float(Fraction(x) * Fraction(y) + Fraction(start))
     return start
@@ -138,7 +138,7 @@ def chain(start, a, b):
 @pytest.mark.parametrize("isa", FUSED_ISAS, indirect=True)
 @pytest.mark.parametrize("sizes", [(3, 2, 5, 9), (2, 9, 17, 3), (1, 1, 300, 2), (1, 1, 2, 270)])
 def test_each_pre_activation_is_one_chain_bias_then_inputs_then_units(isa, sizes):
-    """Seen through relu, which rounds nothing, in float64, where fractions round as FMA does."""
+    """relu does not round, so it shows the chain; float64, where fractions can compute FMA."""
     p = problem("rnn_relu", *sizes)
     w_ih, w_hh, b_ih, b_hh = p.weights
     got, h = by_kernels(p), p.state[0]
@@ -269,20 +269,20 @@ def test_a_nan_that_enters_elsewhere_stays_in_its_row(cell, isa, which):
     others = np.delete(np.arange(SIZES["b"]), 6)
     for name in clean:
         assert_same_bits(dirty[name][others], clean[name][others])
-    if cell != "rnn_relu":  # whose slope is 0 or 1 and nothing else
+    if cell != "rnn_relu":  # its slope is 0 or 1, never NaN
         assert np.isnan(dirty["dx"][6, 0]).all()
 
 
 # ---- the process is left as it was ---------------------------------------------------------------
 
-# FE_DOWNWARD, and every exception flag but FE_INEXACT, which Python's own numbers set.
+# FE_DOWNWARD, and every exception flag but FE_INEXACT, which Python's arithmetic sets.
 X86, ARM = (0x400, 0x1D), (0x800000, 0x0F)
 FENV = {"x86_64": X86, "AMD64": X86, "aarch64": ARM, "arm64": ARM}
 
 
 @pytest.fixture
 def fenv():
-    """The C library's view of the floating-point environment, put back afterwards."""
+    """The floating-point environment as the C library has it; the fixture restores it."""
     library = ctypes.CDLL(None)
     if not hasattr(library, "fegetround") or platform.machine() not in FENV:
         pytest.skip("the floating-point environment cannot be reached here")
@@ -292,7 +292,7 @@ def fenv():
 
 
 def extreme(cell):
-    """Overflows, underflows, divisions and NaN on the way."""
+    """A problem with overflows, underflows, divisions and NaN."""
     p = problem(cell, dtype="float32")
     x = np.resize(np.array([3e38, -3e38, 1e-45, np.inf, 0.0], "float32"), p.x.shape)
     return replace(p, x=x, dy=np.full_like(p.dy, 3e38))

@@ -1,8 +1,8 @@
-"""Ragged batches that have hardly a step left: backward ends, and with the right gradients.
+"""Ragged batches with very few steps: backward ends, and gives the right gradients.
 
-Backward cuts a batch in groups of rows by their steps. Where these are fewer than the groups, some
-groups have no rows, or rows without a step. So every number of steps about that of the groups is
-tried, for sizes about those where groups begin. What may hang runs under a watchdog.
+Backward divides a batch into groups of rows by their steps. If there are fewer steps than groups,
+some groups have no rows, or rows without a step. So these tests try every number of steps around
+the number of groups, for sizes around those at which groups begin. A watchdog ends calls that hang.
 """
 
 import itertools
@@ -20,19 +20,19 @@ from fastrnn._engine import runtime
 pytestmark = pytest.mark.usefixtures("core")
 
 INPUTS, GROUPS = 8, 4
-# As csrc/backward/layout.c has them: what a group must have to do, and what its weights may take.
+# The numbers of csrc/backward/layout.c: the least work of a group, the most bytes of its weights.
 MULTIPLY_ADDS, WEIGHT_BYTES = 100_000, 327_680
 
 
 def units_about_limits(gates, batch, itemsize):
-    """Units just below and just above where two and four groups begin, and where they end."""
+    """Units just below and above the limits at which two and four groups begin, and groups end."""
     begins = [math.isqrt(n * MULTIPLY_ADDS // (gates * batch)) for n in (2, GROUPS)]
     ends = int((WEIGHT_BYTES / itemsize / gates + INPUTS**2 / 4) ** 0.5 - INPUTS / 2)
     return sorted({h for limit in (*begins, ends) for h in (limit, limit + 1)})
 
 
 def assert_groups_begin(cell, batch, steps, itemsize, below, above):
-    """Each group has weight gradients of its own: two groups more, so much more memory."""
+    """Assert that two groups begin in between: each needs memory for its weight gradients."""
 
     def gradients_in_buffer(hidden):
         one = itemsize * CELLS[cell].gates * hidden * (INPUTS + hidden + 2)
@@ -43,7 +43,7 @@ def assert_groups_begin(cell, batch, steps, itemsize, below, above):
 
 
 def lengths_of_sum(total, batch, steps, rng):
-    """Lengths of rows, up to so many steps each, that add up to a total."""
+    """Random lengths of rows, up to `steps` each, with this total."""
     taken = rng.permutation(np.repeat(np.arange(batch), steps))[:total]
     return np.bincount(taken, minlength=batch)
 
@@ -56,7 +56,7 @@ def gradients(layer, x, lengths, dy, **options):
 
 
 def check(cell, batch, hidden, steps, dtype, checkpoints=(None, 2), threads=(1, 3)):
-    """Gradients for every sum of lengths: near the reference's, the same however they are made."""
+    """Gradients for every sum of lengths are near the reference's, and the same in every way."""
     rng = np.random.default_rng((batch, hidden, steps))
     layer = layer_of(cell, INPUTS, hidden, dtype=dtype)
     x, dy = (rng.standard_normal((steps, batch, n)).astype(dtype) for n in (INPUTS, hidden))
@@ -74,7 +74,7 @@ def check(cell, batch, hidden, steps, dtype, checkpoints=(None, 2), threads=(1, 
 
 
 def check_cell(cell):
-    """Where all groups begin to have rows, for the default suite."""
+    """The sizes at which all groups begin to have rows, for the default suite."""
     gates = CELLS[cell].gates
     for batch, steps, dtype in ((32, 1, "float32"), (128, 2, "float64")):
         itemsize = np.dtype(dtype).itemsize
@@ -94,7 +94,7 @@ def check_all(cell):
 
 
 def check_windows(seeds):
-    """Padded batches in windows, which the longest row outlives by a step or two at the end."""
+    """Padded batches in windows; in the last one only the longest row has a step."""
     layer = fastrnn.LSTM(INPUTS, 64, rng=0)
     for seed in seeds:
         rng = np.random.default_rng(seed)

@@ -1,9 +1,9 @@
 """Guard pages: the kernels touch no byte outside their arrays and write to no input.
 
-Every array of a call lies in memory of its own between two pages that may not be touched: once
-flush against the page behind, once against the page before. Inputs are made read-only. A fault
-kills the process, so the cases of an instruction set run in a process of their own, which is this
-file as a script; it says which case it is at before it begins.
+Every array of a call is in memory of its own between two forbidden pages. In one run arrays end at
+the page after them, in another they begin at the page before them. Inputs are made read-only. A
+fault kills the process, so the cases of an instruction set run in a process of their own: this file
+as a script, which prints each case before it runs it.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.any_isa
 core = pytest.importorskip("fastrnn._engine._core", reason="this build has no kernels")
 
 CELLS = {cell["name"]: (index, cell["gates"]) for index, cell in enumerate(core.cells())}
-# Of variants: how many times H numbers their extra parameters have, in the kernels' order.
+# The sizes of the variants' extra parameters, in units of H, in the kernels' order.
 VARIANTS = {
     cell["name"]: [cell["extras"].get(kind, 0) for kind in core.extras()]
     for cell in core.cells()
@@ -58,7 +58,7 @@ SLACK = 64  # of a byte buffer's size: room to align it. Two of them in forward'
 
 
 class Pages:
-    """Slots of memory between forbidden pages, an array in each, taken back all at once."""
+    """Slots of memory between forbidden pages, an array in each. All are freed together."""
 
     def __init__(self, slots=96, size=1 << 25):
         self.size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -79,7 +79,7 @@ class Pages:
         return self.start + number * self.stride + mmap.PAGESIZE
 
     def clear(self, at_end):
-        """Take all back; the next arrays end where their slot ends, or begin where it begins."""
+        """Free all; the next arrays are at the ends of their slots, or at the begins."""
         self.at_end = at_end
         self.used = 0
         for number in range(self.slots):
@@ -91,7 +91,7 @@ class Pages:
         return self._slot(self.used - 1) + (self.size - nbytes if self.at_end else 0)
 
     def array(self, shape, dtype, values=None):
-        """An array filled with `values`, which are then read-only; for None one of NaN to write."""
+        """A read-only array filled by `values`, or for None an output full of NaN."""
         count = int(np.prod(shape))
         size = count * dtype.itemsize
         memory = (ctypes.c_char * size).from_address(self._next(size))
@@ -105,7 +105,7 @@ class Pages:
         return result
 
     def buffer(self, needed, slack=SLACK):
-        """A byte buffer whose slack alone reaches into the page behind."""
+        """A byte buffer of which only the slack reaches into the page after it."""
         address = self._next(needed - slack)
         return np.frombuffer((ctypes.c_uint8 * needed).from_address(address), np.uint8)
 
@@ -114,7 +114,7 @@ class Pages:
 
 
 def cases(every):
-    """Number, cell, dtype, (T, B, I, H); of `every` two, each size in one dtype of the cell."""
+    """Yields number, cell, dtype, (T, B, I, H); with every=2, one dtype for each size and cell."""
     sizes = []
     for n, (rows, units) in enumerate(itertools.product(ROWS, UNITS)):
         sizes.append((2 + n % 2, rows, INPUTS[n % len(INPUTS)], units))
@@ -128,7 +128,7 @@ def cases(every):
 
 
 def extras_of(pages, values, cell, hidden, dtype):
-    """What follows the first four weights: nothing, or of a variant what it has besides."""
+    """The weights after the first four: nothing, or a variant's extras and numbers."""
     if cell not in VARIANTS:
         return ()
     extras = [pages.array(k * hidden, dtype, values) if k else None for k in VARIANTS[cell]]
@@ -136,7 +136,7 @@ def extras_of(pages, values, cell, hidden, dtype):
 
 
 def masks_of(pages, values, n, cell, dtype, size):
-    """For some cases of variants what is drawn, of which the numbers do not matter here."""
+    """Dropout masks in some cases of variants; their values do not matter here."""
     steps, batch, _, hidden = size
     if cell not in VARIANTS or n % 3 == 0:
         return None
@@ -149,7 +149,7 @@ def states_of(cell):
 
 
 def rows_of(pages, n, steps, batch):
-    """For some cases lengths, masks and resets, as csrc/fastrnn.h has them."""
+    """Lengths, masks and resets in some cases, as csrc/fastrnn.h has them."""
     if n % 3 != 1:
         return None
     rng, integers, booleans = np.random.default_rng(n), np.dtype("i8"), np.dtype("?")
@@ -167,7 +167,7 @@ def rows_of(pages, n, steps, batch):
 
 
 def ids_of(pages, n, index, weights, size, directions):
-    """For some cases ids in place of x, their table, and for each direction the gradient of it."""
+    """In some cases ids in place of x, their table, and its gradient for each direction."""
     steps, batch, inputs, hidden = size
     if n % 5 != 3 or inputs == 0:
         return None, None, ()
@@ -198,7 +198,7 @@ def run(pages, values, n, cell, dtype, size):
     rows_given = rows_of(pages, n, steps, batch)
 
     def sequence(features, given):
-        """Time first or, as a view, batch first."""
+        """An array with time first or, as a view, batch first."""
         if n % 3 == 0:
             array = pages.array((batch, steps, features), dtype, given)
             return array.transpose(1, 0, 2)
@@ -243,7 +243,7 @@ def run(pages, values, n, cell, dtype, size):
         of_extras = [None if w is None else pages.array(w.shape, dtype) for w in extras]
         dstates = [sequence(hidden, None) if n % 2 else None for _ in dlast]
         for array in dstates[: n % 2 * 2]:
-            array.fill(0)  # steps that are not taken have what stood there
+            array.fill(0)  # steps that are not taken keep this value
         results += [*dweights, *of_extras, *dstates]
         dweights += (None, tuple(of_extras)) if extras else ()
         dx, dfirst = sequence(inputs, None) if n % 6 else None, state(None)
@@ -301,7 +301,7 @@ def main(isa, every):
 
 
 def trip():
-    """One element too far: the process must not survive it."""
+    """Write one element too far: the process must not survive it."""
     pages = Pages(slots=1)
     beyond = pages.array(3, np.dtype("f4")).ctypes.data + 3 * 4
     print(ctypes.c_char.from_address(beyond).value)

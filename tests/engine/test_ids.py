@@ -1,4 +1,4 @@
-"""x of integers: the same results as the rows or the one-hot vectors that they stand for."""
+"""x of ids: the results are those of the rows or one-hot vectors that ids stand for."""
 
 import pickle
 
@@ -26,7 +26,7 @@ every_backend = pytest.mark.parametrize("backend", BACKENDS)
 every_stream_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
-# T, B, H and the vocabulary: larger than the batch, so that few of its ids occur, or smaller.
+# T, B, H and the vocabulary, which is smaller or larger than the number of ids in the batch.
 SIZES = {"many ids": (5, 4, 7, 50), "few ids": (9, 19, 33, 11), "one row": (40, 1, 20, 6)}
 every_size = pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 
@@ -48,12 +48,12 @@ def layer_for(cell, sizes, dtype, inputs=None, **options):
 
 
 def said(embedding=None):
-    """The option that says what ids stand for."""
+    """The option that defines ids: one_hot or embedding."""
     return {"one_hot": True} if embedding is None else {"embedding": embedding}
 
 
 def gradients(layer, x, sizes, **options):
-    """y, the last state and the gradients of a run that ends in fixed gradients."""
+    """y, the last state and the gradients of a run with fixed incoming gradients."""
     y, state, tape = layer.forward(x, **options)
     dy = np.random.default_rng(5).standard_normal(y.shape).astype(layer.dtype)
     return y, state, tape.backward(dy)
@@ -323,7 +323,7 @@ def test_threads_never_show(cell, inputs):
 
 @pytest.mark.usefixtures("core")
 def test_sums_over_repeated_ids_have_one_order():
-    """The dense product's: that of the backward pass, and so its bits."""
+    """It is the order of the dense product in the backward pass, so the bits are the same."""
     sizes = (30, 2, 9, 4)
     layer = layer_for("lstm", sizes, "float32")
     ids, _ = batch(sizes)
@@ -358,7 +358,7 @@ BAD = {
     "both": (np.zeros((3, 2), int), HOT | ROWS, ValueError, "one_hot must be False where there is"),
     "one_hot of 1": (np.zeros((3, 2), int), {"one_hot": 1}, TypeError, "one_hot must be True or"),
     "a last axis": (np.zeros((3, 2, 6), int), HOT, ValueError, "and none of features, got shape"),
-    # Counts, in a batch of 3 and 2 steps of no layer that reads ids: nobody asked for those.
+    # Counts in a batch of 3 and 2 steps, for a layer without one_hot or embedding.
     "integers": (np.zeros((3, 2), int), {}, TypeError, r"say one_hot=True or give embedding="),
     "integers of features": (
         np.zeros((3, 2, 6), int), {}, TypeError,
@@ -392,13 +392,13 @@ def test_bad_input_is_told_so_and_changes_nothing(x, options, error, message):
 def test_rows_of_an_embedding_that_count_for_nothing_may_hold_anything(
     bad, rows, vocabulary, backend
 ):
-    """Padding's row, and rows that no id names: neither shows in any gradient."""
+    """The row for padding, and rows that no id names, have no effect on gradients."""
     rng = np.random.default_rng(0)
     layer = fastrnn.GRU(3, 4, rng=0)
     embedding = rng.standard_normal((vocabulary, 3)).astype("float32")
     ids = rng.integers(1, 4, (6, 2))
     if rows:
-        ids[2:, 1] = 4  # beyond the row's end; row 0 nobody names
+        ids[2:, 1] = 4  # beyond the row's end; no id names row 0
     gradients = []
     for value in (0, bad):
         embedding[[0, 4]] = value

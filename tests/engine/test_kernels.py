@@ -1,6 +1,6 @@
 """The kernels against the reference in float64: every output and every gradient of every cell.
 
-Sizes stand at the edges of tiles, vectors, chunks of time and blocks of sums.
+The sizes are at the edges of tiles, vectors, chunks of time and blocks of sums.
 """
 
 from dataclasses import replace
@@ -32,13 +32,13 @@ every_isa = pytest.mark.parametrize("isa", ISAS, indirect=True)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 H = (1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 130)  # vectors of 4, 8, 16; tiles of 1, 2, 4, 8
-B = (1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17)  # tiles of up to 8 rows, and shared out among tiles
+B = (1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17)  # tiles of up to 8 rows, and several tiles
 I = (3, 0, 15, 1, 16, 40, 17)  # noqa: E741 - as in all the equations
 T = (3, 4, 5, 1)
 
 
 def edges(h):
-    """Each B with this H; I, T and the biases take their turns so that all meet all over the H."""
+    """Each B with this H; I, T and the biases vary so that over all H every pair occurs."""
     k = H.index(h)
     for n, b in enumerate(B):
         sizes = T[(n + k // 2) % len(T)], b, I[(n + k) % len(I)], h
@@ -92,7 +92,7 @@ def test_kernels_are_the_reference_beyond_chunks_and_blocks(cell, dtype, isa, re
 @every_cell
 @pytest.mark.parametrize("sizes", [(5, 3, 2, 9), (3, 5, 2, 9)], ids=str)
 def test_y_and_dy_may_be_part_of_wider_rows_and_batch_first(cell, dtype, isa, reverse, sizes):
-    """As two directions side by side have them, in either order of the axes."""
+    """Two directions side by side have such arrays, in either order of the axes."""
     p = problem(cell, *sizes, dtype=dtype)
     wanted = by_kernels(p, reverse)
     for order in (lambda a: a, lambda a: a.swapaxes(0, 1)):
@@ -125,7 +125,7 @@ def test_a_gradient_not_given_is_zero(cell, dtype, isa):
 @every_dtype
 @pytest.mark.parametrize("cell", [cell for cell in CELLS if cell != "rnn_relu"])
 def test_infinite_inputs_saturate_and_give_no_nan(cell, dtype, isa):
-    """Squashed cells: exactly the same as for inputs that are merely huge."""
+    """Cells with bounded activations give exactly the results of huge finite inputs."""
     p = problem(cell, i=1, dtype=dtype)
     infinite, huge = (replace(p, x=np.full_like(p.x, v)) for v in (np.inf, 1e30))
     assert_same_bits(infer(infinite), infer(huge))
@@ -134,7 +134,7 @@ def test_infinite_inputs_saturate_and_give_no_nan(cell, dtype, isa):
 
 @every_isa
 def test_lstm_gates_are_exact_at_infinity(isa):
-    """i = 1, f = 0, g = -1, o = 1 from infinite biases: c = -1 whatever it was."""
+    """Infinite biases: i = 1, f = 0, g = -1, o = 1, so c = -1 from any c."""
     p = problem("lstm", h=1)
     bias = np.array([np.inf, -np.inf, -np.inf, np.inf])
     p = replace(p, weights=(*(np.zeros_like(w) for w in p.weights[:2]), bias, None))
@@ -155,7 +155,7 @@ def test_relu_has_slope_zero_at_zero(isa, dtype):
 @every_isa
 @every_dtype
 def test_denormals_pass_through(isa, dtype):
-    """IEEE operations throughout: nothing is flushed to zero, on the way in, inside or out."""
+    """IEEE operations only: nothing is flushed to zero, in inputs, intermediates or outputs."""
     tiny = np.finfo(dtype).smallest_subnormal
     p = problem("rnn_relu", 3, 2, 1, 1, biases=(0, 0), dtype=dtype)
     one = np.ones((1, 1), dtype)
@@ -166,7 +166,7 @@ def test_denormals_pass_through(isa, dtype):
 
 
 # ---- the comparison itself -----------------------------------------------------------------------
-# What a wrong kernel would do, done to the reference: the tests above must be able to see it.
+# Faults of kernels, planted in the reference: the comparison above must find them.
 
 SEEN = [(3, 9, 3, 17), (4, 5, 15, 130), (300, 1, 3, 7)]
 
@@ -209,7 +209,7 @@ def test_two_gates_swapped_would_be_seen(cell, sizes):
 @pytest.mark.parametrize("sizes", SEEN)
 def test_a_step_or_a_gradient_left_out_would_be_seen(cell, sizes):
     def last_step(p, out):
-        """The sums and the state miss one step at the end."""
+        """The sums and the state lack the last step."""
         short = by_reference(replace(p, x=p.x[:-1], dy=p.dy[:-1]))
         return short | {k: np.concatenate([short[k], out[k][-2:-1]]) for k in ("y", "dx")}
 

@@ -1,8 +1,8 @@
-"""Sums over many rows: the gradients of parameters keep their digits, and their order stays fixed.
+"""Sums over many rows: gradients of parameters keep their digits, and the order of sums is fixed.
 
-Here every step is reset to one initial state, so that a row is one of a few kinds whatever
-stands beside it. What a kind adds to a gradient is what a batch of it alone gives; how often it
-occurs is counted; so the sum is known in float64, and the sum of its terms' sizes with it.
+Here every step is reset to one initial state, so that each (step, row) is of one of a few kinds. A
+batch of one kind alone gives this kind's term of a gradient. The number of its occurrences is
+counted. So the sum is known in float64, and so is the sum of its terms' sizes.
 """
 
 import numpy as np
@@ -26,7 +26,7 @@ VARIANTS = {
 
 
 class Kinds:
-    """Rows of some kinds: their x, or the ids of x, and dy; the layer and the one initial state."""
+    """Rows of some kinds: their x or ids, and dy; the layer and the initial state."""
 
     def __init__(self, layer, count, embedding=None, one_hot=False):
         rng = np.random.default_rng(0)
@@ -45,7 +45,7 @@ class Kinds:
         return {"one_hot": self.one_hot, "embedding": self.embedding}
 
     def gradients(self, which, **options):
-        """Of rows of these kinds (T, B), all of whose steps are reset -> named arrays."""
+        """Gradients of a batch of these kinds (T, B), with all steps reset -> named arrays."""
         state = [np.repeat(s, which.shape[1], axis=1) for s in self.state]
         _, _, tape = self.layer.forward(
             self.x[which], tuple(state) if len(state) > 1 else state[0],
@@ -58,7 +58,7 @@ class Kinds:
         return out | ({} if self.embedding is None else {"embedding": grads.embedding})
 
     def expected(self, which):
-        """The same in float64, and the sums of the terms' sizes."""
+        """The gradients in float64, and the sums of the terms' sizes."""
         counts = np.bincount(which.reshape(-1), minlength=self.count)
         sums, sizes = {}, {}
         for kind, n in enumerate(counts):
@@ -77,7 +77,7 @@ def worst(got, sums, sizes):
 
 
 def check(kinds, steps, batch, **options):
-    """The reference may err thrice as much: NumPy gives a row alone other last digits."""
+    """The reference may be off by three times as much: NumPy computes a row alone differently."""
     which = np.random.default_rng(1).integers(0, kinds.count, (steps, batch))
     allowed = AT_MOST[which.size] * (1 if runtime.uses_core() else 3)
     assert worst(kinds.gradients(which, **options), *kinds.expected(which)) <= allowed
@@ -128,7 +128,7 @@ def test_a_hundred_thousand_ids(count, backend):
 
 @every_backend
 def test_a_large_vocabulary(backend):
-    """Of which every id occurs, so that dW_ih is a sum over many ids."""
+    """Every id occurs, so that dW_ih is a sum over many ids."""
     rng, layer, size = np.random.default_rng(3), small("rnn_relu", bias=False), 100_000
     layer.params["weight_ih_l0"][...] = 1
     embedding = np.full((size, INPUTS), np.pi / 4, "float32")
@@ -190,7 +190,7 @@ def in_a_chain(rows):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("steps, batch", [(8192, 1), (8193, 1), (1, 9001), (1301, 7), (50, 200)])
 def test_the_order_follows_from_the_shape(steps, batch, dtype, isa):
-    """Seen through relu, whose gradient is dy where nothing comes back through time."""
+    """The gradient of relu is dy if nothing comes back through time, so it shows the order."""
     layer = layer_of("rnn_relu", 1, 3, dtype=dtype)  # too small for groups of rows
     layer.flat[...] = 1
     layer.params["weight_hh_l0"][...] = 0
@@ -216,7 +216,7 @@ def gradients(layer, x, dy, threads=1, **options):
     ids=["groups", "both ways"],
 )
 def test_nothing_but_the_shape_shows(sizes, options, core):
-    """Neither threads nor checkpoints, nor lengths or a mask that say nothing."""
+    """Threads, checkpoints, full lengths and a mask of True have no effect."""
     steps, batch, inputs, hidden = sizes
     rng = np.random.default_rng(0)
     layer = layer_of("gru_after", inputs, hidden, **options)
@@ -244,7 +244,7 @@ def test_ragged_rows_and_checkpoints_and_threads(cell, core):
 
 @pytest.mark.parametrize("cell, hidden", [("rnn_relu", 120), ("lstm", 57), ("gru_before", 64)])
 def test_groups_of_ragged_rows_that_end_after_one_another(cell, hidden, core):
-    """More threads than groups take all groups chunk by chunk: those that have ended stay so."""
+    """More threads than groups take all groups chunk by chunk; groups that ended must not go on."""
     rng = np.random.default_rng(2)
     layer, (steps, batch) = layer_of(cell, 2, hidden), (1030, 32)
     x, dy = (rng.standard_normal((steps, batch, n)).astype("float32") for n in (2, hidden))
@@ -282,7 +282,7 @@ def test_directions_whose_steps_are_recomputed_end_after_one_another(kind, core)
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "both ways"])
 def test_ids_that_occur_often_and_seldom(reverse, core):
-    """A table's gradient has blocks for each id; threads and checkpoints do not show in it."""
+    """A table's gradient has blocks for each id; threads and checkpoints have no effect."""
     rng = np.random.default_rng(4)
     layer = layer_of("gru_after", 500, 9, bidirectional=reverse)
     ids = np.minimum(rng.geometric(0.02, (420, 21)) - 1, 499)

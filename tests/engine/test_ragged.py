@@ -1,7 +1,7 @@
-"""Lengths, masks and resets: a batch of ragged sequences against each sequence on its own.
+"""Lengths, masks and resets: a batch of ragged sequences against each sequence alone.
 
-The reference first, against a loop over single rows and steps and against finite differences; then
-the kernels against the reference; then the bits of a row, which the batch must not change.
+First the reference is compared with a loop over single rows and steps, and with finite differences.
+Then the kernels are compared with the reference. Then a row must have the same bits in any batch.
 """
 
 from dataclasses import replace
@@ -44,7 +44,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def rows_of_kind(kind, steps, batch, seed=0):
-    """Options of that kind for a batch: a row of no steps, one of all, gaps and resets."""
+    """Options of that kind for a batch: a row without steps, one of all steps, gaps, resets."""
     rng = np.random.default_rng(seed)
     lengths = rng.integers(0, steps + 1, batch)
     lengths[rng.integers(0, batch, 2)] = 0, steps
@@ -59,7 +59,7 @@ def rows_of_kind(kind, steps, batch, seed=0):
 
 
 def row_by_row(p, reverse, lengths=None, mask=None, reset=None, reset_to="zero"):
-    """y and the last state, one row and one step at a time: the definition."""
+    """y and the last state by definition, one row and one step at a time."""
     y = np.zeros(p.dy.shape, p.x.dtype)
     last = tuple(s.copy() for s in p.state)
     steps, batch, _ = p.x.shape
@@ -97,7 +97,7 @@ def losses(p, reverse, rows):
 
 
 def differences(p, reverse, rows, array, step=1e-6):
-    """Central differences of the loss by every element of one of the problem's arrays."""
+    """Central differences of the loss by every element of an array of the problem."""
     gradient = np.empty_like(array)
     for index in np.ndindex(array.shape):
         before = array[index]
@@ -164,7 +164,7 @@ def test_every_instruction_set_agrees(isa, cell):
 
 
 def alone(p, b, reverse, lengths=None, mask=None, reset=None, reset_to="zero"):
-    """The kernels' y, dx and initial state's gradient of one row, its masked steps left out."""
+    """The kernels' y, dx and initial state's gradient for one row without its masked steps."""
     steps = np.arange(len(p.x) if lengths is None else lengths[b])
     if mask is not None:
         steps = steps[mask[steps, b]]
@@ -180,7 +180,7 @@ def alone(p, b, reverse, lengths=None, mask=None, reset=None, reset_to="zero"):
 @both_ways
 def test_a_row_has_the_bits_it_has_alone(cell, kind, reverse, sizes):
     p = problem(cell, *sizes, dtype="float32")
-    if kind == "mask":  # else what y repeats would have a gradient that the row alone has not
+    if kind == "mask":  # repeated y have gradients that the row alone lacks
         p = replace(p, dy=p.dy * 0)
     rows = rows_of_kind(kind, *sizes[:2])
     got = by_kernels(p, reverse, **rows)
@@ -368,7 +368,7 @@ def test_bad_input_is_told_so_and_changes_nothing(options, error, message):
 )
 @pytest.mark.parametrize("cell, options", [*((c, {}) for c in CELLS), ("lstm", {"proj_size": 3})])
 def test_a_state_that_no_step_uses_may_hold_anything(cell, options, rows, backend):
-    """Of a row that takes no step, or is reset before its first one."""
+    """The row takes no step, or is reset before its first one."""
     layer = layer_of(cell, 2, 5, **options)
     x = np.random.default_rng(0).standard_normal((3, 2, 2)).astype("float32")
     gradients = []

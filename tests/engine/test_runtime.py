@@ -23,7 +23,7 @@ def current():
 
 
 def saved_by():
-    """The backend that a pass really ran on."""
+    """The backend that a pass ran on, from its tape."""
     p = problem("gru_after")
     saved = passes.run(p.cell, p.x, p.state, p.weights, keep=True)[2]
     return "reference" if isinstance(saved.call.tape, reference.Tape) else "core"
@@ -115,7 +115,7 @@ def test_a_number_of_threads_for_a_block_is_the_threads_own(keep_threads):
 
 
 def test_blocks_of_two_threads_that_overlap_leave_nothing_behind(keep_threads):
-    """The first to begin is the first to end, so each would put back what the other had set."""
+    """The block that began first ends first; a shared setting would be restored wrongly."""
     fastrnn.set_num_threads(3)
     begun, ended = threading.Event(), threading.Event()
 
@@ -232,7 +232,7 @@ else:
 
 
 def given_buffer(nbytes):
-    """The buffer that a call which needs so many bytes is given in the end."""
+    """The buffer of a call that needs so many bytes."""
     given = []
 
     def call(buffer):
@@ -283,7 +283,7 @@ def test_a_call_within_a_call_has_another_workspace():
 
 @pytest.fixture
 def no_buffers(monkeypatch):
-    """Neither lent nor spare ones, and afterwards those that there were."""
+    """There are no lent or spare buffers during the test; afterwards the old ones are back."""
     for name, empty in (("_lent", {}), ("_spare", deque()), ("_returned", deque())):
         monkeypatch.setattr(runtime, name, empty)
 
@@ -310,7 +310,7 @@ def test_spare_buffers_have_a_limit_and_fit():
 
 @pytest.mark.usefixtures("no_buffers")
 def test_a_tape_that_goes_runs_no_python_code():
-    """In it a signal would be handled, and an exception of its handler lost."""
+    """Python code there could handle a signal, and an exception of the handler would be lost."""
     seen, tape = [], runtime.tape_buffer(2 * runtime._FRESH_BYTES)
 
     def profile(frame, event, _):
@@ -452,7 +452,7 @@ assert not new, new
 
 
 def test_the_reference_and_the_kernels_have_one_meaning():
-    """The promise the backends rest on, in one line for each function."""
+    """The promise of the backends, in one line for each function."""
     p = problem("gru_before")
     answers = []
     for name in BACKENDS:

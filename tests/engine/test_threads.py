@@ -1,4 +1,4 @@
-"""Threads: they change how long a call takes and nothing else; and a call can be ended."""
+"""Threads change the time of a call and nothing else; interrupts end a call."""
 
 import os
 import signal
@@ -17,8 +17,8 @@ from fastrnn._engine import passes, runtime
 
 pytestmark = pytest.mark.skipif(runtime.core is None, reason="this build has no kernels")
 
-# T, B, I, H. Odd in every size, and large enough to be shared out: by rows; by rows and units; by
-# units alone, with x in the step and before it.
+# T, B, I, H, mostly odd, and large enough for several threads. The work is divided by rows, by rows
+# and units, and by units alone, with x within the step and before it.
 SIZES = [(31, 17, 37, 131), (40, 5, 3, 259), (9, 1, 7, 331), (70, 1, 29, 331), (40, 38, 3, 66)]
 
 each_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
@@ -40,7 +40,7 @@ def problem(cell, dtype, sizes=SIZES[0]):
 
 
 def everything(cell, x, state, weights, dy, dlast, reverse):
-    """All outputs and gradients of a pass, in one list of bytes."""
+    """All outputs and gradients of a pass, as a list of bytes."""
     inferred, last, _ = passes.run(cell, x, state, weights, reverse)
     y, last_kept, saved = passes.run(cell, x, state, weights, reverse, keep=True)
     dweights = tuple(np.empty_like(w) for w in weights)
@@ -114,7 +114,7 @@ def test_python_threads_that_call_at_once_all_get_their_own_right_result(keep_th
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.skipif(len(ISAS) < 2, reason="one instruction set here")
 def test_a_set_that_another_thread_selects_changes_no_call_that_runs(keep_threads):
-    """A call has the bits of one set, forward and backward each for itself."""
+    """Each call of forward and of backward has the bits of one set."""
     shape, isa, going, wrong = (2, 2, 64), runtime.core.isa(), True, []
     layer = fastrnn.GRU(64, 256, rng=0, bidirectional=True)
     x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
@@ -159,7 +159,7 @@ def test_a_set_that_another_thread_selects_changes_no_call_that_runs(keep_thread
 
 
 def best_of(rounds, call):
-    """Seconds of the quickest call."""
+    """The seconds of the fastest call."""
     return min(timed(call) for _ in range(rounds))
 
 
@@ -362,14 +362,14 @@ IDS = {"kind": "LSTM", "steps": 100, "batch": 300, "inputs": 96, "hidden": 128, 
     ids=str,
 )
 def test_a_child_forked_within_a_call_ends_it_right_or_with_an_error(case):
-    """By a signal's handler: the child goes on where the parent's call was, with no worker."""
+    """A signal's handler forks; the child goes on within the call, without workers."""
     defaults = {"options": "", "call": "training"}
     done = run_python(FORKS_WITHIN.format(**{**defaults, **case}), "-W", "ignore")
     assert done.stdout.strip() == str([0] * case["children"]), done.stdout + done.stderr
 
 
 def checksum(seed):
-    """What a layer of this seed computes, on two threads."""
+    """A checksum of the results of a layer with this seed, on two threads."""
     layer = fastrnn.GRU(20, 96, rng=seed)
     x = np.random.default_rng(seed).standard_normal((40, 12, 20)).astype(np.float32)
     with fastrnn.threads(2):
@@ -474,7 +474,7 @@ def test_a_signals_handler_may_make_calls_of_its_own_within_a_call():
 
     def handle(*_):
         handled.append(other(z)[0].tobytes())
-        if not done:  # only now, for it may have taken longer; and not when the end has come
+        if not done:  # a call may take longer than planned, and must not be hit after its end
             signal.setitimer(signal.ITIMER_REAL, 0.02)
 
     before = signal.signal(signal.SIGALRM, handle)
@@ -488,7 +488,7 @@ def test_a_signals_handler_may_make_calls_of_its_own_within_a_call():
     assert handled and set(handled) == {wanted[1]}
 
 
-# A sanitizer makes everything some times slower.
+# With a sanitizer everything is several times slower.
 SLACK = 10 if os.environ.get("FASTRNN_SANITIZED") else 1.5
 
 
@@ -563,8 +563,8 @@ assert os.sched_getaffinity(worker) == allowed
 )
 @pytest.mark.parametrize("caller", ["a thread", "the process"])
 def test_a_caller_held_to_one_core_does_not_hold_the_workers_there(caller):
-    """The first call makes the workers. A thread's cores are its own; the main thread's are those
-    of the process: workers have them, and more once the process has."""
+    """The first call starts the workers. They get the cores of the process, which are those of the
+    main thread, and not those of the calling thread; and new cores of the process later."""
     code = f"""
 import os, threading, time
 import numpy as np

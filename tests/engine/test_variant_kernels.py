@@ -1,7 +1,7 @@
-"""The kernels of the variants: against the reference, whose own oracle test_variants.py is.
+"""The kernels of the variants against the reference, which test_variants.py tests.
 
-Sizes go to the edges of vectors and tiles, and to where chunks, groups and threads share the work.
-Dropout masks are drawn alike on both backends, for a copy of a layer draws on alike.
+The sizes are at the edges of vectors and tiles, and large enough for chunks, groups and threads.
+Both backends have the same dropout masks, because copies of a layer draw the same ones.
 """
 
 import copy
@@ -34,7 +34,7 @@ def layer(name, sizes, dtype="float32", **net):
     cell, given = VARIANTS[name]
     one = layer_of(cell, *sizes[2:], dtype=dtype, **given | net)
     rng = np.random.default_rng(3)
-    for param, values in one.params.items():  # nothing at its first value of 1 or 0
+    for param, values in one.params.items():  # none keeps a first value of 1 or 0
         if "_ln_" in param or "peephole" in param:
             values += rng.uniform(-0.5, 0.5, values.shape).astype(dtype)
     return one
@@ -54,7 +54,7 @@ def rows_of(kind, steps, batch):
 
 
 def all_of(layer, sizes, kind="all rows alike", checkpoint=None, ids=False):
-    """What a training pass of a copy of the layer gives, dropout masks drawn, and a call."""
+    """The results of a training pass of a copy of the layer, with dropout masks, and of a call."""
     layer = copy.deepcopy(layer)
     (steps, batch, inputs, _), rng = sizes, np.random.default_rng(1)
 
@@ -86,7 +86,7 @@ def leaves(tree):
 
 
 def assert_near(got, wanted, dtype, sizes):
-    """To as many roundings as the longest sums have."""
+    """Assert equality up to the roundings of the longest sums."""
     steps, batch, inputs, hidden = sizes
     terms = 40 + np.sqrt(steps * batch) + np.sqrt(inputs + hidden)
     for a, b in zip(leaves(got), leaves(wanted), strict=True):
@@ -237,7 +237,7 @@ def test_a_value_that_is_not_finite_stays_in_its_row(name):
         with fastrnn.backend(backend):
             answers.append(one.forward(x)[2].backward(np.ones_like(y)).x)
     assert np.isfinite(answers[0][:, others]).all()
-    if not name.startswith("rnn_relu"):  # whose slope is 1 there
+    if not name.startswith("rnn_relu"):  # its slope is 1 there
         assert np.isnan(answers[0][1, 2]).all()
     for answer in answers[1:]:
         assert_same_bits(np.isnan(answer), np.isnan(answers[0]))
@@ -246,7 +246,7 @@ def test_a_value_that_is_not_finite_stays_in_its_row(name):
 @pytest.mark.parametrize("clip", [0.3, 5.0, 30.0])
 @every_dtype
 def test_slopes_are_zero_where_a_bound_was_reached_and_nowhere_else(clip, dtype):
-    """However near to its bound's a value is: the last number below it still has a slope."""
+    """The last number below a bound still has a slope."""
     one = fastrnn.LSTM(1, 1, clip=clip, dtype=dtype, rng=0)
     one.flat[...] = 0
     one.params["weight_ih_l0"][0] = 1  # i sees x, which is about the bound

@@ -1,7 +1,7 @@
 """exp, sigmoid and tanh as the kernels compute them: 3 ULP, exact at 0 and +-inf, NaN for NaN.
 
-A thinned version of tests/c/exhaustive.c, which walks all 2^32 floats: here every 1021st bit
-pattern, the places where something changes, and a sample of doubles.
+tests/c/exhaustive.c tests all 2^32 floats. Here it is every 1021st bit pattern, the numbers around
+each change of behaviour, and a sample of doubles.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f
 
 @pytest.fixture(autouse=True)
 def chosen(isa):
-    """Run on one instruction set, then go back to the one before."""
+    """Use one instruction set in a block, then the one before."""
     before = core.isa()
     assert core.select_isa(isa)
     yield
@@ -31,7 +31,7 @@ def chosen(isa):
 
 
 def oracle(function, x):
-    """The function in x's format, which is wider than that of what is judged."""
+    """The function in x's format, which is wider than the tested one."""
     with np.errstate(all="ignore"):
         if function == "exp":
             return np.exp(x)
@@ -42,7 +42,7 @@ def oracle(function, x):
 
 
 def largest_error(got, exact):
-    """In units in the last place of `exact`, at least a subnormal's; inf counts as 2^maxexp."""
+    """The error in units in the last place of `exact`, at least a subnormal's; inf is 2^maxexp."""
     info = np.finfo(got.dtype)
     wide = exact.dtype.type
     top = np.ldexp(wide(1), info.maxexp)
@@ -53,7 +53,7 @@ def largest_error(got, exact):
 
 
 def neighbours(points, dtype, reach=50):
-    """The numbers of a dtype around each point, itself included."""
+    """The numbers of a dtype around each point, the point included."""
     integer = np.int32 if dtype == np.float32 else np.int64
     bits = np.asarray(points, dtype).view(integer)
     x = np.add.outer(bits, np.arange(-reach, reach + 1, dtype=integer)).view(dtype).ravel()
@@ -61,7 +61,7 @@ def neighbours(points, dtype, reach=50):
 
 
 def edges(dtype):
-    """Where results leave 1, become subnormal, vanish, overflow; where the reduction changes k."""
+    """Points where results leave 1, become subnormal, vanish or overflow, or k changes."""
     info = np.finfo(dtype)
     small = [info.smallest_subnormal, info.tiny, info.eps / 2, info.eps]
     powers = np.array([info.minexp - info.nmant - 1, info.minexp - info.nmant, info.minexp])
@@ -123,7 +123,7 @@ def test_nan_stays_in_its_lane(isa, dtype, function):
 @both_dtypes
 @every_function
 def test_results_do_not_depend_on_the_length(isa, dtype, function):
-    """Whole vectors and tails compute the same, and nothing past the end is read for a result."""
+    """Full vectors and tails give the same results, and numbers past the end have no effect."""
     x = np.random.default_rng(2).normal(0, 4, 71).astype(dtype)
     whole = core.apply(function, x)
     for n in range(x.size):

@@ -1,6 +1,6 @@
-"""python -m tests.fuzz: cases one after another in a process of their own, until time is up.
+"""python -m tests.fuzz: runs cases one after another in a worker process, until time is up.
 
-That process may crash or be ended by the watchdog; this one then knows the case.
+The worker may crash, or its watchdog may end it. This process then knows the case.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def arguments():
 
 
 def alone(seed, number):
-    """Runs one case here -> the exit status."""
+    """Run one case in this process -> the exit status."""
     print(running.described(seed, number), flush=True)
     wrong = running.run(running.drawn(seed, number))
     print("passed" if wrong is None else f"FAILED: {wrong}")
@@ -47,7 +47,7 @@ def alone(seed, number):
 
 
 def worker(given):
-    """Runs cases from `first` on and says of each when it begins and how it ended."""
+    """Run cases from `first` on, and print the begin and the result of each."""
     until = time.monotonic() + (given.seconds or float("inf"))
     last = given.first + given.cases if given.cases else sys.maxsize
     for number in range(given.first, last):
@@ -62,15 +62,15 @@ def worker(given):
 
 
 class Count:
-    """What has been run."""
+    """The counts of the cases that were run."""
 
     def __init__(self, first):
         self.next, self.failed = first, []
 
 
 def watch(command, seed, count):
-    """Runs a worker to its end, or to its first failure, and tells of that."""
-    now, said = None, []  # the case that has begun, and what it said
+    """Run a worker to its end or to its first failure, and report a failure."""
+    now, said = None, []  # the case that has begun, and its output
     with subprocess.Popen(
         command, env=environment(), text=True, errors="replace",
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -92,7 +92,7 @@ def watch(command, seed, count):
 
 
 def environment():
-    """That of a worker: it finds the tests, and the package that this process has found."""
+    """The environment of a worker: it imports the tests, and the same package as this process."""
     path = [
         TESTS,
         SUPPORT,
@@ -103,13 +103,13 @@ def environment():
 
 
 def tell(seed, count, said):
-    """Of the case before `count.next`, which failed."""
+    """Report the case before `count.next`, which failed."""
     count.failed.append(count.next - 1)
     print(f"\nFAILED: {running.described(seed, count.next - 1)}\n{''.join(said)}", flush=True)
 
 
 def left_of(given, count, seconds):
-    """The arguments that say how much a worker is to do, and whether it is anything."""
+    """A worker's arguments for the cases that are left, and whether there are any."""
     if given.cases:
         left = given.first + given.cases - count.next
         return ["--cases", str(left)], left > 0
@@ -118,7 +118,7 @@ def left_of(given, count, seconds):
 
 
 def supervise(given):
-    """Workers until time is up, each from where the one before ended -> the exit status."""
+    """Run workers until time is up; each goes on after the one before -> the exit status."""
     begin, count = time.monotonic(), Count(given.first)
     print(f"seed {given.seed}", flush=True)
     while not count.failed or given.go_on:

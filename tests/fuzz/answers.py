@@ -1,9 +1,9 @@
-"""All that a case gives, as a dict of arrays in one form, and how near two answers must be.
+"""Answers: all results of a case, as a dict of arrays in one form; and the comparison of two.
 
-Names begin with what gave them: "call" for inference, "pass" for a training pass, "grad" for its
-gradients, "gates" and "norms" for what a tape says besides.
+A name begins with the source of the array: "call" for inference, "pass" for a training pass, "grad"
+for its gradients, "gates" and "norms" for the other methods of a tape.
 
-It must not know: what answers are compared for.
+It must not know: relations.
 """
 
 import contextlib
@@ -19,12 +19,12 @@ from .batches import Form
 
 
 class Differs(AssertionError):
-    """Two answers that should be one."""
+    """Two answers differ that should be equal."""
 
 
 @contextlib.contextmanager
 def machine(backend="core", isa=None, threads=None, **_):
-    """The settings of a case, for a block."""
+    """Use the settings of a case in a block."""
     before = runtime.core.isa() if runtime.core else None
     try:
         if isa is not None:
@@ -37,7 +37,7 @@ def machine(backend="core", isa=None, threads=None, **_):
 
 
 def named(layer, prefix, states):
-    """A state by the names of its arrays."""
+    """The arrays of a state, by name."""
     pairs = zip(layer._cell.states, states, strict=True)
     return {f"{prefix} {name}": array for name, array in pairs}
 
@@ -47,7 +47,7 @@ def numbered(prefix, arrays):
 
 
 def call(layer, batch, **options):
-    """Inference."""
+    """The answer of inference."""
     form = Form(layer, batch)
     x, given = form.arguments(batch)
     y, last = layer(x, form.state("state", batch.state), **given, **options)
@@ -60,9 +60,10 @@ def _outputs(layer, form, prefix, y, last):
 
 
 def train(layer, batch, checkpoint=None, looks=(), through=lambda tape: tape):
-    """A training pass of a copy of the layer, so that it draws the same each time; gradients.
+    """The answer of a training pass; a copy of the layer runs it, so that it draws the same.
 
-    looks : which of "gates" and "norms" to ask for. through : what to do with the tape before.
+    looks : "gates" and "norms", or some of them, to compute. through : a function from the tape to
+    the one to use.
     """
     layer = copy.deepcopy(layer)
     form = Form(layer, batch)
@@ -76,7 +77,7 @@ def train(layer, batch, checkpoint=None, looks=(), through=lambda tape: tape):
 
 
 def of_tape(layer, batch, tape, looks=(), need_x=True):
-    """What a tape gives."""
+    """The results of a tape."""
     form = Form(layer, batch)
     dy, dstate = form.gradient(batch.dy), form.state("dstate", batch.dstate)
     grads = tape.backward(dy, dstate, need_x=need_x)
@@ -101,7 +102,7 @@ def gates_of(batch, gates):
 
 
 def by_row(answer):
-    """The arrays that have a row for each of the batch, with this axis first."""
+    """The arrays with an axis for the batch; that axis comes first."""
     rows = {}
     for name, array in answer.items():
         if name in ("grad flat", "grad embedding") or name.startswith("norms"):
@@ -111,7 +112,7 @@ def by_row(answer):
 
 
 def only(answer, *prefixes):
-    """Of what begins with one of these."""
+    """The arrays whose names begin with one of these."""
     return {name: array for name, array in answer.items() if name.startswith(prefixes)}
 
 
@@ -119,7 +120,7 @@ def only(answer, *prefixes):
 
 
 def same(got, wanted):
-    """To the last bit; all NaN are one."""
+    """Assert equality to the last bit; all NaN are equal."""
     if got.keys() != wanted.keys():
         raise Differs(f"{sorted(got)} rather than {sorted(wanted)}")
     for name, array in wanted.items():
@@ -130,7 +131,7 @@ def same(got, wanted):
             assert_same_bits({name: a}, {name: b})
 
 
-overflowing = np.errstate(over="ignore", invalid="ignore")  # our own sums of what has grown so
+overflowing = np.errstate(over="ignore", invalid="ignore")  # in our own sums of huge results
 
 
 @overflowing
@@ -140,9 +141,9 @@ def added(a, b):
 
 @overflowing
 def near(got, wanted, case, moved=None):
-    """Up to rounding, for what has been summed in another order.
+    """Assert equality up to rounding, for sums in different orders.
 
-    moved : name -> by how much rounding alone is known to move the array.
+    moved : name -> a known effect of rounding on the array.
     """
     if got.keys() != wanted.keys():
         raise Differs(f"{sorted(got)} rather than {sorted(wanted)}")
@@ -153,7 +154,7 @@ def near(got, wanted, case, moved=None):
     for name, array in wanted.items():
         if got[name].shape != array.shape:
             raise Differs(f"{name}: {got[name].shape} rather than {array.shape}")
-        finite = np.isfinite(array)  # what has grown beyond all numbers has so in both
+        finite = np.isfinite(array)  # both must have their infinities at the same elements
         if not np.array_equal(finite, np.isfinite(got[name])):
             raise Differs(f"{name}: other elements are finite")
         allowed = factor * eps * terms * np.abs(array[finite]).max(initial=1.0)

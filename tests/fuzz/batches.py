@@ -1,7 +1,7 @@
-"""The arrays of a case: x or ids, states, gradients, and what is told of rows.
+"""The arrays of a case: x or ids, states, gradients, lengths, masks and resets.
 
-They stand in one form, time first and with a batch, whatever the layer takes: `Form` turns them
-into what it takes, and what it gives back.
+They have one form, time first and with a batch. `Form` converts them to the form of the layer's
+arguments, and the layer's results back.
 
 It must not know: what is computed.
 """
@@ -14,7 +14,7 @@ from . import layouts
 
 
 def ids_options(ids, embedding):
-    """The arguments by which a call takes x for ids."""
+    """The arguments of a call with ids as x."""
     if embedding is not None:
         return {"embedding": embedding}
     return {"one_hot": True} if ids else {}
@@ -25,9 +25,9 @@ class Batch:
     """x (T, B, I) or ids (T, B); rows: lengths, mask, reset as the public calls name them.
 
     state, dstate : a list of (L*D, B, n) arrays, each perhaps None, or None.
-    dy : a list of gradients, (T, B, n) for each array that y is, or None.
-    unbatched : whether a batch of one goes without its axis.
-    layouts : name of an argument -> that of its layout.
+    dy : a list of gradients (T, B, n), one for each array of y, or None.
+    unbatched : whether a batch of one is given without its axis.
+    layouts : name of an argument -> name of its layout.
     """
 
     x: np.ndarray
@@ -52,14 +52,14 @@ class Batch:
         return self.x.ndim == 2
 
     def works(self):
-        """(T, B) booleans: whether a row takes a step."""
+        """(T, B) booleans, True where a row takes a step."""
         works = np.ones((self.steps, self.size), bool)
         if "lengths" in self.rows:
             works = np.arange(self.steps)[:, None] < self.rows["lengths"]
         return works & self.rows["mask"] if "mask" in self.rows else works
 
     def of_rows(self, index):
-        """The batch of some of the rows, in any order."""
+        """The batch of some rows, in any order."""
 
         def some(arrays, axis=1):
             return None if arrays is None else [
@@ -75,7 +75,7 @@ class Batch:
         )  # fmt: skip
 
     def of_steps(self, begin, end):
-        """The batch of some of the steps, with neither state nor gradients of it."""
+        """The batch of some steps, without a state and its gradients."""
         rows = dict(self.rows)
         for name in {"mask", "reset"} & rows.keys():
             rows[name] = rows[name][begin:end]
@@ -103,17 +103,17 @@ class Batch:
 
 
 class Form:
-    """How a layer takes and gives its arrays."""
+    """The form of a layer's arguments and results."""
 
     def __init__(self, layer, batch):
         self.unbatched = batch.unbatched
         self.swapped = layer.batch_first and not batch.unbatched
         self.pair = layer.merge is None
         self.layouts = batch.layouts
-        self.given = []  # arrays that were handed over, and what they held
+        self.given = []  # the arrays that were passed, and copies of them
 
     def check_given(self):
-        """No call may have written to its arguments."""
+        """Assert that no call has written to its arguments."""
         for name, array, held in self.given:
             if array.tobytes() != held:
                 raise AssertionError(f"{name} was written to")
@@ -124,7 +124,7 @@ class Form:
         return array.swapaxes(0, 1) if self.swapped else array
 
     def _laid(self, name, array, table=layouts.ANY):
-        """In memory of its own, and in the layout that was drawn."""
+        """A copy in the layout that was drawn."""
         laid = table[self.layouts.get(name, "plain")](np.array(array, order="C"))
         self.given.append((name, laid, laid.tobytes()))
         return laid
@@ -143,14 +143,14 @@ class Form:
         return tuple(laid_out) if len(laid_out) > 1 else laid_out[0]
 
     def gradient(self, dy):
-        """Of y, or for each of the two that it is."""
+        """The gradient of y, or of each of its two arrays."""
         if dy is None:
             return None
         gradients = tuple(self.sequence("dy", d) for d in dy)
         return gradients if self.pair else gradients[0]
 
     def arguments(self, batch):
-        """x and the options of a call."""
+        """x and the options for a call."""
         given = {n: v for n, v in batch.rows.items() if isinstance(v, str | bool)}
         for name in {"mask", "reset"} & batch.rows.keys():
             given[name] = self.sequence(name, batch.rows[name], layouts.FLAGS)
@@ -166,7 +166,7 @@ class Form:
         return x, given | ids_options(batch.are_ids, embedding)
 
     def back(self, array):
-        """What the layer gives, (T, B, ...) again."""
+        """A result of the layer as (T, B, ...)."""
         if self.unbatched:
             return array[:, None]
         return array.swapaxes(0, 1) if self.swapped else array
@@ -183,7 +183,7 @@ class Form:
 
 
 def drawn(rng, layer, steps, size):
-    """A batch of so many steps and rows."""
+    """A random batch of so many steps and rows."""
     x, embedding = _inputs(rng, layer, steps, size)
     rows = _rows(rng, steps, size) if rng.random() < 0.6 else {}
     if rows.get("mask") is not None and rng.random() < 0.3:
@@ -194,7 +194,7 @@ def drawn(rng, layer, steps, size):
         x, embedding, rows, _state(rng, layer, size), None if rng.random() < 0.1 else dy,
         _state(rng, layer, size), unbatched=size == 1 and bool(rng.random() < 0.5),
     )  # fmt: skip
-    if batch.are_ids:  # steps that count for nothing may hold any integer
+    if batch.are_ids:  # a step that is not taken may have any integer
         batch.x = np.where(batch.works(), x, rng.choice((0, -1, 10**9, 3)))
     if rng.random() < 0.3:
         batch.layouts = drawn_layouts(rng, batch)
@@ -202,7 +202,7 @@ def drawn(rng, layer, steps, size):
 
 
 def drawn_layouts(rng, batch):
-    """For every argument the name of a layout."""
+    """The name of a layout for every argument."""
 
     def one(table):
         return str(rng.choice(list(table)))
@@ -221,7 +221,7 @@ def _inputs(rng, layer, steps, size):
     """x and an embedding: features, ids of features, or ids of an embedding."""
     if rng.random() < 0.7 or (layer.input_size == 0 and steps * size > 0):
         x = _floats(rng, layer.dtype, steps, size, layer.input_size)
-        if steps * size and rng.random() < 0.1:  # all steps, or all rows, alike: may have stride 0
+        if steps * size and rng.random() < 0.1:  # equal steps or rows, which may have stride 0
             x = np.repeat(x[:1], steps, 0) if rng.random() < 0.5 else np.repeat(x[:, :1], size, 1)
         return x, None
     if rng.random() < 0.5:
@@ -243,7 +243,7 @@ def _state(rng, layer, size):
 
 
 def _rows(rng, steps, size):
-    """lengths, mask, reset, each of them in some cases."""
+    """lengths, mask and reset; each is there in some cases only."""
     rows = {}
     if rng.random() < 0.7:
         rows["lengths"] = _lengths(rng, steps, size)
@@ -256,7 +256,7 @@ def _rows(rng, steps, size):
 
 
 def _lengths(rng, steps, size):
-    """Of each row: any, in some order, or so few steps that hardly a row has one."""
+    """(B,) lengths: random ones, sorted ones, or so short that most rows have no step."""
     kind = rng.choice(("any", "falling", "rising", "all", "none", "one row", "few", "twos"))
     lengths = rng.integers(0, steps + 1, size)
     if kind in ("falling", "rising"):
@@ -275,7 +275,7 @@ def _lengths(rng, steps, size):
 
 
 def _flags(rng, steps, size):
-    """(T, B) booleans, in some cases alike over whole rows or steps."""
+    """(T, B) booleans, in some cases equal over rows or over steps."""
     p = float(rng.choice((0.0, 0.1, 0.7, 0.95, 1.0)))
     flags = rng.random((steps, size)) < p
     kind = rng.random()

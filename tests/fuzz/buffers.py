@@ -1,7 +1,8 @@
-"""Memory for results that shows a byte too many: full of NaN before, and watched at both ends.
+"""Memory for results that shows writes outside it; it is full of NaN at first.
 
-NumPy's `empty` is exchanged for one whose arrays lie at awkward addresses. Under AddressSanitizer
-(FASTRNN_SANITIZED) they end where their memory ends; else between bands that must stay as they are.
+NumPy's `empty` is replaced by one with awkward addresses. Under AddressSanitizer
+(FASTRNN_SANITIZED) an array ends where its memory ends. Otherwise it is between two bands, which
+must not change.
 
 It must not know: what is computed.
 """
@@ -22,7 +23,7 @@ _empty = np.empty
 
 
 class Buffers:
-    """Gives arrays as `np.empty` does, and looks at the bands about them."""
+    """Makes arrays as `np.empty` does, and checks the bands around them."""
 
     def __init__(self):
         self.given = []
@@ -40,8 +41,8 @@ class Buffers:
         return self.empty(array.shape, array.dtype)
 
     def _exact(self, nbytes, dtype):
-        """It ends where the memory ends, and takes as much of the slack for alignment as it may."""
-        tries = []  # held, so that each has another address
+        """An array that ends where its memory ends, at an address of the least alignment."""
+        tries = []  # keeping these makes each have another address
         for remainder in (0, 16, 32, 48):
             start = (dtype.itemsize - remainder) % _ALIGN
             tries.append(_empty(start + nbytes, np.uint8))
@@ -62,11 +63,11 @@ class Buffers:
 
 @contextlib.contextmanager
 def watched():
-    """In this block arrays and workspaces come from `Buffers`; at its end it looks at them."""
+    """In this block arrays and workspaces come from `Buffers`, which checks them at the end."""
     buffers = Buffers()
     before = np.empty, np.empty_like, runtime._workspaces
     np.empty, np.empty_like = buffers.empty, buffers.empty_like
-    runtime._workspaces = collections.deque(maxlen=0)  # none is kept: each is as large as asked
+    runtime._workspaces = collections.deque(maxlen=0)  # none is kept: all sizes are exact
     try:
         yield
     finally:

@@ -1,6 +1,6 @@
-"""What a case is: a layer, a batch for it, the machine's settings, and relations to look at.
+"""Cases: a layer, a batch for it, the machine's settings, and the relations to check.
 
-All of it follows from the seed and the number of the case, so that one case can be run alone.
+The seed and the number of a case determine all of it, so that one case can be run alone.
 
 It must not know: what is computed with it.
 """
@@ -17,10 +17,10 @@ from . import batches, sizes
 
 @dataclass
 class Case:
-    """One case as it was drawn.
+    """One random case.
 
     settings : backend, instruction set, threads and checkpoint of the first computation.
-    relations : what it is compared with, by name, in order.
+    relations : the names of the relations to check, in order.
     """
 
     seed: int
@@ -48,7 +48,7 @@ class Case:
 
     @property
     def draws(self):
-        """Whether a training pass draws numbers."""
+        """Whether a training pass draws random numbers."""
         return bool(self.layer.dropout or self.layer.recurrent_dropout or self.options.zoneout)
 
     @property
@@ -128,8 +128,8 @@ def _net(rng, cell):
 
 
 def _variant_options(rng, cell):
-    """What makes a variant of a cell."""
-    # No bound of 1: a tanh may round to it, and then rounding says whether a gradient passes.
+    """Random options of a variant."""
+    # There is no bound of 1: a tanh may round to 1, and then rounding decides a slope.
     bounds, rates = (None, None, 0.2, 0.9, 50.0), (0.0, 0.0, 0.0, 0.3, 1.0)
     rate = float(rng.choice(rates))
     given = {
@@ -145,16 +145,16 @@ def _variant_options(rng, cell):
         given |= {name: bool(rng.random() < 0.4) for name in ("peephole", "coupled")}
         given["cell_clip"] = bounds[rng.integers(5)]
         if given["layer_norm"] and given["cell_clip"] not in (None, 50.0):
-            # c's that all stand at their bound are normalised to what rounding makes of their mean,
-            # and from there the state may grow a thousandfold a step.
+            # If all c of a row are at their bound, normalisation gives the rounding error of their
+            # mean, and from there the state may grow a thousandfold in a step.
             given["cell_clip"] = None
     return given
 
 
 def _stir(rng, cell, layer):
-    """Nothing stands at its first value of 1 or 0, and in some layers gates saturate."""
+    """Change parameters that begin as 1 or 0, and let gates saturate in some layers."""
     for name, values in layer.params.items():
         if "_ln_" in name or "peephole" in name:
             values += rng.uniform(-0.5, 0.5, values.shape).astype(layer.dtype)
-    if rng.random() < 0.1 and cell != "rnn_relu":  # which has no bound
+    if rng.random() < 0.1 and cell != "rnn_relu":  # a relu has no bound
         layer.flat *= 4

@@ -1,4 +1,4 @@
-"""Relations to the same batch in another form: layouts, axes, ids, ways to tell of rows."""
+"""Relations to the same batch in another form: layouts, axes, ids, lengths, masks and resets."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ def other_layouts(run):
 
 @relation("other axes", weight=1)
 def other_axes(run):
-    """Batch first or time first, with the axis of a batch of one or without it."""
+    """Batch first or time first; a batch of one with or without its axis."""
     layer = run.case.remade(batch_first=bool(run.rng.random() < 0.5))
     unbatched = run.batch.size == 1 and bool(run.rng.random() < 0.5)
     run.same(run.recompute(layer, replace(run.batch, unbatched=unbatched)), run.answer)
@@ -24,7 +24,7 @@ def other_axes(run):
 
 @relation("rows told what they are", weight=1)
 def rows_told(run):
-    """Lengths of T, masks of true and resets of false say nothing."""
+    """Lengths of T, masks of True and resets of False have no effect."""
     batch, shape = run.batch, (run.batch.steps, run.batch.size)
     nothing = {
         "lengths": np.full(shape[1], shape[0]),
@@ -51,7 +51,7 @@ def zeros_for_none(run):
     dy = batch.dy or [np.zeros(shape, layer.dtype) for _ in range(count)]
     full = replace(batch, state=state(batch.state), dstate=state(batch.dstate), dy=dy)
     got = run.recompute(batch=full)
-    # A product with 0 may have any sign; adding 0 takes it away.
+    # A product with 0 may be -0; adding 0 makes it +0.
     run.same({k: a + 0 for k, a in got.items()}, {k: a + 0 for k, a in run.answer.items()})
 
 
@@ -77,7 +77,7 @@ def features_for_ids(run):
 
 @relation("lengths as a mask", lambda case: "lengths" in case.batch.rows, 4)
 def lengths_as_mask(run):
-    """A row that is masked to its end has the state, and until there the y, of one that ended."""
+    """A row that is masked up to T has the state, and before that the y, of a row that ended."""
     batch, rows = run.batch, dict(run.batch.rows)
     within = np.arange(batch.steps)[:, None] < rows.pop("lengths")
     rows["mask"] = batch.works()

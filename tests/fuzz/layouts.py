@@ -1,4 +1,4 @@
-"""Odd but legal arrays: the same values, in a layout of memory that few users have.
+"""Odd but legal arrays: the same values in unusual memory layouts.
 
 It must not know: what the arrays are for.
 """
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Derived(np.ndarray):
-    """An array of a class of the user's own."""
+    """An array of a user's subclass."""
 
 
 def unaligned(array):
@@ -17,7 +17,7 @@ def unaligned(array):
 
 
 def backwards(axis):
-    """That axis has a negative stride."""
+    """A layout with a negative stride of that axis."""
 
     def laid_out(array):
         if array.ndim == 0:
@@ -29,7 +29,7 @@ def backwards(axis):
 
 
 def between_others(array):
-    """Every other element of the last axis is another, which no result may show."""
+    """Every other element of a last axis; the elements between may have no effect."""
     if array.ndim == 0:
         return array
     wide = np.empty((*array.shape[:-1], 2 * array.shape[-1]), array.dtype)
@@ -39,7 +39,7 @@ def between_others(array):
 
 
 def among_others(array):
-    """Rows of the last axis are parts of wider ones."""
+    """Rows that are parts of wider rows."""
     if array.ndim == 0:
         return array
     wide = np.empty((*array.shape[:-1], array.shape[-1] + 3), array.dtype)
@@ -56,7 +56,7 @@ def field(array):
 
 
 def repeated(array):
-    """Stride 0 along the first axis whose elements are all alike, if there is one."""
+    """Stride 0 along the first axis with equal elements, if there is one."""
     for axis in range(array.ndim):
         first = array.take([0], axis) if array.shape[axis] > 1 else None
         if first is not None and (array == first).all():
@@ -71,7 +71,7 @@ def read_only(array):
 
 
 def last_axis_first(array):
-    """In memory the last axis is the outermost."""
+    """The last axis is the outermost one in memory."""
     return np.ascontiguousarray(np.moveaxis(array, -1, 0)).transpose(
         *range(1, array.ndim), 0
     ) if array.ndim > 1 else array  # fmt: skip
@@ -94,7 +94,7 @@ ANY = {
 
 
 def _cast(dtype):
-    """To that dtype if it can hold the values."""
+    """A layout with that dtype, if it can hold the values."""
 
     def laid_out(array):
         cast = array.astype(dtype)
@@ -112,7 +112,7 @@ INTEGERS |= {
 
 
 def _bytes(*values):
-    """True is one of these bytes rather than 1."""
+    """A layout of booleans in which True is one of these bytes."""
 
     def laid_out(array):
         some = np.resize(np.array(values, np.uint8), array.shape)

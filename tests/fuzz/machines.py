@@ -1,4 +1,4 @@
-"""Relations to other backends, instruction sets and numbers of threads, and to slopes."""
+"""Relations to other backends, instruction sets and numbers of threads, and to derivatives."""
 
 import copy
 from dataclasses import replace
@@ -27,7 +27,7 @@ def another_set(run):
 
 
 def _against(run, recompute, backend, isa=None):
-    """Compares the answer with that of other settings, up to rounding."""
+    """Compare the answer with that of other settings, up to rounding."""
     settings = run.case.settings | {"backend": backend} | ({"isa": isa} if isa else {})
     with answers.machine(**settings):
         wanted = recompute()
@@ -43,23 +43,23 @@ def other_threads(run):
 
 @relation("a derivative", lambda case: case.layer.dtype == np.float64 and not case.kinked, 6)
 def a_derivative(run):
-    """Along some direction through all that has a gradient: it is that of the loss that is drawn.
+    """The gradients agree with a difference of the loss, along a random direction of all inputs.
 
-    Both backends share what stands above them, so the one cannot be the other's witness there.
+    Both backends have the code above them in common, so they cannot check each other there.
     """
     steps = {name: run.rng.uniform(-1, 1, a.shape) for name, a in _inputs(run).items()}
     terms = [np.ravel(run.answer[name] * step) for name, step in steps.items()]
     allowed = 1e-5 * sum(np.abs(t).sum() for t in terms) + 1e-8
     slopes = [(_loss(run, steps, h) - _loss(run, steps, -h)) / (2 * h) for h in (1e-5, 5e-6)]
     if abs(slopes[0] - slopes[1]) > allowed:
-        return  # so uneven a loss has no slope that can be found in this way
+        return  # the loss is too uneven for a difference
     error = abs(slopes[1] - sum(t.sum() for t in terms))
     if not error <= allowed:
         raise answers.Differs(f"the slope is off by {error:.2e}, allowed are {allowed:.2e}")
 
 
 def _inputs(run):
-    """All that has a gradient, by the name of that."""
+    """name of a gradient -> the array it belongs to."""
     batch = run.batch
     arrays = {"grad flat": run.layer.flat}
     if not batch.are_ids:
@@ -71,7 +71,7 @@ def _inputs(run):
 
 
 def _loss(run, steps, h):
-    """That whose gradients dy and dstate are, so many steps away."""
+    """The loss whose gradients are dy and dstate, at inputs moved by h times `steps`."""
     layer, batch = copy.deepcopy(run.layer), copy.deepcopy(run.batch)
     other = replace(run, case=replace(run.case, layer=layer, batch=batch))
     for name, array in _inputs(other).items():

@@ -10,7 +10,7 @@ from .relations import relation
 
 
 def _quiet(case):
-    """Whether a training pass is what it is for any other batch."""
+    """Whether a training pass draws nothing, so that rows do not depend on the batch."""
     return not case.draws
 
 
@@ -20,7 +20,7 @@ def _has_rows(case):
 
 @relation("some of the rows", _has_rows, 4)
 def some_rows(run):
-    """A row has the bits that it has alone, or among others."""
+    """A row's bits do not depend on the other rows."""
     size = run.batch.size
     count = 1 if run.rng.random() < 0.4 else int(run.rng.integers(1, size + 2))
     index = run.rng.choice(size, count, replace=bool(count > size or run.rng.random() < 0.3))
@@ -35,7 +35,7 @@ def some_rows(run):
 
 @relation("a value that is not finite", _has_rows, 4)
 def not_finite(run):
-    """It stays in its row."""
+    """A value that is not finite has no effect on other rows."""
     batch, bad = copy.deepcopy(run.batch), run.rng.choice((np.nan, np.inf, -np.inf))
     targets = [] if batch.are_ids else [batch.x]
     targets += [a for part in (batch.state, batch.dy, batch.dstate) for a in part or ()]
@@ -53,7 +53,7 @@ def not_finite(run):
 
 @relation("nonsense where nothing counts", lambda case: not case.batch.works().all(), 5)
 def nonsense(run):
-    """x of steps that are not taken, and dy of those beyond a row's end, are of no matter."""
+    """x of steps that are not taken, and dy beyond a row's end, have no effect."""
     batch = copy.deepcopy(run.batch)
     idle = ~batch.works()
     batch.x[idle] = 77 if batch.are_ids else np.nan
@@ -72,7 +72,7 @@ def a_cut(run):
     k = int(run.rng.integers(0, batch.steps + 1))
     first, second = batch.of_steps(0, k), batch.of_steps(k, batch.steps)
     if batch.rows.get("reset_to") == "initial" and "reset" in batch.rows:
-        return  # the state that the second part is given is not that which resets give
+        return  # a reset in the second part would give another state than in the full batch
     layer, states = run.layer, run.layer._cell.states
     first.state = batch.state
     of_first = answers.call(layer, first)

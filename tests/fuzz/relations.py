@@ -1,8 +1,8 @@
-"""Relations: another way to compute what a case gives, and how the two compare.
+"""Relations: other ways to compute the answer of a case, compared with it.
 
 machines.py, repeats.py, forms.py, parts.py and streams.py put them into the table here. Each is a
-function of a `Run`. Bits are compared on the kernels, whose contract speaks of bits; on
-the reference, whose sums NumPy orders as it likes, nearness.
+function of a `Run`. Answers of the kernels must be equal to the bit, as their contract says. Those
+of the reference must be near, because the order of NumPy's sums varies.
 """
 
 from dataclasses import dataclass
@@ -24,8 +24,8 @@ def relation(name, has_meaning=lambda case: True, weight=2):
 class Run:
     """A case that is being run.
 
-    answer : what it gives: a call, a training pass, its gradients, and what `looks` names.
-    rng : for what a relation draws.
+    answer : the results of a call and a training pass, its gradients, and those that `looks` names.
+    rng : the generator for a relation's draws.
     """
 
     case: object
@@ -54,7 +54,7 @@ class Run:
             self.near(got, wanted)
 
     def near(self, got, wanted):
-        """Up to rounding: a few roundings, or what they grow to in this case."""
+        """Assert equality up to a few roundings, or up to their effect in this case."""
         try:
             answers.near(got, wanted, self.case)
         except answers.Differs:

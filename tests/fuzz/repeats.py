@@ -22,7 +22,7 @@ def checkpoints(run):
 
 @relation("a copied tape", weight=3)
 def a_copied_tape(run):
-    """Copies hold other addresses; the first is gone before the next is made."""
+    """Copies have other addresses; the first copy is freed before the second one is made."""
     through = _pickled if run.rng.random() < 0.5 else copy.deepcopy
     run.same(run.recompute(through=lambda tape: through(through(tape))), run.answer)
 

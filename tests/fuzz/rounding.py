@@ -1,6 +1,6 @@
-"""By how much rounding alone moves what a case gives.
+"""The effect of rounding alone on the answer of a case.
 
-It must not know: what is compared.
+It must not know: relations.
 """
 
 import copy
@@ -17,9 +17,10 @@ def _distances(after, before):
 
 
 def moved(run):
-    """How far each array moves where everything that goes in moves by some roundings.
+    """The change of each array if all inputs change by some roundings.
 
-    A normalised row that hardly varies makes them larger, and they can decide a slope.
+    The normalisation of an almost constant row makes rounding errors larger, and they can decide a
+    slope.
     """
     eps, by_name = 8 * float(np.finfo(run.layer.dtype).eps), {}
 

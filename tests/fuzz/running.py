@@ -1,4 +1,4 @@
-"""Runs cases: each under a watchdog, in watched memory, with what it failed of in words."""
+"""Runs cases under a watchdog and in watched memory, and describes failures in words."""
 
 import faulthandler
 import traceback
@@ -9,7 +9,7 @@ import numpy as np
 from . import answers, buffers, cases, forms, machines, parts, repeats, streams
 from .relations import RELATIONS, compute
 
-WAYS = machines, repeats, forms, parts, streams  # which have put their relations into the table
+WAYS = machines, repeats, forms, parts, streams  # imported: they put relations into the table
 
 SECONDS_OF_A_CASE = 90
 
@@ -21,14 +21,14 @@ def drawn(seed, number):
 
 
 def run(case):
-    """None, or what was wrong: the relation that did not hold, and the traceback."""
+    """None, or a description of the failure: the relation that did not hold, and the traceback."""
     name = "what a case gives"
     faulthandler.dump_traceback_later(SECONDS_OF_A_CASE, exit=True)
     try:
         with warnings.catch_warnings(), buffers.watched(), answers.machine(**case.settings):
             warnings.simplefilter("error")
             this_run = compute(case, case.rng(0))
-            for k, name in enumerate(case.relations):  # noqa: B007 - it is told if one fails
+            for k, name in enumerate(case.relations):  # noqa: B007 - named if it fails
                 this_run.rng = case.rng(1, k)
                 RELATIONS[name][2](this_run)
         name = "memory beside the buffers"
@@ -40,7 +40,7 @@ def run(case):
 
 
 def described(seed, number):
-    """A case in readable form, with the line that runs it alone."""
+    """A case in readable form, with the command that runs it alone."""
     with np.printoptions(threshold=20):
         text = str(drawn(seed, number))
     return f"python -m tests.fuzz --seed {seed} --case {number}\n  {text}"

@@ -1,5 +1,5 @@
-"""Sizes of a case, (T, B, I, H): small ones at the edges of vectors and tiles, and those at which
-the kernels change how they share out the work.
+"""Sizes of a case, (T, B, I, H): small ones at the edges of vectors and tiles, and sizes at which
+the kernels divide the work differently.
 
 It must not know: layers, what is computed.
 """
@@ -34,7 +34,7 @@ def _any(rng):
 
 
 def _groups(rng):
-    """Few weights and many rows: backward sums groups of rows by themselves."""
+    """Few weights and many rows: backward sums over groups of rows separately."""
     return _between(rng, 1, 7), _between(rng, 16, 128), _between(rng, 1, 20), _between(rng, 30, 100)
 
 
@@ -45,13 +45,13 @@ def _slices(rng):
 
 
 def _chunks(rng):
-    """More rows and steps than a chunk of a backward pass holds."""
+    """More rows and steps than a chunk of a backward pass has."""
     batch = _between(rng, 4, 64)
     return _between(rng, 256, 2600) // batch, batch, _between(rng, 1, 16), _between(rng, 1, 12)
 
 
 def _many(rng):
-    """So many rows that sums over them go by blocks, some in groups that are as large."""
+    """So many rows that sums over them go by blocks, in some cases also within groups."""
     steps = _between(rng, 20, 40)
     return steps, _between(rng, 8193, 24_000) // steps, _between(rng, 1, 6), _between(rng, 1, 50)
 
@@ -66,7 +66,7 @@ def _wide(rng):
 
 
 def _degenerate(rng):
-    """Nothing of at least one kind."""
+    """At least one size is 0."""
     sizes = [_edge(rng) for _ in range(3)]
     sizes[_between(rng, 0, 2)] = 0
     return *(int(rng.choice((0, 1, n))) if n else 0 for n in sizes), _edge(rng)
@@ -87,7 +87,7 @@ PROFILES = {
 
 
 def drawn(rng, gates, passes_per_layer, layers):
-    """The name of a profile, and sizes of it that cost no more than a case may."""
+    """The name of a profile, and random sizes of it within the bounds of a case's cost."""
     names, weights = list(PROFILES), [weight for _, weight in PROFILES.values()]
     name = names[rng.choice(len(names), p=[w / sum(weights) for w in weights])]
     t, b, i, h = PROFILES[name][0](rng)

@@ -1,4 +1,4 @@
-"""Relations to what does not take a whole batch at once: streams, windows, plain functions."""
+"""Relations to streams, windows and plain functions, which compute a batch in parts."""
 
 import copy
 import pickle
@@ -20,7 +20,7 @@ def _streams(case):
 
 @relation("a stream", _streams, 14)
 def a_stream(run):
-    """Steps and chunks, rows reset where the batch says so, copied on the way."""
+    """A stream takes steps and chunks, with resets of rows, and is copied on the way."""
     case, batch = run.case, run.batch
     stream = _new_stream(run)
     if batch.state is not None:
@@ -49,7 +49,7 @@ def _new_stream(run):
 
 
 def _end_of_chunk(run, t):
-    """Where the next chunk ends: before a step at which some row is reset."""
+    """The end of the next chunk, before a step at which a row is reset."""
     batch = run.batch
     end = min(batch.steps, t + int(run.rng.choice((1, 1, 2, 7, 100))))
     if "reset" in batch.rows:
@@ -59,7 +59,7 @@ def _end_of_chunk(run, t):
 
 
 def _fed(run, stream, t, end):
-    """y of some steps, by `step` if it is one."""
+    """y of some steps, by `step` if there is one."""
     batch, layer = run.batch, run.layer
     one = end == t + 1 and run.rng.random() < 0.7
     x = batch.x[t] if one else batch.x[t:end]
@@ -70,12 +70,12 @@ def _fed(run, stream, t, end):
     y = (stream.step if one else stream.feed)(x, out=out)
     if out is not None and y is not out:
         raise answers.Differs("out is not what was returned")
-    y = np.array(y)  # out may be written again
+    y = np.array(y)  # a copy, because a later step may write to out
     return y[None] if one else y.swapaxes(0, 1) if turned else y
 
 
 def _arguments(run, x, shape):
-    """x and out as they are handed over: in odd layouts, the two overlapping, or without out."""
+    """x and out for a call: in odd layouts, overlapping, or without out."""
     x, kind, ids = np.array(x, order="C"), run.rng.random(), run.batch.are_ids
     out = None if kind < 0.5 else np.empty(shape, run.layer.dtype)
     if kind > 0.9 and not ids:
@@ -97,7 +97,7 @@ _WRITEABLE = ["plain", "Fortran", "first axis backwards", "every other element",
 
 @relation("windows", lambda case: case.one_way, 6)
 def windows(run):
-    """Truncated backpropagation: y of the whole, and untruncated its gradient."""
+    """Truncated backpropagation: the y of the full sequence, and its gradient if k2 allows."""
     layer, batch = copy.deepcopy(run.layer), run.batch
     form = batches.Form(layer, batch)
     x, given = form.arguments(batch)
@@ -132,7 +132,7 @@ def _has_function(case):
 
 @relation("the function", _has_function, 5)
 def the_function(run):
-    """rnn, lstm and gru, one direction after the other."""
+    """The functions rnn, lstm and gru, one direction after the other."""
     layer, batch = run.layer, run.batch
     form = batches.Form(layer, batch)
     form.swapped = form.unbatched = False
@@ -157,7 +157,7 @@ def the_function(run):
 
 
 def _laid(run, weights):
-    """In any layout, in some cases."""
+    """The weights, in some cases in an odd layout."""
     if weights is None or run.rng.random() < 0.8:
         return weights
     return layouts.ANY[str(run.rng.choice(list(layouts.ANY)))](weights)

@@ -32,7 +32,7 @@ def everything(grads):
 
 
 def by_hand(cell, layer, x, state):
-    """The stack from calls of the function, for (T, B, I)."""
+    """The stack, computed by calls of the function, for x (T, B, I)."""
     cell = CELLS[cell]
     function, last = getattr(fastrnn, cell.function), []
     for index in range(layer.num_layers):
@@ -175,7 +175,7 @@ def test_arrays_may_lie_in_memory_as_they_like(cell, layout, backend):
 @every_backend
 @every_cell
 def test_a_new_array_put_in_the_place_of_a_parameter_is_used_or_refused(cell, backend):
-    """Never read beyond its end."""
+    """The kernels must not read beyond its end."""
     case = Case(cell, {})
     g = CELLS[cell].gates
     before = case.layer(case.x)[0]
@@ -343,7 +343,7 @@ def test_one_layer_may_train_in_many_threads_at_once(cell):
 @every_backend
 @every_cell
 def test_steps_against_the_gradient_make_the_loss_smaller(cell, backend):
-    """Training, as it is meant to be written."""
+    """A training loop as users write it."""
     p, layer, losses = problem(cell, 6, 4, 3, 8, dtype="float32"), layer_of(cell, 3, 8, 2), []
     for _ in range(10):
         y, _, tape = layer.forward(p.x)

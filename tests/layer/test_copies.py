@@ -1,7 +1,7 @@
-"""Copies, pickles and objects sent to other processes give what the original gives, to the bit.
+"""Copies, pickles and objects in other processes give the results of the original, to the bit.
 
-A copy's memory lies elsewhere, so many are made and kept alive: their addresses differ in what is
-left of them beyond any boundary.
+A copy has other addresses, with another alignment. So many copies are made, and all are kept alive,
+to have addresses of all alignments.
 """
 
 import copy
@@ -63,7 +63,7 @@ def variant_layer(name):
 
 
 def answers_of_tape(tape):
-    """Everything that a tape tells."""
+    """All results of a tape."""
     shape = tape._record.layers[-1][2][0].y.shape
     dy = np.random.default_rng(1).uniform(-1, 1, (*shape[:2], 2 * shape[2])).astype("float32")
     grads = tape.backward(dy)
@@ -90,7 +90,7 @@ def agree(copies, wanted, answers):
 
 
 def agree_closely(copied, wanted, answers):
-    """The reference's products are NumPy's, whose last bits depend on where arrays lie."""
+    """The reference's products are NumPy's. Their last bits depend on the addresses of arrays."""
     assert_close(answers(copied), wanted, "float32")
 
 
@@ -115,7 +115,7 @@ def test_a_copied_tape_of_a_variant_tells_the_same(core, way, name):
 @every_way
 @every_cell
 def test_a_copied_tape_of_the_reference_tells_the_same(way, cell):
-    """Its arrays lie where they want, so one copy is as good as many."""
+    """Its results do not depend on alignment, so one copy is enough."""
     with fastrnn.backend("reference"):
         for x, options in OPTIONS.values():
             tape = net(cell).forward(x, **options)[2]
@@ -160,7 +160,7 @@ def test_gradients_stay_views_of_their_buffer(way):
 
 
 def one_step(layer, optimizer):
-    """An optimizer's step on the layer's own parameters."""
+    """A step of the optimizer on the layer's own parameters."""
     y, _, tape = layer.forward(X)
     optimizer.step([tape.backward(y).flat])
     return layer.flat.copy()
@@ -190,7 +190,7 @@ def test_a_tape_of_other_kernels_is_refused(core, monkeypatch):
 
 
 def answered(sent):
-    """In a process of its own: what objects tell there, by their answering functions' names."""
+    """Results of objects in another process, by the names of the functions to call."""
     return [globals()[name](thing) for name, thing in sent]
 
 
@@ -214,7 +214,7 @@ def test_what_is_sent_to_other_processes_tells_the_same_there(processes):
 
 @every_cell
 def test_a_pickled_cell_is_the_one_of_its_name(cell, monkeypatch):
-    """Numbers of cells are those of a build."""
+    """The index of a cell depends on the build."""
     kinds = [CELLS[cell], registry.with_masks(CELLS[cell])]
     kinds += [registry.projected(CELLS[cell])] if cell == "lstm" else []
     for kind in kinds:

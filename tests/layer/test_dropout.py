@@ -1,4 +1,4 @@
-"""What layers draw in training: dropout between layers, its masks, the generator, train=False."""
+"""Random numbers in training: dropout between layers, its masks, the generator, train=False."""
 
 import copy
 import pickle
@@ -51,7 +51,7 @@ def test_gradients_through_dropout_are_finite_differences(cell, first, mask, bac
     start, eps = copy.deepcopy(case.layer), 1e-6
 
     def loss(x, flat):
-        layer = copy.deepcopy(start)  # which draws the same
+        layer = copy.deepcopy(start)  # the copy draws the same numbers
         layer.flat[...] = flat
         return np.vdot(layer.forward(x, case.state)[0], case.dy)
 

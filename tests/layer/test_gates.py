@@ -1,4 +1,4 @@
-"""What gates did, and how large the gradient of the state is after each step."""
+"""The values of gates, and the norms of the state's gradient after each step."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_a_grus_gates_blend_to_its_outputs(backend, cell):
 
 
 def layer_and_rows(cell, options, rows):
-    """A layer, and lengths and a mask as it takes them, if wanted."""
+    """A layer, and lengths and a mask for it, if wanted."""
     layer = layer_of(cell, 3, 17, dtype="float64", **options)
     rows = ragged(6, 5) if rows else {}
     if layer.batch_first and rows:
@@ -101,7 +101,7 @@ def test_gates_of_a_single_sequence_have_no_batch(backend):
 @every_backend
 def test_gates_stay_when_the_tape_is_gone(backend):
     layer = layer_of("lstm", 3, 64)
-    x = problem("lstm", 60, 20, 3, 4, dtype="float32").x  # a tape that is used again and again
+    x = problem("lstm", 60, 20, 3, 4, dtype="float32").x  # a tape that is used several times
     with fastrnn.backend(backend):
         _, _, gates = layer(x, return_gates=True)
         kept = {name: gate.copy() for name, gate in gates.items()}
@@ -137,7 +137,7 @@ def test_checkpoints_have_no_gates_to_show():
 
 
 def norms_by_pieces(layer, x, dy):
-    """The same from as many runs as there are steps, for a layer of one direction."""
+    """The norms from one run for each step, for a layer of one direction."""
     state, tapes = None, []
     for t in range(len(x)):
         _, state, tape = layer.forward(x[t : t + 1], state)

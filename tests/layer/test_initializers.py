@@ -1,4 +1,4 @@
-"""How parameters begin."""
+"""The first values of parameters."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def assert_glorot(array):
 
 def assert_orthogonal(array):
     for gate in array.astype(float).reshape(-1, H, array.shape[1]):
-        gate = gate.T if len(gate) < len(gate.T) else gate  # where it is wide, its rows
+        gate = gate.T if len(gate) < len(gate.T) else gate  # the rows of a wide matrix
         assert_allclose(gate.T @ gate, np.eye(len(gate.T)), atol=1e-6)
 
 
@@ -91,7 +91,7 @@ def test_a_forget_bias_is_added_to_one_bias_of_its_gate(init):
 @every_dtype
 @pytest.mark.parametrize("inputs", [3, 40])
 def test_as_in_keras_the_gates_of_a_matrix_begin_together(cell, dtype, inputs):
-    """glorot_uniform of the kernel (I, G*H), orthogonal of the recurrent one (H, G*H), biases."""
+    """glorot_uniform for the kernel (I, G*H), orthogonal for the recurrent one (H, G*H), biases."""
     layer = layer_of(cell, inputs, H, 2, bidirectional=True, dtype=dtype, init="keras")
     for name, array in layer.params.items():
         if name.startswith("weight_ih"):

@@ -1,4 +1,4 @@
-"""How two directions become one y: against NumPy on the two sides, and finite differences."""
+"""Merging two directions into one y: against NumPy on the two sides, and finite differences."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ BY_NUMPY = {
 
 
 def pair(cell, merge, **options):
-    """The layer, and one of the same parameters whose y has both directions side by side."""
+    """The layer, and one with the same parameters whose y has both directions side by side."""
     layers = [
         layer_of(cell, I, H, 2, bidirectional=True, dtype="float64", merge=m, **options)
         for m in (merge, "concat")

@@ -1,4 +1,4 @@
-"""Parameters: names, shapes and views, how they begin, copies, load."""
+"""Parameters: names, shapes and views, first values, copies, load."""
 
 import copy
 import pickle
@@ -44,7 +44,7 @@ def test_parameters_have_the_names_and_shapes_of_pytorch(cell):
 
 
 def assert_views_of_flat(layer):
-    """In order, without a gap: what is written into one is read in the other."""
+    """The parameters are views of flat, in order and without a gap."""
     before = layer.flat.copy()
     layer.flat[...] = np.arange(layer.flat.size)
     assert_same_bits(np.concatenate([p.reshape(-1) for p in layer.params.values()]), layer.flat)
@@ -128,7 +128,7 @@ def test_repr_evaluates_to_the_same_layer(cell, dtype, net):
 
 
 def gradients_of(layer):
-    """What a tape gives has parameters too."""
+    """The gradients of a tape, which have `params` too."""
     y, _, tape = layer.forward(np.ones((T, B, I), layer.dtype))
     return tape.backward(np.ones_like(y))
 
@@ -393,7 +393,7 @@ def test_directions_may_be_swapped_by_a_load_of_their_own_views():
 
 
 class Module:
-    """What has a state_dict, of tensors that are arrays of whoever has the methods of one."""
+    """An object with a state_dict of tensors, which have the methods of PyTorch's."""
 
     def __init__(self, arrays):
         self.arrays = arrays

@@ -1,4 +1,4 @@
-"""proj_size: h is a projection of what the LSTM makes, in both backends and in streams."""
+"""proj_size: a projection of the LSTM's h, in both backends and in streams."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Streams: a step at a time is the whole sequence, the state is held, and nothing else changes."""
+"""Streams: single steps give the results of the full sequence; the state, copies, errors."""
 
 import copy
 import pickle
@@ -34,7 +34,7 @@ def sequence(dtype="float32", t=T, b=B, i=I):
 
 
 def arrays(state):
-    """A state as a tuple."""
+    """A state as a tuple of arrays."""
     return state if isinstance(state, tuple) else (state,)
 
 
@@ -74,7 +74,7 @@ def test_chunks_are_the_whole_sequence(cell, dtype, batch, first, backend):
     y, state = layer(x)
     for cuts in ([0, T], [0, 1, 4, 4, T]):
         stream = layer.stream(batch)
-        for begin, end in zip(cuts, cuts[1:]):  # noqa: B905 - the last one begins no chunk
+        for begin, end in zip(cuts, cuts[1:]):  # noqa: B905 - no chunk begins at the last cut
             part = np.s_[:, begin:end] if first else np.s_[begin:end]
             agree(stream.feed(x[part]), y[part], backend, dtype)
         agree(stream.state, state, backend, dtype)
@@ -390,7 +390,7 @@ def test_a_stream_stays_on_the_backend_it_was_made_on(cell):
 @pytest.mark.usefixtures("core")
 @every_cell
 def test_a_stream_does_not_mind_another_instruction_set_chosen_later(cell):
-    """Its weights are packed for the set of when it was made."""
+    """Its weights are packed for the instruction set that was chosen when it was made."""
     runtime, x = fastrnn._engine.runtime, sequence()
     before, layer = runtime.core.isa(), layer_of(cell, I, H, 2)
     stream, wanted = layer.stream(B), layer.stream(B).step(x[0])
@@ -472,7 +472,7 @@ def test_a_signal_ends_a_chunk_between_steps_and_the_stream_goes_on():
 @every_backend
 @pytest.mark.parametrize("ids", [False, True], ids=["features", "ids"])
 def test_a_stream_that_another_thread_steps_is_refused(backend, ids):
-    """Whoever comes second is told so; what the first one gets is as if it had been alone."""
+    """The second thread gets an error, the first one its right results."""
     layer = fastrnn.LSTM(64, 96, rng=0)
     rng = np.random.default_rng(0)
     x = rng.integers(0, 64, (300, 4)) if ids else rng.uniform(-1, 1, (300, 4, 64)).astype("f4")
@@ -536,7 +536,7 @@ def test_threads_that_feed_one_stream_are_refused_or_take_turns(ids):
 @every_backend
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 def test_an_exception_of_a_handler_leaves_a_stream_to_be_used(backend):
-    """Wherever it comes, between two calls of Python too."""
+    """The exception may come at any point, also between two calls of Python."""
     stream = fastrnn.LSTM(3, 4, rng=0).stream(2)
     x, end, rng = np.ones((2, 3), "f4"), time.monotonic() + 0.7, np.random.default_rng(0)
 

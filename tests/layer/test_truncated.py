@@ -1,4 +1,4 @@
-"""Truncated backpropagation through time: windows against the whole, and by hand."""
+"""Truncated backpropagation through time: windows against the full sequence, and by hand."""
 
 from itertools import pairwise
 
@@ -66,7 +66,7 @@ def test_a_gradient_is_cut_after_k2_steps(cell, k2, backend):
 
 
 def direct(layer, x, dy, k1, k2, state):
-    """The sum that `tbptt` documents, a tape of the whole sequence's begin for each window."""
+    """The sum that `tbptt` documents; each window has a tape from the sequence's begin on."""
     total = 0
     for now in range(0, len(x), k1):
         end = min(now + k1, len(x))
@@ -213,7 +213,7 @@ def test_options_of_windows_are_looked_at_at_once(options, error, message):
 
 
 def reset_problem():
-    """What goes into a stack and comes back, and how its rows end, pause and are reset."""
+    """Inputs and gradients of a stack, with lengths, a mask and resets."""
     rng = np.random.default_rng(1)
     x, dy = (rng.uniform(-1, 1, (T, B, n)) for n in (I, H))
     state, dstate = (tuple(rng.uniform(-1, 1, (2, B, H)) for _ in "hc") for _ in range(2))
@@ -224,7 +224,7 @@ def reset_problem():
 
 
 def row_by_pieces(layer, x, dy, state, dstate, mask, reset, begin, now):
-    """Gradients of one row's window, of flat and of `state`, pieces between resets alone."""
+    """Gradients of one row's window, of flat and of `state`, from the pieces between resets."""
     flat, initial = np.zeros_like(layer.flat), [np.zeros_like(s) for s in state]
     for first, last in pairwise(sorted({0, min(begin, len(x)), len(x), *np.flatnonzero(reset)})):
         is_reset = first == 0 or reset[first]

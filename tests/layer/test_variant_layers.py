@@ -57,7 +57,7 @@ def x_of(layer, seed=0):
 
 
 def rows_of(layer):
-    """Lengths, a mask and resets, as the layer takes them."""
+    """Lengths, a mask and resets for the layer."""
     rng = np.random.default_rng(3)
     mask, reset = rng.random((T, B)) < 0.7, rng.random((T, B)) < 0.3
     flags = {"mask": mask, "reset": reset}
@@ -124,7 +124,7 @@ def test_a_variant_is_loaded_copied_pickled_and_repeated_by_its_repr(name):
     trained = one.forward(x)[0]
     for copied in copies:
         assert_same_bits(copied(x), one(x))
-        assert_same_bits(copied.forward(x)[0], trained)  # the generator goes along
+        assert_same_bits(copied.forward(x)[0], trained)  # the copy has the generator's state
         copied.flat[...] = 0
     assert one.flat.any()
     rebuilt = eval(repr(one), {"fastrnn": fastrnn})
@@ -265,7 +265,7 @@ def test_windows_through_all_of_time_have_the_gradient_of_the_whole(name):
 @every_variant
 @every_net
 def test_gradients_of_layers_are_finite_differences(name, net):
-    """Along some ways at once; through dropout masks, which a copy of the layer draws alike."""
+    """Along random directions, with dropout masks: a copy of the layer draws the same ones."""
     one = layer(name, **net, recurrent_dropout=0.25)
     start, x, state, rows, eps = copy.deepcopy(one), x_of(one), state_of(one), rows_of(one), 1e-6
     y, last, tape = one.forward(x, state, **rows, zero_output_for_mask=True)
@@ -308,12 +308,12 @@ def test_recurrent_dropout_acts_in_training_alone(cell, dtype, backend):
 
 @every_cell
 def test_recurrent_dropout_is_one_mask_for_all_steps(cell):
-    """A unit whose h the products do not see has no gradient in any column of W_hh."""
+    """A unit that dropout hides from the products has no gradient in its column of W_hh."""
     one = layer_of(cell, I, 50, recurrent_dropout=0.5, dtype="float64")
     grads = one.forward(draw(T, 1, I))[2].backward(draw(T, 1, 50))
     seen = np.abs(grads.params["weight_hh_l0"]).max(0) > 0
     if cell == "rnn_relu":
-        assert 0 < seen.sum() <= 35  # some units are silent besides
+        assert 0 < seen.sum() <= 35  # other units may have no gradient either
     else:
         assert 15 <= seen.sum() <= 35
 

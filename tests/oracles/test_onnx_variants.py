@@ -1,6 +1,6 @@
-"""ONNX Runtime as the outside witness of what ONNX has of variants, in every combination.
+"""ONNX Runtime as an independent check of the variants that ONNX has, in every combination.
 
-Bounds of pre-activations, with peepholes seen, coupled gates and the hard sigmoid of 0.2 p + 0.5.
+These are bounds of pre-activations, peepholes included; coupled gates; hard sigmoid 0.2 p + 0.5.
 """
 
 import warnings
@@ -25,7 +25,7 @@ def draw(*shape, seed=0):
 
 
 def theirs(kind, feeds, **attributes):
-    """What a model of one node gives for these inputs, of which None are left out."""
+    """The outputs of a model with one node for these inputs; inputs that are None are left out."""
     feeds = {name: array for name, array in feeds.items() if array is not None}
     names = [name if name in feeds else "" for name in ("X", "W", "R", "B", "", "h", "c", "P")]
     outputs = ["Y", "Yh", "Yc"] if kind == "LSTM" else ["Y", "Yh"]
@@ -47,7 +47,7 @@ def theirs(kind, feeds, **attributes):
 
 
 def attributes_of(layer, kind):
-    """Those of the node that say what the options say."""
+    """The attributes of the node that correspond to the options."""
     given = {} if layer.options.clip is None else {"clip": layer.options.clip}
     if layer.options.recurrent_activation != "sigmoid":
         others = ["Tanh"] * (2 if kind == "LSTM" else 1)
@@ -57,7 +57,7 @@ def attributes_of(layer, kind):
 
 
 def weights_of(layer, order):
-    """W, R and B, the gates in the order of ONNX; None in it is a gate of zeros."""
+    """W, R and B with the gates in ONNX's order; None in `order` is a gate of zeros."""
 
     def ordered(name):
         array = layer.params[name]

@@ -1,4 +1,4 @@
-"""PyTorch as the outside witness: outputs, states and every gradient of every cell it has."""
+"""PyTorch as an independent check: outputs, states and all gradients of every cell it has."""
 
 import warnings
 
@@ -41,7 +41,7 @@ every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
 def pair(cell, net, dtype, i=I, h=H):
-    """Their layer, and ours with its parameters."""
+    """A layer of PyTorch's, and ours with its parameters."""
     torch.manual_seed(0)
     theirs = THEIRS[cell](i, h, **net).to(getattr(torch, dtype))
     ours = layer_of(cell, i, h, dtype=dtype, **net)
@@ -160,7 +160,7 @@ def test_lengths_are_pytorchs_packed_sequences(cell, net, dtype, backend):
     theirs, ours = pair(cell, net, dtype)
     by_batch = net.get("batch_first", False)
     rng, lead = np.random.default_rng(1), (5, T) if by_batch else (T, 5)
-    lengths = np.array([3, T, 1, 4, T])  # PyTorch has none of 0 steps
+    lengths = np.array([3, T, 1, 4, T])  # PyTorch refuses a length of 0
     x, dy = draw(rng, *lead, I, dtype=dtype), draw(rng, *lead, H * ours.num_directions, dtype=dtype)
     (x_t,) = tensors((x,))
     packed_y, last_t = theirs(packed(x_t, lengths, by_batch))

@@ -1,4 +1,4 @@
-"""PyTorch as the outside witness of variants: autograd over cells put together of what it has."""
+"""PyTorch as an independent check of variants: autograd over cells built from its functions."""
 
 import warnings
 
@@ -68,7 +68,7 @@ def normed_gru(w, x, h):
 
 
 def zoned(cell, rates):
-    """Of torch's own cells the expectation of zoneout."""
+    """A cell of PyTorch's with the expectation of zoneout."""
 
     def step(w, x, *state):
         arguments = w["weight_ih"], w["weight_hh"], w["bias_ih"], w["bias_hh"]
@@ -82,7 +82,7 @@ def zoned(cell, rates):
 
 
 def hard_sigmoid(p):
-    """PyTorch's own in float32; its derivative in float64 has 1/6 with a float32's digits."""
+    """PyTorch's, but not in float64: there its derivative has 1/6 with the digits of float32."""
     return F.hardsigmoid(p) if p.dtype is torch.float32 else F.relu6(p + 3) / 6
 
 
@@ -143,7 +143,7 @@ def test_outputs_states_and_gradients_are_autograds(name, dtype):
         return tuple(a[None] for a in arrays) if states > 1 else arrays[0][None]
 
     assert_near(ours(x, packed(state))[0], y_t, dtype, "y of a call")
-    # By the reference, where zoneout can be its expectation in training too.
+    # The reference, because there zoneout can be its expectation in training too.
     weights = ours._weights[0](ours.params)
     y, last, tape = reference.forward(variants.reference_cell(ours._cell), x, state, *weights)
     dx, dfirst, *dweights = reference.backward(tape, dy, dstate)

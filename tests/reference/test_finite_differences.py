@@ -1,4 +1,4 @@
-"""A user's cell: one step of it, and its derivative held to finite differences."""
+"""A user's cell: a step of it, and its derivative compared with finite differences."""
 
 import doctest
 

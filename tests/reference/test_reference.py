@@ -1,7 +1,7 @@
 """The reference against the papers (scalar loops with `math`) and against finite differences.
 
-Everything else in the package is held to the reference, so nothing of the package is used here to
-judge it.
+Everything else in the package is compared with the reference, so these tests use nothing else of
+the package.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "r
 
 @dataclass
 class Problem:
-    """A layer, its input and the gradients that come back to it."""
+    """A layer, its input and the incoming gradients."""
 
     x: np.ndarray
     state: tuple
@@ -45,7 +45,7 @@ class Problem:
         return self.x, self.state, self.w_ih, self.w_hh, self.b_ih, self.b_hh
 
     def map(self, change):
-        """The same problem with every array changed."""
+        """The problem with `change` applied to every array."""
 
         def each(value):
             if isinstance(value, tuple):
@@ -56,14 +56,14 @@ class Problem:
         return Problem(**fields)
 
     def inputs(self):
-        """Name -> array, for everything that has a gradient."""
+        """Name -> array, for everything with a gradient."""
         named = {"x": self.x, **dict(zip(("h0", "c0"), self.state, strict=False))}
         named |= {k: getattr(self, k) for k in ("w_ih", "w_hh", "b_ih", "b_hh")}
         return {k: v for k, v in named.items() if v is not None}
 
 
 def problem(cell, biases=(1, 1), seed=0, t=T, b=B, i=INPUTS, h=H):
-    """Nothing in it is zero: not the initial state, not a gradient."""
+    """A problem without zeros, also in the initial state and the gradients."""
     rng = np.random.default_rng(seed)
     g, states = GATES[cell], 2 if cell == "lstm" else 1
 
@@ -77,7 +77,7 @@ def problem(cell, biases=(1, 1), seed=0, t=T, b=B, i=INPUTS, h=H):
 
 
 def infer(cell, x, state, *weights, reverse=False):
-    """The public inference functions, the state always a tuple."""
+    """Call the public inference function, with the state as a tuple."""
     if cell == "lstm":
         return reference.lstm(x, state, *weights, reverse=reverse)
     h = None if state is None else state[0]
@@ -186,7 +186,7 @@ def test_lstm_by_hand():
 
 
 def test_gru_by_hand_shows_where_the_reset_gate_acts():
-    """r = 1/4, z = 2/5; W_hn h + b_hn = 3 * 2 + 1, of which r takes either all or only h."""
+    """r = 1/4, z = 2/5; W_hn h + b_hn = 3 * 2 + 1; r scales either all of it or only h."""
     bias, zero = np.array([math.log(1 / 3), math.log(2 / 3), 0.5]), np.zeros((3, 1))
     arguments = [[[9.0]]], [[2.0]], zero, column(0, 0, 3), bias, np.array([0.0, 0.0, 1.0])
     after = 0.6 * math.tanh(0.5 + 0.25 * 7) + 0.4 * 2
@@ -198,7 +198,7 @@ def test_gru_by_hand_shows_where_the_reset_gate_acts():
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_nearly_closed_gate_keeps_its_digits(dtype):
-    """sigmoid(-60) is 8.8e-27, and not the zero that 0.5 + 0.5 tanh(-30) would make of it."""
+    """sigmoid(-60) is 8.8e-27; 0.5 + 0.5 tanh(-30) would be zero."""
     bias, zero = np.array([0, -60, 0, 0], dtype), np.zeros((4, 1), dtype)
     one = np.ones((1, 1), dtype)
     _, (_, c) = reference.lstm(np.zeros((1, 1, 1), dtype), (one, one), zero, zero, bias)
@@ -237,7 +237,7 @@ def finite_differences(cell, p, reverse):
 
 
 def distance_to_kink(p, reverse):
-    """The smallest pre-activation of a relu network, in absolute value."""
+    """The smallest absolute value of a pre-activation of a relu network."""
     (h,), least = p.state, math.inf
     for x in p.x[::-1] if reverse else p.x:
         a = x @ p.w_ih.T + h @ p.w_hh.T
@@ -248,7 +248,7 @@ def distance_to_kink(p, reverse):
 
 @cache
 def away_from_kinks(cell, biases, reverse):
-    """A problem whose loss is smooth wherever the finite differences look."""
+    """A problem whose loss is smooth at all points of the finite differences."""
     for seed in range(1000):
         p = problem(cell, biases, seed)
         if cell != "rnn_relu" or distance_to_kink(p, reverse) > 80 * STEP:
@@ -493,7 +493,7 @@ def places(p):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gates_are_exact_at_infinity(dtype):
-    """i = 1, f = 0, g = -1, o = 1 from infinite biases: c = -1 whatever it was, h = tanh(-1)."""
+    """Infinite biases: i = 1, f = 0, g = -1, o = 1, so c = -1 from any c, and h = tanh(-1)."""
     bias = np.array([np.inf, -np.inf, -np.inf, np.inf], dtype)
     zero, one = np.zeros((4, 1), dtype), np.ones((1, 1), dtype)
     _, (h, c) = reference.lstm(np.zeros((1, 1, 1), dtype), (one, one), zero, zero, bias)

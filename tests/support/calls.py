@@ -1,4 +1,4 @@
-"""Public calls as functions of their array arguments alone, however these are held."""
+"""Public calls as functions of their array arguments alone, for arrays of any kind."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Mutants of files that were whole."""
+"""Mutants of valid files."""
 
 import re
 
@@ -12,7 +12,7 @@ _TEXTS = (
 
 
 def mutant(rng, whole):
-    """One of the many files that a whole one becomes."""
+    """A random mutant of a valid file."""
     data = bytearray(whole)
     for _ in range(rng.choice([1, 1, 1, 2, 5])):
         _KINDS[rng.integers(len(_KINDS))](rng, data)
@@ -25,7 +25,7 @@ def _flip(rng, data):
 
 
 def _set(rng, data):
-    """Some bytes become odd ones: as a number, very small or very large."""
+    """Set some bytes to odd values: very small or very large numbers."""
     at, count = rng.integers(len(data) + 1), rng.choice([1, 2, 4, 8])
     data[at : at + count] = bytes([rng.choice(_ODD)]) * len(data[at : at + count])
 
@@ -41,14 +41,14 @@ def _insert(rng, data):
 
 
 def _splice(rng, data):
-    """A piece comes again elsewhere, over what was there or before it."""
+    """Copy a piece to another offset, over the bytes there or before them."""
     at, to, count = (int(n) for n in rng.integers(0, len(data) + 1, 3))
     count = min(count, 200)
     data[to : to + count * int(rng.integers(2))] = data[at : at + count]
 
 
 def _edit(rng, data):
-    """A word or number of a header becomes another text."""
+    """Replace a word or number of a header by another text."""
     words = list(re.finditer(rb"[A-Za-z_]{2,}|\d+|[][(){}:,'\"]|PK..", bytes(data)))
     if words:
         word = words[rng.integers(len(words))]
@@ -59,7 +59,7 @@ _KINDS = (_flip, _set, _cut, _insert, _splice, _edit, _edit)
 
 
 def mutant_of_members(rng, members):
-    """A zip whose members were changed before it was made, so that its checksums are right."""
+    """A zip file of changed members, with the right checksums for them."""
     members = [Member(m.name, m.data, m.method) for m in members]
     at = rng.integers(len(members))
     which = rng.integers(4)
@@ -73,5 +73,5 @@ def mutant_of_members(rng, members):
 
 
 def mutant_of_header(rng, header, data):
-    """A .safetensors whose header was changed and is still as long as it says."""
+    """A .safetensors with a changed header, whose length is right."""
     return tensors_of(mutant(rng, header), data)

@@ -1,4 +1,4 @@
-"""Nets of every kind and what goes into them, for the tests of layers."""
+"""Networks of every kind with their inputs, for the tests of layers."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def draw(rng, *shape, dtype="float64"):
 
 
 class Case:
-    """A layer with everything that goes into it and comes back to it."""
+    """A layer with its inputs and incoming gradients."""
 
     def __init__(self, cell, net, dtype="float64", sizes=(T, B, I, H), seed=0):
         t, b, i, h = sizes

@@ -1,8 +1,8 @@
-"""Problems for the tests, what answers them, and how near two answers must be.
+"""Problems for the tests, ways to solve them, and the tolerance between two answers.
 
-A problem is one pass of one cell: x, the state before it, the weights, and the gradients that come
-back to it. Its numbers are drawn in float32 and then widened, so that both dtypes have the same
-problem and one answer in float64. Nothing here knows the names of the cells but their registry.
+A problem is one pass of one cell: x, the initial state, the weights, and the incoming gradients.
+Its numbers are drawn in float32 and then widened, so that both dtypes have the same problem and one
+answer in float64. The names of the cells come from the registry.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from fastrnn._cells.registry import CELLS
 from fastrnn._engine import passes, ragged, runtime
 
 ISAS = runtime.core.isas_available() if runtime.core else []
-FUSED_ISAS = [isa for isa in ISAS if runtime.core.isa_is_fused(isa)]  # which have the same bits
+FUSED_ISAS = [isa for isa in ISAS if runtime.core.isa_is_fused(isa)]  # they give the same bits
 BACKENDS = ["core", "reference"] if runtime.core else ["reference"]
 DTYPES = ["float32", "float64"]
 BIASES = {"both": (1, 1), "b_ih": (1, 0), "b_hh": (0, 1), "none": (0, 0)}
@@ -41,7 +41,7 @@ class Problem:
     dstate: tuple
 
     def map(self, change):
-        """The same problem with every array changed."""
+        """The problem with `change` applied to every array."""
 
         def each(value):
             if isinstance(value, tuple):
@@ -51,7 +51,7 @@ class Problem:
         return Problem(**{f.name: each(getattr(self, f.name)) for f in fields(self)})
 
     def rows(self, index):
-        """The same problem for some rows of the batch."""
+        """The problem for some rows of the batch."""
         return replace(
             self,
             x=self.x[:, index],
@@ -67,11 +67,11 @@ class Problem:
         return max(inputs + hidden, rows, steps * batch)
 
     def tolerance(self, dtype):
-        """What rounding may make of this problem, relative to the largest magnitude of an array.
+        """The allowed error of this problem, relative to the largest magnitude of an array.
 
         Rounding errors of a sum add up like a random walk, and so do those of the steps; the 6 is
-        for the functions of a cell. The largest error ever seen, of about 3000 problems on every
-        instruction set, is a third of this.
+        for the functions of a cell. In about 3000 problems on every instruction set the largest
+        error was a third of this.
         """
         walk = np.sqrt(self.longest_sum * max(1, len(self.x)))
         return 3 * float(np.finfo(dtype).eps) * (6 + float(walk))
@@ -79,7 +79,7 @@ class Problem:
 
 @lru_cache(maxsize=32)
 def problem(cell, t=4, b=3, i=2, h=5, biases=(1, 1), dtype="float64", seed=0):
-    """Nothing in it is zero, and no relu comes so near its kink that rounding decides its slope."""
+    """A problem without zeros, whose relus are so far from their kink that slopes are certain."""
     for attempt in itertools.count():
         p = _draw(CELLS[cell], t, b, i, h, biases, np.random.default_rng((seed, attempt)))
         if cell != "rnn_relu" or _distance_to_kink(p) > 1e-5:
@@ -99,7 +99,7 @@ def _draw(cell, t, b, i, h, biases, rng):
 
 
 def _distance_to_kink(p):
-    """The smallest pre-activation of a relu network, in either direction of time."""
+    """The smallest size of a pre-activation of a relu network, in either direction of time."""
     w_ih, w_hh, *biases = p.weights
     least = np.inf
     for x in (p.x, p.x[::-1]):
@@ -132,12 +132,12 @@ def by_reference(p, reverse=False, **rows):
 
 @lru_cache(maxsize=32)
 def expected(cell, sizes, biases=(1, 1), reverse=False):
-    """The reference's answer in float64 to the problem of these sizes."""
+    """The reference's answer in float64 to a problem of these sizes."""
     return by_reference(problem(cell, *sizes, biases=biases), reverse)
 
 
 def by_kernels(p, reverse=False, y=None, **rows):
-    """What is written into begins as NaN, so that what is not written shows."""
+    """The kernels' answer. All outputs begin as NaN, so that an element not written shows."""
     rows = ragged.rows(*p.x.shape[:2], **rows)
     if y is None:
         y = np.full(p.dy.shape, np.nan, p.x.dtype)
@@ -159,7 +159,7 @@ def infer(p, reverse=False):
 
 
 def options_of(cell):
-    """The arguments that tell this cell from others of the same function and layer."""
+    """The arguments that select this cell among those of the same function and layer."""
     kind = cell.name.removeprefix(cell.function).removeprefix("_")
     if cell.function == "rnn":
         return {"nonlinearity": kind}
@@ -167,7 +167,7 @@ def options_of(cell):
 
 
 def layer_of(cell, *args, **options):
-    """The layer class of the cell, made."""
+    """A layer of the cell."""
     cell = CELLS[cell]
     layer_class = getattr(fastrnn, cell.function.upper())
     return layer_class(*args, **{"rng": 0, **options_of(cell), **options})
@@ -179,7 +179,7 @@ def layer_of(cell, *args, **options):
 def mismatches(got, wanted, tolerance):
     """The names whose arrays differ by more than the tolerance, relative to the largest magnitude.
 
-    The numbers that go in are about 1, so a sum that happens to cancel counts as one of 1/4.
+    The inputs are about 1. So a magnitude below 1/4, of sums that cancel, counts as 1/4.
     """
     assert got.keys() == wanted.keys()
     wrong = {}
@@ -193,7 +193,7 @@ def mismatches(got, wanted, tolerance):
 
 
 def leaves(tree):
-    """Every array in nested tuples, lists and mappings, in order, with its path."""
+    """Yields each array in nested tuples, lists and mappings, in order, with its path."""
     if isinstance(tree, Mapping):
         tree = list(tree.items())
     elif isinstance(tree, tuple | list):
@@ -204,7 +204,7 @@ def leaves(tree):
 
 
 def assert_same_bits(got, wanted):
-    """Equal to the last bit, the sign of zero included, whatever the strides. All NaN are one."""
+    """Equal to the last bit, also in the sign of zero, for any strides. All NaN are equal."""
     got, wanted = leaves(got), leaves(wanted)
     assert [path for path, _ in got] == [path for path, _ in wanted]
     for (path, a), (_, b) in zip(got, wanted, strict=True):
@@ -227,21 +227,21 @@ def assert_close(got, wanted, dtype, factor=64):
 
 
 def misaligned(array):
-    """A copy that begins at an odd address."""
+    """A copy at an odd address."""
     copy = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
     copy[...] = array
     return copy
 
 
 def between_nans(array):
-    """A copy whose elements have NaN between them along the last axis."""
+    """A copy with NaN between its elements along the last axis."""
     wide = np.full((*array.shape[:-1], 2 * array.shape[-1]), np.nan, array.dtype)
     wide[..., ::2] = array
     return wide[..., ::2]
 
 
 def within_nans(array):
-    """A copy whose rows have NaN between them."""
+    """A copy with NaN between its rows."""
     wide = np.full((*array.shape[:-1], array.shape[-1] + 3), np.nan, array.dtype)
     view = wide[..., 1 : array.shape[-1] + 1]
     view[...] = array
@@ -269,7 +269,7 @@ LAYOUTS = {
 
 @contextlib.contextmanager
 def unchanged(*arrays):
-    """Asserts that the arrays keep their bits in this block."""
+    """Assert that the bits of the arrays do not change in this block."""
     before = [(path, array.copy()) for path, array in leaves(arrays)]
     yield
     assert_same_bits(dict(leaves(arrays)), dict(before))
@@ -279,7 +279,7 @@ def unchanged(*arrays):
 
 
 def at_once(functions, times):
-    """What each of some functions gives, so many times, all of them in threads of their own."""
+    """The results of the functions, each called `times` times, all in threads of their own."""
     got, start = [[] for _ in functions], threading.Barrier(len(functions))
 
     def work(function, answers):
@@ -299,12 +299,12 @@ def at_once(functions, times):
 
 
 def run_python(code, *arguments, timeout=120, **environment):
-    """Runs code in a Python of its own that finds this package, without this one's settings."""
+    """Run code in a new Python process that finds this package, without this one's settings."""
     keep = {k: v for k, v in os.environ.items() if not k.startswith(("FASTRNN_", "PYTHONWARN"))}
     path = [str(pathlib.Path(fastrnn.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
     keep["PYTHONPATH"] = os.pathsep.join(filter(None, path))
     return subprocess.run(
         [sys.executable, *arguments, "-c", code],
-        cwd=path[0],  # not a checkout, whose bare fastrnn/ would hide the installed one
+        cwd=path[0],  # in a checkout, fastrnn/ without kernels would hide the installed package
         env=keep | environment, capture_output=True, text=True, timeout=timeout, check=False,
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Files as strangers make them, zips and safetensors by hand, and what is to refuse them.
+"""Strangers' files, zips and safetensors made by hand, and a target that should refuse them.
 
-Everything that a writer of such files would not let one say can be said here.
+These functions can write what a regular writer of such files refuses to write.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ STORED, DEFLATED = 0, 8
 
 
 def npy(array, descr=None, shape=None, fortran=False, version=1, header=None):
-    """A .npy file of an array, of which the header may say something else."""
+    """A .npy file of an array, whose header may be wrong."""
     array = np.asarray(array)
     if header is None:
         descr = repr(descr if descr is not None else array.dtype.str)
@@ -37,14 +37,14 @@ def npy(array, descr=None, shape=None, fortran=False, version=1, header=None):
 
 @dataclass
 class Member:
-    """A member of a zip; what is None follows from the rest."""
+    """A member of a zip; fields that are None follow from the others."""
 
     name: bytes
     data: bytes
     method: int = STORED
     flags: int = 0
     packed: bytes | None = None  # the bytes in the file
-    sizes: tuple | None = None  # packed and not, as both headers say them
+    sizes: tuple | None = None  # packed and unpacked, as in both headers
     crc: int | None = None
     local: dict = field(default_factory=dict)  # name, method, flags, begin in the local header
     extra: bytes = b""
@@ -52,7 +52,7 @@ class Member:
 
 
 def zip_of(members, count=None, comment=b"", begin=None, size=None, zip64=False, before=b""):
-    """A zip file of members; count, begin and size are what its end record says."""
+    """A zip file of members; count, begin and size are for its end record."""
     body, directory = bytearray(before), bytearray()
     for m in members:
         packed = m.packed
@@ -104,7 +104,7 @@ WEIGHT, BIAS = draw(2, 3, dtype="float32"), draw(2, dtype="float32", seed=1)
 
 
 class Target:
-    """Parts to be loaded into, an optimizer too, and whether they are as they were."""
+    """Parts and an optimizer to load into, and a check that they are unchanged."""
 
     def __init__(self, path, optimizer=False):
         self.path, self.dense = path, train.Dense(3, 2, rng=0)
@@ -121,7 +121,7 @@ class Target:
         return train.load(self.path, {"d": self.dense}, self.adam, **options)
 
     def refuses(self, data, error, *words, **options):
-        """It does so with these words and the name of the file, and is as it was."""
+        """Assert that data is refused with these words and the file's name, without changes."""
         with pytest.raises(error) as caught:
             self.load(data, **options)
         assert type(caught.value) is error
@@ -136,7 +136,7 @@ class Target:
 
 
 def members(weight=None, bias=None, more=(), **of_weight):
-    """The members of a file that fits, the weight changed by what is given."""
+    """The members of a file that fits, with changes of the weight."""
     weight = npy(WEIGHT) if weight is None else weight
     bias = npy(BIAS) if bias is None else bias
     return [Member(b"d.weight.npy", weight, **of_weight), Member(b"d.bias.npy", bias), *more]
@@ -147,7 +147,7 @@ def extra_of(text):
 
 
 def header_of(**changes):
-    """The header of a .safetensors that fits; d_weight={"shape": ...} changes an array in it."""
+    """The header of a .safetensors that fits; d_weight={"shape": ...} changes an entry of it."""
     header = {
         "d.weight": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
         "d.bias": {"dtype": "F32", "shape": [2], "data_offsets": [24, 32]},

@@ -1,4 +1,4 @@
-"""For the tests of fastrnn.train: numbers to train on, slopes by finite differences, examples."""
+"""Helpers for the tests of fastrnn.train: random numbers, finite differences, doctests."""
 
 import doctest
 
@@ -14,7 +14,7 @@ def draw(*shape, dtype="float64", seed=0):
 
 
 def assert_slopes(loss, x, gradient):
-    """The gradient is the finite differences of loss(x), along some ways."""
+    """Compare the gradient with finite differences of loss(x), along random directions."""
     for seed in range(5):
         way, eps = draw(*x.shape, seed=seed + 10), 1e-6
         slope = (loss(x + eps * way) - loss(x - eps * way)) / (2 * eps)
@@ -22,6 +22,6 @@ def assert_slopes(loss, x, gradient):
 
 
 def assert_examples_run(module):
-    """The docstrings of a module have examples, which give what they say."""
+    """Assert that the docstrings of a module have examples, and that these run."""
     result = doctest.testmod(module, report=True)
     assert result.attempted and not result.failed

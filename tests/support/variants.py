@@ -1,6 +1,6 @@
 """Problems for the variants of cells, and the papers' equations one row at a time.
 
-Nothing of the package is used to compute here, but its registry to know sizes and names.
+Of the package, `Paper` uses only the registry, for sizes and names.
 """
 
 from dataclasses import dataclass, replace
@@ -52,7 +52,7 @@ RAGGED = {
     "mask": np.array([[1, 1, 1], [1, 0, 1], [1, 1, 0], [1, 1, 1]], bool),
     "reset": np.eye(4, 3, -1, dtype=bool),
 }  # of a batch of 3 rows and 4 steps
-FAR = 2e-3  # from every kink, where finite differences look
+FAR = 2e-3  # the least distance from every kink, for finite differences
 
 
 def variant_cell(cell, **given):
@@ -62,7 +62,7 @@ def variant_cell(cell, **given):
 
 @dataclass
 class Problem:
-    """A pass of a variant: name -> array for all that has a gradient, and what comes back."""
+    """A pass of a variant: name -> array for everything with a gradient; incoming gradients."""
 
     cell: object
     arrays: dict
@@ -72,7 +72,7 @@ class Problem:
 
     @property
     def names(self):
-        """Of the weights, in the order of the reference's arguments."""
+        """The names of the weights, in the order of the reference's arguments."""
         return ["w_ih", "w_hh", "b_ih", "b_hh", *(extra.kind for extra in self.cell.extras)]
 
     def arguments(self):
@@ -87,7 +87,7 @@ class Problem:
         return reference.forward(*self.arguments(), dropout_masks=self.dropout_masks, **rows)
 
     def gradients(self, **rows):
-        """By the names of `arrays`."""
+        """Gradients by the names of `arrays`."""
         dx, dstate, *dweights = reference.backward(self.forward(**rows)[2], self.dy, self.dstate)
         named = {"x": dx, **dict(zip(self.cell.states, dstate, strict=True))}
         named |= dict(zip(self.names, dweights, strict=True))
@@ -112,7 +112,7 @@ class Problem:
 
 
 def drawn(cell, with_masks, bias, seed, sizes):
-    """A problem in which nothing is zero, except in dropout masks."""
+    """A problem without zeros, except in dropout masks."""
     rng, (t, b, i, h) = np.random.default_rng(seed), sizes
 
     def draw(*shape):
@@ -134,7 +134,7 @@ def drawn(cell, with_masks, bias, seed, sizes):
 
 @lru_cache
 def problem(name, with_masks=False, bias=True, reverse=False, ragged=False):
-    """The first of its kind that is `FAR` from every kink, and has something on each side of it."""
+    """The first problem with values on both sides of every kink, all at least `FAR` from it."""
     cell, given = VARIANTS[name]
     chosen, sizes = variant_cell(cell, **given), (4, 3, 2, 3) if ragged else (3, 2, 2, 3)
     for seed in range(10000):
@@ -149,8 +149,8 @@ def problem(name, with_masks=False, bias=True, reverse=False, ragged=False):
 class Paper:
     """The equations of the papers in one row of the batch at a time.
 
-    near : the smallest distance of any value to a kink. sides : of each bound, whether values were
-    found within it, and beyond it.
+    near : the smallest distance of a value to a kink. sides : name of a kink -> the sides on which
+    there were values, a set of booleans.
     """
 
     def __init__(self, p):
@@ -158,7 +158,7 @@ class Paper:
         self.p, self.near, self.sides = p, np.inf, {}
 
     def run(self, reverse=False, lengths=None, mask=None, reset=None):
-        """y and the final state, arrays."""
+        """y and the final state."""
         p = self.p
         y, last = np.zeros_like(p.dy), [np.empty_like(d) for d in p.dstate]
         for row in range(y.shape[1]):
@@ -216,7 +216,7 @@ class Paper:
         return (1 - z) * n + z * h
 
     def product(self, side, v):
-        """(gates, H), normalised if that is asked for, with the bias."""
+        """(gates, H): the product, normalised if the options say so, with the bias."""
         w = self.p.arrays[f"w_{side}"]
         q = (w @ v).reshape(self.p.cell.gates, -1)
         if self.o.layer_norm:

@@ -1,4 +1,4 @@
-"""Runs what may hang: in a Python of its own, under a watchdog that dumps every thread's stack."""
+"""Runs code that may hang in a new process, under a watchdog that dumps every thread's stack."""
 
 import pathlib
 
@@ -14,7 +14,7 @@ faulthandler.cancel_dump_traceback_later()
 
 
 def run_watched(code, seconds=60):
-    """Asserts that code, which may import the tests' modules, ends in time and without an error."""
+    """Assert that code ends in time and without an error. It may import the tests' modules."""
     folders = [str(path) for path in pathlib.Path(__file__).parents[1].iterdir() if path.is_dir()]
     watched = WATCHED.format(seconds=seconds, folders=folders, code=code)
     done = run_python(watched, timeout=2 * seconds)

@@ -1,4 +1,4 @@
-"""The progress of a training: a bar on a terminal, few lines in a log, nothing where not wanted."""
+"""The progress of a training: a bar on a terminal, few lines in a log, nothing on request."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""Checkpoints: what comes back, to the bit; names that PyTorch knows; files that are not whole."""
+"""Checkpoints: round trips to the bit, PyTorch's names, and damaged files."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_training_goes_on_as_if_it_had_never_ended(make, path):
 
     fresh = network(1)
     other = make(flats(fresh))
-    some_steps(other, 7, 9)  # what it had before is of no account
+    some_steps(other, 7, 9)  # its earlier state has no effect
     train.load(path, fresh, other)
     some_steps(other, 3, 6)
     assert_same_bits(flats(fresh), flats(through))
@@ -248,7 +248,7 @@ def test_a_group_is_kept_without_the_owner_and_without_the_group_its_rights_go(
 
     def another(descriptor):
         found = list(os_fstat(descriptor))
-        found[stat.ST_GID] += 0 if wanted else 1  # the group of whoever writes is another
+        found[stat.ST_GID] += 0 if wanted else 1  # not the group of the writing process
         return os.stat_result(found)
 
     os_fstat = os.fstat

@@ -1,4 +1,4 @@
-"""What a checkpoint may hold: memory, extra, pickles, and nothing that is half loaded."""
+"""The contents of a checkpoint: bounded memory, extra, no pickles, and no partial loading."""
 
 import os
 import pickle
@@ -35,7 +35,7 @@ LARGE = 8 * MIB
 
 
 def sized(path, count):
-    """Parts of two megabytes, and a file of them."""
+    """Parts of two megabytes, and a file with them."""
     dense = train.Dense(500, 1000, rng=0)
     train.save(path, {"d": dense}, train.Adam([dense.flat]), table=np.zeros(count, "u1"))
     return {"d": dense}
@@ -88,7 +88,7 @@ JSON_OF_FEW_BYTES = {
     "objects": "[" + "{}," * 10_000 + "0]",
     "nested": "[" + "[[[[[[[[[[]]]]]]]]]]," * 1000 + "0]",
     "names": "{" + ",".join(f'"{n}":0' for n in range(10_000)) + "}",
-    # So many that a dict has just grown for the last of them.
+    # So many that a dict grows for the last one.
     "many names": "{" + ",".join(f'"{n}":"{n}"' for n in range(87_382)) + "}",
     "objects of one": "[" + '{"":{}},' * 5000 + "0]",
     "objects of names": "[" + ",".join(f'{{"{n}":{{}}}}' for n in range(5000)) + "]",
@@ -272,7 +272,7 @@ def test_an_optimizer_that_refuses_its_state_leaves_the_parts_as_they_were(tmp_p
 
 
 class Bits(np.random.PCG64):
-    """Bits whose state cannot be set as long as they are `full`: once."""
+    """A bit generator whose state cannot be set while it is `full`; the first try ends that."""
 
     full = False
 
@@ -329,7 +329,7 @@ def test_a_part_that_is_read_only_leaves_the_others_as_they_were(npz):
 
 
 class Interrupted(dict):
-    """Arrays of which the third is not to be had: a signal's handler raises."""
+    """A dict of arrays that raises at the third one, as a signal's handler would."""
 
     count = 0
 

@@ -1,4 +1,4 @@
-"""Random generators in checkpoints: a run with dropout goes on as if it had never ended."""
+"""Random generators in checkpoints: a run with dropout goes on to the bit."""
 
 import json
 import pathlib
@@ -78,7 +78,7 @@ def test_a_run_goes_on_as_if_it_had_never_ended(options, path):
     through, broken_off, fresh = (Run(seed, **options) for seed in (0, 0, 1))
     through.fit(4)
     broken_off.fit(2, checkpoint=path)
-    fresh.fit(1)  # what it drew before is of no account
+    fresh.fit(1)  # its earlier draws have no effect
     fresh.load(path)
     fresh.fit(4)
     assert fresh.history.loss == through.history.loss
@@ -225,7 +225,7 @@ def test_a_part_may_be_called_as_the_states_are(path):
 
 
 def state(kind, **changes):
-    """The state of a generator as JSON has it, changed; a name as a__b is that of b in a."""
+    """The state of a generator as in JSON, with changes; the name a__b stands for b in a."""
     changed = getattr(np.random, kind)(0).state
     changed = json.loads(json.dumps(changed, default=np.ndarray.tolist))
     for name, value in changes.items():
@@ -236,7 +236,7 @@ def state(kind, **changes):
 
 
 def refuses(tmp_path, kind, text, error, words):
-    """A layer with a generator of that kind refuses a file with that text, and is as it was."""
+    """Assert that a layer with that kind of generator refuses a file, and does not change."""
     run, path = Run(0, np.random.Generator(getattr(np.random, kind)(5))), tmp_path / "x.npz"
     members = [
         Member(f"{name}.{key}.npy".encode(), npy(np.zeros_like(array)))

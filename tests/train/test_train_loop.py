@@ -1,4 +1,4 @@
-"""fit: what it does in an epoch, when it stops, and what it leaves however it ends."""
+"""fit: its epochs, when it stops, and the state of parts after any end."""
 
 import io
 import itertools
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.any_isa
 
 
 class Problem:
-    """A Dense to be trained, how it is trained, and what it was after each epoch."""
+    """A Dense to be trained, the functions for it, and its state after each epoch."""
 
     def __init__(self, scores=()):
         self.dense = train.Dense(3, 2, dtype="float64", rng=0)
@@ -42,7 +42,7 @@ class Problem:
         return np.random.default_rng(epoch).permutation(24).reshape(4, 6)
 
     def validate(self):
-        """The next of the scores; the end of an epoch is noted."""
+        """The next score; it records the state at the end of the epoch."""
         self.epochs[-1] = self.now()
         return self.scores[len(self.epochs) - 2]
 
@@ -65,7 +65,7 @@ def test_an_epoch_is_the_loop_that_one_would_write(clip):
         for batch in other.batches(epoch):
             loss, gradients = other.step(batch)
             if clip is not None:
-                assert train.clip_by_norm(gradients, clip) > clip  # it does something
+                assert train.clip_by_norm(gradients, clip) > clip  # it has an effect
             other.adam.step(gradients)
             losses[-1].append(loss)
     assert ours.now() == other.now()
@@ -159,7 +159,7 @@ def test_a_parameter_without_elements_is_in_any_parts():
     [
         ([3, 2, 1], None, 3, 3),
         ([1, 2, 3], None, 3, 1),
-        ([3, 1, 2, 1, 2], None, 5, 2),  # of equals the first
+        ([3, 1, 2, 1, 2], None, 5, 2),  # the first of equal ones
         ([float("inf"), float("inf")], None, 2, 1),
         ([3, 2, 2, 1, 4, 5, 0], 2, 6, 4),
         ([3, 2, 2, 1, 4, 5, 0], 3, 7, 7),
@@ -193,7 +193,7 @@ def test_what_is_kept_of_the_best_epoch_may_be_more_than_what_trains():
 
 
 def failing(problem, where, fail, epoch=3):
-    """The problem's functions, one of which fails in that epoch: step in its third minibatch."""
+    """The problem's functions; one fails in that epoch, step in its third minibatch."""
     functions = {"step": problem.step, "validate": problem.validate, "batches": problem.batches}
     calls, last = itertools.count(1), 4 * (epoch - 1) + 3 if where == "step" else epoch
 
@@ -205,7 +205,7 @@ def failing(problem, where, fail, epoch=3):
 
 
 def interrupt(_):
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs ignore it by default
     signal.raise_signal(signal.SIGINT)
 
 

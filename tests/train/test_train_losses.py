@@ -1,4 +1,4 @@
-"""Losses: finite differences, PyTorch's, what counts and what does not, and what targets may be."""
+"""Losses: against finite differences and PyTorch; weights, ignored targets, kinds of targets."""
 
 import math
 
@@ -137,7 +137,7 @@ def problem(name, dtype="float64"):
 
 
 def counts(name, *, of):
-    """Weights of the losses, some of them 0."""
+    """Weights of the elements, some of them 0."""
     weights = np.arange(24.0).reshape(4, 3, 2) % 5
     if name == "cross_entropy":
         weights = weights[..., 0]
@@ -291,7 +291,7 @@ def test_targets_that_a_cast_leaves_as_they_are_are_taken(targets):
 
 
 def assert_digits(steps, error):
-    """A mean over so many steps of two rows in float32 is that of float64."""
+    """Assert that a float32 mean over two rows of so many steps is near the float64 mean."""
     y = np.full((steps, 2), np.float32(0.1))
     y[:, 1] = draw(steps, dtype="float32")
     targets, weights = np.zeros_like(y), np.array([0.1, 0.7], "float32")

@@ -1,4 +1,4 @@
-"""Mutants of checkpoints: loaded, or refused in words that name the file; memory is bounded."""
+"""Mutants of checkpoints load, or are refused by a message with the file's name."""
 
 import zipfile
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.no_kernels
 
 
 def whole_files(path):
-    """Functions that make mutants of files that were saved: rng -> suffix and bytes."""
+    """Functions that make mutants of saved files: rng -> suffix and bytes."""
     pytest.importorskip("safetensors")
     dense = train.Dense(3, 2, rng=1)
     dense.rng = np.random.default_rng(1)
@@ -37,7 +37,7 @@ def whole_files(path):
 
 
 def load_mutants(path, count, seed):
-    """Load so many mutants -> how many were refused; nothing but refusals in words may come."""
+    """Load so many mutants -> the number of refusals; no other errors are allowed."""
     makers, rng, refused = whole_files(path), np.random.default_rng(seed), 0
     targets = {s: Target(path / f"m{s}", True) for s in (".npz", ".safetensors")}
     for index in range(count):

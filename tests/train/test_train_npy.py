@@ -1,4 +1,4 @@
-"""Headers of arrays by strangers: read, whoever wrote them, or refused by what they say."""
+"""Headers of strangers' arrays: valid ones of any writer are read, others refused."""
 
 import pytest
 from problems import assert_same_bits

@@ -1,4 +1,4 @@
-"""Clipping and optimizers, step by step beside PyTorch's; what they take and refuse."""
+"""Clipping and optimizers: steps compared with PyTorch's; valid and invalid arguments."""
 
 import copy
 import pickle
@@ -68,7 +68,7 @@ def test_gradients_that_do_not_fit_change_nothing(make):
         assert pickle.dumps(parameters) == before
     wanted = [draw(4), draw(3)]
     make(wanted).step([draw(4), draw(3)])
-    optimizer.step([draw(4), draw(3)])  # as if those had never come
+    optimizer.step([draw(4), draw(3)])  # as without the refused ones
     assert_same_bits(parameters, wanted)
 
 
@@ -118,7 +118,7 @@ def test_one_array_is_one_parameter(make, shape, dtype):
 def test_one_part_is_one_parameter(make):
     dense, other = train.Dense(3, 2, rng=0), train.Dense(3, 2, rng=0)
     gradient = dense.backward(draw(4, 3, dtype="f4"), draw(4, 2, dtype="f4"))
-    make(dense).step(gradient)  # whose flat is taken
+    make(dense).step(gradient)  # both stand for their flat
     make([other.flat]).step([gradient.flat])
     assert_same_bits(dense.flat, other.flat)
 
@@ -164,7 +164,7 @@ every_unfit = pytest.mark.parametrize(
 def test_parameters_that_cannot_be_trained_are_refused_by_name(make, given, error, message):
     with pytest.raises(error, match=f"parameters.*{message}") as caught:
         make(given())
-    assert str(draw(3)[0])[:5] not in str(caught.value)  # nothing of what is in them
+    assert str(draw(3)[0])[:5] not in str(caught.value)  # no elements in the message
 
 
 @pytest.mark.parametrize(
@@ -419,7 +419,7 @@ def test_a_shallow_copy_has_sums_of_its_own_and_the_same_parameters(make):
 
 @every_dtype
 def test_a_huge_gradient_leaves_adams_parameters_finite(dtype):
-    """Its square is beyond the floats: the running mean of squares is then the largest of them."""
+    """Its square is beyond the range of floats: the running mean is then the largest float."""
     parameter = draw(3, dtype=dtype)
     adam, huge = train.Adam(parameter), np.finfo(dtype).max / 4
     for size in (huge, 1, 1, huge, -huge, 1):

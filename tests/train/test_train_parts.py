@@ -1,4 +1,4 @@
-"""A head and an embedding: finite differences, and views that stay views."""
+"""A head and an embedding: finite differences, and views into flat."""
 
 import pickle
 
@@ -39,9 +39,9 @@ def test_gradients_of_an_embedding_are_sums_over_its_ids_in_their_order(kind, dt
 
 
 def assert_digits(times, error):
-    """Gradients in float32 over 1,000 rows so many times are as many times those of the rows."""
+    """Assert that float32 gradients of 1,000 rows, repeated `times` times, grow by that factor."""
     x, dy = draw(1000, 2, dtype="float32"), draw(1000, 2, dtype="float32", seed=1)
-    x[:, 0], dy[:, 0] = 0.7, 0.9  # alike, so that errors are in one direction
+    x[:, 0], dy[:, 0] = 0.7, 0.9  # equal, so that errors have one sign
     wide, d_wide = x.astype("float64"), dy.astype("float64")
     x, dy = np.tile(x, (times, 1)), np.tile(dy, (times, 1))
     of_dense = train.Dense(2, 2, rng=0).backward(x, dy).flat

@@ -1,4 +1,4 @@
-"""sigmoid and softmax: as defined in float64, of every size, in the dtype that came."""
+"""sigmoid and softmax: against their definition in float64, for all sizes and dtypes."""
 
 import numpy as np
 import pytest

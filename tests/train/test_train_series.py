@@ -1,4 +1,4 @@
-"""Windows of a series: views of all of it, in an order that rng says, and their targets."""
+"""Windows of a series: views that cover it, shuffled by rng, and their targets."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_what_does_not_fit_is_refused(call, error, message):
 
 
 def found(series, x, target, length, steps, columns):
-    """Where the windows of a minibatch begin; each and its target is what it should be."""
+    """The begins of a minibatch's windows, after a check of the windows and targets."""
     begins = []
     for window, values in zip(x, target, strict=True):
         (begin,) = np.flatnonzero((series == window[0]).all(axis=1))

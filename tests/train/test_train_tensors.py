@@ -1,4 +1,4 @@
-"""safetensors by strangers: what a header says must fit the file, the parts and the package."""
+"""Strangers' safetensors: the header must agree with the file, the parts and the package."""
 
 import json
 

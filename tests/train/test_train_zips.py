@@ -1,4 +1,4 @@
-"""Zips by strangers: those that are right are read, all others refused by member and reason."""
+"""Strangers' zips: valid ones are read, others refused with the member and the reason."""
 
 import struct
 
