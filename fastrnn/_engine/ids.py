@@ -169,7 +169,7 @@ def backward(cell, x, pairs, rows, checkpoint):
         gradients.append((gradient, np.zeros(len(x.used), np.int64)) if by_blocks else gradient)
         p = p._replace(weights=without_inputs(p.weights))
         calls.append((p, *i._replace(dx=None, dweights=(None, *i.dweights[1:]))))
-    tables = _tables(cell, x, [p for p, _ in pairs]) if checkpoint else None  # for steps made again
+    tables = _tables(cell, x, [p for p, _ in pairs]) if checkpoint else None  # to recompute steps
     ids = x.table_index, len(x.used), tables, tuple(gradients)
     call = runtime.core.backward, cell.index, _nothing(x), tuple(calls), rows, ids, checkpoint
     runtime.in_workspace(*call)
