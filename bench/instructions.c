@@ -61,8 +61,9 @@ static frnn_ids ids_of(const problem *p, const frnn_shape *shape, const frnn_wei
 }
 
 /* Training packs its weights each time, for they have changed; a stream packs once, before. */
-__attribute__((noinline)) void counted(const problem *p, frnn_forward_call *forward, frnn_backward_call *backward) {
-  if (p->training) frnn_pack(forward, 1, NULL);
+__attribute__((noinline)) void counted(const problem *p, const frnn_pack_call *packing, frnn_forward_call *forward,
+                                       frnn_backward_call *backward) {
+  if (p->training) frnn_pack(packing, 1, NULL);
   for (int i = 0; i < p->calls; i++) frnn_forward(forward, 1, NULL);
   if (p->training) frnn_backward(backward, 1, NULL);
 }
@@ -75,7 +76,9 @@ static void run(const problem *p) {
   frnn_state state = {numbers(states), numbers(states)};
   frnn_forward_call forward = {.shape = *s, .weights = weights, .first = state, .last = state};
   forward.x = sequence(s, s->input), forward.y = sequence(s, s->hidden);
-  forward.packed = memory(frnn_packed_size(s)), forward.work = memory(frnn_forward_size(s));
+  frnn_pack_call packing = {.shape = *s, .weights = weights, .forms = frnn_form_of(s)};
+  forward.packed = packing.packed = memory(frnn_packed_size(s, packing.forms));
+  forward.work = memory(frnn_forward_size(s));
   frnn_backward_call backward = {.shape = *s, .weights = weights, .x = forward.x, .y = forward.y};
   if (p->ids) backward.ids = forward.ids = ids_of(p, s, &weights, rows);
   if (p->training) {
@@ -87,9 +90,12 @@ static void run(const problem *p) {
     backward.dw_ih = numbers(rows * s->input), backward.dw_hh = numbers(rows * s->hidden);
     backward.db_ih = numbers(rows), backward.db_hh = numbers(rows);
   } else {
-    frnn_pack(&forward, 1, NULL);
+    frnn_pack(&packing, 1, NULL);
+    void *plan = memory(frnn_plan_size());
+    frnn_plan(s, plan);
+    forward.plan = plan;
   }
-  counted(p, &forward, &backward);
+  counted(p, &packing, &forward, &backward);
 }
 
 int main(int argc, char **argv) {

@@ -131,9 +131,15 @@ typedef struct {
   void *h, *c;
 } frnn_state;
 
-/* Bytes of the packed weights, of a forward pass' and a backward pass' workspace and of a tape. Each returns 0 where
- * the size does not fit size_t; no size is 0 otherwise. */
-size_t frnn_packed_size(const frnn_shape *shape);
+/* The forms in which packed weights hold W_ih, as bits: for the tiles of a step, and for a product over many steps. W_hh
+ * and W_hr have one form each. frnn_form_of says which form a pass of some shape reads; 0 where W_ih need not be packed,
+ * for the pass packs it as it goes. */
+enum { FRNN_FOR_STEPS = 1, FRNN_FOR_PRODUCTS = 2 };
+unsigned frnn_form_of(const frnn_shape *shape);
+
+/* Bytes of the weights packed in some forms (the shape's steps, batch and so on do not matter), of a forward pass' and a
+ * backward pass' workspace and of a tape. Each returns 0 where the size does not fit size_t; no size is 0 otherwise. */
+size_t frnn_packed_size(const frnn_shape *shape, unsigned forms);
 size_t frnn_forward_size(const frnn_shape *shape);
 size_t frnn_tape_size(const frnn_shape *shape);
 size_t frnn_backward_size(const frnn_shape *shape);
@@ -147,16 +153,17 @@ int64_t frnn_tape_units(const frnn_shape *shape);
 
 typedef struct {
   frnn_shape shape;
-  frnn_weights weights; /* for both functions: what is read but once need not be packed before */
+  frnn_weights weights; /* w_ih where frnn_form_of says 0; biases where a variant's step reads them */
   frnn_variant variant;
   frnn_dropout_masks dropout;
-  void *packed;
+  const void *packed; /* in the form that frnn_form_of says, at least */
   frnn_rows rows;
   frnn_ids ids;
   frnn_sequence x, y;     /* in; out, apart from each other */
   frnn_state first, last; /* in; out. May be the same memory */
   void *tape;             /* out, or NULL for inference */
   void *work;
+  const void *plan; /* by frnn_plan for this shape; or NULL */
 } frnn_forward_call;
 
 /* The functions below do up to FRNN_TOGETHER calls at once, the directions of a layer, say: calls of one shape but for
@@ -167,8 +174,21 @@ typedef struct {
 enum { FRNN_TOGETHER = 2 };
 enum { FRNN_INTERRUPTED = -1, FRNN_FORKED = -2 };
 
-/* Weights into `packed`, in the order the kernels read them: once for any number of forward passes of this shape. */
-int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void));
+/* Weights in the order the kernels read them. What is packed follows from the weights alone, so it serves passes of any
+ * steps and batch, and any number of passes at once. The shape's steps, batch and so on do not matter. */
+typedef struct {
+  frnn_shape shape;
+  frnn_weights weights;
+  unsigned forms; /* of W_ih */
+  void *packed;   /* out */
+} frnn_pack_call;
+
+int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void));
+
+/* Writes down what follows from the shape alone, for a caller who makes the same call again and again: a short step would
+ * feel the cost. Otherwise frnn_forward works it out. */
+size_t frnn_plan_size(void);
+void frnn_plan(const frnn_shape *shape, void *plan);
 
 int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(void));
 

@@ -67,7 +67,7 @@ static void lay_gradients(const frnn_shape *s, backward_layout *at) {
 
 /* The workspace that recomputes a segment. */
 static void lay_recompute(const frnn_shape *s, int64_t batch, backward_layout *at) {
-  size_t packed = frnn_packed_size(s), forward = frnn_forward_size(s);
+  size_t packed = frnn_packed_size(s, frnn_form_of(s)), forward = frnn_forward_size(s);
   int64_t steps = product(&at->part, least(s->checkpoint, s->steps), batch);
   int64_t row = product(&at->part, padded(s), tape_slots(s->cell));
   at->total.overflow |= packed == 0 || forward == 0;

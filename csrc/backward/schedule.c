@@ -105,14 +105,14 @@ static backward_pass begin_pass(const frnn_kernels *kernels, const frnn_backward
 /* The weights as forward steps read them; `packed` is where in a call's workspace they go. */
 static int pack_for_recompute(const frnn_kernels *kernels, const frnn_backward_call *calls, int count, size_t packed,
                               int (*interrupted)(void)) {
-  frnn_forward_call forward[FRNN_TOGETHER] = {0};
+  frnn_pack_call packing[FRNN_TOGETHER];
   if (!calls->shape.checkpoint) return 0;
-  for (int i = 0; i < count; i++) {
-    forward[i].shape = calls[i].shape;
-    forward[i].weights = calls[i].weights;
-    forward[i].packed = at(calls[i].work, (ptrdiff_t)packed);
-  }
-  return frnn_pack_with(kernels, forward, count, interrupted);
+  for (int i = 0; i < count; i++)
+    packing[i] = (frnn_pack_call){.shape = calls[i].shape,
+                                  .weights = calls[i].weights,
+                                  .forms = frnn_form_of(&calls[i].shape),
+                                  .packed = at(calls[i].work, (ptrdiff_t)packed)};
+  return frnn_pack_with(kernels, packing, count, interrupted);
 }
 
 enum { PASSES_MOST = FRNN_TOGETHER * GROUPS_MOST };

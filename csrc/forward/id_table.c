@@ -16,7 +16,7 @@ static table_layout lay_table(const frnn_shape *s) {
   int64_t element = element_size(s), units = padded(s);
   table_layout at = {0};
   int64_t gate_units = product(&at.total, units, s->cell->facts.gates);
-  at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, s->input));
+  at.w_ih = reserve(&at.total, packed_element(s), product(&at.total, gate_units, s->input));
   at.bias = reserve(&at.total, element, gate_units);
   at.bias_h = reserve(&at.total, element, units);
   return at;
@@ -66,7 +66,7 @@ static void tabulate_part(void *context, int part, int parts) {
   const frnn_shape *s = &p->call->shape;
   job_part mine = part_of_job(&p->job_parts, part);
   range vectors = range_of(vectors_of_gates(s, p->kernels), mine.slice, mine.slices);
-  int64_t vector = p->kernels->lanes * p->kernels->size, panel = s->input * vector;
+  int64_t vector = p->kernels->lanes * p->kernels->size, panel = panel_bytes(s, p->kernels, s->input);
   ptrdiff_t row = s->cell->facts.gates * padded(s) * p->kernels->size;
   void *target = at(p->call->table, vectors.begin * vector), *panels = at(p->call->work, (ptrdiff_t)p->layout.w_ih);
   void *bias = at(p->call->work, (ptrdiff_t)p->layout.bias + vectors.begin * vector);

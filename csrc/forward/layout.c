@@ -6,32 +6,43 @@
 
 enum { INPUTS_PER_ROW = 8 };
 
-/* Measured, the tile wins while there are not too many inputs for the rows that share one reading of W_ih. */
-int frnn_enters_in_step(const frnn_shape *s) {
+/* Whether x enters in the step's own tile, or by a product over a chunk before. Both give the same bits. The tile saves
+ * writing and reading the pre-activations; the product reads W_ih once for many steps. Measured, the tile wins while
+ * there are not too many inputs for the rows that share one reading of W_ih. */
+static int enters_in_step(const frnn_shape *s) {
   return s->steps == 1 || s->input == 0 || (s->input - 1) / INPUTS_PER_ROW < s->batch;
 }
 
-int frnn_packs_in_product(const frnn_shape *s) {
-  return !frnn_enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
+/* Whether a product over all of time, its only reader, packs W_ih as it goes: some panels, and their product at once,
+ * so that they need never leave the cache. For so few rows as no threads divide among them. */
+static int packs_in_product(const frnn_shape *s) {
+  return !enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
          s->steps <= PROJECTED_ROWS_MOST / s->batch;
 }
 
-packed_layout frnn_lay_packed(const frnn_shape *s) {
+unsigned frnn_form_of(const frnn_shape *s) {
+  if (packs_in_product(s)) return 0;
+  return enters_in_step(s) && !s->cell->unfused ? FRNN_FOR_STEPS : FRNN_FOR_PRODUCTS;
+}
+
+packed_layout frnn_lay_packed(const frnn_shape *s, unsigned forms) {
   const frnn_cell *cell = s->cell;
   int64_t element = element_size(s), units = padded(s);
   packed_layout at = {0};
   int64_t gate_units = product(&at.total, units, cell->facts.gates);
   reserve(&at.total, sizeof(packed_header), 1);
-  at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, s->input));
-  at.w_hh = reserve(&at.total, element, product(&at.total, gate_units, features_of(s)));
-  at.w_hr = reserve(&at.total, element, product(&at.total, vectors_of(s, s->projected), s->hidden));
+  int64_t of_x = product(&at.total, gate_units, s->input), packed = packed_element(s);
+  at.for_steps = reserve(&at.total, packed, forms & FRNN_FOR_STEPS ? of_x : 0);
+  at.for_products = reserve(&at.total, packed, forms & FRNN_FOR_PRODUCTS ? of_x : 0);
+  at.w_hh = reserve(&at.total, packed, product(&at.total, gate_units, features_of(s)));
+  at.w_hr = reserve(&at.total, packed, product(&at.total, vectors_of(s, s->projected), s->hidden));
   at.bias = reserve(&at.total, element, gate_units);
   at.bias_h = reserve(&at.total, element, units);
   return at;
 }
 
-size_t frnn_packed_size(const frnn_shape *s) {
-  packed_layout layout = frnn_lay_packed(s);
+size_t frnn_packed_size(const frnn_shape *s, unsigned forms) {
+  packed_layout layout = frnn_lay_packed(s, forms);
   return total(&layout.total);
 }
 
@@ -46,16 +57,18 @@ static int64_t projected_rows(const frnn_shape *s) {
 
 /* Steps that are projected together. Where x enters in the step, z is what a step needs for itself. */
 static int64_t steps_of_chunk(const frnn_shape *s) {
-  if (frnn_enters_in_step(s)) return 1;
-  return frnn_packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));
+  if (enters_in_step(s)) return 1;
+  return packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));
 }
 
 forward_layout frnn_lay_forward(const frnn_shape *s) {
   const frnn_cell *cell = s->cell;
   int64_t element = element_size(s), units = padded(s);
-  forward_layout at = {.steps = steps_of_chunk(s)};
+  forward_layout at = {.steps = steps_of_chunk(s), .in_step = enters_in_step(s), .packing = packs_in_product(s)};
   int64_t rows = product(&at.total, at.steps, s->batch);
   int64_t row_units = product(&at.total, s->batch, units);
+  int64_t w_ih = product(&at.total, product(&at.total, units, cell->facts.gates), s->input);
+  at.w_ih = reserve(&at.total, packed_element(s), at.packing ? w_ih : 0);
   at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, work_slots(cell))));
   at.c = reserve(&at.total, element, product(&at.total, row_units, cell->facts.states - 1));
   at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
@@ -70,6 +83,13 @@ forward_layout frnn_lay_forward(const frnn_shape *s) {
     at.c_at[i] = reserve(&at.total, element, product(&at.total, row_units, cell->facts.states - 1));
   }
   return at;
+}
+
+size_t frnn_plan_size(void) { return sizeof(forward_layout); }
+
+void frnn_plan(const frnn_shape *s, void *plan) {
+  forward_layout layout = frnn_lay_forward(s);
+  memcpy(plan, &layout, sizeof layout);
 }
 
 size_t frnn_forward_size(const frnn_shape *s) {

@@ -3,27 +3,28 @@
  * It must not know: dtypes, instruction sets, time. */
 #include "packed.h"
 
-/* Some vectors of one gate of W_ih or W_hh into tile panels: the gates of one phase interleaved, phase after phase. */
-static void pack_for_tiles(const frnn_shape *s, const frnn_kernels *kernels, int gate, range vectors, const void *w,
+/* Some vectors of one gate of W_ih or W_hh for the tiles of a step: the gates of one phase interleaved, phase after
+ * phase. */
+static void pack_for_steps(const frnn_shape *s, const frnn_kernels *kernels, int gate, range vectors, const void *w,
                            int64_t k, void *packed) {
   const frnn_cell *cell = s->cell;
-  int64_t vector = kernels->lanes * kernels->size, used = vectors_of_units(s, kernels);
+  int64_t column = panel_bytes(s, kernels, 1), used = vectors_of_units(s, kernels);
   int64_t unit = vectors.begin * kernels->lanes, units = vectors.count * kernels->lanes;
   int phase = gate >= cell->panels[0], first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
-  int64_t before = (first * used + vectors.begin * gates) * k + gate - first;
+  int64_t before = first * used + vectors.begin * gates;
   frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * kernels->size),
                       .src_row = k * kernels->size,
                       .outputs = least(units, s->hidden - unit),
                       .k = k,
-                      .dst = at(packed, before * vector),
-                      .dst_vector = k * vector * gates,
-                      .dst_k = vector * gates};
+                      .dst = at(packed, panel_bytes(s, kernels, before * k) + (gate - first) * column),
+                      .dst_vector = panel_bytes(s, kernels, k) * gates,
+                      .dst_k = column * gates};
   if (t.outputs > 0 && k > 0) kernels->pack_outputs(&t);
 }
 
 void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, range vectors, const void *w, int64_t k,
                            void *packed) {
-  int64_t vector = kernels->lanes * kernels->size, panel = k * vector, of_gate = padded(s) / kernels->lanes;
+  int64_t panel = panel_bytes(s, kernels, k), of_gate = padded(s) / kernels->lanes;
   for (int64_t i = 0; i < vectors.count; i++) {
     int64_t gate = (vectors.begin + i) / of_gate, unit = (vectors.begin + i) % of_gate * kernels->lanes;
     frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * kernels->size),
@@ -32,7 +33,7 @@ void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, ran
                         .k = k,
                         .dst = at(packed, i * panel),
                         .dst_vector = panel,
-                        .dst_k = vector};
+                        .dst_k = panel_bytes(s, kernels, 1)};
     if (t.outputs > 0 && k > 0)
       kernels->pack_outputs(&t);
     else
@@ -60,54 +61,63 @@ void frnn_pack_biases(const frnn_shape *s, const frnn_kernels *kernels, const fr
 static void pack_projection(const frnn_shape *s, const frnn_kernels *kernels, job_part mine, const void *w,
                             void *packed) {
   range vectors = vectors_of_part(kernels, s->projected, mine);
-  int64_t vector = kernels->lanes * kernels->size, first = vectors.begin * kernels->lanes;
+  int64_t panel = panel_bytes(s, kernels, s->hidden), first = vectors.begin * kernels->lanes;
   frnn_transpose t = {.src = at(w, first * s->hidden * kernels->size),
                       .src_row = s->hidden * kernels->size,
                       .outputs = least(vectors.count * kernels->lanes, s->projected - first),
                       .k = s->hidden,
-                      .dst = at(packed, vectors.begin * s->hidden * vector),
-                      .dst_vector = s->hidden * vector,
-                      .dst_k = vector};
+                      .dst = at(packed, vectors.begin * panel),
+                      .dst_vector = panel,
+                      .dst_k = panel_bytes(s, kernels, 1)};
   if (t.outputs > 0) kernels->pack_outputs(&t);
 }
 
 /* What the parts of a job have in common. */
 typedef struct {
-  const frnn_forward_call *calls;
+  const frnn_pack_call *calls;
   const frnn_kernels *kernels;
   frnn_run run;
   job_parts job_parts;
 } packing;
 
+/* A part of W_hh, whose operand has so many features, and of W_ih in the forms that are wanted. */
+static void pack_matrices(packing *p, const frnn_pack_call *call, const packed_layout *layout, job_part mine) {
+  const frnn_shape *s = &call->shape;
+  const frnn_kernels *kernels = p->kernels;
+  int64_t features = features_of(s);
+  range vectors = range_of(vectors_of_units(s, kernels), mine.slice, mine.slices);
+  range of_product = range_of(vectors_of_gates(s, kernels), mine.slice, mine.slices);
+  void *for_steps = at(call->packed, (ptrdiff_t)layout->for_steps), *w_hh = at(call->packed, (ptrdiff_t)layout->w_hh);
+  void *for_products = at(call->packed, (ptrdiff_t)layout->for_products);
+  for (int gate = 0; gate < s->cell->facts.gates && !s->cell->unfused && !frnn_stopped(&p->run); gate++) {
+    if (call->forms & FRNN_FOR_STEPS) pack_for_steps(s, kernels, gate, vectors, call->weights.w_ih, s->input, for_steps);
+    pack_for_steps(s, kernels, gate, vectors, call->weights.w_hh, features, w_hh);
+  }
+  if (s->cell->unfused)
+    frnn_pack_for_product(s, kernels, of_product, call->weights.w_hh, features,
+                          at(w_hh, of_product.begin * panel_bytes(s, kernels, features)));
+  if (call->forms & FRNN_FOR_PRODUCTS)
+    frnn_pack_for_product(s, kernels, of_product, call->weights.w_ih, s->input,
+                          at(for_products, of_product.begin * panel_bytes(s, kernels, s->input)));
+}
+
 static void pack_part(void *context, int part, int parts) {
   packing *p = context;
   job_part mine = part_of_job(&p->job_parts, part);
-  (void)parts;
-  const frnn_forward_call *call = &p->calls[mine.call];
+  const frnn_pack_call *call = &p->calls[mine.call];
   const frnn_shape *s = &call->shape;
-  const frnn_kernels *kernels = p->kernels;
-  packed_layout at_offset = frnn_lay_packed(s);
-  range vectors = range_of(vectors_of_units(s, kernels), mine.slice, mine.slices);
-  range of_product = range_of(vectors_of_gates(s, kernels), mine.slice, mine.slices);
-  void *w_ih = at(call->packed, (ptrdiff_t)at_offset.w_ih), *w_hh = at(call->packed, (ptrdiff_t)at_offset.w_hh);
-  for (int gate = 0; gate < s->cell->facts.gates && !is_unfused(s) && !frnn_stopped(&p->run); gate++) {
-    if (frnn_enters_in_step(s)) pack_for_tiles(s, kernels, gate, vectors, call->weights.w_ih, s->input, w_ih);
-    pack_for_tiles(s, kernels, gate, vectors, call->weights.w_hh, features_of(s), w_hh);
-  }
-  ptrdiff_t first = of_product.begin * kernels->lanes * kernels->size;
-  if (is_unfused(s))
-    frnn_pack_for_product(s, kernels, of_product, call->weights.w_hh, features_of(s), at(w_hh, first * features_of(s)));
-  if ((is_unfused(s) || !frnn_enters_in_step(s)) && !frnn_packs_in_product(s))
-    frnn_pack_for_product(s, kernels, of_product, call->weights.w_ih, s->input, at(w_ih, first * s->input));
-  pack_projection(s, kernels, mine, call->weights.w_hr, at(call->packed, (ptrdiff_t)at_offset.w_hr));
+  packed_layout layout = frnn_lay_packed(s, call->forms);
+  (void)parts;
+  pack_matrices(p, call, &layout, mine);
+  pack_projection(s, p->kernels, mine, call->weights.w_hr, at(call->packed, (ptrdiff_t)layout.w_hr));
   if (mine.slice > 0) return;
-  packed_header header = {kernels, at_offset, frnn_lay_forward(s), frnn_enters_in_step(s)};
+  packed_header header = {p->kernels, call->forms, layout};
   memcpy(call->packed, &header, sizeof header);
-  frnn_pack_biases(s, kernels, &call->weights, at(call->packed, (ptrdiff_t)at_offset.bias),
-                   at(call->packed, (ptrdiff_t)at_offset.bias_h));
+  frnn_pack_biases(s, p->kernels, &call->weights, at(call->packed, (ptrdiff_t)layout.bias),
+                   at(call->packed, (ptrdiff_t)layout.bias_h));
 }
 
-int frnn_pack_with(const frnn_kernels *kernels, const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
+int frnn_pack_with(const frnn_kernels *kernels, const frnn_pack_call *calls, int count, int (*interrupted)(void)) {
   const frnn_shape *s = &calls->shape;
   packing p = {.calls = calls, .kernels = kernels};
   p.job_parts = part_by_slices(count, MULTIPLY_ADDS_OF_PACKING * weights_of(s), vectors_of_units(s, kernels));
@@ -116,6 +126,6 @@ int frnn_pack_with(const frnn_kernels *kernels, const frnn_forward_call *calls, 
   return frnn_end(&p.run);
 }
 
-int frnn_pack(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
+int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void)) {
   return frnn_pack_with(frnn_kernels_for(calls->shape.dtype), calls, count, interrupted);
 }

@@ -1,5 +1,5 @@
-/* packed.h - a layer's parameters as the forward tiles read them: laid out by layout.c, packed by packed.c once a call,
- * read by step.c.
+/* packed.h - a layer's parameters as the forward tiles read them: laid out by layout.c, packed by packed.c, read by
+ * step.c.
  *
  * It must not know: time, threads. */
 #ifndef FRNN_PACKED_H
@@ -9,42 +9,40 @@
 
 enum { PROJECTED_ROWS_MOST = 256 }; /* in one product */
 
-/* Where everything stands in a buffer of packed weights. */
+/* Where everything stands in a buffer of packed weights: W_ih in either form. */
 typedef struct {
-  size_t w_ih, w_hh, w_hr, bias, bias_h;
+  size_t for_steps, for_products, w_hh, w_hr, bias, bias_h;
   size total;
 } packed_layout;
 
-/* Where things stand in the workspace. What is only there for ragged rows comes last. */
+/* Where things stand in the workspace, and what else follows from the shape. What is only there for ragged rows comes
+ * last. */
 typedef struct {
-  size_t z, c, scratch, made, after_dropout, ids, x, h, c_at[2], h_at[2];
-  int64_t steps;
+  size_t w_ih, z, c, scratch, made, after_dropout, ids, x, h, c_at[2], h_at[2];
+  int64_t steps;        /* of a chunk */
+  int in_step, packing; /* whether x enters in the step; whether W_ih is packed for the product as it goes */
   size total;
 } forward_layout;
 
-packed_layout frnn_lay_packed(const frnn_shape *s);
+packed_layout frnn_lay_packed(const frnn_shape *s, unsigned forms);
 forward_layout frnn_lay_forward(const frnn_shape *s);
 
-/* What packed weights begin with: the kernels that packed, for panels are as wide as their vectors, so that forward
- * passes use them whatever instruction set has been selected since; and what follows from the shape alone, so that a
- * step of a stream need not work it out. */
+/* Packed weights begin with this header. Panels are as wide as the vectors of the kernels that packed them, so forward
+ * passes use those kernels whatever instruction set has been selected since. */
 typedef struct {
   const frnn_kernels *kernels;
+  unsigned forms;
   packed_layout at;
-  forward_layout work;
-  int in_step;
 } packed_header;
 
-/* frnn_pack with given kernels. */
-int frnn_pack_with(const frnn_kernels *kernels, const frnn_forward_call *calls, int count, int (*interrupted)(void));
+/* frnn_pack by some kernels. */
+int frnn_pack_with(const frnn_kernels *kernels, const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
-/* Whether x enters in the step's own tile, or by a product over a chunk before. Both give the same bits. The tile saves
- * writing and reading the pre-activations; the product reads W_ih once for many steps. */
-int frnn_enters_in_step(const frnn_shape *s);
-
-/* Whether a product over all of time, its only reader, packs W_ih as it goes: some panels, and their product at once,
- * so that they need never leave the cache. For so few rows as no threads divide among them. */
-int frnn_packs_in_product(const frnn_shape *s);
+/* Bytes of k columns of one vector of outputs, as packed. Elements of packed weights may be narrower than those of rows:
+ * only this, the kernels' own packing and their tiles know how they stand. */
+static inline int64_t panel_bytes(const frnn_shape *s, const frnn_kernels *kernels, int64_t k) {
+  return k * kernels->lanes * packed_element(s);
+}
 
 /* Some vectors of a matrix of k columns, of all gates one after another, into panels of one product; those beyond a
  * gate's units are zeros. */

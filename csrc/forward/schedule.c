@@ -76,11 +76,11 @@ static void run_in_step(forward_job *p, int count) {
   int parts = parts_of(&p->job_parts);
   range all = {0, first->shape->batch};
   double projection = (double)vectors_of_gates(first->shape, first->kernels) * first->kernels->lanes *
-                      (double)first->shape->input * (double)first->layout.steps * (double)all.count * count;
+                      (double)first->shape->input * (double)first->layout->steps * (double)all.count * count;
   for (int i = 0; i < count; i++) frnn_begin_rows(&p->passes[i], all);
   for (p->chunk = chunk_of(first, first->begin); p->chunk.from < first->end; p->chunk = chunk_of(first, p->chunk.to)) {
     for (int i = 0; i < count; i++) frnn_gather(&p->passes[i], p->chunk, all);
-    if (!first->in_step) frnn_parallel(p->run, projection, project_part, p, parts);
+    if (!first->layout->in_step) frnn_parallel(p->run, projection, project_part, p, parts);
     for (p->i = p->chunk.from; p->i < p->chunk.to; p->i++) {
       if (p->i % p->job_parts.steps_between == 0 && frnn_stopped(p->run)) return;
       for (int i = 0; i < count; i++) frnn_prepare_step(&p->passes[i], p->i, all);
@@ -94,7 +94,7 @@ static void run_in_step(forward_job *p, int count) {
 
 static job_parts job_parts_of(const forward_pass *passes, int count) {
   const frnn_shape *s = passes->shape, full = as_if_full(s, &passes->call->rows);
-  double row = passes->in_step ? weights_of(s) : recurrent_weights_of(s);
+  double row = passes->layout->in_step ? weights_of(s) : recurrent_weights_of(s);
   return part_by_steps(&full, count, row, vectors_of_units(s, passes->kernels));
 }
 

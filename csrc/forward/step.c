@@ -15,20 +15,22 @@ enum { PACKED_AT_ONCE = 262144 /* bytes, a good part of L2 */ };
 
 static void begin_pass(forward_pass *w, const frnn_forward_call *call, const frnn_shape *full) {
   const frnn_shape *s = &call->shape;
-  const packed_header *header = call->packed;
   assert(call->work && call->packed);
   *w = (forward_pass){.call = call,
                       .shape = s,
                       .full = full,
                       .cell = s->cell,
-                      .kernels = header->kernels,
-                      .packed = header->at,
-                      .layout = header->work,
-                      .in_step = header->in_step,
+                      .packed = call->packed,
+                      .layout = call->plan,
                       .row = padded(s) * element_size(s),
                       .end = s->steps};
+  w->kernels = w->packed->kernels;
+  if (!call->plan) {
+    w->own = frnn_lay_forward(full);
+    w->layout = &w->own;
+  }
   w->tape = dense(call->tape, s->batch, tape_slots(w->cell) * w->row);
-  w->work = dense(at(call->work, (ptrdiff_t)w->layout.z), s->batch, work_slots(w->cell) * w->row);
+  w->work = dense(at(call->work, (ptrdiff_t)w->layout->z), s->batch, work_slots(w->cell) * w->row);
 }
 
 void frnn_begin_forward(forward_pass *w, const frnn_forward_call *call) {
@@ -47,7 +49,7 @@ void frnn_begin_recompute(forward_pass *w, const frnn_forward_call *call, const 
   w->t0 = earliest(w->shape, w->begin, w->end);
 }
 
-static void *packed_at(const forward_pass *w, size_t offset) { return at(w->call->packed, (ptrdiff_t)offset); }
+static const void *packed_at(const forward_pass *w, size_t offset) { return at(w->call->packed, (ptrdiff_t)offset); }
 static void *work_at(const forward_pass *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
 
 /* The slots of a row from its step's t on. */
@@ -59,7 +61,7 @@ static void *z_at(const forward_pass *w, chunk c, int64_t t, int64_t b) {
 static frnn_sequence x_of(const forward_pass *w, chunk c, int64_t b) {
   frnn_sequence x = w->call->x;
   if (w->call->rows.sort_order)
-    x = dense(work_at(w, w->layout.x), w->shape->batch, w->shape->input * w->kernels->size);
+    x = dense(work_at(w, w->layout->x), w->shape->batch, w->shape->input * w->kernels->size);
   else
     x.data = row_at(x, earliest(w->shape, c.from, c.to), 0);
   x.data = row_at(x, 0, b);
@@ -78,7 +80,7 @@ void frnn_gather(const forward_pass *w, chunk c, range rows) {
       copy_row(row_at(to, t - first, p), row_at(w->call->x, t, b), bytes);
 }
 
-/* bias + W_ih x of a chunk for some rows and some of the gates' vectors, whose panels are given. */
+/* bias + W_ih x of a chunk for some rows and some of the gates' vectors, by their panels. */
 static void project_with(const forward_pass *w, chunk c, range rows, range vectors, const void *panels) {
   const frnn_shape *s = w->shape;
   int64_t vector = w->kernels->lanes * w->kernels->size, t = earliest(s, c.from, c.to);
@@ -86,8 +88,8 @@ static void project_with(const forward_pass *w, chunk c, range rows, range vecto
                  .k = s->input,
                  .a_k = w->kernels->size,
                  .panels = panels,
-                 .panel = s->input * vector,
-                 .init = at(packed_at(w, w->packed.bias), vectors.begin * vector)};
+                 .panel = panel_bytes(s, w->kernels, s->input),
+                 .init = at(packed_at(w, w->packed->at.bias), vectors.begin * vector)};
   rows = working_of(s, &w->call->rows, rows, t);
   frnn_sequence x = x_of(w, c, rows.begin), z = w->in_tape ? w->tape : w->work;
   z.data = at(z_at(w, c, t, rows.begin), vectors.begin * vector);
@@ -95,13 +97,13 @@ static void project_with(const forward_pass *w, chunk c, range rows, range vecto
 }
 
 void frnn_project(const forward_pass *w, chunk c, range rows, range vectors) {
-  int64_t panel = w->shape->input * w->kernels->lanes * w->kernels->size;
-  void *place = at(packed_at(w, w->packed.w_ih), vectors.begin * panel);
-  if (w->in_step) return;
-  if (!frnn_packs_in_product(w->full)) {
-    project_with(w, c, rows, vectors, place);
+  int64_t panel = panel_bytes(w->shape, w->kernels, w->shape->input);
+  if (w->layout->in_step) return;
+  if (!w->layout->packing || w->packed->forms & FRNN_FOR_PRODUCTS) {
+    project_with(w, c, rows, vectors, at(packed_at(w, w->packed->at.for_products), vectors.begin * panel));
     return;
   }
+  void *place = at(work_at(w, w->layout->w_ih), vectors.begin * panel);
   int64_t some = most(4, PACKED_AT_ONCE / most(1, panel)), end = vectors.begin + vectors.count;
   for (range now = {vectors.begin, 0}; now.begin < end; now.begin += now.count) {
     now.count = next_count(some, end - now.begin);
@@ -120,7 +122,7 @@ static int has_own_h(const forward_pass *w) { return w->recompute || w->call->ro
 /* Where h of step i of the pass goes, by sorted index. */
 static frnn_sequence h_at(const forward_pass *w, int64_t i, int64_t b) {
   ptrdiff_t row = h_bytes(w);
-  if (has_own_h(w)) return (frnn_sequence){at(work_at(w, w->layout.h_at[i & 1]), b * row), 0, row};
+  if (has_own_h(w)) return (frnn_sequence){at(work_at(w, w->layout->h_at[i & 1]), b * row), 0, row};
   return (frnn_sequence){row_at(w->call->y, time_of(w->shape, i), b), 0, w->call->y.row};
 }
 
@@ -129,7 +131,7 @@ static frnn_sequence c_at(const forward_pass *w, int64_t i, int64_t b) {
   if (w->in_tape)
     return (frnn_sequence){at(row_at(w->tape, time_of(w->shape, i) - w->t0, b), w->cell->slots * w->row), 0,
                            w->tape.row};
-  size_t own = w->shape->ragged ? w->layout.c_at[i & 1] : w->layout.c;
+  size_t own = w->shape->ragged ? w->layout->c_at[i & 1] : w->layout->c;
   return (frnn_sequence){at(work_at(w, own), b * w->row), 0, w->row};
 }
 
@@ -138,11 +140,11 @@ static int is_prepared(const forward_pass *w) { return w->shape->ragged || w->re
 
 /* The state that the pass begins with, and later what is put aside of the state before a step. */
 static frnn_sequence prepared_h(const forward_pass *w, int64_t b) {
-  return (frnn_sequence){at(work_at(w, w->layout.h), b * h_bytes(w)), 0, h_bytes(w)};
+  return (frnn_sequence){at(work_at(w, w->layout->h), b * h_bytes(w)), 0, h_bytes(w)};
 }
 
 static frnn_sequence prepared_c(const forward_pass *w, int64_t b) {
-  return (frnn_sequence){at(work_at(w, w->layout.c), b * w->row), 0, w->row};
+  return (frnn_sequence){at(work_at(w, w->layout->c), b * w->row), 0, w->row};
 }
 
 /* The state before step i of the pass from some row on: where the step before left it, or what the pass begins with. */
@@ -159,7 +161,7 @@ static frnn_sequence c_before(const forward_pass *w, int64_t i, int64_t b) {
 /* The ids of step i: the rows of the id table with which the chains begin. */
 static int64_t *ids_of(const forward_pass *w, int64_t i, int64_t b) {
   const frnn_ids *ids = &w->call->ids;
-  if (w->call->rows.sort_order) return (int64_t *)work_at(w, w->layout.ids) + b;
+  if (w->call->rows.sort_order) return (int64_t *)work_at(w, w->layout->ids) + b;
   return (int64_t *)(uintptr_t)ids->numbers + time_of(w->shape, i) * ids->step + b;
 }
 
@@ -231,16 +233,17 @@ void frnn_prepare_step(const forward_pass *w, int64_t i, range rows) {
 
 /* h of a step from what the cell made. */
 static void project_h(const forward_pass *w, int64_t i, range rows, job_part mine) {
-  int64_t lanes = w->kernels->lanes, vector = lanes * w->kernels->size, panel = w->shape->hidden * vector;
+  int64_t lanes = w->kernels->lanes, vector = lanes * w->kernels->size;
+  int64_t panel = panel_bytes(w->shape, w->kernels, w->shape->hidden);
   range vectors = vectors_of_part(w->kernels, w->shape->projected, mine);
   frnn_sequence h = h_at(w, i, rows.begin);
   frnn_gemm g = {.m = rows.count,
                  .n = least(vectors.count * lanes, w->shape->projected - vectors.begin * lanes),
                  .k = w->shape->hidden,
-                 .a = at(work_at(w, w->layout.made), rows.begin * w->row),
+                 .a = at(work_at(w, w->layout->made), rows.begin * w->row),
                  .a_row = w->row,
                  .a_k = w->kernels->size,
-                 .panels = at(packed_at(w, w->packed.w_hr), vectors.begin * panel),
+                 .panels = at(packed_at(w, w->packed->at.w_hr), vectors.begin * panel),
                  .panel = panel,
                  .c = at(h.data, vectors.begin * vector),
                  .c_row = h.row};
@@ -265,9 +268,9 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range 
                     .hidden = s->hidden,
                     .vector = vectors.begin,
                     .vectors = vectors.count,
-                    .start = w->in_step ? packed_at(w, w->packed.bias) : z,
-                    .start_row = w->in_step ? 0 : z_row,
-                    .in[FRNN_H] = {h.data, h.row, features_of(s), packed_at(w, w->packed.w_hh)},
+                    .start = w->layout->in_step ? packed_at(w, w->packed->at.bias) : z,
+                    .start_row = w->layout->in_step ? 0 : z_row,
+                    .in[FRNN_H] = {h.data, h.row, features_of(s), packed_at(w, w->packed->at.w_hh)},
                     .y = y.data,
                     .y_row = y.row,
                     .z = z,
@@ -277,12 +280,12 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range 
                     .c_in_row = c_in.row,
                     .c_out = c_out.data,
                     .c_row = c_out.row,
-                    .scratch = at(work_at(w, w->layout.scratch), rows.begin * w->row),
-                    .bias_h = packed_at(w, w->cell->normalised ? w->packed.bias : w->packed.bias_h),
+                    .scratch = at(work_at(w, w->layout->scratch), rows.begin * w->row),
+                    .bias_h = packed_at(w, w->cell->normalised ? w->packed->at.bias : w->packed->at.bias_h),
                     .keep = w->in_tape,
                     .backwards = (int)(i & 1)};
   if (s->projected) {
-    step.y = at(work_at(w, w->layout.made), rows.begin * w->row);
+    step.y = at(work_at(w, w->layout->made), rows.begin * w->row);
     step.y_row = w->row;
   }
   if (s->has_ids) {
@@ -290,7 +293,10 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range 
     step.start_row = w->cell->facts.gates * w->row;
     step.start_of = ids_of(w, i, rows.begin);
   }
-  if (w->in_step) step.in[FRNN_X] = (frnn_factor){x.data, x.row, s->input, packed_at(w, w->packed.w_ih)};
+  if (w->layout->in_step) {
+    size_t w_ih = w->cell->unfused ? w->packed->at.for_products : w->packed->at.for_steps;
+    step.in[FRNN_X] = (frnn_factor){x.data, x.row, s->input, packed_at(w, w_ih)};
+  }
   if (w->cell->unfused)
     frnn_take_unfused_step(w, &step, t, phase, rows.begin, mine);
   else
@@ -344,7 +350,7 @@ void frnn_settle_step(const forward_pass *w, int64_t i, range rows) {
 
 void frnn_begin_rows(const forward_pass *w, range rows) {
   ptrdiff_t bytes = c_bytes(w);
-  char *c = at(work_at(w, w->layout.c), rows.begin * w->row);
+  char *c = at(work_at(w, w->layout->c), rows.begin * w->row);
   if (w->cell->facts.states < 2) return;
   memset(c, 0, (size_t)(rows.count * w->row));
   if (!is_prepared(w)) copy_rows(c, w->row, at(w->call->first.c, rows.begin * bytes), bytes, rows.count, (size_t)bytes);

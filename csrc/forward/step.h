@@ -14,10 +14,11 @@ typedef struct {
   const frnn_shape *shape;
   const frnn_cell *cell;
   const frnn_kernels *kernels;
-  packed_layout packed;
-  forward_layout layout;
-  const frnn_shape *full; /* the call's full batch, for which workspace and panels were laid out */
-  int in_tape, in_step;
+  const packed_header *packed;
+  const forward_layout *layout;
+  forward_layout own;     /* `layout`, where the call has no plan */
+  const frnn_shape *full; /* the call's full batch, for which the workspace was laid out */
+  int in_tape;
   ptrdiff_t row;            /* a padded row of units */
   frnn_sequence tape, work; /* where z stands: by time from t0 on, or by time in the chunk */
   int64_t t0;
@@ -39,7 +40,7 @@ typedef struct {
 
 /* The one that begins with step `from`; empty where the pass ends there. */
 static inline chunk chunk_of(const forward_pass *w, int64_t from) {
-  return (chunk){from, from < w->end ? from + next_count(w->layout.steps, w->end - from) : from};
+  return (chunk){from, from < w->end ? from + next_count(w->layout->steps, w->end - from) : from};
 }
 
 /* For some rows: their state before the first step; after the last. */
@@ -59,7 +60,7 @@ void frnn_settle_step(const forward_pass *w, int64_t i, range rows);
 
 /* h before a step after dropout, of a sorted index. */
 static inline void *frnn_after_dropout(const forward_pass *w, int64_t index) {
-  return at(w->call->work, (ptrdiff_t)w->layout.after_dropout + index * w->row);
+  return at(w->call->work, (ptrdiff_t)w->layout->after_dropout + index * w->row);
 }
 
 /* unfused.c: a phase of an unfused cell's step, for the rows from a sorted index on that the step has. */

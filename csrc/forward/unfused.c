@@ -18,7 +18,7 @@ typedef struct {
 
 /* A part of the vectors of the phase's gates, counted over all. */
 static void run_chains(const forward_pass *w, const frnn_step *whole, gate_chains p, range vectors) {
-  int64_t of_gate = padded(w->shape) / w->kernels->lanes, vector = w->kernels->lanes * w->kernels->size;
+  int64_t of_gate = padded(w->shape) / w->kernels->lanes;
   int64_t first = p.first * of_gate, begin = most(first, vectors.begin);
   int64_t end = least(first + p.gates * of_gate, vectors.begin + vectors.count);
   if (begin >= end) return;
@@ -32,7 +32,7 @@ static void run_chains(const forward_pass *w, const frnn_step *whole, gate_chain
   if (!p.x) s.in[FRNN_X].k = 0;
   if (!p.h) s.in[FRNN_H].k = 0;
   for (int i = FRNN_X; i <= FRNN_H; i++)
-    if (s.in[i].k > 0) s.in[i].panels = at(s.in[i].panels, first * s.in[i].k * vector);
+    if (s.in[i].k > 0) s.in[i].panels = at(s.in[i].panels, first * panel_bytes(w->shape, w->kernels, s.in[i].k));
   w->kernels->chains(&s);
 }
 

@@ -61,6 +61,9 @@ static inline size_t total(const size *s) { return s->overflow ? 0 : s->bytes + 
 
 static inline int64_t element_size(const frnn_shape *s) { return s->dtype == FRNN_F32 ? 4 : 8; }
 
+/* And of an element of packed weights. */
+static inline int64_t packed_element(const frnn_shape *s) { return element_size(s); }
+
 /* Units of a gate in padded rows. */
 static inline int64_t padded(const frnn_shape *s) {
   int64_t unit = FRNN_ALIGN / element_size(s);

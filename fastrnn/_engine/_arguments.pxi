@@ -317,6 +317,15 @@ cdef frnn_ids ids_of(frnn_shape *s, told, int i) except *:
     return q
 
 
+cdef frnn_pack_call packing_of(frnn_forward_call *call, unsigned forms, void *packed) noexcept:
+    cdef frnn_pack_call packing
+    packing.shape = call.shape
+    packing.weights = call.weights
+    packing.forms = forms
+    packing.packed = packed
+    return packing
+
+
 cdef tuple tuple_of(a):
     """A tuple, a named one too."""
     if not isinstance(a, tuple):

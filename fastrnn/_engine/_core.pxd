@@ -81,13 +81,20 @@ cdef extern from "fastrnn.h" nogil:
         frnn_weights weights
         frnn_variant variant
         frnn_dropout_masks dropout
-        void *packed
+        const void *packed
         frnn_rows rows
         frnn_ids ids
         frnn_sequence x, y
         frnn_state first, last
         void *tape
         void *work
+        const void *plan
+
+    ctypedef struct frnn_pack_call:
+        frnn_shape shape
+        frnn_weights weights
+        unsigned forms
+        void *packed
 
     ctypedef struct frnn_backward_call:
         frnn_shape shape
@@ -130,7 +137,8 @@ cdef extern from "fastrnn.h" nogil:
 
     int64_t frnn_tape_slots(const frnn_shape *)
     int64_t frnn_tape_units(const frnn_shape *)
-    size_t frnn_packed_size(const frnn_shape *)
+    unsigned frnn_form_of(const frnn_shape *)
+    size_t frnn_packed_size(const frnn_shape *, unsigned)
     size_t frnn_forward_size(const frnn_shape *)
     size_t frnn_tape_size(const frnn_shape *)
     size_t frnn_backward_size(const frnn_shape *)
@@ -138,7 +146,9 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_INTERRUPTED
         FRNN_FORKED
     # 0 or one of these; interrupted: the interruption has left an exception.
-    int frnn_pack(const frnn_forward_call *, int, interruption)
+    int frnn_pack(const frnn_pack_call *, int, interruption)
+    size_t frnn_plan_size()
+    void frnn_plan(const frnn_shape *, void *)
     int frnn_forward(const frnn_forward_call *, int, interruption)
     int frnn_backward(const frnn_backward_call *, int, interruption)
     size_t frnn_id_table_size(const frnn_shape *, int64_t)

@@ -124,7 +124,7 @@ cdef class Sizes:
         s.has_ids = ids
         s.projected = projected
         s.checkpoint = checkpoint
-        self.packed = frnn_packed_size(&s)
+        self.packed = frnn_packed_size(&s, frnn_form_of(&s))
         self.forward = frnn_forward_size(&s)
         self.tape = frnn_tape_size(&s)
         self.backward = frnn_backward_size(&s)
@@ -142,7 +142,9 @@ def forward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, w
     """
     cdef frnn_forward_call calls[2]
     cdef frnn_forward_call *call
+    cdef frnn_pack_call packing[2]
     cdef int i, count = count_of(passes)
+    cdef unsigned form
     cdef interruption interrupted = poll_function()
     cdef size_t packed, needed
     cdef char *place
@@ -172,16 +174,18 @@ def forward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, w
         call.first = state_of(&call.shape, first, row)
         call.last = state_of(&call.shape, last, row, True)
         call.tape = NULL if tape is None else aligned(tape, frnn_tape_size(&call.shape))
-    packed = known(frnn_packed_size(&calls[0].shape)) - ALIGN
+    form = frnn_form_of(&calls[0].shape)
+    packed = known(frnn_packed_size(&calls[0].shape, form)) - ALIGN
     needed = packed + known(frnn_forward_size(&calls[0].shape)) - ALIGN
     if <size_t>array_of(work).size < count * needed + ALIGN:
         return count * needed + ALIGN
     place = <char *>aligned(work, count * needed + ALIGN)
     for i in range(count):
-        calls[i].packed = place + i * needed
+        packing[i] = packing_of(&calls[i], form, place + i * needed)
+        calls[i].packed = packing[i].packed
         calls[i].work = place + i * needed + packed
     with nogil:
-        finished(frnn_pack(calls, count, interrupted))
+        finished(frnn_pack(packing, count, interrupted))
         finished(frnn_forward(calls, count, interrupted))
     return 0
 

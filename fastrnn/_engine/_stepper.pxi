@@ -27,6 +27,7 @@ cdef class Stepper:
     handler, raises RuntimeError; `claim` and `release` keep steps away for as long.
     """
     cdef frnn_forward_call *calls
+    cdef char *plans  # one for each call
     cdef int count, dtype
     cdef int64_t batch, input, hidden  # features of x and of h
     cdef int64_t ids  # that there are; -1 where x has features
@@ -40,11 +41,14 @@ cdef class Stepper:
     def __cinit__(self, list layers not None, int64_t batch, tuple state not None, work, list outputs not None,
                   table=None, int64_t count=-1):
         cdef frnn_forward_call *call
+        cdef frnn_pack_call packing
+        cdef unsigned form
         cdef cnp.ndarray w_ih
         cdef int64_t element
         cdef int i
         atomic_flag_clear(&self.claimed)
         self.own_ids = NULL
+        self.plans = NULL
         self.count = <int>len(layers)
         self.batch = batch
         self.ids = -1 if table is None else count
@@ -52,7 +56,8 @@ cdef class Stepper:
         if self.count < 1 or len(outputs) != self.count:
             raise ValueError("layers and their outputs do not agree")
         self.calls = <frnn_forward_call *>PyMem_Malloc(self.count * sizeof(frnn_forward_call))
-        if self.calls == NULL:
+        self.plans = <char *>PyMem_Malloc(self.count * frnn_plan_size())
+        if self.calls == NULL or self.plans == NULL:
             raise MemoryError()
         memset(self.calls, 0, self.count * sizeof(frnn_forward_call))
         if table is not None:
@@ -75,7 +80,9 @@ cdef class Stepper:
                     raise ValueError("ids, and an input besides")
                 call.shape.has_ids = 1
                 call.ids.table = aligned(table, known(frnn_id_table_size(&call.shape, count)))
-            call.packed = aligned(packed, frnn_packed_size(&call.shape))
+            form = frnn_form_of(&call.shape)
+            packing = packing_of(call, form, aligned(packed, frnn_packed_size(&call.shape, form)))
+            call.packed = packing.packed
             call.work = aligned(work, frnn_forward_size(&call.shape))
             call.first = state_of(&call.shape, state, i, True)
             call.last = call.first
@@ -86,7 +93,9 @@ cdef class Stepper:
                 call.x.data = dense(array_of(outputs[i - 1]), call.shape.dtype, batch, call.shape.input, True)
                 call.x.row = call.shape.input * w_ih.itemsize
                 self.calls[i - 1].y = call.x
-            frnn_pack(call, 1, NULL)
+            frnn_pack(&packing, 1, NULL)
+            call.plan = self.plans + i * frnn_plan_size()
+            frnn_plan(&call.shape, <void *>call.plan)
         self.dtype = self.calls[0].shape.dtype
         self.input = self.calls[0].shape.input
         self.hidden = features_of(&self.calls[0].shape)
@@ -102,6 +111,7 @@ cdef class Stepper:
 
     def __dealloc__(self):
         PyMem_Free(self.calls)
+        PyMem_Free(self.plans)
         PyMem_Free(self.own_ids)
 
     cdef int take(self) except -1:

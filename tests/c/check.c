@@ -117,6 +117,18 @@ static void judge(verdict *v, int pass, const problem *p, const char *name, arra
 
 /* ---- one case on one set -------------------------------------------------------------------------------------- */
 
+/* In all forms, as of a batch of other sizes, which do not matter; or in the form of the shape alone. */
+static void *pack(const frnn_shape *shape, const frnn_weights *weights, int all_forms) {
+  frnn_pack_call call = {.shape = *shape, .weights = *weights, .forms = frnn_form_of(shape)};
+  if (all_forms) {
+    call.shape.steps = 1 + shape->batch, call.shape.batch = 3 * shape->steps, call.shape.reverse ^= 1;
+    call.forms = FRNN_FOR_STEPS | FRNN_FOR_PRODUCTS;
+  }
+  call.packed = work_memory(frnn_packed_size(&call.shape, call.forms));
+  frnn_pack(&call, 1, NULL);
+  return call.packed;
+}
+
 static void run_case(verdict *v, int cell, int dtype, enum layout layout, const problem *p) {
   int T = p->T, B = p->B, I = p->I, H = p->H, rows = gates_of(p->cell) * H, lstm = p->cell == LSTM;
   frnn_shape shape = {.cell = frnn_cell_at(cell),
@@ -135,11 +147,10 @@ static void run_case(verdict *v, int cell, int dtype, enum layout layout, const 
                           .w_hh = w_hh.q.data,
                           .b_ih = p->b_ih ? b_ih.q.data : NULL,
                           .b_hh = p->b_hh ? b_hh.q.data : NULL};
-  void *packed = work_memory(frnn_packed_size(&shape)), *tape = work_memory(frnn_tape_size(&shape));
-  frnn_forward_call packing = {.shape = shape, .weights = weights, .packed = packed};
-  frnn_pack(&packing, 1, NULL);
+  void *tape = work_memory(frnn_tape_size(&shape));
   array y, h, c;
   for (int pass = INFERENCE; pass >= FORWARD; pass--) {
+    void *packed = pack(&shape, &weights, pass == INFERENCE);
     void *work = work_memory(frnn_forward_size(&shape));
     y = make(dtype, layout, T, B, H, NULL), h = make(dtype, DENSE, 1, B, H, NULL),
     c = make(dtype, DENSE, 1, B, H, NULL);
@@ -152,7 +163,7 @@ static void run_case(verdict *v, int cell, int dtype, enum layout layout, const 
     if (lstm) judge(v, pass, p, "c", &c, p->c_last);
     if (!lstm) free(c.memory);
     if (pass == INFERENCE) judge(v, pass, p, "y", &y, p->y);
-    free(work);
+    free(packed), free(work);
   }
   void *work = work_memory(frnn_backward_size(&shape));
   array dx = make(dtype, layout, T, B, I, NULL), dh0 = make(dtype, DENSE, 1, B, H, NULL);
@@ -179,7 +190,7 @@ static void run_case(verdict *v, int cell, int dtype, enum layout layout, const 
   v->cases++;
   array *inputs[] = {&x, &h0, &c0, &w_ih, &w_hh, &b_ih, &b_hh, &dy, &dh, &dc};
   for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) free(inputs[i]->memory);
-  free(packed), free(tape), free(work);
+  free(tape), free(work);
 }
 
 /* ---- all cases ------------------------------------------------------------------------------------------------ */

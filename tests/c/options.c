@@ -157,9 +157,11 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
   }
   f.x = dense(drawn(dtype, T * B * I, 1), dtype, B, I);
   f.first = (frnn_state){drawn(dtype, B * features, 1), states == 2 ? drawn(dtype, B * H, 1) : NULL};
-  f.packed = keep(frnn_packed_size(&s));
+  unsigned form = frnn_form_of(&s);
+  frnn_pack_call packing = {.shape = s, .weights = f.weights, .forms = form, .packed = keep(frnn_packed_size(&s, form))};
+  frnn_pack(&packing, 1, NULL);
+  f.packed = packing.packed;
   f.work = keep(frnn_forward_size(&s));
-  frnn_pack(&f, 1, NULL);
   void *tape = keep(frnn_tape_size(&s));
   for (int pass = EXPECTED; pass >= FORWARD; pass--) {
     frnn_forward_call call = f;

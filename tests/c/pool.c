@@ -38,6 +38,7 @@ enum { PROBLEMS = sizeof problems / sizeof *problems, LONG = PROBLEMS - 1 };
  */
 
 typedef struct {
+  frnn_pack_call packing[FRNN_TOGETHER];
   frnn_forward_call forward[DIRECTIONS];
   frnn_backward_call backward[DIRECTIONS];
   int count;
@@ -131,7 +132,9 @@ static task make_task(int problem) {
     f->variant = variant_of(&f->shape, in->gains[i]);
     f->x = rows(in->x, &f->shape, f->shape.input);
     f->first = (frnn_state){(void *)(uintptr_t)in->h, (void *)(uintptr_t)in->c};
-    f->packed = work_memory(frnn_packed_size(&f->shape));
+    t.packing[i] = (frnn_pack_call){.shape = f->shape, .weights = f->weights, .forms = frnn_form_of(&f->shape)};
+    t.packing[i].packed = work_memory(frnn_packed_size(&f->shape, t.packing[i].forms));
+    f->packed = t.packing[i].packed;
     f->work = work_memory(frnn_forward_size(&f->shape));
     f->tape = work_memory(frnn_tape_size(&f->shape));
     t.backward[i] = (frnn_backward_call){.shape = f->shape,
@@ -150,7 +153,7 @@ static task make_task(int problem) {
 }
 
 static int forward(const task *t, int (*interrupted)(void)) {
-  int status = frnn_pack(t->forward, t->count, interrupted);
+  int status = frnn_pack(t->packing, t->count, interrupted);
   return status ? status : frnn_forward(t->forward, t->count, interrupted);
 }
 
