@@ -350,7 +350,8 @@ static void give_state(const backward_pass *w, void *state, size_t rows, size_t 
   ptrdiff_t bytes = numbers * w->kernels->size;
   for (int64_t p = 0; p < w->shape->batch; p++) {
     void *row = at(work_at(w, rows), p * w->row);
-    if (w->call->rows.reset_to_first) add_units(w, row, at(work_at(w, first), p * w->row), (units){0, numbers});
+    if (w->shape->ragged && w->call->rows.reset_to_first)
+      add_units(w, row, at(work_at(w, first), p * w->row), (units){0, numbers});
     memcpy(at(state, row_of(&w->call->rows, p) * bytes), row, (size_t)bytes);
   }
 }
