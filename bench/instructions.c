@@ -73,7 +73,7 @@ static void run(const problem *p) {
   shape.cell = frnn_cell_named(p->cell);
   int64_t rows = frnn_facts_of(s->cell)->gates * s->hidden, states = s->batch * s->hidden;
   frnn_weights weights = {numbers(rows * s->input), numbers(rows * s->hidden), numbers(rows), numbers(rows)};
-  frnn_state state = {numbers(states), numbers(states)};
+  frnn_state state = {{numbers(states), numbers(states)}};
   frnn_forward_call forward = {.shape = *s, .weights = weights, .first = state, .last = state};
   forward.x = sequence(s, s->input), forward.y = sequence(s, s->hidden);
   frnn_pack_call packing = {.shape = *s, .weights = weights, .forms = frnn_form_of(s)};
@@ -82,10 +82,10 @@ static void run(const problem *p) {
   frnn_backward_call backward = {.shape = *s, .weights = weights, .x = forward.x, .y = forward.y};
   if (p->ids) backward.ids = forward.ids = ids_of(p, s, &weights, rows);
   if (p->training) {
-    forward.last = (frnn_state){numbers(states), numbers(states)};
+    forward.last = (frnn_state){{numbers(states), numbers(states)}};
     backward.tape = forward.tape = memory(frnn_tape_size(s));
     backward.work = memory(frnn_backward_size(s));
-    backward.first = state, backward.dfirst = (frnn_state){numbers(states), numbers(states)};
+    backward.first = state, backward.dfirst = (frnn_state){{numbers(states), numbers(states)}};
     backward.dy = sequence(s, s->hidden), backward.dx = sequence(s, s->input);
     backward.dw_ih = numbers(rows * s->input), backward.dw_hh = numbers(rows * s->hidden);
     backward.db_ih = numbers(rows), backward.db_hh = numbers(rows);

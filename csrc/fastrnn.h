@@ -48,13 +48,16 @@ const frnn_cell *frnn_cell_at(int i);
 const frnn_cell *frnn_cell_named(const char *name); /* NULL where there is none */
 
 /* What the library's caller must know of a cell. Gates are row blocks of the weights, `hidden` rows each: i f g o of
- * the LSTM (i g o where they are coupled), r z n of the GRU. */
+ * the LSTM (i g o where they are coupled), r z n of the GRU. A state has at most FRNN_STATES_MOST arrays. */
+enum { FRNN_STATES_MOST = 4 };
 typedef struct {
   const char *name;       /* "lstm_coupled" */
   const char *plain;      /* the name of the cell that it is a variant of, "lstm"; its own where it is none */
   unsigned takes;         /* bit i: it can be given option i */
   unsigned has;           /* bit i: it has option i built in */
-  int gates, states;      /* states: 1 for h, 2 for h and c */
+  int gates, recurrent;   /* gates of W_ih, and of W_hh; 0: there is no W_hh, and no b_hh */
+  int states;             /* arrays of a state: h, which is the output, then others, as the LSTM's c */
+  int aux;                /* numbers that a step reads of each row besides x, a time gap say */
   int extra[FRNN_EXTRAS]; /* numbers of each extra parameter, in units of `hidden`; 0: it has no such */
 } frnn_cell_facts;
 const frnn_cell_facts *frnn_facts_of(const frnn_cell *cell);
@@ -67,7 +70,7 @@ typedef struct {
   int ragged;         /* whether `rows` below say anything */
   int has_ids;        /* whether x comes as ids; input is 0 then */
   int64_t projected;  /* 0: h and y have `hidden` features. Else so many, for h is W_hr of what the cell makes; LSTM */
-  int64_t checkpoint; /* 0: a tape keeps every step. n: c before every n-th alone, and backward recomputes the rest */
+  int64_t checkpoint; /* 0: a tape keeps every step. n: states but h before every n-th alone, backward recomputes steps */
 } frnn_shape;
 
 /* Element i of step t and row b lies at data + t * step + b * row + i * sizeof(element). */
@@ -78,7 +81,7 @@ typedef struct {
 
 typedef struct {
   const void *w_ih, *w_hh; /* (gates * hidden, input), (gates * hidden, hidden) */
-  const void *b_ih, *b_hh; /* (gates * hidden) or NULL */
+  const void *b_ih, *b_hh; /* (gates * hidden) or NULL. W_hh and b_hh have gates of their own, `recurrent` many */
   const void *w_hr;        /* (projected, hidden); then w_hh is (gates * hidden, projected), and so is h */
 } frnn_weights;
 
@@ -87,15 +90,15 @@ typedef struct {
 typedef struct {
   double clip, cell_clip; /* bounds of pre-activations and of c */
   double slope;           /* of a hard sigmoid in place of the sigmoid */
-  double zoneout[2];      /* zoneout: rates for h and for c, used where no mask is drawn */
+  double zoneout[FRNN_STATES_MOST]; /* rates of each state, used where no mask is drawn */
   const void *extra[FRNN_EXTRAS];
 } frnn_variant;
 
 /* What was drawn for a pass of a variant, with its rows in the order of frnn_rows; NULL: nothing. */
 typedef struct {
   const void *recurrent;  /* (batch, features of h), dense: factors of h in the recurrent products */
-  const void *zoneout[2]; /* (steps, batch, hidden), dense: zoneout masks of h and of c: 1 where an element stays, else
-                           0; not where h is projected */
+  const void *zoneout[FRNN_STATES_MOST]; /* (steps, batch, hidden), dense: of each state the zoneout mask: 1 where an
+                                          element stays, else 0; not where h is projected */
 } frnn_dropout_masks;
 
 /* Which steps of which rows count; all NULL: all. A row takes its first `length` steps, in reverse from the last of
@@ -126,9 +129,9 @@ typedef struct {
   int64_t *seen, count;
 } frnn_ids;
 
-/* h and c, each (batch, hidden), dense; c only where the cell has one. */
+/* A state's arrays, as many as the cell has, each (batch, hidden), dense; h has other features where it is projected. */
 typedef struct {
-  void *h, *c;
+  void *of[FRNN_STATES_MOST];
 } frnn_state;
 
 /* The forms in which packed weights hold W_ih, as bits: for the tiles of a step, and for a product over many steps. W_hh
@@ -145,7 +148,7 @@ size_t frnn_tape_size(const frnn_shape *shape);
 size_t frnn_backward_size(const frnn_shape *shape);
 
 /* A tape of every step, from its first boundary of 64 bytes on, is an array (steps, batch, slots, units): slots of
- * gates, i f g o, or r z n and what r multiplies if it comes after, then others, and c as the last one; units padded;
+ * gates, i f g o, or r z n and what r multiplies if it comes after, then others, and last the states but h; units padded;
  * rows in the order of frnn_rows. Where a pre-activation reached clip, the highest bit of its gate's exponent is set,
  * which is clear otherwise but in a NaN. */
 int64_t frnn_tape_slots(const frnn_shape *shape);
@@ -159,7 +162,8 @@ typedef struct {
   const void *packed; /* in the form that frnn_form_of says, at least */
   frnn_rows rows;
   frnn_ids ids;
-  frnn_sequence x, y;     /* in; out, apart from each other */
+  frnn_sequence x, y;     /* in; out, separate from each other */
+  frnn_sequence aux;      /* in, where the cell has some */
   frnn_state first, last; /* in; out. May be the same memory */
   void *tape;             /* out, or NULL for inference */
   void *work;
@@ -206,9 +210,11 @@ typedef struct {
   const void *tape;
   frnn_sequence dy;     /* in; data may be NULL */
   frnn_state dlast;     /* in; each may be NULL */
-  frnn_sequence dx;     /* out; data may be NULL */
-  frnn_sequence dh, dc; /* out, each data may be NULL: all that comes to the state of each step that counts */
-  frnn_state dfirst;    /* out */
+  frnn_sequence aux;    /* in, where the cell has some */
+  frnn_sequence dx, daux; /* out; data may be NULL */
+  frnn_sequence dstate[FRNN_STATES_MOST]; /* out, each data may be NULL: all that comes to a state of each step that
+                                             counts */
+  frnn_state dfirst;                      /* out */
   void *dw_ih, *dw_hh;  /* out, each may be NULL */
   void *db_ih, *db_hh, *dw_hr;
   void *dextra[FRNN_EXTRAS]; /* out, each may be NULL */

@@ -19,7 +19,7 @@ static frnn_sequence h_before(const backward_pass *w, int64_t i, int64_t index) 
   if (goes_on(w->shape, r, i, index))
     return (frnn_sequence){user_row(w, w->call->y, time_of(w->shape, i - 1), index), 0, w->call->y.row};
   if (begins_at_zero(w->shape, r, i, index)) return (frnn_sequence){work_at(w, w->layout->zeros), 0, 0};
-  return (frnn_sequence){at(w->call->first.h, row_of(r, index) * row), 0, row};
+  return (frnn_sequence){at(w->call->first.of[FRNN_STATE_H], row_of(r, index) * row), 0, row};
 }
 
 /* The user's array that it is given in. */
@@ -72,13 +72,15 @@ void frnn_gather_inputs(const backward_pass *w, range rows) {
       gather_step(w, what, t, working_of(w->shape, &w->call->rows, rows, t));
 }
 
-frnn_sequence frnn_c_before(const backward_pass *w, int64_t i, int64_t index) {
+frnn_sequence frnn_state_before(const backward_pass *w, int state, int64_t i, int64_t index) {
   const frnn_rows *r = &w->call->rows;
   int64_t n = w->shape->checkpoint, t = time_of(w->shape, i - 1) - w->tape_t0;
+  if (state == FRNN_STATE_H) return frnn_backward_input(w, INPUT_H_BEFORE, time_of(w->shape, i), index);
   if (goes_on(w->shape, r, i, index)) {
-    if (n && i % n == 0) return (frnn_sequence){row_at(w->checkpoints, i / n, index), 0, w->checkpoints.row};
-    return (frnn_sequence){at(row_at(w->tape, t, index), w->cell->slots * w->row), 0, w->tape.row};
+    if (n && i % n == 0)
+      return (frnn_sequence){at(row_at(w->checkpoints, i / n, index), (state - 1) * w->row), 0, w->checkpoints.row};
+    return (frnn_sequence){at(row_at(w->tape, t, index), (w->cell->slots + state - 1) * w->row), 0, w->tape.row};
   }
   if (begins_at_zero(w->shape, r, i, index)) return (frnn_sequence){work_at(w, w->layout->zeros), 0, 0};
-  return (frnn_sequence){at(work_at(w, w->layout->c_first), index * w->row), 0, w->row};
+  return (frnn_sequence){state_row(w, w->layout->held_first, state, 1, index), 0, w->row};
 }

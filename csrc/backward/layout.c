@@ -53,7 +53,8 @@ static void lay_gradients(const frnn_shape *s, backward_layout *at) {
   const frnn_cell *cell = s->cell;
   size *part = &at->part;
   int64_t gates = product(part, cell->facts.gates, s->hidden), element = element_size(s);
-  const int64_t rows[] = {gates, gates, s->projected, gates, gates};
+  int64_t recurrent = product(part, cell->facts.recurrent, s->hidden);
+  const int64_t rows[] = {gates, recurrent, s->projected, gates, recurrent};
   const int64_t columns[] = {s->input, features_of(s), s->hidden, 1, 1};
   for (int i = 0; i < GRADIENTS; i++) {
     int64_t row = i < OF_EXTRA ? rows[i] : product(part, s->hidden, cell->facts.extra[i - OF_EXTRA]);
@@ -88,13 +89,15 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
   at.rows = s->ragged ? most(s->batch, chunk_rows(s)) : product(&at.part, at.steps, of_group.batch);
   int64_t gate_rows = product(&at.total, cell->facts.gates, s->hidden);
   at.w_ih = reserve(&at.total, element, product(&at.total, gate_rows, vectors_of(s, s->input)));
-  at.w_hh = reserve(&at.total, element, product(&at.total, gate_rows, vectors_of(s, features_of(s))));
+  int64_t recurrent_rows = product(&at.total, cell->facts.recurrent, s->hidden);
+  at.w_hh = reserve(&at.total, element, product(&at.total, recurrent_rows, vectors_of(s, features_of(s))));
   at.w_hr = reserve(&at.total, element, product(&at.total, s->projected, units));
   int64_t rows = at.rows;
+  at.group_batch = of_group.batch;
   int64_t row_units = product(&at.part, of_group.batch, units);
-  at.dh = reserve(&at.part, element, row_units);
-  at.dc = reserve(&at.part, element, product(&at.part, row_units, cell->facts.states - 1));
-  at.c_first = reserve(&at.part, element, product(&at.part, row_units, cell->facts.states - 1));
+  int64_t state_units = product(&at.part, row_units, cell->facts.states);
+  at.d_state = reserve(&at.part, element, state_units);
+  at.held_first = reserve(&at.part, element, product(&at.part, row_units, held_states(cell)));
   at.drh = reserve(&at.part, element, product(&at.part, row_units, extra_product || cell->unfused));
   at.rh = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, extra_product)));
   at.after_dropout = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, cell->unfused)));
@@ -102,18 +105,15 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
   at.dg = reserve(&at.part, 1, product(&at.part, rows, at.dg_row));
   at.operand[INPUT] = reserve(&at.part, element, product(&at.part, rows, vectors_of(s, s->input)));
   at.operand[HIDDEN] = reserve(&at.part, element, product(&at.part, rows, units));
-  at.operand[RESET_HIDDEN] =
-      reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, extra_product)));
+  at.operand[SCRATCH] = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, extra_product)));
   if (s->ragged) {
     at.first = reserve(&at.part, sizeof(int64_t), sum(&at.part, rows, 1));
     at.dx = reserve(&at.part, element, product(&at.part, rows, s->input));
     at.zeros = reserve(&at.part, element, most(s->input, units));
     for (int i = 0; i < BACKWARD_INPUTS; i++)
       at.inputs[i] = reserve(&at.part, element, product(&at.part, rows, i == INPUT_X ? s->input : units));
-    for (int state = 0; state < cell->facts.states; state++) {
-      at.d_first[state] = reserve(&at.part, element, row_units);
-      at.d_lost[state] = reserve(&at.part, element, row_units);
-    }
+    at.d_first = reserve(&at.part, element, state_units);
+    at.d_lost = reserve(&at.part, element, state_units);
   }
   at.ids = reserve(&at.part, sizeof(int64_t), s->has_ids ? rows : 0);
   lay_gradients(s, &at);

@@ -7,9 +7,9 @@
  * It must not know: dtypes, instruction sets, activations, Python. */
 #include "step.h"
 
-static void move_state(frnn_state *state, ptrdiff_t h, ptrdiff_t c) {
-  if (state->h) state->h = at(state->h, h);
-  if (state->c) state->c = at(state->c, c);
+static void move_state(const frnn_shape *s, frnn_state *state, int64_t rows) {
+  for (int i = 0; i < s->cell->facts.states; i++)
+    if (state->of[i]) state->of[i] = at(state->of[i], rows * numbers_of_state(s, i) * element_size(s));
 }
 
 static void move_rows(frnn_sequence *q, int64_t rows) {
@@ -18,8 +18,6 @@ static void move_rows(frnn_sequence *q, int64_t rows) {
 
 /* From some sorted index on. With a sort order, the user's arrays stay where they are: rows are found by it. */
 static void move_call(frnn_backward_call *part, int64_t rows) {
-  ptrdiff_t h = features_of(&part->shape) * element_size(&part->shape);
-  ptrdiff_t c = part->shape.hidden * element_size(&part->shape);
   if (part->rows.lengths) part->rows.lengths += rows;
   if (part->rows.sort_order) {
     part->rows.sort_order += rows;
@@ -31,19 +29,20 @@ static void move_call(frnn_backward_call *part, int64_t rows) {
   move_rows(&part->x, rows);
   move_rows(&part->y, rows);
   move_rows(&part->dy, rows);
+  move_rows(&part->aux, rows);
   move_rows(&part->dx, rows);
-  move_rows(&part->dh, rows);
-  move_rows(&part->dc, rows);
-  move_state(&part->first, rows * h, rows * c);
-  move_state(&part->dlast, rows * h, rows * c);
-  move_state(&part->dfirst, rows * h, rows * c);
+  move_rows(&part->daux, rows);
+  for (int i = 0; i < FRNN_STATES_MOST; i++) move_rows(&part->dstate[i], rows);
+  move_state(&part->shape, &part->first, rows);
+  move_state(&part->shape, &part->dlast, rows);
+  move_state(&part->shape, &part->dfirst, rows);
 }
 
 static void move_dropout(frnn_backward_call *part, int64_t rows) {
   ptrdiff_t element = element_size(&part->shape);
   if (part->dropout.recurrent)
     part->dropout.recurrent = at(part->dropout.recurrent, rows * features_of(&part->shape) * element);
-  for (int i = 0; i < 2; i++)
+  for (int i = 0; i < FRNN_STATES_MOST; i++)
     if (part->dropout.zoneout[i])
       part->dropout.zoneout[i] = at(part->dropout.zoneout[i], rows * part->shape.hidden * element);
 }
@@ -56,7 +55,7 @@ static frnn_backward_call part_of_call(const frnn_backward_call *whole, const ba
   part.shape.batch = rows.count;
   part.work = at(whole->work, (ptrdiff_t)(layout->parts + (size_t)group * layout->part.bytes));
   move_call(&part, rows.begin);
-  int slots = s->checkpoint ? 1 : (int)tape_slots(s->cell);
+  int64_t slots = s->checkpoint ? held_states(s->cell) : tape_slots(s->cell);
   part.tape = at(whole->tape, rows.begin * slots * padded(s) * element_size(s));
   move_dropout(&part, rows.begin);
   if (group == 0) return part;
@@ -75,6 +74,7 @@ static backward_pass begin_pass(const frnn_kernels *kernels, const frnn_backward
                      .shape = s,
                      .kernels = kernels,
                      .cell = s->cell,
+                     .functions = functions_of(kernels, s),
                      .layout = layout,
                      .panels = whole->work,
                      .full_batch = whole->shape.batch,
@@ -85,7 +85,7 @@ static backward_pass begin_pass(const frnn_kernels *kernels, const frnn_backward
   w.rh = dense(at(part->work, (ptrdiff_t)layout->rh), s->batch, w.row);
   w.after_dropout = dense(at(part->work, (ptrdiff_t)layout->after_dropout), s->batch, w.row);
   if (!s->checkpoint) return w;
-  w.checkpoints = dense((void *)(uintptr_t)part->tape, whole->shape.batch, w.row);
+  w.checkpoints = dense((void *)(uintptr_t)part->tape, whole->shape.batch, held_states(w.cell) * w.row);
   w.tape = dense(at(part->work, (ptrdiff_t)layout->tape), s->batch, tape_slots(w.cell) * w.row);
   w.recompute = (frnn_forward_call){.shape = *s,
                                     .weights = part->weights,
@@ -95,6 +95,7 @@ static backward_pass begin_pass(const frnn_kernels *kernels, const frnn_backward
                                     .rows = part->rows,
                                     .ids = part->ids,
                                     .x = part->x,
+                                    .aux = part->aux,
                                     .y = part->y,
                                     .first = part->first,
                                     .tape = w.tape.data,

@@ -8,15 +8,16 @@
 
 /* ---- packing --------------------------------------------------------------------------------------------------- */
 
-/* A part of the panels of W for dg * W: rows in the order of dg's columns, which the blocks give. */
-static void pack_transposed(const backward_pass *w, const frnn_block blocks[2], const void *weights, int64_t n,
+/* A part of the panels of W, which has so many gates, for dg * W: rows in the order of dg's columns, which the blocks
+ * give. */
+static void pack_transposed(const backward_pass *w, const frnn_block *blocks, int gates, const void *weights, int64_t n,
                             void *panels, job_part mine) {
   int64_t hidden = w->shape->hidden, element = w->kernels->size, vector = w->kernels->lanes * element, k = 0;
-  for (int i = 0; i < 2 && blocks[i].count > 0; i++) {
+  for (int i = 0; i < FRNN_BLOCKS && blocks[i].count > 0; i++) {
     range rows = range_of(blocks[i].count * hidden, mine.slice, mine.slices);
     const void *src = at(weights, (blocks[i].row * hidden + rows.begin) * n * element);
     w->kernels->pack_rows(src, n * element, rows.count, n, at(panels, (k + rows.begin) * vector),
-                          w->cell->facts.gates * hidden * vector);
+                          gates * hidden * vector);
     k += blocks[i].count * hidden;
   }
 }
@@ -25,8 +26,10 @@ void frnn_pack_transposed(const backward_pass *w, job_part mine) {
   const frnn_backward_call *call = w->call;
   int64_t inputs = w->shape->input;
   if (call->dx.data && inputs > 0)
-    pack_transposed(w, w->cell->ih, call->weights.w_ih, inputs, panels_at(w, w->layout->w_ih), mine);
-  pack_transposed(w, w->cell->hh, call->weights.w_hh, features_of(w->shape), panels_at(w, w->layout->w_hh), mine);
+    pack_transposed(w, w->cell->ih, w->cell->facts.gates, call->weights.w_ih, inputs, panels_at(w, w->layout->w_ih),
+                    mine);
+  pack_transposed(w, w->cell->hh, w->cell->facts.recurrent, call->weights.w_hh, features_of(w->shape),
+                  panels_at(w, w->layout->w_hh), mine);
   int64_t hidden = w->shape->hidden, vector = w->kernels->lanes * w->kernels->size, row = hidden * w->kernels->size;
   range rows = range_of(w->shape->projected, mine.slice, mine.slices);
   if (rows.count > 0)
@@ -86,33 +89,39 @@ typedef struct {
   int64_t column, k, n;
   const void *panels;
   ptrdiff_t panel;
-  size_t into;
-  int begins; /* rather than adds to what is there */
+  size_t into; /* padded rows */
+  int begins;  /* rather than adds to what is there */
 } passage;
 
-/* Through W_hh to dh, or by way of r * h or of W_hr to drh; none after a cell's phases that only lead to the next. */
+/* Through W_hr to drh, which a projection's phase does. */
+static passage through_projection(const backward_pass *w) {
+  return (passage){.column = column_of_h(w),
+                   .k = w->shape->projected,
+                   .n = w->shape->hidden,
+                   .panels = panels_at(w, w->layout->w_hr),
+                   .panel = w->shape->projected * w->kernels->lanes * w->kernels->size,
+                   .into = w->layout->drh,
+                   .begins = 1};
+}
+
+/* Through W_hh to dh; by way of drh where its operand is no h, or h after dropout. None after some phases. */
 static passage passage_of(const backward_pass *w, step_phase at_k) {
-  int64_t hidden = w->shape->hidden, vector = w->kernels->lanes * w->kernels->size;
-  int phase = phase_of_cell(w, at_k), late = phase - (w->cell->back_phases - w->cell->phases);
-  int reset = late < w->cell->phases - 1, after_dropout = !reset && w->call->dropout.recurrent;
-  if (phase < 0)
-    return (passage){.column = column_of_h(w),
-                     .k = w->shape->projected,
-                     .n = hidden,
-                     .panels = panels_at(w, w->layout->w_hr),
-                     .panel = w->shape->projected * vector,
-                     .into = w->layout->drh,
-                     .begins = 1};
-  if (late < 0) return (passage){0};
-  const frnn_block *block = &w->cell->hh[reset];
-  int64_t before = reset ? w->cell->hh[0].count * hidden : 0;
-  return (passage){.column = block->column * hidden,
-                   .k = block->count * hidden,
-                   .n = features_of(w->shape),
-                   .panels = at(panels_at(w, w->layout->w_hh), before * vector),
-                   .panel = w->cell->facts.gates * hidden * vector,
-                   .into = reset || after_dropout ? w->layout->drh : w->layout->dh,
-                   .begins = reset || after_dropout};
+  int64_t hidden = w->shape->hidden, vector = w->kernels->lanes * w->kernels->size, before = 0;
+  int phase = phase_of_cell(w, at_k);
+  if (phase < 0) return through_projection(w);
+  for (const frnn_block *b = w->cell->hh; b < w->cell->hh + FRNN_BLOCKS && b->count > 0; b++) {
+    int by_way = b->operand == FRNN_SCRATCH || w->call->dropout.recurrent;
+    if (b->after == phase)
+      return (passage){.column = b->column * hidden,
+                       .k = b->count * hidden,
+                       .n = features_of(w->shape),
+                       .panels = at(panels_at(w, w->layout->w_hh), before * vector),
+                       .panel = w->cell->facts.recurrent * hidden * vector,
+                       .into = by_way ? w->layout->drh : w->layout->d_state,
+                       .begins = by_way};
+    before += b->count * hidden;
+  }
+  return (passage){0};
 }
 
 /* The product after a phase, for some rows and a part of what it makes. */
@@ -146,7 +155,7 @@ static void pass_through_dropout(const backward_pass *w, step_phase at_k, range 
   rows = working_of(w->shape, &w->call->rows, rows, t);
   for (int64_t p = rows.begin; p < rows.begin + rows.count && count > 0; p++) {
     ptrdiff_t from = p * w->row + first * w->kernels->size;
-    void *dh = at(work_at(w, w->layout->dh), from);
+    void *dh = at(gradient_row(w, FRNN_STATE_H, 0), from);
     const void *factors = at(w->call->dropout.recurrent, (p * numbers + first) * w->kernels->size);
     w->kernels->multiply_add(dh, at(work_at(w, w->layout->drh), from), factors, dh, count);
   }
@@ -168,25 +177,25 @@ static void add_units(const backward_pass *w, void *sum, const void *other, unit
   w->kernels->add(at(sum, from), at(sum, from), at(other, from), u.end - u.begin);
 }
 
-/* What goes to the call's first state, from however many steps. */
+/* Adds to what goes to the call's first state, from however many steps. */
 static void keep_units(const backward_pass *w, int state, int64_t index, const void *d, units u) {
-  ptrdiff_t from = u.begin * w->kernels->size, row = index * w->row + from;
-  w->kernels->add_keeping(at(work_at(w, w->layout->d_first[state]), row), at(work_at(w, w->layout->d_lost[state]), row),
-                          at(d, from), u.end - u.begin);
+  ptrdiff_t from = u.begin * w->kernels->size;
+  w->kernels->add_keeping(at(state_row(w, w->layout->d_first, state, FRNN_STATE_H, index), from),
+                          at(state_row(w, w->layout->d_lost, state, FRNN_STATE_H, index), from), at(d, from),
+                          u.end - u.begin);
 }
 
 static void clear_units(const backward_pass *w, void *row, units u) {
   memset(at(row, u.begin * w->kernels->size), 0, (size_t)((u.end - u.begin) * w->kernels->size));
 }
 
-static void *dh_row(const backward_pass *w, int64_t index) { return at(work_at(w, w->layout->dh), index * w->row); }
-
 /* dy and what came back to h_t: side by side, for W_hr and its gradient. */
 static void take_gradient_of_h(const backward_pass *w, int64_t t, range rows, job_part mine) {
   units u = units_of(w, w->shape->projected, mine);
   ptrdiff_t from = u.begin * w->kernels->size;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-    void *dh = dh_row(w, p), *target = at(chunk_row(w, w->dg, t, p), column_of_h(w) * w->kernels->size);
+    void *dh = gradient_row(w, FRNN_STATE_H, p),
+         *target = at(chunk_row(w, w->dg, t, p), column_of_h(w) * w->kernels->size);
     if (w->call->dy.data) add_units(w, dh, user_row(w, w->call->dy, t, p), u);
     if (carries(&w->call->rows, t, p)) {
       clear_units(w, target, u);
@@ -197,62 +206,81 @@ static void take_gradient_of_h(const backward_pass *w, int64_t t, range rows, jo
   }
 }
 
-/* What a variant's step reads besides, for rows from a sorted index on. */
-static void add_variant_arguments(const backward_pass *w, frnn_back *back, int64_t t, int64_t index) {
+/* What a variant's step reads besides, for rows from a sorted index on; `variant` holds it. */
+static void add_variant_arguments(const backward_pass *w, frnn_back *back, frnn_variant_arguments *variant, int64_t t,
+                                  int64_t index) {
   const frnn_backward_call *call = w->call;
   int64_t size = w->kernels->size;
-  back->variant = (frnn_variant_arguments){.numbers = &call->variant,
-                                           .shift_ih = call->weights.b_ih,
-                                           .shift_hh = call->weights.b_hh,
-                                           .features = features_of(w->shape),
-                                           .after_dropout = chunk_row(w, w->after_dropout, t, index),
-                                           .after_dropout_row = w->row,
-                                           .zoneout_row = w->shape->hidden * size};
+  back->variant = variant;
+  *variant = (frnn_variant_arguments){.numbers = &call->variant,
+                                      .shift_ih = call->weights.b_ih,
+                                      .shift_hh = call->weights.b_hh,
+                                      .features = features_of(w->shape),
+                                      .after_dropout = chunk_row(w, w->after_dropout, t, index),
+                                      .after_dropout_row = w->row,
+                                      .zoneout_row = w->shape->hidden * size};
   for (int i = 0; i < w->cell->facts.states && call->dropout.zoneout[i]; i++)
-    back->variant.zoneout[i] = at(call->dropout.zoneout[i], (t * w->full_batch + index) * back->variant.zoneout_row);
+    variant->zoneout[i] = at(call->dropout.zoneout[i], (t * w->full_batch + index) * variant->zoneout_row);
   if (!call->dropout.recurrent) return;
   back->recurrent_row = features_of(w->shape) * size;
   back->recurrent = at(call->dropout.recurrent, index * back->recurrent_row);
 }
 
-/* Gate gradients of a step, and what of dh and dc goes by beside the products, for a run of rows and some units. */
+/* aux, whose rows are the user's: neighbours, or one row. */
+static void add_aux(const backward_pass *w, frnn_back *back, int64_t t, int64_t index) {
+  back->aux = user_row(w, w->call->aux, t, index);
+  back->aux_row = w->call->aux.row;
+  back->daux = w->call->daux.data ? user_row(w, w->call->daux, t, index) : NULL;
+  back->daux_row = w->call->daux.row;
+}
+
+/* A state in a step, for a run of rows from a sorted index on. */
+static frnn_back_state state_in_step(const backward_pass *w, int state, int64_t i, int64_t index) {
+  int64_t t = time_of(w->shape, i);
+  frnn_sequence before = frnn_state_before(w, state, i, index), shown = w->call->dstate[state];
+  frnn_sequence after = {at(row_at(w->tape, t - w->tape_t0, index), (w->cell->slots + state - 1) * w->row), 0,
+                         w->tape.row};
+  if (state == FRNN_STATE_H) after = frnn_backward_input(w, INPUT_H, t, index);
+  frnn_back_state s = {.before = before.data,
+                       .before_row = before.row,
+                       .after = after.data,
+                       .after_row = after.row,
+                       .d = gradient_row(w, state, index)};
+  if (state == FRNN_STATE_H) { /* it is shown before, and may have come through W_hr */
+    if (w->shape->projected) s.d = at(work_at(w, w->layout->drh), index * w->row);
+  } else if (shown.data) {
+    s.shown = user_row(w, shown, t, index);
+    s.shown_row = shown.row;
+  }
+  return s;
+}
+
+/* Gate gradients of a step, and what of the states' gradients goes by beside the products, for a run of rows and some
+ * units. */
 static void derive_run(const backward_pass *w, step_phase at_k, range rows, units u) {
   const frnn_shape *s = w->shape;
-  const frnn_backward_call *call = w->call;
   int64_t i = at_k.i, t = time_of(s, i), b = rows.begin;
-  frnn_sequence h = frnn_backward_input(w, INPUT_H_BEFORE, t, b),
-                c = w->cell->facts.states == 2 ? frnn_c_before(w, i, b) : h;
-  frnn_sequence y = frnn_backward_input(w, INPUT_H, t, b), dy = frnn_backward_input(w, INPUT_DY, t, b);
-  char *slots = row_at(w->tape, t - w->tape_t0, b);
+  frnn_sequence dy = frnn_backward_input(w, INPUT_DY, t, b);
   frnn_back back = {.m = rows.count,
                     .hidden = s->hidden,
                     .unit = u.begin,
                     .end = u.end,
-                    .h = h.data,
-                    .h_row = h.row,
-                    .y = y.data,
-                    .y_row = y.row,
-                    .z = slots,
+                    .d_row = w->row,
+                    .z = row_at(w->tape, t - w->tape_t0, b),
                     .z_row = w->tape.row,
                     .gate = w->row,
-                    .c_out = at(slots, w->cell->slots * w->row),
-                    .c_row = w->tape.row,
-                    .c_in = c.data,
-                    .c_in_row = c.row,
                     .dy = s->projected ? NULL : dy.data,
                     .dy_row = dy.row,
-                    .dh = at(work_at(w, s->projected ? w->layout->drh : w->layout->dh), b * w->row),
-                    .dh_row = w->row,
-                    .dc = at(work_at(w, w->layout->dc), b * w->row),
-                    .c_bar = call->dc.data ? user_row(w, call->dc, t, b) : NULL,
-                    .c_bar_row = call->dc.row,
                     .dg = chunk_row(w, w->dg, t, b),
                     .dg_row = w->dg.row,
                     .scratch = has_extra_product(s) ? chunk_row(w, w->rh, t, b) : NULL,
                     .scratch_row = w->row,
                     .drh = at(work_at(w, w->layout->drh), b * w->row)};
-  if (w->cell->unfused) add_variant_arguments(w, &back, t, b);
-  w->kernels->back[s->cell->number][phase_of_cell(w, at_k)](&back);
+  for (int state = 0; state < w->cell->facts.states; state++) back.state[state] = state_in_step(w, state, i, b);
+  frnn_variant_arguments variant;
+  if (w->cell->unfused) add_variant_arguments(w, &back, &variant, t, b);
+  if (w->cell->facts.aux > 0) add_aux(w, &back, t, b);
+  w->functions->back[phase_of_cell(w, at_k)](&back);
 }
 
 /* A row that the mask held: its gates saw nothing, its state went by. */
@@ -261,12 +289,14 @@ static void derive_carried(const backward_pass *w, step_phase at_k, int64_t inde
   void *dg = chunk_row(w, w->dg, t, index);
   ptrdiff_t from = u.begin * w->kernels->size;
   if (phase_of_cell(w, at_k) > 0) return;
-  if (w->call->dc.data)
-    memcpy(at(user_row(w, w->call->dc, t, index), from), at(work_at(w, w->layout->dc), index * w->row + from),
-           (size_t)((u.end - u.begin) * w->kernels->size));
+  for (int state = 1; state < w->cell->facts.states; state++)
+    if (w->call->dstate[state].data)
+      memcpy(at(user_row(w, w->call->dstate[state], t, index), from), at(gradient_row(w, state, index), from),
+             (size_t)((u.end - u.begin) * w->kernels->size));
   for (int column = 0; column < w->cell->columns; column++)
     clear_units(w, at(dg, column * w->shape->hidden * w->kernels->size), u);
-  if (w->call->dy.data && !w->shape->projected) add_units(w, dh_row(w, index), user_row(w, w->call->dy, t, index), u);
+  if (w->call->dy.data && !w->shape->projected)
+    add_units(w, gradient_row(w, FRNN_STATE_H, index), user_row(w, w->call->dy, t, index), u);
 }
 
 /* What has come to h after step t, for whoever wants to see it. */
@@ -276,23 +306,31 @@ static void show_h(const backward_pass *w, int64_t t, range rows, job_part mine)
   ptrdiff_t from = u.begin * w->kernels->size;
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
     const void *dy = call->dy.data ? at(user_row(w, call->dy, t, p), from) : NULL;
-    w->kernels->add(at(user_row(w, call->dh, t, p), from), at(dh_row(w, p), from), dy, u.end - u.begin);
+    w->kernels->add(at(user_row(w, call->dstate[FRNN_STATE_H], t, p), from), at(gradient_row(w, FRNN_STATE_H, p), from),
+                    dy, u.end - u.begin);
   }
 }
 
-/* The cell's derivative in a phase: gate gradients, and what of dh and dc goes by beside the products. */
+/* Whether the derivative reads or writes rows of the user's, rather than copies of them. */
+static int reads_users_rows(const backward_pass *w) {
+  for (int state = 1; state < w->cell->facts.states; state++)
+    if (w->call->dstate[state].data) return 1;
+  return w->cell->facts.aux > 0;
+}
+
+/* The cell's derivative in a phase: gate gradients, and what of the states' gradients goes by beside the products. */
 static void derive(const backward_pass *w, step_phase at_k, range rows, job_part mine) {
   int64_t t = time_of(w->shape, at_k.i);
   range left = working_of(w->shape, &w->call->rows, rows, t), now;
   units u = units_of(w, w->shape->hidden, mine);
-  if (at_k.phase == 0 && w->call->dh.data) show_h(w, t, left, mine);
+  if (at_k.phase == 0 && w->call->dstate[FRNN_STATE_H].data) show_h(w, t, left, mine);
   if (phase_of_cell(w, at_k) < 0) {
     take_gradient_of_h(w, t, left, mine);
     return;
   }
   for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
     now = frnn_run_of(w, at_k.i, left);
-    if (w->call->dc.data && w->call->rows.sort_order) now.count = 1; /* the user's rows are no neighbours */
+    if (w->call->rows.sort_order && reads_users_rows(w)) now.count = 1; /* they are no neighbours */
     int64_t carried = next_carried(&w->call->rows, t, now.begin, now);
     if (carried >= 0) now.count = most(1, carried - now.begin);
     assert(now.count > 0);
@@ -306,13 +344,12 @@ static void derive(const backward_pass *w, step_phase at_k, range rows, job_part
 /* Where a row was reset the gradient of its state ends, or goes to the call's first state. */
 static void cut(const backward_pass *w, int64_t i, range rows, job_part mine) {
   const frnn_rows *r = &w->call->rows;
-  int64_t t = time_of(w->shape, i), numbers[] = {features_of(w->shape), w->shape->hidden};
-  const size_t states[] = {w->layout->dh, w->layout->dc};
+  int64_t t = time_of(w->shape, i);
   rows = working_of(w->shape, r, rows, t);
   for (int64_t p = rows.begin; (p = next_reset(r, t, p, rows)) >= 0; p++) {
     for (int state = 0; state < w->cell->facts.states; state++) {
-      units u = units_of(w, numbers[state], mine);
-      void *d = at(work_at(w, states[state]), p * w->row);
+      units u = units_of(w, numbers_of_state(w->shape, state), mine);
+      void *d = gradient_row(w, state, p);
       if (r->reset_to_first) keep_units(w, state, p, d, u);
       clear_units(w, d, u);
     }
@@ -336,24 +373,31 @@ static void clear(void *p, int64_t bytes) {
   if (p) memset(p, 0, (size_t)bytes);
 }
 
-/* The rows of a state of so many numbers, in the user's hands, into or out of sorted order. */
-static void take_state(const backward_pass *w, size_t rows, const void *state, int64_t numbers) {
-  ptrdiff_t bytes = numbers * w->kernels->size;
+/* The rows of a state, in the user's hands, into or out of sorted order: `rows` is the place of the first one's. */
+static void take_state(const backward_pass *w, int state, char *rows, const void *from) {
+  ptrdiff_t bytes = numbers_of_state(w->shape, state) * w->kernels->size;
   for (int64_t p = 0; p < w->shape->batch; p++) {
-    char *row = at(work_at(w, rows), p * w->row);
+    char *row = rows + p * w->row;
     memset(row, 0, (size_t)w->row);
-    if (state) memcpy(row, at(state, row_of(&w->call->rows, p) * bytes), (size_t)bytes);
+    if (from) memcpy(row, at(from, row_of(&w->call->rows, p) * bytes), (size_t)bytes);
   }
 }
 
-static void give_state(const backward_pass *w, void *state, size_t rows, size_t first, int64_t numbers) {
-  ptrdiff_t bytes = numbers * w->kernels->size;
+static void give_state(const backward_pass *w, int state, void *to) {
+  int64_t numbers = numbers_of_state(w->shape, state), bytes = numbers * w->kernels->size;
   for (int64_t p = 0; p < w->shape->batch; p++) {
-    void *row = at(work_at(w, rows), p * w->row);
+    void *row = gradient_row(w, state, p);
     if (w->shape->ragged && w->call->rows.reset_to_first)
-      add_units(w, row, at(work_at(w, first), p * w->row), (units){0, numbers});
-    memcpy(at(state, row_of(&w->call->rows, p) * bytes), row, (size_t)bytes);
+      add_units(w, row, state_row(w, w->layout->d_first, state, FRNN_STATE_H, p), (units){0, numbers});
+    memcpy(at(to, row_of(&w->call->rows, p) * bytes), row, (size_t)bytes);
   }
+}
+
+/* Rows that take no step, and those that the mask holds, have no gradient of aux. */
+static void clear_aux(const backward_pass *w) {
+  for (int64_t t = 0; w->call->daux.data && t < w->shape->steps; t++)
+    for (int64_t p = 0; p < w->shape->batch; p++)
+      memset(user_row(w, w->call->daux, t, p), 0, (size_t)(w->cell->facts.aux * w->kernels->size));
 }
 
 void frnn_begin_gradients(const backward_pass *w) {
@@ -362,24 +406,21 @@ void frnn_begin_gradients(const backward_pass *w) {
   const backward_layout *l = w->layout;
   int64_t element = w->kernels->size;
   int products_begin = w->from > 0 && !l->in_blocks; /* a product's chain begins with zero, not with what is there */
+  int has_blocks = w->cell->hh[0].count > 0;
   for (int i = products_begin ? OF_B_IH : 0; i < GRADIENTS; i++) clear(gradient_of(call, i), l->elements[i] * element);
+  if (!has_blocks) clear(gradient_of(call, OF_W_HH), l->elements[OF_W_HH] * element);
+  clear_aux(w);
   for (int i = 0; i < GRADIENTS; i++) clear(work_at(w, l->arrays[i]), ARRAYS_BESIDE * l->beside[i] * element);
-  take_state(w, w->layout->dh, call->dlast.h, features_of(s));
-  if (w->cell->facts.states == 2) {
-    take_state(w, w->layout->dc, call->dlast.c, s->hidden);
-    take_state(w, w->layout->c_first, call->first.c, s->hidden);
+  for (int state = 0; state < w->cell->facts.states; state++) {
+    take_state(w, state, gradient_row(w, state, 0), call->dlast.of[state]);
+    if (state != FRNN_STATE_H) take_state(w, state, state_row(w, l->held_first, state, 1, 0), call->first.of[state]);
   }
   if (!s->ragged) return;
   clear(work_at(w, w->layout->zeros), most(s->input * element, w->row));
-  for (int state = 0; state < w->cell->facts.states; state++) {
-    clear(work_at(w, l->d_first[state]), s->batch * w->row);
-    clear(work_at(w, l->d_lost[state]), s->batch * w->row);
-  }
+  clear(work_at(w, l->d_first), w->cell->facts.states * l->group_batch * w->row);
+  clear(work_at(w, l->d_lost), w->cell->facts.states * l->group_batch * w->row);
 }
 
 void frnn_end_gradients(const backward_pass *w) {
-  const frnn_backward_call *call = w->call;
-  const size_t *first = w->layout->d_first;
-  give_state(w, call->dfirst.h, w->layout->dh, first[0], features_of(w->shape));
-  if (w->cell->facts.states == 2) give_state(w, call->dfirst.c, w->layout->dc, first[1], w->shape->hidden);
+  for (int state = 0; state < w->cell->facts.states; state++) give_state(w, state, w->call->dfirst.of[state]);
 }

@@ -11,8 +11,10 @@
 /* Groups of rows of a call that may have sums of their own. */
 enum { GROUPS_MOST = 4 };
 
-/* What stands beside the gate gradients in a product over rows. */
-enum operand { INPUT, HIDDEN, RESET_HIDDEN };
+/* What stands beside the gate gradients in a product over rows: x, and the operands of W_hh and of W_hr. */
+enum operand { INPUT, HIDDEN, SCRATCH };
+
+static inline enum operand operand_of(const frnn_block *hh) { return hh->operand == FRNN_SCRATCH ? SCRATCH : HIDDEN; }
 
 /* What of the user's a chunk reads: x and h_{t-1}, as the operands, and dy and h_t. */
 enum backward_input { INPUT_X = INPUT, INPUT_H_BEFORE = HIDDEN, INPUT_DY, INPUT_H, BACKWARD_INPUTS };
@@ -21,14 +23,15 @@ enum backward_input { INPUT_X = INPUT, INPUT_H_BEFORE = HIDDEN, INPUT_DY, INPUT_
 enum gradient { OF_W_IH, OF_W_HH, OF_W_HR, OF_B_IH, OF_B_HH, OF_EXTRA, GRADIENTS = OF_EXTRA + FRNN_EXTRAS };
 
 typedef struct {
-  size_t w_ih, w_hh, w_hr, parts;                                 /* of a call */
-  size_t dh, dc, c_first, drh, rh, after_dropout, dg, operand[3]; /* of a group's part */
+  size_t w_ih, w_hh, w_hr, parts;                                     /* of a call */
+  size_t d_state, held_first, drh, rh, after_dropout, dg, operand[3]; /* of a group's part */
   size_t ids, sum[GRADIENTS], arrays[GRADIENTS]; /* likewise: sums of its own; what stands beside sums */
-  size_t first, dx, zeros, d_first[2], d_lost[2], inputs[BACKWARD_INPUTS]; /* and what is only there for ragged rows */
-  size_t packed, forward, tape;                                            /* or for steps that are recomputed */
-  int64_t elements[GRADIENTS], beside[GRADIENTS];                          /* of a gradient, and beside it */
-  int64_t steps, rows, dg_row;                                             /* of a chunk, at most */
-  int groups, in_blocks;                                                   /* whether sums go by blocks */
+  size_t first, dx, zeros, d_first, d_lost, inputs[BACKWARD_INPUTS]; /* and what is only there for ragged rows */
+  size_t packed, forward, tape;                                      /* or for steps that are recomputed */
+  int64_t elements[GRADIENTS], beside[GRADIENTS];                    /* of a gradient, and beside it */
+  int64_t steps, rows, dg_row;                                       /* of a chunk, at most */
+  int64_t group_batch;                                               /* rows of a group, at most */
+  int groups, in_blocks;                                             /* whether sums go by blocks */
   size part, total;
 } backward_layout;
 
@@ -46,6 +49,7 @@ typedef struct {
   const frnn_shape *shape;
   const frnn_kernels *kernels;
   const frnn_cell *cell;
+  const frnn_cell_functions *functions;
   const backward_layout *layout;
   void *panels;       /* of the weights, which all groups read */
   int64_t full_batch; /* of the call that the group is of */
@@ -53,7 +57,7 @@ typedef struct {
   frnn_sequence tape, dg, rh, after_dropout;
   int64_t from, to, t0; /* the chunk */
   int64_t rows, done;   /* that it has, and that those before it had */
-  /* Where the call's tape has checkpoints alone: the call that recomputes the steps from one to the next, the c of
+  /* Where the call's tape has checkpoints alone: the call that recomputes the steps from one to the next, the states of
    * those, the earliest time of the steps that the tape has now, and whether it is to be made for the chunk. */
   frnn_forward_call recompute;
   frnn_sequence checkpoints;
@@ -69,6 +73,16 @@ static inline range steps_to_recompute(const backward_pass *w) {
 
 static inline void *work_at(const backward_pass *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
 static inline void *panels_at(const backward_pass *w, size_t offset) { return at(w->panels, (ptrdiff_t)offset); }
+
+/* A row of one of several arrays of padded rows, one for each state from `first_state` on. */
+static inline void *state_row(const backward_pass *w, size_t offset, int state, int first_state, int64_t index) {
+  return work_at(w, offset + (size_t)(((state - first_state) * w->layout->group_batch + index) * w->row));
+}
+
+/* The gradient of a state, of a row. */
+static inline void *gradient_row(const backward_pass *w, int state, int64_t index) {
+  return state_row(w, w->layout->d_state, state, FRNN_STATE_H, index);
+}
 
 /* The rows of the chunk that stand before those of time t. */
 static inline int64_t rows_before(const backward_pass *w, int64_t t) {
@@ -93,8 +107,8 @@ range frnn_run_of(const backward_pass *w, int64_t i, range rows);
 frnn_sequence frnn_backward_input(const backward_pass *w, enum backward_input what, int64_t t, int64_t index);
 void frnn_gather_inputs(const backward_pass *w, range rows);
 
-/* c_{t-1} for step i and such a run. */
-frnn_sequence frnn_c_before(const backward_pass *w, int64_t i, int64_t index);
+/* A state before step i for such a run: h, or another, which the tape tells. */
+frnn_sequence frnn_state_before(const backward_pass *w, int state, int64_t i, int64_t index);
 
 /* The chunk before the present one in the data, which is the next one of the backward pass; 0 where there is none. */
 int frnn_next_chunk(backward_pass *w);

@@ -22,7 +22,7 @@ static sum_order order_of(const backward_pass *w) {
 static frnn_sequence source_of(const backward_pass *w, enum operand which, int64_t t, int64_t index) {
   if (which == HIDDEN && w->call->dropout.recurrent)
     return (frnn_sequence){chunk_row(w, w->after_dropout, t, index), 0, w->after_dropout.row};
-  if (which != RESET_HIDDEN) return frnn_backward_input(w, (enum backward_input)which, t, index);
+  if (which != SCRATCH) return frnn_backward_input(w, (enum backward_input)which, t, index);
   return (frnn_sequence){chunk_row(w, w->rh, t, index), 0, w->rh.row};
 }
 
@@ -97,7 +97,7 @@ void frnn_finish_rows(const backward_pass *w, range steps, range rows) {
   if (rows.count < 1 || steps.count < 1) return;
   if (call->dw_ih && w->shape->input > 0) pack_operand(w, INPUT, w->shape->input, steps, rows);
   if (call->dw_hh) pack_operand(w, HIDDEN, features_of(w->shape), steps, rows);
-  if (call->dw_hh && has_extra_product(w->shape)) pack_operand(w, RESET_HIDDEN, w->shape->hidden, steps, rows);
+  if (call->dw_hh && has_extra_product(w->shape)) pack_operand(w, SCRATCH, w->shape->hidden, steps, rows);
   if (call->dx.data) input_gradient(w, steps, rows);
 }
 
@@ -231,15 +231,15 @@ static void table_gradient(const backward_pass *w, const frnn_block *block, job_
 void frnn_add_chunk(const backward_pass *w, job_part mine) {
   const frnn_shape *s = w->shape;
   if (w->to == 0) return; /* it has ended, others of the call have not: its sums are whole */
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < FRNN_BLOCKS; i++) {
     const frnn_block *ih = &w->cell->ih[i], *hh = &w->cell->hh[i];
     if (ih->count > 0) weight_gradient(w, part_of(w, ih, mine), INPUT, s->input, OF_W_IH);
-    if (hh->count > 0) weight_gradient(w, part_of(w, hh, mine), i ? RESET_HIDDEN : HIDDEN, features_of(s), OF_W_HH);
+    if (hh->count > 0) weight_gradient(w, part_of(w, hh, mine), operand_of(hh), features_of(s), OF_W_HH);
     if (ih->count > 0 && w->call->ids.gradient) table_gradient(w, ih, mine);
     if (ih->count > 0 && !w->cell->normalised) add_columns(w, part_of(w, ih, mine), OF_B_IH);
     if (hh->count > 0 && !w->cell->normalised) add_columns(w, part_of(w, hh, mine), OF_B_HH);
   }
   add_sums(w, mine);
   if (s->projected)
-    weight_gradient(w, part_from(w, column_of_h(w), 0, s->projected, mine), RESET_HIDDEN, s->hidden, OF_W_HR);
+    weight_gradient(w, part_from(w, column_of_h(w), 0, s->projected, mine), SCRATCH, s->hidden, OF_W_HR);
 }

@@ -18,7 +18,7 @@ static table_layout lay_table(const frnn_shape *s) {
   int64_t gate_units = product(&at.total, units, s->cell->facts.gates);
   at.w_ih = reserve(&at.total, packed_element(s), product(&at.total, gate_units, s->input));
   at.bias = reserve(&at.total, element, gate_units);
-  at.bias_h = reserve(&at.total, element, units);
+  at.bias_h = reserve(&at.total, element, product(&at.total, units, separate_gates(s->cell)));
   return at;
 }
 

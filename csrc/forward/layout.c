@@ -34,10 +34,11 @@ packed_layout frnn_lay_packed(const frnn_shape *s, unsigned forms) {
   int64_t of_x = product(&at.total, gate_units, s->input), packed = packed_element(s);
   at.for_steps = reserve(&at.total, packed, forms & FRNN_FOR_STEPS ? of_x : 0);
   at.for_products = reserve(&at.total, packed, forms & FRNN_FOR_PRODUCTS ? of_x : 0);
-  at.w_hh = reserve(&at.total, packed, product(&at.total, gate_units, features_of(s)));
+  int64_t of_h = product(&at.total, product(&at.total, units, cell->facts.recurrent), features_of(s));
+  at.w_hh = reserve(&at.total, packed, of_h);
   at.w_hr = reserve(&at.total, packed, product(&at.total, vectors_of(s, s->projected), s->hidden));
   at.bias = reserve(&at.total, element, gate_units);
-  at.bias_h = reserve(&at.total, element, units);
+  at.bias_h = reserve(&at.total, element, product(&at.total, units, separate_gates(cell)));
   return at;
 }
 
@@ -70,17 +71,19 @@ forward_layout frnn_lay_forward(const frnn_shape *s) {
   int64_t w_ih = product(&at.total, product(&at.total, units, cell->facts.gates), s->input);
   at.w_ih = reserve(&at.total, packed_element(s), at.packing ? w_ih : 0);
   at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, work_slots(cell))));
-  at.c = reserve(&at.total, element, product(&at.total, row_units, cell->facts.states - 1));
+  int64_t held_units = product(&at.total, row_units, held_states(cell));
+  at.held = reserve(&at.total, element, held_units);
   at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
-  at.made = reserve(&at.total, element, s->projected ? row_units : 0);
+  at.output = reserve(&at.total, element, s->projected ? row_units : 0);
   at.after_dropout = reserve(&at.total, element, cell->unfused ? row_units : 0);
   if (!s->ragged && !s->checkpoint) return at;
   at.ids = reserve(&at.total, sizeof(int64_t), s->has_ids ? s->batch : 0);
   at.x = reserve(&at.total, element, product(&at.total, rows, s->input));
+  at.aux = reserve(&at.total, element, product(&at.total, s->batch, cell->facts.aux));
   at.h = reserve(&at.total, element, row_units);
   for (int i = 0; i < 2; i++) {
     at.h_at[i] = reserve(&at.total, element, row_units);
-    at.c_at[i] = reserve(&at.total, element, product(&at.total, row_units, cell->facts.states - 1));
+    at.held_at[i] = reserve(&at.total, element, held_units);
   }
   return at;
 }
@@ -101,7 +104,7 @@ size_t frnn_tape_size(const frnn_shape *s) {
   size tape = {0};
   const frnn_cell *cell = s->cell;
   int64_t steps = s->checkpoint ? segments_of(s) : s->steps, rows = product(&tape, steps, s->batch);
-  int64_t slots = s->checkpoint ? cell->facts.states - 1 : tape_slots(cell);
+  int64_t slots = s->checkpoint ? held_states(cell) : tape_slots(cell);
   reserve(&tape, element_size(s), product(&tape, rows, product(&tape, padded(s), slots)));
   return total(&tape);
 }

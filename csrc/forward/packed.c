@@ -3,22 +3,19 @@
  * It must not know: dtypes, instruction sets, time. */
 #include "packed.h"
 
-/* Some vectors of one gate of W_ih or W_hh for the tiles of a step: the gates of one phase interleaved, phase after
- * phase. */
-static void pack_for_steps(const frnn_shape *s, const frnn_kernels *kernels, int gate, range vectors, const void *w,
-                           int64_t k, void *packed) {
-  const frnn_cell *cell = s->cell;
+/* Some vectors of W_ih, or of W_hh, for the tiles of a step: the gates of one phase interleaved. */
+static void pack_phase(const frnn_shape *s, const frnn_kernels *kernels, phase_gates of, int gate, range vectors,
+                       const void *w, int64_t k, void *packed) {
   int64_t column = panel_bytes(s, kernels, 1), used = vectors_of_units(s, kernels);
   int64_t unit = vectors.begin * kernels->lanes, units = vectors.count * kernels->lanes;
-  int phase = gate >= cell->panels[0], first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
-  int64_t before = first * used + vectors.begin * gates;
+  int64_t before = of.first * used + vectors.begin * of.count;
   frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * kernels->size),
                       .src_row = k * kernels->size,
                       .outputs = least(units, s->hidden - unit),
                       .k = k,
-                      .dst = at(packed, panel_bytes(s, kernels, before * k) + (gate - first) * column),
-                      .dst_vector = panel_bytes(s, kernels, k) * gates,
-                      .dst_k = column * gates};
+                      .dst = at(packed, panel_bytes(s, kernels, before * k) + (gate - of.first) * column),
+                      .dst_vector = panel_bytes(s, kernels, k) * of.count,
+                      .dst_k = column * of.count};
   if (t.outputs > 0 && k > 0) kernels->pack_outputs(&t);
 }
 
@@ -44,17 +41,20 @@ void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, ran
 void frnn_pack_biases(const frnn_shape *s, const frnn_kernels *kernels, const frnn_weights *w, void *bias,
                       void *bias_h) {
   const frnn_cell *cell = s->cell;
-  int64_t element = kernels->size, units = padded(s), hidden = s->hidden;
+  int64_t element = kernels->size, units = padded(s), of_gate = s->hidden * element;
   memset(bias, 0, (size_t)(cell->facts.gates * units * element));
-  for (int gate = 0; gate < cell->facts.gates && !cell->normalised; gate++) {
-    int split = cell->split_bias && gate == cell->facts.gates - 1;
-    const void *b_ih = w->b_ih ? at(w->b_ih, gate * hidden * element) : NULL;
-    const void *b_hh = w->b_hh ? at(w->b_hh, gate * hidden * element) : NULL;
-    kernels->add(at(bias, gate * units * element), b_ih, split ? NULL : b_hh, hidden);
-    if (!split) continue;
-    memset(bias_h, 0, (size_t)(units * element));
-    kernels->add(bias_h, NULL, b_hh, hidden);
-  }
+  memset(bias_h, 0, (size_t)(separate_gates(cell) * units * element));
+  for (const frnn_chains *c = cell->chains; c < cell->chains + FRNN_CHAINS && !cell->normalised; c++)
+    for (int i = 0; i < c->gates; i++) {
+      const void *b_ih = w->b_ih && c->x != NOT_IN ? at(w->b_ih, (c->x + i) * of_gate) : NULL;
+      const void *b_hh = w->b_hh && c->h != NOT_IN ? at(w->b_hh, (c->h + i) * of_gate) : NULL;
+      if (c->x == NOT_IN) {
+        kernels->add(bias_h, NULL, b_hh, s->hidden);
+        bias_h = at(bias_h, units * element);
+      } else {
+        kernels->add(at(bias, (c->x + i) * units * element), b_ih, b_hh, s->hidden);
+      }
+    }
 }
 
 /* A part of W_hr into panels of one product. */
@@ -80,25 +80,38 @@ typedef struct {
   job_parts job_parts;
 } packing;
 
-/* A part of W_hh, whose operand has so many features, and of W_ih in the forms that are wanted. */
+/* A part of W_ih or W_hh for the tiles of a step. */
+static void pack_for_steps(packing *p, const frnn_shape *s, int h, job_part mine, const void *w, int64_t k,
+                           void *packed) {
+  range vectors = range_of(vectors_of_units(s, p->kernels), mine.slice, mine.slices);
+  for (int phase = 0; phase < s->cell->phases; phase++) {
+    phase_gates of = gates_of_phase(s->cell, h, phase);
+    for (int gate = of.first; gate < of.first + of.count && !frnn_stopped(&p->run); gate++)
+      pack_phase(s, p->kernels, of, gate, vectors, w, k, packed);
+  }
+}
+
+/* A part of a matrix of so many gates for a product. */
+static void pack_for_product(packing *p, const frnn_shape *s, int gates, job_part mine, const void *w, int64_t k,
+                             void *packed) {
+  range vectors = range_of(gates * (padded(s) / p->kernels->lanes), mine.slice, mine.slices);
+  frnn_pack_for_product(s, p->kernels, vectors, w, k, at(packed, vectors.begin * panel_bytes(s, p->kernels, k)));
+}
+
+/* A part of W_hh, and of W_ih in the forms that are wanted. */
 static void pack_matrices(packing *p, const frnn_pack_call *call, const packed_layout *layout, job_part mine) {
   const frnn_shape *s = &call->shape;
-  const frnn_kernels *kernels = p->kernels;
-  int64_t features = features_of(s);
-  range vectors = range_of(vectors_of_units(s, kernels), mine.slice, mine.slices);
-  range of_product = range_of(vectors_of_gates(s, kernels), mine.slice, mine.slices);
+  const frnn_cell_facts *facts = &s->cell->facts;
+  const frnn_weights *w = &call->weights;
   void *for_steps = at(call->packed, (ptrdiff_t)layout->for_steps), *w_hh = at(call->packed, (ptrdiff_t)layout->w_hh);
   void *for_products = at(call->packed, (ptrdiff_t)layout->for_products);
-  for (int gate = 0; gate < s->cell->facts.gates && !s->cell->unfused && !frnn_stopped(&p->run); gate++) {
-    if (call->forms & FRNN_FOR_STEPS) pack_for_steps(s, kernels, gate, vectors, call->weights.w_ih, s->input, for_steps);
-    pack_for_steps(s, kernels, gate, vectors, call->weights.w_hh, features, w_hh);
-  }
+  if (call->forms & FRNN_FOR_STEPS && !s->cell->unfused) pack_for_steps(p, s, 0, mine, w->w_ih, s->input, for_steps);
+  if (call->forms & FRNN_FOR_PRODUCTS) pack_for_product(p, s, facts->gates, mine, w->w_ih, s->input, for_products);
+  if (facts->recurrent == 0) return;
   if (s->cell->unfused)
-    frnn_pack_for_product(s, kernels, of_product, call->weights.w_hh, features,
-                          at(w_hh, of_product.begin * panel_bytes(s, kernels, features)));
-  if (call->forms & FRNN_FOR_PRODUCTS)
-    frnn_pack_for_product(s, kernels, of_product, call->weights.w_ih, s->input,
-                          at(for_products, of_product.begin * panel_bytes(s, kernels, s->input)));
+    pack_for_product(p, s, facts->recurrent, mine, w->w_hh, features_of(s), w_hh);
+  else
+    pack_for_steps(p, s, 1, mine, w->w_hh, features_of(s), w_hh);
 }
 
 static void pack_part(void *context, int part, int parts) {

@@ -18,7 +18,7 @@ typedef struct {
 /* Where things stand in the workspace, and what else follows from the shape. What is only there for ragged rows comes
  * last. */
 typedef struct {
-  size_t w_ih, z, c, scratch, made, after_dropout, ids, x, h, c_at[2], h_at[2];
+  size_t w_ih, z, held, scratch, output, after_dropout, ids, x, aux, h, held_at[2], h_at[2];
   int64_t steps;        /* of a chunk */
   int in_step, packing; /* whether x enters in the step; whether W_ih is packed for the product as it goes */
   size total;
@@ -38,8 +38,8 @@ typedef struct {
 /* frnn_pack by some kernels. */
 int frnn_pack_with(const frnn_kernels *kernels, const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
-/* Bytes of k columns of one vector of outputs, as packed. Elements of packed weights may be narrower than those of rows:
- * only this, the kernels' own packing and their tiles know how they stand. */
+/* Bytes of k columns of one vector of outputs, as packed. Elements of packed weights may be narrower than those of
+ * rows: only this, the kernels' own packing and their tiles know how they stand. */
 static inline int64_t panel_bytes(const frnn_shape *s, const frnn_kernels *kernels, int64_t k) {
   return k * kernels->lanes * packed_element(s);
 }
@@ -49,17 +49,14 @@ static inline int64_t panel_bytes(const frnn_shape *s, const frnn_kernels *kerne
 void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, range vectors, const void *w, int64_t k,
                            void *packed);
 
-/* What the chains begin with: both biases added up, but where the last gate's stay apart: then bias_h has the recurrent
- * one. Zeros where products are normalised, which come before biases. */
+/* What the chains begin with: those over x, with both biases added up if they go on over h; in bias_h those over h
+ * alone. Zeros where products are normalised, which come before biases. */
 void frnn_pack_biases(const frnn_shape *s, const frnn_kernels *kernels, const frnn_weights *w, void *bias,
                       void *bias_h);
 
-/* Vectors of all gates, padding included. */
+/* Vectors of all gates of W_ih, padding included. */
 static inline int64_t vectors_of_gates(const frnn_shape *s, const frnn_kernels *kernels) {
   return s->cell->facts.gates * (padded(s) / kernels->lanes);
 }
-
-/* Where W_hh is packed as one product too. */
-static inline int is_unfused(const frnn_shape *s) { return s->cell->unfused; }
 
 #endif

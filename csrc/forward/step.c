@@ -4,9 +4,9 @@
  * product over a chunk of time gives bias + W_ih x before, and the tile goes on from there: in training straight in the
  * tape, whose slots the tile turns into gates.
  *
- * h stands in y and c in the tape, so the state before a step is what the step before it wrote. Rows that begin there
- * have theirs put in its place while the step is taken. Where rows go in another order than the user's (see ragged.h),
- * x is copied into it and h out of it.
+ * h stands in y and the other states in the tape, so the state before a step is what the step before it wrote. Rows
+ * that begin there have theirs put in its place while the step is taken. Where rows go in another order than the user's
+ * (see ragged.h), x is copied into it and h out of it.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "step.h"
@@ -16,15 +16,17 @@ enum { PACKED_AT_ONCE = 262144 /* bytes, a good part of L2 */ };
 static void begin_pass(forward_pass *w, const frnn_forward_call *call, const frnn_shape *full) {
   const frnn_shape *s = &call->shape;
   assert(call->work && call->packed);
-  *w = (forward_pass){.call = call,
-                      .shape = s,
-                      .full = full,
-                      .cell = s->cell,
-                      .packed = call->packed,
-                      .layout = call->plan,
-                      .row = padded(s) * element_size(s),
-                      .end = s->steps};
+  memset(w, 0, offsetof(forward_pass, own));
+  w->call = call;
+  w->shape = s;
+  w->full = full;
+  w->cell = s->cell;
+  w->packed = call->packed;
   w->kernels = w->packed->kernels;
+  w->functions = functions_of(w->kernels, s);
+  w->layout = call->plan;
+  w->row = padded(s) * element_size(s);
+  w->end = s->steps;
   if (!call->plan) {
     w->own = frnn_lay_forward(full);
     w->layout = &w->own;
@@ -36,7 +38,8 @@ static void begin_pass(forward_pass *w, const frnn_forward_call *call, const frn
 void frnn_begin_forward(forward_pass *w, const frnn_forward_call *call) {
   begin_pass(w, call, &call->shape);
   w->in_tape = call->tape && w->cell->slots > 0 && !call->shape.checkpoint;
-  if (call->tape && call->shape.checkpoint) w->checkpoints = dense(call->tape, call->shape.batch, w->row);
+  if (call->tape && call->shape.checkpoint)
+    w->checkpoints = dense(call->tape, call->shape.batch, held_states(w->cell) * w->row);
 }
 
 void frnn_begin_recompute(forward_pass *w, const frnn_forward_call *call, const frnn_shape *full,
@@ -112,9 +115,12 @@ void frnn_project(const forward_pass *w, chunk c, range rows, range vectors) {
   }
 }
 
-/* Bytes of a row of h, and of c, in the user's hands. */
-static ptrdiff_t h_bytes(const forward_pass *w) { return features_of(w->shape) * w->kernels->size; }
-static ptrdiff_t c_bytes(const forward_pass *w) { return w->shape->hidden * w->kernels->size; }
+/* Bytes of a row of a state in the user's hands. */
+static ptrdiff_t state_bytes(const forward_pass *w, int state) {
+  return numbers_of_state(w->shape, state) * w->kernels->size;
+}
+
+static ptrdiff_t h_bytes(const forward_pass *w) { return state_bytes(w, FRNN_STATE_H); }
 
 /* Whether h of a step goes to rows of its own, by sorted index, before it goes to y, if it does. */
 static int has_own_h(const forward_pass *w) { return w->recompute || w->call->rows.sort_order; }
@@ -126,36 +132,35 @@ static frnn_sequence h_at(const forward_pass *w, int64_t i, int64_t b) {
   return (frnn_sequence){row_at(w->call->y, time_of(w->shape, i), b), 0, w->call->y.row};
 }
 
-/* And c: the tape, or rows that a step may write while it reads those of the one before; full rows need not. */
-static frnn_sequence c_at(const forward_pass *w, int64_t i, int64_t b) {
+/* Rows of a state but h in the workspace, from where such rows begin. */
+static frnn_sequence held(const forward_pass *w, size_t rows, int state, int64_t b) {
+  return (frnn_sequence){at(work_at(w, rows), ((state - 1) * w->full->batch + b) * w->row), 0, w->row};
+}
+
+/* Where any state of step i goes; all but h to the tape, or to rows that a step may write while it reads those of the
+ * one before; full rows need not. */
+static frnn_sequence state_at(const forward_pass *w, int state, int64_t i, int64_t b) {
+  if (state == FRNN_STATE_H) return h_at(w, i, b);
   if (w->in_tape)
-    return (frnn_sequence){at(row_at(w->tape, time_of(w->shape, i) - w->t0, b), w->cell->slots * w->row), 0,
-                           w->tape.row};
-  size_t own = w->shape->ragged ? w->layout->c_at[i & 1] : w->layout->c;
-  return (frnn_sequence){at(work_at(w, own), b * w->row), 0, w->row};
+    return (frnn_sequence){at(row_at(w->tape, time_of(w->shape, i) - w->t0, b), (w->cell->slots + state - 1) * w->row),
+                           0, w->tape.row};
+  return held(w, w->shape->ragged ? w->layout->held_at[i & 1] : w->layout->held, state, b);
 }
 
 /* Whether what the pass begins with is prepared: side by side, by sorted index. */
 static int is_prepared(const forward_pass *w) { return w->shape->ragged || w->recompute; }
 
 /* The state that the pass begins with, and later what is put aside of the state before a step. */
-static frnn_sequence prepared_h(const forward_pass *w, int64_t b) {
+static frnn_sequence prepared(const forward_pass *w, int state, int64_t b) {
+  if (state != FRNN_STATE_H) return held(w, w->layout->held, state, b);
   return (frnn_sequence){at(work_at(w, w->layout->h), b * h_bytes(w)), 0, h_bytes(w)};
 }
 
-static frnn_sequence prepared_c(const forward_pass *w, int64_t b) {
-  return (frnn_sequence){at(work_at(w, w->layout->c), b * w->row), 0, w->row};
-}
-
 /* The state before step i of the pass from some row on: where the step before left it, or what the pass begins with. */
-static frnn_sequence h_before(const forward_pass *w, int64_t i, int64_t b) {
-  if (i > w->begin) return h_at(w, i - 1, b);
-  if (is_prepared(w)) return prepared_h(w, b);
-  return (frnn_sequence){at(w->call->first.h, b * h_bytes(w)), 0, h_bytes(w)};
-}
-
-static frnn_sequence c_before(const forward_pass *w, int64_t i, int64_t b) {
-  return i > w->begin ? c_at(w, i - 1, b) : prepared_c(w, b);
+static frnn_sequence state_before(const forward_pass *w, int state, int64_t i, int64_t b) {
+  if (i > w->begin) return state_at(w, state, i - 1, b);
+  if (state != FRNN_STATE_H || is_prepared(w)) return prepared(w, state, b);
+  return (frnn_sequence){at(w->call->first.of[FRNN_STATE_H], b * h_bytes(w)), 0, h_bytes(w)};
 }
 
 /* The ids of step i: the rows of the id table with which the chains begin. */
@@ -171,42 +176,58 @@ static void gather_ids(const forward_pass *w, int64_t i, range rows) {
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) gathered[p] = ids[w->call->rows.sort_order[p]];
 }
 
+/* aux of step i: where the user has it, or by sorted index. */
+static frnn_sequence aux_of(const forward_pass *w, int64_t i, int64_t b) {
+  ptrdiff_t bytes = w->cell->facts.aux * w->kernels->size;
+  if (w->call->rows.sort_order) return (frnn_sequence){at(work_at(w, w->layout->aux), b * bytes), 0, bytes};
+  return (frnn_sequence){row_at(w->call->aux, time_of(w->shape, i), b), 0, w->call->aux.row};
+}
+
+static void gather_aux(const forward_pass *w, int64_t i, range rows) {
+  frnn_sequence to = aux_of(w, i, 0);
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++)
+    copy_row(row_at(to, 0, p), row_at(w->call->aux, time_of(w->shape, i), w->call->rows.sort_order[p]), (size_t)to.row);
+}
+
 /* What row p of a state begins with in step i: zeros, or the call's first state, whose rows are the user's. */
-static void begin_state(const forward_pass *w, int64_t i, int64_t p, const void *first, void *to, ptrdiff_t bytes) {
+static void begin_state(const forward_pass *w, int state, int64_t i, int64_t p) {
   const frnn_rows *r = &w->call->rows;
+  ptrdiff_t bytes = state_bytes(w, state);
+  void *to = state_before(w, state, i, p).data;
   if (begins_at_zero(w->shape, r, i, p))
     memset(to, 0, (size_t)bytes);
   else
-    copy_row(to, at(first, row_of(r, p) * bytes), (size_t)bytes);
+    copy_row(to, at(w->call->first.of[state], row_of(r, p) * bytes), (size_t)bytes);
 }
 
 static void begin_row(const forward_pass *w, int64_t i, int64_t p) {
-  begin_state(w, i, p, w->call->first.h, h_before(w, i, p).data, h_bytes(w));
-  if (w->cell->facts.states == 2) begin_state(w, i, p, w->call->first.c, c_before(w, i, p).data, c_bytes(w));
+  for (int state = 0; state < w->cell->facts.states; state++) begin_state(w, state, i, p);
 }
 
-/* The state before a recomputed segment: h from y, c from its checkpoint. */
+/* The states before a recomputed segment: h from y, the others from their checkpoint. */
 static void begin_row_recomputed(const forward_pass *w, int64_t p) {
   int64_t before = time_of(w->shape, w->begin - 1), n = w->shape->checkpoint;
-  copy_row(prepared_h(w, p).data, row_at(w->call->y, before, row_of(&w->call->rows, p)), (size_t)h_bytes(w));
-  if (w->cell->facts.states == 2)
-    copy_row(prepared_c(w, p).data, row_at(w->checkpoints, w->begin / n, p), (size_t)c_bytes(w));
+  copy_row(prepared(w, FRNN_STATE_H, p).data, row_at(w->call->y, before, row_of(&w->call->rows, p)),
+           (size_t)h_bytes(w));
+  for (int state = 1; state < w->cell->facts.states; state++)
+    copy_row(prepared(w, state, p).data, at(row_at(w->checkpoints, w->begin / n, p), (state - 1) * w->row),
+             (size_t)state_bytes(w, state));
 }
 
 /* What row p has as the state before step i, aside or back: it may be in y or in the tape, which are not to lose it. */
 static void put_aside(const forward_pass *w, int64_t i, int64_t p) {
-  copy_row(prepared_h(w, p).data, h_at(w, i - 1, p).data, (size_t)h_bytes(w));
-  if (w->cell->facts.states == 2) copy_row(prepared_c(w, p).data, c_at(w, i - 1, p).data, (size_t)c_bytes(w));
+  for (int state = 0; state < w->cell->facts.states; state++)
+    copy_row(prepared(w, state, p).data, state_at(w, state, i - 1, p).data, (size_t)state_bytes(w, state));
 }
 
 static void put_back(const forward_pass *w, int64_t i, int64_t p) {
-  copy_row(h_at(w, i - 1, p).data, prepared_h(w, p).data, (size_t)h_bytes(w));
-  if (w->cell->facts.states == 2) copy_row(c_at(w, i - 1, p).data, prepared_c(w, p).data, (size_t)c_bytes(w));
+  for (int state = 0; state < w->cell->facts.states; state++)
+    copy_row(state_at(w, state, i - 1, p).data, prepared(w, state, p).data, (size_t)state_bytes(w, state));
 }
 
 /* h_{t-1} after dropout. */
 static void drop(const forward_pass *w, int64_t i, range rows) {
-  frnn_sequence h = h_before(w, i, rows.begin);
+  frnn_sequence h = state_before(w, FRNN_STATE_H, i, rows.begin);
   const void *factors = at(w->call->dropout.recurrent, rows.begin * h_bytes(w));
   for (int64_t b = 0; b < rows.count; b++)
     w->kernels->multiply_add(frnn_after_dropout(w, rows.begin + b), row_at(h, 0, b), at(factors, b * h_bytes(w)), NULL,
@@ -216,6 +237,7 @@ static void drop(const forward_pass *w, int64_t i, range rows) {
 static void prepare_rows(const forward_pass *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
   if (w->shape->has_ids && r->sort_order) gather_ids(w, i, rows);
+  if (w->cell->facts.aux > 0 && r->sort_order) gather_aux(w, i, rows);
   for (int64_t p = rows.begin; i == w->begin && i > 0 && p < rows.begin + rows.count; p++)
     if (goes_on(w->shape, r, i, p)) begin_row_recomputed(w, p);
   for (int64_t p = rows.begin; (p = next_beginning(w->shape, r, i, p, rows)) >= 0; p++) {
@@ -231,7 +253,7 @@ void frnn_prepare_step(const forward_pass *w, int64_t i, range rows) {
   if (w->call->dropout.recurrent) drop(w, i, rows);
 }
 
-/* h of a step from what the cell made. */
+/* h of a step from the cell's output. */
 static void project_h(const forward_pass *w, int64_t i, range rows, job_part mine) {
   int64_t lanes = w->kernels->lanes, vector = lanes * w->kernels->size;
   int64_t panel = panel_bytes(w->shape, w->kernels, w->shape->hidden);
@@ -240,7 +262,7 @@ static void project_h(const forward_pass *w, int64_t i, range rows, job_part min
   frnn_gemm g = {.m = rows.count,
                  .n = least(vectors.count * lanes, w->shape->projected - vectors.begin * lanes),
                  .k = w->shape->hidden,
-                 .a = at(work_at(w, w->layout->made), rows.begin * w->row),
+                 .a = at(work_at(w, w->layout->output), rows.begin * w->row),
                  .a_row = w->row,
                  .a_k = w->kernels->size,
                  .panels = at(packed_at(w, w->packed->at.w_hr), vectors.begin * panel),
@@ -248,6 +270,11 @@ static void project_h(const forward_pass *w, int64_t i, range rows, job_part min
                  .c = at(h.data, vectors.begin * vector),
                  .c_row = h.row};
   w->kernels->gemm(&g);
+}
+
+static inline frnn_step_state state_in_step(const forward_pass *w, int state, int64_t i, int64_t b) {
+  frnn_sequence before = state_before(w, state, i, b), after = state_at(w, state, i, b);
+  return (frnn_step_state){before.data, before.row, after.data, after.row};
 }
 
 void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range rows, job_part mine) {
@@ -260,8 +287,8 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range 
     project_h(w, i, rows, mine);
     return;
   }
-  frnn_sequence h = h_before(w, i, rows.begin), y = h_at(w, i, rows.begin), x = x_of(w, c, rows.begin);
-  frnn_sequence c_in = c_before(w, i, rows.begin), c_out = c_at(w, i, rows.begin);
+  frnn_sequence x = x_of(w, c, rows.begin);
+  frnn_step_state h = state_in_step(w, FRNN_STATE_H, i, rows.begin);
   ptrdiff_t z_row = w->in_tape ? w->tape.row : w->work.row;
   void *z = z_at(w, c, t, rows.begin);
   frnn_step step = {.m = rows.count,
@@ -270,28 +297,30 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range 
                     .vectors = vectors.count,
                     .start = w->layout->in_step ? packed_at(w, w->packed->at.bias) : z,
                     .start_row = w->layout->in_step ? 0 : z_row,
-                    .in[FRNN_H] = {h.data, h.row, features_of(s), packed_at(w, w->packed->at.w_hh)},
-                    .y = y.data,
-                    .y_row = y.row,
+                    .in[FRNN_H] = {h.before, h.before_row, features_of(s), packed_at(w, w->packed->at.w_hh)},
                     .z = z,
                     .z_row = z_row,
                     .gate = w->row,
-                    .c_in = c_in.data,
-                    .c_in_row = c_in.row,
-                    .c_out = c_out.data,
-                    .c_row = c_out.row,
                     .scratch = at(work_at(w, w->layout->scratch), rows.begin * w->row),
-                    .bias_h = packed_at(w, w->cell->normalised ? w->packed->at.bias : w->packed->at.bias_h),
+                    .bias_h = packed_at(w, w->packed->at.bias_h),
                     .keep = w->in_tape,
-                    .backwards = (int)(i & 1)};
+                    .backwards = (int)(i & 1),
+                    .state[FRNN_STATE_H] = h};
+  for (int state = 1; state < w->cell->facts.states; state++)
+    step.state[state] = state_in_step(w, state, i, rows.begin);
   if (s->projected) {
-    step.y = at(work_at(w, w->layout->made), rows.begin * w->row);
-    step.y_row = w->row;
+    step.state[FRNN_STATE_H].after = at(work_at(w, w->layout->output), rows.begin * w->row);
+    step.state[FRNN_STATE_H].after_row = w->row;
   }
   if (s->has_ids) {
     step.start = call->ids.table;
     step.start_row = w->cell->facts.gates * w->row;
     step.start_of = ids_of(w, i, rows.begin);
+  }
+  if (w->cell->facts.aux > 0) {
+    frnn_sequence aux = aux_of(w, i, rows.begin);
+    step.aux = aux.data;
+    step.aux_row = aux.row;
   }
   if (w->layout->in_step) {
     size_t w_ih = w->cell->unfused ? w->packed->at.for_products : w->packed->at.for_steps;
@@ -300,15 +329,15 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range 
   if (w->cell->unfused)
     frnn_take_unfused_step(w, &step, t, phase, rows.begin, mine);
   else
-    w->kernels->step[s->cell->number][phase](&step);
+    w->functions->step[phase](&step);
 }
 
 /* Rows that the mask holds keep their state. */
 static void carry_over(const forward_pass *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
   for (int64_t p = rows.begin; (p = next_carried(r, time_of(w->shape, i), p, rows)) >= 0; p++) {
-    copy_row(h_at(w, i, p).data, h_before(w, i, p).data, (size_t)h_bytes(w));
-    if (w->cell->facts.states == 2) copy_row(c_at(w, i, p).data, c_before(w, i, p).data, (size_t)c_bytes(w));
+    for (int state = 0; state < w->cell->facts.states; state++)
+      copy_row(state_at(w, state, i, p).data, state_before(w, state, i, p).data, (size_t)state_bytes(w, state));
   }
 }
 
@@ -319,13 +348,15 @@ static void restore(const forward_pass *w, int64_t i, range rows) {
   for (int64_t p = rows.begin; (p = next_beginning(w->shape, r, i, p, rows)) >= 0; p++) put_back(w, i, p);
 }
 
-/* c before the next step, if backward is to begin there. */
+/* The states but h before the next step, if backward is to begin there. */
 static void keep(const forward_pass *w, int64_t i, range rows) {
-  if (!w->checkpoints.data || w->recompute || w->cell->facts.states < 2 || (i + 1) % w->shape->checkpoint != 0) return;
-  if (i + 1 == w->shape->steps) return;
-  frnn_sequence c = c_at(w, i, rows.begin);
-  copy_rows(row_at(w->checkpoints, (i + 1) / w->shape->checkpoint, rows.begin), w->row, c.data, c.row, rows.count,
-            (size_t)c_bytes(w));
+  if (!w->checkpoints.data || w->recompute || (i + 1) % w->shape->checkpoint != 0 || i + 1 == w->shape->steps) return;
+  for (int state = 1; state < w->cell->facts.states; state++) {
+    frnn_sequence from = state_at(w, state, i, rows.begin);
+    void *to = row_at(w->checkpoints, (i + 1) / w->shape->checkpoint, rows.begin);
+    copy_rows(at(to, (state - 1) * w->row), w->checkpoints.row, from.data, from.row, rows.count,
+              (size_t)state_bytes(w, state));
+  }
 }
 
 void frnn_settle_step(const forward_pass *w, int64_t i, range rows) {
@@ -349,27 +380,31 @@ void frnn_settle_step(const forward_pass *w, int64_t i, range rows) {
 }
 
 void frnn_begin_rows(const forward_pass *w, range rows) {
-  ptrdiff_t bytes = c_bytes(w);
-  char *c = at(work_at(w, w->layout->c), rows.begin * w->row);
-  if (w->cell->facts.states < 2) return;
-  memset(c, 0, (size_t)(rows.count * w->row));
-  if (!is_prepared(w)) copy_rows(c, w->row, at(w->call->first.c, rows.begin * bytes), bytes, rows.count, (size_t)bytes);
+  for (int state = 1; state < w->cell->facts.states; state++) {
+    ptrdiff_t bytes = state_bytes(w, state);
+    void *to = prepared(w, state, rows.begin).data;
+    memset(to, 0, (size_t)(rows.count * w->row));
+    if (!is_prepared(w))
+      copy_rows(to, w->row, at(w->call->first.of[state], rows.begin * bytes), bytes, rows.count, (size_t)bytes);
+  }
 }
 
-/* The state of a row after its own last step, of which y and the tape, or c's own rows, still tell. */
-void frnn_end_rows(const forward_pass *w, range rows) {
+/* The states of a row after its own last step, of which y and the tape, or the states' own rows, still tell. */
+static void end_row(const forward_pass *w, int64_t p) {
   const frnn_forward_call *call = w->call;
-  const frnn_rows *r = &call->rows;
-  if (w->recompute) return;
-  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) {
-    int64_t b = row_of(r, p), length = length_of(w->shape, r, p), t = w->shape->reverse ? 0 : length - 1;
-    const void *first_h = at(call->first.h, b * h_bytes(w)), *h = length > 0 ? row_at(call->y, t, b) : first_h;
-    void *last_h = at(call->last.h, b * h_bytes(w));
-    if (h != last_h) memcpy(last_h, h, (size_t)h_bytes(w));
-    if (w->cell->facts.states < 2) continue;
-    const void *first_c = at(call->first.c, b * c_bytes(w));
-    const void *c = length > 0 ? c_at(w, time_of(w->shape, t), p).data : first_c;
-    void *last_c = at(call->last.c, b * c_bytes(w));
-    if (c != last_c) memcpy(last_c, c, (size_t)c_bytes(w));
+  int64_t b = row_of(&call->rows, p), length = length_of(w->shape, &call->rows, p);
+  int64_t t = w->shape->reverse ? 0 : length - 1;
+  for (int state = 0; state < w->cell->facts.states; state++) {
+    ptrdiff_t bytes = state_bytes(w, state);
+    const void *from = at(call->first.of[state], b * bytes);
+    void *to = at(call->last.of[state], b * bytes);
+    if (length > 0)
+      from = state == FRNN_STATE_H ? row_at(call->y, t, b) : state_at(w, state, time_of(w->shape, t), p).data;
+    if (from != to) memcpy(to, from, (size_t)bytes);
   }
+}
+
+void frnn_end_rows(const forward_pass *w, range rows) {
+  if (w->recompute) return;
+  for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) end_row(w, p);
 }

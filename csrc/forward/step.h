@@ -14,17 +14,18 @@ typedef struct {
   const frnn_shape *shape;
   const frnn_cell *cell;
   const frnn_kernels *kernels;
+  const frnn_cell_functions *functions;
   const packed_header *packed;
   const forward_layout *layout;
-  forward_layout own;     /* `layout`, where the call has no plan */
   const frnn_shape *full; /* the call's full batch, for which the workspace was laid out */
   int in_tape;
   ptrdiff_t row;            /* a padded row of units */
   frnn_sequence tape, work; /* where z stands: by time from t0 on, or by time in the chunk */
   int64_t t0;
-  frnn_sequence checkpoints; /* c before every n-th step of the pass, by n-th steps */
+  frnn_sequence checkpoints; /* states but h before every n-th step of the pass, by n-th steps */
   int recompute;             /* y is there already: steps go to the tape alone */
   int64_t begin, end;        /* steps of the pass */
+  forward_layout own;        /* `layout`, where the call has no plan; last, for a short step would feel its zeros */
 } forward_pass;
 
 void frnn_begin_forward(forward_pass *w, const frnn_forward_call *call);

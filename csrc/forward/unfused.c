@@ -6,73 +6,78 @@
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "step.h"
 
-/* Some gates, and which parts of their chains. */
+/* A part of some gates' chains over x, over h, or over one after the other, which end in z from `slot` on. */
 typedef struct {
-  int first, gates; /* of the phase's, counted over all */
-  int slot;         /* of z, where the first of them goes */
+  int x, h, gates, slot; /* as of frnn_chains */
   const void *start;
   ptrdiff_t start_row;
   const int64_t *start_of;
-  int x, h; /* whether x's part and h's are in them */
-} gate_chains;
+} chains_of_step;
 
-/* A part of the vectors of the phase's gates, counted over all. */
-static void run_chains(const forward_pass *w, const frnn_step *whole, gate_chains p, range vectors) {
+static void run_chains(const forward_pass *w, const frnn_step *whole, chains_of_step c, job_part mine) {
   int64_t of_gate = padded(w->shape) / w->kernels->lanes;
-  int64_t first = p.first * of_gate, begin = most(first, vectors.begin);
-  int64_t end = least(first + p.gates * of_gate, vectors.begin + vectors.count);
-  if (begin >= end) return;
+  range vectors = range_of(c.gates * of_gate, mine.slice, mine.slices);
+  int first[] = {[FRNN_X] = c.x, [FRNN_H] = c.h};
+  if (vectors.count < 1) return;
   frnn_step s = *whole;
-  s.vector = begin - first;
-  s.vectors = end - begin;
-  s.start = p.start;
-  s.start_row = p.start_row;
-  s.start_of = p.start_of;
-  s.z = at(s.z, p.slot * s.gate);
-  if (!p.x) s.in[FRNN_X].k = 0;
-  if (!p.h) s.in[FRNN_H].k = 0;
-  for (int i = FRNN_X; i <= FRNN_H; i++)
-    if (s.in[i].k > 0) s.in[i].panels = at(s.in[i].panels, first * panel_bytes(w->shape, w->kernels, s.in[i].k));
+  s.vector = vectors.begin;
+  s.vectors = vectors.count;
+  s.start = c.start;
+  s.start_row = c.start_row;
+  s.start_of = c.start_of;
+  s.z = at(s.z, c.slot * s.gate);
+  for (int i = FRNN_X; i <= FRNN_H; i++) {
+    if (first[i] == NOT_IN) s.in[i].k = 0;
+    if (s.in[i].k > 0)
+      s.in[i].panels = at(s.in[i].panels, first[i] * of_gate * panel_bytes(w->shape, w->kernels, s.in[i].k));
+  }
   w->kernels->chains(&s);
 }
 
-/* The products of a phase: of its gates, for a part of their vectors. */
+/* The products of a phase, of each a part. */
 static void multiply_phase(const forward_pass *w, const frnn_step *whole, int phase, job_part mine) {
   const frnn_cell *cell = w->cell;
   frnn_step s = *whole;
-  int first = phase ? cell->panels[0] : 0, gates = cell->panels[phase];
-  int separate = cell->normalised ? gates : cell->split_bias, together = gates - separate;
-  int64_t of_gate = padded(w->shape) / w->kernels->lanes;
-  range vectors = range_of(gates * of_gate, mine.slice, mine.slices);
-  vectors.begin += first * of_gate;
-  s.in[FRNN_H].rows = phase ? s.scratch : s.variant.after_dropout;
-  s.in[FRNN_H].row = phase ? s.gate : s.variant.after_dropout_row;
-  const void *start = at(s.start, first * s.gate);
-  run_chains(w, &s, (gate_chains){first, together, first, start, s.start_row, s.start_of, 1, 1}, vectors);
-  if (!separate) return;
-  start = at(s.start, together * s.gate);
-  if (s.start != s.z)
-    run_chains(w, &s, (gate_chains){together, separate, together, start, s.start_row, s.start_of, 1, 0}, vectors);
-  run_chains(w, &s, (gate_chains){together, separate, cell->separate, s.bias_h, 0, NULL, 0, 1}, vectors);
+  int separate = 0;
+  s.in[FRNN_H].rows = phase ? s.scratch : s.variant->after_dropout;
+  s.in[FRNN_H].row = phase ? s.gate : s.variant->after_dropout_row;
+  for (const frnn_chains *c = cell->chains; c < cell->chains + FRNN_CHAINS; c++) {
+    chains_of_step chains = {c->x, c->h, c->gates, c->slot, NULL, s.start_row, s.start_of};
+    if (c->gates == 0 || c->phase != phase) continue;
+    if (c->x == NOT_IN) {
+      chains.start = at(s.bias_h, separate * s.gate);
+      chains.start_row = 0;
+      chains.start_of = NULL;
+      separate += c->gates;
+    } else {
+      chains.start = at(s.start, c->x * s.gate);
+    }
+    int there = c->h == NOT_IN && s.start == s.z; /* a product over a chunk has made them */
+    if (!there) run_chains(w, &s, chains, mine);
+  }
 }
 
 static const void *moved(const void *rows, int64_t count, ptrdiff_t row) { return rows ? at(rows, count * row) : NULL; }
 
-/* The step for some of its rows. */
-static frnn_step rows_of_step(const frnn_step *whole, range rows) {
+/* The step for some of its rows; their arguments go to `variant`. */
+static frnn_step rows_of_step(const frnn_step *whole, range rows, frnn_variant_arguments *variant) {
   frnn_step s = *whole;
+  *variant = *whole->variant;
+  s.variant = variant;
   s.m = rows.count;
   if (s.start == s.z) s.start = at(s.z, rows.begin * s.z_row);
   if (s.start_of) s.start_of += rows.begin;
   s.in[FRNN_X].rows = moved(s.in[FRNN_X].rows, rows.begin, s.in[FRNN_X].row);
   s.z = at(s.z, rows.begin * s.z_row);
-  s.y = at(s.y, rows.begin * s.y_row);
   s.in[FRNN_H].rows = moved(s.in[FRNN_H].rows, rows.begin, s.in[FRNN_H].row);
-  s.c_in = moved(s.c_in, rows.begin, s.c_in_row);
-  s.c_out = at(s.c_out, rows.begin * s.c_row);
+  s.aux = moved(s.aux, rows.begin, s.aux_row);
+  for (int i = 0; i < FRNN_STATES_MOST; i++) {
+    s.state[i].before = moved(s.state[i].before, rows.begin, s.state[i].before_row);
+    s.state[i].after = at(s.state[i].after, rows.begin * s.state[i].after_row);
+    variant->zoneout[i] = moved(variant->zoneout[i], rows.begin, variant->zoneout_row);
+  }
   s.scratch = at(s.scratch, rows.begin * s.gate);
-  s.variant.after_dropout = moved(s.variant.after_dropout, rows.begin, s.variant.after_dropout_row);
-  for (int i = 0; i < 2; i++) s.variant.zoneout[i] = moved(s.variant.zoneout[i], rows.begin, s.variant.zoneout_row);
+  variant->after_dropout = moved(variant->after_dropout, rows.begin, variant->after_dropout_row);
   return s;
 }
 
@@ -107,20 +112,21 @@ static int64_t near_rows(const frnn_step *s) {
 void frnn_take_unfused_step(const forward_pass *w, frnn_step *step, int64_t t, int phase, int64_t index,
                             job_part mine) {
   int of_cell = phase / 2, products = phase % 2 == 0;
-  step->variant = variant_arguments_of(w, step, t, index);
+  frnn_variant_arguments variant = variant_arguments_of(w, step, t, index), of_rows;
+  step->variant = &variant;
   if (mine.slices > 1) {
-    frnn_step rows = rows_of_step(step, range_of(step->m, mine.slice, mine.slices));
+    frnn_step rows = rows_of_step(step, range_of(step->m, mine.slice, mine.slices), &of_rows);
     if (products)
       multiply_phase(w, step, of_cell, mine);
     else
-      w->kernels->step[w->cell->number][of_cell](&rows);
+      w->functions->step[of_cell](&rows);
     return;
   }
   range rows = {0, near_rows(step)};
   for (; products && rows.begin < step->m; rows.begin += rows.count) {
     rows.count = next_count(rows.count, step->m - rows.begin);
-    frnn_step some = rows_of_step(step, rows);
+    frnn_step some = rows_of_step(step, rows, &of_rows);
     multiply_phase(w, &some, of_cell, mine);
-    w->kernels->step[w->cell->number][of_cell](&some);
+    w->functions->step[of_cell](&some);
   }
 }

@@ -84,6 +84,9 @@ typedef struct {
 
 enum { FRNN_X, FRNN_H };
 
+/* h among the arrays of a state. */
+enum { FRNN_STATE_H };
+
 /* What a variant's step reads besides, forward and backward. */
 typedef struct {
   const frnn_variant *numbers;
@@ -91,9 +94,19 @@ typedef struct {
   int64_t features;                /* of h */
   const void *after_dropout;       /* h_{t-1} as the recurrent products have it: dense rows */
   ptrdiff_t after_dropout_row;
-  const void *zoneout[2]; /* zoneout masks of h and of c, dense rows; NULL: numbers->zoneout has the rates */
+  const void
+      *zoneout[FRNN_STATES_MOST]; /* each state's zoneout mask, dense rows; NULL: numbers->zoneout has the rates */
   ptrdiff_t zoneout_row;
 } frnn_variant_arguments;
+
+/* Rows of a state before a step and after it. Those of h are dense. Those of others are padded, and `after` may be
+ * `before`. */
+typedef struct {
+  const void *before;
+  ptrdiff_t before_row;
+  void *after;
+  ptrdiff_t after_row;
+} frnn_step_state;
 
 /* One step of time, forward, for m rows and some vectors of units. Gates stand `gate` bytes apart in a row. */
 typedef struct {
@@ -102,46 +115,49 @@ typedef struct {
   ptrdiff_t start_row;
   const int64_t *start_of; /* for each row which one of these; NULL: its own */
   frnn_factor in[2];       /* x, k = 0 if z holds its part; h_{t-1}, dense rows */
-  void *y;                 /* h_t: dense rows */
-  ptrdiff_t y_row;
+  frnn_step_state state[FRNN_STATES_MOST];
+  const void *aux; /* dense rows, where the cell has some */
+  ptrdiff_t aux_row;
   void *z; /* out, if keep: the tape's slots. Otherwise scratch for the tile's epilogue */
   ptrdiff_t z_row, gate;
-  const void *c_in; /* LSTM: padded rows. May be c_out */
-  void *c_out;
-  ptrdiff_t c_row, c_in_row;
-  void *scratch;      /* GRU, reset before: r * h, padded rows, `gate` bytes each */
-  const void *bias_h; /* what h's part begins with where it stays apart: GRU, reset after, the n gate's own bias */
-  int keep;           /* write the tape's slots into z */
-  int backwards;      /* read the panels from the last to the first */
-  frnn_variant_arguments variant; /* variants alone */
+  void *scratch;                         /* GRU, reset before: r * h, padded rows, `gate` bytes each */
+  const void *bias_h;                    /* what chains over h alone begin with, gate by gate */
+  int keep;                              /* write the tape's slots into z */
+  int backwards;                         /* read the panels from the last to the first */
+  const frnn_variant_arguments *variant; /* variants alone */
 } frnn_step;
+
+/* Rows of a state, before the step and after it; of its gradient, padded: in, from later steps; out, what passes to t-1
+ * beside the product. And where all that has come to the state after the step is to be shown, NULL if nobody asks. */
+typedef struct {
+  const void *before;
+  ptrdiff_t before_row;
+  const void *after;
+  ptrdiff_t after_row;
+  void *d, *shown;
+  ptrdiff_t shown_row;
+} frnn_back_state;
 
 /* One step backward through time, for m rows and units [unit, end): everything but the products. */
 typedef struct {
   int64_t m, hidden, unit, end;
-  const void *h; /* h_{t-1}: dense rows */
-  ptrdiff_t h_row;
-  const void *y; /* h_t: dense rows */
-  ptrdiff_t y_row;
-  const void *z; /* the tape's slots */
+  frnn_back_state state[FRNN_STATES_MOST];
+  ptrdiff_t d_row; /* of every state's gradient */
+  const void *z;   /* the tape's slots */
   ptrdiff_t z_row, gate;
-  const void *c_in, *c_out;
-  ptrdiff_t c_row, c_in_row;
   const void *dy; /* NULL: zero */
   ptrdiff_t dy_row;
-  void *dh; /* padded rows. In: from later steps. Out: what passes to t-1 beside the product */
-  ptrdiff_t dh_row;
-  void *dc;    /* LSTM: padded rows, in and out */
-  void *c_bar; /* out: all that has come to c_t; NULL if nobody asks */
-  ptrdiff_t c_bar_row;
   void *dg; /* out: the gate gradients, dense */
   ptrdiff_t dg_row;
   void
       *scratch; /* out: r * h (GRU, reset before), or the h that is projected (LSTM, else NULL); of scratch_row bytes */
   void *drh;
   ptrdiff_t scratch_row;
-  frnn_variant_arguments variant; /* variants alone */
-  const void *recurrent;          /* factors of h_{t-1} in the recurrent products; NULL: none */
+  const frnn_variant_arguments *variant; /* variants alone */
+  const void *aux;                       /* dense rows, where the cell has some; its gradient, NULL if nobody asks */
+  void *daux;
+  ptrdiff_t aux_row, daux_row;
+  const void *recurrent; /* factors of h_{t-1} in the recurrent products; NULL: none */
   ptrdiff_t recurrent_row;
 } frnn_back;
 
@@ -166,6 +182,15 @@ enum frnn_cell_number {
   FRNN_CELLS
 };
 
+/* A cell's functions, by phase. A phase of `step` reads what the one before made of all units; where the cell is
+ * unfused, it is what follows the products, for all units of m rows. Products that the cell names follow phases of
+ * `back`. */
+enum { FRNN_PHASES = 2, FRNN_BACK_PHASES = 3 };
+typedef struct {
+  void (*step[FRNN_PHASES])(const frnn_step *);
+  void (*back[FRNN_BACK_PHASES])(const frnn_back *);
+} frnn_cell_functions;
+
 typedef struct {
   const char *isa;
   int fused;       /* whether it rounds once for a multiply-add: all such sets give the same bits */
@@ -186,11 +211,7 @@ typedef struct {
   void (*multiply_add)(void *dst, const void *a, const void *b, const void *c, int64_t n);
   /* an unfused cell's chains, up to their ends in z: `vectors` counts those of all gates, one after another */
   void (*chains)(const frnn_step *);
-  /* up to two phases: the second one reads what the first made of all units. An unfused cell's: what follows the
-   * products of each, all units of m rows */
-  void (*step[FRNN_CELLS][2])(const frnn_step *);
-  /* up to three phases, which the products that the cell's row names follow */
-  void (*back[FRNN_CELLS][3])(const frnn_back *);
+  frnn_cell_functions cells[FRNN_CELLS];
   void (*exp)(const void *x, void *y, int64_t n);
   void (*sigmoid)(const void *x, void *y, int64_t n);
   void (*tanh)(const void *x, void *y, int64_t n);
@@ -198,11 +219,29 @@ typedef struct {
   double (*probe_read)(const void *p, size_t n, int64_t rounds); /* a sum, so that the reads are kept */
 } frnn_kernels;
 
-/* A product of the backward pass: columns [column, column + count) of the gate gradients, in units of
- * hidden, belong to rows [row, ...) of the weights. */
+/* Products of a forward step: the chains of some gates, in one phase. They begin with biases, and run over x, over an
+ * operand of W_hh, or over one after the other. */
+typedef struct {
+  int gates; /* 0: none */
+  int x, h;  /* the first of the gates among W_ih's and among W_hh's; NOT_IN: they do not run over it */
+  int slot;  /* of z, where the first of them ends: x, where it has one */
+  int phase;
+} frnn_chains;
+enum { NOT_IN = -1, FRNN_CHAINS = 3 };
+
+/* The operands of W_hh: h before the step, after dropout if there is any; and what an earlier phase of the step wrote
+ * to scratch, r * h. */
+enum frnn_operand { FRNN_BEFORE, FRNN_SCRATCH };
+
+/* Columns [column, column + count) of the gate gradients, in units of hidden, belong to rows [row, ...) of W_ih or of
+ * W_hh. Of W_hh: to its product with some operand, and the product with its transpose follows phase `after` of the step
+ * backward. */
 typedef struct {
   int column, row, count;
+  enum frnn_operand operand;
+  int after;
 } frnn_block;
+enum { FRNN_BLOCKS = 2 };
 
 /* Columns [column, column + count) of the gate gradients, summed over rows, are a gradient of their own: that of
  * elements [row, ...), in units of hidden, of an extra parameter, or of a bias. */
@@ -212,20 +251,20 @@ typedef struct {
 } frnn_sum;
 enum { FRNN_SUMS = 7 };
 
-/* A cell is a row of numbers; its functions are `step` and `back` of frnn_kernels, at its number. */
+/* A cell is a row of numbers and some functions. The library's own have theirs in frnn_kernels, at their number. A cell
+ * may also be a caller's own, unfused, with functions that know no vectors: `own`, by dtype. */
 struct frnn_cell {
   frnn_cell_facts facts;
   int number;
-  int slots;               /* gates a tape keeps per unit and step; c, if any, comes after them */
-  int columns;             /* of gate gradients */
-  int panels[2];           /* gates interleaved in the panels of W_hh, for each phase of a forward step */
-  int split_bias;          /* the last gate's two biases stay apart */
-  frnn_block ih[2], hh[2]; /* count 0: none */
-  int phases;              /* of a step. With two, the second hh block multiplies scratch = r * h */
-  int back_phases;         /* of a step backward; of those beyond `phases` no product follows the first ones */
-  int unfused;             /* products come first, then the cell, row by row */
-  int normalised;          /* and W_ih x stays apart from W_hh h, for which z has slots from `separate` on */
-  int separate;
+  const frnn_cell_functions *own;
+  int slots;   /* gates a tape keeps per unit and step; the states but h come after them */
+  int columns; /* of gate gradients */
+  frnn_chains chains[FRNN_CHAINS];
+  frnn_block ih[FRNN_BLOCKS], hh[FRNN_BLOCKS]; /* count 0: none */
+  int phases;               /* of a step. In the second, W_hh multiplies what the first left in scratch */
+  int back_phases;          /* of a step backward */
+  int unfused;              /* products come first, then the cell, row by row */
+  int normalised;           /* products are normalised before biases are added, which is the cell's to do */
   frnn_sum sums[FRNN_SUMS]; /* count 0: none. Where biases are among them, ih and hh do not tell theirs */
 };
 

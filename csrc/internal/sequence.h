@@ -73,6 +73,14 @@ static inline int64_t padded(const frnn_shape *s) {
 /* Features of h and y. */
 static inline int64_t features_of(const frnn_shape *s) { return s->projected ? s->projected : s->hidden; }
 
+/* Numbers in a row of a state. */
+static inline int64_t numbers_of_state(const frnn_shape *s, int state) {
+  return state == FRNN_STATE_H ? features_of(s) : s->hidden;
+}
+
+/* States that the tape and the workspace hold: all but h, which stands in y. */
+static inline int held_states(const frnn_cell *cell) { return cell->facts.states - 1; }
+
 /* Of a step: the cell's, which has products apart if it is unfused, and the projection of its output. */
 static inline int phases_of(const frnn_shape *s) {
   const frnn_cell *cell = s->cell;
@@ -99,8 +107,37 @@ static inline int64_t chunk_steps(const frnn_shape *s, int64_t rows) {
   return (s->steps - 1) / chunks + 1;
 }
 
+/* Gates [first, first + count) of a matrix, those of one phase. */
+typedef struct {
+  int first, count;
+} phase_gates;
+
+/* Of W_hh if `h`, else of W_ih. Those of a phase are neighbours. */
+static inline phase_gates gates_of_phase(const frnn_cell *cell, int h, int phase) {
+  phase_gates gates = {0, 0};
+  for (const frnn_chains *c = cell->chains; c < cell->chains + FRNN_CHAINS; c++) {
+    int first = h ? c->h : c->x;
+    if (c->gates == 0 || c->phase != phase || first == NOT_IN) continue;
+    if (gates.count == 0) gates.first = first;
+    gates.count += c->gates;
+  }
+  return gates;
+}
+
+/* Gates whose chains run over h alone. */
+static inline int separate_gates(const frnn_cell *cell) {
+  int gates = 0;
+  for (const frnn_chains *c = cell->chains; c < cell->chains + FRNN_CHAINS; c++)
+    if (c->gates > 0 && c->x == NOT_IN) gates += c->gates;
+  return gates;
+}
+
+static inline const frnn_cell_functions *functions_of(const frnn_kernels *kernels, const frnn_shape *s) {
+  return s->cell->own ? &s->cell->own[s->dtype] : &kernels->cells[s->cell->number];
+}
+
 /* Slots per unit and step: what the gates' pre-activations need while they are made, and what a tape keeps. */
-static inline int64_t tape_slots(const frnn_cell *cell) { return cell->slots + (cell->facts.states == 2); }
+static inline int64_t tape_slots(const frnn_cell *cell) { return cell->slots + held_states(cell); }
 
 /* And what z holds of a step that goes to no tape. */
 static inline int64_t work_slots(const frnn_cell *cell) { return cell->unfused ? cell->slots : cell->facts.gates; }
@@ -222,9 +259,10 @@ static inline job_part part_of_job(const job_parts *s, int part) {
   return (job_part){group / s->groups, group % s->groups, s->groups, part % s->slices, s->slices};
 }
 
+/* A step's cost for a row, at least that of its gates where there is no product with h. */
 static inline double recurrent_weights_of(const frnn_shape *s) {
-  double gates = s->cell->facts.gates + (s->projected > 0);
-  return gates * (double)s->hidden * (double)features_of(s);
+  double gates = s->cell->facts.recurrent + (s->projected > 0);
+  return gates > 0 ? gates * (double)s->hidden * (double)features_of(s) : s->cell->facts.gates * (double)s->hidden;
 }
 
 static inline double weights_of(const frnn_shape *s) {

@@ -16,7 +16,7 @@ INLINE vec gru_blend(vec z, vec n, vec h) { return vfma(z, h, (vset1(1) - z) * n
 #define ROW (m + (first + n) / P)
 #define UNIT (unit + (first + n) % P * LANES)
 #define SLOT(which) (AT(real, s->z, ROW * s->z_row + (which) * s->gate) + UNIT)
-#define H_BEFORE vload_part(AT(const real, s->in[FRNN_H].rows, ROW * s->in[FRNN_H].row) + UNIT, s->hidden - UNIT)
+#define H_BEFORE vload_part(state_before(s, FRNN_STATE_H, ROW) + UNIT, s->hidden - UNIT)
 
 INLINE void gru_after_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first,
                           const vec *a) {
@@ -27,7 +27,7 @@ INLINE void gru_after_end(const int N, const int P, const frnn_step *s, int64_t 
   sigmoids(N, z);
   EACH new[n] = vfma(r[n], a[n * 3 + 2], vload(SLOT(2)));
   tanhs(N, new);
-  EACH vstore_part(AT(real, s->y, ROW * s->y_row) + UNIT, gru_blend(z[n], new[n], H_BEFORE), s->hidden - UNIT);
+  EACH vstore_part(state_after(s, FRNN_STATE_H, ROW) + UNIT, gru_blend(z[n], new[n], H_BEFORE), s->hidden - UNIT);
   if (!s->keep) return;
   EACH vstore(SLOT(0), r[n]);
   EACH vstore(SLOT(1), z[n]);
@@ -83,7 +83,7 @@ INLINE void gru_reset_tile(const int R, const int P, const frnn_step *s, int64_t
 /* Phase two: n from r * h, and the blend. */
 INLINE void gru_blend_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first, vec *new) {
   tanhs(N, new);
-  EACH vstore_part(AT(real, s->y, ROW * s->y_row) + UNIT, gru_blend(vload(SLOT(1)), new[n], H_BEFORE),
+  EACH vstore_part(state_after(s, FRNN_STATE_H, ROW) + UNIT, gru_blend(vload(SLOT(1)), new[n], H_BEFORE),
                    s->hidden - UNIT);
   if (!s->keep) return;
   EACH vstore(SLOT(2), new[n]);
@@ -127,9 +127,9 @@ INLINE vec gru_back_blend(const frnn_back *b, const real *slots, const real *h, 
 KERNEL void gru_after_back(const frnn_back *b) {
   const vec one = vset1(1);
   for (int64_t m = 0; m < b->m; m++) {
-    const real *slots = AT(const real, b->z, m * b->z_row), *h = AT(const real, b->h, m * b->h_row);
+    const real *slots = AT(const real, b->z, m * b->z_row), *h = back_before(b, FRNN_STATE_H, m);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
-    real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
+    real *dh = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       vec n_bar = gru_back_blend(b, slots, h, dy, dh, dg, u);
@@ -143,9 +143,9 @@ KERNEL void gru_after_back(const frnn_back *b) {
 /* Reset before, phase one; the product W_hn^T dn = d(r * h) follows. */
 KERNEL void gru_before_back_blend(const frnn_back *b) {
   for (int64_t m = 0; m < b->m; m++) {
-    const real *slots = AT(const real, b->z, m * b->z_row), *h = AT(const real, b->h, m * b->h_row);
+    const real *slots = AT(const real, b->z, m * b->z_row), *h = back_before(b, FRNN_STATE_H, m);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
-    real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
+    real *dh = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) gru_back_blend(b, slots, h, dy, dh, dg, u);
   }
 }
@@ -154,9 +154,9 @@ KERNEL void gru_before_back_blend(const frnn_back *b) {
 KERNEL void gru_before_back_reset(const frnn_back *b) {
   const vec one = vset1(1);
   for (int64_t m = 0; m < b->m; m++) {
-    const real *slots = AT(const real, b->z, m * b->z_row), *h = AT(const real, b->h, m * b->h_row);
-    const real *drh = AT(const real, b->drh, m * b->dh_row);
-    real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
+    const real *slots = AT(const real, b->z, m * b->z_row), *h = back_before(b, FRNN_STATE_H, m);
+    const real *drh = AT(const real, b->drh, m * b->d_row);
+    real *dh = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
     real *rh = AT(real, b->scratch, m * b->scratch_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
@@ -167,3 +167,10 @@ KERNEL void gru_before_back_reset(const frnn_back *b) {
     }
   }
 }
+
+#define GRU_CELLS                                                                                              \
+  [FRNN_GRU_AFTER] = {.step = {gru_after_step}, .back = {gru_after_back}}, [FRNN_GRU_BEFORE] = {               \
+                                                                               .step = {gru_reset_step,        \
+                                                                                        gru_blend_step},       \
+                                                                               .back = {gru_before_back_blend, \
+                                                                                        gru_before_back_reset}}

@@ -12,15 +12,14 @@ enum { GRU_SEPARATE = 4 };
 /* N units of row m from `unit` on. */
 #define ROW(slot) (AT(real, s->z, m * s->z_row + (slot) * s->gate) + unit)
 #define SLOT(which) (ROW(which) + n * LANES)
-#define H_BEFORE \
-  vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + unit + n * LANES, s->hidden - unit - n * LANES)
+#define H_BEFORE vload_part(state_before(s, FRNN_STATE_H, m) + unit + n * LANES, s->hidden - unit - n * LANES)
 
 /* (G4), (V11). */
 INLINE void gru_variant_blend(const int N, const frnn_step *s, int64_t m, int64_t unit, const vec *z, const vec *new) {
   EACH {
     int64_t u = unit + n * LANES;
     vec h = zone_h(s, m, u, gru_blend(z[n], new[n], H_BEFORE));
-    vstore_part(AT(real, s->y, m * s->y_row) + u, h, s->hidden - u);
+    vstore_part(state_after(s, FRNN_STATE_H, m) + u, h, s->hidden - u);
   }
 }
 
@@ -44,7 +43,7 @@ INLINE void gru_reset_variant_units(const int N, const frnn_step *s, const alter
   gate_each(N, a, z, ROW(1));
   EACH {
     int64_t u = unit + n * LANES, left = s->hidden - u;
-    vec h = vload_part(AT(const real, s->variant.after_dropout, m * s->variant.after_dropout_row) + u, left);
+    vec h = vload_part(AT(const real, s->variant->after_dropout, m * s->variant->after_dropout_row) + u, left);
     vstore(AT(real, s->scratch, m * s->gate) + u, r[n] * h);
   }
 }
@@ -65,7 +64,7 @@ INLINE void gru_blend_variant_units(const int N, const frnn_step *s, const alter
 #undef H_BEFORE
 
 NOINLINE void gru_after_steps(int normalised, const frnn_step *s) {
-  alteration a = alteration_of(&s->variant);
+  alteration a = alteration_of(s->variant);
   for (int64_t m = 0; m < s->m; m++) {
     normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, 3, GRU_SEPARATE};
     if (normalised) normalise_group(s, &r, 0, 2, 0, 1);
@@ -78,12 +77,12 @@ KERNEL void gru_after_variant_step(const frnn_step *s) { gru_after_steps(0, s); 
 KERNEL void gru_normalised_step(const frnn_step *s) { gru_after_steps(1, s); }
 
 KERNEL void gru_before_variant_step_reset(const frnn_step *s) {
-  alteration a = alteration_of(&s->variant);
+  alteration a = alteration_of(s->variant);
   for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(gru_reset_variant_units, s, &a, m);
 }
 
 KERNEL void gru_before_variant_step_blend(const frnn_step *s) {
-  alteration a = alteration_of(&s->variant);
+  alteration a = alteration_of(s->variant);
   for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(gru_blend_variant_units, s, &a, m);
 }
 
@@ -92,14 +91,14 @@ KERNEL void gru_before_variant_step_blend(const frnn_step *s) {
 /* da_n and da_z for the units of row m from u on, of (G5), (G6); what goes by the products is left in dh. */
 INLINE vec gru_variant_back_blend(const frnn_back *b, const alteration *a, int64_t m, int64_t u, vec *da_z) {
   const real *slots = AT(const real, b->z, m * b->z_row) + u;
-  real *dh = AT(real, b->dh, m * b->dh_row) + u;
+  real *dh = back_gradient(b, FRNN_STATE_H, m) + u;
   int64_t left = b->hidden - u;
   ivec z_reached, n_reached;
   vec z = unmarked(a, vload(AT(const real, slots, b->gate)), &z_reached), h_bar = vload(dh);
   vec n = unmarked(a, vload(AT(const real, slots, 2 * b->gate)), &n_reached);
   if (b->dy) h_bar += vload_part(AT(const real, b->dy, m * b->dy_row) + u, left);
-  vec zoneout = gradient_past_step(&b->variant, 0, m, u, left, &h_bar);
-  vec before = vload_part(AT(const real, b->h, m * b->h_row) + u, left);
+  vec zoneout = gradient_past_step(b->variant, 0, m, u, left, &h_bar);
+  vec before = vload_part(back_before(b, FRNN_STATE_H, m) + u, left);
   *da_z = gate_back(a, h_bar * (before - n), z, z_reached);
   vstore(dh, vfma(h_bar, z, zoneout));
   return tanh_back(a, h_bar * (vset1(1) - z), n, n_reached);
@@ -107,7 +106,7 @@ INLINE vec gru_variant_back_blend(const frnn_back *b, const alteration *a, int64
 
 /* Reset after: all pre-activations' gradients, da_n r last. `column`: where those of n, r, z stand, and of n r. */
 NOINLINE void gru_after_back_units(const frnn_back *b, int64_t m, const int *column) {
-  alteration a = alteration_of(&b->variant);
+  alteration a = alteration_of(b->variant);
   real *dg = AT(real, b->dg, m * b->dg_row);
   for (int64_t u = b->unit; u < b->end; u += LANES) {
     int64_t left = b->hidden - u;
@@ -136,7 +135,7 @@ KERNEL void gru_normalised_back_gates(const frnn_back *b) {
 
 /* and two: both sides, of each the two groups. */
 KERNEL void gru_normalised_back_sides(const frnn_back *b) {
-  const frnn_variant *v = b->variant.numbers;
+  const frnn_variant *v = b->variant->numbers;
   const void *gain_x = v->extra[FRNN_WEIGHT_LN_IH], *gain_h = v->extra[FRNN_WEIGHT_LN_HH];
   int64_t hidden = b->hidden;
   for (int64_t m = 0; m < b->m; m++) {
@@ -152,7 +151,7 @@ KERNEL void gru_normalised_back_sides(const frnn_back *b) {
 
 /* Reset before, phase one; the product W_hn^T dn = d(r * h) follows. */
 KERNEL void gru_before_variant_back_blend(const frnn_back *b) {
-  alteration a = alteration_of(&b->variant);
+  alteration a = alteration_of(b->variant);
   for (int64_t m = 0; m < b->m; m++) {
     real *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
@@ -166,10 +165,10 @@ KERNEL void gru_before_variant_back_blend(const frnn_back *b) {
 
 /* Phase two: through r * h, h as it was dropped; both are written for the gradients of the weights. */
 KERNEL void gru_before_variant_back_reset(const frnn_back *b) {
-  alteration a = alteration_of(&b->variant);
+  alteration a = alteration_of(b->variant);
   for (int64_t m = 0; m < b->m; m++) {
-    const real *drh = AT(const real, b->drh, m * b->dh_row);
-    real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
+    const real *drh = AT(const real, b->drh, m * b->d_row);
+    real *dh = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       ivec reached;
@@ -183,3 +182,10 @@ KERNEL void gru_before_variant_back_reset(const frnn_back *b) {
     }
   }
 }
+
+#define GRU_VARIANT_CELLS                                                                               \
+  [FRNN_GRU_AFTER_VARIANT] = {.step = {gru_after_variant_step}, .back = {gru_after_variant_back}},      \
+  [FRNN_GRU_BEFORE_VARIANT] = {.step = {gru_before_variant_step_reset, gru_before_variant_step_blend},  \
+                               .back = {gru_before_variant_back_blend, gru_before_variant_back_reset}}, \
+  [FRNN_GRU_NORMALISED] = {.step = {gru_normalised_step},                                               \
+                           .back = {gru_normalised_back_gates, gru_normalised_back_sides}}

@@ -10,6 +10,8 @@
 
 #include "gemm.h"
 
+#include "states.h"
+
 #include "blocks.h"
 
 #include "rnn.h"
@@ -236,39 +238,7 @@ const frnn_kernels TABLE(FRNN_ISA, FRNN_BITS) = {
     .add_keeping = add_keeping,
     .multiply_add = multiply_add,
     .chains = chains_step,
-    .step = {[FRNN_RNN_TANH] = {rnn_tanh_step},
-             [FRNN_RNN_RELU] = {rnn_relu_step},
-             [FRNN_LSTM] = {lstm_step},
-             [FRNN_GRU_AFTER] = {gru_after_step},
-             [FRNN_GRU_BEFORE] = {gru_reset_step, gru_blend_step},
-             [FRNN_RNN_TANH_VARIANT] = {rnn_tanh_variant_step},
-             [FRNN_RNN_RELU_VARIANT] = {rnn_relu_variant_step},
-             [FRNN_LSTM_VARIANT] = {lstm_variant_step_plain},
-             [FRNN_LSTM_COUPLED] = {lstm_variant_step_coupled},
-             [FRNN_LSTM_PEEPHOLE] = {lstm_variant_step_plain},
-             [FRNN_LSTM_COUPLED_PEEPHOLE] = {lstm_variant_step_coupled},
-             [FRNN_LSTM_NORMALISED] = {lstm_variant_step_normalised},
-             [FRNN_LSTM_COUPLED_NORMALISED] = {lstm_variant_step_both},
-             [FRNN_GRU_AFTER_VARIANT] = {gru_after_variant_step},
-             [FRNN_GRU_BEFORE_VARIANT] = {gru_before_variant_step_reset, gru_before_variant_step_blend},
-             [FRNN_GRU_NORMALISED] = {gru_normalised_step}},
-    .back = {[FRNN_RNN_TANH] = {rnn_tanh_back},
-             [FRNN_RNN_RELU] = {rnn_relu_back},
-             [FRNN_LSTM] = {lstm_back},
-             [FRNN_GRU_AFTER] = {gru_after_back},
-             [FRNN_GRU_BEFORE] = {gru_before_back_blend, gru_before_back_reset},
-             [FRNN_RNN_TANH_VARIANT] = {rnn_tanh_variant_back},
-             [FRNN_RNN_RELU_VARIANT] = {rnn_relu_variant_back},
-             [FRNN_LSTM_VARIANT] = {lstm_variant_back_plain},
-             [FRNN_LSTM_COUPLED] = {lstm_variant_back_coupled},
-             [FRNN_LSTM_PEEPHOLE] = {lstm_variant_back_plain},
-             [FRNN_LSTM_COUPLED_PEEPHOLE] = {lstm_variant_back_coupled},
-             [FRNN_LSTM_NORMALISED] = {lstm_normalised_back_outer, lstm_normalised_back_inner,
-                                       lstm_normalised_back_sides},
-             [FRNN_LSTM_COUPLED_NORMALISED] = {lstm_both_back_outer, lstm_both_back_inner, lstm_both_back_sides},
-             [FRNN_GRU_AFTER_VARIANT] = {gru_after_variant_back},
-             [FRNN_GRU_BEFORE_VARIANT] = {gru_before_variant_back_blend, gru_before_variant_back_reset},
-             [FRNN_GRU_NORMALISED] = {gru_normalised_back_gates, gru_normalised_back_sides}},
+    .cells = {RNN_CELLS, RNN_VARIANT_CELLS, LSTM_CELLS, LSTM_VARIANT_CELLS, GRU_CELLS, GRU_VARIANT_CELLS},
     .exp = map_exp,
     .sigmoid = map_sigmoid,
     .tanh = map_tanh,

@@ -5,6 +5,9 @@
  *
  * It must not know: time, batches, threads. */
 
+/* The arrays of the state: h, then c. */
+enum { LSTM_C = FRNN_STATE_H + 1 };
+
 /* N units' pre-activations, gate by gate, in; gates, c and h out. */
 INLINE void lstm_cells(const int N, vec *i, vec *f, vec *g, vec *o, vec *c, vec *h) {
   sigmoids(N, i);
@@ -25,13 +28,13 @@ INLINE void lstm_end(const int N, const int P, const frnn_step *s, int64_t m, in
     f[n] = a[n * 4 + 1];
     g[n] = a[n * 4 + 2];
     o[n] = a[n * 4 + 3];
-    c[n] = vload(AT(const real, s->c_in, (m + (first + n) / P) * s->c_in_row) + unit + (first + n) % P * LANES);
+    c[n] = vload(state_before(s, LSTM_C, m + (first + n) / P) + unit + (first + n) % P * LANES);
   }
   lstm_cells(N, i, f, g, o, c, h);
   EACH {
     int64_t row = m + (first + n) / P, u = unit + (first + n) % P * LANES;
-    vstore(AT(real, s->c_out, row * s->c_row) + u, c[n]);
-    vstore_part(AT(real, s->y, row * s->y_row) + u, h[n], s->hidden - u);
+    vstore(state_after(s, LSTM_C, row) + u, c[n]);
+    vstore_part(state_after(s, FRNN_STATE_H, row) + u, h[n], s->hidden - u);
     if (s->keep) {
       real *z = AT(real, s->z, row * s->z_row) + u;
       vstore(z, i[n]);
@@ -62,13 +65,13 @@ KERNEL void lstm_back(const frnn_back *b) {
   const vec one = vset1(1);
   for (int64_t m = 0; m < b->m; m++) {
     const real *z = AT(const real, b->z, m * b->z_row);
-    const real *c_in = AT(const real, b->c_in, m * b->c_in_row), *c_out = AT(const real, b->c_out, m * b->c_row);
+    const real *c_in = back_before(b, LSTM_C, m), *c_out = back_after(b, LSTM_C, m);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
-    real *dh = AT(real, b->dh, m * b->dh_row), *dc = AT(real, b->dc, m * b->dh_row);
+    real *dh = back_gradient(b, FRNN_STATE_H, m), *dc = back_gradient(b, LSTM_C, m);
     real *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
-      __builtin_prefetch(AT(const real, c_in + u, ROWS_AHEAD * b->c_in_row));
+      __builtin_prefetch(AT(const real, c_in + u, ROWS_AHEAD * b->state[LSTM_C].before_row));
       vec i = vload(z + u), f = vload(AT(const real, z, b->gate) + u);
       vec g = vload(AT(const real, z, 2 * b->gate) + u), o = vload(AT(const real, z, 3 * b->gate) + u);
       vec tanh_c = vtanh(vload(c_out + u));
@@ -79,10 +82,12 @@ KERNEL void lstm_back(const frnn_back *b) {
       vstore_part(dg + b->hidden + u, c_bar * vload(c_in + u) * (f * (one - f)), left);
       vstore_part(dg + 2 * b->hidden + u, c_bar * i * vfma(-g, g, one), left);
       vstore_part(dg + 3 * b->hidden + u, h_bar * tanh_c * (o * (one - o)), left);
-      if (b->c_bar) vstore_part(AT(real, b->c_bar, m * b->c_bar_row) + u, c_bar, left);
+      show_gradient(b, LSTM_C, m, u, c_bar);
       vstore(dc + u, c_bar * f);
       vstore(dh + u, (vec){0});
       if (b->scratch) vstore_part(AT(real, b->scratch, m * b->scratch_row) + u, o * tanh_c, left);
     }
   }
 }
+
+#define LSTM_CELLS [FRNN_LSTM] = {.step = {lstm_step}, .back = {lstm_back}}

@@ -16,7 +16,7 @@ INLINE int lstm_of_c(int G) { return LSTM_SEPARATE + 2 * G + 1; } /* the slot of
 /* (L1) to (L6). Where c is to be normalised yet, it waits in its slot and o in its own. */
 INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_step *s, const alteration *a, int64_t m,
                                int64_t unit) {
-  const frnn_variant *v = s->variant.numbers;
+  const frnn_variant *v = s->variant->numbers;
   const void *peephole = v->extra[FRNN_WEIGHT_PEEPHOLE];
   real *z = AT(real, s->z, m * s->z_row) + unit;
   vec i[N_MOST], f[N_MOST], g[N_MOST], o[N_MOST], c[N_MOST], before[N_MOST], h[N_MOST];
@@ -27,7 +27,7 @@ INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_st
     f[n] = vload(AT(real, z, s->gate) + n * LANES);
     g[n] = vload(AT(real, z, (G - 2) * s->gate) + n * LANES);
     o[n] = vload(AT(real, z, (G - 1) * s->gate) + n * LANES);
-    before[n] = vload(AT(const real, s->c_in, m * s->c_in_row) + unit + n * LANES);
+    before[n] = vload(state_before(s, LSTM_C, m) + unit + n * LANES);
   }
   if (peephole) {
     EACH i[n] = vfma(extra_at(peephole, 0, s->hidden, unit + n * LANES), before[n], i[n]);
@@ -50,19 +50,19 @@ INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_st
   EACH {
     int64_t u = unit + n * LANES, left = s->hidden - u;
     vec after = c[n];
-    if (has_zoneout(&s->variant, 1)) after = vmix(zoneout_at(&s->variant, 1, m, u, left), before[n], c[n]);
-    vstore(AT(real, s->c_out, m * s->c_row) + u, after);
+    if (has_zoneout(s->variant, 1)) after = vmix(zoneout_at(s->variant, 1, m, u, left), before[n], c[n]);
+    vstore(state_after(s, LSTM_C, m) + u, after);
     if (normalised) {
       vstore(AT(real, z, lstm_of_c(G) * s->gate) + n * LANES, c[n]);
       continue;
     }
-    vstore_part(AT(real, s->y, m * s->y_row) + u, zone_h(s, m, u, o[n] * h[n]), left);
+    vstore_part(state_after(s, FRNN_STATE_H, m) + u, zone_h(s, m, u, o[n] * h[n]), left);
   }
 }
 
 /* (V10). */
 INLINE void lstm_normalise_c(const frnn_step *s, const alteration *a, const normalised_row *r, int64_t m) {
-  const frnn_variant *v = s->variant.numbers;
+  const frnn_variant *v = s->variant->numbers;
   real *c = slot_of(r, lstm_of_c(r->G));
   const real *o = slot_of(r, 3);
   gates_of_row all = {c, r->gate, 1, s->hidden};
@@ -75,12 +75,12 @@ INLINE void lstm_normalise_c(const frnn_step *s, const alteration *a, const norm
     ivec reached;
     vec h = unmarked(a, vload(o + u), &reached) * vtanh(e);
     vstore(c + u, n);
-    vstore_part(AT(real, s->y, m * s->y_row) + u, zone_h(s, m, u, h), s->hidden - u);
+    vstore_part(state_after(s, FRNN_STATE_H, m) + u, zone_h(s, m, u, h), s->hidden - u);
   }
 }
 
 NOINLINE void lstm_variant_step(int G, int normalised, const frnn_step *s) {
-  alteration a = alteration_of(&s->variant);
+  alteration a = alteration_of(s->variant);
   for (int64_t m = 0; m < s->m; m++) {
     normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, G, LSTM_SEPARATE};
     if (normalised) normalise_group(s, &r, 0, G, 0, 1);
@@ -104,10 +104,10 @@ typedef struct {
 } lstm_back_step;
 
 INLINE lstm_back_step lstm_step_back(const frnn_back *b) {
-  const frnn_variant *v = b->variant.numbers;
+  const frnn_variant *v = b->variant->numbers;
   return (lstm_back_step){.b = b,
-                          .a = alteration_of(&b->variant),
-                          .zones = {has_zoneout(&b->variant, 0), has_zoneout(&b->variant, 1)},
+                          .a = alteration_of(b->variant),
+                          .zones = {has_zoneout(b->variant, 0), has_zoneout(b->variant, 1)},
                           .peephole = v->extra[FRNN_WEIGHT_PEEPHOLE],
                           .cell_clip = v->cell_clip};
 }
@@ -124,10 +124,10 @@ INLINE lstm_back_row lstm_row(int G, int normalised, const frnn_back *b, int64_t
   real *dg = AT(real, b->dg, m * b->dg_row);
   return (lstm_back_row){.m = m,
                          .z = {AT(real, b->z, m * b->z_row), b->gate, G, LSTM_SEPARATE},
-                         .c_in = AT(const real, b->c_in, m * b->c_in_row),
+                         .c_in = back_before(b, LSTM_C, m),
                          .dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL,
-                         .dh = AT(real, b->dh, m * b->dh_row),
-                         .dc = AT(real, b->dc, m * b->dh_row),
+                         .dh = back_gradient(b, FRNN_STATE_H, m),
+                         .dc = back_gradient(b, LSTM_C, m),
                          .dg = dg,
                          .of_gates = dg + (normalised ? 2 * G * b->hidden : 0)};
 }
@@ -146,7 +146,7 @@ INLINE lstm_back_units lstm_units(const lstm_back_step *s, const lstm_back_row *
   q.f = unmarked(&s->a, vload(AT(const real, z, r->z.gate)), &q.reached[1]);
   q.g = unmarked(&s->a, vload(AT(const real, z, 2 * r->z.gate)), &q.reached[2]);
   q.o = unmarked(&s->a, vload(AT(const real, z, 3 * r->z.gate)), &q.reached[3]);
-  __builtin_prefetch(AT(const real, r->c_in + u, ROWS_AHEAD * s->b->c_in_row));
+  __builtin_prefetch(AT(const real, r->c_in + u, ROWS_AHEAD * s->b->state[LSTM_C].before_row));
   q.before = vload(r->c_in + u);
   q.c = vfma(q.f, q.before, q.i * q.g);
   if (s->cell_clip > 0) q.c = vclip(q.c, vset1((real)s->cell_clip));
@@ -157,14 +157,14 @@ INLINE lstm_back_units lstm_units(const lstm_back_step *s, const lstm_back_row *
 INLINE vec lstm_outer(int G, int normalised, const lstm_back_step *s, const lstm_back_row *r, const lstm_back_units *q,
                       vec *de) {
   const frnn_back *b = s->b;
-  const frnn_variant *v = b->variant.numbers;
+  const frnn_variant *v = b->variant->numbers;
   vec h_bar = vload(r->dh + q->u), by = (vec){0}, e = q->c;
   if (normalised)
     e = vfma(extra_at(v->extra[FRNN_WEIGHT_LN_C], 0, b->hidden, q->u), vload(slot_of(&r->z, lstm_of_c(G)) + q->u),
              extra_at(v->extra[FRNN_BIAS_LN_C], 0, b->hidden, q->u));
   vec tanh_e = vtanh(e);
   if (r->dy) h_bar += vload_part(r->dy + q->u, q->left);
-  if (s->zones[0]) by = gradient_past_step(&b->variant, 0, r->m, q->u, q->left, &h_bar);
+  if (s->zones[0]) by = gradient_past_step(b->variant, 0, r->m, q->u, q->left, &h_bar);
   vstore(r->dh + q->u, by);
   if (b->scratch) vstore_part(AT(real, b->scratch, r->m * b->scratch_row) + q->u, q->o * tanh_e, q->left);
   if (b->recurrent) keep_dropped(b, r->m, q->u);
@@ -193,11 +193,10 @@ INLINE void lstm_inner(int G, int normalised, const lstm_back_step *s, const lst
   int64_t hidden = b->hidden;
   real *to = r->of_gates + q->u, *of_peephole = r->of_gates + (normalised ? 3 : 1) * G * hidden + q->u;
   vec c_bar = vload(r->dc + q->u), came = c_bar, by = (vec){0}, da_f = (vec){0};
-  if (s->zones[1]) by = gradient_past_step(&b->variant, 1, r->m, q->u, q->left, &c_bar);
+  if (s->zones[1]) by = gradient_past_step(b->variant, 1, r->m, q->u, q->left, &c_bar);
   c_bar += through_h;
   if (s->peephole) c_bar = vfma(da_o, extra_at(s->peephole, G - 2, hidden, q->u), c_bar);
-  if (b->c_bar)
-    vstore_part(AT(real, b->c_bar, r->m * b->c_bar_row) + q->u, s->zones[0] || s->zones[1] ? came : c_bar, q->left);
+  show_gradient(b, LSTM_C, r->m, q->u, s->zones[FRNN_STATE_H] || s->zones[LSTM_C] ? came : c_bar);
   if (s->cell_clip > 0) c_bar = (vec)((ivec)c_bar & ~(ivec)(vabs(q->c) >= vset1((real)s->cell_clip)));
   vec da_i = gate_back(&s->a, c_bar * (G == 4 ? q->g : q->g - q->before), q->i, q->reached[0]);
   vstore_part(to, da_i, q->left);
@@ -251,7 +250,7 @@ NOINLINE void lstm_normalised_outer(int G, const frnn_back *b) {
 
 /* the second to the pre-activations; */
 NOINLINE void lstm_normalised_inner(int G, const frnn_back *b) {
-  const void *gain = b->variant.numbers->extra[FRNN_WEIGHT_LN_C];
+  const void *gain = b->variant->numbers->extra[FRNN_WEIGHT_LN_C];
   lstm_back_step s = lstm_step_back(b);
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 1, b, m);
@@ -269,7 +268,7 @@ NOINLINE void lstm_normalised_inner(int G, const frnn_back *b) {
 
 /* the third to the products. */
 NOINLINE void lstm_normalised_sides(int G, const frnn_back *b) {
-  const frnn_variant *v = b->variant.numbers;
+  const frnn_variant *v = b->variant->numbers;
   for (int64_t m = 0; m < b->m; m++) {
     lstm_back_row r = lstm_row(G, 1, b, m);
     const real *scales = scales_of(&r.z);
@@ -287,3 +286,14 @@ KERNEL void lstm_normalised_back_sides(const frnn_back *b) { lstm_normalised_sid
 KERNEL void lstm_both_back_outer(const frnn_back *b) { lstm_normalised_outer(3, b); }
 KERNEL void lstm_both_back_inner(const frnn_back *b) { lstm_normalised_inner(3, b); }
 KERNEL void lstm_both_back_sides(const frnn_back *b) { lstm_normalised_sides(3, b); }
+
+#define LSTM_VARIANT_CELLS                                                                                   \
+  [FRNN_LSTM_VARIANT] = {.step = {lstm_variant_step_plain}, .back = {lstm_variant_back_plain}},              \
+  [FRNN_LSTM_COUPLED] = {.step = {lstm_variant_step_coupled}, .back = {lstm_variant_back_coupled}},          \
+  [FRNN_LSTM_PEEPHOLE] = {.step = {lstm_variant_step_plain}, .back = {lstm_variant_back_plain}},             \
+  [FRNN_LSTM_COUPLED_PEEPHOLE] = {.step = {lstm_variant_step_coupled}, .back = {lstm_variant_back_coupled}}, \
+  [FRNN_LSTM_NORMALISED] = {.step = {lstm_variant_step_normalised},                                          \
+                            .back = {lstm_normalised_back_outer, lstm_normalised_back_inner,                 \
+                                     lstm_normalised_back_sides}},                                           \
+  [FRNN_LSTM_COUPLED_NORMALISED] = {.step = {lstm_variant_step_both},                                        \
+                                    .back = {lstm_both_back_outer, lstm_both_back_inner, lstm_both_back_sides}}

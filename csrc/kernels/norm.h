@@ -123,7 +123,7 @@ INLINE void normalise_units(const int full, const normalised_row *r, int g, cons
 
 /* One group of a row: gates [first, last), whose two sides are added up, or stand side by side if not `added`. */
 NOINLINE void normalise_group(const frnn_step *s, const normalised_row *r, int first, int last, int group, int added) {
-  const frnn_variant *v = s->variant.numbers;
+  const frnn_variant *v = s->variant->numbers;
   gates_of_row of_x = {slot_of(r, first), r->gate, last - first, s->hidden};
   gates_of_row of_h = {slot_of(r, r->separate + first), r->gate, last - first, s->hidden};
   side x = side_of(&of_x), h = side_of(&of_h);
@@ -131,8 +131,8 @@ NOINLINE void normalise_group(const frnn_step *s, const normalised_row *r, int f
   scales_of(r)[SCALE_HH + group] = h.scale;
   for (int g = first; g < last; g++) {
     int64_t u = 0;
-    x.gain = of_gate(v->extra[FRNN_WEIGHT_LN_IH], g, s->hidden), x.shift = of_gate(s->variant.shift_ih, g, s->hidden);
-    h.gain = of_gate(v->extra[FRNN_WEIGHT_LN_HH], g, s->hidden), h.shift = of_gate(s->variant.shift_hh, g, s->hidden);
+    x.gain = of_gate(v->extra[FRNN_WEIGHT_LN_IH], g, s->hidden), x.shift = of_gate(s->variant->shift_ih, g, s->hidden);
+    h.gain = of_gate(v->extra[FRNN_WEIGHT_LN_HH], g, s->hidden), h.shift = of_gate(s->variant->shift_hh, g, s->hidden);
     for (; u + LANES <= s->hidden; u += LANES) normalise_units(1, r, g, &x, &h, added, u, LANES);
     if (u < s->hidden) normalise_units(0, r, g, &x, &h, added, u, s->hidden - u);
   }

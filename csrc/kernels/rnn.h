@@ -16,7 +16,7 @@ INLINE void rnn_end(const int N, const int P, const int nonlinearity, const frnn
     EACH a[n] = vmax(a[n], (vec){0});
   EACH {
     int64_t u = unit + (first + n) % P * LANES;
-    vstore_part(AT(real, s->y, (m + (first + n) / P) * s->y_row) + u, a[n], s->hidden - u);
+    vstore_part(state_after(s, FRNN_STATE_H, m + (first + n) / P) + u, a[n], s->hidden - u);
   }
 }
 
@@ -41,9 +41,9 @@ INLINE void rnn_relu_tile(const int R, const int P, const frnn_step *s, int64_t 
 
 INLINE void rnn_back(const int nonlinearity, const frnn_back *b) {
   for (int64_t m = 0; m < b->m; m++) {
-    const real *y = AT(const real, b->y, m * b->y_row);
+    const real *y = back_after(b, FRNN_STATE_H, m);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
-    real *dh = AT(real, b->dh, m * b->dh_row);
+    real *dh = back_gradient(b, FRNN_STATE_H, m);
     real *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
@@ -59,3 +59,7 @@ INLINE void rnn_back(const int nonlinearity, const frnn_back *b) {
 
 KERNEL void rnn_tanh_back(const frnn_back *b) { rnn_back(TANH, b); }
 KERNEL void rnn_relu_back(const frnn_back *b) { rnn_back(RELU, b); }
+
+#define RNN_CELLS                                                                                                   \
+  [FRNN_RNN_TANH] = {.step = {rnn_tanh_step}, .back = {rnn_tanh_back}}, [FRNN_RNN_RELU] = {.step = {rnn_relu_step}, \
+                                                                                           .back = {rnn_relu_back}}

@@ -18,26 +18,26 @@ INLINE void rnn_variant_units(const int N, const int nonlinearity, const frnn_st
   }
   EACH {
     int64_t u = unit + n * LANES;
-    vstore_part(AT(real, s->y, m * s->y_row) + u, zone_h(s, m, u, h[n]), s->hidden - u);
+    vstore_part(state_after(s, FRNN_STATE_H, m) + u, zone_h(s, m, u, h[n]), s->hidden - u);
   }
 }
 
 INLINE void rnn_variant_step(const int nonlinearity, const frnn_step *s) {
-  alteration a = alteration_of(&s->variant);
+  alteration a = alteration_of(s->variant);
   for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(rnn_variant_units, nonlinearity, s, &a, m);
 }
 
 INLINE void rnn_variant_back(const int nonlinearity, const frnn_back *b) {
-  alteration a = alteration_of(&b->variant);
+  alteration a = alteration_of(b->variant);
   for (int64_t m = 0; m < b->m; m++) {
     const real *z = AT(const real, b->z, m * b->z_row);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
-    real *dh = AT(real, b->dh, m * b->dh_row), *dg = AT(real, b->dg, m * b->dg_row);
+    real *dh = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       vec made = vload(z + u), h_bar = vload(dh + u);
       if (dy) h_bar += vload_part(dy + u, left);
-      vstore(dh + u, gradient_past_step(&b->variant, 0, m, u, left, &h_bar));
+      vstore(dh + u, gradient_past_step(b->variant, 0, m, u, left, &h_bar));
       if (nonlinearity == TANH) {
         ivec reached;
         made = unmarked(&a, made, &reached);
@@ -55,3 +55,7 @@ KERNEL void rnn_tanh_variant_step(const frnn_step *s) { rnn_variant_step(TANH, s
 KERNEL void rnn_relu_variant_step(const frnn_step *s) { rnn_variant_step(RELU, s); }
 KERNEL void rnn_tanh_variant_back(const frnn_back *b) { rnn_variant_back(TANH, b); }
 KERNEL void rnn_relu_variant_back(const frnn_back *b) { rnn_variant_back(RELU, b); }
+
+#define RNN_VARIANT_CELLS                                                                       \
+  [FRNN_RNN_TANH_VARIANT] = {.step = {rnn_tanh_variant_step}, .back = {rnn_tanh_variant_back}}, \
+  [FRNN_RNN_RELU_VARIANT] = {.step = {rnn_relu_variant_step}, .back = {rnn_relu_variant_back}}

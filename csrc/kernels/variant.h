@@ -96,9 +96,9 @@ INLINE vec vmix(vec zoneout, vec before, vec after) { return vfma(zoneout, befor
 /* (V11) of h of row m, units from u on. */
 INLINE vec zone_h(const frnn_step *s, int64_t m, int64_t u, vec h) {
   int64_t left = s->hidden - u;
-  if (!has_zoneout(&s->variant, 0)) return h;
-  vec before = vload_part(AT(const real, s->in[FRNN_H].rows, m * s->in[FRNN_H].row) + u, left);
-  return vmix(zoneout_at(&s->variant, 0, m, u, left), before, h);
+  if (!has_zoneout(s->variant, 0)) return h;
+  vec before = vload_part(state_before(s, FRNN_STATE_H, m) + u, left);
+  return vmix(zoneout_at(s->variant, 0, m, u, left), before, h);
 }
 
 /* The part of a state's gradient that passes its step by; the other part is left in d. */
@@ -117,12 +117,12 @@ INLINE vec extra_at(const void *extra, int64_t gate, int64_t hidden, int64_t u) 
 
 /* h_{t-1} as the products had it; if it was dropped, it goes to where the weights' gradient reads it. */
 INLINE vec keep_dropped(const frnn_back *b, int64_t m, int64_t u) {
-  int64_t left = b->variant.features - u;
+  int64_t left = b->variant->features - u;
   if (left <= 0) return (vec){0};
-  vec h = vload_part(AT(const real, b->h, m * b->h_row) + u, left);
+  vec h = vload_part(back_before(b, FRNN_STATE_H, m) + u, left);
   if (!b->recurrent) return h;
   h *= vload_part(AT(const real, b->recurrent, m * b->recurrent_row) + u, left);
-  vstore_part(AT(real, b->variant.after_dropout, m * b->variant.after_dropout_row) + u, h, left);
+  vstore_part(AT(real, b->variant->after_dropout, m * b->variant->after_dropout_row) + u, h, left);
   return h;
 }
 

@@ -110,8 +110,18 @@ cdef const frnn_cell *cell_of(int index) except NULL:
 
 
 cdef int64_t gate_rows(frnn_shape *s) noexcept:
-    """Rows of W_ih and W_hh: the units of all gates."""
+    """Rows of W_ih: the units of all gates."""
     return frnn_facts_of(s.cell).gates * s.hidden
+
+
+cdef int64_t recurrent_rows(frnn_shape *s) noexcept:
+    """Rows of W_hh."""
+    return frnn_facts_of(s.cell).recurrent * s.hidden
+
+
+cdef int64_t numbers_of_state(frnn_shape *s, int state) noexcept:
+    """Numbers in a row of a state."""
+    return features_of(s) if state == 0 else s.hidden
 
 
 cdef int size_units(frnn_shape *s, tuple weights) except -1:
@@ -154,9 +164,9 @@ cdef frnn_shape shape_of(int cell, x, tuple weights, bint reverse) except *:
 cdef frnn_weights weights_of(frnn_shape *s, tuple weights) except *:
     cdef frnn_weights w
     w.w_ih = dense(weights[0], s.dtype, gate_rows(s), s.input)
-    w.w_hh = dense(weights[1], s.dtype, gate_rows(s), features_of(s))
+    w.w_hh = dense(weights[1], s.dtype, recurrent_rows(s), features_of(s))
     w.b_ih = dense(weights[2], s.dtype, gate_rows(s), 1)
-    w.b_hh = dense(weights[3], s.dtype, gate_rows(s), 1)
+    w.b_hh = dense(weights[3], s.dtype, recurrent_rows(s), 1)
     w.w_hr = dense(weights[4], s.dtype, s.projected, s.hidden) if s.projected else NULL
     if w.w_ih == NULL or w.w_hh == NULL or (s.projected and w.w_hr == NULL):
         raise ValueError("weights may not be None")
@@ -220,17 +230,16 @@ cdef void *state_row(a, frnn_shape *s, int64_t numbers, int64_t row, bint writes
 
 
 cdef frnn_state state_of(frnn_shape *s, tuple state, int64_t row, bint writes=False, bint required=True) except *:
-    """Row `row` of h, and of c where the cell has one, from a tuple of arrays."""
+    """Row `row` of each of the cell's states, from a tuple of arrays."""
     cdef frnn_state q
+    cdef int i, states = frnn_facts_of(s.cell).states
     memset(&q, 0, sizeof(q))
-    cdef bint has_c = frnn_facts_of(s.cell).states == 2
-    if len(state) != (2 if has_c else 1):
+    if len(state) != states:
         raise ValueError("a tuple of the cell's states expected")
-    q.h = state_row(state[0], s, features_of(s), row, writes)
-    if has_c:
-        q.c = state_row(state[1], s, s.hidden, row, writes)
-    if required and (q.h == NULL or (has_c and q.c == NULL)):
-        raise ValueError("states may not be None")
+    for i in range(states):
+        q.of[i] = state_row(state[i], s, numbers_of_state(s, i), row, writes)
+        if required and q.of[i] == NULL:
+            raise ValueError("states may not be None")
     return q
 
 

@@ -10,6 +10,11 @@ cdef extern from "fastrnn.h" nogil:
     const frnn_cell *frnn_cell_at(int)
 
     enum:
+        FRNN_F32
+        FRNN_F64
+
+    enum:
+        FRNN_STATES_MOST
         FRNN_PROJ_SIZE
         FRNN_WEIGHT_PEEPHOLE
         FRNN_BIAS_LN_C
@@ -19,7 +24,7 @@ cdef extern from "fastrnn.h" nogil:
         const char *name
         const char *plain
         unsigned takes, has
-        int gates, states
+        int gates, recurrent, states, aux
         int extra[5]
     const frnn_cell_facts *frnn_facts_of(const frnn_cell *)
     const char *frnn_option_name(int)
@@ -62,16 +67,15 @@ cdef extern from "fastrnn.h" nogil:
 
     ctypedef struct frnn_variant:
         double clip, cell_clip, slope
-        double zoneout[2]
+        double zoneout[4]
         const void *extra[5]
 
     ctypedef struct frnn_dropout_masks:
         const void *recurrent
-        const void *zoneout[2]
+        const void *zoneout[4]
 
     ctypedef struct frnn_state:
-        void *h
-        void *c
+        void *of[4]
 
     enum:
         FRNN_TOGETHER
@@ -108,7 +112,8 @@ cdef extern from "fastrnn.h" nogil:
         const void *tape
         frnn_sequence dy
         frnn_state dlast
-        frnn_sequence dx, dh, dc
+        frnn_sequence dx
+        frnn_sequence dstate[4]
         frnn_state dfirst
         void *dw_ih
         void *dw_hh

@@ -90,6 +90,7 @@ def cells():
             "takes": frozenset([option for k, option in enumerate(options) if facts.takes >> k & 1]),
             "has": frozenset([option for k, option in enumerate(options) if facts.has >> k & 1]),
             "gates": facts.gates,
+            "recurrent": facts.recurrent,
             "states": facts.states,
             "extras": {name: facts.extra[k] for k, name in enumerate(extras) if facts.extra[k]},
         })
@@ -200,7 +201,7 @@ def backward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, 
     cdef frnn_backward_call calls[2]
     cdef frnn_backward_call *call
     cdef frnn_shape *s
-    cdef int i, count = count_of(passes)
+    cdef int i, k, count = count_of(passes)
     cdef interruption interrupted = poll_function()
     cdef size_t needed
     cdef char *place
@@ -235,13 +236,13 @@ def backward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, 
         call.dy = sequence(dy, s.dtype, s, features_of(s))
         call.dlast = state_of(s, dlast, row, False, False)
         call.dx = sequence(dx, s.dtype, s, s.input, True)
-        call.dh = sequence(dstates[0], s.dtype, s, features_of(s), True)
-        call.dc = sequence(dstates[1] if frnn_facts_of(s.cell).states == 2 else None, s.dtype, s, s.hidden, True)
+        for k in range(frnn_facts_of(s.cell).states):
+            call.dstate[k] = sequence(dstates[k], s.dtype, s, numbers_of_state(s, k), True)
         call.dfirst = state_of(s, dfirst, row, True)
         call.dw_ih = dense(dweights[0], s.dtype, gate_rows(s), s.input, True)
-        call.dw_hh = dense(dweights[1], s.dtype, gate_rows(s), features_of(s), True)
+        call.dw_hh = dense(dweights[1], s.dtype, recurrent_rows(s), features_of(s), True)
         call.db_ih = dense(dweights[2], s.dtype, gate_rows(s), 1, True)
-        call.db_hh = dense(dweights[3], s.dtype, gate_rows(s), 1, True)
+        call.db_hh = dense(dweights[3], s.dtype, recurrent_rows(s), 1, True)
         call.dw_hr = dense(dweights[4], s.dtype, s.projected, s.hidden, True) if s.projected else NULL
     needed = known(frnn_backward_size(&calls[0].shape)) - ALIGN
     if <size_t>array_of(work).size < count * needed + ALIGN:

@@ -155,8 +155,8 @@ static void run_case(verdict *v, int cell, int dtype, enum layout layout, const 
     y = make(dtype, layout, T, B, H, NULL), h = make(dtype, DENSE, 1, B, H, NULL),
     c = make(dtype, DENSE, 1, B, H, NULL);
     frnn_forward_call call = {.shape = shape, .weights = weights, .packed = packed, .x = x.q, .y = y.q, .work = work};
-    call.first = (frnn_state){h0.q.data, lstm ? c0.q.data : NULL};
-    call.last = (frnn_state){h.q.data, lstm ? c.q.data : NULL};
+    call.first = (frnn_state){{h0.q.data, lstm ? c0.q.data : NULL}};
+    call.last = (frnn_state){{h.q.data, lstm ? c.q.data : NULL}};
     call.tape = pass == FORWARD ? tape : NULL;
     frnn_forward(&call, 1, NULL);
     judge(v, pass, p, "h", &h, p->h_last);
@@ -171,10 +171,10 @@ static void run_case(verdict *v, int cell, int dtype, enum layout layout, const 
   array dw_hh = make(dtype, DENSE, 1, rows, H, NULL), db_ih = make(dtype, DENSE, 1, 1, rows, NULL);
   array db_hh = make(dtype, DENSE, 1, 1, rows, NULL);
   frnn_backward_call call = {.shape = shape, .weights = weights, .x = x.q, .y = y.q, .tape = tape, .dx = dx.q};
-  call.first = (frnn_state){h0.q.data, lstm ? c0.q.data : NULL};
+  call.first = (frnn_state){{h0.q.data, lstm ? c0.q.data : NULL}};
   if (p->dy) call.dy = dy.q;
-  call.dlast = (frnn_state){p->dh ? dh.q.data : NULL, lstm && p->dc ? dc.q.data : NULL};
-  call.dfirst = (frnn_state){dh0.q.data, lstm ? dc0.q.data : NULL};
+  call.dlast = (frnn_state){{p->dh ? dh.q.data : NULL, lstm && p->dc ? dc.q.data : NULL}};
+  call.dfirst = (frnn_state){{dh0.q.data, lstm ? dc0.q.data : NULL}};
   call.dw_ih = dw_ih.q.data, call.dw_hh = dw_hh.q.data, call.db_ih = db_ih.q.data, call.db_hh = db_hh.q.data;
   call.work = work;
   frnn_backward(&call, 1, NULL);

@@ -156,9 +156,10 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
     }
   }
   f.x = dense(drawn(dtype, T * B * I, 1), dtype, B, I);
-  f.first = (frnn_state){drawn(dtype, B * features, 1), states == 2 ? drawn(dtype, B * H, 1) : NULL};
+  f.first = (frnn_state){{drawn(dtype, B * features, 1), states == 2 ? drawn(dtype, B * H, 1) : NULL}};
   unsigned form = frnn_form_of(&s);
-  frnn_pack_call packing = {.shape = s, .weights = f.weights, .forms = form, .packed = keep(frnn_packed_size(&s, form))};
+  frnn_pack_call packing = {
+      .shape = s, .weights = f.weights, .forms = form, .packed = keep(frnn_packed_size(&s, form))};
   frnn_pack(&packing, 1, NULL);
   f.packed = packing.packed;
   f.work = keep(frnn_forward_size(&s));
@@ -167,7 +168,7 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
     frnn_forward_call call = f;
     if (pass == EXPECTED) call.dropout = (frnn_dropout_masks){0};
     call.y = f.y = dense(blank(dtype, T * B * features), dtype, B, features);
-    call.last = (frnn_state){blank(dtype, B * features), states == 2 ? blank(dtype, B * H) : NULL};
+    call.last = (frnn_state){{blank(dtype, B * features), states == 2 ? blank(dtype, B * H) : NULL}};
     call.tape = pass == FORWARD ? tape : NULL;
     frnn_forward(&call, 1, NULL);
     judge(v, pass, dtype);
@@ -178,9 +179,9 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
   b.first = f.first;
   b.tape = tape;
   b.dy = dense(drawn(dtype, T * B * features, 1), dtype, B, features);
-  b.dlast = (frnn_state){drawn(dtype, B * features, 1), states == 2 ? drawn(dtype, B * H, 1) : NULL};
+  b.dlast = (frnn_state){{drawn(dtype, B * features, 1), states == 2 ? drawn(dtype, B * H, 1) : NULL}};
   b.dx = dense(blank(dtype, T * B * I), dtype, B, I);
-  b.dfirst = (frnn_state){blank(dtype, B * features), states == 2 ? blank(dtype, B * H) : NULL};
+  b.dfirst = (frnn_state){{blank(dtype, B * features), states == 2 ? blank(dtype, B * H) : NULL}};
   b.dw_ih = blank(dtype, gates * H * I);
   b.dw_hh = blank(dtype, gates * H * features);
   b.db_ih = blank(dtype, gates * H);

@@ -107,7 +107,7 @@ static void place_outputs(task *t) {
     frnn_forward_call *f = &t->forward[i];
     const frnn_shape *s = &f->shape;
     f->y = rows(output(t, s->steps * s->batch * s->hidden, s->dtype), s, s->hidden);
-    f->last = (frnn_state){output(t, s->batch * s->hidden, s->dtype), output(t, s->batch * s->hidden, s->dtype)};
+    f->last = (frnn_state){{output(t, s->batch * s->hidden, s->dtype), output(t, s->batch * s->hidden, s->dtype)}};
   }
   for (int i = 0; i < t->count; i++) {
     frnn_backward_call *b = &t->backward[i];
@@ -115,7 +115,7 @@ static void place_outputs(task *t) {
     int64_t gates = frnn_facts_of(s->cell)->gates * s->hidden;
     b->y = t->forward[i].y;
     b->dx = rows(output(t, s->steps * s->batch * s->input, s->dtype), s, s->input);
-    b->dfirst = (frnn_state){output(t, s->batch * s->hidden, s->dtype), output(t, s->batch * s->hidden, s->dtype)};
+    b->dfirst = (frnn_state){{output(t, s->batch * s->hidden, s->dtype), output(t, s->batch * s->hidden, s->dtype)}};
     b->dw_ih = output(t, gates * s->input, s->dtype), b->dw_hh = output(t, gates * s->hidden, s->dtype);
     b->db_ih = output(t, gates, s->dtype), b->db_hh = output(t, gates, s->dtype);
   }
@@ -131,7 +131,7 @@ static task make_task(int problem) {
     f->weights = in->weights[i];
     f->variant = variant_of(&f->shape, in->gains[i]);
     f->x = rows(in->x, &f->shape, f->shape.input);
-    f->first = (frnn_state){(void *)(uintptr_t)in->h, (void *)(uintptr_t)in->c};
+    f->first = (frnn_state){{(void *)(uintptr_t)in->h, (void *)(uintptr_t)in->c}};
     t.packing[i] = (frnn_pack_call){.shape = f->shape, .weights = f->weights, .forms = frnn_form_of(&f->shape)};
     t.packing[i].packed = work_memory(frnn_packed_size(&f->shape, t.packing[i].forms));
     f->packed = t.packing[i].packed;
