@@ -224,12 +224,14 @@ typedef struct {
 int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void));
 
 /* The table of `count` rows for frnn_ids. Row i is that of x's row i, (count, input), or where x is NULL that of a
- * one at feature i among zeros, count being input. The shape's steps and batch do not matter. */
+ * one at feature used[i] among zeros; without `used` at feature i, count being input. The shape's steps and batch do not
+ * matter. */
 typedef struct {
   frnn_shape shape;
   frnn_weights weights;
   int64_t count;
   const void *x;
+  const int64_t *used;
   void *table;
   void *work;
 } frnn_id_table_call;
@@ -237,6 +239,23 @@ typedef struct {
 size_t frnn_id_table_size(const frnn_shape *shape, int64_t count);
 size_t frnn_id_table_work_size(const frnn_shape *shape);
 int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void));
+
+/* After a backward pass: from the gradient of a table (count, gates * hidden), frnn_id_gradient_size bytes of which
+ * stand in the pass' frnn_ids, zeros at first, that of W_ih and, where x's rows are those of an embedding, that of the
+ * embedding. */
+typedef struct {
+  frnn_id_table_call table; /* as it was made, or would be */
+  const void *gradient;
+  int64_t vocabulary;  /* ids that there are: of the embedding, or input */
+  const int64_t *used; /* the ids that the table has, each once; NULL: all of them */
+  void *dw_ih;         /* out */
+  void *dembedding;    /* out, (vocabulary, input); NULL where it is not asked for, and without an embedding */
+  void *work;
+} frnn_id_gradients_call;
+
+size_t frnn_id_gradient_size(const frnn_shape *shape, int64_t count);
+size_t frnn_id_gradients_size(const frnn_id_gradients_call *call);
+int frnn_id_gradients(const frnn_id_gradients_call *call, int (*interrupted)(void));
 
 /* c = a b: a (m, k) with strides in bytes, one of them the element's size; b (k, n) and c (m, n) dense. One chain over
  * k for each element, or blocks. */

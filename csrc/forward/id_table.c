@@ -1,11 +1,7 @@
-/* id_table.c - what x's ids stand for: the table of all their pre-activations, made before a pass, and the products
- * that bring the table's gradient back after it.
+/* id_table.c - the table of all pre-activations that the ids in x stand for, made before a pass.
  *
  * It must not know: dtypes, instruction sets, time. */
 #include "packed.h"
-#include "../internal/sums.h"
-
-/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 typedef struct {
   size_t w_ih, bias, bias_h;
@@ -43,6 +39,20 @@ typedef struct {
   job_parts job_parts;
 } tabulation;
 
+/* Some units of W_ih's columns that the table has, turned into rows: `full` has them all. */
+static void transpose_columns(const tabulation *p, const frnn_transpose *full) {
+  const int64_t *used = p->call->used;
+  size_t element = (size_t)p->kernels->size;
+  if (!used) {
+    p->kernels->pack_outputs(full);
+    return;
+  }
+  for (int64_t u = 0; u < full->k; u++)
+    for (int64_t n = 0; n < full->outputs; n++)
+      memcpy(at(full->dst, u * full->dst_k + n * (ptrdiff_t)element),
+             at(full->src, n * full->src_row + used[u] * (ptrdiff_t)element), element);
+}
+
 /* Columns of W_ih, turned into rows, and the bias. */
 static void tabulate_weights(const tabulation *p, range vectors, void *target, ptrdiff_t row, const void *bias) {
   const frnn_shape *s = &p->call->shape;
@@ -55,7 +65,7 @@ static void tabulate_weights(const tabulation *p, range vectors, void *target, p
                         .k = p->call->count,
                         .dst = at(target, i * vector),
                         .dst_k = row};
-    if (t.outputs > 0) p->kernels->pack_outputs(&t);
+    if (t.outputs > 0) transpose_columns(p, &t);
   }
   for (int64_t u = 0; u < p->call->count; u++)
     p->kernels->add(at(target, u * row), at(target, u * row), bias, vectors.count * lanes);
@@ -102,88 +112,5 @@ int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void))
   p.job_parts = part_by_slices(1, work, vectors_of_gates(s, p.kernels));
   frnn_begin(&p.run, work, parts_of(&p.job_parts), interrupted);
   frnn_parallel(&p.run, work, tabulate_part, &p, parts_of(&p.job_parts));
-  return frnn_end(&p.run);
-}
-
-/* ---- products --------------------------------------------------------------------------------------------------- */
-
-typedef struct {
-  size_t panels, arrays; /* of b; of what stands beside c where sums go by blocks */
-  int64_t beside;        /* bytes of it for a row of c, in each array */
-  size total;
-} product_layout;
-
-static product_layout lay_product(int dtype, int64_t m, int64_t n, int64_t k) {
-  frnn_shape s = {.dtype = dtype};
-  product_layout at = {0};
-  int64_t element = element_size(&s), columns = vectors_of(&s, n);
-  at.beside = goes_by_blocks(k) ? product(&at.total, columns, element) : 0;
-  at.panels = reserve(&at.total, element, product(&at.total, columns, k));
-  at.arrays = reserve(&at.total, at.beside, product(&at.total, m, ARRAYS_BESIDE));
-  return at;
-}
-
-size_t frnn_product_size(int dtype, int64_t m, int64_t n, int64_t k) {
-  product_layout layout = lay_product(dtype, m, n, k);
-  return total(&layout.total);
-}
-
-int frnn_goes_by_blocks(int64_t rows) { return goes_by_blocks(rows); }
-
-/* What the parts of a job have in common. */
-typedef struct {
-  const frnn_product_call *call;
-  const frnn_kernels *kernels;
-  product_layout layout;
-  frnn_run run;
-  job_parts packing, job_parts;
-} multiplication;
-
-static void pack_b(void *context, int part, int parts) {
-  multiplication *p = context;
-  const frnn_product_call *call = p->call;
-  range rows = range_of(call->k, part_of_job(&p->packing, part).slice, parts);
-  int64_t row = call->n * p->kernels->size, vector = p->kernels->lanes * p->kernels->size;
-  p->kernels->pack_rows(at(call->b, rows.begin * row), row, rows.count, call->n,
-                        at(call->work, (ptrdiff_t)p->layout.panels + rows.begin * vector), call->k * vector);
-}
-
-static void multiply_part(void *context, int part, int parts) {
-  multiplication *p = context;
-  const frnn_product_call *call = p->call;
-  range rows = range_of(call->m, part_of_job(&p->job_parts, part).slice, parts);
-  ptrdiff_t c_row = call->n * p->kernels->size, row = p->layout.beside;
-  frnn_gemm g = {.m = rows.count,
-                 .n = call->n,
-                 .k = call->k,
-                 .a = at(call->a, rows.begin * call->a_row),
-                 .a_row = call->a_row,
-                 .a_k = call->a_k,
-                 .panels = at(call->work, (ptrdiff_t)p->layout.panels),
-                 .panel = call->k * p->kernels->lanes * p->kernels->size,
-                 .c = at(call->c, rows.begin * c_row),
-                 .c_row = c_row};
-  if (frnn_stopped(&p->run)) return;
-  if (!goes_by_blocks(call->k)) {
-    p->kernels->gemm(&g);
-    return;
-  }
-  frnn_beside beside = beside_of(at(call->work, (ptrdiff_t)p->layout.arrays), call->m * row, rows.begin * row);
-  memset(g.c, 0, (size_t)(rows.count * c_row));
-  memset(beside.blocks, 0, (size_t)(rows.count * row));
-  memset(beside.lost, 0, (size_t)(rows.count * row));
-  add_products(p->kernels, g, beside, (rows_of_sum){0, call->k, 1});
-}
-
-int frnn_product(const frnn_product_call *call, int (*interrupted)(void)) {
-  multiplication p = {.call = call, .kernels = frnn_kernels_for(call->dtype)};
-  p.layout = lay_product(call->dtype, call->m, call->n, call->k);
-  double work = (double)call->m * (double)call->n * (double)call->k;
-  double packing = MULTIPLY_ADDS_OF_PACKING * (double)call->n * (double)call->k;
-  p.packing = part_by_slices(1, packing, call->k);
-  p.job_parts = part_by_slices(1, work, call->m);
-  frnn_begin(&p.run, work, parts_of(&p.job_parts), interrupted);
-  frnn_parallel(&p.run, packing, pack_b, &p, parts_of(&p.packing));
-  frnn_parallel(&p.run, work, multiply_part, &p, parts_of(&p.job_parts));
   return frnn_end(&p.run);
 }

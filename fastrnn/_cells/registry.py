@@ -145,23 +145,38 @@ def _with_options(cell, options):
     )
 
 
-_OF_KERNELS = runtime.core.extras() if runtime.core else ()  # extra parameters, in C's order
-
 # The slope of each hard sigmoid; 0 for the sigmoid.
 _SLOPES = {"sigmoid": 0.0, "hard_sigmoid": 1 / 6, "hard_sigmoid_onnx": 1 / 5}
 
 
-def for_kernels(cell, arrays):
-    """The parameters of a variant's pass, or their gradients, as the compiled module takes them.
+def kernel_weights(cell, parameters):
+    """The compiled module's `Weights` of a direction's parameters; None where there is no such module.
 
-    arrays : w_ih, w_hh, b_ih, b_hh and the cell's extras.
-
-    The result has the first four, then W_hr or None, a tuple of the other extras, and a tuple of
-    the numbers that stand for the options.
+    parameters : w_ih, w_hh, b_ih, b_hh and the cell's extras.
     """
-    o = cell.options
-    there = dict(zip([e.kind for e in cell.extras], arrays[4:], strict=True))
-    extras = tuple([there.get(kind) for kind in _OF_KERNELS])
-    zoneout = (*o.zoneout, 0.0, 0.0)[:2]
-    numbers = o.clip or 0.0, o.cell_clip or 0.0, _SLOPES[o.recurrent_activation], *zoneout
-    return (*arrays[:4], there.get("weight_hr"), extras, numbers)
+    if runtime.core is None:
+        return None
+    o, numbers = cell.options, {}
+    if o is not None:
+        slope = _SLOPES[o.recurrent_activation]
+        numbers = {"clip": o.clip or 0.0, "cell_clip": o.cell_clip or 0.0, "slope": slope,
+                   "zoneout": o.zoneout}  # fmt: skip
+    hidden = len(parameters[0]) // cell.gates
+    return runtime.core.Weights(cell.index, hidden, *_by_name(cell, parameters), **numbers)
+
+
+def kernel_gradients(cell, weights, arrays):
+    """The compiled module's `Gradients` of such weights, which writes to these arrays.
+
+    weights : what `kernel_weights` gave. arrays : like its parameters; None is not computed.
+    """
+    return None if weights is None else runtime.core.Gradients(weights, *_by_name(cell, arrays))
+
+
+def _by_name(cell, arrays):
+    """w_ih, w_hh, b_ih, b_hh, w_hr or None, and a dict of the others that there are."""
+    if not cell.extras:
+        return arrays
+    extras = dict(zip([e.kind for e in cell.extras], arrays[4:], strict=True))
+    w_hr = extras.pop("weight_hr", None)
+    return *arrays[:4], w_hr, extras

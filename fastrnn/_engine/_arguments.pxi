@@ -18,9 +18,9 @@ cdef cnp.ndarray matrix_of(a):
 
 cdef int dtype_of(cnp.ndarray a) except -1:
     if a.descr.type_num == cnp.NPY_FLOAT32:
-        return 0
+        return FRNN_F32
     if a.descr.type_num == cnp.NPY_FLOAT64:
-        return 1
+        return FRNN_F64
     raise TypeError(f"float32 or float64 expected, got {a.dtype}")
 
 
@@ -51,7 +51,7 @@ cdef void *dense(a, int dtype, int64_t rows, int64_t columns, bint writes=False)
     return cnp.PyArray_DATA(array)
 
 
-cdef frnn_sequence sequence(a, int dtype, frnn_shape *shape, int64_t features, bint writes=False) except *:
+cdef frnn_sequence sequence(a, int dtype, const frnn_shape *shape, int64_t features, bint writes=False) except *:
     """Address and strides of a (steps, batch, features) array whose last axis is dense; NULL for None."""
     cdef frnn_sequence q
     memset(&q, 0, sizeof(q))
@@ -72,7 +72,7 @@ cdef frnn_sequence sequence(a, int dtype, frnn_shape *shape, int64_t features, b
     return q
 
 
-cdef frnn_sequence required(a, int dtype, frnn_shape *shape, int64_t features, bint writes=False) except *:
+cdef frnn_sequence required(a, int dtype, const frnn_shape *shape, int64_t features, bint writes=False) except *:
     """The same where None will not do."""
     return sequence(array_of(a), dtype, shape, features, writes)
 
@@ -87,18 +87,24 @@ cdef void *boundary_of(cnp.ndarray buffer) noexcept:
 
 
 cdef void *aligned(a, size_t needed) except NULL:
-    """The first boundary of ALIGN bytes in a buffer of `needed` bytes, slack included."""
+    """The first boundary of ALIGN bytes in a buffer of `needed` bytes, slack included; one that begins at a boundary
+    needs no slack."""
     cdef cnp.ndarray buffer = array_of(a)
+    cdef void *begin = boundary_of(buffer)
+    cdef size_t before = <uintptr_t>begin - <uintptr_t>cnp.PyArray_DATA(buffer)
     if buffer.descr.type_num != cnp.NPY_UINT8 or not cnp.PyArray_IS_C_CONTIGUOUS(buffer):
         raise TypeError("a dense byte buffer expected")
-    if needed == 0 or <size_t>buffer.size < needed:
+    if needed < ALIGN or <size_t>buffer.size < before + needed - ALIGN:
         raise ValueError(f"a buffer of {needed} bytes expected, got {buffer.size}")
-    return boundary_of(buffer)
+    return begin
 
 
-cdef size_t known(size_t nbytes) except 0:
+cdef size_t known(size_t nbytes, const frnn_shape *s) except 0:
+    """The size itself; 0 is that of a buffer whose bytes no number holds."""
     if nbytes == 0:
-        raise OverflowError("sizes too large")
+        raise ValueError(
+            f"x of T = {s.steps} steps, B = {s.batch} rows and {s.input} features with hidden_size = {s.hidden} needs "
+            "more bytes than can be addressed: use fewer steps or rows at a time")
     return nbytes
 
 
@@ -109,115 +115,152 @@ cdef const frnn_cell *cell_of(int index) except NULL:
     return cell
 
 
-cdef int64_t gate_rows(frnn_shape *s) noexcept:
+cdef int64_t gate_rows(const frnn_shape *s) noexcept:
     """Rows of W_ih: the units of all gates."""
     return frnn_facts_of(s.cell).gates * s.hidden
 
 
-cdef int64_t recurrent_rows(frnn_shape *s) noexcept:
+cdef int64_t recurrent_rows(const frnn_shape *s) noexcept:
     """Rows of W_hh."""
     return frnn_facts_of(s.cell).recurrent * s.hidden
 
 
-cdef int64_t numbers_of_state(frnn_shape *s, int state) noexcept:
+cdef int64_t features_of(const frnn_shape *s) noexcept:
+    """Features of h and y."""
+    return s.projected if s.projected else s.hidden
+
+
+cdef int64_t numbers_of_state(const frnn_shape *s, int state) noexcept:
     """Numbers in a row of a state."""
     return features_of(s) if state == 0 else s.hidden
 
 
-cdef int size_units(frnn_shape *s, tuple weights) except -1:
-    """Sets how many units there are, from the rows of w_ih, and to how many features h is projected."""
-    cdef cnp.ndarray w_hh = matrix_of(weights[1])
-    s.hidden = matrix_of(weights[0]).shape[0] // frnn_facts_of(s.cell).gates
-    s.projected = 0
-    if len(weights) > 4 and weights[4] is not None:
-        if not frnn_facts_of(s.cell).takes >> FRNN_PROJ_SIZE & 1 or w_hh.shape[1] >= s.hidden:
-            raise ValueError("a projection to fewer features, of a cell that takes one, expected")
-        s.projected = w_hh.shape[1]
-    elif w_hh.shape[1] != s.hidden:
-        raise ValueError("w_hh must be square for each gate")
-    if w_hh.shape[1] < 1:
-        raise ValueError("hidden must be positive")
+cdef int extras_of(const frnn_shape *s, dict extras, void **addresses, bint writes) except -1:
+    """The addresses of a cell's extra parameters, which have their names; NULL for those that are None or absent."""
+    cdef int i
+    cdef set unknown = set(extras)
+    for i in range(FRNN_EXTRAS):
+        name = frnn_extra_name(i).decode()
+        unknown.discard(name)
+        addresses[i] = dense(extras.get(name), s.dtype, frnn_facts_of(s.cell).extra[i] * s.hidden, 1, writes)
+        if addresses[i] != NULL and frnn_facts_of(s.cell).extra[i] == 0:
+            raise ValueError(f"{name} of a cell that has none")
+    if unknown:
+        raise ValueError(f"unknown extra parameters {unknown}")
     return 0
 
 
-cdef int64_t features_of(frnn_shape *s) noexcept:
-    return s.projected if s.projected else s.hidden
+cdef class Weights:
+    """The parameters of one direction of a layer and the numbers of its options, checked once for any number of calls.
+
+    cell: its index. hidden: H. w_ih (G*H, I), w_hh (R*H, H), None where the cell's R is 0; biases (G*H,) and (R*H,) or
+    None; w_hr (P, H) or None: with it w_hh is (R*H, P). extras: name -> array. clip, cell_clip, slope of a hard
+    sigmoid: 0 is none. zoneout: the rate of each state, or ().
+    """
+    cdef frnn_shape shape  # cell, dtype, input, hidden, projected
+    cdef frnn_weights weights
+    cdef frnn_variant variant
+    cdef tuple held
+
+    def __cinit__(self, int cell, int64_t hidden, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
+                  dict extras not None={}, *, double clip=0, double cell_clip=0, double slope=0,
+                  tuple zoneout not None=()):
+        cdef frnn_shape *s = &self.shape
+        cdef const frnn_cell_facts *facts
+        cdef int i
+        memset(s, 0, sizeof(frnn_shape))
+        memset(&self.variant, 0, sizeof(frnn_variant))
+        s.cell = cell_of(cell)
+        facts = frnn_facts_of(s.cell)
+        s.dtype = dtype_of(matrix_of(w_ih))
+        s.input = matrix_of(w_ih).shape[1]
+        s.hidden = hidden
+        if hidden < 1:
+            raise ValueError("hidden must be positive")
+        if w_hr is not None:
+            s.projected = matrix_of(w_hr).shape[0]
+            if not facts.takes >> FRNN_PROJ_SIZE & 1 or not 0 < s.projected < hidden:
+                raise ValueError("a projection to fewer features, of a cell that takes one, expected")
+        if (w_hh is None) != (facts.recurrent == 0) or (b_hh is not None and facts.recurrent == 0):
+            raise ValueError("w_hh, and maybe b_hh, of a cell that has recurrent gates expected, and of no other")
+        self.weights.w_ih = dense(w_ih, s.dtype, gate_rows(s), s.input)
+        self.weights.w_hh = dense(w_hh, s.dtype, recurrent_rows(s), features_of(s))
+        self.weights.b_ih = dense(b_ih, s.dtype, gate_rows(s), 1)
+        self.weights.b_hh = dense(b_hh, s.dtype, recurrent_rows(s), 1)
+        self.weights.w_hr = dense(w_hr, s.dtype, s.projected, hidden)
+        extras_of(s, extras, <void **>self.variant.extra, False)
+        for i in range(FRNN_EXTRAS):
+            if i not in (FRNN_WEIGHT_PEEPHOLE, FRNN_BIAS_LN_C) and facts.extra[i] and self.variant.extra[i] == NULL:
+                raise ValueError(f"{frnn_extra_name(i).decode()} may not be None")
+        self.variant.clip, self.variant.cell_clip, self.variant.slope = clip, cell_clip, slope
+        if len(zoneout) not in (0, facts.states):
+            raise ValueError("a zoneout rate for each state, or none, expected")
+        for i in range(<int>len(zoneout)):
+            self.variant.zoneout[i] = zoneout[i]
+        self.held = w_ih, w_hh, b_ih, b_hh, w_hr, *extras.values()
 
 
-cdef frnn_shape shape_of(int cell, x, tuple weights, bint reverse) except *:
-    cdef frnn_shape shape
-    cdef cnp.ndarray xs = array_of(x), ws = matrix_of(weights[0])
-    if xs.ndim != 3:
-        raise ValueError("an array of another rank")
-    shape.cell = cell_of(cell)
-    shape.dtype = dtype_of(ws)
+cdef class Gradients:
+    """Arrays for the gradients of `of`, each of the shape of its parameter; None is not computed."""
+    cdef Weights of
+    cdef void *w_ih
+    cdef void *w_hh
+    cdef void *b_ih
+    cdef void *b_hh
+    cdef void *w_hr
+    cdef void *extra[5]
+    cdef tuple held
+
+    def __cinit__(self, Weights of not None, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
+                  dict extras not None={}):
+        cdef frnn_shape *s = &of.shape
+        self.of = of
+        self.w_ih = dense(w_ih, s.dtype, gate_rows(s), s.input, True)
+        self.w_hh = dense(w_hh, s.dtype, recurrent_rows(s), features_of(s), True)
+        self.b_ih = dense(b_ih, s.dtype, gate_rows(s), 1, True)
+        self.b_hh = dense(b_hh, s.dtype, recurrent_rows(s), 1, True)
+        self.w_hr = dense(w_hr, s.dtype, s.projected, s.hidden, True)
+        extras_of(s, extras, self.extra, True)
+        self.held = w_ih, w_hh, b_ih, b_hh, w_hr, *extras.values()
+
+
+cdef frnn_shape shape_of(Weights weights, x, ids, bint reverse, int64_t checkpoint) except *:
+    """The shape of a pass over x, (T, B, I), or where ids are given over (T, B) of them."""
+    cdef frnn_shape shape = weights.shape
+    cdef cnp.ndarray array = array_of(x if ids is None else ids.table_index)
+    cdef int axes = 3 if ids is None else 2
+    if array.ndim != axes:
+        raise ValueError(f"x or ids of {axes} axes expected, got {array.ndim}")
+    if checkpoint < 0:
+        raise ValueError("a negative number of steps")
+    shape.steps = array.shape[0]
+    shape.batch = array.shape[1]
     shape.reverse = reverse
-    shape.steps = xs.shape[0]
-    shape.batch = xs.shape[1]
-    shape.input = xs.shape[2]
-    shape.ragged = shape.has_ids = 0
-    shape.checkpoint = 0
-    size_units(&shape, weights)
+    shape.checkpoint = checkpoint
+    if ids is not None:
+        shape.input = 0
+        shape.has_ids = 1
     return shape
 
 
-cdef frnn_weights weights_of(frnn_shape *s, tuple weights) except *:
-    cdef frnn_weights w
-    w.w_ih = dense(weights[0], s.dtype, gate_rows(s), s.input)
-    w.w_hh = dense(weights[1], s.dtype, recurrent_rows(s), features_of(s))
-    w.b_ih = dense(weights[2], s.dtype, gate_rows(s), 1)
-    w.b_hh = dense(weights[3], s.dtype, recurrent_rows(s), 1)
-    w.w_hr = dense(weights[4], s.dtype, s.projected, s.hidden) if s.projected else NULL
-    if w.w_ih == NULL or w.w_hh == NULL or (s.projected and w.w_hr == NULL):
-        raise ValueError("weights may not be None")
-    return w
-
-
-cdef int extras_of(frnn_shape *s, tuple weights, void **extra, bint writes) except -1:
-    """The addresses of weights[5], the parameters of a variant in the order of frnn_extra; NULL for None."""
-    cdef int i
-    cdef tuple extras = weights[5] if len(weights) > 5 else (None,) * FRNN_EXTRAS
-    if len(extras) != FRNN_EXTRAS:
-        raise ValueError(f"{FRNN_EXTRAS} extra parameters expected, got {len(extras)}")
-    for i in range(FRNN_EXTRAS):
-        extra[i] = dense(extras[i], s.dtype, frnn_facts_of(s.cell).extra[i] * s.hidden, 1, writes)
-        if extra[i] != NULL and frnn_facts_of(s.cell).extra[i] == 0:
-            raise ValueError(f"a cell that has no extra parameter {i}")
-    return 0
-
-
-cdef frnn_variant variant_of(frnn_shape *s, tuple weights) except *:
-    """weights: after the extra parameters (clip, cell_clip, slope, zoneout rate of h, of c)."""
-    cdef frnn_variant v
-    cdef int i
-    memset(&v, 0, sizeof(v))
-    extras_of(s, weights, <void **>v.extra, False)
-    for i in range(FRNN_EXTRAS):
-        if i not in (FRNN_WEIGHT_PEEPHOLE, FRNN_BIAS_LN_C) and frnn_facts_of(s.cell).extra[i] and v.extra[i] == NULL:
-            raise ValueError(f"extra parameter {i} may not be None")
-    if len(weights) > 6:
-        v.clip, v.cell_clip, v.slope, v.zoneout[0], v.zoneout[1] = tuple_of(weights[6])
-    return v
-
-
-cdef frnn_dropout_masks dropout_of(frnn_shape *s, dropout) except *:
-    """dropout: None, or (factors (batch, features of h) or None, for each state (steps, batch, hidden) or nothing)."""
+cdef frnn_dropout_masks masks_of(const frnn_shape *s, masks) except *:
+    """masks: a `DropoutMasks`, its rows in sorted order, or None."""
     cdef frnn_dropout_masks q
     cdef tuple zoneout
     cdef int i
     memset(&q, 0, sizeof(q))
-    if dropout is None:
+    if masks is None:
         return q
-    recurrent, zoneout = tuple_of(dropout)
+    recurrent, zoneout = tuple_of(masks)
     q.recurrent = dense(recurrent, s.dtype, s.batch, features_of(s))
     if len(zoneout) not in (0, frnn_facts_of(s.cell).states) or (zoneout and s.projected):
         raise ValueError("zoneout masks for all states or none expected, and none where h is projected")
-    for i in range(len(zoneout)):
+    for i in range(<int>len(zoneout)):
         q.zoneout[i] = dense(zoneout[i], s.dtype, s.steps * s.batch, s.hidden)
     return q
 
 
-cdef void *state_row(a, frnn_shape *s, int64_t numbers, int64_t row, bint writes) except? NULL:
+cdef void *state_row(a, const frnn_shape *s, int64_t numbers, int64_t row, bint writes) except? NULL:
     """The address of row `row` of a C-contiguous (rows, batch, numbers) array; NULL for None."""
     if a is None:
         return NULL
@@ -229,7 +272,7 @@ cdef void *state_row(a, frnn_shape *s, int64_t numbers, int64_t row, bint writes
     return <char *>cnp.PyArray_DATA(array) + row * s.batch * numbers * cnp.PyArray_ITEMSIZE(array)
 
 
-cdef frnn_state state_of(frnn_shape *s, tuple state, int64_t row, bint writes=False, bint required=True) except *:
+cdef frnn_state state_of(const frnn_shape *s, tuple state, int64_t row, bint writes=False, bint required=True) except *:
     """Row `row` of each of the cell's states, from a tuple of arrays."""
     cdef frnn_state q
     cdef int i, states = frnn_facts_of(s.cell).states
@@ -254,7 +297,7 @@ cdef int64_t *indices(a, int64_t count) except? NULL:
     return <int64_t *>cnp.PyArray_DATA(array)
 
 
-cdef uint8_t *flags(a, frnn_shape *s) except? NULL:
+cdef uint8_t *flags(a, const frnn_shape *s) except? NULL:
     """The address of a dense (steps, batch) array of bytes; NULL for None."""
     if a is None:
         return NULL
@@ -266,64 +309,65 @@ cdef uint8_t *flags(a, frnn_shape *s) except? NULL:
 
 
 cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
-    """rows: the tuple (lengths, sort_order, inverse_order, mask, reset, reset_to_first) as csrc/fastrnn.h has it."""
+    """rows: a `ragged.Rows`, or None."""
     cdef frnn_rows r
     cdef int64_t i
     memset(&r, 0, sizeof(r))
-    lengths, sort_order, inverse_order, mask, reset, r.reset_to_first = tuple_of(rows)
-    r.lengths = indices(lengths, s.batch)
+    if rows is None:
+        return r
+    _, mask, reset, reset_to, sorted_lengths, sort_order, inverse_order = tuple_of(rows)
+    r.lengths = indices(sorted_lengths, s.batch)
     r.sort_order = indices(sort_order, s.batch)
     r.inverse_order = indices(inverse_order, s.batch)
     if (r.sort_order == NULL) != (r.inverse_order == NULL):
-        raise ValueError("sort_order and inverse_order expected together, got one of them")
+        raise ValueError("a sort_order without an inverse_order, or the other way round")
     r.mask = flags(mask, s)
     r.reset = flags(reset, s)
+    r.reset_to_first = reset_to == "initial"
     r.step = s.batch
     for i in range(s.batch):
         if r.lengths != NULL and not 0 <= r.lengths[i] <= (s.steps if i == 0 else r.lengths[i - 1]):
             raise ValueError("lengths out of range or order")
         if r.sort_order != NULL and (not 0 <= r.sort_order[i] < s.batch or r.inverse_order[r.sort_order[i]] != i):
-            raise ValueError("sort_order expected to be a permutation of the rows and inverse_order its inverse")
+            raise ValueError("a sort_order of other rows, or an inverse_order that is not its own")
     s.ragged = 1
     return r
 
 
-cdef frnn_ids ids_of(frnn_shape *s, told, int i) except *:
-    """told: (ids, count, for each pass a table of so many rows or None, and the same of their gradients: where
-    sums go by blocks pairs of three gradients in an array and count int64)."""
+cdef frnn_ids ids_of(const frnn_shape *s, ids) except *:
+    """ids: an `ids.Ids`. Without table and gradient yet."""
     cdef frnn_ids q
-    cdef cnp.ndarray ids, seen
-    cdef int64_t k, count
-    cdef int arrays = 1
-    cdef size_t size
+    cdef cnp.ndarray numbers = array_of(ids.table_index)
+    cdef int64_t k
     memset(&q, 0, sizeof(q))
-    given, count, tables, gradients = tuple_of(told)
-    ids = array_of(given)
-    if not cnp.PyArray_IS_C_CONTIGUOUS(ids):
+    q.count = ids.count
+    if not cnp.PyArray_IS_C_CONTIGUOUS(numbers) or numbers.ndim != 2 or q.count < 0:
         raise ValueError("dense ids expected")
-    if ids.ndim != 2 or ids.shape[0] != s.steps or ids.shape[1] != s.batch or s.input != 0 or count < 0:
-        raise ValueError("ids of another shape, or an input besides")
-    q.numbers = indices(ids.reshape(-1), s.steps * s.batch)
+    q.numbers = indices(numbers.reshape(-1), s.steps * s.batch)
     q.step = s.batch
     for k in range(s.steps * s.batch):
-        if not 0 <= q.numbers[k] < count:
+        if not 0 <= q.numbers[k] < q.count:
             raise ValueError("ids out of range")
-    if gradients is not None:
-        given = tuple_of(gradients)[i]
-        if frnn_goes_by_blocks(s.steps * s.batch):
-            arrays = 3
-            given, counts = tuple_of(given)
-            seen = array_of(counts)
-            q.seen = indices(seen, count)
-            if not cnp.PyArray_ISWRITEABLE(seen):
-                raise ValueError("a read-only array to write to")
-        q.gradient = dense(array_of(given), s.dtype, arrays * count, gate_rows(s), True)
-        q.count = count
-    if tables is not None:
-        size = known(frnn_id_table_size(s, count))
-        q.table = aligned(tuple_of(tables)[i], size)
-    s.has_ids = 1
     return q
+
+
+cdef frnn_id_table_call table_of(Weights weights, inputs, used, int64_t count) except *:
+    """The table of `count` ids: of the rows of inputs (count, I), or where that is None of the features `used`; None is
+    all of them. Without buffers yet."""
+    cdef frnn_id_table_call call
+    cdef int64_t i
+    memset(&call, 0, sizeof(call))
+    call.shape = weights.shape
+    call.weights = weights.weights
+    call.count = count
+    call.x = dense(inputs, call.shape.dtype, count, call.shape.input)
+    call.used = indices(used, count)
+    if inputs is None and used is None and count != call.shape.input:
+        raise ValueError("as many ids as inputs expected")
+    for i in range(count if inputs is None and used is not None else 0):
+        if not 0 <= call.used[i] < call.shape.input:
+            raise ValueError("ids out of range")
+    return call
 
 
 cdef frnn_pack_call packing_of(frnn_forward_call *call, unsigned forms, void *packed) noexcept:
@@ -342,19 +386,13 @@ cdef tuple tuple_of(a):
     return <tuple>a
 
 
-cdef int count_of(tuple passes) except -1:
+cdef int count_of(passes) except -1:
     if not 1 <= len(passes) <= FRNN_TOGETHER:
         raise ValueError(f"1 to {FRNN_TOGETHER} passes expected, got {len(passes)}")
     return <int>len(passes)
 
 
-cdef int alike(frnn_shape *a, frnn_shape *b) except -1:
-    if a.hidden != b.hidden or a.projected != b.projected or a.dtype != b.dtype:
-        raise ValueError("passes of different sizes")
-    return 0
-
-
-cdef int steps_between(int64_t checkpoint) except -1:
-    if checkpoint < 0:
-        raise ValueError("a negative number of steps")
+cdef int alike(const frnn_shape *a, const frnn_shape *b) except -1:
+    if a.cell != b.cell or a.hidden != b.hidden or a.projected != b.projected or a.dtype != b.dtype or a.input != b.input:
+        raise ValueError("passes of different cells or sizes")
     return 0

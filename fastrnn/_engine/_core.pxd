@@ -128,16 +128,17 @@ cdef extern from "fastrnn.h" nogil:
         frnn_weights weights
         int64_t count
         const void *x
+        const int64_t *used
         void *table
         void *work
 
-    ctypedef struct frnn_product_call:
-        int dtype
-        int64_t m, n, k
-        const void *a
-        const void *b
-        ptrdiff_t a_row, a_k
-        void *c
+    ctypedef struct frnn_id_gradients_call:
+        frnn_id_table_call table
+        const void *gradient
+        int64_t vocabulary
+        const int64_t *used
+        void *dw_ih
+        void *dembedding
         void *work
 
     int64_t frnn_tape_slots(const frnn_shape *)
@@ -159,9 +160,10 @@ cdef extern from "fastrnn.h" nogil:
     size_t frnn_id_table_size(const frnn_shape *, int64_t)
     size_t frnn_id_table_work_size(const frnn_shape *)
     int frnn_make_id_table(const frnn_id_table_call *, interruption)
-    size_t frnn_product_size(int, int64_t, int64_t, int64_t)
+    size_t frnn_id_gradient_size(const frnn_shape *, int64_t)
+    size_t frnn_id_gradients_size(const frnn_id_gradients_call *)
+    int frnn_id_gradients(const frnn_id_gradients_call *, interruption)
     int frnn_goes_by_blocks(int64_t)
-    int frnn_product(const frnn_product_call *, interruption)
     const char *frnn_isa()
     const char *frnn_isa_available(int)
     const char *frnn_isa_compiled(int)

@@ -5,6 +5,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from fastrnn._engine.ids import Ids
+
 _Array = np.ndarray
 _Maybe = np.ndarray | None
 _T = TypeVar("_T")
@@ -15,6 +17,11 @@ ALIGN: int
 def cells() -> list[dict]: ...
 def extras() -> tuple[str, ...]: ...
 
+DIRECTION_CALL: tuple[str, ...]
+BACKWARD_BUFFERS: tuple[str, ...]
+ROWS: tuple[str, ...]
+DROPOUT_MASKS: tuple[str, ...]
+
 class Sizes:
     packed: int
     forward: int
@@ -23,27 +30,58 @@ class Sizes:
     def __init__(
         self,
         cell: int,
-        itemsize: int,
+        dtype: np.dtype,
         steps: int,
         batch: int,
         input: int,
         hidden: int,
+        *,
         ragged: bool = False,
         checkpoint: int = 0,
         ids: bool = False,
         projected: int = 0,
     ) -> None: ...
 
+class Weights:
+    def __init__(
+        self,
+        cell: int,
+        hidden: int,
+        w_ih: _Array,
+        w_hh: _Maybe = None,
+        b_ih: _Maybe = None,
+        b_hh: _Maybe = None,
+        w_hr: _Maybe = None,
+        extras: dict[str, _Maybe] = ...,
+        *,
+        clip: float = 0,
+        cell_clip: float = 0,
+        slope: float = 0,
+        zoneout: tuple[float, ...] = (),
+    ) -> None: ...
+
+class Gradients:
+    def __init__(
+        self,
+        of: Weights,
+        w_ih: _Maybe,
+        w_hh: _Maybe = None,
+        b_ih: _Maybe = None,
+        b_hh: _Maybe = None,
+        w_hr: _Maybe = None,
+        extras: dict[str, _Maybe] = ...,
+    ) -> None: ...
+
 class Stepper:
     def __init__(
         self,
-        layers: Sequence[tuple],
+        layers: list[Weights],
+        packed: list[_Array],
         batch: int,
         state: tuple[_Array, ...],
         work: _Array,
         outputs: list[_Array],
-        table: _Array | None = None,
-        count: int = -1,
+        table: _Maybe = None,
     ) -> None: ...
     def alone(self, function: Callable[[], _T]) -> _T: ...
     def step(self, x: _Array, out: _Array) -> bool: ...
@@ -51,33 +89,27 @@ class Stepper:
 
 def remember_main_thread() -> None: ...
 def forward(
-    cell: int,
-    x: _Array,
+    x: _Maybe,
     passes: tuple[tuple, ...],
     rows: tuple | None,
-    ids: tuple | None,
+    ids: Ids | None,
     checkpoint: int,
     work: _Array,
 ) -> int: ...
 def backward(
-    cell: int,
-    x: _Array,
+    x: _Maybe,
     passes: tuple[tuple, ...],
+    gradients: Sequence[tuple],
     rows: tuple | None,
-    ids: tuple | None,
+    ids: Ids | None,
     checkpoint: int,
     work: _Array,
 ) -> int: ...
-def tape_slots(
-    cell: int, tape: _Array, dtype: int, steps: int, batch: int, hidden: int
-) -> _Array: ...
+def tape_size(weights: Weights, steps: int, batch: int, checkpoint: int = 0) -> int: ...
+def tape_slots(weights: Weights, tape: _Array, steps: int, batch: int) -> _Array: ...
 def boundary(buffer: _Array) -> int: ...
-def table_size(cell: int, dtype: int, hidden: int, count: int) -> int: ...
-def tabulate(
-    cell: int, x: _Maybe, weights: tuple, count: int, table: _Array, work: _Array
-) -> int: ...
-def goes_by_blocks(rows: int) -> bool: ...
-def product(a: _Array, b: _Array, c: _Array, work: _Array) -> int: ...
+def table_size(weights: Weights, count: int) -> int: ...
+def tabulate(weights: Weights, table: _Array, work: _Array) -> int: ...
 def build_id() -> str: ...
 def isa() -> str: ...
 def isas_compiled() -> list[str]: ...

@@ -57,6 +57,8 @@ cdef int finished(int status) except -1 nogil:
 
 
 include "_arguments.pxi"
+# Bytes of a workspace; a part of it has fewer than half of what can be addressed.
+cdef size_t MOST_ROOM = <size_t>1 << 62
 
 # Bytes: every buffer has as much slack, to begin on a boundary of as many.
 globals()["ALIGN"] = ALIGN
@@ -104,155 +106,230 @@ def extras():
 
 
 cdef class Sizes:
-    """Bytes of every buffer for a layer of the given sizes; OverflowError where one does not fit."""
+    """Bytes of every buffer for a direction of the given sizes; ValueError where one does not fit. dtype: a NumPy
+    dtype."""
     cdef readonly size_t packed, forward, tape, backward
 
-    def __init__(self, int cell, int itemsize, int64_t steps, int64_t batch, int64_t input, int64_t hidden,
+    def __init__(self, int cell, dtype, int64_t steps, int64_t batch, int64_t input, int64_t hidden, *,
                  bint ragged=False, int64_t checkpoint=0, bint ids=False, int64_t projected=0):
         cdef frnn_shape s
+        memset(&s, 0, sizeof(s))
         s.cell = cell_of(cell)
-        if itemsize not in (4, 8):
-            raise ValueError(f"elements of 4 or 8 bytes expected, got {itemsize}")
+        s.dtype = dtype_of(np.empty(0, dtype))
         if min(steps, batch, input, hidden, checkpoint, projected) < 0:
             raise ValueError("a negative size")
-        s.dtype = 0 if itemsize == 4 else 1
-        s.reverse = 0
-        s.steps = steps
-        s.batch = batch
-        s.input = input
-        s.hidden = hidden
-        s.ragged = ragged
-        s.has_ids = ids
-        s.projected = projected
-        s.checkpoint = checkpoint
-        self.packed = frnn_packed_size(&s, frnn_form_of(&s))
-        self.forward = frnn_forward_size(&s)
-        self.tape = frnn_tape_size(&s)
-        self.backward = frnn_backward_size(&s)
-        if not (self.packed and self.forward and self.tape and self.backward):
-            raise OverflowError("sizes too large")
+        s.steps, s.batch, s.input, s.hidden = steps, batch, input, hidden
+        s.ragged, s.has_ids, s.projected, s.checkpoint = ragged, ids, projected, checkpoint
+        self.packed = known(frnn_packed_size(&s, frnn_form_of(&s)), &s)
+        self.forward = known(frnn_forward_size(&s), &s)
+        self.tape = known(frnn_tape_size(&s), &s)
+        self.backward = known(frnn_backward_size(&s), &s)
 
 
-def forward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, work):
+cdef size_t taken(size_t *room, size_t nbytes, const frnn_shape *s) except? 0:
+    """Takes so many bytes of a workspace, of which `room` were taken before: where they begin."""
+    cdef size_t place = room[0]
+    known(0 if nbytes == 0 or place > MOST_ROOM else 1, s)
+    room[0] += (nbytes + ALIGN - 1) & ~<size_t>(ALIGN - 1)
+    return place
+
+
+# The fields of the named tuples of passes.py, ids.py and ragged.py. They are read here in this order, for to read a
+# field by its name takes ten times as long; each module asserts that its order is this one.
+DIRECTION_CALL = "reverse", "slot", "state", "parameters", "weights", "y", "last", "tape", "dropout_masks"
+BACKWARD_BUFFERS = "dy", "dlast", "dx", "dfirst", "dparameters", "dweights", "dstates"
+ROWS = "lengths", "mask", "reset", "reset_to", "sorted_lengths", "sort_order", "inverse_order"
+DROPOUT_MASKS = "recurrent", "zoneout"
+
+
+def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
     """One layer forward, its directions at once.
 
-    passes: for each direction (reverse, row, first, weights, y, last, tape, dropout), the states in that row of their
-    arrays; y, last and, unless it is None, tape are written. weights: w_ih, w_hh, b_ih, b_hh, then perhaps w_hr or
-    None, and what extras_of and variant_of say. rows, ids, dropout: see rows_of and so on; checkpoint: 0, or the steps
-    between those that the tape keeps something of. Returns 0; or, with nothing done, how many bytes `work` must have.
+    x: (T, B, I); None where there are ids, an `ids.Ids`. passes: for each direction a `DirectionCall`, whose weights are
+    `Weights`; y, last and, unless it is None, tape are written. rows: a `ragged.Rows` or None. checkpoint: 0, or the
+    steps between those that the tape keeps something of. Returns 0; or, with nothing done, how many bytes `work` must
+    have.
     """
     cdef frnn_forward_call calls[2]
     cdef frnn_forward_call *call
     cdef frnn_pack_call packing[2]
-    cdef int i, count = count_of(passes)
-    cdef unsigned form
+    cdef frnn_id_table_call tables[2]
+    cdef Weights weights
+    cdef int i, count = count_of(passes), of_ids = ids is not None
     cdef interruption interrupted = poll_function()
-    cdef size_t packed, needed
-    cdef char *place
+    cdef size_t room = 0
+    cdef char *begin
+    cdef size_t places[2][4]
+    cdef Weights first_weights = None
     cdef bint reverse
-    cdef int64_t row
-    cdef tuple first, weights, last
-    steps_between(checkpoint)
+    cdef int64_t slot
+    cdef tuple state, last
+    inputs = ids.rows if of_ids else None  # held here while C reads it
     memset(calls, 0, count * sizeof(frnn_forward_call))
     for i in range(count):
-        reverse, row, first, weights, y, last, tape, dropout = tuple_of(passes[i])
+        reverse, slot, state, _, weights, y, last, tape, masks = tuple_of(passes[i])
         call = &calls[i]
-        call.shape = shape_of(cell, x, weights, reverse)
-        alike(&call.shape, &calls[0].shape)
-        call.shape.checkpoint = checkpoint
-        if rows is not None:
-            call.rows = rows_of(&call.shape, rows)
-        if ids is not None:
-            call.ids = ids_of(&call.shape, ids, i)
-            if call.ids.table == NULL:
-                raise ValueError("a table expected")
-        call.weights = weights_of(&call.shape, weights)
-        if len(weights) > 5 or dropout is not None:
-            call.variant = variant_of(&call.shape, weights)
-            call.dropout = dropout_of(&call.shape, dropout)
-        call.x = required(x, call.shape.dtype, &call.shape, call.shape.input)
+        call.shape = shape_of(weights, x, ids, reverse, checkpoint)
+        first_weights = first_weights or weights
+        alike(&weights.shape, &first_weights.shape)
+        call.rows = rows_of(&call.shape, rows)
+        if of_ids:
+            call.ids = ids_of(&call.shape, ids)
+            tables[i] = table_of(weights, inputs, ids.used, ids.count)
+            call.x.data = <void *>call.ids.numbers  # of no features: nothing of it is read
+        else:
+            call.x = required(x, call.shape.dtype, &call.shape, call.shape.input)
+        call.weights = weights.weights
+        call.variant = weights.variant
+        call.dropout = masks_of(&call.shape, masks)
         call.y = required(y, call.shape.dtype, &call.shape, features_of(&call.shape), True)
-        call.first = state_of(&call.shape, first, row)
-        call.last = state_of(&call.shape, last, row, True)
+        call.first = state_of(&call.shape, state, slot)
+        call.last = state_of(&call.shape, last, slot, True)
         call.tape = NULL if tape is None else aligned(tape, frnn_tape_size(&call.shape))
-    form = frnn_form_of(&calls[0].shape)
-    packed = known(frnn_packed_size(&calls[0].shape, form)) - ALIGN
-    needed = packed + known(frnn_forward_size(&calls[0].shape)) - ALIGN
-    if <size_t>array_of(work).size < count * needed + ALIGN:
-        return count * needed + ALIGN
-    place = <char *>aligned(work, count * needed + ALIGN)
+        packing[i] = packing_of(call, frnn_form_of(&call.shape), NULL)
+        places[i][0] = taken(&room, frnn_packed_size(&call.shape, packing[i].forms), &call.shape)
+        places[i][1] = taken(&room, frnn_forward_size(&call.shape), &call.shape)
+        if of_ids:
+            places[i][2] = taken(&room, frnn_id_table_size(&tables[i].shape, ids.count), &tables[i].shape)
+            places[i][3] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
+    if <size_t>array_of(work).size < room + ALIGN:
+        return room + ALIGN
+    begin = <char *>aligned(work, room + ALIGN)
     for i in range(count):
-        packing[i] = packing_of(&calls[i], form, place + i * needed)
-        calls[i].packed = packing[i].packed
-        calls[i].work = place + i * needed + packed
+        calls[i].packed = packing[i].packed = begin + places[i][0]
+        calls[i].work = begin + places[i][1]
+        if of_ids:
+            calls[i].ids.table = tables[i].table = begin + places[i][2]
+            tables[i].work = begin + places[i][3]
     with nogil:
+        for i in range(count if of_ids else 0):
+            finished(frnn_make_id_table(&tables[i], interrupted))
         finished(frnn_pack(packing, count, interrupted))
         finished(frnn_forward(calls, count, interrupted))
     return 0
 
 
-def backward(int cell, x, tuple passes not None, rows, ids, int64_t checkpoint, work):
+def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t checkpoint, work):
     """One layer backward, its directions at once.
 
-    passes: for each direction the pass as forward took it, then dy, dlast, dx, dfirst, dweights, dstates (the gradients
-    of the states after each step); the last four are written, what is None among them is not computed. Returns 0; or,
-    with nothing done, how many bytes `work` must have.
+    passes: as forward took them. gradients: for each the `BackwardBuffers`, whose dweights are `Gradients`; dx, dfirst,
+    dweights and dstates are written, what is None among them is not computed. Returns 0; or, with nothing done, how many
+    bytes `work` must have.
     """
     cdef frnn_backward_call calls[2]
-    cdef frnn_backward_call *call
-    cdef frnn_shape *s
-    cdef int i, k, count = count_of(passes)
+    cdef frnn_id_table_call tables[2]
+    cdef frnn_id_gradients_call brought[2]
+    cdef int i, count = count_of(passes), of_ids = ids is not None
     cdef interruption interrupted = poll_function()
-    cdef size_t needed
-    cdef char *place
-    cdef bint reverse
-    cdef int64_t row
-    cdef tuple first, weights, dlast, dfirst, dweights, dstates
-    steps_between(checkpoint)
+    cdef size_t room = 0
+    cdef char *begin
+    cdef size_t places[2][6]
+    cdef size_t bytes_of_gradient = 0, bytes_of_counts = 0
+    cdef Weights weights, first_weights = None
+    inputs = ids.rows if of_ids else None  # held here while C reads it
+    if len(gradients) != count:
+        raise ValueError("gradients for each of the passes expected")
     memset(calls, 0, sizeof(calls))
     for i in range(count):
-        one_pass, dy, dlast, dx, dfirst, dweights, dstates = tuple_of(passes[i])
-        reverse, row, first, weights, y, _, tape, dropout = tuple_of(one_pass)
-        call = &calls[i]
-        call.shape = shape_of(cell, x, weights, reverse)
-        s = &call.shape
-        alike(s, &calls[0].shape)
-        s.checkpoint = checkpoint
-        if rows is not None:
-            call.rows = rows_of(s, rows)
-        if ids is not None:
-            call.ids = ids_of(s, ids, i)
-            if call.ids.gradient == NULL or (checkpoint and call.ids.table == NULL):
-                raise ValueError("a gradient expected, and with checkpoints a table")
-        call.weights = weights_of(s, weights)
-        if len(weights) > 5:
-            call.variant = variant_of(s, weights)
-            call.dropout = dropout_of(s, dropout)
-            extras_of(s, dweights, call.dextra, True)
-        call.x = required(x, s.dtype, s, s.input)
-        call.y = required(y, s.dtype, s, features_of(s))
-        call.first = state_of(s, first, row)
-        call.tape = aligned(tape, frnn_tape_size(s))
-        call.dy = sequence(dy, s.dtype, s, features_of(s))
-        call.dlast = state_of(s, dlast, row, False, False)
-        call.dx = sequence(dx, s.dtype, s, s.input, True)
-        for k in range(frnn_facts_of(s.cell).states):
-            call.dstate[k] = sequence(dstates[k], s.dtype, s, numbers_of_state(s, k), True)
-        call.dfirst = state_of(s, dfirst, row, True)
-        call.dw_ih = dense(dweights[0], s.dtype, gate_rows(s), s.input, True)
-        call.dw_hh = dense(dweights[1], s.dtype, recurrent_rows(s), features_of(s), True)
-        call.db_ih = dense(dweights[2], s.dtype, gate_rows(s), 1, True)
-        call.db_hh = dense(dweights[3], s.dtype, recurrent_rows(s), 1, True)
-        call.dw_hr = dense(dweights[4], s.dtype, s.projected, s.hidden, True) if s.projected else NULL
-    needed = known(frnn_backward_size(&calls[0].shape)) - ALIGN
-    if <size_t>array_of(work).size < count * needed + ALIGN:
-        return count * needed + ALIGN
-    place = <char *>aligned(work, count * needed + ALIGN)
+        backward_call(&calls[i], x, passes[i], gradients[i], rows, ids, checkpoint)
+        weights = passes[i].weights
+        first_weights = first_weights or weights
+        alike(&weights.shape, &first_weights.shape)
+        places[i][0] = taken(&room, frnn_backward_size(&calls[i].shape), &calls[i].shape)
+        if of_ids:
+            tables[i] = table_of(weights, inputs, ids.used, ids.count)
+            brought[i] = id_gradients_of(&tables[i], gradients[i], ids)
+            bytes_of_gradient = known(frnn_id_gradient_size(&calls[i].shape, ids.count), &tables[i].shape)
+            bytes_of_counts = <size_t>ids.count * sizeof(int64_t)
+            places[i][1] = taken(&room, bytes_of_gradient, &tables[i].shape)
+            places[i][2] = taken(&room, bytes_of_counts + ALIGN, &tables[i].shape)
+            places[i][3] = taken(&room, frnn_id_gradients_size(&brought[i]), &tables[i].shape)
+            if checkpoint:
+                places[i][4] = taken(&room, frnn_id_table_size(&tables[i].shape, ids.count), &tables[i].shape)
+                places[i][5] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
+    if <size_t>array_of(work).size < room + ALIGN:
+        return room + ALIGN
+    begin = <char *>aligned(work, room + ALIGN)
     for i in range(count):
-        calls[i].work = place + i * needed
+        calls[i].work = begin + places[i][0]
+        if of_ids:
+            calls[i].ids.gradient = begin + places[i][1]
+            brought[i].gradient = calls[i].ids.gradient
+            if frnn_goes_by_blocks(calls[i].shape.steps * calls[i].shape.batch):
+                calls[i].ids.seen = <int64_t *>(begin + places[i][2])
+            brought[i].work = begin + places[i][3]
+            if checkpoint:
+                calls[i].ids.table = tables[i].table = begin + places[i][4]
+                tables[i].work = begin + places[i][5]
     with nogil:
+        for i in range(count if of_ids else 0):
+            memset(calls[i].ids.gradient, 0, bytes_of_gradient)
+            if calls[i].ids.seen != NULL:
+                memset(calls[i].ids.seen, 0, bytes_of_counts)
+            if checkpoint:
+                finished(frnn_make_id_table(&tables[i], interrupted))
         finished(frnn_backward(calls, count, interrupted))
+        for i in range(count if of_ids else 0):
+            finished(frnn_id_gradients(&brought[i], interrupted))
     return 0
+
+
+cdef int backward_call(frnn_backward_call *call, x, p, gradients, rows, ids, int64_t checkpoint) except -1:
+    """A direction's call, without workspace."""
+    cdef Weights weights
+    cdef Gradients dweights
+    cdef tuple state, dlast, dfirst, dstates
+    cdef frnn_shape *s = &call.shape
+    cdef bint reverse
+    cdef int64_t slot
+    cdef int i, states
+    reverse, slot, state, _, weights, y, _, tape, masks = tuple_of(p)
+    dy, dlast, dx, dfirst, _, dweights, dstates = tuple_of(gradients)
+    states = frnn_facts_of(weights.shape.cell).states
+    s[0] = shape_of(weights, x, ids, reverse, checkpoint)
+    alike(&dweights.of.shape, &weights.shape)
+    call.rows = rows_of(s, rows)
+    if ids is None:
+        call.x = required(x, s.dtype, s, s.input)
+        call.dx = sequence(dx, s.dtype, s, s.input, True)
+        call.dw_ih = dweights.w_ih
+    else:
+        call.ids = ids_of(s, ids)
+        call.x.data = <void *>call.ids.numbers  # of no features: nothing of it is read
+    call.weights = weights.weights
+    call.variant = weights.variant
+    call.dropout = masks_of(s, masks)
+    call.y = required(y, s.dtype, s, features_of(s))
+    call.first = state_of(s, state, slot)
+    call.tape = aligned(tape, frnn_tape_size(s))
+    call.dy = sequence(dy, s.dtype, s, features_of(s))
+    call.dlast = state_of(s, dlast, slot, False, False)
+    if len(dstates) != states:
+        raise ValueError("an array, or None, for each of the cell's states expected")
+    for i in range(states):
+        call.dstate[i] = sequence(dstates[i], s.dtype, s, numbers_of_state(s, i), True)
+    call.dfirst = state_of(s, dfirst, slot, True)
+    call.dw_hh, call.db_ih, call.db_hh, call.dw_hr = dweights.w_hh, dweights.b_ih, dweights.b_hh, dweights.w_hr
+    memcpy(call.dextra, dweights.extra, sizeof(call.dextra))
+    return 0
+
+
+cdef frnn_id_gradients_call id_gradients_of(const frnn_id_table_call *table, gradients, ids) except *:
+    """What becomes of a table's gradient. Without buffers yet."""
+    cdef frnn_id_gradients_call call
+    cdef Gradients dweights = gradients.dweights
+    memset(&call, 0, sizeof(call))
+    call.table = table[0]
+    call.vocabulary = ids.vocabulary
+    call.used = indices(ids.used, table.count)
+    call.dw_ih = dweights.w_ih
+    if call.dw_ih == NULL:
+        raise ValueError("an array for the gradient of w_ih expected")
+    call.dembedding = dense(gradients.dx, table.shape.dtype, call.vocabulary, table.shape.input, True)
+    for k in range(table.count if call.used != NULL else 0):
+        if not 0 <= call.used[k] < call.vocabulary:
+            raise ValueError("ids out of range")
+    return call
 
 
 def boundary(cnp.ndarray buffer not None):
@@ -260,80 +337,47 @@ def boundary(cnp.ndarray buffer not None):
     return <char *>boundary_of(buffer) - <char *>cnp.PyArray_DATA(buffer)
 
 
-def tape_slots(int cell, cnp.ndarray tape not None, int dtype, int64_t steps, int64_t batch, int64_t hidden):
+def tape_size(Weights weights not None, int64_t steps, int64_t batch, int64_t checkpoint=0):
+    """Bytes of a tape, slack included."""
+    cdef frnn_shape s = weights.shape
+    if min(steps, batch, checkpoint) < 0:
+        raise ValueError("a negative size")
+    s.steps, s.batch, s.checkpoint = steps, batch, checkpoint
+    return known(frnn_tape_size(&s), &s)
+
+
+def tape_slots(Weights weights not None, cnp.ndarray tape not None, int64_t steps, int64_t batch):
     """A tape of every step as an array (steps, batch, slots, units), a view; what it is a view of must be held."""
-    cdef frnn_shape s
+    cdef frnn_shape s = weights.shape
     cdef cnp.npy_intp sizes[4]
-    memset(&s, 0, sizeof(s))
-    s.cell = cell_of(cell)
-    s.dtype, s.steps, s.batch, s.hidden = dtype, steps, batch, hidden
+    s.steps, s.batch = steps, batch
+    if min(steps, batch) < 0:
+        raise ValueError("a negative size")
     sizes[0], sizes[1], sizes[2], sizes[3] = steps, batch, frnn_tape_slots(&s), frnn_tape_units(&s)
     return cnp.PyArray_SimpleNewFromData(
-        4, sizes, cnp.NPY_FLOAT64 if dtype else cnp.NPY_FLOAT32, aligned(tape, known(frnn_tape_size(&s))))
+        4, sizes, cnp.NPY_FLOAT64 if s.dtype == FRNN_F64 else cnp.NPY_FLOAT32,
+        aligned(tape, known(frnn_tape_size(&s), &s)))
 
 
-def table_size(int cell, int dtype, int64_t hidden, int64_t count):
-    cdef frnn_shape s
-    memset(&s, 0, sizeof(s))
-    s.cell = cell_of(cell)
-    s.dtype, s.hidden = dtype, hidden
-    return known(frnn_id_table_size(&s, count))
+def table_size(Weights weights not None, int64_t count):
+    """Bytes of the table of `count` ids."""
+    if count < 0:
+        raise ValueError("a negative size")
+    return known(frnn_id_table_size(&weights.shape, count), &weights.shape)
 
 
-def tabulate(int cell, x, tuple weights not None, int64_t count, table, work):
-    """The table of `count` ids into a byte buffer: of the rows of x (count, input), or with None of the features one by
-    one. Returns 0, or how many bytes `work` must have, nothing being done yet."""
-    cdef frnn_id_table_call call
-    cdef cnp.ndarray w_ih = matrix_of(weights[0])
+def tabulate(Weights weights not None, table, work):
+    """The table of all features of x, one by one, into a byte buffer. Returns 0, or how many bytes `work` must have,
+    nothing being done yet."""
+    cdef frnn_id_table_call call = table_of(weights, None, None, weights.shape.input)
     cdef interruption interrupted = poll_function()
-    cdef size_t needed
-    memset(&call, 0, sizeof(call))
-    call.shape.cell = cell_of(cell)
-    call.shape.dtype = dtype_of(w_ih)
-    call.shape.input = w_ih.shape[1]
-    size_units(&call.shape, weights)
-    call.weights = weights_of(&call.shape, weights)
-    call.count = count
-    call.x = dense(x, call.shape.dtype, count, call.shape.input)
-    if x is None and count != call.shape.input:
-        raise ValueError("as many ids as inputs expected")
-    call.table = aligned(table, known(frnn_id_table_size(&call.shape, count)))
-    needed = known(frnn_id_table_work_size(&call.shape))
+    cdef size_t needed = known(frnn_id_table_work_size(&call.shape), &call.shape)
+    call.table = aligned(table, known(frnn_id_table_size(&call.shape, call.count), &call.shape))
     if <size_t>array_of(work).size < needed:
         return needed
     call.work = aligned(work, needed)
     with nogil:
         finished(frnn_make_id_table(&call, interrupted))
-    return 0
-
-
-def goes_by_blocks(int64_t rows):
-    """Whether a sum over so many rows goes by blocks. Then the gradient of a table of ids is a pair: three gradients in
-    one array, and the counts of the ids (ids_of)."""
-    return bool(frnn_goes_by_blocks(rows))
-
-
-def product(cnp.ndarray a not None, b, c, work):
-    """a (m, k), dense or the transpose of what is dense, times b (k, n) into c. Returns 0; or, with nothing done, how
-    many bytes `work` must have."""
-    cdef frnn_product_call call
-    cdef interruption interrupted = poll_function()
-    cdef size_t needed
-    cdef bint transposed = cnp.PyArray_IS_F_CONTIGUOUS(a)
-    memset(&call, 0, sizeof(call))
-    call.dtype = dtype_of(a)
-    call.m, call.k, call.n = matrix_of(a).shape[0], matrix_of(a).shape[1], matrix_of(b).shape[1]
-    call.a = dense(a.T if transposed else a, call.dtype, call.m, call.k)
-    call.a_row = a.itemsize if transposed else call.k * a.itemsize
-    call.a_k = call.m * a.itemsize if transposed else a.itemsize
-    call.b = dense(array_of(b), call.dtype, call.k, call.n)
-    call.c = dense(array_of(c), call.dtype, call.m, call.n, True)
-    needed = known(frnn_product_size(call.dtype, call.m, call.n, call.k))
-    if <size_t>array_of(work).size < needed:
-        return needed
-    call.work = aligned(work, needed)
-    with nogil:
-        finished(frnn_product(&call, interrupted))
     return 0
 
 

@@ -18,10 +18,9 @@ cdef enum:
 cdef class Stepper:
     """One step of a stack of layers, again and again: weights packed once, addresses taken once.
 
-    layers: a list of (cell, weights, packed), from the lowest up, packed being the caller's memory; state: a tuple of
-    (layers, batch, hidden) arrays, in and out.
-    outputs: a (batch, hidden) array for each layer's output; the last one's where `out` overlaps x.
-    table: None, or what `tabulate` made for `count` ids. Then x is ids, and the lowest layer's w_ih has no columns.
+    layers: the `Weights` of each, from the lowest up. packed: for each a byte buffer of `Sizes.packed` bytes. state: a
+    tuple of (layers, batch, hidden) arrays, in and out. outputs: a (batch, hidden) array for each layer's output; the
+    last one's where `out` overlaps x. table: None, or what `tabulate` made of the lowest layer. Then x is ids.
 
     All calls work in the same buffers, so one that comes in during another, from another thread or from a signal's
     handler, raises RuntimeError; `claim` and `release` keep steps away for as long.
@@ -38,12 +37,12 @@ cdef class Stepper:
     cdef atomic_flag claimed  # by whoever steps it now
     cdef int64_t *own_ids  # (batch,): those of a step, which nobody else can write to
 
-    def __cinit__(self, list layers not None, int64_t batch, tuple state not None, work, list outputs not None,
-                  table=None, int64_t count=-1):
+    def __cinit__(self, list layers not None, list packed not None, int64_t batch, tuple state not None, work,
+                  list outputs not None, table=None):
         cdef frnn_forward_call *call
         cdef frnn_pack_call packing
         cdef unsigned form
-        cdef cnp.ndarray w_ih
+        cdef Weights one
         cdef int64_t element
         cdef int i
         atomic_flag_clear(&self.claimed)
@@ -51,10 +50,13 @@ cdef class Stepper:
         self.plans = NULL
         self.count = <int>len(layers)
         self.batch = batch
-        self.ids = -1 if table is None else count
-        self.kept = [layers, state, work, outputs, table]
-        if self.count < 1 or len(outputs) != self.count:
-            raise ValueError("layers and their outputs do not agree")
+        self.ids = -1
+        self.kept = [layers, packed, state, work, outputs, table]
+        if self.count < 1 or len(outputs) != self.count or len(packed) != self.count:
+            raise ValueError("layers, their packed weights and their outputs do not agree")
+        one = layers[0]
+        self.dtype = one.shape.dtype
+        element = 4 if self.dtype == FRNN_F32 else 8
         self.calls = <frnn_forward_call *>PyMem_Malloc(self.count * sizeof(frnn_forward_call))
         self.plans = <char *>PyMem_Malloc(self.count * frnn_plan_size())
         if self.calls == NULL or self.plans == NULL:
@@ -64,42 +66,40 @@ cdef class Stepper:
             self.own_ids = <int64_t *>PyMem_Malloc(<size_t>max(batch, 1) * sizeof(int64_t))
             if self.own_ids == NULL:
                 raise MemoryError()
-        for i, (cell, weights, packed) in enumerate(layers):
+        for i in range(self.count):
+            one = layers[i]
             call = &self.calls[i]
-            w_ih = matrix_of(tuple_of(weights)[0])
-            call.shape.cell = cell_of(cell)
-            call.shape.dtype = dtype_of(w_ih)
+            call.shape = one.shape
             call.shape.steps = 1
             call.shape.batch = batch
-            call.shape.input = w_ih.shape[1]
-            size_units(&call.shape, weights)
-            call.weights = weights_of(&call.shape, weights)
-            call.variant = variant_of(&call.shape, weights)
+            call.weights = one.weights
+            call.variant = one.variant
             if i == 0 and table is not None:
-                if call.shape.input != 0 or count < 0:
-                    raise ValueError("ids, and an input besides")
+                self.ids = call.shape.input
+                call.ids.table = aligned(table, known(frnn_id_table_size(&call.shape, self.ids), &call.shape))
+                call.shape.input = 0
                 call.shape.has_ids = 1
-                call.ids.table = aligned(table, known(frnn_id_table_size(&call.shape, count)))
             form = frnn_form_of(&call.shape)
-            packing = packing_of(call, form, aligned(packed, frnn_packed_size(&call.shape, form)))
+            packing = packing_of(
+                call, form, aligned(packed[i], known(frnn_packed_size(&call.shape, form), &call.shape)))
             call.packed = packing.packed
-            call.work = aligned(work, frnn_forward_size(&call.shape))
+            call.work = aligned(work, known(frnn_forward_size(&call.shape), &call.shape))
             call.first = state_of(&call.shape, state, i, True)
             call.last = call.first
             if i > 0:
-                alike(&call.shape, &self.calls[0].shape)
+                if (call.shape.cell != self.calls[0].shape.cell or call.shape.hidden != self.calls[0].shape.hidden
+                        or call.shape.projected != self.calls[0].shape.projected or call.shape.dtype != self.dtype):
+                    raise ValueError("layers of different cells or sizes")
                 if call.shape.input != features_of(&call.shape):
                     raise ValueError("a layer's input is not the output of the one below")
                 call.x.data = dense(array_of(outputs[i - 1]), call.shape.dtype, batch, call.shape.input, True)
-                call.x.row = call.shape.input * w_ih.itemsize
+                call.x.row = call.shape.input * element
                 self.calls[i - 1].y = call.x
             frnn_pack(&packing, 1, NULL)
             call.plan = self.plans + i * frnn_plan_size()
             frnn_plan(&call.shape, <void *>call.plan)
-        self.dtype = self.calls[0].shape.dtype
         self.input = self.calls[0].shape.input
         self.hidden = features_of(&self.calls[0].shape)
-        element = 4 if self.dtype == 0 else 8
         self.x_bytes = <size_t>(batch * self.input * element)
         self.y_bytes = <size_t>(batch * self.hidden * element)
         self.calls[0].x.row = self.input * element
@@ -138,7 +138,7 @@ cdef class Stepper:
         if not cnp.PyArray_CheckExact(given) or not cnp.PyArray_CheckExact(wanted):
             return False
         cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted
-        cdef int number = cnp.NPY_FLOAT32 if self.dtype == 0 else cnp.NPY_FLOAT64
+        cdef int number = cnp.NPY_FLOAT32 if self.dtype == FRNN_F32 else cnp.NPY_FLOAT64
         cdef bint of_ids = self.ids >= 0
         return (x.descr.type_num == (cnp.NPY_INT64 if of_ids else number)
                 and x.ndim == before + (1 if of_ids else 2) and (of_ids or x.shape[before + 1] == self.input)

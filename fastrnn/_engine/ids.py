@@ -12,20 +12,20 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._engine import runtime
 
 
 class Ids(NamedTuple):
     """A batch of ids.
 
-    ids : (T, B) integers, those that no row takes being 0. used : (U,), the ids that the table has.
+    ids : (T, B) integers, those that no row takes being 0. used : (U,), the ids that the table
+    has; None if it has all.
     idle : (U,) booleans, those of them that no row takes; None if there is no embedding.
     table_index : (T, B), the index of each id in the table. vocabulary : ids there are.
     embedding : (V, I) array or None. dtype : of the layer.
     """
 
     ids: np.ndarray
-    used: np.ndarray
+    used: np.ndarray | None
     idle: np.ndarray | None
     table_index: np.ndarray
     vocabulary: int
@@ -48,11 +48,16 @@ class Ids(NamedTuple):
         return self.dtype.itemsize
 
     @property
+    def count(self):
+        """U."""
+        return self.vocabulary if self.used is None else len(self.used)
+
+    @property
     def rows(self):
         """(U, I) rows of the embedding, or None; zeros for idle ids, where NaN may stand."""
         if self.embedding is None:
             return None
-        rows = self.embedding[self.used]
+        rows = self.embedding.copy() if self.used is None else self.embedding[self.used]
         rows[self.idle] = 0
         return rows
 
@@ -114,7 +119,7 @@ def checked(name, ids, input_size, embedding, dtype, rows=None):
     if works is not None:
         ids = ids * works
     ids = np.ascontiguousarray(checks.within(name, ids, vocabulary - 1))
-    used, idle, table_index = np.arange(vocabulary), None, ids
+    used, idle, table_index = None, None, ids
     if vocabulary > ids.size:  # most of the table would be for nothing
         there = np.zeros(vocabulary, bool)
         there[ids] = True
@@ -125,57 +130,8 @@ def checked(name, ids, input_size, embedding, dtype, rows=None):
     if embedding is not None:
         idle = np.ones(vocabulary, bool)
         idle[ids if works is None else ids[np.broadcast_to(works, ids.shape)]] = False
-        idle = idle[used]
+        idle = idle if used is None else idle[used]
     return Ids(ids, used, idle, table_index, vocabulary, embedding, dtype)
-
-
-def forward(cell, x, passes, rows, checkpoint):
-    """As the compiled module's `forward`, for `Ids`."""
-    without = tuple(p._replace(weights=without_inputs(p.weights)) for p in passes)
-    ids = x.table_index, len(x.used), _tables(cell, x, passes), None
-    call = runtime.core.forward, cell.index, _nothing(x), without, rows, ids, checkpoint
-    runtime.in_workspace(*call)
-
-
-def _tables(cell, x, passes):
-    """For each pass the table of the ids that occur."""
-    inputs, tables = x.rows, []
-    for p in passes:
-        w_ih, *others = p.weights
-        if inputs is None and len(x.used) < x.vocabulary:
-            w_ih = np.take(w_ih, x.used, axis=1)
-        tables.append(table(cell, inputs, (w_ih, *others), len(x.used)))
-    return tuple(tables)
-
-
-def table(cell, inputs, weights, count):
-    """bias + W_ih x for each row of inputs, (count, I), or for each feature if that is None."""
-    itemsize, hidden = weights[0].itemsize, len(weights[0]) // cell.gates
-    size = runtime.core.table_size(cell.index, int(itemsize == 8), hidden, count)
-    buffer = np.empty(size, np.uint8)
-    runtime.in_workspace(runtime.core.tabulate, cell.index, inputs, weights, count, buffer)
-    return buffer
-
-
-def backward(cell, x, pairs, rows, checkpoint):
-    """As the compiled module's `backward`, for `Ids`; pairs of passes and what comes back.
-
-    dx of a pass is the gradient of the embedding, or None.
-    """
-    gradients, calls = [], []
-    by_blocks = runtime.core.goes_by_blocks(x.ids.size)
-    for p, i in pairs:
-        gradient = np.zeros((3 if by_blocks else 1, len(x.used), len(p.weights[0])), x.dtype)
-        gradients.append((gradient, np.zeros(len(x.used), np.int64)) if by_blocks else gradient)
-        p = p._replace(weights=without_inputs(p.weights))
-        calls.append((p, *i._replace(dx=None, dweights=(None, *i.dweights[1:]))))
-    tables = _tables(cell, x, [p for p, _ in pairs]) if checkpoint else None  # to recompute steps
-    ids = x.table_index, len(x.used), tables, tuple(gradients)
-    call = runtime.core.backward, cell.index, _nothing(x), tuple(calls), rows, ids, checkpoint
-    runtime.in_workspace(*call)
-    for (p, i), gradient in zip(pairs, gradients, strict=True):
-        table = gradient[0][0] if by_blocks else gradient[0]
-        _bring_back(x, table, p.weights[0], i.dweights[0], i.dx)
 
 
 def scattered(x, dx):
@@ -184,29 +140,3 @@ def scattered(x, dx):
     with np.errstate(all="ignore"):  # infinities take their course
         np.add.at(gradient, x.ids, dx)
         return gradient.astype(x.dtype)
-
-
-def _bring_back(x, table, w_ih, dw_ih, dx):
-    """From the table's gradient (U, G*H) that of W_ih, and of the embedding unless dx is None."""
-    if x.embedding is None:
-        if len(x.used) < x.vocabulary:
-            dw_ih[...] = 0
-        dw_ih[:, x.used] = table.T
-        return
-    runtime.in_workspace(runtime.core.product, table.T, x.rows, dw_ih)
-    if dx is None:
-        return
-    rows = np.empty((len(x.used), w_ih.shape[1]), x.dtype)
-    runtime.in_workspace(runtime.core.product, table, w_ih, rows)
-    dx[...] = 0
-    dx[x.used] = rows
-
-
-def _nothing(x):
-    return np.empty((*x.ids.shape, 0), x.dtype)
-
-
-def without_inputs(weights):
-    """The weights of a pass over ids."""
-    w_ih, *others = weights
-    return (np.empty((len(w_ih), 0), w_ih.dtype), *others)

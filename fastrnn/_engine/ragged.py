@@ -44,12 +44,6 @@ class Rows(NamedTuple):
         """Booleans as those of `within`, True where a row takes a step and its state changes."""
         return self.within(steps) if self.mask is None else self.within(steps) & self.mask
 
-    @property
-    def kernels(self):
-        """The rows as the compiled module takes them."""
-        in_order = self.sorted_lengths, self.sort_order, self.inverse_order
-        return *in_order, self.mask, self.reset, self.reset_to == "initial"
-
 
 def rows(steps, batch, lengths=None, mask=None, reset=None, reset_to="zero", batch_first=False):
     """The `Rows` of a batch, None if every step of every row counts.

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn._cells import options
-from fastrnn._cells.registry import projected, variant
+from fastrnn._cells.registry import kernel_weights, projected, variant
 from fastrnn._engine import ids
 from fastrnn._engine.passes import call_of, run_passes, run_variant
 from fastrnn._layer import initializers
@@ -50,7 +50,9 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         "bidirectional", "merge", "num_directions", "dtype", "init", "forget_bias", "nonlinearity",
         "reset_after", "options", *(f.name for f in fields(options.Options)),
     })  # fmt: skip
-    _derived = Trainable._derived | {"_weights", "_own_weights", "_zeros", "_run_passes"}
+    _derived = Trainable._derived | {
+        "_parameters_of", "_own_parameters", "_kernel_weights", "_zeros", "_run_passes"
+    }  # fmt: skip
 
     def __init__(
         self, cell, input_size, hidden_size, num_layers, *, bias, batch_first, dropout,
@@ -101,8 +103,9 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
 
     def _derive(self):
         super()._derive()
-        self._weights = [self._getter(slot) for slot in range(self._slots)]
-        self._own_weights = [get(self._arrays) for get in self._weights]
+        self._parameters_of = [self._getter(slot) for slot in range(self._slots)]
+        self._own_parameters = [get(self._arrays) for get in self._parameters_of]
+        self._kernel_weights = [kernel_weights(self._cell, own) for own in self._own_parameters]
         self._zeros = None  # the state of a call without one; nobody writes to it
         plain = self._cell.options is None
         self._run_passes = run_passes if plain else partial(run_variant, None)  # without drawing
@@ -223,8 +226,8 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
             passes = ()
             for slot, reverse, half in slots_of_layer:
                 part = y if half is None else y[:, :, half]
-                weights = self._own_weights[slot]
-                passes += (call_of((reverse, slot, first, weights, part, last, None, None)),)
+                own, weights = self._own_parameters[slot], self._kernel_weights[slot]
+                passes += (call_of((reverse, slot, first, own, weights, part, last, None, None)),)
             passes = run(self._cell, x, passes, keep, rows, checkpoint)
             layers.append((x, factors, passes))
             x = y  # of the layer above

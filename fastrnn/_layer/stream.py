@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Generic
 import numpy as np
 
 from fastrnn import checks, reference
-from fastrnn._cells.registry import for_kernels
+from fastrnn._cells.registry import kernel_weights
 from fastrnn._engine import ids, runtime
-from fastrnn._engine.passes import sizes_of
 from fastrnn._typing import Given, State
 from fastrnn.reference import variants
 
@@ -35,7 +34,7 @@ class _ReferenceStepper:
     """The stepper of the NumPy path, with the compiled stepper's methods."""
 
     def __init__(self, cell, weights, state):
-        self._cell, self._weights, self._state = variants.reference_cell(cell), weights, state
+        self._cell, self._parameters, self._state = variants.reference_cell(cell), weights, state
         self._here = []  # the first in this list goes on; the others are refused
 
     def alone(self, function):
@@ -64,7 +63,7 @@ class _ReferenceStepper:
 
     def _advance(self, x, out):
         y, states = x, []
-        for index, weights in enumerate(self._weights):
+        for index, weights in enumerate(self._parameters):
             state = tuple(s[index] for s in self._state)
             y, last = reference.infer(self._cell, y, state, *weights)
             states.append(last)
@@ -117,8 +116,8 @@ class Stream(Generic[State, Given]):
         self._y_shape = (self.batch_size, layer._features)
         self._time = int(layer.batch_first)  # the axis of time in a chunk
         self._state = layer._new_state(self.batch_size, np.zeros)
-        self._weights = [
-            tuple(None if w is None else w.copy() for w in layer._weights[index](layer.params))
+        self._parameters = [
+            tuple(None if w is None else w.copy() for w in layer._parameters_of[index](layer.params))
             for index in range(layer.num_layers)
         ]
         self._of_ids = ids.wanted(one_hot, embedding)
@@ -137,34 +136,36 @@ class Stream(Generic[State, Given]):
         return self.__dict__ | {"_stepper": compiled, "_state": self._copied_state()}
 
     def __setstate__(self, state):
-        checks.aligned("Stream", [state["_state"], state["_weights"], state["_embedding"]])
+        checks.aligned("Stream", [state["_state"], state["_parameters"], state["_embedding"]])
         self.__dict__.update(state)
         self._state = tuple(np.require(held, requirements="W") for held in self._state)
         compiled = self._stepper and runtime.core
         self._stepper = self._make_stepper() if compiled else self._reference_stepper()
 
     def _reference_stepper(self):
-        return _ReferenceStepper(self._cell, self._weights, self._state)
+        return _ReferenceStepper(self._cell, self._parameters, self._state)
 
     def _make_stepper(self):
-        batch, layers, work, table = self.batch_size, [], 0, ()
-        for index, weights in enumerate(self._weights):
-            of_ids = index == 0 and self._of_ids and self._embedding is None
-            if of_ids:
-                count, given = self._x_shape[1], self._for_kernels(weights)
-                table = ids.table(self._cell, None, given, count), count
-                weights = ids.without_inputs(weights)
-            x_shape = 1, batch, weights[0].shape[1]
-            sizes = sizes_of(self._cell, self._dtype.itemsize, x_shape, weights, ids=of_ids)
-            work = max(work, sizes.forward)
-            packed = np.empty(sizes.packed, np.uint8)
-            layers.append((self._cell.index, self._for_kernels(weights), packed))
+        layers = [kernel_weights(self._cell, parameters) for parameters in self._parameters]
+        of_ids = self._of_ids and self._embedding is None
+        sizes = [self._sizes_of(index, of_ids and index == 0) for index in range(len(layers))]
+        packed = [np.empty(each.packed, np.uint8) for each in sizes]
+        work = np.empty(max(each.forward for each in sizes), np.uint8)
         outputs = [np.empty(self._y_shape, self._dtype) for _ in layers]
-        work = np.empty(work, np.uint8)
-        return runtime.core.Stepper(layers, batch, self._state, work, outputs, *table)
+        table = None
+        if of_ids:
+            table = np.empty(runtime.core.table_size(layers[0], self._x_shape[1]), np.uint8)
+            runtime.in_workspace(runtime.core.tabulate, layers[0], table)
+        return runtime.core.Stepper(layers, packed, self.batch_size, self._state, work, outputs, table)
 
-    def _for_kernels(self, weights):
-        return weights if self._cell.options is None else for_kernels(self._cell, weights)
+    def _sizes_of(self, index, of_ids):
+        """Bytes of the buffers that a layer's step takes."""
+        inputs = 0 if of_ids else self._parameters[index][0].shape[1]
+        hidden, features = self._state[-1].shape[2], self._y_shape[1]
+        return runtime.core.Sizes(
+            self._cell.index, self._dtype, 1, self.batch_size, inputs, hidden,
+            ids=of_ids, projected=features if self._cell.projects else 0,
+        )  # fmt: skip
 
     def step(self, x: X | Sequence[int] | SupportsIndex, out: Floats | None = None) -> Floats:
         """One time step.

@@ -12,7 +12,15 @@ import numpy as np
 from fastrnn import checks
 from fastrnn._engine import runtime
 from fastrnn._engine.ids import Ids
-from fastrnn._engine.passes import BackwardBuffers, gates_of_pass, gradient_of, run_passes_backward
+from fastrnn._cells.registry import kernel_gradients
+from fastrnn._engine.passes import (
+    BackwardBuffers,
+    gates_of_pass,
+    gradient_of,
+    run_passes_backward,
+    with_addresses,
+    without_addresses,
+)
 from fastrnn._layer.parameters import Buffer
 from fastrnn._typing import Given, State
 
@@ -86,7 +94,7 @@ class Tape(Generic[State, Given]):
     def __getstate__(self):
         """The content of tapes without its alignment: a copy's memory is aligned differently."""
         layers = [
-            (x, factors, tuple([p._replace(tape=runtime.tape_content(p.tape)) for p in passes]))
+            (x, factors, tuple([without_addresses(p) for p in passes]))
             for x, factors, passes in self._record.layers
         ]
         return {"_layer": self._layer, "_record": self._record._replace(layers=layers)}
@@ -99,7 +107,7 @@ class Tape(Generic[State, Given]):
             (
                 x if isinstance(x, Ids) else checks.rows(x),
                 factors,
-                tuple([p._replace(tape=runtime.tape_with(p.tape)) for p in passes]),
+                tuple([with_addresses(self._layer._cell, p) for p in passes]),
             )
             for x, factors, passes in record.layers
         ]
@@ -208,12 +216,17 @@ class Tape(Generic[State, Given]):
             for part, p in zip(parts, passes, strict=True):
                 part = None if part is None else checks.rows(part)
                 dx = gradient_of(x) if need_x or index > 0 else None
-                dweights = layer._weights[p.slot](gradients._arrays)
-                dstates = [None] * len(dlast)
+                dparameters = layer._parameters_of[p.slot](gradients._arrays)
+                dweights = kernel_gradients(layer._cell, p.weights, dparameters)
+                dstates = (None,) * len(dlast)
                 if observe is not None:
-                    dstates = [np.zeros((*p.y.shape[:2], s.shape[2]), layer.dtype) for s in dfirst]
-                incoming.append(BackwardBuffers(part, dlast, dx, dfirst, dweights, tuple(dstates)))
-            run_passes_backward(layer._cell, x, passes, incoming, rows, checkpoint)
+                    dstates = tuple(
+                        [np.zeros((*p.y.shape[:2], s.shape[2]), layer.dtype) for s in dfirst]
+                    )
+                incoming.append(
+                    BackwardBuffers(part, dlast, dx, dfirst, dparameters, dweights, dstates)
+                )
+            run_passes_backward(x, passes, incoming, rows, checkpoint)
             for i, p in zip(incoming, passes, strict=True):
                 if observe is not None:
                     observe(p, i.dstates)

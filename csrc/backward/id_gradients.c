@@ -1,0 +1,199 @@
+/* id_gradients.c - brings the gradient of a table of ids back: to W_ih, and to the embedding whose rows the ids are.
+ *
+ * It must not know: dtypes, instruction sets, time. */
+#include "../internal/sums.h"
+
+/* ---- products -------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+  size_t panels, arrays; /* of b; of what stands beside c where sums go by blocks */
+  int64_t beside;        /* bytes of it for a row of c, in each array */
+  size total;
+} product_layout;
+
+static product_layout lay_product(int dtype, int64_t m, int64_t n, int64_t k) {
+  frnn_shape s = {.dtype = dtype};
+  product_layout at = {0};
+  int64_t element = element_size(&s), columns = vectors_of(&s, n);
+  at.beside = goes_by_blocks(k) ? product(&at.total, columns, element) : 0;
+  at.panels = reserve(&at.total, element, product(&at.total, columns, k));
+  at.arrays = reserve(&at.total, at.beside, product(&at.total, m, ARRAYS_BESIDE));
+  return at;
+}
+
+size_t frnn_product_size(int dtype, int64_t m, int64_t n, int64_t k) {
+  product_layout layout = lay_product(dtype, m, n, k);
+  return total(&layout.total);
+}
+
+int frnn_goes_by_blocks(int64_t rows) { return goes_by_blocks(rows); }
+
+/* What the parts of a job have in common. */
+typedef struct {
+  const frnn_product_call *call;
+  const frnn_kernels *kernels;
+  product_layout layout;
+  frnn_run run;
+  job_parts packing, job_parts;
+} multiplication;
+
+static void pack_b(void *context, int part, int parts) {
+  multiplication *p = context;
+  const frnn_product_call *call = p->call;
+  range rows = range_of(call->k, part_of_job(&p->packing, part).slice, parts);
+  int64_t row = call->n * p->kernels->size, vector = p->kernels->lanes * p->kernels->size;
+  p->kernels->pack_rows(at(call->b, rows.begin * row), row, rows.count, call->n,
+                        at(call->work, (ptrdiff_t)p->layout.panels + rows.begin * vector), call->k * vector);
+}
+
+static void multiply_part(void *context, int part, int parts) {
+  multiplication *p = context;
+  const frnn_product_call *call = p->call;
+  range rows = range_of(call->m, part_of_job(&p->job_parts, part).slice, parts);
+  ptrdiff_t c_row = call->n * p->kernels->size, row = p->layout.beside;
+  frnn_gemm g = {.m = rows.count,
+                 .n = call->n,
+                 .k = call->k,
+                 .a = at(call->a, rows.begin * call->a_row),
+                 .a_row = call->a_row,
+                 .a_k = call->a_k,
+                 .panels = at(call->work, (ptrdiff_t)p->layout.panels),
+                 .panel = call->k * p->kernels->lanes * p->kernels->size,
+                 .c = at(call->c, rows.begin * c_row),
+                 .c_row = c_row};
+  if (frnn_stopped(&p->run)) return;
+  if (!goes_by_blocks(call->k)) {
+    p->kernels->gemm(&g);
+    return;
+  }
+  frnn_beside beside = beside_of(at(call->work, (ptrdiff_t)p->layout.arrays), call->m * row, rows.begin * row);
+  memset(g.c, 0, (size_t)(rows.count * c_row));
+  memset(beside.blocks, 0, (size_t)(rows.count * row));
+  memset(beside.lost, 0, (size_t)(rows.count * row));
+  add_products(p->kernels, g, beside, (rows_of_sum){0, call->k, 1});
+}
+
+int frnn_product(const frnn_product_call *call, int (*interrupted)(void)) {
+  multiplication p = {.call = call, .kernels = frnn_kernels_for(call->dtype)};
+  p.layout = lay_product(call->dtype, call->m, call->n, call->k);
+  double work = (double)call->m * (double)call->n * (double)call->k;
+  double packing = MULTIPLY_ADDS_OF_PACKING * (double)call->n * (double)call->k;
+  p.packing = part_by_slices(1, packing, call->k);
+  p.job_parts = part_by_slices(1, work, call->m);
+  frnn_begin(&p.run, work, parts_of(&p.job_parts), interrupted);
+  frnn_parallel(&p.run, packing, pack_b, &p, parts_of(&p.packing));
+  frnn_parallel(&p.run, work, multiply_part, &p, parts_of(&p.job_parts));
+  return frnn_end(&p.run);
+}
+
+/* ---- the gradients --------------------------------------------------------------------------------------------- */
+
+static int64_t gate_rows_of(const frnn_id_gradients_call *call) {
+  return call->table.shape.cell->facts.gates * call->table.shape.hidden;
+}
+
+size_t frnn_id_gradient_size(const frnn_shape *s, int64_t count) {
+  size gradient = {0};
+  int64_t rows = product(&gradient, count, product(&gradient, s->cell->facts.gates, s->hidden));
+  int arrays = goes_by_blocks(product(&gradient, s->steps, s->batch)) ? ARRAYS_BESIDE : 1;
+  reserve(&gradient, element_size(s), product(&gradient, rows, arrays));
+  return total(&gradient);
+}
+
+/* dW_ih is the table's gradient, transposed, times the embedding's rows. The gradient of those rows, (count, input), is
+ * the table's gradient times W_ih. */
+static frnn_product_call product_for_weights(const frnn_id_gradients_call *call) {
+  const frnn_shape *s = &call->table.shape;
+  ptrdiff_t element = element_size(s), gates = gate_rows_of(call);
+  return (frnn_product_call){.dtype = s->dtype,
+                             .m = gates,
+                             .n = s->input,
+                             .k = call->table.count,
+                             .a = call->gradient,
+                             .a_row = element,
+                             .a_k = gates * element,
+                             .b = call->table.x,
+                             .c = call->dw_ih};
+}
+
+static frnn_product_call product_for_rows(const frnn_id_gradients_call *call) {
+  const frnn_shape *s = &call->table.shape;
+  ptrdiff_t element = element_size(s), gates = gate_rows_of(call);
+  return (frnn_product_call){.dtype = s->dtype,
+                             .m = call->table.count,
+                             .n = s->input,
+                             .k = gates,
+                             .a = call->gradient,
+                             .a_row = gates * element,
+                             .a_k = element,
+                             .b = call->table.weights.w_ih};
+}
+
+/* Where the products' workspace and the rows' gradients stand. */
+typedef struct {
+  size_t product, rows;
+  size total;
+} gradients_layout;
+
+static gradients_layout lay_gradients(const frnn_id_gradients_call *call) {
+  const frnn_product_call products[] = {product_for_weights(call), product_for_rows(call)};
+  gradients_layout at = {0};
+  size_t most_bytes = 0;
+  for (int i = 0; i < 2; i++) {
+    size_t bytes = frnn_product_size(products[i].dtype, products[i].m, products[i].n, products[i].k);
+    at.total.overflow |= bytes == 0;
+    if (bytes > most_bytes) most_bytes = bytes;
+  }
+  at.product = reserve(&at.total, 1, (int64_t)most_bytes);
+  at.rows = reserve(&at.total, element_size(&call->table.shape),
+                    product(&at.total, call->table.count, call->table.shape.input));
+  return at;
+}
+
+size_t frnn_id_gradients_size(const frnn_id_gradients_call *call) {
+  gradients_layout layout = {0};
+  if (call->table.x) layout = lay_gradients(call);
+  return total(&layout.total);
+}
+
+/* Columns of dW_ih are rows of the table's gradient; those of ids that it has not are zero. A square at a time, so that
+ * both sides stay near. */
+enum { SQUARE = 16 };
+
+static void transpose_gradient(const frnn_id_gradients_call *call) {
+  size_t element = (size_t)element_size(&call->table.shape);
+  int64_t count = call->table.count, gates = gate_rows_of(call);
+  ptrdiff_t row = call->vocabulary * (ptrdiff_t)element;
+  if (count < call->vocabulary) memset(call->dw_ih, 0, (size_t)(gates * row));
+  for (int64_t first = 0; first < count; first += SQUARE)
+    for (int64_t gate = 0; gate < gates; gate++)
+      for (int64_t u = first; u < least(first + SQUARE, count); u++) {
+        int64_t column = call->used ? call->used[u] : u;
+        memcpy(at(call->dw_ih, gate * row + column * (ptrdiff_t)element),
+               at(call->gradient, (u * gates + gate) * (ptrdiff_t)element), element);
+      }
+}
+
+/* The rows' gradients to those of the embedding; the others are zero. */
+static void spread_rows(const frnn_id_gradients_call *call, const void *rows) {
+  ptrdiff_t row = call->table.shape.input * element_size(&call->table.shape);
+  memset(call->dembedding, 0, (size_t)(call->vocabulary * row));
+  for (int64_t u = 0; u < call->table.count; u++)
+    memcpy(at(call->dembedding, (call->used ? call->used[u] : u) * row), at(rows, u * row), (size_t)row);
+}
+
+int frnn_id_gradients(const frnn_id_gradients_call *call, int (*interrupted)(void)) {
+  if (!call->table.x) {
+    transpose_gradient(call);
+    return 0;
+  }
+  gradients_layout layout = lay_gradients(call);
+  frnn_product_call weights = product_for_weights(call), rows = product_for_rows(call);
+  weights.work = rows.work = at(call->work, (ptrdiff_t)layout.product);
+  rows.c = at(call->work, (ptrdiff_t)layout.rows);
+  int status = frnn_product(&weights, interrupted);
+  if (status < 0 || !call->dembedding) return status;
+  status = frnn_product(&rows, interrupted);
+  if (status == 0) spread_rows(call, rows.c);
+  return status;
+}
