@@ -18,7 +18,15 @@ from fastrnn._engine.runtime import (  # noqa: E402
 )
 from fastrnn._layer.truncated import tbptt  # noqa: E402
 from fastrnn._version import __version__ as __version__  # noqa: E402
-from fastrnn.functional import gru, lstm, rnn  # noqa: E402
+from fastrnn.functional import (  # noqa: E402
+    gru,
+    gru_backward,
+    lstm,
+    lstm_backward,
+    rnn,
+    rnn_backward,
+    tape_size,
+)
 from fastrnn.layers import GRU, LSTM, RNN  # noqa: E402
 
 if TYPE_CHECKING:
@@ -33,12 +41,16 @@ __all__ = [
     "backend",
     "get_num_threads",
     "gru",
+    "gru_backward",
     "lstm",
+    "lstm_backward",
     "plot",
     "reference",
     "rnn",
+    "rnn_backward",
     "set_num_threads",
     "show_config",
+    "tape_size",
     "tbptt",
     "threads",
     "train",

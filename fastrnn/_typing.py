@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     Ints: TypeAlias = NDArray[np.integer[Any]]
     Bools: TypeAlias = NDArray[np.bool_]
+    Bytes: TypeAlias = NDArray[np.uint8]
 
     # x, features or ids; dy, with merge=None a pair; parameters to copy.
     X: TypeAlias = Floats | Ints

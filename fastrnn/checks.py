@@ -348,19 +348,25 @@ def fits(itemsize, *sizes):
         )
 
 
-def weights(cell, w_ih, w_hh, b_ih, b_hh):
-    """The four parameters of a cell as dense arrays of one dtype, with shapes that agree."""
+def weights(cell, w_ih, w_hh, b_ih, b_hh, w_hr=None):
+    """Parameters of a cell, dense, of one dtype and of shapes that agree: the first four.
+
+    w_hr : (proj_size, hidden_size), checked, or None: with it w_hh has proj_size columns.
+    """
     w_ih, w_hh = as_array("w_ih", w_ih), as_array("w_hh", w_hh)
     same_dtype("w_hh", w_hh, w_ih.dtype, "w_ih")
     g = "" if cell.gates == 1 else f"{cell.gates}*"
     for name, array in (("w_ih", w_ih), ("w_hh", w_hh)):
         if array.ndim != 2:
             raise ValueError(f"{name} must be a matrix with {g}hidden_size rows, got {array.shape}")
-    hidden = min(w_hh.shape)
+    hidden, features = min(w_hh.shape), "hidden_size"
+    if w_hr is not None:
+        hidden, features = w_hr.shape[1], "proj_size"
     if hidden < 1:
         raise ValueError(f"w_hh must have at least one hidden unit, got {w_hh.shape}")
     gate_rows = cell.gates * hidden
-    shaped("w_hh", w_hh, (f"{g}hidden_size", "hidden_size"), (gate_rows, hidden))
+    of_h = hidden if w_hr is None else len(w_hr)
+    shaped("w_hh", w_hh, (f"{g}hidden_size", features), (gate_rows, of_h))
     inputs = w_ih.shape[1]
     hint = "transposed?" if w_ih.shape[1] == gate_rows else None
     if w_ih.shape[0] != gate_rows:
@@ -388,16 +394,28 @@ def sequence(name, value, dtype, input_size):
     return rows(x)
 
 
-def state(cell, value, batch, hidden, dtype, name="state"):
-    """A tuple of (B, H) arrays, for the LSTM h and c; zeros for None, and for either being None."""
-    shape = (batch, hidden)
-    fits(dtype.itemsize, *shape)
+def state(cell, value, batch, sizes, dtype, name="state"):
+    """A tuple of arrays (B, size), for the LSTM h and c; zeros for None, and for either being None.
+
+    sizes : of h and, where there is one, of c.
+    """
+    parts = gradient_of_state(cell, value, batch, sizes, dtype, name)
+    return tuple([
+        np.zeros((batch, size), dtype) if part is None else part
+        for part, size in zip(parts, sizes, strict=True)
+    ])  # fmt: skip
+
+
+def gradient_of_state(cell, value, batch, sizes, dtype, name):
+    """The same with None left as it is."""
+    fits(dtype.itemsize, batch, *sizes[:1])
     parts = [None for _ in cell.states] if value is None else state_parts(cell, value, name)
     checked = []
-    for label, part in zip(cell.states, parts, strict=True):
+    for label, part, size in zip(cell.states, parts, sizes, strict=True):
+        symbol = "hidden_size" if size == sizes[-1] else "proj_size"
         label = name if len(cell.states) == 1 else f"{label} of {name}"
-        part = optional(label, part, shape, ("B", "hidden_size"), dtype)
-        checked.append(np.zeros(shape, dtype) if part is None else dense(part))
+        part = optional(label, part, (batch, size), ("B", symbol), dtype)
+        checked.append(None if part is None else dense(part))
     return tuple(checked)
 
 

@@ -1,32 +1,159 @@
-"""rnn, lstm, gru: one layer, one direction, arrays in, arrays out.
+"""rnn, lstm, gru and their backward: one layer, one direction, arrays in, arrays out.
 
-It must not know: kernels, backends.
+It must not know: kernels, backends, how arguments are checked (_functional).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from fastrnn import checks
 from fastrnn._cells.registry import CELLS
-from fastrnn._engine import ids, ragged
-from fastrnn._engine.passes import run
+from fastrnn._engine import flat, runtime
+from fastrnn._functional.calls import Batch, Parameters, backward, cell_with, forward
 
 if TYPE_CHECKING:
-    from fastrnn._typing import Flags, Floats, GivenPair, Lengths, Nonlinearity, Pair, ResetTo, X
+    from collections.abc import Mapping, Sequence
+    from typing import Any, Literal, SupportsIndex, TypedDict
+
+    from typing_extensions import Unpack
+
+    from fastrnn._typing import (
+        Activation,
+        Bytes,
+        DType,
+        Flags,
+        Floats,
+        GivenPair,
+        Lengths,
+        Nonlinearity,
+        Pair,
+        ResetTo,
+        Seed,
+        X,
+    )
+
+    class Options(TypedDict, total=False):
+        """The options of every cell."""
+
+        clip: float | None
+        zoneout: float | tuple[float, float]
+        recurrent_dropout: float
+        rng: Seed
+        recurrent_mask: Floats | None
+        zoneout_masks: Floats | Sequence[Floats] | None
+
+    class GatedOptions(Options, total=False):
+        recurrent_activation: Activation
+        layer_norm: bool
+
+    class LSTMOptions(GatedOptions, total=False):
+        cell_clip: float | None
+        peephole: bool
+        coupled: bool
 
 
-def _call(cell, x, state, weights, one_hot, embedding, reverse, *rows):
-    weights = checks.weights(cell, *weights)
-    (_, inputs), dtype = weights[0].shape, weights[0].dtype
-    of_ids = ids.wanted(one_hot, embedding)
-    x = ids.integers("x", x, (2,)) if of_ids else checks.sequence("x", x, dtype, inputs)
-    rows = ragged.rows(*x.shape[:2], *rows)
-    if of_ids:
-        x = ids.checked("x", x, inputs, embedding, dtype, rows)
-    state = checks.state(cell, state, x.shape[1], weights[1].shape[1], dtype)
-    y, last, _ = run(cell, x, state, weights, checks.flag("reverse", reverse), rows=rows)
-    return y, last
+__all__ = [
+    "Parameters",
+    "gru",
+    "gru_backward",
+    "lstm",
+    "lstm_backward",
+    "rnn",
+    "rnn_backward",
+    "tape_size",
+]
+
+
+def tape_size(
+    function: Literal["rnn", "lstm", "gru"], steps: SupportsIndex, batch: SupportsIndex,
+    hidden_size: SupportsIndex, dtype: DType = "float32", *, proj_size: SupportsIndex = 0,
+    nonlinearity: Nonlinearity = "tanh", reset_after: bool = True,
+    checkpoint: SupportsIndex | None = None, lengths: bool = False, mask: bool = False,
+    reset: bool = False, recurrent_mask: bool = False, zoneout_masks: bool = False, **variant: Any,
+) -> int:  # fmt: skip
+    """Bytes of the tape that a function returns with return_tape=True, on this backend.
+
+    Parameters
+    ----------
+    function : {"rnn", "lstm", "gru"}
+    steps, batch, hidden_size : int
+        T, B and H.
+    dtype : {"float32", "float64"}
+    proj_size : int
+        P where there is weight_hr, else 0.
+    nonlinearity, reset_after, checkpoint
+        As for the function.
+    lengths, mask, reset, recurrent_mask, zoneout_masks : bool
+        Whether the function gets such an array, or draws such masks; a mask or reset of which no
+        element matters, and lengths that are all T, are not stored.
+    **variant
+        The function's options: clip, zoneout, layer_norm, and so on.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError, TypeError
+        For sizes and options out of range.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> fastrnn.tape_size("gru", 100, 8, 32) < fastrnn.tape_size("lstm", 100, 8, 32)
+    True
+    """
+    cell = _cell_named(function, nonlinearity, reset_after)
+    proj_size = checks.positive("proj_size", proj_size, 0)
+    cell, _ = cell_with(cell, "tape_size", {"weight_hr": None} if proj_size else {}, variant)
+    hidden = checks.positive("hidden_size", hidden_size)
+    if proj_size >= hidden:
+        raise ValueError(f"proj_size must be less than hidden_size = {hidden}, got {proj_size}")
+    flags = {"lengths": lengths, "mask": mask, "reset": reset, "recurrent_mask": recurrent_mask,
+             "zoneout_masks": zoneout_masks}  # fmt: skip
+    sizes = flat.Sizes(
+        cell, checks.dtype(dtype), checks.positive("steps", steps, 0),
+        checks.positive("batch", batch, 0), hidden, proj_size or hidden,
+        0 if checkpoint is None else checks.positive("checkpoint", checkpoint),
+        *[checks.flag(name, value) for name, value in flags.items()],
+    )  # fmt: skip
+    checks.fits(sizes.dtype.itemsize, sizes.steps, sizes.batch, cell.gates + 1, hidden)
+    return flat.size_of(sizes, runtime.uses_core())
+
+
+def _cell_named(function, nonlinearity="tanh", reset_after=True):
+    checks.choice("function", function, ("rnn", "lstm", "gru"))
+    if function == "rnn":
+        return CELLS["rnn_" + checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))]
+    if function == "gru":
+        return CELLS["gru_after" if checks.flag("reset_after", reset_after) else "gru_before"]
+    return CELLS[function]
+
+
+@overload
+def rnn(
+    x: X, state: Floats | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *, nonlinearity: Nonlinearity = "tanh",
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
+    return_tape: Literal[False] = False, **variant: Unpack[Options],
+) -> tuple[Floats, Floats]: ...  # fmt: skip
+
+
+@overload
+def rnn(
+    x: X, state: Floats | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *, nonlinearity: Nonlinearity = "tanh",
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
+    return_tape: Literal[True], **variant: Unpack[Options],
+) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
 def rnn(
@@ -35,7 +162,9 @@ def rnn(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-) -> tuple[Floats, Floats]:  # fmt: skip
+    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
+    return_tape: bool = False, **variant: Unpack[Options],
+) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]:  # fmt: skip
     """Elman network over a batch of sequences: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
 
     Parameters
@@ -63,6 +192,8 @@ def rnn(
         x is ids from 0 to I - 1: an id stands for a 1 at that feature among zeros.
     embedding : (V, I) array, or None
         x is ids from 0 to V - 1: an id stands for a row of this array.
+    return_tape : bool
+        Also return what `fastrnn.rnn_backward` needs.
 
     Returns
     -------
@@ -70,6 +201,21 @@ def rnn(
         h_t for every step.
     state : (B, H) array
         h after the last step that a row takes.
+    tape : 1-D array of uint8
+        Only with return_tape=True. It may be copied, moved and stored.
+
+    Other Parameters
+    ----------------
+    extras : mapping of str to arrays, or None
+        Parameters beyond these four: none.
+    checkpoint : int or None
+        Keep in the tape only what stands before every n-th step; backward recomputes the steps.
+    **variant
+        clip, zoneout and recurrent_dropout, as `fastrnn.RNN` has them.
+        recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
+        recurrent_mask (B, H) has the factors of h in the recurrent products, and zoneout_masks has
+        a (T, B, H) array for each array of the state, 1 where an element keeps its value and 0
+        elsewhere. Without either, zoneout takes the expectation. The tape keeps the masks.
 
     Raises
     ------
@@ -77,18 +223,110 @@ def rnn(
         For shapes that do not agree.
     TypeError
         For dtypes other than float32 and float64, and for mixed ones; for lengths that are no
-        integers, for masks and resets that are no booleans.
+        integers, for masks and resets that are no booleans; for unknown options.
 
     Notes
     -----
     Elman, Finding structure in time, 1990; `fastrnn.reference` (R1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> w_ih, w_hh = np.ones((3, 2)), np.eye(3)
+    >>> y, state, tape = fastrnn.rnn(np.ones((5, 1, 2)), None, w_ih, w_hh, return_tape=True)
+    >>> y.shape, tape.dtype
+    ((5, 1, 3), dtype('uint8'))
     """
-    cell = CELLS["rnn_" + checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))]
-    y, (h,) = _call(
-        cell, x, state, (w_ih, w_hh, b_ih, b_hh), one_hot, embedding, reverse,
-        lengths, mask, reset, reset_to,
-    )  # fmt: skip
-    return y, h
+    weights = Parameters(w_ih, w_hh, b_ih, b_hh, extras or {})
+    batch = Batch(
+        reverse, lengths, mask, reset, reset_to, one_hot, embedding, checkpoint, return_tape
+    )
+    cell = _cell_named("rnn", nonlinearity=nonlinearity)
+    y, (h,), tape = forward("rnn", cell, x, state, weights, batch, variant)
+    return (y, h) if tape is None else (y, h, tape)
+
+
+def rnn_backward(
+    tape: Bytes, x: X, y: Floats, state: Floats | None, weights: Parameters | Sequence[Any],
+    dy: Floats | None, dlast: Floats | None = None, *, embedding: Floats | None = None,
+    need_x: bool = True,
+) -> tuple[Floats | None, Floats, Parameters]:  # fmt: skip
+    """Gradients of a loss through the y and the final state of `fastrnn.rnn`.
+
+    Parameters
+    ----------
+    tape : 1-D array of uint8
+        What `fastrnn.rnn` returned with return_tape=True, or a copy of it anywhere in memory.
+    x, state
+        As they were in that call.
+    y : (T, B, H) array
+        What it returned.
+    weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
+        As they were in that call, or `Parameters`; the last three may be left out.
+    dy : (T, B, H) array or None
+        Gradient of the loss with respect to y; None is zero.
+    dlast : (B, H) array, or None
+        The same for the final state.
+    embedding : (V, I) array, or None
+        As it was in that call.
+    need_x : bool
+        Whether the gradient of x is wanted.
+
+    Returns
+    -------
+    dx : array like x; with an embedding like that; None for one_hot or without need_x
+    dstate : (B, H) array
+        With respect to the initial state.
+    dweights : Parameters
+        Like weights, with None for a bias that is None.
+
+    Raises
+    ------
+    ValueError
+        For arrays of other shapes than the tape's pass had, and for a tape of another build or with
+        bytes that cannot be. Whatever its bytes, no memory beyond the arrays is touched.
+    TypeError
+        For other dtypes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> x = np.ones((5, 1, 2))
+    >>> w_ih, w_hh = np.ones((3, 2)), np.eye(3)
+    >>> y, state, tape = fastrnn.rnn(x, None, w_ih, w_hh, return_tape=True)
+    >>> weights, dy = (w_ih, w_hh), np.ones_like(y)
+    >>> dx, dstate, dweights = fastrnn.rnn_backward(tape, x, y, None, weights, dy)
+    >>> dx.shape == x.shape, dweights.w_hh.shape == w_hh.shape
+    (True, True)
+    """
+    dx, dstate, dweights = backward("rnn", tape, x, y, state, weights, dy, dlast, embedding, need_x)
+    return dx, dstate[0], dweights
+
+
+@overload
+def lstm(
+    x: X, state: GivenPair | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *,
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
+    return_tape: Literal[False] = False, **variant: Unpack[LSTMOptions],
+) -> tuple[Floats, Pair]: ...  # fmt: skip
+
+
+@overload
+def lstm(
+    x: X, state: GivenPair | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *,
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
+    return_tape: Literal[True], **variant: Unpack[LSTMOptions],
+) -> tuple[Floats, Pair, Bytes]: ...  # fmt: skip
 
 
 def lstm(
@@ -97,7 +335,9 @@ def lstm(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-) -> tuple[Floats, Pair]:  # fmt: skip
+    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
+    return_tape: bool = False, **variant: Unpack[LSTMOptions],
+) -> tuple[Floats, Pair] | tuple[Floats, Pair, Bytes]:  # fmt: skip
     """LSTM over a batch of sequences.
 
     i, f, o = sigmoid and g = tanh of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh;
@@ -127,6 +367,8 @@ def lstm(
         x is ids from 0 to I - 1: an id stands for a 1 at that feature among zeros.
     embedding : (V, I) array, or None
         x is ids from 0 to V - 1: an id stands for a row of this array.
+    return_tape : bool
+        Also return what `fastrnn.lstm_backward` needs.
 
     Returns
     -------
@@ -134,6 +376,24 @@ def lstm(
         h_t for every step.
     state : pair (h, c) of (B, H) arrays
         After the last step that a row takes.
+    tape : 1-D array of uint8
+        Only with return_tape=True. It may be copied, moved and stored.
+
+    Other Parameters
+    ----------------
+    extras : mapping of str to arrays, or None
+        weight_hr (P, H): h is projected, w_hh is then (4*H, P). weight_peephole (3*H,) with
+        peephole=True. weight_ln_ih and weight_ln_hh (4*H,), weight_ln_c and bias_ln_c (H,) with
+        layer_norm=True. With coupled=True there are three gates, i g o.
+    checkpoint : int or None
+        Keep in the tape only what stands before every n-th step; backward recomputes the steps.
+    **variant
+        clip, cell_clip, recurrent_activation, peephole, coupled, layer_norm, zoneout and
+        recurrent_dropout, as `fastrnn.LSTM` has them.
+        recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
+        recurrent_mask (B, H) has the factors of h in the recurrent products, and zoneout_masks has
+        a (T, B, H) array for each array of the state, 1 where an element keeps its value and 0
+        elsewhere. Without either, zoneout takes the expectation. The tape keeps the masks.
 
     Raises
     ------
@@ -141,17 +401,113 @@ def lstm(
         For shapes that do not agree.
     TypeError
         For dtypes other than float32 and float64, and for mixed ones; for lengths that are no
-        integers, for masks and resets that are no booleans.
+        integers, for masks and resets that are no booleans; for unknown options.
 
     Notes
     -----
     Hochreiter and Schmidhuber, Long short-term memory, 1997; forget gate of Gers, Schmidhuber and
     Cummins, Learning to forget, 2000; `fastrnn.reference` (L1) to (L6).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> w_ih, w_hh = np.ones((4 * 3, 2)), np.ones((4 * 3, 3))
+    >>> y, state, tape = fastrnn.lstm(np.ones((5, 1, 2)), None, w_ih, w_hh, return_tape=True)
+    >>> y.shape, tape.dtype
+    ((5, 1, 3), dtype('uint8'))
     """
-    return _call(
-        CELLS["lstm"], x, state, (w_ih, w_hh, b_ih, b_hh), one_hot, embedding, reverse,
-        lengths, mask, reset, reset_to,
-    )  # fmt: skip
+    weights = Parameters(w_ih, w_hh, b_ih, b_hh, extras or {})
+    batch = Batch(
+        reverse, lengths, mask, reset, reset_to, one_hot, embedding, checkpoint, return_tape
+    )
+    cell = CELLS["lstm"]
+    y, state, tape = forward("lstm", cell, x, state, weights, batch, variant)
+    return (y, state) if tape is None else (y, state, tape)
+
+
+def lstm_backward(
+    tape: Bytes, x: X, y: Floats, state: GivenPair | None, weights: Parameters | Sequence[Any],
+    dy: Floats | None, dlast: GivenPair | None = None, *, embedding: Floats | None = None,
+    need_x: bool = True,
+) -> tuple[Floats | None, Pair, Parameters]:  # fmt: skip
+    """Gradients of a loss through the y and the final state of `fastrnn.lstm`.
+
+    Parameters
+    ----------
+    tape : 1-D array of uint8
+        What `fastrnn.lstm` returned with return_tape=True, or a copy of it anywhere in memory.
+    x, state
+        As they were in that call.
+    y : (T, B, H) array
+        What it returned.
+    weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
+        As they were in that call, or `Parameters`; the last three may be left out.
+    dy : (T, B, H) array or None
+        Gradient of the loss with respect to y; None is zero.
+    dlast : pair (h, c) of (B, H) arrays, or None
+        The same for the final state.
+    embedding : (V, I) array, or None
+        As it was in that call.
+    need_x : bool
+        Whether the gradient of x is wanted.
+
+    Returns
+    -------
+    dx : array like x; with an embedding like that; None for one_hot or without need_x
+    dstate : pair (h, c) of (B, H) arrays
+        With respect to the initial state.
+    dweights : Parameters
+        Like weights, with None for a bias that is None.
+
+    Raises
+    ------
+    ValueError
+        For arrays of other shapes than the tape's pass had, and for a tape of another build or with
+        bytes that cannot be. Whatever its bytes, no memory beyond the arrays is touched.
+    TypeError
+        For other dtypes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> x = np.ones((5, 1, 2))
+    >>> w_ih, w_hh = np.ones((4 * 3, 2)), np.ones((4 * 3, 3))
+    >>> y, state, tape = fastrnn.lstm(x, None, w_ih, w_hh, return_tape=True)
+    >>> weights, dy = (w_ih, w_hh), np.ones_like(y)
+    >>> dx, dstate, dweights = fastrnn.lstm_backward(tape, x, y, None, weights, dy)
+    >>> dx.shape == x.shape, dweights.w_hh.shape == w_hh.shape
+    (True, True)
+    """
+    dx, dstate, dweights = backward(
+        "lstm", tape, x, y, state, weights, dy, dlast, embedding, need_x
+    )
+    return dx, dstate, dweights
+
+
+@overload
+def gru(
+    x: X, state: Floats | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *, reset_after: bool = True,
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
+    return_tape: Literal[False] = False, **variant: Unpack[GatedOptions],
+) -> tuple[Floats, Floats]: ...  # fmt: skip
+
+
+@overload
+def gru(
+    x: X, state: Floats | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *, reset_after: bool = True,
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
+    return_tape: Literal[True], **variant: Unpack[GatedOptions],
+) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
 def gru(
@@ -160,7 +516,9 @@ def gru(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-) -> tuple[Floats, Floats]:  # fmt: skip
+    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
+    return_tape: bool = False, **variant: Unpack[GatedOptions],
+) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]:  # fmt: skip
     """GRU over a batch of sequences.
 
     r, z = sigmoid of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh;
@@ -194,6 +552,8 @@ def gru(
         x is ids from 0 to I - 1: an id stands for a 1 at that feature among zeros.
     embedding : (V, I) array, or None
         x is ids from 0 to V - 1: an id stands for a row of this array.
+    return_tape : bool
+        Also return what `fastrnn.gru_backward` needs.
 
     Returns
     -------
@@ -201,6 +561,22 @@ def gru(
         h_t for every step.
     state : (B, H) array
         h after the last step that a row takes.
+    tape : 1-D array of uint8
+        Only with return_tape=True. It may be copied, moved and stored.
+
+    Other Parameters
+    ----------------
+    extras : mapping of str to arrays, or None
+        weight_ln_ih and weight_ln_hh (3*H,) with layer_norm=True.
+    checkpoint : int or None
+        Keep in the tape only what stands before every n-th step; backward recomputes the steps.
+    **variant
+        clip, recurrent_activation, layer_norm, zoneout and recurrent_dropout, as `fastrnn.GRU`
+        has them.
+        recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
+        recurrent_mask (B, H) has the factors of h in the recurrent products, and zoneout_masks has
+        a (T, B, H) array for each array of the state, 1 where an element keeps its value and 0
+        elsewhere. Without either, zoneout takes the expectation. The tape keeps the masks.
 
     Raises
     ------
@@ -208,16 +584,84 @@ def gru(
         For shapes that do not agree.
     TypeError
         For dtypes other than float32 and float64, and for mixed ones; for lengths that are no
-        integers, for masks and resets that are no booleans.
+        integers, for masks and resets that are no booleans; for unknown options.
 
     Notes
     -----
     Cho et al., Learning phrase representations using RNN encoder-decoder, 2014;
     `fastrnn.reference` (G1) to (G4).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> w_ih, w_hh = np.ones((3 * 3, 2)), np.ones((3 * 3, 3))
+    >>> y, state, tape = fastrnn.gru(np.ones((5, 1, 2)), None, w_ih, w_hh, return_tape=True)
+    >>> y.shape, tape.dtype
+    ((5, 1, 3), dtype('uint8'))
     """
-    cell = CELLS["gru_after" if checks.flag("reset_after", reset_after) else "gru_before"]
-    y, (h,) = _call(
-        cell, x, state, (w_ih, w_hh, b_ih, b_hh), one_hot, embedding, reverse,
-        lengths, mask, reset, reset_to,
-    )  # fmt: skip
-    return y, h
+    weights = Parameters(w_ih, w_hh, b_ih, b_hh, extras or {})
+    batch = Batch(
+        reverse, lengths, mask, reset, reset_to, one_hot, embedding, checkpoint, return_tape
+    )
+    cell = _cell_named("gru", reset_after=reset_after)
+    y, (h,), tape = forward("gru", cell, x, state, weights, batch, variant)
+    return (y, h) if tape is None else (y, h, tape)
+
+
+def gru_backward(
+    tape: Bytes, x: X, y: Floats, state: Floats | None, weights: Parameters | Sequence[Any],
+    dy: Floats | None, dlast: Floats | None = None, *, embedding: Floats | None = None,
+    need_x: bool = True,
+) -> tuple[Floats | None, Floats, Parameters]:  # fmt: skip
+    """Gradients of a loss through the y and the final state of `fastrnn.gru`.
+
+    Parameters
+    ----------
+    tape : 1-D array of uint8
+        What `fastrnn.gru` returned with return_tape=True, or a copy of it anywhere in memory.
+    x, state
+        As they were in that call.
+    y : (T, B, H) array
+        What it returned.
+    weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
+        As they were in that call, or `Parameters`; the last three may be left out.
+    dy : (T, B, H) array or None
+        Gradient of the loss with respect to y; None is zero.
+    dlast : (B, H) array, or None
+        The same for the final state.
+    embedding : (V, I) array, or None
+        As it was in that call.
+    need_x : bool
+        Whether the gradient of x is wanted.
+
+    Returns
+    -------
+    dx : array like x; with an embedding like that; None for one_hot or without need_x
+    dstate : (B, H) array
+        With respect to the initial state.
+    dweights : Parameters
+        Like weights, with None for a bias that is None.
+
+    Raises
+    ------
+    ValueError
+        For arrays of other shapes than the tape's pass had, and for a tape of another build or with
+        bytes that cannot be. Whatever its bytes, no memory beyond the arrays is touched.
+    TypeError
+        For other dtypes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> x = np.ones((5, 1, 2))
+    >>> w_ih, w_hh = np.ones((3 * 3, 2)), np.ones((3 * 3, 3))
+    >>> y, state, tape = fastrnn.gru(x, None, w_ih, w_hh, return_tape=True)
+    >>> weights, dy = (w_ih, w_hh), np.ones_like(y)
+    >>> dx, dstate, dweights = fastrnn.gru_backward(tape, x, y, None, weights, dy)
+    >>> dx.shape == x.shape, dweights.w_hh.shape == w_hh.shape
+    (True, True)
+    """
+    dx, dstate, dweights = backward("gru", tape, x, y, state, weights, dy, dlast, embedding, need_x)
+    return dx, dstate[0], dweights

@@ -33,6 +33,8 @@ LEVELS = [
     {"fastrnn._cells"},
     {"fastrnn._engine.dropout_masks", "fastrnn._engine.ragged", "fastrnn._engine.ids"},
     {"fastrnn._engine.passes"},
+    {"fastrnn._engine.flat"},
+    {"fastrnn._functional"},
     {"fastrnn._layer"},
     {"fastrnn.functional", "fastrnn.layers", "fastrnn.train"},
     {"fastrnn"},

@@ -150,7 +150,7 @@ _SLOPES = {"sigmoid": 0.0, "hard_sigmoid": 1 / 6, "hard_sigmoid_onnx": 1 / 5}
 
 
 def kernel_weights(cell, parameters):
-    """The compiled module's `Weights` of a direction's parameters; None where there is no such module.
+    """The compiled module's `Weights` of a direction's parameters; None without that module.
 
     parameters : w_ih, w_hh, b_ih, b_hh and the cell's extras.
     """

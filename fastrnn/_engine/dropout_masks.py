@@ -25,6 +25,11 @@ class DropoutMasks(NamedTuple):
         """The masks of step t: the factors, and one (B, H) for each array of the state."""
         return self.recurrent, tuple([d[t] for d in self.zoneout])
 
+    def sorted_by(self, sort_order):
+        """The masks with their rows in this order, the way the kernels read them."""
+        factors = None if self.recurrent is None else self.recurrent[sort_order]
+        return DropoutMasks(factors, tuple([np.take(d, sort_order, axis=1) for d in self.zoneout]))
+
 
 def drawn(rng, shape, dtype, recurrent_dropout, zoneout, sort_order=None):
     """Draw `DropoutMasks` for a pass of shape (T, B, H), with these probabilities.
@@ -35,10 +40,8 @@ def drawn(rng, shape, dtype, recurrent_dropout, zoneout, sort_order=None):
         dropout_factors(rng, shape[1:], dtype, recurrent_dropout) if recurrent_dropout else None
     )
     zoneout_masks = tuple([_zeros_and_ones(rng, shape, dtype, p) for p in zoneout])
-    if sort_order is None:
-        return DropoutMasks(factors, zoneout_masks)
-    factors = None if factors is None else factors[sort_order]
-    return DropoutMasks(factors, tuple([np.take(d, sort_order, axis=1) for d in zoneout_masks]))
+    masks = DropoutMasks(factors, zoneout_masks)
+    return masks if sort_order is None else masks.sorted_by(sort_order)
 
 
 def dropout_factors(rng, shape, dtype, dropout):

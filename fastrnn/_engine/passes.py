@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import checks, reference
-from fastrnn._cells.registry import kernel_gradients, kernel_weights, with_masks
+from fastrnn import reference
+from fastrnn._cells.registry import kernel_weights, with_masks
 from fastrnn._engine import ids, runtime
 from fastrnn._engine.dropout_masks import DropoutMasks, drawn
 from fastrnn._engine.ids import Ids
@@ -131,8 +131,8 @@ def _run_reference(cell, x, p, keep, rows):
     if isinstance(x, Ids):
         x = x.ids if x.embedding is None else x.embedding[x.ids]
     options = {"reverse": p.reverse} | ({} if rows is None else rows.options)
+    options["dropout_masks"] = masks
     if keep:
-        options["dropout_masks"] = masks
         y, last, tape = reference.forward(cell, x, state, *p.parameters, **options)
     else:
         y, last = reference.infer(cell, x, state, *p.parameters, **options)
@@ -199,49 +199,6 @@ def gates_of_pass(cell, p, dtype, rows=None):
     return gates
 
 
-class Saved(NamedTuple):
-    """What the gradient of one pass needs."""
-
-    cell: object
-    x: np.ndarray
-    call: DirectionCall
-    rows: object
-
-
-def run(cell, x, state, weights, reverse=False, y=None, keep=False, rows=None):
-    """One pass -> y, final state (a tuple), and a `Saved` if keep.
-
-    state : tuple of (B, H) arrays. y : an array to write to, or None for a new one.
-    """
-    (steps, batch, _), hidden = x.shape, weights[1].shape[1]
-    checks.fits(x.itemsize, steps, batch, hidden)
-    if y is None:
-        y = np.empty((steps, batch, hidden), x.dtype)
-    sizes = hidden, len(weights[0]) // cell.gates
-    last = tuple([np.empty((batch, n), x.dtype) for n, _ in zip(sizes, cell.states, strict=False)])
-    of_kernels = kernel_weights(cell, weights)
-    p = DirectionCall(reverse, 0, _one_slot(state), weights, of_kernels, y, _one_slot(last))
-    (call,) = run_passes(cell, x, (p,), keep, rows)
-    return y, last, Saved(cell, x, call, rows) if keep else None
-
-
-def run_backward(saved, dy, dlast, dweights, need_x=True):
-    """Gradients of one pass -> dx (None unless need_x) and the initial state's."""
-    cell, x, call, rows = saved
-    dx = gradient_of(x) if need_x else None
-    dfirst = tuple([np.empty(s.shape[1:], x.dtype) for s in call.state])
-    of_kernels = kernel_gradients(cell, call.weights, dweights)
-    incoming = BackwardBuffers(
-        dy, _one_slot(dlast), dx, _one_slot(dfirst), dweights, of_kernels, (None,) * len(dfirst)
-    )
-    run_passes_backward(x, (call,), (incoming,), rows)
-    return dx, dfirst
-
-
 def gradient_of(x):
     """An array for the gradient of x, or of its embedding; None for ids without one."""
     return x.gradient if isinstance(x, Ids) else np.empty(x.shape, x.dtype)
-
-
-def _one_slot(state):
-    return tuple([None if s is None else s[None] for s in state])

@@ -313,7 +313,7 @@ def tape_content(tape):
     if not isinstance(tape, np.ndarray):
         return tape
     begin = core.boundary(tape)
-    return TapeContent(tape[begin : begin + tape.size - core.ALIGN], _writer())
+    return TapeContent(tape[begin : begin + tape.size - core.ALIGN], writer())
 
 
 def tape_with(content):
@@ -326,8 +326,8 @@ def tape_with(content):
     """
     if not isinstance(content, TapeContent):
         return content
-    if core is None or content.made_by != _writer():
-        here = "none" if core is None else f"those of {_writer()}"
+    if core is None or content.made_by != writer():
+        here = "none" if core is None else f"those of {writer()}"
         raise ValueError(
             f"a tape made by the kernels of {content.made_by} cannot be read here, where there are "
             f"{here}: run forward again"
@@ -338,7 +338,8 @@ def tape_with(content):
     return tape
 
 
-def _writer():
+def writer():
+    """The kernels here, in words: their version, build id and byte order."""
     return f"fastrnn {_version.__version__}, build {core.build_id()[:8]}, {sys.byteorder}-endian"
 
 

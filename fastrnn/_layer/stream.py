@@ -117,7 +117,9 @@ class Stream(Generic[State, Given]):
         self._time = int(layer.batch_first)  # the axis of time in a chunk
         self._state = layer._new_state(self.batch_size, np.zeros)
         self._parameters = [
-            tuple(None if w is None else w.copy() for w in layer._parameters_of[index](layer.params))
+            tuple(
+                None if w is None else w.copy() for w in layer._parameters_of[index](layer.params)
+            )
             for index in range(layer.num_layers)
         ]
         self._of_ids = ids.wanted(one_hot, embedding)
@@ -156,7 +158,9 @@ class Stream(Generic[State, Given]):
         if of_ids:
             table = np.empty(runtime.core.table_size(layers[0], self._x_shape[1]), np.uint8)
             runtime.in_workspace(runtime.core.tabulate, layers[0], table)
-        return runtime.core.Stepper(layers, packed, self.batch_size, self._state, work, outputs, table)
+        return runtime.core.Stepper(
+            layers, packed, self.batch_size, self._state, work, outputs, table
+        )
 
     def _sizes_of(self, index, of_ids):
         """Bytes of the buffers that a layer's step takes."""

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Generic, NamedTuple
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._engine import runtime
-from fastrnn._engine.ids import Ids
 from fastrnn._cells.registry import kernel_gradients
+from fastrnn._engine.ids import Ids
 from fastrnn._engine.passes import (
     BackwardBuffers,
     gates_of_pass,

@@ -1,0 +1,410 @@
+"""Flat passes: one direction on plain arrays, whose tape is an array of bytes in the user's hands.
+
+A tape has a header, which says all that `backward` needs beyond the arrays that it is given, and
+sections: lengths, masks, resets, what was drawn, and the kernels' own tape. Every section begins
+at a multiple of 64 bytes, so nothing depends on the tape's address. The user may copy, move and
+store it. Nothing in it is believed: `read` compares every size with those of the arrays, and what
+is left, numbers of gates and masks, leads to no address.
+
+It must not know: what users call, layers.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastrnn import _version, checks
+from fastrnn._cells import options
+from fastrnn._cells.registry import (
+    CELLS,
+    Cell,
+    kernel_gradients,
+    kernel_weights,
+    projected,
+    variant,
+    with_masks,
+)
+from fastrnn._engine import ids, ragged, runtime
+from fastrnn._engine.dropout_masks import DropoutMasks
+from fastrnn._engine.passes import (
+    BackwardBuffers,
+    DirectionCall,
+    gradient_of,
+    run_passes,
+    run_passes_backward,
+)
+
+_ALIGN = 64
+_MAGIC, _FORMAT = b"frnntape", 1
+_X = ("features", "one_hot", "embedding")  # what x is
+
+_HEADER = np.dtype({
+    "names": [
+        "magic", "format", "by_kernels", "writer", "cell", "dtype", "steps", "batch", "input",
+        "hidden", "features", "vocabulary", "checkpoint", "x", "reverse", "lengths", "mask",
+        "reset", "to_initial", "recurrent_mask", "zoneout_masks", "has_zoneout", "clip",
+        "cell_clip", "activation", "peephole", "coupled", "layer_norm", "zoneout",
+    ],
+    "formats": [
+        "S8", "u4", "u1", "S48", "S16", "S8", "i8", "i8", "i8",
+        "i8", "i8", "i8", "i8", "u1", "u1", "u1", "u1",
+        "u1", "u1", "u1", "u1", "u1", "f8",
+        "f8", "u1", "u1", "u1", "u1", "(4,)f8",
+    ],
+})  # fmt: skip
+_HEADER_BYTES = -(-_HEADER.itemsize // _ALIGN) * _ALIGN
+
+
+class Flat(NamedTuple):
+    """A pass on plain arrays, checked.
+
+    cell : with its options. x : (T, B, I) array or `Ids`. state : tuple of (B, H) arrays.
+    parameters : w_ih, w_hh, b_ih, b_hh and the cell's extras. rows : `ragged.Rows` or None.
+    masks : `DropoutMasks`, its rows those of the batch, or None.
+    checkpoint : 0, or the steps between those of which a tape keeps something.
+    """
+
+    cell: Cell
+    x: np.ndarray | ids.Ids
+    state: tuple
+    parameters: tuple
+    reverse: bool = False
+    rows: ragged.Rows | None = None
+    masks: DropoutMasks | None = None
+    checkpoint: int = 0
+
+
+class Sizes(NamedTuple):
+    """The sizes and flags that the size of a tape follows from."""
+
+    cell: Cell
+    dtype: np.dtype
+    steps: int
+    batch: int
+    hidden: int
+    features: int
+    checkpoint: int
+    lengths: bool
+    mask: bool
+    reset: bool
+    recurrent_mask: bool
+    zoneout_masks: bool
+
+
+def _sizes_of(f):
+    hidden, masks = len(f.parameters[0]) // f.cell.gates, f.masks or DropoutMasks(None, ())
+    has = [f.rows is not None and getattr(f.rows, name) is not None
+           for name in ("lengths", "mask", "reset")]  # fmt: skip
+    return Sizes(
+        f.cell, f.parameters[0].dtype, *f.x.shape[:2], hidden, f.state[0].shape[1], f.checkpoint,
+        *has, masks.recurrent is not None, bool(masks.zoneout),
+    )  # fmt: skip
+
+
+def _sections(s, by_kernels):
+    """name -> (dtype, shape) of the sections that a tape of these sizes has, in their order."""
+    flags, states = (s.steps, s.batch), range(len(s.cell.states))
+    there = {}
+    if s.lengths:
+        there["lengths"] = np.dtype(np.int64), (s.batch,)
+    there |= {n: (np.dtype(np.uint8), flags) for n in ("mask", "reset") if getattr(s, n)}
+    if s.recurrent_mask:
+        there["recurrent_mask"] = s.dtype, (s.batch, s.features)
+    if s.zoneout_masks:
+        there |= {f"zoneout_{i}": (s.dtype, (*flags, s.hidden)) for i in states}
+    if by_kernels:
+        there["kernels"] = np.dtype(np.uint8), (_bytes_of_kernels(s),)
+    return there
+
+
+def _bytes_of_kernels(s):
+    masked = s.recurrent_mask or s.zoneout_masks
+    cell = with_masks(s.cell) if masked else s.cell
+    of_kernels = runtime.core.Sizes(
+        cell.index, s.dtype, s.steps, s.batch, 0, s.hidden, checkpoint=s.checkpoint,
+        projected=s.features if s.cell.projects else 0,
+    )  # fmt: skip
+    return of_kernels.tape - runtime.core.ALIGN
+
+
+def _padded(nbytes):
+    return -(-nbytes // _ALIGN) * _ALIGN
+
+
+def _bytes_of(dtype, shape):
+    nbytes = dtype.itemsize
+    for size in shape:
+        nbytes *= size
+    return nbytes
+
+
+def size_of(sizes, by_kernels):
+    """Bytes of a tape."""
+    sections = _sections(sizes, by_kernels).values()
+    return _HEADER_BYTES + sum(_padded(_bytes_of(*section)) for section in sections)
+
+
+def _writer(by_kernels):
+    return (runtime.writer() if by_kernels else f"fastrnn {_version.__version__}").encode()
+
+
+# ---- forward -------------------------------------------------------------------------------------
+
+
+def run(f, keep):
+    """A pass -> y, the final state (a tuple), and its tape if keep, else None."""
+    dtype, sizes = f.parameters[0].dtype, _sizes_of(f)
+    checks.fits(dtype.itemsize, sizes.steps, sizes.batch, sizes.features)
+    y = np.empty((sizes.steps, sizes.batch, sizes.features), dtype)
+    last = tuple([np.empty((1, *s.shape), dtype) for s in f.state])
+    by_kernels = runtime.uses_core()
+    tape, kernels = _new_tape(f, sizes, by_kernels) if keep else (None, None)
+    p = _direction_call(f, y, last, by_kernels)._replace(tape=kernels)
+    run_passes(f.cell, f.x, (p,), rows=f.rows, checkpoint=f.checkpoint)
+    return y, tuple([s[0] for s in last]), tape
+
+
+def _direction_call(f, y, last, by_kernels):
+    masks, weights = f.masks, None
+    if by_kernels:
+        weights = kernel_weights(f.cell if masks is None else with_masks(f.cell), f.parameters)
+        sort_order = None if f.rows is None else f.rows.sort_order
+        masks = masks if masks is None or sort_order is None else masks.sorted_by(sort_order)
+    state = tuple([s[None] for s in f.state])
+    return DirectionCall(f.reverse, 0, state, f.parameters, weights, y, last, None, masks)
+
+
+def _new_tape(f, sizes, by_kernels):
+    """A tape, all but what the kernels write there, and the section that they write."""
+    nbytes = size_of(sizes, by_kernels)
+    checks.fits(1, nbytes)
+    buffer = np.empty(nbytes + _ALIGN, np.uint8)
+    begin = -buffer.ctypes.data % _ALIGN
+    tape = buffer[begin : begin + nbytes]
+    tape[:_HEADER_BYTES] = 0
+    tape[: _HEADER.itemsize] = np.frombuffer(_header(f, sizes, by_kernels).tobytes(), np.uint8)
+    values = {} if f.rows is None else {n: getattr(f.rows, n) for n in ("lengths", "mask", "reset")}
+    if f.masks is not None:
+        values["recurrent_mask"] = f.masks.recurrent
+        values |= {f"zoneout_{i}": mask for i, mask in enumerate(f.masks.zoneout)}
+    kernels = None
+    for name, part in _parts(tape, _sections(sizes, by_kernels)):
+        if name == "kernels":
+            kernels = part
+        else:
+            part[...] = values[name]
+    return tape, kernels
+
+
+def _parts(tape, sections):
+    """The sections of a tape whose size is theirs: name, and the array there."""
+    begin = _HEADER_BYTES
+    for name, (dtype, shape) in sections.items():
+        nbytes = _bytes_of(dtype, shape)
+        part = tape[begin : begin + nbytes]
+        yield name, part if name == "kernels" else part.view(dtype).reshape(shape)
+        begin += _padded(nbytes)
+
+
+def _header(f, sizes, by_kernels):
+    o = f.cell.options or options.Options()
+    header = np.zeros((), _HEADER)
+    values = sizes._asdict() | {
+        "magic": _MAGIC, "format": _FORMAT, "by_kernels": by_kernels,
+        "writer": _writer(by_kernels), "cell": f.cell.name, "dtype": sizes.dtype.name,
+        "x": _kind_of_x(f.x), "input": f.x.shape[2], "vocabulary": _vocabulary_of(f.x),
+        "reverse": f.reverse, "to_initial": f.rows is not None and f.rows.reset_to == "initial",
+        "clip": o.clip or 0, "cell_clip": o.cell_clip or 0, "has_zoneout": bool(o.zoneout),
+        "activation": options.GATE_ACTIVATIONS.index(o.recurrent_activation),
+        "peephole": o.peephole, "coupled": o.coupled, "layer_norm": o.layer_norm,
+        "zoneout": (*o.zoneout, 0, 0, 0, 0)[:4],
+    }  # fmt: skip
+    for name in _HEADER.names:
+        header[name] = values[name]
+    return header
+
+
+def _kind_of_x(x):
+    if not isinstance(x, ids.Ids):
+        return 0
+    return 1 if x.embedding is None else 2
+
+
+def _vocabulary_of(x):
+    return x.vocabulary if isinstance(x, ids.Ids) else 0
+
+
+# ---- backward ------------------------------------------------------------------------------------
+
+
+class Header(NamedTuple):
+    """What a tape's header says: the pass but for the arrays, and its sizes."""
+
+    function: str
+    cell: Cell
+    x: str
+    sizes: Sizes
+    reverse: bool
+    reset_to: str
+    by_kernels: bool
+    input: int
+    vocabulary: int
+
+
+def read_header(tape):
+    """The `Header` of a tape, and the tape as a dense array.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For what is no tape, or one of other kernels.
+    """
+    tape = checks.converted("tape", tape, "a 1-D array of uint8")
+    if tape.dtype != np.uint8 or tape.ndim != 1:
+        raise TypeError(f"tape must be a 1-D array of uint8, got {tape.dtype}, shape {tape.shape}")
+    if tape.size < _HEADER_BYTES:
+        raise _not_a_tape(f"{tape.size} bytes")
+    tape = np.ascontiguousarray(tape)
+    h = np.frombuffer(tape[: _HEADER.itemsize].tobytes(), _HEADER)[0]
+    if h["magic"] != _MAGIC or h["format"] != _FORMAT or h["by_kernels"] > 1:
+        raise _not_a_tape("bytes that do not begin like one")
+    by_kernels = bool(h["by_kernels"])
+    if by_kernels and runtime.core is None:
+        raise ValueError("tape was made by kernels, and there are none here: run forward again")
+    if h["writer"] != _writer(by_kernels)[:48]:
+        raise ValueError(
+            f"tape must be of this build, {_writer(by_kernels).decode()}, got one that says "
+            f"{checks.shown(h['writer'].decode('latin-1'))}: run forward again"
+        )
+    return _header_of(h, by_kernels), tape
+
+
+def _not_a_tape(what):
+    return ValueError(f"tape must be what a function gave with return_tape=True, got {what}")
+
+
+def _header_of(h, by_kernels):
+    numbers = [int(h[name]) for name in ("steps", "batch", "hidden", "features", "checkpoint")]
+    inputs, vocabulary = int(h["input"]), int(h["vocabulary"])
+    flags = [int(h[name]) for name in (
+        "lengths", "mask", "reset", "recurrent_mask", "zoneout_masks", "reverse", "to_initial",
+        "peephole", "coupled", "layer_norm", "has_zoneout",
+    )]  # fmt: skip
+    steps, batch, hidden, features, checkpoint = numbers
+    if min(*numbers, inputs, vocabulary) < 0 or max(flags) > 1 or not 0 < features <= hidden:
+        raise _not_a_tape("a header with sizes that cannot be")
+    *has, reverse, to_initial, peephole, coupled, layer_norm, has_zoneout = map(bool, flags)
+    try:
+        plain, dtype = CELLS[h["cell"].decode()], checks.dtype(h["dtype"].decode())
+        kind = _X[h["x"]]
+        activation = options.GATE_ACTIVATIONS[h["activation"]]
+    except (KeyError, IndexError, TypeError, UnicodeDecodeError):
+        raise _not_a_tape("a header of an unknown cell, dtype or option") from None
+    zoneout = tuple(float(rate) for rate in h["zoneout"][: len(plain.states)])
+    cell = variant(plain, options.checked(
+        plain.states, clip=float(h["clip"]) or None, cell_clip=float(h["cell_clip"]) or None,
+        recurrent_activation=activation, peephole=peephole, coupled=coupled,
+        layer_norm=layer_norm, zoneout=_rates(zoneout, has_zoneout),
+    ))  # fmt: skip
+    if features < hidden:
+        cell = projected(cell)
+    sizes = Sizes(cell, dtype, steps, batch, hidden, features, checkpoint, *has)
+    reset_to = "initial" if to_initial else "zero"
+    return Header(
+        plain.function, cell, kind, sizes, reverse, reset_to, by_kernels, inputs, vocabulary
+    )
+
+
+def _rates(zoneout, there):
+    if not there:
+        return 0.0
+    return zoneout if len(zoneout) > 1 else zoneout[0]
+
+
+class Contents(NamedTuple):
+    """What a tape holds: `rows` and `masks` of its `Flat`, and the kernels' section or None."""
+
+    rows: ragged.Rows | None
+    masks: DropoutMasks | None
+    kernels: np.ndarray | None
+
+
+def read(header, tape, x_shape, vocabulary, state, parameters):
+    """The `Contents` of a tape.
+
+    x_shape : (T, B, I). vocabulary : of ids, else 0. state, parameters : as of `Flat`, which passed
+    the checks for the header's cell.
+
+    Raises
+    ------
+    ValueError
+        Where the tape is not of arrays of these sizes.
+    """
+    s = header.sizes
+    given = {
+        "T": (s.steps, x_shape[0]), "B": (s.batch, x_shape[1]),
+        "input_size": (header.input, x_shape[2]),
+        "hidden_size": (s.hidden, len(parameters[0]) // s.cell.gates),
+        "proj_size": (s.features, state[0].shape[1]),
+        "the vocabulary": (header.vocabulary, vocabulary),
+        "the dtype": (s.dtype.name, parameters[0].dtype.name),
+    }  # fmt: skip
+    for name, (of_tape, of_arrays) in given.items():
+        if of_tape != of_arrays:
+            raise ValueError(
+                f"tape must be of the same arrays: {name} of its pass is {of_tape}, got {of_arrays}"
+            )
+    if tape.size != size_of(s, header.by_kernels):
+        raise _not_a_tape(f"{tape.size} bytes rather than {size_of(s, header.by_kernels)}")
+    parts = {name: _aligned(part) for name, part in _parts(tape, _sections(s, header.by_kernels))}
+    flags = [None if n not in parts else parts[n] != 0 for n in ("mask", "reset")]
+    rows = ragged.rows(s.steps, s.batch, parts.get("lengths"), *flags, header.reset_to)
+    masks = None
+    if s.recurrent_mask or s.zoneout_masks:
+        zoneout = [parts[name] for name in parts if name.startswith("zoneout_")]
+        masks = DropoutMasks(parts.get("recurrent_mask"), tuple(zoneout))
+    return Contents(rows, masks, parts.get("kernels"))
+
+
+def _aligned(array):
+    """The array itself where it is aligned, else a copy that is."""
+    return np.require(array, requirements=["C", "A"])
+
+
+def _at_boundary(part):
+    """A byte section itself where it begins at a boundary of 64 bytes, else a copy that does."""
+    if part.ctypes.data % _ALIGN == 0:
+        return part
+    buffer = np.empty(part.size + _ALIGN, np.uint8)
+    begin = -buffer.ctypes.data % _ALIGN
+    copy = buffer[begin : begin + part.size]
+    copy[...] = part
+    return copy
+
+
+def run_backward(f, kernels, y, dy, dlast, need_x):
+    """Gradients of a pass -> dx, those of the state (a tuple), those of the parameters (a tuple).
+
+    kernels : the section of the tape that the kernels wrote; None for the reference, which runs
+        forward again.
+    """
+    by_kernels = kernels is not None
+    dtype = f.parameters[0].dtype
+    last = tuple([np.empty((1, *s.shape), dtype) for s in f.state])
+    p = _direction_call(f, y, last, by_kernels)
+    if by_kernels:
+        p = p._replace(tape=_at_boundary(kernels))
+    else:
+        with runtime.backend("reference"):
+            p = p._replace(y=np.empty(y.shape, dtype))
+            (p,) = run_passes(f.cell, f.x, (p,), keep=True, rows=f.rows)
+    dx = gradient_of(f.x) if need_x else None
+    dfirst = tuple([np.empty((1, *s.shape), dtype) for s in f.state])
+    arrays = tuple([None if a is None else np.empty_like(a) for a in f.parameters])
+    incoming = BackwardBuffers(
+        dy, tuple([None if d is None else d[None] for d in dlast]), dx, dfirst, arrays,
+        kernel_gradients(f.cell, p.weights, arrays) if by_kernels else None,
+        (None,) * len(f.state),
+    )  # fmt: skip
+    run_passes_backward(f.x, (p,), (incoming,), f.rows, f.checkpoint)
+    return dx, tuple([d[0] for d in dfirst]), arrays

@@ -1,0 +1,1 @@
+"""The functions on plain arrays: what checks their arguments and runs them."""

@@ -1,0 +1,223 @@
+"""Calls of the functions on plain arrays: their arguments checked, forward and backward.
+
+It must not know: which functions there are, kernels, backends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from fastrnn import checks
+from fastrnn._cells import options
+from fastrnn._cells.registry import projected, variant
+from fastrnn._engine import flat, ids, ragged
+from fastrnn._engine.dropout_masks import DropoutMasks, drawn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fastrnn._typing import Floats
+
+
+class Parameters(NamedTuple):
+    """The parameters of a function, or their gradients.
+
+    w_ih, w_hh : matrices. b_ih, b_hh : biases or None. extras : a dict of the others by name.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn.functional import Parameters
+    >>> Parameters(np.ones((4, 2)), np.ones((4, 4))).b_ih is None
+    True
+    """
+
+    w_ih: Floats
+    w_hh: Floats
+    b_ih: Floats | None = None
+    b_hh: Floats | None = None
+    extras: Mapping[str, Floats] = {}
+
+
+class Batch(NamedTuple):
+    """The arguments of a function beyond its arrays, as the user gave them."""
+
+    reverse: object
+    lengths: object
+    mask: object
+    reset: object
+    reset_to: object
+    one_hot: object
+    embedding: object
+    checkpoint: object
+    return_tape: object
+
+
+# ---- options -------------------------------------------------------------------------------------
+
+_DRAWN = ("recurrent_dropout", "rng", "recurrent_mask", "zoneout_masks")
+
+
+def cell_with(cell, function, extras, given):
+    """The cell with its options, and what of them is about masks, as a dict."""
+    masks = {name: given.pop(name) for name in _DRAWN if name in given}
+    known = options.Options.__dataclass_fields__
+    for name in given:
+        if name not in known:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+    cell = variant(cell, options.checked(cell.states, **given))
+    return (projected(cell) if "weight_hr" in extras else cell), masks
+
+
+def _parameters_of(cell, weights):
+    """w_ih, w_hh, b_ih, b_hh and the cell's extras, checked."""
+    wanted = [extra.kind for extra in cell.extras]
+    checks.same_names("extras", weights.extras, wanted, "the cell's extra parameters")
+    w_hr = None
+    if cell.projects:
+        w_hr = checks.as_array("weight_hr", weights.extras["weight_hr"])
+        if w_hr.ndim != 2 or not 0 < len(w_hr) < w_hr.shape[1]:
+            raise ValueError(
+                "weight_hr must be (proj_size, hidden_size) with proj_size less than hidden_size, "
+                f"got {w_hr.shape}"
+            )
+        w_hr = checks.dense(w_hr)
+    four = checks.weights(cell, weights.w_ih, weights.w_hh, weights.b_ih, weights.b_hh, w_hr)
+    hidden, dtype = len(four[0]) // cell.gates, four[0].dtype
+    others = []
+    for kind, units, _ in cell.extras:
+        array = checks.same_dtype(kind, checks.as_array(kind, weights.extras[kind]), dtype)
+        if units is not None:
+            array = checks.shaped(kind, array, (f"{units}*hidden_size",), (units * hidden,))
+        others.append(checks.dense(array))
+    return (*four, *others)
+
+
+def _masks_of(cell, shape, features, dtype, *, recurrent_dropout=0.0, rng=None,
+              recurrent_mask=None, zoneout_masks=None):  # fmt: skip
+    """The `DropoutMasks` of a pass of this shape, (T, B, H): drawn, or the user's, or None."""
+    recurrent_dropout = checks.fraction("recurrent_dropout", recurrent_dropout)
+    zoneout = () if cell.options is None else cell.options.zoneout
+    ready = recurrent_mask is not None or zoneout_masks is not None
+    if cell.projects and (zoneout or zoneout_masks is not None):
+        raise ValueError("zoneout must be 0 with weight_hr: h has not the units that it keeps")
+    if rng is None:
+        if recurrent_dropout and recurrent_mask is None:
+            raise ValueError(
+                "rng must be a generator or a seed where recurrent_dropout is not 0, got None: "
+                "leave recurrent_dropout out for inference"
+            )
+        return _ready_masks(cell, shape, features, dtype, recurrent_mask, zoneout_masks)
+    if ready or not (recurrent_dropout or zoneout):
+        raise ValueError(
+            "rng must be None where recurrent_mask or zoneout_masks are given, and where neither "
+            "recurrent_dropout nor zoneout asks for masks"
+        )
+    steps, batch, hidden = shape
+    rng = checks.generator("rng", rng)
+    factors = drawn(rng, (steps, batch, features), dtype, recurrent_dropout, ()).recurrent
+    return DropoutMasks(factors, drawn(rng, shape, dtype, 0.0, zoneout).zoneout)
+
+
+def _ready_masks(cell, shape, features, dtype, recurrent_mask, zoneout_masks):
+    if recurrent_mask is None and zoneout_masks is None:
+        return None
+    if recurrent_mask is not None:
+        wanted, symbols = (shape[1], features), ("B", "H")
+        array = checks.optional("recurrent_mask", recurrent_mask, wanted, symbols, dtype)
+        recurrent_mask = array.copy()
+    zoneout = ()
+    if zoneout_masks is not None:
+        zoneout = tuple([
+            checks.optional("zoneout_masks", mask, shape, ("T", "B", "H"), dtype).copy()
+            for mask in checks.state_parts(cell, zoneout_masks, "zoneout_masks")
+        ])  # fmt: skip
+    return DropoutMasks(recurrent_mask, zoneout)
+
+
+# ---- forward -------------------------------------------------------------------------------------
+
+
+def forward(function, cell, x, state, weights, batch, given):
+    """y, the final state as a tuple, and the tape or None."""
+    cell, masks = cell_with(cell, function, weights.extras, given)
+    parameters = _parameters_of(cell, weights)
+    x, rows = _checked_x(x, parameters, batch.one_hot, batch.embedding, batch[1:5])
+    hidden, dtype = len(parameters[0]) // cell.gates, parameters[0].dtype
+    features = parameters[1].shape[1]
+    state = checks.state(cell, state, x.shape[1], (features, hidden)[: len(cell.states)], dtype)
+    masks = _masks_of(cell, (*x.shape[:2], hidden), features, dtype, **masks)
+    keep = checks.flag("return_tape", batch.return_tape)
+    checkpoint = 0
+    if batch.checkpoint is not None:
+        checkpoint = checks.positive("checkpoint", batch.checkpoint)
+        if not keep:
+            raise ValueError("checkpoint must be None without return_tape=True")
+    reverse = checks.flag("reverse", batch.reverse)
+    f = flat.Flat(cell, x, state, parameters, reverse, rows, masks, checkpoint)
+    return flat.run(f, keep)
+
+
+def _checked_x(x, parameters, one_hot, embedding, rows):
+    """x as an array or as `Ids`, and the `Rows` of the batch; rows : arguments of `ragged.rows`."""
+    (_, inputs), dtype = parameters[0].shape, parameters[0].dtype
+    of_ids = ids.wanted(one_hot, embedding)
+    x = ids.integers("x", x, (2,)) if of_ids else checks.sequence("x", x, dtype, inputs)
+    rows = ragged.rows(*x.shape[:2], *rows)
+    return (ids.checked("x", x, inputs, embedding, dtype, rows) if of_ids else x), rows
+
+
+# ---- backward ------------------------------------------------------------------------------------
+
+
+def backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x):
+    """dx, the state's gradient as a tuple, and those of the parameters."""
+    header, tape = flat.read_header(tape)
+    if header.function != function:
+        raise ValueError(
+            f"tape must be of fastrnn.{function}, got one of fastrnn.{header.function}"
+        )
+    cell, weights = header.cell, _given(weights)
+    if ("weight_hr" in weights.extras) != cell.projects:
+        raise ValueError("weights must have weight_hr where the tape's pass had it, and only then")
+    parameters = _parameters_of(cell, weights)
+    (_, inputs), dtype = parameters[0].shape, parameters[0].dtype
+    hidden, features = len(parameters[0]) // cell.gates, parameters[1].shape[1]
+    if (embedding is not None) != (header.x == "embedding"):
+        raise ValueError("embedding must be given where the tape's pass had one, and only then")
+    of_ids = header.x != "features"
+    x = ids.integers("x", x, (2,)) if of_ids else checks.sequence("x", x, dtype, inputs)
+    vocabulary = 0
+    if of_ids:
+        vocabulary = inputs
+        if embedding is not None:
+            vocabulary = len(ids.checked_embedding(embedding, inputs, dtype))
+    sizes = (features, hidden)[: len(cell.states)]
+    state = checks.state(cell, state, x.shape[1], sizes, dtype)
+    contents = flat.read(header, tape, (*x.shape[:2], inputs), vocabulary, state, parameters)
+    if of_ids:
+        x = ids.checked("x", x, inputs, embedding, dtype, contents.rows)
+    shape, symbols = (*x.shape[:2], features), ("T", "B", "hidden_size")
+    y = checks.shaped("y", checks.same_dtype("y", checks.as_array("y", y), dtype), symbols, shape)
+    dy = checks.optional("dy", dy, shape, symbols, dtype)
+    f = flat.Flat(
+        cell, x, state, parameters, header.reverse, contents.rows, contents.masks,
+        header.sizes.checkpoint,
+    )  # fmt: skip
+    dx, dstate, gradients = flat.run_backward(
+        f, contents.kernels, checks.rows(y), None if dy is None else checks.rows(dy),
+        checks.gradient_of_state(cell, dlast, x.shape[1], sizes, dtype, "dlast"),
+        checks.flag("need_x", need_x),
+    )  # fmt: skip
+    kinds = [extra.kind for extra in cell.extras]
+    return dx, dstate, Parameters(*gradients[:4], dict(zip(kinds, gradients[4:], strict=True)))
+
+
+def _given(weights):
+    """`Parameters` of what the user gave as weights: as many of its fields as there are."""
+    if not isinstance(weights, tuple | list) or not 2 <= len(weights) <= 5:
+        raise TypeError(
+            "weights must be a tuple (w_ih, w_hh, b_ih, b_hh, extras), of which the last three may "
+            f"be left out, got {type(weights).__name__}"
+        )
+    return Parameters(*weights)
