@@ -353,9 +353,12 @@ def weights(cell, w_ih, w_hh, b_ih, b_hh, w_hr=None):
 
     w_hr : (proj_size, hidden_size), checked, or None: with it w_hh has proj_size columns.
     """
-    w_ih, w_hh = as_array("w_ih", w_ih), as_array("w_hh", w_hh)
-    same_dtype("w_hh", w_hh, w_ih.dtype, "w_ih")
+    w_ih = as_array("w_ih", w_ih)
     g = "" if cell.gates == 1 else f"{cell.gates}*"
+    if not cell.recurrent:
+        return _weights_of_x(cell, w_ih, g, w_hh, b_ih, b_hh)
+    w_hh = as_array("w_hh", w_hh)
+    same_dtype("w_hh", w_hh, w_ih.dtype, "w_ih")
     for name, array in (("w_ih", w_ih), ("w_hh", w_hh)):
         if array.ndim != 2:
             raise ValueError(f"{name} must be a matrix with {g}hidden_size rows, got {array.shape}")
@@ -379,6 +382,18 @@ def weights(cell, w_ih, w_hh, b_ih, b_hh, w_hr=None):
             bias = dense(shaped(name, bias, (f"{g}hidden_size",), (gate_rows,)))
         biases.append(bias)
     return dense(w_ih), dense(w_hh), *biases
+
+
+def _weights_of_x(cell, w_ih, g, w_hh, b_ih, b_hh):
+    """The same for a cell that has no product with h: w_ih, None, b_ih, None."""
+    if w_hh is not None or b_hh is not None:
+        raise ValueError(f"w_hh and b_hh must be None for {cell.function}, which has no W_hh")
+    if w_ih.ndim != 2 or len(w_ih) == 0 or len(w_ih) % cell.gates:
+        raise ValueError(f"w_ih must be ({g}hidden_size, input_size), got {w_ih.shape}")
+    if b_ih is not None:
+        b_ih = same_dtype("b_ih", as_array("b_ih", b_ih), w_ih.dtype)
+        b_ih = dense(shaped("b_ih", b_ih, (f"{g}hidden_size",), w_ih.shape[:1]))
+    return dense(w_ih), None, b_ih, None
 
 
 def sequence(name, value, dtype, input_size):

@@ -37,9 +37,11 @@ class Cell:
     index : int
         Its index in the list of cells.
     function : str
-        The public function for the cell: "rnn", "lstm" or "gru".
+        The public function for the cell: "rnn", "lstm", "gru" and so on.
     gates : int
-        G: the weights have G * hidden_size rows.
+        G: W_ih has G * hidden_size rows.
+    recurrent : int
+        The same for W_hh; 0 for a cell that has no W_hh, and no b_hh.
     states : tuple of str
         ("h",) or ("h", "c").
     shown : tuple of str
@@ -56,6 +58,7 @@ class Cell:
     index: int
     function: str
     gates: int
+    recurrent: int
     states: tuple[str, ...]
     shown: tuple[str, ...]
     extras: tuple[Extra, ...] = ()
@@ -75,14 +78,21 @@ def _unpickled(name, options, projects):
 
 _LISTED = runtime.core.cells() if runtime.core else variants.cells()
 
+# The public function of a cell, where it has another name.
+_FUNCTIONS = {
+    "rnn_tanh": "rnn", "rnn_relu": "rnn", "gru_after": "gru", "gru_before": "gru",
+}  # fmt: skip
+
 # The names of a step's gates, in the order of a tape's slots; c, if any, is last.
 _SHOWN = {"rnn": (), "lstm": ("i", "f", "g", "o", "c"), "gru": ("r", "z", "n")}
 
 
 def _plain(index, entry):
-    function = entry["plain"].partition("_")[0]
-    states = ("h", "c")[: entry["states"]]
-    return Cell(entry["name"], index, function, entry["gates"], states, _SHOWN.get(function, ()))
+    function = _FUNCTIONS.get(entry["plain"], entry["plain"])
+    states, shown = ("h", "c")[: entry["states"]], _SHOWN.get(function, ())
+    return Cell(
+        entry["name"], index, function, entry["gates"], entry["recurrent"], states, shown
+    )  # fmt: skip
 
 
 _PLAIN_CELLS = [
@@ -107,6 +117,13 @@ def variant(cell, options):
         For options that have no meaning for this cell.
     """
     return cell if options == Options() else _with_options(cell, options)
+
+
+def takes(cell, option):
+    """Whether a cell, or a variant of it, can be given an option."""
+    return any(
+        option in entry["takes"] | entry["has"] for entry in _LISTED if entry["plain"] == cell.name
+    )
 
 
 @lru_cache
@@ -141,8 +158,9 @@ def _with_options(cell, options):
         if kind != "weight_peephole" or options.peephole
     ])  # fmt: skip
     return replace(
-        cell, index=index, gates=entry["gates"], extras=cell.extras + extras, options=options
-    )
+        cell, index=index, gates=entry["gates"], recurrent=entry["recurrent"],
+        extras=cell.extras + extras, options=options,
+    )  # fmt: skip
 
 
 # The slope of each hard sigmoid; 0 for the sigmoid.

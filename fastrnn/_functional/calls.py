@@ -33,7 +33,7 @@ class Parameters(NamedTuple):
     """
 
     w_ih: Floats
-    w_hh: Floats
+    w_hh: Floats | None
     b_ih: Floats | None = None
     b_hh: Floats | None = None
     extras: Mapping[str, Floats] = {}
@@ -144,7 +144,7 @@ def forward(function, cell, x, state, weights, batch, given):
     parameters = _parameters_of(cell, weights)
     x, rows = _checked_x(x, parameters, batch.one_hot, batch.embedding, batch[1:5])
     hidden, dtype = len(parameters[0]) // cell.gates, parameters[0].dtype
-    features = parameters[1].shape[1]
+    features = len(parameters[4]) if cell.projects else hidden
     state = checks.state(cell, state, x.shape[1], (features, hidden)[: len(cell.states)], dtype)
     masks = _masks_of(cell, (*x.shape[:2], hidden), features, dtype, **masks)
     keep = checks.flag("return_tape", batch.return_tape)
@@ -182,7 +182,8 @@ def backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x)
         raise ValueError("weights must have weight_hr where the tape's pass had it, and only then")
     parameters = _parameters_of(cell, weights)
     (_, inputs), dtype = parameters[0].shape, parameters[0].dtype
-    hidden, features = len(parameters[0]) // cell.gates, parameters[1].shape[1]
+    hidden = len(parameters[0]) // cell.gates
+    features = len(parameters[4]) if cell.projects else hidden
     if (embedding is not None) != (header.x == "embedding"):
         raise ValueError("embedding must be given where the tape's pass had one, and only then")
     of_ids = header.x != "features"

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn._cells import options
-from fastrnn._cells.registry import kernel_weights, projected, variant
+from fastrnn._cells.registry import kernel_weights, projected, takes, variant
 from fastrnn._engine import ids
 from fastrnn._engine.passes import call_of, run_passes, run_variant
 from fastrnn._layer import initializers
@@ -65,7 +65,8 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         self.proj_size: Final[int] = self._checked_projection(proj_size)
         cell = variant(cell, self.options)
         self._cell = cell = projected(cell) if self.proj_size else cell
-        self._kinds = *_KINDS, *(extra.kind for extra in cell.extras)
+        of_cell = _KINDS if cell.recurrent else [kind for kind in _KINDS if kind.endswith("_ih")]
+        self._kinds = *of_cell, *(extra.kind for extra in cell.extras)
         self._features = self.proj_size or self.hidden_size  # of h, and of one direction's y
         self._state_sizes = (self._features, self.hidden_size)[: len(cell.states)]
         self.num_layers: Final[int] = checks.positive("num_layers", num_layers)
@@ -116,6 +117,9 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         between = self.dropout and self.num_layers > 1
         return bool(between or self.recurrent_dropout or self.options.zoneout)
 
+    def _takes_recurrent_dropout(self):
+        return takes(self._cell, "recurrent_dropout")
+
     def _checked_projection(self, proj_size):
         proj_size = checks.positive("proj_size", proj_size, 0)
         if proj_size >= self.hidden_size:
@@ -150,20 +154,24 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         """A function from a dict to the parameters of a pass, a tuple of four or more."""
         names = self._names(slot)
         get = operator.itemgetter(*names.values())
-        if self.bias:
+        if self.bias and self._cell.recurrent:
             return get
-        if not self._cell.extras:
+        if not self._cell.extras and self._cell.recurrent:
             return lambda params: (*get(params), None, None)
-        wanted = [names.get(kind) for kind in self._kinds]
+        extras = [extra.kind for extra in self._cell.extras]
+        wanted = [names.get(kind) for kind in (*_KINDS, *extras)]
         return lambda params: tuple([params.get(name) for name in wanted])
 
     def _parameter_shapes(self):
         shapes, gate_rows = {}, self._cell.gates * self.hidden_size
+        recurrent_rows = self._cell.recurrent * self.hidden_size
         for slot in range(self._slots):
             above = slot >= self.num_directions
             inputs = self.num_directions * self._features if above else self.input_size
-            of_pass = (gate_rows, inputs), (gate_rows, self._features), (gate_rows,), (gate_rows,)
-            of_pass = dict(zip(_KINDS, of_pass, strict=True))
+            of_pass = {
+                "weight_ih": (gate_rows, inputs), "weight_hh": (recurrent_rows, self._features),
+                "bias_ih": (gate_rows,), "bias_hh": (recurrent_rows,),
+            }  # fmt: skip
             for kind, units, _ in self._cell.extras:
                 matrix = self._features, self.hidden_size
                 of_pass[kind] = matrix if units is None else (units * self.hidden_size,)

@@ -31,7 +31,7 @@ class Dropout:
     def _set_dropout(self, dropout, dropout_mask, recurrent_dropout, rng):
         self._dropout = checks.fraction("dropout", dropout)
         self._dropout_mask = checks.choice("dropout_mask", dropout_mask, MASKS)
-        self._recurrent_dropout = checks.fraction("recurrent_dropout", recurrent_dropout)
+        self._recurrent_dropout = self._checked_recurrent_dropout(recurrent_dropout)
         self._rng = checks.generator("rng", rng)
 
     def _warn_of_one_layer(self):
@@ -43,6 +43,15 @@ class Dropout:
                 UserWarning,
                 stacklevel=4,
             )
+
+    def _checked_recurrent_dropout(self, value):
+        value = checks.fraction("recurrent_dropout", value)
+        if value and not self._takes_recurrent_dropout():
+            raise ValueError(
+                f"recurrent_dropout must be 0 for {type(self).__name__}, which has no product with "
+                f"h, got {value}"
+            )
+        return value
 
     @property
     def dropout(self) -> float:
@@ -70,7 +79,7 @@ class Dropout:
 
     @recurrent_dropout.setter
     def recurrent_dropout(self, value: float) -> None:
-        self._recurrent_dropout = checks.fraction("recurrent_dropout", value)
+        self._recurrent_dropout = self._checked_recurrent_dropout(value)
 
     @property
     def rng(self) -> np.random.Generator:

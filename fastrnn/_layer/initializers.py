@@ -102,7 +102,7 @@ def begin(params, cell, init, forget_bias, rng):
     Keras 3: glorot_uniform for the kernel (features, gates * hidden), orthogonal for the recurrent
     kernel (hidden, gates * hidden), zeros for biases, unit_forget_bias.
     """
-    hidden, begins = len(params["weight_hh"]) // cell.gates, {e.kind: e.begins for e in cell.extras}
+    hidden, begins = len(params["weight_ih"]) // cell.gates, {e.kind: e.begins for e in cell.extras}
     for kind, array in params.items():
         if begins.get(kind) is not None:
             array[...] = begins[kind]

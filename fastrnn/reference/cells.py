@@ -190,7 +190,7 @@ class Cell:
         the step to that of the state before. It fills in da and du (G, B, H), the gradients of a
         and u.
     phases : tuple of pairs
-        Gates [first, last) that share one operand v_t.
+        Gates [first, last) that share one operand v_t; () for a cell without products with h.
     added : bool
         Whether the step reads only the sum a + u. Then da and du are one array.
     extras : tuple of (str, int), or None

@@ -44,7 +44,7 @@ class Tape:
     cell: Cell
     x: NDArray[Any]  # (T, B, I), or (T, B) integers
     w_ih: Floats  # (G*H, I)
-    w_hh: Floats  # (G*H, H)
+    w_hh: Floats  # (G*H, H); of a cell without products with h (0, H)
     biases: tuple[bool, bool]  # whether b_ih, b_hh were given
     reverse: bool
     rows: Rows
@@ -91,6 +91,8 @@ def _prepare(cell, x, state, weights, dropout_masks, rows):
     w_hh, b_ih, b_hh, *params = (
         None if a is None else _same(a, dtype) for a in (w_hh, b_ih, b_hh, *params)
     )
+    if w_hh is None:
+        w_hh = np.empty((0, len(w_ih) // cell.gates), dtype)
     w_hr = params.pop(0) if cell.projects else None
     arguments = None
     if cell.extras is not None:
@@ -116,7 +118,7 @@ def _input_side(call):
     a = x @ call.w_ih.T if inputs else call.w_ih.T[x]
     if b_ih is not None:
         a += b_ih
-    return by_gate(a.reshape(T, B, len(call.w_hh)), cell.gates)
+    return by_gate(a.reshape(T, B, len(call.w_ih)), cell.gates)
 
 
 class _Records:
@@ -167,7 +169,7 @@ def forward(
     x: ArrayLike,
     state: Sequence[ArrayLike | None] | None,
     w_ih: ArrayLike,
-    w_hh: ArrayLike,
+    w_hh: ArrayLike | None = None,
     b_ih: ArrayLike | None = None,
     b_hh: ArrayLike | None = None,
     *params: ArrayLike | None,
@@ -186,7 +188,7 @@ def forward(
     x : (T, B, I) array, or (T, B) integers from 0 to I - 1 as in (S1')
     state : tuple of (B, H) arrays or None
         ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
-    w_ih, w_hh : (G*H, I) and (G*H, H) arrays
+    w_ih, w_hh : (G*H, I) and (G*H, H) arrays; w_hh is None for a cell without products with h
     b_ih, b_hh : (G*H,) arrays or None
     *params : a variant's extra parameters, in the order of `cell.extras`. With a projection W_hr
         (P, H) comes before them; then w_hh is (G*H, P), and h and y have P features.
@@ -233,7 +235,7 @@ def infer(
     x: ArrayLike,
     state: Sequence[ArrayLike | None] | None,
     w_ih: ArrayLike,
-    w_hh: ArrayLike,
+    w_hh: ArrayLike | None = None,
     b_ih: ArrayLike | None = None,
     b_hh: ArrayLike | None = None,
     *params: ArrayLike | None,
@@ -263,7 +265,7 @@ def step(
     x_t: ArrayLike,
     state: Sequence[ArrayLike | None] | None,
     w_ih: ArrayLike,
-    w_hh: ArrayLike,
+    w_hh: ArrayLike | None = None,
     b_ih: ArrayLike | None = None,
     b_hh: ArrayLike | None = None,
     *params: ArrayLike | None,
@@ -346,7 +348,7 @@ class _Steps:
 
     def __init__(self, tape):
         (T, B, *_), cell, dtype = tape.x.shape, tape.cell, tape.w_hh.dtype
-        self.da = np.empty((T, B, len(tape.w_hh)), dtype)
+        self.da = np.empty((T, B, len(tape.w_ih)), dtype)
         self.du = self.da if cell.added else np.empty_like(self.da)
         self.dh = np.empty((T, B, tape.w_hh.shape[1]), dtype) if cell.projects else None
         self.dp = {} if tape.variant_arguments is None else tape.variant_arguments.gradients(T, B)
@@ -464,9 +466,10 @@ def backward(
     dy = None if dy is None else _same(dy, dtype)
     with np.errstate(all="ignore"):
         steps, dstate = _backward_through_time(tape, dy, dstate, dstates)
-        da, du = (d.reshape(T * B, len(tape.w_hh)) for d in (steps.da, steps.du))
+        da, du = (d.reshape(T * B, len(tape.w_ih)) for d in (steps.da, steps.du))
         dx, dw_ih = _input_gradients(tape, da)
         dw_hh, dw_hr = _recurrent_gradients(tape, du, steps.dh)
+        dw_hh = dw_hh if cell.phases else None
         db_ih, db_hh = (
             _sum_over_rows(d) if b else None for d, b in zip((da, du), tape.biases, strict=True)
         )

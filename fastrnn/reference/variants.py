@@ -410,5 +410,6 @@ def _listed(name, plain_name, plain, takes, own):
         extras["weight_peephole"] = gates - 1  # all gates but g
     return {
         "name": name, "plain": plain_name, "takes": frozenset(takes), "has": frozenset(own),
-        "gates": gates, "recurrent": gates, "states": plain.states, "extras": extras,
+        "gates": gates, "recurrent": gates if plain.phases else 0, "states": plain.states,
+        "extras": extras,
     }  # fmt: skip
