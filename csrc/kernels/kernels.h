@@ -30,6 +30,8 @@
 
 #include "gru_variant.h"
 
+#include "min.h"
+
 #include "pack.h"
 
 #include "probe.h"
@@ -238,7 +240,7 @@ const frnn_kernels TABLE(FRNN_ISA, FRNN_BITS) = {
     .add_keeping = add_keeping,
     .multiply_add = multiply_add,
     .chains = chains_step,
-    .cells = {RNN_CELLS, RNN_VARIANT_CELLS, LSTM_CELLS, LSTM_VARIANT_CELLS, GRU_CELLS, GRU_VARIANT_CELLS},
+    .cells = {RNN_CELLS, RNN_VARIANT_CELLS, LSTM_CELLS, LSTM_VARIANT_CELLS, GRU_CELLS, GRU_VARIANT_CELLS, MIN_CELLS},
     .exp = map_exp,
     .sigmoid = map_sigmoid,
     .tanh = map_tanh,

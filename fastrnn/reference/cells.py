@@ -1,4 +1,4 @@
-"""The cells: a step of each and its derivative, equations (R1) to (G9').
+"""The cells: a step of each and its derivative, equations (R1) to (M13).
 
 fastrnn/reference/__init__.py defines the symbols and names the sources.
 It must not know: time, sequences, variants.
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    CellName: TypeAlias = Literal["rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"]
+    CellName: TypeAlias = Literal[
+        "rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before", "min_gru", "min_lstm"
+    ]
     Floats: TypeAlias = NDArray[np.floating[Any]]  # of float32 or float64
     State: TypeAlias = tuple[Floats, ...]  # h, or h and c
 
@@ -163,6 +165,60 @@ def _gru_before_derivative(dstate, saved, w, da, du):
     return (dh * z + dv * r + by_row(du[:2]) @ w[:k],)
 
 
+def _min_gru_step(a, state, w, b):
+    """Gates of x alone, no tanh; z takes the new, the opposite of (G4):
+
+    (M1) z = sigmoid(a_z)    (M2) h~ = a_h
+    (M3) h_t = (1 - z) h_{t-1} + z h~
+    """
+    (h_prev,) = state
+    z, new = sigmoid(a[0]), a[1]
+    return ((1 - z) * h_prev + z * new,), (), (z, new, h_prev)
+
+
+def _min_gru_derivative(dstate, saved, w, da, du):
+    """(M4) da_z = dh_t (h~ - h_{t-1}) z (1 - z)    (M5) da_h = dh_t z
+
+    (M6) dh_{t-1} = dh_t (1 - z)
+    """
+    (dh,) = dstate
+    z, new, h_prev = saved
+    da[0] = dh * (new - h_prev) * z * (1 - z)
+    da[1] = dh * z
+    return (dh * (1 - z),)
+
+
+def _log_sigmoid(p):
+    return np.minimum(p, 0) - np.log1p(np.exp(-np.abs(p)))
+
+
+def _min_lstm_step(a, state, w, b):
+    """Gates of x alone, which are divided by their sum; there is no c:
+
+    (M7) f' = f / (f + i) = sigmoid(log f - log i),  i' = 1 - f'    f, i = sigmoid(a_f), sigmoid(a_i)
+    (M8) h~ = a_h
+    (M9) h_t = f' h_{t-1} + i' h~
+    """
+    (h_prev,) = state
+    f = sigmoid(_log_sigmoid(a[0]) - _log_sigmoid(a[1]))
+    return (f * h_prev + (1 - f) * a[2],), (), (f, 1 - f, a[2], h_prev, a[0], a[1])
+
+
+def _min_lstm_derivative(dstate, saved, w, da, du):
+    """With ds = dh_t (h_{t-1} - h~) f' i':
+
+    (M10) da_f = ds (1 - f)     (M11) da_i = -ds (1 - i)
+    (M12) da_h = dh_t i'        (M13) dh_{t-1} = dh_t f'
+    """
+    (dh,) = dstate
+    f, i, new, h_prev, a_f, a_i = saved
+    ds = dh * (h_prev - new) * f * i
+    da[0] = ds * sigmoid(-a_f)
+    da[1] = -ds * sigmoid(-a_i)
+    da[2] = dh * i
+    return (dh * f,)
+
+
 def no_gates(saved):
     """`gates_of` for a cell without gates."""
     return {}, None
@@ -251,6 +307,14 @@ def _gru_gates(saved):
     return dict(zip("rzn", saved, strict=False)), None
 
 
+def _min_gru_gates(saved):
+    return dict(zip("zn", saved, strict=False)), None
+
+
+def _min_lstm_gates(saved):
+    return dict(zip("fin", saved, strict=False)), None
+
+
 CELLS: dict[CellName, Cell] = {
     "rnn_tanh": Cell(1, 1, _rnn_tanh_step, _rnn_tanh_derivative, ((0, 1),)),
     "rnn_relu": Cell(1, 1, _rnn_relu_step, _rnn_relu_derivative, ((0, 1),)),
@@ -269,4 +333,6 @@ CELLS: dict[CellName, Cell] = {
     "gru_before": Cell(
         3, 1, _gru_before_step, _gru_before_derivative, ((0, 2), (2, 3)), gates_of=_gru_gates
     ),
+    "min_gru": Cell(2, 1, _min_gru_step, _min_gru_derivative, (), gates_of=_min_gru_gates),
+    "min_lstm": Cell(3, 1, _min_lstm_step, _min_lstm_derivative, (), gates_of=_min_lstm_gates),
 }
