@@ -1,29 +1,28 @@
-"""The README's examples run without changes."""
-
-import pathlib
-import re
+"""The README's examples run as they stand."""
 
 import pytest
+import readme
 from problems import assert_same_bits
 
 import fastrnn
 
 pytestmark = pytest.mark.any_isa
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
 
-
-def run_examples(*numbers):
-    """Run some examples one after another -> the names that they define."""
-    examples = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
+def run(name):
+    """The names that a program of the README leaves."""
     names = {}
-    for number in numbers:
-        exec(examples[number], names)
+    exec(readme.program(name), names)
     return names
 
 
+def test_every_example_is_in_a_program():
+    numbers = {number for numbers in readme.PROGRAMS.values() for number in numbers}
+    assert numbers == set(range(len(readme.examples())))
+
+
 def test_the_example_of_inference_training_and_streaming_runs():
-    names = run_examples(0)
+    names = run("inference")
     assert names["y"].shape == (500, 8, 128)
     assert abs(names["grads"].flat).max() > 0
     assert abs(names["out"]).max() > 0
@@ -31,7 +30,7 @@ def test_the_example_of_inference_training_and_streaming_runs():
 
 
 def test_the_example_of_ragged_batches_and_ids_goes_on_from_there():
-    names = run_examples(0, 1)
+    names = run("ragged")
     assert names["grads"].embedding.shape == (10_000, 40)
     assert names["norms"]["c"].shape == (1, 500)
     assert names["gates"]["f"].shape == (1, 500, 8, 128)
@@ -39,8 +38,8 @@ def test_the_example_of_ragged_batches_and_ids_goes_on_from_there():
 
 def test_the_example_of_a_training_loop_learns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    names = run_examples(2)
-    assert names["history"].loss[-1] < 0.01  # a constant forecast of the mean has 0.5
+    names = run("training")
+    assert names["history"].loss[-1] < 0.01  # a forecast that is always the mean has 0.5
     trained, adam = names["layer"].flat.copy(), names["adam"].state()
     names["layer"].flat[...] = 0
     fastrnn.train.load("sine.npz", names["parts"], names["adam"])
