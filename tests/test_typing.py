@@ -100,3 +100,12 @@ def test_a_program_has_no_errors_and_every_mistake_is_found(errors):
 def test_the_readmes_examples_have_no_errors(errors):
     texts = {f"{name}.py": readme.program(name) for name in readme.PROGRAMS}
     assert not errors(texts, strict=False)  # nobody annotates as much in an example
+
+
+@pytest.mark.usefixtures("core")
+def test_the_stub_is_that_of_the_compiled_module(tmp_path):
+    """Names, parameters and their defaults; stubtest cannot see the types."""
+    found = str(pathlib.Path(fastrnn.__file__).parents[1])  # the fastrnn that is tested
+    paths = {"MYPYPATH": str(ROOT), "PYTHONPATH": found}
+    said = run("mypy.stubtest", "fastrnn._engine._core", cwd=tmp_path, **paths)
+    assert said.startswith("Success"), said

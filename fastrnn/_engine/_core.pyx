@@ -1,4 +1,5 @@
 # cython: language_level=3, boundscheck=True, nonecheck=True, wraparound=False, cdivision=True
+# cython: auto_pickle=False, autotestdict=False
 """The boundary between Python and C: check what protects memory, take addresses, release the GIL, call, return.
 
 Messages here are for developers; users meet those of checks.py first. No arithmetic on data.

@@ -4,6 +4,10 @@ Users meet the checks of Python first; these are the last ones before memory. Ea
 valid call, also deep in its tuples, is replaced by invalid objects, in a process of its own.
 """
 
+import copy
+import pickle
+from functools import partial
+
 import numpy as np
 import pytest
 from problems import run_python
@@ -233,6 +237,18 @@ def test_sizes_beyond_memory_are_told_apart_from_negative_ones(size):
         runtime.core.Sizes(CELLS["lstm"].index, 4, size, size, 1, 1)
     with pytest.raises(ValueError, match="a negative size"):
         runtime.core.Sizes(CELLS["lstm"].index, 4, -1, 1, 1, 1)
+
+
+def test_what_holds_addresses_or_sizes_of_this_build_is_not_pickled(core):
+    sizes = core.Sizes(0, 4, 3, 2, 4, 5)
+    layers = [(0, (np.ones((5, 4)), np.ones((5, 5)), None, None), np.zeros(1 << 16, "u1"))]
+    state, work = (np.zeros((1, 2, 5)),), np.zeros(1 << 16, "u1")
+    stepper = core.Stepper(layers, 2, state, work, [np.zeros((2, 5))])
+    attempts = [copy.copy, copy.deepcopy, *(partial(pickle.dumps, protocol=n) for n in range(6))]
+    for made in (sizes, stepper):
+        for attempt in attempts:
+            with pytest.raises(TypeError, match="cannot pickle"):
+                attempt(made)
 
 
 def test_a_boundary_is_one_of_64_bytes():
