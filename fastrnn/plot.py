@@ -55,8 +55,9 @@ def gates(values: Mapping[str, ArrayLike], row: int = 0, layer: int = 0) -> Figu
     Examples
     --------
     >>> import numpy as np
+    >>> from fastrnn import plot
     >>> z = np.random.default_rng(0).random((1, 20, 2, 8))  # of 20 steps, 2 sequences, 8 units
-    >>> figure = gates({"z": z}, row=1)
+    >>> figure = plot.gates({"z": z}, row=1)
     >>> figure.axes[0].get_ylabel()
     'z: unit'
     """
@@ -106,7 +107,8 @@ def gradient_flow(
     Examples
     --------
     >>> import numpy as np
-    >>> figure = gradient_flow({"h": 0.9 ** np.arange(20.0, 0, -1)[None]})
+    >>> from fastrnn import plot
+    >>> figure = plot.gradient_flow({"h": 0.9 ** np.arange(20.0, 0, -1)[None]})
     >>> figure.axes[0].get_yscale()
     'log'
     """

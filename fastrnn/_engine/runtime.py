@@ -130,6 +130,14 @@ def backend(name: Backend) -> Iterator[None]:
     ------
     ValueError
         If there is no such backend here.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> with fastrnn.backend("reference"):
+    ...     print(fastrnn.show_config()["backend"])  # doctest: +ELLIPSIS
+             fastrnn: ...
+    reference
     """
     name = _existing_backend(name)
     before, _local.backend = _local.backend, name
@@ -199,6 +207,15 @@ def set_num_threads(n: SupportsIndex) -> None:
     ------
     ValueError, TypeError
         If n is no integer from 1 to 256.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> before = fastrnn.get_num_threads()
+    >>> fastrnn.set_num_threads(1)  # leaves the other cores to you
+    >>> fastrnn.get_num_threads()
+    1
+    >>> fastrnn.set_num_threads(before)
     """
     global _num_threads
     n = _number_of_threads(n)
@@ -208,7 +225,19 @@ def set_num_threads(n: SupportsIndex) -> None:
 
 
 def get_num_threads() -> int:
-    """The number of threads that a call of this thread may use."""
+    """How many threads a call of this thread may use.
+
+    Returns
+    -------
+    n : int
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> with fastrnn.threads(2):
+    ...     fastrnn.get_num_threads()
+    2
+    """
     return _local.threads or _num_threads
 
 
@@ -230,9 +259,11 @@ def threads(n: SupportsIndex) -> Iterator[None]:
 
     Examples
     --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer, x = fastrnn.LSTM(3, 5, rng=0), np.ones((7, 2, 3), "float32")
     >>> with fastrnn.threads(1):
-    ...     fastrnn.get_num_threads()
-    1
+    ...     y, state = layer(x)
     """
     n = _number_of_threads(n)
     before = _local.threads
@@ -376,8 +407,21 @@ def _make_room(nbytes):
 
 
 def show_config() -> dict[str, Any]:
-    """Print version, backend, instruction sets, threads and platform; return them as a dict."""
-    import platform  # imported here because it takes two milliseconds
+    """Print version, backend, instruction sets, threads and platform; return them as a dict.
+
+    Returns
+    -------
+    config : dict
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> config = fastrnn.show_config()  # doctest: +ELLIPSIS
+             fastrnn: ...
+    >>> config["backend"] in ("core", "reference")
+    True
+    """
+    import platform  # here, for it takes two milliseconds
 
     config = {
         "fastrnn": _version.__version__,

@@ -320,6 +320,18 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         ValueError, TypeError
             For shapes and dtypes that do not fit the layer, lengths outside 0 to T, and integers
             outside the vocabulary.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> layer = fastrnn.GRU(3, 5, rng=0)
+        >>> x = np.ones((7, 2, 3), "float32")  # 7 steps of 2 sequences
+        >>> y, h = layer(x)
+        >>> y, h = layer(x, h)  # goes on from there
+        >>> y, h, gates = layer(x, lengths=[7, 4], return_gates=True)
+        >>> y.shape, h.shape, gates["z"].shape
+        ((7, 2, 5), (1, 2, 5), (1, 7, 2, 5))
         """
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
@@ -343,17 +355,46 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
     ) -> tuple[Floats, State, Tape[State, Given]]:  # fmt: skip
         """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
 
-        Parameters, y and state are as in a call, except that dropout and zoneout are drawn here.
-        y is read-only where the tape refers to it.
+        Dropout acts here alone, and zoneout is drawn here.
 
+        Parameters
+        ----------
+        x, state, lengths, mask, reset, reset_to, zero_output_for_mask, one_hot, embedding
+            As for a call.
+        checkpoint : int or None
+            Keep no gates, and of c that before every n-th step alone: `backward` makes the steps
+            between again, n at a time. The gradients are the same bit for bit, the tape is some n
+            times smaller, and training takes about a third longer [1]_. The reference backend
+            keeps all the same.
         train : bool
             False draws nothing: y and state are bit for bit those of a call, without dropout and
-            with the expectation of zoneout, and the gradients belong to them.
-        checkpoint : int or None
-            n: the tape keeps no gates, and c only before every n-th step. `backward` recomputes the
-            steps between, n at a time. The gradients are the same bit for bit, the tape is about n
-            times smaller, and training takes about a third longer. Chen et al., Training deep nets
-            with sublinear memory cost, 2016. The reference backend keeps everything all the same.
+            with the expectation of zoneout, and the gradients are theirs.
+
+        Returns
+        -------
+        y, state : as from a call
+            y is read-only where the tape needs it as it is.
+        tape : Tape
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for a call.
+
+        References
+        ----------
+        .. [1] Chen et al., Training deep nets with sublinear memory cost, 2016.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> layer = fastrnn.GRU(3, 5, rng=0)
+        >>> x = np.ones((7, 2, 3), "float32")
+        >>> y, h, tape = layer.forward(x)
+        >>> grads = tape.backward(2 * (y - 1) / y.size)  # of mean((y - 1)**2)
+        >>> grads.x.shape, grads.flat.shape == layer.flat.shape
+        ((7, 2, 3), True)
         """
         checkpoint = 0 if checkpoint is None else checks.positive("checkpoint", checkpoint)
         if train is not True:  # the check would cost a small layer's call some of its time
@@ -375,14 +416,28 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         Parameters
         ----------
         batch_size : int
+            B, rows that step together.
         one_hot, embedding : as for a call
             With one of them x is ids.
+
+        Returns
+        -------
+        Stream
 
         Raises
         ------
         ValueError, TypeError
-            For a bidirectional layer, whose second direction begins at the end of a sequence, and
-            for arguments that do not fit.
+            For a bidirectional layer, which needs the end of a sequence to begin, and for arguments
+            that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> layer, x = fastrnn.GRU(3, 5, rng=0), np.ones((7, 2, 3), "float32")
+        >>> stream = layer.stream(batch_size=2)
+        >>> bool((np.stack([stream.step(x_t) for x_t in x]) == layer(x)[0]).all())
+        True
         """
         return Stream(self, batch_size, one_hot, embedding)
 

@@ -91,8 +91,19 @@ class Parameters(MutableMapping[str, Floats]):
 
     Assignment copies into the view: `params["bias_hh_l0"] = np.zeros(64, "float32")`, and
     `params.update(...)` for some of them at once. Names cannot be added or removed. A copy, a
-    pickle, `params | other` and `dict(params)` are dicts. copy.deepcopy and pickles copy the
-    arrays, the others have the views.
+    pickle, `params | other` and `dict(params)` are dicts; copy.deepcopy and pickles have arrays of
+    their own, the others have the views.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer = fastrnn.RNN(3, 4, rng=0)
+    >>> layer.params["bias_hh_l0"] = np.arange(4, dtype="float32")
+    >>> layer.flat[-4:]
+    array([0., 1., 2., 3.], dtype=float32)
+    >>> list(layer.params)
+    ['weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0']
     """
 
     __slots__ = ("_arrays", "_flat")
@@ -123,7 +134,14 @@ class Parameters(MutableMapping[str, Floats]):
         return self._arrays.items()
 
     def copy(self) -> dict[str, Floats]:
-        """A dict of the views."""
+        """A dict of the views.
+
+        Examples
+        --------
+        >>> import fastrnn
+        >>> sorted(fastrnn.RNN(3, 4, bias=False).params.copy())
+        ['weight_hh_l0', 'weight_ih_l0']
+        """
         return dict(self._arrays)
 
     def __setitem__(self, name: str, value: Values) -> None:
@@ -134,12 +152,26 @@ class Parameters(MutableMapping[str, Floats]):
     ) -> None:
         """Copy arrays, by name, into the views: all of them or none.
 
+        Parameters
+        ----------
+        other : mapping, or pairs of a name and an array
+        **named : arrays
+
         Raises
         ------
         KeyError
             For unknown names.
         ValueError, TypeError
             For other shapes and dtypes.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> layer, zeros = fastrnn.RNN(3, 4, rng=0), np.zeros(4, "float32")
+        >>> layer.params.update(bias_ih_l0=zeros, bias_hh_l0=zeros)
+        >>> bool(layer.flat[-8:].any())
+        False
         """
         values = dict(other, **named)
         unknown = [name for name in values if name not in self._arrays]
@@ -151,7 +183,14 @@ class Parameters(MutableMapping[str, Floats]):
         copy_into(self._arrays, values, self._flat)
 
     def setdefault(self, name: str, default: Values | None = None) -> Floats:
-        """The view of that name; names cannot be added."""
+        """The view of that name; names cannot be added.
+
+        Examples
+        --------
+        >>> import fastrnn
+        >>> fastrnn.RNN(3, 4).params.setdefault("weight_ih_l0").shape
+        (4, 3)
+        """
         if name not in self._arrays:
             self.update({name: default})  # raises, and says why
         return self._arrays[name]

@@ -95,6 +95,20 @@ class Stream(Generic[State, Given]):
     Attributes
     ----------
     batch_size : int
+    state : array (num_layers, B, H), or for the LSTM a pair of them
+        A copy. May be assigned.
+
+    Examples
+    --------
+    Ids one by one, as a model of letters takes them:
+
+    >>> import fastrnn
+    >>> stream = fastrnn.LSTM(26, 8, rng=0).stream(one_hot=True)
+    >>> for letter in "fast":
+    ...     y = stream.step(ord(letter) - ord("a"))
+    >>> h, c = stream.state
+    >>> y.shape, h.shape, bool((h[0] == y).all())
+    ((1, 8), (1, 1, 8), True)
     """
 
     def __init__(
@@ -190,7 +204,17 @@ class Stream(Generic[State, Given]):
         ValueError, TypeError
             For arrays that do not fit; the state is then unchanged.
         RuntimeError
-            If another thread, or code that a signal's handler interrupted, is stepping it.
+            If another thread, or the code that a signal's handler interrupted, is stepping it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> stream, out = fastrnn.GRU(3, 5, rng=0).stream(batch_size=2), np.empty((2, 5), "float32")
+        >>> for x_t in np.ones((7, 2, 3), "float32"):
+        ...     y = stream.step(x_t, out=out)
+        >>> y is out
+        True
         """
         y = np.empty(self._y_shape, self._dtype) if out is None else out
         if self._embedding is None and self._stepper.step(x, y):
@@ -218,6 +242,16 @@ class Stream(Generic[State, Given]):
             For arrays that do not fit; the state is then unchanged.
         RuntimeError
             As for `step`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> layer, x = fastrnn.GRU(3, 5, rng=0), np.ones((7, 1, 3), "float32")
+        >>> stream = layer.stream()
+        >>> parts = [stream.feed(x[:4]), stream.feed(x[4:])]
+        >>> bool((np.concatenate(parts) == layer(x)[0]).all())
+        True
         """
         symbols = ("B", "T") if self._time else ("T", "B")
         x = self._checked_x(x, symbols)
@@ -317,6 +351,16 @@ class Stream(Generic[State, Given]):
             For masked arrays, and for a boolean that is no array.
         RuntimeError
             As for `step`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> stream = fastrnn.GRU(3, 5, rng=0).stream(batch_size=4)
+        >>> y = stream.step(np.ones((4, 3), "float32"))
+        >>> stream.reset([0, 2])
+        >>> stream.state.any(axis=(0, 2))
+        array([False,  True, False,  True])
         """
         if rows is None:
             rows = slice(None)

@@ -44,7 +44,17 @@ class Gradients(Buffer, Generic[State]):
     embedding : (V, input_size) array, or None
         For an x of ids with an embedding; None with need_x=False.
     initial : like state, or None
-        Only for windows of `tbptt`: with respect to the state that `tbptt` was given.
+        Of windows alone: with respect to the state that `tbptt` was given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer = fastrnn.GRU(3, 5, rng=0)
+    >>> y, h, tape = layer.forward(np.ones((7, 2, 3), "float32"))
+    >>> grads = tape.backward(np.ones_like(y))
+    >>> grads.x.shape, grads.state.shape, grads.params["bias_hh_l0"].shape
+    ((7, 2, 3), (1, 2, 5), (15,))
     """
 
     x: Floats | None
@@ -81,9 +91,21 @@ class ForwardRecord(NamedTuple):
 class Tape(Generic[State, Given]):
     """The record of a training pass, from which `backward` computes gradients.
 
-    `layer.forward` makes it. It refers to x, y and the parameters and does not copy them: do not
-    change them before `backward` has run. (y is read-only for that reason.) `backward` may be
-    called several times.
+    It refers to x, to y and to the parameters and does not copy them: leave them as they are until
+    `backward` has run. (y is read-only for that reason.) `backward` may be called again and again.
+
+    Examples
+    --------
+    The gradient of each unit of the last y with respect to x, one after the other:
+
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer = fastrnn.LSTM(3, 2, rng=0)
+    >>> y, state, tape = layer.forward(np.ones((7, 1, 3), "float32"))
+    >>> ends = np.zeros((2, *y.shape), "float32")
+    >>> ends[[0, 1], -1, 0, [0, 1]] = 1
+    >>> np.stack([tape.backward(dy).x for dy in ends]).shape
+    (2, 7, 1, 3)
     """
 
     def __init__(self, layer, record):
@@ -138,6 +160,18 @@ class Tape(Generic[State, Given]):
         Notes
         -----
         Backpropagation through time: Werbos, 1990; `fastrnn.reference` (S3) to (S6).
+
+        Examples
+        --------
+        Of a loss of the final state alone, and without the gradient of x, which saves a product:
+
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> layer = fastrnn.LSTM(3, 5, rng=0)
+        >>> y, (h, c), tape = layer.forward(np.ones((7, 2, 3), "float32"))
+        >>> grads = tape.backward(None, (np.ones_like(h), None), need_x=False)
+        >>> grads.x is None, grads.params["weight_hh_l0"].shape
+        (True, (20, 5))
         """
         return self._backward(dy, dstate, need_x)
 
@@ -159,6 +193,18 @@ class Tape(Generic[State, Given]):
         Notes
         -----
         Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, 2013.
+
+        Examples
+        --------
+        A loss of the last step alone: the gradient vanishes towards the first one.
+
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> layer = fastrnn.RNN(3, 5, rng=0)
+        >>> y, h, tape = layer.forward(np.ones((40, 2, 3), "float32"))
+        >>> norms = tape.gradient_norms(None, np.ones_like(h))["h"]
+        >>> norms.shape, bool(norms[0, 0] < 1e-3 * norms[0, -1])
+        ((1, 40), True)
         """
         norms = {}
 
@@ -185,7 +231,15 @@ class Tape(Generic[State, Given]):
         Raises
         ------
         ValueError
-            If the tape has checkpoints only.
+            If checkpoints are all that the tape keeps.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> y, h, tape = fastrnn.GRU(3, 5, rng=0).forward(np.ones((7, 2, 3), "float32"))
+        >>> {name: gate.shape for name, gate in tape.gates().items()}
+        {'r': (1, 7, 2, 5), 'z': (1, 7, 2, 5), 'n': (1, 7, 2, 5)}
         """
         layer, record = self._layer, self._record
         if record.checkpoint and isinstance(record.layers[0][2][0].tape, np.ndarray):

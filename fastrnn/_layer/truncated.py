@@ -43,7 +43,20 @@ class Window(Generic[State, Given]):
     y : array
         The layer's y of `steps`, read-only.
     state : array, or for the LSTM a pair
-        The state after the last step.
+        After the last of them.
+
+    Examples
+    --------
+    Windows of 4 new steps, whose gradients go back through 6:
+
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer, x = fastrnn.GRU(3, 5, rng=0), np.ones((10, 2, 3), "float32")
+    >>> for window in fastrnn.tbptt(layer, x, 4, 6):
+    ...     print(window.past, window.steps, window.y.shape)
+    slice(0, 0, None) slice(0, 4, None) (4, 2, 5)
+    slice(2, 4, None) slice(4, 8, None) (4, 2, 5)
+    slice(4, 8, None) slice(8, 10, None) (2, 2, 5)
     """
 
     past: slice
@@ -67,9 +80,34 @@ class Window(Generic[State, Given]):
     ) -> Gradients[State]:
         """Gradients of a loss of this window's y and final state, through at most k2 steps.
 
-        As `Tape.backward`. The gradient of x has the steps of `past` and of `steps`; the gradient
-        of the state is that of the state before `past`. `initial` of the gradients is the gradient
-        of the state that `tbptt` was given, None if the window does not reach it.
+        Parameters
+        ----------
+        dy, dstate, need_x
+            As for `Tape.backward`.
+
+        Returns
+        -------
+        Gradients
+            That of x is of the steps of `past` and `steps` together, that of the state of the state
+            before them. `initial` is that of the state that `tbptt` was given, None where the
+            window does not reach it.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `Tape.backward`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> layer, x = fastrnn.GRU(3, 5, rng=0), np.ones((10, 2, 3), "float32")
+        >>> for window in fastrnn.tbptt(layer, x, 4, 6):
+        ...     grads = window.backward(np.ones_like(window.y))
+        ...     print(grads.x.shape, grads.initial is None)
+        (4, 2, 3) False
+        (6, 2, 3) True
+        (6, 2, 3) True
         """
         if dy is not None:
             dy = checks.plain("dy", dy)
@@ -98,19 +136,16 @@ def tbptt(
     all steps before. Its gradient goes back through the k2 steps that end with the window, or to
     the sequence's first step. If k2 is k1, it goes back through the new steps alone.
 
-        for window in fastrnn.tbptt(layer, x, 20):
-            dy = ...  # the gradient of the loss of window.y and targets[window.steps]
-            layer.flat -= 0.1 * window.backward(dy).flat
-
-    Parameters may change between windows; the state that is carried on is the one that the old
-    parameters gave. If k2 > k1, a window recomputes its past: a pass costs about k2 / k1 times as
-    much.
+    Parameters may change from window to window; the state that is carried is that of the
+    parameters it was computed with. Where k2 > k1, a window computes its past again: a pass costs
+    about k2 / k1 times as much.
 
     Parameters
     ----------
     layer : RNN, LSTM or GRU
-        With one direction.
-    x : array as the layer takes it
+        Of one direction.
+    x : array
+        As the layer takes it.
     k1 : int
         The number of new steps of a window.
     k2 : int or None
@@ -124,7 +159,7 @@ def tbptt(
 
     Yields
     ------
-    Window
+    window : Window
 
     Raises
     ------
@@ -133,8 +168,18 @@ def tbptt(
 
     Notes
     -----
-    If k2 is the length of the sequence and parameters do not change, the gradients of the windows
-    add up to the gradient of the full sequence.
+    With k2 at the sequence's length and parameters that stay, the windows' gradients add up to that
+    of the whole sequence.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer = fastrnn.LSTM(1, 8, rng=0)
+    >>> x, targets = np.ones((100, 2, 1), "float32"), np.zeros((100, 2, 8), "float32")
+    >>> for window in fastrnn.tbptt(layer, x, 20):
+    ...     error = window.y - targets[window.steps]
+    ...     layer.flat -= 0.1 * window.backward(2 * error / error.size).flat
     """
     if layer.bidirectional:
         raise ValueError(

@@ -39,7 +39,8 @@ def departures() -> tuple[Times, Counts, Counts, Numbers]:
 
     Examples
     --------
-    >>> hours, scheduled, late, weather = departures()
+    >>> from fastrnn import data
+    >>> hours, scheduled, late, weather = data.departures()
     >>> print(hours[0], (late.sum(axis=0) / scheduled.sum(axis=0)).round(2))
     2013-01-01T01 [0.27 0.22 0.21]
     """
@@ -70,7 +71,8 @@ def co2(fill: bool = True) -> tuple[Times, Numbers]:
 
     Examples
     --------
-    >>> dates, ppm = co2()
+    >>> from fastrnn import data
+    >>> dates, ppm = data.co2()
     >>> print(dates[0], ppm[0])
     1958-03-29 316.1
     """
@@ -89,7 +91,9 @@ def fill_gaps(series: NDArray[np.floating[Any]]) -> Numbers:
 
     Examples
     --------
-    >>> fill_gaps(np.array([1.0, np.nan, np.nan, 4.0]))
+    >>> import numpy as np
+    >>> from fastrnn import data
+    >>> data.fill_gaps(np.array([1.0, np.nan, np.nan, 4.0]))
     array([1., 2., 3., 4.])
     """
     known = ~np.isnan(series)

@@ -195,7 +195,7 @@ def _log_sigmoid(p):
 def _min_lstm_step(a, state, w, b):
     """Gates of x alone, which are divided by their sum; there is no c:
 
-    (M7) f' = f / (f + i) = sigmoid(log f - log i),  i' = 1 - f'    f, i = sigmoid(a_f), sigmoid(a_i)
+    (M7) f' = f / (f + i) = sigmoid(log f - log i),  i' = 1 - f',  f, i = sigmoid(a_f), sigmoid(a_i)
     (M8) h~ = a_h
     (M9) h_t = f' h_{t-1} + i' h~
     """

@@ -274,11 +274,11 @@ def step(
 
     Parameters
     ----------
-    cell, w_ih, w_hh, b_ih, b_hh, *params
-        As for `forward`.
+    cell : as for `forward`
     x_t : (B, I) array, or (B,) integers from 0 to I - 1
     state : tuple of (B, H) arrays or None
         ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
+    w_ih, w_hh, b_ih, b_hh, *params : as for `forward`
 
     Returns
     -------

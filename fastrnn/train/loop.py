@@ -45,7 +45,8 @@ class History:
 
     Examples
     --------
-    >>> history = History()
+    >>> from fastrnn import train
+    >>> history = train.History()
     >>> history.add(loss=0.5, seconds=1.0, validation=0.6)
     >>> history.add(loss=0.4, seconds=1.0, validation=0.7)
     >>> history.best_epoch
@@ -67,7 +68,16 @@ class History:
         return 1 + self.validation.index(min(self.validation))
 
     def add(self, loss: float, seconds: float, validation: float | None = None) -> None:
-        """Append one epoch."""
+        """One more epoch.
+
+        Examples
+        --------
+        >>> from fastrnn import train
+        >>> history = train.History()
+        >>> history.add(loss=0.5, seconds=1.0)
+        >>> history.loss
+        [0.5]
+        """
         self.loss.append(loss)
         self.seconds.append(seconds)
         if validation is not None:

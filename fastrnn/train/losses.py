@@ -65,9 +65,10 @@ def cross_entropy(
     Two sequences of three steps, the second of which has ended after one:
 
     >>> import numpy as np
+    >>> from fastrnn import train
     >>> logits = np.zeros((3, 2, 4), "float32")
     >>> targets = np.array([[0, 3], [1, -1], [2, -1]])
-    >>> loss, gradient = cross_entropy(logits, targets, ignore_index=-1)
+    >>> loss, gradient = train.cross_entropy(logits, targets, ignore_index=-1)
     >>> print(f"{loss:.4f}")
     1.3863
     >>> gradient[1, 0]
@@ -127,7 +128,8 @@ def binary_cross_entropy(
     Examples
     --------
     >>> import numpy as np
-    >>> loss, gradient = binary_cross_entropy(np.array([0.0, 20.0]), [True, True])
+    >>> from fastrnn import train
+    >>> loss, gradient = train.binary_cross_entropy(np.array([0.0, 20.0]), [True, True])
     >>> print(f"{loss:.4f}", gradient.round(4))
     0.3466 [-0.25 -0.  ]
     """
@@ -168,8 +170,9 @@ def mean_squared_error(
     Missing measurements are NaN, and do not count:
 
     >>> import numpy as np
+    >>> from fastrnn import train
     >>> y, measured = np.array([1.0, 2.0, 3.0]), np.array([1.0, np.nan, 5.0])
-    >>> mean_squared_error(y, measured, weights=~np.isnan(measured))
+    >>> train.mean_squared_error(y, measured, weights=~np.isnan(measured))
     (2.0, array([ 0.,  0., -2.]))
     """
     y, targets, shares = _alike("y", y, targets, weights)

@@ -51,8 +51,9 @@ def clip_by_norm(gradients: Buffers, largest: float) -> float:
     Examples
     --------
     >>> import numpy as np
+    >>> from fastrnn import train
     >>> gradient = np.array([3.0, 4.0])
-    >>> clip_by_norm([gradient], 1.0), gradient
+    >>> train.clip_by_norm([gradient], 1.0), gradient
     (5.0, array([0.6, 0.8]))
     """
     gradients, largest = writeable("gradients", gradients), _largest(largest)
@@ -79,13 +80,24 @@ def _norm(array):
 def clip_by_value(gradients: Buffers, largest: float) -> None:
     """Limit every element of gradients, in place, to +-largest; NaN stays NaN.
 
-    Parameters and errors as for `clip_by_norm`.
+    Parameters
+    ----------
+    gradients : list of arrays, or one array
+        float32 or float64, not read-only.
+    largest : float
+        From 0 up; infinity changes nothing.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As for `clip_by_norm`.
 
     Examples
     --------
     >>> import numpy as np
+    >>> from fastrnn import train
     >>> gradient = np.array([3.0, -0.5])
-    >>> clip_by_value(gradient, 1.0)
+    >>> train.clip_by_value(gradient, 1.0)
     >>> gradient
     array([ 1. , -0.5])
     """
@@ -124,17 +136,40 @@ class _Optimizer:
         self._learning_rate: float = _finite("learning_rate", value)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """A dict of arrays from which training can go on; they are copies."""
+        """What training goes on from: a dict of arrays, copies.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrnn import train
+        >>> sorted(train.SGD(np.ones(3), 0.1, momentum=0.9).state())
+        ['learning_rate', 'velocity.0']
+        """
         return {name: array.copy() for name, array in self._state().items()}
 
     def load(self, state: Mapping[str, ArrayLike]) -> None:
         """Load the result of `state`, the learning rate included.
 
+        Parameters
+        ----------
+        state : mapping
+            Of an optimizer of the same kind, of parameters of the same shapes and dtypes.
+
         Raises
         ------
         ValueError, TypeError
             For names, shapes and dtypes that are not those of this optimizer, and for numbers out
-            of range. The optimizer is unchanged then.
+            of range; the optimizer is left as it was.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrnn import train
+        >>> one, other = train.Adam(np.ones(3), 0.1), train.Adam(np.ones(3))
+        >>> one.step(np.ones(3))
+        >>> other.load(one.state())
+        >>> other.learning_rate, other.updates
+        (0.1, 1)
         """
         state = checks.arrays_like("state", state, self._state(), "the optimizer")
         numbers = {name: state[name].item() for name in self._numbers}
@@ -216,8 +251,9 @@ class SGD(_Optimizer):
     Examples
     --------
     >>> import numpy as np
+    >>> from fastrnn import train
     >>> w = np.array([1.0, 2.0])
-    >>> sgd = SGD([w], 0.5)
+    >>> sgd = train.SGD([w], 0.5)
     >>> sgd.step([np.array([1.0, -1.0])])
     >>> w
     array([0.5, 2.5])
@@ -234,7 +270,27 @@ class SGD(_Optimizer):
         self._fix(SGD)
 
     def step(self, gradients: Buffers) -> None:
-        """One update by gradients: a list of arrays, each like its parameter, or one array."""
+        """One update by gradients.
+
+        Parameters
+        ----------
+        gradients : list of arrays, or one array
+            Each like its parameter; of what `backward` returned its `flat` is taken.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For gradients that are not like the parameters; nothing is changed then.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrnn import train
+        >>> w = np.array([1.0, 2.0])
+        >>> train.SGD(w, 0.5).step(np.array([1.0, -1.0]))
+        >>> w
+        array([0.5, 2.5])
+        """
         gradients = self._checked(gradients)
         for p, v, g in zip(self.parameters, self.velocity, gradients, strict=True):
             v *= v.dtype.type(self.momentum)
@@ -273,9 +329,10 @@ class Adam(_Optimizer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from fastrnn import train
     >>> head = train.Dense(3, 2, rng=0)
-    >>> adam = Adam([head], 0.01)  # the same as Adam([head.flat], 0.01)
+    >>> adam = train.Adam([head], 0.01)  # the same as train.Adam([head.flat], 0.01)
     >>> x = np.ones((4, 3), "float32")
     >>> loss, dy = train.mean_squared_error(head(x), np.zeros((4, 2)))
     >>> adam.step([head.backward(x, dy).flat])
@@ -303,7 +360,27 @@ class Adam(_Optimizer):
         self._fix(Adam)
 
     def step(self, gradients: Buffers) -> None:
-        """One update by gradients: a list of arrays, each like its parameter, or one array."""
+        """One update by gradients.
+
+        Parameters
+        ----------
+        gradients : list of arrays, or one array
+            Each like its parameter; of what `backward` returned its `flat` is taken.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For gradients that are not like the parameters; nothing is changed then.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrnn import train
+        >>> w = np.array([1.0, 2.0])
+        >>> train.Adam(w, 0.1).step(np.array([1.0, -1.0]))
+        >>> w.round(3)
+        array([0.9, 2.1])
+        """
         gradients = self._checked(gradients)
         self.updates += 1
         pace = self.learning_rate

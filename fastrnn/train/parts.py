@@ -32,7 +32,8 @@ class PartGradients(NamedTuple):
 
     Examples
     --------
-    >>> embedding = Embedding(5, 2, dtype="float64", rng=0)
+    >>> from fastrnn import train
+    >>> embedding = train.Embedding(5, 2, dtype="float64", rng=0)
     >>> gradients = embedding.backward([1, 1], [[1.0, 2.0], [3.0, 4.0]])
     >>> gradients.x, gradients.flat[2:4]
     (None, array([4., 6.]))
@@ -74,7 +75,8 @@ class Dense(_Part):
     Examples
     --------
     >>> import numpy as np
-    >>> head, hidden = Dense(3, 2, rng=0), np.ones((5, 4, 3), "float32")
+    >>> from fastrnn import train
+    >>> head, hidden = train.Dense(3, 2, rng=0), np.ones((5, 4, 3), "float32")
     >>> y = head(hidden)
     >>> y.shape
     (5, 4, 2)
@@ -98,11 +100,45 @@ class Dense(_Part):
         self.flat[...] = checks.generator("rng", rng).uniform(-bound, bound, self.flat.size)
 
     def __call__(self, x: ArrayLike) -> Floats:
-        """x (..., inputs) -> y (..., outputs)."""
+        """x (..., inputs) -> y (..., outputs).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrnn import train
+        >>> head = train.Dense(3, 2, rng=0)
+        >>> head.params["bias"] = np.array([1.0, 2.0], "float32")
+        >>> head(np.zeros(3, "float32"))
+        array([1., 2.], dtype=float32)
+        """
         return self._checked("x", x, self.inputs) @ self.params["weight"].T + self.params["bias"]
 
     def backward(self, x: ArrayLike, dy: ArrayLike) -> PartGradients:
-        """Gradients of a loss through y; x is the input that gave y -> PartGradients."""
+        """Gradients of a loss through y.
+
+        Parameters
+        ----------
+        x : (..., inputs) array
+            What y was made of.
+        dy : (..., outputs) array
+
+        Returns
+        -------
+        PartGradients
+
+        Raises
+        ------
+        ValueError, TypeError
+            For shapes and dtypes that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrnn import train
+        >>> head, x = train.Dense(2, 1, dtype="float64", rng=0), np.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> head.backward(x, np.ones((2, 1))).flat  # of weight, then of bias
+        array([4., 6., 2.])
+        """
         x, dy = self._checked("x", x, self.inputs), self._checked("dy", dy, self.outputs)
         checks.shaped("dy", dy, None, (*x.shape[:-1], self.outputs))
         rows, d_rows = x.reshape(-1, self.inputs), dy.reshape(-1, self.outputs)
@@ -137,7 +173,8 @@ class Embedding(_Part):
 
     Examples
     --------
-    >>> table = Embedding(100, 8, rng=0)
+    >>> from fastrnn import train
+    >>> table = train.Embedding(100, 8, rng=0)
     >>> table([[3, 1], [4, 1]]).shape
     (2, 2, 8)
     """
@@ -156,13 +193,47 @@ class Embedding(_Part):
         self.flat[...] = checks.generator("rng", rng).standard_normal(self.flat.size)
 
     def __call__(self, x: ArrayLike) -> Floats:
-        """x (...), integers from 0 to ids - 1 -> y (..., features)."""
+        """x (...), integers from 0 to ids - 1 -> y (..., features).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrnn import train
+        >>> table = train.Embedding(3, 2)
+        >>> table.flat = np.arange(6, dtype="float32")
+        >>> table([2, 0])
+        array([[4., 5.],
+               [0., 1.]], dtype=float32)
+        """
         return self.params["weight"][checks.ids("x", x, self.ids)]
 
     def backward(self, x: ArrayLike, dy: ArrayLike) -> PartGradients:
-        """Gradient of a loss through y; x is the ids that gave y -> PartGradients with x None.
+        """Gradient of a loss through y.
 
-        The gradient of a repeated id is a sum in float64, in the order of its occurrences.
+        An id that came many times gets the sum in the order in which it came, made in float64.
+
+        Parameters
+        ----------
+        x : (...) array of ids
+            What y was made of.
+        dy : (..., features) array
+
+        Returns
+        -------
+        PartGradients
+            Its x is None.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For shapes and dtypes that do not fit.
+
+        Examples
+        --------
+        >>> from fastrnn import train
+        >>> table = train.Embedding(3, 1, dtype="float64", rng=0)
+        >>> table.backward([2, 0, 2], [[1.0], [10.0], [100.0]]).flat
+        array([ 10.,   0., 101.])
         """
         x = checks.ids("x", x, self.ids)
         dy = checks.same_dtype("dy", checks.as_array("dy", dy), self.dtype)

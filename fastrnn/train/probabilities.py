@@ -37,7 +37,8 @@ def sigmoid(x: ArrayLike) -> Floats:
     Examples
     --------
     >>> import numpy as np
-    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
+    >>> from fastrnn import train
+    >>> train.sigmoid(np.array([-1000.0, 0.0, 1000.0]))
     array([0. , 0.5, 1. ])
     """
     x = checks.as_array("x", x)
@@ -68,7 +69,8 @@ def softmax(x: ArrayLike, axis: int = -1) -> Floats:
     Examples
     --------
     >>> import numpy as np
-    >>> softmax(np.array([[0.0, 0.0], [1000.0, -1000.0]]))
+    >>> from fastrnn import train
+    >>> train.softmax(np.array([[0.0, 0.0], [1000.0, -1000.0]]))
     array([[0.5, 0.5],
            [1. , 0. ]])
     """

@@ -30,6 +30,7 @@ class Progress:
 
     Examples
     --------
+    >>> from fastrnn.train.progress import Progress
     >>> with Progress(2, "training") as progress:
     ...     for loss in (0.5, 0.25):
     ...         progress.step(f"loss {loss}")
@@ -63,7 +64,14 @@ class Progress:
             self._write("\n")
 
     def step(self, note: str) -> None:
-        """One more step is done; show `note` beside it."""
+        """One more step is done; show `note` beside it.
+
+        Examples
+        --------
+        >>> from fastrnn.train.progress import Progress
+        >>> with Progress(1, "training") as progress:
+        ...     progress.step("loss 0.5")
+        """
         self._done += 1
         if self._tqdm is not None:
             self._tqdm.set_postfix_str(note, refresh=False)
@@ -76,7 +84,15 @@ class Progress:
             self._write(f"{self._label} {self._counter()}  {note}\n")
 
     def note(self, note: str) -> None:
-        """Show `note` within a step, on a terminal only, at most some times a second."""
+        """Show `note` within a step: on a terminal alone, and some times a second at most.
+
+        Examples
+        --------
+        >>> from fastrnn.train.progress import Progress
+        >>> with Progress(1, "training") as progress:
+        ...     progress.note("minibatch 7")
+        ...     progress.step("loss 0.5")
+        """
         now = time.monotonic()
         if not self._terminal or now - self._drawn < _PAUSE:
             return

@@ -70,8 +70,10 @@ def windows(
     Three series of 100 steps; the first of them is to be forecast 1 and 7 steps ahead:
 
     >>> import numpy as np
+    >>> from fastrnn import train
     >>> series = np.random.default_rng(0).standard_normal((100, 3))
-    >>> x, target = next(windows(series, 20, [1, 7], batch_size=16, targets=0, batch_first=True))
+    >>> minibatches = train.windows(series, 20, [1, 7], batch_size=16, targets=0, batch_first=True)
+    >>> x, target = next(minibatches)
     >>> x.shape, target.shape
     ((15, 20, 3), (15, 2, 1))
     """

@@ -4,7 +4,6 @@ import hashlib
 
 import numpy as np
 import pytest
-from training import assert_examples_run
 
 from fastrnn import data
 from fastrnn.demos import series
@@ -206,7 +205,3 @@ def test_what_comes_later_does_not_reach_a_forecast(co2, ppm):
         issued = np.array([week])
         seen = [t.window(issued, t.HISTORY) for t in (co2, CO2(changed))]
         assert np.array_equal(*seen)
-
-
-def test_examples_run():
-    assert_examples_run(data)

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from problems import BACKENDS, assert_close, assert_same_bits, layer_of, problem
-from training import assert_examples_run
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
@@ -230,4 +229,3 @@ def test_pictures_of_gates_and_of_gradients():
     assert len(figure.axes[0].lines) == 8
     with pytest.raises(ValueError, match="an RNN has no gates"):
         fastrnn.plot.gates({})
-    assert_examples_run(fastrnn.plot)

@@ -1,12 +1,9 @@
 """A user's cell: a step of it, and its derivative compared with finite differences."""
 
-import doctest
-
 import numpy as np
 import pytest
 
 from fastrnn import reference
-from fastrnn.reference import cells, finite_differences, through_time
 
 pytestmark = pytest.mark.no_kernels
 
@@ -69,9 +66,3 @@ def test_a_step_takes_integers_for_ones_among_zeros():
     (h,) = reference.step("rnn_tanh", np.array([1, 0]), None, w_ih[:2], w_hh[:2])
     (other,) = reference.step("rnn_tanh", np.eye(2)[[1, 0]], None, w_ih[:2], w_hh[:2])
     np.testing.assert_allclose(h, other, rtol=1e-13)
-
-
-@pytest.mark.parametrize("module", [reference, cells, finite_differences, through_time])
-def test_examples_run(module):
-    failed, tried = doctest.testmod(module)
-    assert tried and not failed

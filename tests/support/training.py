@@ -1,6 +1,4 @@
-"""Helpers for the tests of fastrnn.train: random numbers, finite differences, doctests."""
-
-import doctest
+"""For the tests of fastrnn.train: numbers to train on, slopes by finite differences."""
 
 import numpy as np
 import pytest
@@ -19,9 +17,3 @@ def assert_slopes(loss, x, gradient):
         way, eps = draw(*x.shape, seed=seed + 10), 1e-6
         slope = (loss(x + eps * way) - loss(x - eps * way)) / (2 * eps)
         np.testing.assert_allclose(np.vdot(gradient, way), slope, rtol=1e-6, atol=1e-10)
-
-
-def assert_examples_run(module):
-    """Assert that the docstrings of a module have examples, and that these run."""
-    result = doctest.testmod(module, report=True)
-    assert result.attempted and not result.failed

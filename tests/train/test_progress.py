@@ -5,7 +5,6 @@ import sys
 import types
 
 import pytest
-from training import assert_examples_run
 
 from fastrnn.train import progress as progress_module
 from fastrnn.train.progress import Progress
@@ -104,7 +103,3 @@ def test_it_can_be_silent(stream, monkeypatch):
         progress.note("minibatch 1")
         progress.step("x")
     assert stream is None or stream.getvalue() == ""
-
-
-def test_examples_run():
-    assert_examples_run(progress_module)

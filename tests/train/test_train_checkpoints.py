@@ -10,7 +10,7 @@ import types
 import numpy as np
 import pytest
 from problems import assert_same_bits
-from training import assert_examples_run, draw
+from training import draw
 
 import fastrnn
 from fastrnn import train
@@ -456,8 +456,3 @@ def test_the_extras_of_an_npz_are_json_that_anyone_can_read(tmp_path):
     train.save(tmp_path / "x.npz", [train.Dense(3, 2)], epoch=3)
     with np.load(tmp_path / "x.npz") as file:
         assert json.loads(str(file[checkpoints.EXTRA])) == {"epoch": 3}
-
-
-def test_examples_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # they write files
-    assert_examples_run(checkpoints)

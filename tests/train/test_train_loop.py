@@ -9,11 +9,10 @@ import sys
 
 import numpy as np
 import pytest
-from training import assert_examples_run, draw
+from training import draw
 
 import fastrnn
 from fastrnn import train
-from fastrnn.train import loop
 from fastrnn.train.progress import Progress
 
 pytestmark = pytest.mark.any_isa
@@ -396,8 +395,3 @@ def test_without_safetensors_it_says_so_before_it_trains(tmp_path, monkeypatch):
     with pytest.raises(ModuleNotFoundError, match="pip install safetensors"):
         problem.fit(2, checkpoint=tmp_path / "x.safetensors")
     assert len(problem.epochs) == 1 and os.listdir(tmp_path) == []
-
-
-def test_examples_run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # they write files
-    assert_examples_run(loop)

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 from problems import assert_same_bits
-from training import assert_examples_run, assert_slopes, draw, every_dtype
+from training import assert_slopes, draw, every_dtype
 
 from fastrnn import train
-from fastrnn.train import losses
 
 pytestmark = pytest.mark.no_kernels
 
@@ -324,7 +323,3 @@ def test_small_binary_losses_keep_their_digits(logit):
     logits = np.array([logit, -logit], "float32")
     loss, _ = train.binary_cross_entropy(logits, [1, 0])
     np.testing.assert_allclose(loss, np.log1p(np.exp(-float(logit))), rtol=1e-6)
-
-
-def test_examples_run():
-    assert_examples_run(losses)

@@ -6,11 +6,10 @@ import pickle
 import numpy as np
 import pytest
 from problems import assert_same_bits
-from training import assert_examples_run, draw, every_dtype
+from training import draw, every_dtype
 
 import fastrnn
 from fastrnn import train
-from fastrnn.train import optimizers
 
 pytestmark = pytest.mark.no_kernels
 
@@ -383,10 +382,6 @@ def test_a_largest_that_is_none_is_refused(clip, largest, error):
     with pytest.raises(error, match="largest must be a number of at least 0"):
         clip([gradient], largest)
     assert_same_bits(gradient, draw(3))
-
-
-def test_examples_run():
-    assert_examples_run(optimizers)
 
 
 @pytest.mark.parametrize("make", [train.SGD, train.Adam])

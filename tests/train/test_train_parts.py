@@ -5,10 +5,9 @@ import pickle
 import numpy as np
 import pytest
 from problems import assert_same_bits
-from training import assert_examples_run, assert_slopes, draw, every_dtype
+from training import assert_slopes, draw, every_dtype
 
 from fastrnn import train
-from fastrnn.train import parts
 
 pytestmark = pytest.mark.no_kernels
 
@@ -119,7 +118,3 @@ def test_parameters_are_views_into_flat_and_stay_so_in_a_copy(make, dtype):
 def test_what_does_not_fit_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
-
-
-def test_examples_run():
-    assert_examples_run(parts)

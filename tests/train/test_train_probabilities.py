@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from training import assert_examples_run, draw, every_dtype
+from training import draw, every_dtype
 
 from fastrnn import train
-from fastrnn.train import probabilities
 
 pytestmark = pytest.mark.no_kernels
 
@@ -68,7 +67,3 @@ def test_an_axis_that_is_not_there_is_refused():
         train.softmax(draw(3, 2), axis=2)
     with pytest.raises(ValueError, match="x must have at least one axis"):
         train.softmax(0.5)
-
-
-def test_examples_run():
-    assert_examples_run(probabilities)

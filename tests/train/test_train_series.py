@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 from problems import assert_same_bits
-from training import assert_examples_run, draw
+from training import draw
 
 import fastrnn
 from fastrnn import train
-from fastrnn.train import series as module
 
 pytestmark = pytest.mark.no_kernels
 
@@ -154,7 +153,3 @@ def test_options_that_do_not_fit_are_refused_at_once(options, error, message):
     options = {"series": draw(20, 3), "length": 5, "horizon": 1, "batch_size": 4, **options}
     with pytest.raises(error, match=message):
         train.windows(**options)
-
-
-def test_examples_run():
-    assert_examples_run(module)
