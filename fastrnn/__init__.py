@@ -23,11 +23,15 @@ from fastrnn.functional import (  # noqa: E402
     gru_backward,
     lstm,
     lstm_backward,
+    min_gru,
+    min_gru_backward,
+    min_lstm,
+    min_lstm_backward,
     rnn,
     rnn_backward,
     tape_size,
 )
-from fastrnn.layers import GRU, LSTM, RNN  # noqa: E402
+from fastrnn.layers import GRU, LSTM, RNN, MinGRU, MinLSTM  # noqa: E402
 
 if TYPE_CHECKING:
     from fastrnn import bench as bench
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 __all__ = [
     "GRU",
     "LSTM",
+    "MinGRU",
+    "MinLSTM",
     "RNN",
     "backend",
     "get_num_threads",
@@ -44,6 +50,10 @@ __all__ = [
     "gru_backward",
     "lstm",
     "lstm_backward",
+    "min_gru",
+    "min_gru_backward",
+    "min_lstm",
+    "min_lstm_backward",
     "plot",
     "reference",
     "rnn",

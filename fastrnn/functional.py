@@ -11,6 +11,7 @@ from fastrnn import checks
 from fastrnn._cells.registry import CELLS
 from fastrnn._engine import flat, runtime
 from fastrnn._functional.calls import Batch, Parameters, backward, cell_with, forward
+from fastrnn._functional.minimal import min_gru, min_gru_backward, min_lstm, min_lstm_backward
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +60,10 @@ __all__ = [
     "gru_backward",
     "lstm",
     "lstm_backward",
+    "min_gru",
+    "min_gru_backward",
+    "min_lstm",
+    "min_lstm_backward",
     "rnn",
     "rnn_backward",
     "tape_size",
@@ -66,7 +71,8 @@ __all__ = [
 
 
 def tape_size(
-    function: Literal["rnn", "lstm", "gru"], steps: SupportsIndex, batch: SupportsIndex,
+    function: Literal["rnn", "lstm", "gru", "min_gru", "min_lstm"],
+    steps: SupportsIndex, batch: SupportsIndex,
     hidden_size: SupportsIndex, dtype: DType = "float32", *, proj_size: SupportsIndex = 0,
     nonlinearity: Nonlinearity = "tanh", reset_after: bool = True,
     checkpoint: SupportsIndex | None = None, lengths: bool = False, mask: bool = False,
@@ -76,7 +82,7 @@ def tape_size(
 
     Parameters
     ----------
-    function : {"rnn", "lstm", "gru"}
+    function : {"rnn", "lstm", "gru", "min_gru", "min_lstm"}
     steps, batch, hidden_size : int
         T, B and H.
     dtype : {"float32", "float64"}
@@ -124,7 +130,7 @@ def tape_size(
 
 
 def _cell_named(function, nonlinearity="tanh", reset_after=True):
-    checks.choice("function", function, ("rnn", "lstm", "gru"))
+    checks.choice("function", function, sorted({cell.function for cell in CELLS.values()}))
     if function == "rnn":
         return CELLS["rnn_" + checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))]
     if function == "gru":

@@ -1,4 +1,4 @@
-"""RNN, LSTM, GRU: the layers that users make, their signatures and docstrings.
+"""RNN, LSTM, GRU, MinGRU, MinLSTM: the layers that users make, their signatures and docstrings.
 
 It must not know: passes, kernels.
 """
@@ -399,3 +399,176 @@ class GRU(Recurrent[Floats, Floats]):
 
     def _options(self):
         return [] if self.reset_after else ["reset_after=False"]
+
+
+class MinGRU(Recurrent[Floats, Floats]):
+    """minGRU [1]_: h_t = (1 - z) h_{t-1} + z h~, where z and h~ see x alone.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        I, features of x, and H, units.
+    num_layers : int
+        Each layer above the first reads the y of the one below.
+    bias : bool
+        Whether there is b_ih.
+    batch_first : bool
+        x and y are (B, T, ...) rather than (T, B, ...). States never are.
+    dropout : float
+        Probability with which an element of y between two layers is zero in `forward`; the others
+        are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
+        and a UserWarning says so. May be assigned later.
+    dropout_mask : {"step", "sequence"}
+        "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
+        steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
+    bidirectional : bool
+        A second pass from the last step to the first.
+    merge : {"concat", "sum", "mean", "mul", None}
+        What the top layer's y makes of the two directions: both side by side, (T, B, 2*H), one
+        array (T, B, H), or the pair of them. Between layers they are always side by side.
+    dtype : {"float32", "float64"}
+        Of parameters, x, y and all that is computed.
+    rng : None, int or numpy.random.Generator
+        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's, or as `init` says;
+        dropout and zoneout draw on.
+
+    Attributes
+    ----------
+    params : mapping
+        weight_ih_l0 (2*H, I) and bias_ih_l0 (2*H,), then _l1 and so on, with _reverse for the
+        second direction. Each is a view into flat; params[name] = values copies into it.
+    flat : 1-D array
+        The one buffer that all of params are views into. flat = values copies into it.
+    rng : numpy.random.Generator
+        What dropout and zoneout draw from. A Generator or a seed may be assigned; copies and
+        pickles go on from its state.
+    dropout, dropout_mask
+        May be assigned: the next `forward` acts on them. All else is fixed when the layer is made.
+
+    Other Parameters
+    ----------------
+    init : {"pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"}
+        The first values of parameters, as for `fastrnn.GRU`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments of the wrong kind or size.
+
+    Notes
+    -----
+    z takes the new, the opposite of the GRU's; h~ has no activation. Equations:
+    `fastrnn.reference`, (M1) to (M3).
+
+    References
+    ----------
+    .. [1] Feng et al., Were RNNs all we needed?, 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer = fastrnn.MinGRU(3, 5, rng=0)
+    >>> y, h = layer(np.ones((7, 2, 3), "float32"))  # 7 steps of 2 sequences
+    >>> y.shape, h.shape
+    ((7, 2, 5), (1, 2, 5))
+    """
+
+    def __init__(
+        self, input_size: SupportsIndex, hidden_size: SupportsIndex,
+        num_layers: SupportsIndex = 1, *, bias: bool = True, batch_first: bool = False,
+        dropout: float = 0.0, dropout_mask: DropoutMask = "step", bidirectional: bool = False,
+        merge: Merge = "concat", dtype: DType = "float32", rng: Seed = None,
+        init: Init = "pytorch",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            CELLS["min_gru"], input_size, hidden_size, num_layers, bias=bias,
+            batch_first=batch_first, dropout=dropout, dropout_mask=dropout_mask,
+            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng, init=init,
+        )  # fmt: skip
+
+
+class MinLSTM(Recurrent[Floats, Floats]):
+    """minLSTM [1]_: h_t = f/(f+i) h_{t-1} + i/(f+i) h~, where f, i and h~ see x alone.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        I, features of x, and H, units.
+    num_layers : int
+        Each layer above the first reads the y of the one below.
+    bias : bool
+        Whether there is b_ih.
+    batch_first : bool
+        x and y are (B, T, ...) rather than (T, B, ...). States never are.
+    dropout : float
+        Probability with which an element of y between two layers is zero in `forward`; the others
+        are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
+        and a UserWarning says so. May be assigned later.
+    dropout_mask : {"step", "sequence"}
+        "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
+        steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
+    bidirectional : bool
+        A second pass from the last step to the first.
+    merge : {"concat", "sum", "mean", "mul", None}
+        What the top layer's y makes of the two directions: both side by side, (T, B, 2*H), one
+        array (T, B, H), or the pair of them. Between layers they are always side by side.
+    dtype : {"float32", "float64"}
+        Of parameters, x, y and all that is computed.
+    rng : None, int or numpy.random.Generator
+        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's, or as `init` says;
+        dropout and zoneout draw on.
+
+    Attributes
+    ----------
+    params : mapping
+        weight_ih_l0 (3*H, I) and bias_ih_l0 (3*H,), then _l1 and so on, with _reverse for the
+        second direction. Each is a view into flat; params[name] = values copies into it.
+    flat : 1-D array
+        The one buffer that all of params are views into. flat = values copies into it.
+    rng : numpy.random.Generator
+        What dropout and zoneout draw from. A Generator or a seed may be assigned; copies and
+        pickles go on from its state.
+    dropout, dropout_mask
+        May be assigned: the next `forward` acts on them. All else is fixed when the layer is made.
+
+    Other Parameters
+    ----------------
+    init : {"pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"}
+        The first values of parameters, as for `fastrnn.GRU`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For arguments of the wrong kind or size.
+
+    Notes
+    -----
+    There is no c, and h~ has no activation. Equations: `fastrnn.reference`, (M7) to (M9).
+
+    References
+    ----------
+    .. [1] Feng et al., Were RNNs all we needed?, 2024.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer = fastrnn.MinLSTM(3, 5, rng=0)
+    >>> y, h = layer(np.ones((7, 2, 3), "float32"))  # 7 steps of 2 sequences
+    >>> y.shape, h.shape
+    ((7, 2, 5), (1, 2, 5))
+    """
+
+    def __init__(
+        self, input_size: SupportsIndex, hidden_size: SupportsIndex,
+        num_layers: SupportsIndex = 1, *, bias: bool = True, batch_first: bool = False,
+        dropout: float = 0.0, dropout_mask: DropoutMask = "step", bidirectional: bool = False,
+        merge: Merge = "concat", dtype: DType = "float32", rng: Seed = None,
+        init: Init = "pytorch",
+    ) -> None:  # fmt: skip
+        super().__init__(
+            CELLS["min_lstm"], input_size, hidden_size, num_layers, bias=bias,
+            batch_first=batch_first, dropout=dropout, dropout_mask=dropout_mask,
+            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng, init=init,
+        )  # fmt: skip

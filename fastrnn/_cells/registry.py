@@ -84,8 +84,13 @@ _FUNCTIONS = {
 }  # fmt: skip
 
 # The names of a step's gates, in the order of a tape's slots; c, if any, is last.
-_SHOWN = {"rnn": (), "lstm": ("i", "f", "g", "o", "c"), "gru": ("r", "z", "n"),
-          "min_gru": ("z", "n"), "min_lstm": ("f", "i", "n")}
+_SHOWN = {
+    "rnn": (),
+    "lstm": ("i", "f", "g", "o", "c"),
+    "gru": ("r", "z", "n"),
+    "min_gru": ("z", "n"),
+    "min_lstm": ("f", "i", "n"),
+}
 
 
 def _plain(index, entry):

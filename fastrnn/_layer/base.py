@@ -56,7 +56,8 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
 
     def __init__(
         self, cell, input_size, hidden_size, num_layers, *, bias, batch_first, dropout,
-        dropout_mask, bidirectional, merge, dtype, rng, recurrent_dropout, init, forget_bias=None,
+        dropout_mask, bidirectional, merge, dtype, rng, init, recurrent_dropout=0.0,
+        forget_bias=None,
         proj_size=0, **variant_options,
     ) -> None:  # fmt: skip
         self.options: Final[options.Options] = options.checked(cell.states, **variant_options)
