@@ -131,6 +131,7 @@ static void *pack(const frnn_shape *shape, const frnn_weights *weights, int all_
 
 static void run_case(verdict *v, int cell, int dtype, enum layout layout, const problem *p) {
   int T = p->T, B = p->B, I = p->I, H = p->H, rows = gates_of(p->cell) * H, lstm = p->cell == LSTM;
+  int recurrent = frnn_facts_of(frnn_cell_at(cell))->recurrent * H;
   frnn_shape shape = {.cell = frnn_cell_at(cell),
                       .dtype = dtype,
                       .reverse = p->reverse,
@@ -140,13 +141,13 @@ static void run_case(verdict *v, int cell, int dtype, enum layout layout, const 
                       .hidden = H};
   array x = make(dtype, layout, T, B, I, p->x), h0 = make(dtype, DENSE, 1, B, H, p->h0);
   array c0 = make(dtype, DENSE, 1, B, H, p->c0), w_ih = make(dtype, DENSE, 1, rows, I, p->w_ih);
-  array w_hh = make(dtype, DENSE, 1, rows, H, p->w_hh), b_ih = make(dtype, DENSE, 1, 1, rows, p->b_ih);
-  array b_hh = make(dtype, DENSE, 1, 1, rows, p->b_hh), dy = make(dtype, layout, T, B, H, p->dy);
+  array w_hh = make(dtype, DENSE, 1, recurrent, H, p->w_hh), b_ih = make(dtype, DENSE, 1, 1, rows, p->b_ih);
+  array b_hh = make(dtype, DENSE, 1, 1, recurrent, p->b_hh), dy = make(dtype, layout, T, B, H, p->dy);
   array dh = make(dtype, DENSE, 1, B, H, p->dh), dc = make(dtype, DENSE, 1, B, H, p->dc);
   frnn_weights weights = {.w_ih = w_ih.q.data,
-                          .w_hh = w_hh.q.data,
+                          .w_hh = recurrent ? w_hh.q.data : NULL,
                           .b_ih = p->b_ih ? b_ih.q.data : NULL,
-                          .b_hh = p->b_hh ? b_hh.q.data : NULL};
+                          .b_hh = recurrent && p->b_hh ? b_hh.q.data : NULL};
   void *tape = work_memory(frnn_tape_size(&shape));
   array y, h, c;
   for (int pass = INFERENCE; pass >= FORWARD; pass--) {
@@ -168,14 +169,15 @@ static void run_case(verdict *v, int cell, int dtype, enum layout layout, const 
   void *work = work_memory(frnn_backward_size(&shape));
   array dx = make(dtype, layout, T, B, I, NULL), dh0 = make(dtype, DENSE, 1, B, H, NULL);
   array dc0 = make(dtype, DENSE, 1, B, H, NULL), dw_ih = make(dtype, DENSE, 1, rows, I, NULL);
-  array dw_hh = make(dtype, DENSE, 1, rows, H, NULL), db_ih = make(dtype, DENSE, 1, 1, rows, NULL);
-  array db_hh = make(dtype, DENSE, 1, 1, rows, NULL);
+  array dw_hh = make(dtype, DENSE, 1, recurrent, H, NULL), db_ih = make(dtype, DENSE, 1, 1, rows, NULL);
+  array db_hh = make(dtype, DENSE, 1, 1, recurrent, NULL);
   frnn_backward_call call = {.shape = shape, .weights = weights, .x = x.q, .y = y.q, .tape = tape, .dx = dx.q};
   call.first = (frnn_state){{h0.q.data, lstm ? c0.q.data : NULL}};
   if (p->dy) call.dy = dy.q;
   call.dlast = (frnn_state){{p->dh ? dh.q.data : NULL, lstm && p->dc ? dc.q.data : NULL}};
   call.dfirst = (frnn_state){{dh0.q.data, lstm ? dc0.q.data : NULL}};
-  call.dw_ih = dw_ih.q.data, call.dw_hh = dw_hh.q.data, call.db_ih = db_ih.q.data, call.db_hh = db_hh.q.data;
+  call.dw_ih = dw_ih.q.data, call.db_ih = db_ih.q.data;
+  if (recurrent) call.dw_hh = dw_hh.q.data, call.db_hh = db_hh.q.data;
   call.work = work;
   frnn_backward(&call, 1, NULL);
   judge(v, FORWARD, p, "y", &y, p->y);

@@ -125,7 +125,7 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
   int gates = facts->gates, states = facts->states, is_variant = strcmp(facts->name, facts->plain) != 0;
   int64_t T = size[0], B = size[1], I = size[2], H = size[3],
           P = takes(facts, FRNN_PROJ_SIZE) && n % 4 == 3 ? H / 2 + 1 : 0;
-  int64_t features = P ? P : H;
+  int64_t features = P ? P : H, recurrent = facts->recurrent * H;
   double scale = 2 / sqrt((double)H);
   seed = (uint64_t)n + 1;
   frnn_shape s = {.cell = frnn_cell_at(cell),
@@ -139,9 +139,9 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
   s.ragged = n % 3 > 0;
   frnn_forward_call f = {.shape = s, .rows = rows_of(&s, n)};
   f.weights = (frnn_weights){.w_ih = drawn(dtype, gates * H * I, 1),
-                             .w_hh = drawn(dtype, gates * H * features, scale),
+                             .w_hh = recurrent ? drawn(dtype, recurrent * features, scale) : NULL,
                              .b_ih = drawn(dtype, gates * H, 1),
-                             .b_hh = n % 5 ? drawn(dtype, gates * H, 1) : NULL,
+                             .b_hh = recurrent && n % 5 ? drawn(dtype, recurrent, 1) : NULL,
                              .w_hr = P ? drawn(dtype, P * H, scale) : NULL};
   for (int e = 0; e < FRNN_EXTRAS; e++)
     if (facts->extra[e]) f.variant.extra[e] = drawn(dtype, facts->extra[e] * H, 1);
@@ -183,9 +183,9 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
   b.dx = dense(blank(dtype, T * B * I), dtype, B, I);
   b.dfirst = (frnn_state){{blank(dtype, B * features), states == 2 ? blank(dtype, B * H) : NULL}};
   b.dw_ih = blank(dtype, gates * H * I);
-  b.dw_hh = blank(dtype, gates * H * features);
+  b.dw_hh = recurrent ? blank(dtype, recurrent * features) : NULL;
   b.db_ih = blank(dtype, gates * H);
-  b.db_hh = f.weights.b_hh ? blank(dtype, gates * H) : NULL;
+  b.db_hh = f.weights.b_hh ? blank(dtype, recurrent) : NULL;
   if (P) b.dw_hr = blank(dtype, P * H);
   for (int e = 0; e < FRNN_EXTRAS; e++)
     if (facts->extra[e]) b.dextra[e] = blank(dtype, facts->extra[e] * H);

@@ -1,7 +1,8 @@
 /* oracle.h - one layer in double precision, forward and backward through time, as plainly as the equations of
  * fastrnn/reference/cells.py stand there: a loop per sum, no blocking, no vector, no sharing with the kernels.
  *
- * All arrays are dense: x (T, B, I), y (T, B, H), states (B, H), weights (G*H, I) and (G*H, H). */
+ * All arrays are dense: x (T, B, I), y (T, B, H), states (B, H), weights (G*H, I) and (G*H, H), the latter not where
+ * gates see x alone. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,9 +10,10 @@
 #include "fastrnn.h"
 
 /* The cells whose equations stand here. */
-enum equations { RNN_TANH, RNN_RELU, LSTM, GRU_AFTER, GRU_BEFORE, NONE };
+enum equations { RNN_TANH, RNN_RELU, LSTM, GRU_AFTER, GRU_BEFORE, MIN_GRU, MIN_LSTM, NONE };
 
-static const char *const equation_names[] = {"rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"};
+static const char *const equation_names[] = {"rnn_tanh",   "rnn_relu", "lstm",    "gru_after",
+                                             "gru_before", "min_gru",  "min_lstm"};
 
 static enum equations equations_of(const char *cell) {
   for (int i = 0; i < NONE; i++)
@@ -34,9 +36,15 @@ static double *zeros(int n) {
   return p;
 }
 
-static int gates_of(enum equations cell) { return cell == LSTM ? 4 : cell == GRU_AFTER || cell == GRU_BEFORE ? 3 : 1; }
+static int gates_of(enum equations cell) {
+  static const int gates[] = {[LSTM] = 4, [GRU_AFTER] = 3, [GRU_BEFORE] = 3, [MIN_GRU] = 2, [MIN_LSTM] = 3, [NONE] = 0};
+  return gates[cell] > 0 ? gates[cell] : 1;
+}
 
-/* What forward leaves for backward, of one row: gates after activation, W_hn h + b_hn, the states. */
+static int sees_h(enum equations cell) { return cell != MIN_GRU && cell != MIN_LSTM; }
+
+/* What forward leaves for backward, of one row: gates after activation (before it, where they see x alone), W_hn h +
+ * b_hn, the states. */
 typedef struct {
   double *gates, *u_n, *h, *c; /* (T, G*H), (T, H), (T + 1, H) in the order of the pass, likewise */
 } history;
@@ -49,6 +57,33 @@ static void affine(const double *w, const double *b, const double *v, int first,
     double sum = b ? b[j] : 0;
     for (int i = 0; i < k; i++) sum += w[j * k + i] * v[i];
     out[j] = sum;
+  }
+}
+
+/* Cells whose gates see x alone: the part of the old state that is kept, of the gates' pre-activations. */
+static double keeps(enum equations cell, double p, double q) {
+  if (cell == MIN_GRU) return sigmoid(-p);
+  return 1 / (1 + (1 + exp(-p)) / (1 + exp(-q))); /* f / (f + i) */
+}
+
+static void min_step_forward(const problem *p, const double *a, const history *s, int i) {
+  int H = p->H, G = gates_of(p->cell);
+  memcpy(s->gates + i * G * H, a, sizeof(double) * (size_t)(G * H));
+  for (int j = 0; j < H; j++) {
+    double old = keeps(p->cell, a[j], a[H + j]);
+    s->h[(i + 1) * H + j] = old * s->h[i * H + j] + (1 - old) * a[(G - 1) * H + j];
+  }
+}
+
+static void min_step_backward(const problem *p, const history *s, int i, double *dh, double *da) {
+  int H = p->H, G = gates_of(p->cell);
+  const double *h = s->h + i * H, *a = s->gates + i * G * H;
+  for (int j = 0; j < H; j++) {
+    double old = keeps(p->cell, a[j], a[H + j]), d = dh[j] * (h[j] - a[(G - 1) * H + j]) * old * (1 - old);
+    da[j] = p->cell == MIN_GRU ? -d : d * sigmoid(-a[j]);
+    if (p->cell == MIN_LSTM) da[H + j] = -d * sigmoid(-a[H + j]);
+    da[(G - 1) * H + j] = dh[j] * (1 - old);
+    dh[j] *= old;
   }
 }
 
@@ -151,7 +186,10 @@ static void run_row(const problem *p, int b) {
   for (int i = 0; i < T; i++) {
     int row = (p->reverse ? T - 1 - i : i) * p->B + b;
     affine(p->w_ih, p->b_ih, p->x + row * p->I, 0, rows, p->I, a);
-    step_forward(p, a, &s, i, u);
+    if (sees_h(p->cell))
+      step_forward(p, a, &s, i, u);
+    else
+      min_step_forward(p, a, &s, i);
     memcpy(p->y + row * H, s.h + (i + 1) * H, sizeof(double) * (size_t)H);
   }
   for (int i = T - 1; i >= 0; i--) {
@@ -160,15 +198,17 @@ static void run_row(const problem *p, int b) {
       if (p->dy) dh[j] += p->dy[row * H + j];
       reset[j] = s.gates[i * rows + j] * s.h[i * H + j];
     }
-    step_backward(p, &s, i, dh, dc, da, du);
+    if (sees_h(p->cell))
+      step_backward(p, &s, i, dh, dc, da, du);
+    else
+      min_step_backward(p, &s, i, dh, da);
     through(p->w_ih, da, 0, rows, p->I, p->dx + row * p->I);
     outer(p->dw_ih, da, p->x + row * p->I, 0, rows, p->I);
+    for (int j = 0; j < rows; j++) p->db_ih[j] += da[j];
+    if (!sees_h(p->cell)) continue;
     outer(p->dw_hh, du, s.h + i * H, 0, before ? 2 * H : rows, H);
     if (before) outer(p->dw_hh, du, reset, 2 * H, H, H);
-    for (int j = 0; j < rows; j++) {
-      p->db_ih[j] += da[j];
-      p->db_hh[j] += du[j];
-    }
+    for (int j = 0; j < rows; j++) p->db_hh[j] += du[j];
   }
   memcpy(p->h_last + b * H, s.h + T * H, sizeof(double) * (size_t)H);
   memcpy(p->c_last + b * H, s.c + T * H, sizeof(double) * (size_t)H);
