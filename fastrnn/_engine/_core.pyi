@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
+from typing_extensions import Self, disjoint_base
 
 from fastrnn._engine.ids import Ids
 
@@ -22,11 +23,16 @@ BACKWARD_BUFFERS: tuple[str, ...]
 ROWS: tuple[str, ...]
 DROPOUT_MASKS: tuple[str, ...]
 
+@disjoint_base
 class Sizes:
-    packed: int
-    forward: int
-    tape: int
-    backward: int
+    @property
+    def packed(self) -> int: ...
+    @property
+    def forward(self) -> int: ...
+    @property
+    def tape(self) -> int: ...
+    @property
+    def backward(self) -> int: ...
     def __init__(
         self,
         cell: int,
@@ -42,9 +48,10 @@ class Sizes:
         projected: int = 0,
     ) -> None: ...
 
+@disjoint_base
 class Weights:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         cell: int,
         hidden: int,
         w_ih: _Array,
@@ -58,11 +65,12 @@ class Weights:
         cell_clip: float = 0,
         slope: float = 0,
         zoneout: tuple[float, ...] = (),
-    ) -> None: ...
+    ) -> Self: ...
 
+@disjoint_base
 class Gradients:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         of: Weights,
         w_ih: _Maybe,
         w_hh: _Maybe = None,
@@ -70,11 +78,12 @@ class Gradients:
         b_hh: _Maybe = None,
         w_hr: _Maybe = None,
         extras: dict[str, _Maybe] = ...,
-    ) -> None: ...
+    ) -> Self: ...
 
+@disjoint_base
 class Stepper:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         layers: list[Weights],
         packed: list[_Array],
         batch: int,
@@ -82,10 +91,10 @@ class Stepper:
         work: _Array,
         outputs: list[_Array],
         table: _Maybe = None,
-    ) -> None: ...
+    ) -> Self: ...
     def alone(self, function: Callable[[], _T]) -> _T: ...
-    def step(self, x: _Array, out: _Array) -> bool: ...
-    def feed(self, x: _Array, out: _Array) -> bool: ...
+    def step(self, given: _Array, wanted: _Array) -> bool: ...
+    def feed(self, given: _Array, wanted: _Array) -> bool: ...
 
 def remember_main_thread() -> None: ...
 def forward(
