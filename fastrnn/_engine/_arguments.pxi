@@ -175,8 +175,9 @@ cdef class Weights:
         s.dtype = dtype_of(matrix_of(w_ih))
         s.input = matrix_of(w_ih).shape[1]
         s.hidden = hidden
-        if hidden < 1:
-            raise ValueError("hidden must be positive")
+        if hidden < 1 or not is_product(matrix_of(w_ih).shape[0], facts.gates, hidden):
+            raise ValueError(f"w_ih of {facts.gates} * hidden rows expected, and hidden = {hidden} of 1 at least, "
+                             f"got {w_ih.shape}")
         if w_hr is not None:
             s.projected = matrix_of(w_hr).shape[0]
             if not facts.takes >> FRNN_PROJ_SIZE & 1 or not 0 < s.projected < hidden:

@@ -128,15 +128,16 @@ cdef class Sizes:
 
 
 cdef size_t taken(size_t *room, size_t nbytes, const frnn_shape *s) except? 0:
-    """Takes so many bytes of a workspace, of which `room` were taken before: where they begin."""
+    """Takes a buffer of so many bytes, slack included, from a workspace of which `room` bytes are taken: where it
+    begins. The workspace has slack itself, so the buffers in it need none."""
     cdef size_t place = room[0]
     known(0 if nbytes == 0 or place > MOST_ROOM else 1, s)
-    room[0] += (nbytes + ALIGN - 1) & ~<size_t>(ALIGN - 1)
+    room[0] += (nbytes - 1) & ~<size_t>(ALIGN - 1)
     return place
 
 
-# The fields of the named tuples of passes.py, ids.py and ragged.py. They are read here in this order, for to read a
-# field by its name takes ten times as long; each module asserts that its order is this one.
+# The fields of the named tuples of passes.py, ragged.py and dropout_masks.py. They are read here in this order, for to
+# read a field by its name takes ten times as long; passes.py asserts that theirs is the same.
 DIRECTION_CALL = "reverse", "slot", "state", "parameters", "weights", "y", "last", "tape", "dropout_masks"
 BACKWARD_BUFFERS = "dy", "dlast", "dx", "dfirst", "dparameters", "dweights", "dstates"
 ROWS = "lengths", "mask", "reset", "reset_to", "sorted_lengths", "sort_order", "inverse_order"
@@ -176,7 +177,7 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
         call.rows = rows_of(&call.shape, rows)
         if of_ids:
             call.ids = ids_of(&call.shape, ids)
-            tables[i] = table_of(weights, inputs, ids.used, ids.count)
+            tables[i] = table_of(weights, inputs, ids.used, call.ids.count)
             call.x.data = <void *>call.ids.numbers  # of no features: nothing of it is read
         else:
             call.x = required(x, call.shape.dtype, &call.shape, call.shape.input)
@@ -191,8 +192,8 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
         places[i][0] = taken(&room, frnn_packed_size(&call.shape, packing[i].forms), &call.shape)
         places[i][1] = taken(&room, frnn_forward_size(&call.shape), &call.shape)
         if of_ids:
-            places[i][2] = taken(&room, frnn_id_table_size(&tables[i].shape, ids.count), &tables[i].shape)
-            places[i][3] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
+            places[i][2] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
+            places[i][3] = taken(&room, frnn_id_table_size(&tables[i].shape, call.ids.count), &tables[i].shape)
     if <size_t>array_of(work).size < room + ALIGN:
         return room + ALIGN
     begin = <char *>aligned(work, room + ALIGN)
@@ -200,8 +201,8 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
         calls[i].packed = packing[i].packed = begin + places[i][0]
         calls[i].work = begin + places[i][1]
         if of_ids:
-            calls[i].ids.table = tables[i].table = begin + places[i][2]
-            tables[i].work = begin + places[i][3]
+            tables[i].work = begin + places[i][2]
+            calls[i].ids.table = tables[i].table = begin + places[i][3]
     with nogil:
         for i in range(count if of_ids else 0):
             finished(frnn_make_id_table(&tables[i], interrupted))
@@ -232,22 +233,22 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
         raise ValueError("gradients for each of the passes expected")
     memset(calls, 0, sizeof(calls))
     for i in range(count):
-        backward_call(&calls[i], x, passes[i], gradients[i], rows, ids, checkpoint)
-        weights = passes[i].weights
+        weights = backward_call(&calls[i], x, passes[i], gradients[i], rows, ids, checkpoint)
         first_weights = first_weights or weights
         alike(&weights.shape, &first_weights.shape)
         places[i][0] = taken(&room, frnn_backward_size(&calls[i].shape), &calls[i].shape)
         if of_ids:
-            tables[i] = table_of(weights, inputs, ids.used, ids.count)
+            tables[i] = table_of(weights, inputs, ids.used, calls[i].ids.count)
             brought[i] = id_gradients_of(&tables[i], gradients[i], ids)
-            bytes_of_gradient = known(frnn_id_gradient_size(&calls[i].shape, ids.count), &tables[i].shape)
-            bytes_of_counts = <size_t>ids.count * sizeof(int64_t)
+            bytes_of_gradient = known(frnn_id_gradient_size(&calls[i].shape, tables[i].count), &tables[i].shape)
             places[i][1] = taken(&room, bytes_of_gradient, &tables[i].shape)
-            places[i][2] = taken(&room, bytes_of_counts + ALIGN, &tables[i].shape)
+            if frnn_goes_by_blocks(calls[i].shape.steps * calls[i].shape.batch):
+                bytes_of_counts = <size_t>tables[i].count * sizeof(int64_t)
+                places[i][2] = taken(&room, bytes_of_counts + ALIGN, &tables[i].shape)
             places[i][3] = taken(&room, frnn_id_gradients_size(&brought[i]), &tables[i].shape)
             if checkpoint:
-                places[i][4] = taken(&room, frnn_id_table_size(&tables[i].shape, ids.count), &tables[i].shape)
-                places[i][5] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
+                places[i][4] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
+                places[i][5] = taken(&room, frnn_id_table_size(&tables[i].shape, tables[i].count), &tables[i].shape)
     if <size_t>array_of(work).size < room + ALIGN:
         return room + ALIGN
     begin = <char *>aligned(work, room + ALIGN)
@@ -260,11 +261,11 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
                 calls[i].ids.seen = <int64_t *>(begin + places[i][2])
             brought[i].work = begin + places[i][3]
             if checkpoint:
-                calls[i].ids.table = tables[i].table = begin + places[i][4]
-                tables[i].work = begin + places[i][5]
+                tables[i].work = begin + places[i][4]
+                calls[i].ids.table = tables[i].table = begin + places[i][5]
     with nogil:
         for i in range(count if of_ids else 0):
-            memset(calls[i].ids.gradient, 0, bytes_of_gradient)
+            memset(calls[i].ids.gradient, 0, bytes_of_gradient - ALIGN)
             if calls[i].ids.seen != NULL:
                 memset(calls[i].ids.seen, 0, bytes_of_counts)
             if checkpoint:
@@ -275,8 +276,8 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
     return 0
 
 
-cdef int backward_call(frnn_backward_call *call, x, p, gradients, rows, ids, int64_t checkpoint) except -1:
-    """A direction's call, without workspace."""
+cdef Weights backward_call(frnn_backward_call *call, x, p, gradients, rows, ids, int64_t checkpoint):
+    """A direction's call, without workspace. Returns its weights."""
     cdef Weights weights
     cdef Gradients dweights
     cdef tuple state, dlast, dfirst, dstates
@@ -312,21 +313,27 @@ cdef int backward_call(frnn_backward_call *call, x, p, gradients, rows, ids, int
     call.dfirst = state_of(s, dfirst, slot, True)
     call.dw_hh, call.db_ih, call.db_hh, call.dw_hr = dweights.w_hh, dweights.b_ih, dweights.b_hh, dweights.w_hr
     memcpy(call.dextra, dweights.extra, sizeof(call.dextra))
-    return 0
+    return weights
 
 
 cdef frnn_id_gradients_call id_gradients_of(const frnn_id_table_call *table, gradients, ids) except *:
     """What becomes of a table's gradient. Without buffers yet."""
     cdef frnn_id_gradients_call call
-    cdef Gradients dweights = gradients.dweights
+    cdef Gradients dweights
+    cdef int64_t k
+    _, _, dx, _, _, dweights, _ = tuple_of(gradients)
     memset(&call, 0, sizeof(call))
     call.table = table[0]
     call.vocabulary = ids.vocabulary
-    call.used = indices(ids.used, table.count)
+    call.used = table.used
     call.dw_ih = dweights.w_ih
     if call.dw_ih == NULL:
         raise ValueError("an array for the gradient of w_ih expected")
-    call.dembedding = dense(gradients.dx, table.shape.dtype, call.vocabulary, table.shape.input, True)
+    if table.x == NULL and (call.vocabulary != table.shape.input or dx is not None):
+        raise ValueError("a vocabulary of the inputs, and no dx, expected without an embedding")
+    if call.used == NULL and call.vocabulary != table.count:
+        raise ValueError("a table of the whole vocabulary expected where it is not said which ids are used")
+    call.dembedding = dense(dx, table.shape.dtype, call.vocabulary, table.shape.input, True)
     for k in range(table.count if call.used != NULL else 0):
         if not 0 <= call.used[k] < call.vocabulary:
             raise ValueError("ids out of range")

@@ -51,7 +51,7 @@ cdef class Stepper:
         self.count = <int>len(layers)
         self.batch = batch
         self.ids = -1
-        self.kept = [layers, packed, state, work, outputs, table]
+        self.kept = [tuple(layers), tuple(packed), state, work, tuple(outputs), table]
         if self.count < 1 or len(outputs) != self.count or len(packed) != self.count:
             raise ValueError("layers, their packed weights and their outputs do not agree")
         one = layers[0]

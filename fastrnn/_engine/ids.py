@@ -41,7 +41,7 @@ class Ids(NamedTuple):
     @property
     def gradient(self):
         """An array for the gradient of the embedding, or None."""
-        return None if self.embedding is None else np.empty_like(self.embedding)
+        return None if self.embedding is None else np.empty(self.embedding.shape, self.dtype)
 
     @property
     def itemsize(self):
