@@ -70,7 +70,7 @@ typedef struct {
   int ragged;         /* whether `rows` below say anything */
   int has_ids;        /* whether x comes as ids; input is 0 then */
   int64_t projected;  /* 0: h and y have `hidden` features. Else so many, for h is W_hr of what the cell makes; LSTM */
-  int64_t checkpoint; /* 0: a tape keeps every step. n: states but h before every n-th alone, backward recomputes steps */
+  int64_t checkpoint; /* 0: a tape keeps every step. n: states but h before every n-th; backward recomputes steps */
 } frnn_shape;
 
 /* Element i of step t and row b lies at data + t * step + b * row + i * sizeof(element). */
@@ -88,15 +88,15 @@ typedef struct {
 /* What alters a variant; all zero: nothing. A normalised one needs all its gains, its shift and peepholes may be NULL.
  */
 typedef struct {
-  double clip, cell_clip; /* bounds of pre-activations and of c */
-  double slope;           /* of a hard sigmoid in place of the sigmoid */
+  double clip, cell_clip;           /* bounds of pre-activations and of c */
+  double slope;                     /* of a hard sigmoid in place of the sigmoid */
   double zoneout[FRNN_STATES_MOST]; /* rates of each state, used where no mask is drawn */
   const void *extra[FRNN_EXTRAS];
 } frnn_variant;
 
 /* What was drawn for a pass of a variant, with its rows in the order of frnn_rows; NULL: nothing. */
 typedef struct {
-  const void *recurrent;  /* (batch, features of h), dense: factors of h in the recurrent products */
+  const void *recurrent;                 /* (batch, features of h), dense: factors of h in the recurrent products */
   const void *zoneout[FRNN_STATES_MOST]; /* (steps, batch, hidden), dense: of each state the zoneout mask: 1 where an
                                           element stays, else 0; not where h is projected */
 } frnn_dropout_masks;
@@ -129,28 +129,28 @@ typedef struct {
   int64_t *seen, count;
 } frnn_ids;
 
-/* A state's arrays, as many as the cell has, each (batch, hidden), dense; h has other features where it is projected. */
+/* A state's arrays, as many as the cell has, each (batch, hidden), dense; a projected h has other features. */
 typedef struct {
   void *of[FRNN_STATES_MOST];
 } frnn_state;
 
-/* The forms in which packed weights hold W_ih, as bits: for the tiles of a step, and for a product over many steps. W_hh
- * and W_hr have one form each. frnn_form_of says which form a pass of some shape reads; 0 where W_ih need not be packed,
- * for the pass packs it as it goes. */
+/* The forms in which packed weights hold W_ih, as bits: for the tiles of a step, and for a product over many steps.
+ * W_hh and W_hr have one form each. frnn_form_of says which form a pass of some shape reads; 0 where W_ih need not be
+ * packed, for the pass packs it as it goes. */
 enum { FRNN_FOR_STEPS = 1, FRNN_FOR_PRODUCTS = 2 };
 unsigned frnn_form_of(const frnn_shape *shape);
 
-/* Bytes of the weights packed in some forms (the shape's steps, batch and so on do not matter), of a forward pass' and a
- * backward pass' workspace and of a tape. Each returns 0 where the size does not fit size_t; no size is 0 otherwise. */
+/* Bytes of the weights packed in some forms (the shape's steps, batch and so on do not matter), of a forward pass' and
+ * a backward pass' workspace and of a tape. Each returns 0 where the size does not fit size_t, and only then. */
 size_t frnn_packed_size(const frnn_shape *shape, unsigned forms);
 size_t frnn_forward_size(const frnn_shape *shape);
 size_t frnn_tape_size(const frnn_shape *shape);
 size_t frnn_backward_size(const frnn_shape *shape);
 
 /* A tape of every step, from its first boundary of 64 bytes on, is an array (steps, batch, slots, units): slots of
- * gates, i f g o, or r z n and what r multiplies if it comes after, then others, and last the states but h; units padded;
- * rows in the order of frnn_rows. Where a pre-activation reached clip, the highest bit of its gate's exponent is set,
- * which is clear otherwise but in a NaN. */
+ * gates, i f g o, or r z n and what r multiplies if it comes after, then others, and last the states but h; units
+ * padded; rows in the order of frnn_rows. Where a pre-activation reached clip, the highest bit of its gate's exponent
+ * is set, which is clear otherwise but in a NaN. */
 int64_t frnn_tape_slots(const frnn_shape *shape);
 int64_t frnn_tape_units(const frnn_shape *shape);
 
@@ -189,8 +189,8 @@ typedef struct {
 
 int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
-/* Writes down what follows from the shape alone, for a caller who makes the same call again and again: a short step would
- * feel the cost. Otherwise frnn_forward works it out. */
+/* Writes down what follows from the shape alone, for a caller who makes the same call again and again: a short step
+ * would feel the cost. Otherwise frnn_forward works it out. */
 size_t frnn_plan_size(void);
 void frnn_plan(const frnn_shape *shape, void *plan);
 
@@ -208,14 +208,14 @@ typedef struct {
   frnn_sequence x, y;
   frnn_state first;
   const void *tape;
-  frnn_sequence dy;     /* in; data may be NULL */
-  frnn_state dlast;     /* in; each may be NULL */
-  frnn_sequence aux;    /* in, where the cell has some */
-  frnn_sequence dx, daux; /* out; data may be NULL */
+  frnn_sequence dy;                       /* in; data may be NULL */
+  frnn_state dlast;                       /* in; each may be NULL */
+  frnn_sequence aux;                      /* in, where the cell has some */
+  frnn_sequence dx, daux;                 /* out; data may be NULL */
   frnn_sequence dstate[FRNN_STATES_MOST]; /* out, each data may be NULL: all that comes to a state of each step that
                                              counts */
   frnn_state dfirst;                      /* out */
-  void *dw_ih, *dw_hh;  /* out, each may be NULL */
+  void *dw_ih, *dw_hh;                    /* out, each may be NULL */
   void *db_ih, *db_hh, *dw_hr;
   void *dextra[FRNN_EXTRAS]; /* out, each may be NULL */
   void *work;
@@ -224,8 +224,8 @@ typedef struct {
 int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void));
 
 /* The table of `count` rows for frnn_ids. Row i is that of x's row i, (count, input), or where x is NULL that of a
- * one at feature used[i] among zeros; without `used` at feature i, count being input. The shape's steps and batch do not
- * matter. */
+ * one at feature used[i] among zeros; without `used` at feature i, count being input. The shape's steps and batch do
+ * not matter. */
 typedef struct {
   frnn_shape shape;
   frnn_weights weights;

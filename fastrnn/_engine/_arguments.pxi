@@ -394,6 +394,7 @@ cdef int count_of(passes) except -1:
 
 
 cdef int alike(const frnn_shape *a, const frnn_shape *b) except -1:
-    if a.cell != b.cell or a.hidden != b.hidden or a.projected != b.projected or a.dtype != b.dtype or a.input != b.input:
+    if (a.cell != b.cell or a.hidden != b.hidden or a.projected != b.projected or a.dtype != b.dtype
+            or a.input != b.input):
         raise ValueError("passes of different cells or sizes")
     return 0

@@ -147,10 +147,10 @@ DROPOUT_MASKS = "recurrent", "zoneout"
 def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
     """One layer forward, its directions at once.
 
-    x: (T, B, I); None where there are ids, an `ids.Ids`. passes: for each direction a `DirectionCall`, whose weights are
-    `Weights`; y, last and, unless it is None, tape are written. rows: a `ragged.Rows` or None. checkpoint: 0, or the
-    steps between those that the tape keeps something of. Returns 0; or, with nothing done, how many bytes `work` must
-    have.
+    x: (T, B, I); None where there are ids, an `ids.Ids`. passes: for each direction a `DirectionCall`, whose weights
+    are `Weights`; y, last and, unless it is None, tape are written. rows: a `ragged.Rows` or None. checkpoint: 0, or
+    the steps between those that the tape keeps something of. Returns 0; or, with nothing done, how many bytes `work`
+    must have.
     """
     cdef frnn_forward_call calls[2]
     cdef frnn_forward_call *call
@@ -215,8 +215,8 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
     """One layer backward, its directions at once.
 
     passes: as forward took them. gradients: for each the `BackwardBuffers`, whose dweights are `Gradients`; dx, dfirst,
-    dweights and dstates are written, what is None among them is not computed. Returns 0; or, with nothing done, how many
-    bytes `work` must have.
+    dweights and dstates are written, what is None among them is not computed. Returns 0; or, with nothing done, how
+    many bytes `work` must have.
     """
     cdef frnn_backward_call calls[2]
     cdef frnn_id_table_call tables[2]
