@@ -12,6 +12,7 @@ import mmap
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,15 +20,12 @@ import pytest
 pytestmark = pytest.mark.any_isa
 
 core = pytest.importorskip("fastrnn._engine._core", reason="this build has no kernels")
+passes = pytest.importorskip("fastrnn._engine.passes")
 
-CELLS = {cell["name"]: (index, cell["gates"]) for index, cell in enumerate(core.cells())}
-# The sizes of the variants' extra parameters, in units of H, in the kernels' order.
-VARIANTS = {
-    cell["name"]: [cell["extras"].get(kind, 0) for kind in core.extras()]
-    for cell in core.cells()
-    if cell["name"] != cell["plain"]
-}
-OPTION_NUMBERS = (0.05, 0.04, 0.2, 0.1, 0.3)  # clip, cell clip, slope, zoneout of h and of c
+CELLS = {cell["name"]: cell | {"index": index} for index, cell in enumerate(core.cells())}
+VARIANTS = [name for name, cell in CELLS.items() if name != cell["plain"]]
+OPTIONS = {"clip": 0.05, "cell_clip": 0.04, "slope": 0.2}
+ZONEOUT = (0.1, 0.3)  # of h and of c
 ROWS = (1, 2, 3, 5, 6, 7, 8, 9, 13)
 UNITS = (1, 3, 4, 7, 8, 9, 15, 16, 17, 33)
 INPUTS = (1, 2, 5, 8, 16, 17, 19)
@@ -51,7 +49,8 @@ MANY_ROWS = (
     (9000, 1, 1, 3),
     (1200, 7, 2, 5),
 )  # whose sums go by blocks
-SLACK = 64  # of a byte buffer's size: room to align it. Two of them in forward's workspace
+SLACK = 64  # of a byte buffer's size: room to align it
+NOTHING = np.empty(0, np.uint8)
 
 
 # ---- memory --------------------------------------------------------------------------------------
@@ -104,10 +103,19 @@ class Pages:
             self._protect(self._slot(self.used - 1), self.size, mmap.PROT_READ)
         return result
 
-    def buffer(self, needed, slack=SLACK):
-        """A byte buffer of which only the slack reaches into the page after it."""
-        address = self._next(needed - slack)
-        return np.frombuffer((ctypes.c_uint8 * needed).from_address(address), np.uint8)
+    def buffer(self, needed):
+        """A byte buffer of which only the slack reaches into the page after it.
+
+        It begins as NaN at the end of a slot and as zeros at the begin, for it matters to nobody.
+        """
+        address = self._next(needed - SLACK)
+        buffer = np.frombuffer((ctypes.c_uint8 * needed).from_address(address), np.uint8)
+        buffer[:-SLACK] = 255 if self.at_end else 0
+        return buffer
+
+    def in_workspace(self, call, *arguments):
+        """The call, in a workspace of exactly the bytes that it says it needs."""
+        assert call(*arguments, self.buffer(call(*arguments, NOTHING))) == 0
 
 
 # ---- the cases, in a process of their own -------------------------------------------------------
@@ -127,12 +135,34 @@ def cases(every):
                 yield n, cell, dtype, size
 
 
-def extras_of(pages, values, cell, hidden, dtype):
-    """The weights after the first four: nothing, or a variant's extras and numbers."""
-    if cell not in VARIANTS:
-        return ()
-    extras = [pages.array(k * hidden, dtype, values) if k else None for k in VARIANTS[cell]]
-    return None, tuple(extras), OPTION_NUMBERS
+def weights_of(pages, values, n, cell, dtype, inputs, hidden):
+    """`Weights` of which every array is in pages of its own, and a dict of their arrays."""
+    entry, states = CELLS[cell], CELLS[cell]["states"]
+
+    def draw(*shape):
+        return pages.array(shape, dtype, values)
+
+    arrays = {"w_ih": draw(entry["gates"] * hidden, inputs)}
+    if entry["recurrent"]:
+        arrays["w_hh"] = draw(entry["recurrent"] * hidden, hidden)
+    for bias, gates, remainder in ("b_ih", "gates", 1), ("b_hh", "recurrent", 2):
+        if n % 4 != remainder and entry[gates]:
+            arrays[bias] = draw(entry[gates] * hidden)
+    arrays["extras"] = {name: draw(units * hidden) for name, units in entry["extras"].items()}
+    options = OPTIONS | {"zoneout": ZONEOUT[:states]} if cell in VARIANTS else {}
+    return core.Weights(entry["index"], hidden, **arrays, **options), arrays
+
+
+def gradients_of(pages, weights, arrays):
+    """`Gradients` of such weights, and their arrays."""
+
+    def like(array):
+        return pages.array(array.shape, array.dtype)
+
+    outputs = {name: like(array) for name, array in arrays.items() if name != "extras"}
+    extras = {name: like(array) for name, array in arrays["extras"].items()}
+    gradients = core.Gradients(weights, **outputs, extras=extras)
+    return gradients, [*outputs.values(), *extras.values()]
 
 
 def masks_of(pages, values, n, cell, dtype, size):
@@ -140,12 +170,9 @@ def masks_of(pages, values, n, cell, dtype, size):
     steps, batch, _, hidden = size
     if cell not in VARIANTS or n % 3 == 0:
         return None
-    zoneout = [pages.array((steps, batch, hidden), dtype, values) for _ in range(states_of(cell))]
-    return pages.array((batch, hidden), dtype, values), tuple(zoneout) if n % 2 else ()
-
-
-def states_of(cell):
-    return 2 if cell.startswith("lstm") else 1
+    states = range(CELLS[cell]["states"] if n % 2 else 0)
+    zoneout = tuple(pages.array((steps, batch, hidden), dtype, values) for _ in states)
+    return passes.DropoutMasks(pages.array((batch, hidden), dtype, values), zoneout)
 
 
 def rows_of(pages, n, steps, batch):
@@ -163,39 +190,36 @@ def rows_of(pages, n, steps, batch):
     flags = [
         pages.array((steps, batch), booleans, rng.random(steps * batch) < p) for p in (0.8, 0.1)
     ]
-    return lengths, sort_order, inverse_order, *flags, n % 4 == 3
+    reset_to = "initial" if n % 4 == 3 else "zero"
+    return passes.Rows(None, *flags, reset_to, lengths, sort_order, inverse_order)
 
 
-def ids_of(pages, n, index, weights, size, directions):
-    """In some cases ids in place of x, their table, and its gradient for each direction."""
-    steps, batch, inputs, hidden = size
-    if n % 5 != 3 or inputs == 0:
-        return None, None, ()
-    dtype, rng = weights[0].dtype, np.random.default_rng(n)
-    ids = pages.array((steps, batch), np.dtype("i8"), rng.integers(0, inputs, steps * batch))
-    table = pages.buffer(core.table_size(index, int(dtype.itemsize == 8), hidden, inputs))
-    work = core.tabulate(index, None, weights, inputs, table, np.empty(0, np.uint8))
-    assert core.tabulate(index, None, weights, inputs, table, pages.buffer(work)) == 0
-    arrays = 3 if core.goes_by_blocks(steps * batch) else 1
-    gradients = tuple(pages.array((arrays * inputs, len(weights[0])), dtype) for _ in directions)
-    for gradient in gradients:
-        gradient.fill(0)
-    if arrays == 1:
-        return ids, table, gradients
-    seen = [pages.array(inputs, np.dtype("f8")).view("i8") for _ in gradients]
-    for counts in seen:
-        counts.fill(0)
-    return ids, table, tuple(zip(gradients, seen, strict=True))
+def ids_of(pages, values, n, dtype, size):
+    """Ids of one-hot vectors or of an embedding, with a table of all of them or of a part.
+
+    They have the attributes of `Ids` that are read, each array of them in pages of its own.
+    """
+    steps, batch, inputs, _ = size
+    embedded, subset = divmod((n // 20 + n) % 4, 2)
+    vocabulary, rng, integers = inputs + 3 * embedded, np.random.default_rng(n), np.dtype("i8")
+    used, count = None, vocabulary
+    if subset:
+        count = (vocabulary + 1) // 2
+        used = pages.array(count, integers, rng.permutation(vocabulary)[:count])
+    table_index = pages.array((steps, batch), integers, rng.integers(0, count, steps * batch))
+    rows = pages.array((count, inputs), dtype, values) if embedded else None
+    return SimpleNamespace(
+        table_index=table_index, used=used, count=count, rows=rows, vocabulary=vocabulary
+    )
 
 
-def run(pages, values, n, cell, dtype, size):
+def run(pages, values, n, cell, dtype, size, of_ids=False):
     """Inference, forward and backward of one pass, or of two at once -> all results."""
     steps, batch, inputs, hidden = size
-    index, gates = CELLS[cell][:2]
-    rows, directions = gates * hidden, [(n % 2 == 1,), (False, True)][n % 8 == 7]
+    directions = (False, True) if n % 8 == 7 else (n % 2 == 1,)
     values = values.astype(dtype)
     checkpoint = 2 * (n % 4 == 2)
-    rows_given = rows_of(pages, n, steps, batch)
+    rows = rows_of(pages, n, steps, batch)
 
     def sequence(features, given):
         """An array with time first or, as a view, batch first."""
@@ -205,80 +229,84 @@ def run(pages, values, n, cell, dtype, size):
         return pages.array((steps, batch, features), dtype, given)
 
     def state(given):
-        return tuple(pages.array((1, batch, hidden), dtype, given) for _ in range(states_of(cell)))
+        states = range(CELLS[cell]["states"])
+        return tuple(pages.array((1, batch, hidden), dtype, given) for _ in states)
 
-    def buffer(needed, slacks):
-        count = len(directions)
-        return pages.buffer(needed * count, SLACK * slacks * count)
-
-    weights = [pages.array((rows, width), dtype, values) for width in (inputs, hidden)]
-    weights += [pages.array(rows, dtype, values) if n % 4 != bias else None for bias in (1, 2)]
-    weights = (*weights, *extras_of(pages, values, cell, hidden, dtype))
-    extras = weights[5] if len(weights) > 5 else ()
-    ids, table, gradients = ids_of(pages, n, index, weights, size, directions)
-    if ids is not None:
-        inputs, weights = 0, (np.empty((rows, 0), dtype), *weights[1:])
-        ids = ids, size[2], (table,) * len(directions), gradients
-    x = sequence(inputs, values)
-    sizes = core.Sizes(
-        index, dtype.itemsize, steps, batch, inputs, hidden, rows_given is not None, checkpoint,
-        ids is not None,
-    )  # fmt: skip
+    weights, arrays = weights_of(pages, values, n, cell, dtype, inputs, hidden)
+    ids = ids_of(pages, values, n, dtype, size) if of_ids else None
+    x = None if of_ids else sequence(inputs, values)
     results, masks = [], masks_of(pages, values, n, cell, dtype, size)
     for keep in (False, True):
-        passes = tuple(
-            (reverse, 0, state(values), weights, sequence(hidden, None), state(None),
-             pages.buffer(sizes.tape) if keep else None, masks)
+        nbytes = core.tape_size(weights, steps, batch, checkpoint)
+        calls = tuple(
+            passes.DirectionCall(
+                reverse, 0, state(values), (), weights, sequence(hidden, None), state(None),
+                pages.buffer(nbytes) if keep else None, masks,
+            )
             for reverse in directions
         )  # fmt: skip
-        work = buffer(sizes.packed + sizes.forward, 2)
-        assert core.forward(index, x, passes, rows_given, ids, checkpoint, work) == 0
-        for *_, y, last, _, _ in passes:
-            results += [y, *last]
-    calls = []
-    for forward_pass in passes:
+        pages.in_workspace(core.forward, x, calls, rows, ids, checkpoint)
+        for call in calls:
+            results += [call.y, *call.last]
+    incoming = []
+    for call in calls:
         dy = sequence(hidden, values) if n % 5 else None
-        dlast = state(values) if n % 7 else (None,) * len(forward_pass[2])
-        dweights = tuple(None if w is None else pages.array(w.shape, dtype) for w in weights[:4])
-        of_extras = [None if w is None else pages.array(w.shape, dtype) for w in extras]
-        dstates = [sequence(hidden, None) if n % 2 else None for _ in dlast]
+        dlast = state(values) if n % 7 else (None,) * len(call.state)
+        dstates = tuple(sequence(hidden, None) if n % 2 else None for _ in dlast)
         for array in dstates[: n % 2 * 2]:
             array.fill(0)  # steps that are not taken keep this value
-        results += [*dweights, *of_extras, *dstates]
-        dweights += (None, tuple(of_extras)) if extras else ()
-        dx, dfirst = sequence(inputs, None) if n % 6 else None, state(None)
-        calls.append((forward_pass, dy, dlast, dx, dfirst, dweights, tuple(dstates)))
-        results += [dx, *dfirst]
-    work = buffer(sizes.backward, 1)
-    assert core.backward(index, x, tuple(calls), rows_given, ids, checkpoint, work) == 0
-    results += [g[0] if isinstance(g, tuple) else g for g in gradients]
+        dx, dfirst = None, state(None)
+        if of_ids and ids.rows is not None and n % 6:
+            dx = pages.array((ids.vocabulary, inputs), dtype)
+        elif not of_ids and n % 6:
+            dx = sequence(inputs, None)
+        gradients, outputs = gradients_of(pages, weights, arrays)
+        incoming.append(passes.BackwardBuffers(dy, dlast, dx, dfirst, (), gradients, dstates))
+        results += [*outputs, *dstates, dx, *dfirst]
+    pages.in_workspace(core.backward, x, calls, tuple(incoming), rows, ids, checkpoint)
     return [a.copy() for a in results if a is not None]
 
 
+def run_of_ids(*case):
+    return run(*case, of_ids=True)
+
+
 def run_stream(pages, values, n, cell, dtype, size):
-    """Three steps of a stack of two layers -> outputs and states."""
+    """Three steps of a stack of two layers, in some cases of ids -> outputs and states."""
     _, batch, inputs, hidden = size
-    index, gates = CELLS[cell][:2]
+    index, of_ids = CELLS[cell]["index"], n % 5 == 3 and inputs > 0
     values = values.astype(dtype)
-    layers, forward = [], 0
+    layers, packed, forward = [], [], 0
     for width in (inputs, hidden):
-        shapes = ((gates * hidden, width), (gates * hidden, hidden), gates * hidden)
-        weights = tuple(pages.array(shape, dtype, values) for shape in shapes) + (None,)
-        weights += extras_of(pages, values, cell, hidden, dtype)
-        sizes = core.Sizes(index, dtype.itemsize, 1, batch, width, hidden)
-        layers.append((index, weights, pages.buffer(sizes.packed)))
+        layers.append(weights_of(pages, values, n, cell, dtype, width, hidden)[0])
+        tabulated = of_ids and len(layers) == 1
+        width = 0 if tabulated else width
+        sizes = core.Sizes(index, dtype, 1, batch, width, hidden, ids=tabulated)
+        packed.append(pages.buffer(sizes.packed))
         forward = max(forward, sizes.forward)
     outputs = [pages.array((batch, hidden), dtype) for _ in layers]
-    state = tuple(pages.array((2, batch, hidden), dtype) for _ in range(states_of(cell)))
+    state = tuple(pages.array((2, batch, hidden), dtype) for _ in range(CELLS[cell]["states"]))
     for array in state:
         array.fill(0.5)
-    stepper = core.Stepper(layers, batch, state, pages.buffer(forward), outputs)
-    x, out = pages.array((batch, inputs), dtype, values), pages.array((batch, hidden), dtype)
+    x, table = pages.array((batch, inputs), dtype, values), None
+    if of_ids:
+        x = pages.array(batch, np.dtype("i8"), np.random.default_rng(n).integers(0, inputs, batch))
+        table = pages.buffer(core.table_size(layers[0], inputs))
+        pages.in_workspace(core.tabulate, layers[0], table)
+    work, out = pages.buffer(forward), pages.array((batch, hidden), dtype)
+    stepper = core.Stepper(layers, packed, batch, state, work, outputs, table)
     results = []
     for _ in range(3):
         assert stepper.step(x, out)
         results.append(out.copy())
     return results + [array.copy() for array in state]
+
+
+def applies(what, n, size):
+    """Whether a case is one for this function."""
+    if what is run_of_ids:
+        return size[2] > 0 and (n % 5 == 3 or size in MANY_ROWS)
+    return what is run or size[0] > 0
 
 
 def main(isa, every):
@@ -287,8 +315,8 @@ def main(isa, every):
     values = np.random.default_rng(3).uniform(-0.1, 0.1, 1 << 17)
     pages = Pages()
     for case in cases(every):
-        for what in (run, run_stream):
-            if what is run_stream and case[3][0] == 0:
+        for what in (run, run_of_ids, run_stream):
+            if not applies(what, case[0], case[3]):
                 continue
             print(isa, what.__name__, *case, flush=True)
             results = []
