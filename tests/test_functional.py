@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import one_pass
 import pytest
 from problems import (
     BACKENDS,
@@ -21,7 +22,6 @@ from problems import (
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
-from fastrnn._engine import passes
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -107,9 +107,9 @@ def test_sizes_of_zero_are_defined(cell, dtype, reverse, sizes, backend):
 @pytest.mark.parametrize("sizes", [(0, 3, 2, 5), (4, 0, 2, 5), (4, 3, 0, 5)], ids=["T", "B", "I"])
 def test_gradients_at_sizes_of_zero_are_the_references(cell, reverse, sizes, backend):
     p = problem(cell, *sizes)
-    _, _, saved = passes.run(p.cell, p.x, p.state, p.weights, reverse, keep=True)
+    _, _, saved = one_pass.run(p.cell, p.x, p.state, p.weights, reverse, keep=True)
     dweights = tuple(np.full_like(w, np.nan) for w in p.weights)
-    dx, dfirst = passes.run_backward(saved, p.dy, p.dstate, dweights)
+    dx, dfirst = one_pass.run_backward(saved, p.dy, p.dstate, dweights)
     wanted = by_reference(p, reverse)
     assert_close(dx, wanted["dx"], "float64")
     assert_close(dfirst, tuple(wanted[f"d{s}0"] for s in p.cell.states), "float64")

@@ -8,12 +8,13 @@ import threading
 import time
 
 import numpy as np
+import one_pass
 import pytest
 from problems import ISAS, leaves, run_python
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
-from fastrnn._engine import passes, runtime
+from fastrnn._engine import runtime
 
 pytestmark = pytest.mark.skipif(runtime.core is None, reason="this build has no kernels")
 
@@ -41,10 +42,10 @@ def problem(cell, dtype, sizes=SIZES[0]):
 
 def everything(cell, x, state, weights, dy, dlast, reverse):
     """All outputs and gradients of a pass, as a list of bytes."""
-    inferred, last, _ = passes.run(cell, x, state, weights, reverse)
-    y, last_kept, saved = passes.run(cell, x, state, weights, reverse, keep=True)
+    inferred, last, _ = one_pass.run(cell, x, state, weights, reverse)
+    y, last_kept, saved = one_pass.run(cell, x, state, weights, reverse, keep=True)
     dweights = tuple(np.empty_like(w) for w in weights)
-    dx, dfirst = passes.run_backward(saved, dy, dlast, dweights)
+    dx, dfirst = one_pass.run_backward(saved, dy, dlast, dweights)
     arrays = [inferred, *last, y, *last_kept, dx, *dfirst, *dweights]
     return [a.tobytes() for a in arrays]
 

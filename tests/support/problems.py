@@ -17,11 +17,12 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 
 import numpy as np
+import one_pass
 
 import fastrnn
 from fastrnn import reference
 from fastrnn._cells.registry import CELLS
-from fastrnn._engine import passes, ragged, runtime
+from fastrnn._engine import ragged, runtime
 
 ISAS = runtime.core.isas_available() if runtime.core else []
 FUSED_ISAS = [isa for isa in ISAS if runtime.core.isa_is_fused(isa)]  # they give the same bits
@@ -63,7 +64,7 @@ class Problem:
     @property
     def longest_sum(self):
         steps, batch, inputs = self.x.shape
-        rows, hidden = self.weights[1].shape
+        rows, hidden = len(self.weights[0]), self.state[0].shape[1]
         return max(inputs + hidden, rows, steps * batch)
 
     def tolerance(self, dtype):
@@ -94,6 +95,8 @@ def _draw(cell, t, b, i, h, biases, rng):
     rows, states = cell.gates * h, range(len(cell.states))
     weights = draw(rows, i, scale=max(1, i) ** -0.5), draw(rows, h, scale=h**-0.5)
     bias = [draw(rows, scale=0.5) if given else None for given in biases]
+    if not cell.recurrent:
+        weights, bias = (weights[0], None), [bias[0], None]
     state, dstate = (tuple(draw(b, h) for _ in states) for _ in range(2))
     return Problem(cell, draw(t, b, i), state, (*weights, *bias), draw(t, b, h), dstate)
 
@@ -143,10 +146,10 @@ def by_kernels(p, reverse=False, y=None, **rows):
         y = np.full(p.dy.shape, np.nan, p.x.dtype)
     dweights = tuple(None if w is None else np.full_like(w, np.nan) for w in p.weights)
     with fastrnn.backend("core"):
-        y, last, saved = passes.run(
+        y, last, saved = one_pass.run(
             p.cell, p.x, p.state, p.weights, reverse, y, keep=True, rows=rows
         )
-        dx, dfirst = passes.run_backward(saved, p.dy, p.dstate, dweights)
+        dx, dfirst = one_pass.run_backward(saved, p.dy, p.dstate, dweights)
     return named(p.cell, y, last, dx, dfirst, dweights)
 
 
@@ -154,7 +157,8 @@ def infer(p, reverse=False):
     """The public function of the cell -> y, state as a tuple."""
     options = {"reverse": reverse, **options_of(p.cell)}
     state = p.state if len(p.state) > 1 else p.state[0]
-    y, last = getattr(fastrnn, p.cell.function)(p.x, state, *p.weights, **options)
+    weights = p.weights if p.cell.recurrent else p.weights[::2]
+    y, last = getattr(fastrnn, p.cell.function)(p.x, state, *weights, **options)
     return y, last if isinstance(last, tuple) else (last,)
 
 
@@ -169,7 +173,8 @@ def options_of(cell):
 def layer_of(cell, *args, **options):
     """A layer of the cell."""
     cell = CELLS[cell]
-    layer_class = getattr(fastrnn, cell.function.upper())
+    names = {name.lower(): name for name in fastrnn.__all__ if name[0].isupper()}
+    layer_class = getattr(fastrnn, names[cell.function.replace("_", "")])
     return layer_class(*args, **{"rng": 0, **options_of(cell), **options})
 
 
