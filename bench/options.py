@@ -110,12 +110,8 @@ def checkpoint_cases():
             def option(layer=layer, x=x, dy=dy):
                 layer.forward(x, checkpoint=25)[2].backward(dy)
 
-            sizes = [
-                runtime.core.Sizes(
-                    layer._cell.index, 4, 1000, batch, inputs, hidden, checkpoint=n
-                ).tape
-                for n in (0, 25)
-            ]
+            weights = layer._kernel_weights[0]
+            sizes = [runtime.core.tape_size(weights, 1000, batch, n) for n in (0, 25)]
             shape = f"({batch}, {inputs}, {hidden}) {kind}, tape {sizes[1] / sizes[0]:.1%}"
             yield Case("checkpoint, T = 1000", shape, plain, option, 1.4)
 

@@ -110,14 +110,15 @@ def test_threads_never_show(cell, sizes):
 @pytest.mark.usefixtures("core")
 @pytest.mark.parametrize("cell", ["lstm", "gru_after", "gru_before"])
 def test_the_tape_of_a_thousand_steps_is_a_fifth_at_most(cell):
-    sizes = [
-        runtime.core.Sizes(CELLS[cell].index, 4, 1000, 16, 64, 64, checkpoint=n) for n in (0, 32)
-    ]
-    for size in sizes:
+    index, dtype = CELLS[cell].index, np.dtype("float32")
+    sizes = [runtime.core.Sizes(index, dtype, 1000, 16, 64, 64, checkpoint=n) for n in (0, 32)]
+    weights = layer_of(cell, 64, 64)._kernel_weights[0]
+    for size, n in zip(sizes, (0, 32), strict=True):
         assert size.packed == sizes[0].packed
-    whole, little = (size.tape for size in sizes)
+        assert size.tape == runtime.core.tape_size(weights, 1000, 16, n)
+    full, little = (size.tape for size in sizes)
     workspace = sizes[1].backward - sizes[0].backward  # all calls use the same one
-    assert little + workspace <= 0.2 * whole
+    assert little + workspace <= 0.2 * full
 
 
 def test_a_checkpoint_is_a_number_of_steps():

@@ -31,12 +31,12 @@ def units_about_limits(gates, batch, itemsize):
     return sorted({h for limit in (*begins, ends) for h in (limit, limit + 1)})
 
 
-def assert_groups_begin(cell, batch, steps, itemsize, below, above):
+def assert_groups_begin(cell, batch, steps, dtype, below, above):
     """Assert that two groups begin in between: each needs memory for its weight gradients."""
 
     def gradients_in_buffer(hidden):
-        one = itemsize * CELLS[cell].gates * hidden * (INPUTS + hidden + 2)
-        sizes = (itemsize, steps, batch, INPUTS, hidden)
+        one = dtype.itemsize * CELLS[cell].gates * hidden * (INPUTS + hidden + 2)
+        sizes = (dtype, steps, batch, INPUTS, hidden)
         return runtime.core.Sizes(CELLS[cell].index, *sizes).backward / one
 
     assert gradients_in_buffer(above) - gradients_in_buffer(below) > 1.5, (cell, below, above)
@@ -77,9 +77,8 @@ def check_cell(cell):
     """The sizes at which all groups begin to have rows, for the default suite."""
     gates = CELLS[cell].gates
     for batch, steps, dtype in ((32, 1, "float32"), (128, 2, "float64")):
-        itemsize = np.dtype(dtype).itemsize
-        below, above = units_about_limits(gates, batch, itemsize)[2:4]
-        assert_groups_begin(cell, batch, steps, itemsize, below, above)
+        below, above = units_about_limits(gates, batch, np.dtype(dtype).itemsize)[2:4]
+        assert_groups_begin(cell, batch, steps, np.dtype(dtype), below, above)
         check(cell, batch, above, steps, dtype)
         check(cell, batch, below, steps, dtype, checkpoints=(None,), threads=(1,))
 

@@ -234,6 +234,8 @@ def test_ragged_ids_may_hold_anything_beyond_their_ends(backend, cell, embedded)
     with fastrnn.backend(backend):
         y, state, got = gradients(layer, ids, sizes, lengths=lengths, mask=mask, **options)
         wanted_y, wanted_state, wanted = gradients(layer, dense, sizes, lengths=lengths, mask=mask)
+    if backend == "core":
+        assert_same_bits((y, state), (wanted_y, wanted_state))
     assert_close((y, state), (wanted_y, wanted_state), "float32")
     assert_close((got.params, got.state), (wanted.params, wanted.state), "float32")
 
@@ -319,6 +321,54 @@ def test_threads_never_show(cell, inputs):
     wanted = answer(1)
     for n in (2, 3, 8):
         assert_same_bits(answer(n), wanted)
+
+
+FEW, MANY = 11, 500  # a batch of 9 steps and 6 rows has more ids than the one, fewer than the other
+every_checkpoint = pytest.mark.parametrize(
+    "checkpoint", [None, 4], ids=["every step", "checkpoints"]
+)
+
+
+@pytest.mark.usefixtures("core")
+@every_cell
+@every_dtype
+@every_checkpoint
+def test_a_table_of_the_ids_that_occur_gives_the_bits_of_one_of_all(cell, dtype, checkpoint):
+    sizes = (9, 6, 17, FEW)
+    ids, _ = batch(sizes)
+    small, large = (layer_of(cell, n, 17, bidirectional=True, dtype=dtype) for n in (FEW, MANY))
+
+    def columns(name, array):
+        """Those of the ids, and the others."""
+        return (array[:, :FEW], array[:, FEW:]) if "weight_ih" in name else (array, array[:0])
+
+    for name, array in small.params.items():
+        columns(name, large.params[name])[0][...] = array
+    options = {"one_hot": True, "checkpoint": checkpoint}
+    *wanted, of_small = gradients(small, ids, sizes, **options)
+    *got, of_large = gradients(large, ids, sizes, **options)
+    assert_same_bits((got, of_large.state), (wanted, of_small.state))
+    for name, array in of_small.params.items():
+        same, others = columns(name, of_large.params[name])
+        assert_same_bits(same, array)
+        assert not others.any()
+
+
+@pytest.mark.usefixtures("core")
+@every_cell
+@every_dtype
+@every_checkpoint
+def test_a_table_of_the_rows_that_occur_gives_the_bits_of_one_of_all(cell, dtype, checkpoint):
+    sizes = (9, 6, 17, FEW)
+    ids, _ = batch(sizes)
+    layer = layer_of(cell, 5, 17, bidirectional=True, dtype=dtype)
+    embedding = np.random.default_rng(1).standard_normal((MANY, 5)).astype(dtype)
+    options = {"checkpoint": checkpoint}
+    *wanted, small = gradients(layer, ids, sizes, embedding=embedding[:FEW], **options)
+    *got, large = gradients(layer, ids, sizes, embedding=embedding, **options)
+    assert_same_bits((got, large.state, large.flat), (wanted, small.state, small.flat))
+    assert_same_bits(large.embedding[:FEW], small.embedding)
+    assert not large.embedding[FEW:].any()
 
 
 @pytest.mark.usefixtures("core")

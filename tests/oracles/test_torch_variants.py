@@ -144,7 +144,7 @@ def test_outputs_states_and_gradients_are_autograds(name, dtype):
 
     assert_near(ours(x, packed(state))[0], y_t, dtype, "y of a call")
     # The reference, because there zoneout can be its expectation in training too.
-    weights = ours._weights[0](ours.params)
+    weights = ours._parameters_of[0](ours.params)
     y, last, tape = reference.forward(variants.reference_cell(ours._cell), x, state, *weights)
     dx, dfirst, *dweights = reference.backward(tape, dy, dstate)
     assert_near(y, y_t, dtype, "y")
