@@ -85,11 +85,11 @@ typedef struct {
   const void *w_hr;        /* (projected, hidden); then w_hh is (gates * hidden, projected), and so is h */
 } frnn_weights;
 
-/* What alters a variant; all zero: nothing. A normalised one needs all its gains, its shift and peepholes may be NULL.
- */
+/* What makes a variant differ; all zero: nothing. A normalised one needs all its gains, its shift and peepholes may be
+ * NULL. */
 typedef struct {
-  double clip, cell_clip;           /* bounds of pre-activations and of c */
-  double slope;                     /* of a hard sigmoid in place of the sigmoid */
+  double number[FRNN_OPTIONS]; /* of the options that are numbers: bounds of pre-activations and of c, the slope of a
+                                  hard sigmoid in place of the sigmoid; 0: the option is not given */
   double zoneout[FRNN_STATES_MOST]; /* rates of each state, used where no mask is drawn */
   const void *extra[FRNN_EXTRAS];
 } frnn_variant;

@@ -42,7 +42,8 @@ INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_st
   }
   tanh_each(N, a, g, slot[2]);
   EACH c[n] = vfma(f[n], before[n], i[n] * g[n]);
-  if (v->cell_clip > 0) EACH c[n] = vclip(c[n], vset1((real)v->cell_clip));
+  real bound = (real)v->number[FRNN_CELL_CLIP];
+  if (bound > 0) EACH c[n] = vclip(c[n], vset1(bound));
   if (peephole) EACH o[n] = vfma(extra_at(peephole, G - 2, s->hidden, unit + n * LANES), c[n], o[n]);
   gate_each(N, a, o, slot[3]);
   EACH h[n] = c[n];
@@ -109,7 +110,7 @@ INLINE lstm_back_step lstm_step_back(const frnn_back *b) {
                           .a = alteration_of(b->variant),
                           .zones = {has_zoneout(b->variant, 0), has_zoneout(b->variant, 1)},
                           .peephole = v->extra[FRNN_WEIGHT_PEEPHOLE],
-                          .cell_clip = v->cell_clip};
+                          .cell_clip = v->number[FRNN_CELL_CLIP]};
 }
 
 /* A row of it. */

@@ -15,7 +15,8 @@ typedef struct {
 
 INLINE alteration alteration_of(const frnn_variant_arguments *variant) {
   const frnn_variant *v = variant->numbers;
-  return (alteration){v->clip > 0, v->slope > 0, vset1((real)v->clip), vset1((real)v->slope)};
+  double clip = v->number[FRNN_CLIP], slope = v->number[FRNN_RECURRENT_ACTIVATION];
+  return (alteration){clip > 0, slope > 0, vset1((real)clip), vset1((real)slope)};
 }
 
 INLINE vec vclip(vec x, vec bound) { return -vmax(-vmax(x, -bound), -bound); }

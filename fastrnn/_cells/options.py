@@ -47,6 +47,16 @@ class Options:
             given["zoneout"] = self.zoneout[0]
         return given
 
+    def numbers(self):
+        """The options that the kernels read as numbers: name -> value, where there is one."""
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given["recurrent_activation"] = _SLOPES[self.recurrent_activation]
+        return {name: value for name, value in given.items() if isinstance(value, float)}
+
+
+# The slope of each hard sigmoid.
+_SLOPES = {"sigmoid": None, "hard_sigmoid": 1 / 6, "hard_sigmoid_onnx": 1 / 5}
+
 
 def checked(
     states, *, clip=None, cell_clip=None, recurrent_activation="sigmoid", zoneout=0.0,

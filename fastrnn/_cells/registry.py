@@ -169,10 +169,6 @@ def _with_options(cell, options):
     )  # fmt: skip
 
 
-# The slope of each hard sigmoid; 0 for the sigmoid.
-_SLOPES = {"sigmoid": 0.0, "hard_sigmoid": 1 / 6, "hard_sigmoid_onnx": 1 / 5}
-
-
 def kernel_weights(cell, parameters):
     """The compiled module's `Weights` of a direction's parameters; None without that module.
 
@@ -180,13 +176,11 @@ def kernel_weights(cell, parameters):
     """
     if runtime.core is None:
         return None
-    o, numbers = cell.options, {}
+    o, variant_options = cell.options, {}
     if o is not None:
-        slope = _SLOPES[o.recurrent_activation]
-        numbers = {"clip": o.clip or 0.0, "cell_clip": o.cell_clip or 0.0, "slope": slope,
-                   "zoneout": o.zoneout}  # fmt: skip
+        variant_options = {"numbers": o.numbers(), "zoneout": o.zoneout}
     hidden = len(parameters[0]) // cell.gates
-    return runtime.core.Weights(cell.index, hidden, *_by_name(cell, parameters), **numbers)
+    return runtime.core.Weights(cell.index, hidden, *_by_name(cell, parameters), **variant_options)
 
 
 def kernel_gradients(cell, weights, arrays):

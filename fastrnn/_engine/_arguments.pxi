@@ -150,12 +150,26 @@ cdef int extras_of(const frnn_shape *s, dict extras, void **addresses, bint writ
     return 0
 
 
+cdef int numbers_of(dict given, double *numbers) except -1:
+    """The numbers of options, which have the options' names."""
+    cdef int i
+    cdef set unknown = set(given)
+    for i in range(FRNN_OPTIONS):
+        name = frnn_option_name(i).decode()
+        if name in given:
+            numbers[i] = given[name]
+            unknown.discard(name)
+    if unknown:
+        raise ValueError(f"unknown options {unknown}")
+    return 0
+
+
 cdef class Weights:
     """The parameters of one direction of a layer and the numbers of its options, checked once for any number of calls.
 
     cell: its index. hidden: H. w_ih (G*H, I), w_hh (R*H, H), None where the cell's R is 0; biases (G*H,) and (R*H,) or
-    None; w_hr (P, H) or None: with it w_hh is (R*H, P). extras: name -> array. clip, cell_clip, slope of a hard
-    sigmoid: 0 is none. zoneout: the rate of each state, or ().
+    None; w_hr (P, H) or None: with it w_hh is (R*H, P). extras: name -> array. numbers: of the options that are
+    numbers, name -> value, of recurrent_activation the slope. zoneout: the rate of each state, or ().
     """
     cdef frnn_shape shape  # cell, dtype, input, hidden, projected
     cdef frnn_weights weights
@@ -163,8 +177,7 @@ cdef class Weights:
     cdef tuple held
 
     def __cinit__(self, int cell, int64_t hidden, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
-                  dict extras not None={}, *, double clip=0, double cell_clip=0, double slope=0,
-                  tuple zoneout not None=()):
+                  dict extras not None={}, *, dict numbers not None={}, tuple zoneout not None=()):
         cdef frnn_shape *s = &self.shape
         cdef const frnn_cell_facts *facts
         cdef int i
@@ -193,7 +206,7 @@ cdef class Weights:
         for i in range(FRNN_EXTRAS):
             if i not in (FRNN_WEIGHT_PEEPHOLE, FRNN_BIAS_LN_C) and facts.extra[i] and self.variant.extra[i] == NULL:
                 raise ValueError(f"{frnn_extra_name(i).decode()} may not be None")
-        self.variant.clip, self.variant.cell_clip, self.variant.slope = clip, cell_clip, slope
+        numbers_of(numbers, self.variant.number)
         if len(zoneout) not in (0, facts.states):
             raise ValueError("a zoneout rate for each state, or none, expected")
         for i in range(<int>len(zoneout)):

@@ -19,6 +19,7 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_WEIGHT_PEEPHOLE
         FRNN_BIAS_LN_C
         FRNN_EXTRAS
+        FRNN_OPTIONS
 
     ctypedef struct frnn_cell_facts:
         const char *name
@@ -66,7 +67,7 @@ cdef extern from "fastrnn.h" nogil:
         const void *w_hr
 
     ctypedef struct frnn_variant:
-        double clip, cell_clip, slope
+        double number[9]
         double zoneout[4]
         const void *extra[5]
 

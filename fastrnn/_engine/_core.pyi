@@ -61,9 +61,7 @@ class Weights:
         w_hr: _Maybe = None,
         extras: dict[str, _Maybe] = ...,
         *,
-        clip: float = 0,
-        cell_clip: float = 0,
-        slope: float = 0,
+        numbers: dict[str, float] = ...,
         zoneout: tuple[float, ...] = (),
     ) -> Self: ...
 

@@ -146,9 +146,9 @@ static void run_case(verdict *v, int cell, int dtype, int n) {
   for (int e = 0; e < FRNN_EXTRAS; e++)
     if (facts->extra[e]) f.variant.extra[e] = drawn(dtype, facts->extra[e] * H, 1);
   if (is_variant) {
-    if (n & 1) f.variant.clip = 0.75;
-    if (n & 2 && takes(facts, FRNN_CELL_CLIP)) f.variant.cell_clip = 0.5;
-    if (n % 3 == 1 && takes(facts, FRNN_RECURRENT_ACTIVATION)) f.variant.slope = 0.2;
+    if (n & 1) f.variant.number[FRNN_CLIP] = 0.75;
+    if (n & 2 && takes(facts, FRNN_CELL_CLIP)) f.variant.number[FRNN_CELL_CLIP] = 0.5;
+    if (n % 3 == 1 && takes(facts, FRNN_RECURRENT_ACTIVATION)) f.variant.number[FRNN_RECURRENT_ACTIVATION] = 0.2;
     if (n & 8) f.dropout.recurrent = drawn_mask(dtype, B * features, 2);
     for (int i = 0; n & 4 && !P && i < states; i++) { /* zoneout of a projected h is undefined */
       f.variant.zoneout[i] = 0.25;
