@@ -1,0 +1,179 @@
+"""The README's figures of speed, from the file of the run that gave them: bench/speed.json.
+
+On a machine at rest, for some hours, in a checkout without changes:
+
+    python bench/run.py --threads 1,2 --rounds 3 --batch 0.015 --json build/speed.json
+    python bench/readme.py --record build/speed.json
+
+writes bench/speed.json, the README's figures and bench/speed.png (needs matplotlib). Without
+--record the README's figures are written again from the file that is there.
+
+The README has them between `<!-- speed: NAME -->` and `<!-- speed -->`; SECTIONS has a function for
+each name. The file is that of `--json` without what no figure needs, a job in a line, and
+`python -m fastrnn bench --from bench/speed.json` shows it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+if __name__ == "__main__":
+    sys.path[0] = str(ROOT)
+
+from fastrnn.bench import measure, picture, report  # noqa: E402
+from fastrnn.bench.cases import CASES, CELLS, MODES  # noqa: E402
+from fastrnn.bench.peers import PEERS  # noqa: E402
+
+README, FILE, PICTURE = ROOT / "README.md", ROOT / "bench/speed.json", ROOT / "bench/speed.png"
+WIDTH = 120  # of the README's lines
+STAT = "best"
+KEPT = ("status", "reason", "variant", "best", "median", "seconds", "interruptions", "memory")
+NAMES = {
+    "lstm": "LSTM",
+    "gru": "GRU, reset after",
+    "gru-before": "GRU, reset before",
+    "rnn": "RNN",
+    "all": "all",
+}
+
+
+def machine(found: dict) -> str:
+    """Where, of what, with what and how it was measured."""
+    about, settings = found["about"], found["settings"]
+    ours = about["fastrnn"]
+    versions = {name: about["versions"].get(PEERS[name].package) for name in report.TITLES}
+    peers = [f"{report.TITLES[n]} {v}" for n, v in versions.items() if v and n != report.REFERENCE]
+    command = "python bench/run.py --threads {} --rounds {} --batch {}".format(
+        ",".join(map(str, settings["threads"])), settings["rounds"], settings["batch"]
+    )
+    commit = f"commit {about['commit'][:7]}" + " with changes" * bool(about["uncommitted"])
+    return paragraph(
+        f"Measured at {commit} on {about['time'][:10]}, on {len(about['cores'])} cores of "
+        f"{about['cpu']}, with the instruction set {ours['isa']} and {ours['compiler']}, against "
+        f"{', '.join(peers[:-1])} and {peers[-1]}, by `{command}`: float32, best of "
+        f"{settings['rounds']} interleaved rounds, results checked against each other first. "
+        + about.get("note", "The measurements: `bench/speed.json`.")
+    )
+
+
+def lstm(found: dict) -> str:
+    """The table of the LSTM on one thread."""
+    jobs = [job for job in found["jobs"] if (job["cell"], job["threads"]) == ("lstm", 1)]
+    return report.markdown(found | {"jobs": jobs}, STAT).partition("\n\n")[2]
+
+
+def means(found: dict) -> str:
+    """Of each cell the geometric means over the cases."""
+    groups = found["geometric_means"]
+    head = ["cell", "forward, 1 thread", "2 threads", "training, 1 thread", "2 threads"]
+    rows = [[*head, "limit, forward", "limit, training"], ["---"] * 7]
+    for cell, name in NAMES.items():
+        behind = "" if cell == "all" else f", {cell}"
+
+        def value(mode, threads, what, behind=behind):
+            return groups[f"{mode}, {report.threads_text(threads)}{behind}"][what]
+
+        best = [f"{value(mode, n, 'best peer'):.2f}" for mode in MODES for n in (1, 2)]
+        rows.append([name, *best, *(f"{value(mode, 1, 'limit'):.0%}" for mode in MODES)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def is_complete(found: dict) -> bool:
+    """Whether it has every case, cell and mode, on one thread and on two."""
+    jobs = {(job["case"], job["cell"], job["mode"], job["threads"]) for job in found["jobs"]}
+    return jobs >= {
+        (case.name, cell, mode, threads)
+        for case in CASES.values()
+        for cell in CELLS
+        for mode in case.modes
+        for threads in (1, 2)
+    }
+
+
+def behind(found: dict) -> str | None:
+    """Where the best framework was ahead; None where the file has not all of the jobs."""
+    if not is_complete(found):
+        return None
+    lost = []
+    for job in [job for job in found["jobs"] if job["threads"] == 1]:
+        ratio = report.figures(job, STAT).get("best peer", 1)
+        if ratio < 1:
+            shown = f"{ratio:.2f}" if ratio < 0.995 else f"{ratio:.3f}"
+            mode = "" if job["mode"] == "forward" else f" {job['mode']}"
+            lost.append(f"{job['case']} {job['cell']}{mode} {shown}")
+    if not lost:
+        return "In this run no framework was ahead at one thread."
+    return paragraph(
+        "Not everything is won: in this run the best framework was ahead at one thread in "
+        f"{', '.join(lost)}."
+    )
+
+
+SECTIONS = {"machine": machine, "lstm": lstm, "means": means, "behind": behind}
+
+
+def paragraph(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def filled(page: str, found: dict) -> str:
+    """The page with the figures of a run; as it is where the run has none."""
+
+    def section(match):
+        text = SECTIONS[match["name"]](found)
+        return match[0] if text is None else f"{match['begin']}\n{text}\n{match['end']}"
+
+    pattern = r"(?P<begin><!-- speed: (?P<name>\w+) -->)\n.*?\n(?P<end><!-- speed -->)"
+    return re.sub(pattern, section, page, flags=re.DOTALL)
+
+
+def shortened(found: dict) -> str:
+    """A run's JSON with a job a line, without the errors of results that were checked."""
+    rows = []
+    for job in found["jobs"]:
+        peers = {
+            name: {key: peer[key] for key in KEPT if key in peer}
+            for name, peer in job["peers"].items()
+        }
+        rows.append(json.dumps(job | {"peers": peers}))
+    rest = {key: value for key, value in found.items() if key != "jobs"}
+    head = json.dumps(rest, indent=1).removesuffix("\n}")
+    return f'{head},\n "jobs": [\n  ' + ",\n  ".join(rows) + "\n ]\n}\n"
+
+
+def lacking(found: dict) -> str | None:
+    """Why the README cannot have its figures from a run, or None."""
+    if not found["about"]["commit"]:
+        return "it names no commit: measure in a checkout"
+    if not is_complete(found):
+        return "it has not all cases, cells and modes, on one thread and on two"
+    if not found["probes"]:
+        return "the machine's limits were not measured"
+    return None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--record", type=Path, metavar="FILE", help="the JSON of a new run")
+    options = parser.parse_args(arguments)
+    if options.record:
+        text = options.record.read_text(encoding="utf-8")
+        found = measure.read(text)
+        if reason := lacking(found):
+            parser.error(f"{options.record}: {reason}")
+        picture.draw(PICTURE, found, STAT)
+        FILE.write_text(shortened(json.loads(text)), encoding="utf-8")
+    found = measure.read(FILE.read_text(encoding="utf-8"))
+    README.write_text(filled(README.read_text(encoding="utf-8"), found), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
