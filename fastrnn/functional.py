@@ -93,7 +93,7 @@ def tape_size(
     lengths, mask, reset, recurrent_mask, zoneout_masks : bool
         Whether the function gets such an array, or draws such masks; a mask or reset of which no
         element matters, and lengths that are all T, are not stored.
-    **variant
+    variant
         The function's options: clip, zoneout, layer_norm, and so on.
 
     Returns
@@ -145,8 +145,8 @@ def rnn(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
-    return_tape: Literal[False] = False, **variant: Unpack[Options],
+    return_tape: Literal[False] = False, extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[Options],
 ) -> tuple[Floats, Floats]: ...  # fmt: skip
 
 
@@ -157,8 +157,8 @@ def rnn(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
-    return_tape: Literal[True], **variant: Unpack[Options],
+    return_tape: Literal[True], extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[Options],
 ) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
@@ -168,8 +168,8 @@ def rnn(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
-    return_tape: bool = False, **variant: Unpack[Options],
+    return_tape: bool = False, extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[Options],
 ) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]:  # fmt: skip
     """Elman network over a batch of sequences: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
 
@@ -216,7 +216,7 @@ def rnn(
         Parameters beyond these four: none.
     checkpoint : int or None
         Keep in the tape only what stands before every n-th step; backward recomputes the steps.
-    **variant
+    variant
         clip, zoneout and recurrent_dropout, as `fastrnn.RNN` has them.
         recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
         recurrent_mask (B, H) has the factors of h in the recurrent products, and zoneout_masks has
@@ -264,10 +264,11 @@ def rnn_backward(
     ----------
     tape : 1-D array of uint8
         What `fastrnn.rnn` returned with return_tape=True, or a copy of it anywhere in memory.
-    x, state
-        As they were in that call.
+    x : (T, B, I) array, or (T, B) integers
+        As it was in that call.
     y : (T, B, H) array
-        What it returned.
+        What the call returned.
+    state : as in that call
     weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
         As they were in that call, or `Parameters`; the last three may be left out.
     dy : (T, B, H) array or None
@@ -318,8 +319,8 @@ def lstm(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
-    return_tape: Literal[False] = False, **variant: Unpack[LSTMOptions],
+    return_tape: Literal[False] = False, extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[LSTMOptions],
 ) -> tuple[Floats, Pair]: ...  # fmt: skip
 
 
@@ -330,8 +331,8 @@ def lstm(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
-    return_tape: Literal[True], **variant: Unpack[LSTMOptions],
+    return_tape: Literal[True], extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[LSTMOptions],
 ) -> tuple[Floats, Pair, Bytes]: ...  # fmt: skip
 
 
@@ -341,8 +342,8 @@ def lstm(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
-    return_tape: bool = False, **variant: Unpack[LSTMOptions],
+    return_tape: bool = False, extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[LSTMOptions],
 ) -> tuple[Floats, Pair] | tuple[Floats, Pair, Bytes]:  # fmt: skip
     """LSTM over a batch of sequences.
 
@@ -393,7 +394,7 @@ def lstm(
         layer_norm=True. With coupled=True there are three gates, i g o.
     checkpoint : int or None
         Keep in the tape only what stands before every n-th step; backward recomputes the steps.
-    **variant
+    variant
         clip, cell_clip, recurrent_activation, peephole, coupled, layer_norm, zoneout and
         recurrent_dropout, as `fastrnn.LSTM` has them.
         recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
@@ -443,10 +444,11 @@ def lstm_backward(
     ----------
     tape : 1-D array of uint8
         What `fastrnn.lstm` returned with return_tape=True, or a copy of it anywhere in memory.
-    x, state
-        As they were in that call.
+    x : (T, B, I) array, or (T, B) integers
+        As it was in that call.
     y : (T, B, H) array
-        What it returned.
+        What the call returned.
+    state : as in that call
     weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
         As they were in that call, or `Parameters`; the last three may be left out.
     dy : (T, B, H) array or None
@@ -499,8 +501,8 @@ def gru(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
-    return_tape: Literal[False] = False, **variant: Unpack[GatedOptions],
+    return_tape: Literal[False] = False, extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[GatedOptions],
 ) -> tuple[Floats, Floats]: ...  # fmt: skip
 
 
@@ -511,8 +513,8 @@ def gru(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
-    return_tape: Literal[True], **variant: Unpack[GatedOptions],
+    return_tape: Literal[True], extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[GatedOptions],
 ) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
@@ -522,8 +524,8 @@ def gru(
     reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    extras: Mapping[str, Floats] | None = None, checkpoint: SupportsIndex | None = None,
-    return_tape: bool = False, **variant: Unpack[GatedOptions],
+    return_tape: bool = False, extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[GatedOptions],
 ) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]:  # fmt: skip
     """GRU over a batch of sequences.
 
@@ -576,7 +578,7 @@ def gru(
         weight_ln_ih and weight_ln_hh (3*H,) with layer_norm=True.
     checkpoint : int or None
         Keep in the tape only what stands before every n-th step; backward recomputes the steps.
-    **variant
+    variant
         clip, recurrent_activation, layer_norm, zoneout and recurrent_dropout, as `fastrnn.GRU`
         has them.
         recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
@@ -626,10 +628,11 @@ def gru_backward(
     ----------
     tape : 1-D array of uint8
         What `fastrnn.gru` returned with return_tape=True, or a copy of it anywhere in memory.
-    x, state
-        As they were in that call.
+    x : (T, B, I) array, or (T, B) integers
+        As it was in that call.
     y : (T, B, H) array
-        What it returned.
+        What the call returned.
+    state : as in that call
     weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
         As they were in that call, or `Parameters`; the last three may be left out.
     dy : (T, B, H) array or None

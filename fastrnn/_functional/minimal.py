@@ -42,7 +42,7 @@ def min_gru(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    checkpoint: SupportsIndex | None = None, return_tape: Literal[False] = False,
+    return_tape: Literal[False] = False, checkpoint: SupportsIndex | None = None,
 ) -> tuple[Floats, Floats]: ...  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def min_gru(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    checkpoint: SupportsIndex | None = None, return_tape: Literal[True],
+    return_tape: Literal[True], checkpoint: SupportsIndex | None = None,
 ) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def min_gru(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    checkpoint: SupportsIndex | None = None, return_tape: bool = False,
+    return_tape: bool = False, checkpoint: SupportsIndex | None = None,
 ) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]:  # fmt: skip
     """minGRU over a batch of sequences: a gate and a candidate that see x alone.
 
@@ -129,10 +129,12 @@ def min_gru_backward(
 
     Parameters
     ----------
-    tape, x, y, state, dy, dlast, embedding, need_x
+    tape, x, y, state
         As for `fastrnn.gru_backward`.
     weights : tuple (w_ih, b_ih), or Parameters
         As they were in that call; b_ih may be left out.
+    dy, dlast, embedding, need_x
+        As for `fastrnn.gru_backward`.
 
     Returns
     -------
@@ -165,7 +167,7 @@ def min_lstm(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    checkpoint: SupportsIndex | None = None, return_tape: Literal[False] = False,
+    return_tape: Literal[False] = False, checkpoint: SupportsIndex | None = None,
 ) -> tuple[Floats, Floats]: ...  # fmt: skip
 
 
@@ -174,7 +176,7 @@ def min_lstm(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    checkpoint: SupportsIndex | None = None, return_tape: Literal[True],
+    return_tape: Literal[True], checkpoint: SupportsIndex | None = None,
 ) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
@@ -182,7 +184,7 @@ def min_lstm(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    checkpoint: SupportsIndex | None = None, return_tape: bool = False,
+    return_tape: bool = False, checkpoint: SupportsIndex | None = None,
 ) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]:  # fmt: skip
     """minLSTM over a batch of sequences: two gates and a candidate that see x alone; no c.
 
@@ -252,10 +254,12 @@ def min_lstm_backward(
 
     Parameters
     ----------
-    tape, x, y, state, dy, dlast, embedding, need_x
+    tape, x, y, state
         As for `fastrnn.gru_backward`.
     weights : tuple (w_ih, b_ih), or Parameters
         As they were in that call; b_ih may be left out.
+    dy, dlast, embedding, need_x
+        As for `fastrnn.gru_backward`.
 
     Returns
     -------
