@@ -138,7 +138,7 @@ class LSTM(Recurrent[Pair, GivenPair]):
     Parameters
     ----------
     input_size, hidden_size : int
-        I, features of x, and H, units.
+        I, the features of x, and H, the units.
     num_layers : int
         Each layer above the first reads the y of the one below.
     bias : bool
@@ -148,20 +148,21 @@ class LSTM(Recurrent[Pair, GivenPair]):
     dropout : float
         Probability with which an element of y between two layers is zero in `forward`; the others
         are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
-        and a UserWarning says so. May be assigned later.
+        and a UserWarning says so. It may be assigned later.
     dropout_mask : {"step", "sequence"}
         "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
         steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
     bidirectional : bool
-        A second pass from the last step to the first.
+        A second direction runs from the last step to the first.
     merge : {"concat", "sum", "mean", "mul", None}
-        What the top layer's y makes of the two directions: both side by side, (T, B, 2*H), one
-        array (T, B, H), or the pair of them. Between layers they are always side by side.
+        The form of the top layer's y: "concat" puts the two directions side by side, (T, B, 2*H);
+        "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
+        layers they are always side by side.
     dtype : {"float32", "float64"}
         Of parameters, x, y and all that is computed.
     rng : None, int or numpy.random.Generator
-        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's, or as `init` says;
-        dropout and zoneout draw on.
+        It draws the first values of parameters, uniform in +-1/sqrt(hidden_size) as in PyTorch, or
+        as `init` says. Then dropout and zoneout draw from it.
 
     Attributes
     ----------
@@ -173,12 +174,12 @@ class LSTM(Recurrent[Pair, GivenPair]):
     flat : 1-D array
         The one buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
-        What dropout and zoneout draw from. A Generator or a seed may be assigned; copies and
-        pickles go on from its state.
+        Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
+        of the layer have its state.
     dropout, dropout_mask, recurrent_dropout
-        May be assigned: the next `forward` acts on them. All else is fixed when the layer is made.
+        These may be assigned; the next `forward` uses the new value. All else is fixed.
     options : record
-        The options of clip, zoneout and so on, as they are taken.
+        The checked values of clip, zoneout and the other options of variants.
 
     Other Parameters
     ----------------
@@ -281,7 +282,7 @@ class GRU(Recurrent[Floats, Floats]):
     Parameters
     ----------
     input_size, hidden_size : int
-        I, features of x, and H, units.
+        I, the features of x, and H, the units.
     num_layers : int
         Each layer above the first reads the y of the one below.
     reset_after : bool
@@ -294,20 +295,21 @@ class GRU(Recurrent[Floats, Floats]):
     dropout : float
         Probability with which an element of y between two layers is zero in `forward`; the others
         are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
-        and a UserWarning says so. May be assigned later.
+        and a UserWarning says so. It may be assigned later.
     dropout_mask : {"step", "sequence"}
         "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
         steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
     bidirectional : bool
-        A second pass from the last step to the first.
+        A second direction runs from the last step to the first.
     merge : {"concat", "sum", "mean", "mul", None}
-        What the top layer's y makes of the two directions: both side by side, (T, B, 2*H), one
-        array (T, B, H), or the pair of them. Between layers they are always side by side.
+        The form of the top layer's y: "concat" puts the two directions side by side, (T, B, 2*H);
+        "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
+        layers they are always side by side.
     dtype : {"float32", "float64"}
         Of parameters, x, y and all that is computed.
     rng : None, int or numpy.random.Generator
-        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's, or as `init` says;
-        dropout and zoneout draw on.
+        It draws the first values of parameters, uniform in +-1/sqrt(hidden_size) as in PyTorch, or
+        as `init` says. Then dropout and zoneout draw from it.
 
     Attributes
     ----------
@@ -319,12 +321,12 @@ class GRU(Recurrent[Floats, Floats]):
     flat : 1-D array
         The one buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
-        What dropout and zoneout draw from. A Generator or a seed may be assigned; copies and
-        pickles go on from its state.
+        Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
+        of the layer have its state.
     dropout, dropout_mask, recurrent_dropout
-        May be assigned: the next `forward` acts on them. All else is fixed when the layer is made.
+        These may be assigned; the next `forward` uses the new value. All else is fixed.
     options : record
-        The options of clip, zoneout and so on, as they are taken.
+        The checked values of clip, zoneout and the other options of variants.
 
     Other Parameters
     ----------------
@@ -407,7 +409,7 @@ class MinGRU(Recurrent[Floats, Floats]):
     Parameters
     ----------
     input_size, hidden_size : int
-        I, features of x, and H, units.
+        I, the features of x, and H, the units.
     num_layers : int
         Each layer above the first reads the y of the one below.
     bias : bool
@@ -417,20 +419,21 @@ class MinGRU(Recurrent[Floats, Floats]):
     dropout : float
         Probability with which an element of y between two layers is zero in `forward`; the others
         are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
-        and a UserWarning says so. May be assigned later.
+        and a UserWarning says so. It may be assigned later.
     dropout_mask : {"step", "sequence"}
         "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
         steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
     bidirectional : bool
-        A second pass from the last step to the first.
+        A second direction runs from the last step to the first.
     merge : {"concat", "sum", "mean", "mul", None}
-        What the top layer's y makes of the two directions: both side by side, (T, B, 2*H), one
-        array (T, B, H), or the pair of them. Between layers they are always side by side.
+        The form of the top layer's y: "concat" puts the two directions side by side, (T, B, 2*H);
+        "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
+        layers they are always side by side.
     dtype : {"float32", "float64"}
         Of parameters, x, y and all that is computed.
     rng : None, int or numpy.random.Generator
-        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's, or as `init` says;
-        dropout and zoneout draw on.
+        It draws the first values of parameters, uniform in +-1/sqrt(hidden_size) as in PyTorch, or
+        as `init` says. Then dropout and zoneout draw from it.
 
     Attributes
     ----------
@@ -440,8 +443,8 @@ class MinGRU(Recurrent[Floats, Floats]):
     flat : 1-D array
         The one buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
-        What dropout and zoneout draw from. A Generator or a seed may be assigned; copies and
-        pickles go on from its state.
+        Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
+        of the layer have its state.
     dropout, dropout_mask
         May be assigned: the next `forward` acts on them. All else is fixed when the layer is made.
 
@@ -494,7 +497,7 @@ class MinLSTM(Recurrent[Floats, Floats]):
     Parameters
     ----------
     input_size, hidden_size : int
-        I, features of x, and H, units.
+        I, the features of x, and H, the units.
     num_layers : int
         Each layer above the first reads the y of the one below.
     bias : bool
@@ -504,20 +507,21 @@ class MinLSTM(Recurrent[Floats, Floats]):
     dropout : float
         Probability with which an element of y between two layers is zero in `forward`; the others
         are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
-        and a UserWarning says so. May be assigned later.
+        and a UserWarning says so. It may be assigned later.
     dropout_mask : {"step", "sequence"}
         "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
         steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
     bidirectional : bool
-        A second pass from the last step to the first.
+        A second direction runs from the last step to the first.
     merge : {"concat", "sum", "mean", "mul", None}
-        What the top layer's y makes of the two directions: both side by side, (T, B, 2*H), one
-        array (T, B, H), or the pair of them. Between layers they are always side by side.
+        The form of the top layer's y: "concat" puts the two directions side by side, (T, B, 2*H);
+        "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
+        layers they are always side by side.
     dtype : {"float32", "float64"}
         Of parameters, x, y and all that is computed.
     rng : None, int or numpy.random.Generator
-        Parameters begin uniform in +-1/sqrt(hidden_size), like PyTorch's, or as `init` says;
-        dropout and zoneout draw on.
+        It draws the first values of parameters, uniform in +-1/sqrt(hidden_size) as in PyTorch, or
+        as `init` says. Then dropout and zoneout draw from it.
 
     Attributes
     ----------
@@ -527,8 +531,8 @@ class MinLSTM(Recurrent[Floats, Floats]):
     flat : 1-D array
         The one buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
-        What dropout and zoneout draw from. A Generator or a seed may be assigned; copies and
-        pickles go on from its state.
+        Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
+        of the layer have its state.
     dropout, dropout_mask
         May be assigned: the next `forward` acts on them. All else is fixed when the layer is made.
 
