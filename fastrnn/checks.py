@@ -194,7 +194,8 @@ def positive(name, value, least=1):
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
     if isinstance(value, bool) or not least <= number < _LIMIT:
-        raise ValueError(f"{name} must be an integer of at least {least}, got {value}")
+        hint = ": it must be less than 2**62" if number >= _LIMIT else ""
+        raise ValueError(f"{name} must be an integer of at least {least}, got {value}{hint}")
     return number
 
 
@@ -328,7 +329,7 @@ def dtype(value):
     """A NumPy dtype, float32 or float64."""
     try:
         found = None if value is None else np.dtype(value)  # NumPy takes None for float64
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # NumPy parses strings
         found = None
     if found is None or found not in DTYPES:
         raise TypeError(f"dtype must be float32 or float64, got {value!r}")

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, overload
 from fastrnn import checks
 from fastrnn._cells.registry import CELLS
 from fastrnn._engine import flat, runtime
-from fastrnn._functional.calls import Batch, Parameters, backward, cell_with, forward
+from fastrnn._functional.calls import (
+    Batch,
+    Parameters,
+    backward,
+    cell_with,
+    forward,
+    without_zoneout,
+)
 from fastrnn._functional.minimal import min_gru, min_gru_backward, min_lstm, min_lstm_backward
 
 if TYPE_CHECKING:
@@ -80,6 +87,8 @@ def tape_size(
 ) -> int:  # fmt: skip
     """Bytes of the tape that a function returns with return_tape=True, on this backend.
 
+    They do not depend on x, whether features or ids, nor on reverse and reset_to.
+
     Parameters
     ----------
     function : {"rnn", "lstm", "gru", "min_gru", "min_lstm"}
@@ -94,7 +103,8 @@ def tape_size(
         Whether the function gets such an array, or draws such masks; a mask or reset of which no
         element matters, and lengths that are all T, are not stored.
     variant
-        The function's options: clip, zoneout, layer_norm, and so on.
+        The function's options: clip, zoneout, layer_norm, and so on; not recurrent_dropout and
+        rng, for which recurrent_mask and zoneout_masks stand here.
 
     Returns
     -------
@@ -102,30 +112,41 @@ def tape_size(
 
     Raises
     ------
-    ValueError, TypeError
-        For sizes and options out of range.
+    ValueError
+        For sizes and options out of range, and for more bytes than can be addressed.
+    TypeError
+        For sizes that are no integers, for another dtype and unknown options.
 
     Examples
     --------
+    >>> import numpy as np
     >>> import fastrnn
-    >>> fastrnn.tape_size("gru", 100, 8, 32) < fastrnn.tape_size("lstm", 100, 8, 32)
+    >>> x, w_ih, w_hh = np.ones((5, 1, 2)), np.ones((3 * 3, 2)), np.ones((3 * 3, 3))
+    >>> y, state, tape = fastrnn.gru(x, None, w_ih, w_hh, return_tape=True)
+    >>> tape.size == fastrnn.tape_size("gru", 5, 1, 3, "float64")
     True
     """
     cell = _cell_named(function, nonlinearity, reset_after)
     proj_size = checks.positive("proj_size", proj_size, 0)
-    cell, _ = cell_with(cell, "tape_size", {"weight_hr": None} if proj_size else {}, variant)
+    flags = {"lengths": lengths, "mask": mask, "reset": reset, "recurrent_mask": recurrent_mask,
+             "zoneout_masks": zoneout_masks}  # fmt: skip
+    flags = {name: checks.flag(name, value) for name, value in flags.items()}
+    cell, drawn = cell_with(cell, "tape_size", proj_size > 0, variant)
+    if drawn:
+        raise TypeError(
+            f"tape_size() got an unexpected keyword argument {next(iter(drawn))!r}: use "
+            "recurrent_mask=True and zoneout_masks=True for what a function draws"
+        )
+    if proj_size:
+        without_zoneout(cell, flags["zoneout_masks"])
     hidden = checks.positive("hidden_size", hidden_size)
     if proj_size >= hidden:
         raise ValueError(f"proj_size must be less than hidden_size = {hidden}, got {proj_size}")
-    flags = {"lengths": lengths, "mask": mask, "reset": reset, "recurrent_mask": recurrent_mask,
-             "zoneout_masks": zoneout_masks}  # fmt: skip
     sizes = flat.Sizes(
         cell, checks.dtype(dtype), checks.positive("steps", steps, 0),
         checks.positive("batch", batch, 0), hidden, proj_size or hidden,
-        0 if checkpoint is None else checks.positive("checkpoint", checkpoint),
-        *[checks.flag(name, value) for name, value in flags.items()],
+        0 if checkpoint is None else checks.positive("checkpoint", checkpoint), **flags,
     )  # fmt: skip
-    checks.fits(sizes.dtype.itemsize, sizes.steps, sizes.batch, cell.gates + 1, hidden)
     return flat.size_of(sizes, runtime.uses_core())
 
 
@@ -208,7 +229,8 @@ def rnn(
     state : (B, H) array
         h after the last step that a row takes.
     tape : 1-D array of uint8
-        Only with return_tape=True. It may be copied, moved and stored.
+        Only with return_tape=True. It may be copied, moved and stored; this build of fastrnn alone
+        reads it.
 
     Other Parameters
     ----------------
@@ -219,9 +241,9 @@ def rnn(
     variant
         clip, zoneout and recurrent_dropout, as `fastrnn.RNN` has them.
         recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
-        recurrent_mask (B, H) has the factors of h in the recurrent products, and zoneout_masks has
-        a (T, B, H) array for each array of the state, 1 where an element keeps its value and 0
-        elsewhere. Without either, zoneout takes the expectation. The tape keeps the masks.
+        recurrent_mask (B, H) has the factors of h in the recurrent products, and zoneout_masks
+        (T, B, H) is 1 where an element of h keeps its value and 0 elsewhere. Without `rng` and
+        masks, zoneout takes the expectation. The tape keeps the masks.
 
     Raises
     ------
@@ -244,7 +266,7 @@ def rnn(
     >>> y.shape, tape.dtype
     ((5, 1, 3), dtype('uint8'))
     """
-    weights = Parameters(w_ih, w_hh, b_ih, b_hh, extras or {})
+    weights = Parameters(w_ih, w_hh, b_ih, b_hh, extras)
     batch = Batch(
         reverse, lengths, mask, reset, reset_to, one_hot, embedding, checkpoint, return_tape
     )
@@ -270,7 +292,8 @@ def rnn_backward(
         What the call returned.
     state : as in that call
     weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
-        As they were in that call, or `Parameters`; the last three may be left out.
+        As they were in that call, or `Parameters`; the last three may be left out. The tape has the
+        other arguments of the call: options, lengths, masks, resets and what was drawn.
     dy : (T, B, H) array or None
         Gradient of the loss with respect to y; None is zero.
     dlast : (B, H) array, or None
@@ -286,7 +309,7 @@ def rnn_backward(
     dstate : (B, H) array
         With respect to the initial state.
     dweights : Parameters
-        Like weights, with None for a bias that is None.
+        Like weights, with None for a bias that is None; its extras are a dict.
 
     Raises
     ------
@@ -384,23 +407,26 @@ def lstm(
     state : pair (h, c) of (B, H) arrays
         After the last step that a row takes.
     tape : 1-D array of uint8
-        Only with return_tape=True. It may be copied, moved and stored.
+        Only with return_tape=True. It may be copied, moved and stored; this build of fastrnn alone
+        reads it.
 
     Other Parameters
     ----------------
     extras : mapping of str to arrays, or None
-        weight_hr (P, H): h is projected, w_hh is then (4*H, P). weight_peephole (3*H,) with
-        peephole=True. weight_ln_ih and weight_ln_hh (4*H,), weight_ln_c and bias_ln_c (H,) with
-        layer_norm=True. With coupled=True there are three gates, i g o.
+        weight_hr (P, H): h is projected, so h and y have P features, and w_hh is (4*H, P).
+        weight_peephole (3*H,) with peephole=True. weight_ln_ih and weight_ln_hh (4*H,), weight_ln_c
+        and bias_ln_c (H,) with layer_norm=True; bias_ln_c may be left out. With coupled=True there
+        are three gates, i g o, and 3 stands for each 4 here, 2 for the 3 of weight_peephole.
     checkpoint : int or None
         Keep in the tape only what stands before every n-th step; backward recomputes the steps.
     variant
         clip, cell_clip, recurrent_activation, peephole, coupled, layer_norm, zoneout and
         recurrent_dropout, as `fastrnn.LSTM` has them.
         recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
-        recurrent_mask (B, H) has the factors of h in the recurrent products, and zoneout_masks has
-        a (T, B, H) array for each array of the state, 1 where an element keeps its value and 0
-        elsewhere. Without either, zoneout takes the expectation. The tape keeps the masks.
+        recurrent_mask (B, H), or (B, P), has the factors of h in the recurrent products, and
+        zoneout_masks, a pair (of h, of c) of (T, B, H) arrays, is 1 where an element keeps its
+        value and 0 elsewhere. Without `rng` and masks, zoneout takes the expectation. The tape
+        keeps the masks.
 
     Raises
     ------
@@ -424,7 +450,7 @@ def lstm(
     >>> y.shape, tape.dtype
     ((5, 1, 3), dtype('uint8'))
     """
-    weights = Parameters(w_ih, w_hh, b_ih, b_hh, extras or {})
+    weights = Parameters(w_ih, w_hh, b_ih, b_hh, extras)
     batch = Batch(
         reverse, lengths, mask, reset, reset_to, one_hot, embedding, checkpoint, return_tape
     )
@@ -450,7 +476,8 @@ def lstm_backward(
         What the call returned.
     state : as in that call
     weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
-        As they were in that call, or `Parameters`; the last three may be left out.
+        As they were in that call, or `Parameters`; the last three may be left out. The tape has the
+        other arguments of the call: options, lengths, masks, resets and what was drawn.
     dy : (T, B, H) array or None
         Gradient of the loss with respect to y; None is zero.
     dlast : pair (h, c) of (B, H) arrays, or None
@@ -466,7 +493,7 @@ def lstm_backward(
     dstate : pair (h, c) of (B, H) arrays
         With respect to the initial state.
     dweights : Parameters
-        Like weights, with None for a bias that is None.
+        Like weights, with None for a bias that is None; its extras are a dict.
 
     Raises
     ------
@@ -570,7 +597,8 @@ def gru(
     state : (B, H) array
         h after the last step that a row takes.
     tape : 1-D array of uint8
-        Only with return_tape=True. It may be copied, moved and stored.
+        Only with return_tape=True. It may be copied, moved and stored; this build of fastrnn alone
+        reads it.
 
     Other Parameters
     ----------------
@@ -582,9 +610,9 @@ def gru(
         clip, recurrent_activation, layer_norm, zoneout and recurrent_dropout, as `fastrnn.GRU`
         has them.
         recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
-        recurrent_mask (B, H) has the factors of h in the recurrent products, and zoneout_masks has
-        a (T, B, H) array for each array of the state, 1 where an element keeps its value and 0
-        elsewhere. Without either, zoneout takes the expectation. The tape keeps the masks.
+        recurrent_mask (B, H) has the factors of h in the recurrent products, and zoneout_masks
+        (T, B, H) is 1 where an element of h keeps its value and 0 elsewhere. Without `rng` and
+        masks, zoneout takes the expectation. The tape keeps the masks.
 
     Raises
     ------
@@ -608,7 +636,7 @@ def gru(
     >>> y.shape, tape.dtype
     ((5, 1, 3), dtype('uint8'))
     """
-    weights = Parameters(w_ih, w_hh, b_ih, b_hh, extras or {})
+    weights = Parameters(w_ih, w_hh, b_ih, b_hh, extras)
     batch = Batch(
         reverse, lengths, mask, reset, reset_to, one_hot, embedding, checkpoint, return_tape
     )
@@ -634,7 +662,8 @@ def gru_backward(
         What the call returned.
     state : as in that call
     weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
-        As they were in that call, or `Parameters`; the last three may be left out.
+        As they were in that call, or `Parameters`; the last three may be left out. The tape has the
+        other arguments of the call: options, lengths, masks, resets and what was drawn.
     dy : (T, B, H) array or None
         Gradient of the loss with respect to y; None is zero.
     dlast : (B, H) array, or None
@@ -650,7 +679,7 @@ def gru_backward(
     dstate : (B, H) array
         With respect to the initial state.
     dweights : Parameters
-        Like weights, with None for a bias that is None.
+        Like weights, with None for a bias that is None; its extras are a dict.
 
     Raises
     ------

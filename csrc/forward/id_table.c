@@ -57,6 +57,9 @@ static void transpose_columns(const tabulation *p, const frnn_transpose *full) {
 static void tabulate_weights(const tabulation *p, range vectors, void *target, ptrdiff_t row, const void *bias) {
   const frnn_shape *s = &p->call->shape;
   int64_t lanes = p->kernels->lanes, vector = lanes * p->kernels->size, of_gate = padded(s) / lanes;
+  /* Units that pad a row go to tapes: as zeros, not as what was in memory. */
+  for (int64_t u = 0; u < (s->hidden < padded(s) ? p->call->count : 0); u++)
+    memset(at(target, u * row), 0, (size_t)(vectors.count * vector));
   for (int64_t i = 0; i < vectors.count; i++) {
     int64_t gate = (vectors.begin + i) / of_gate, unit = (vectors.begin + i) % of_gate * lanes;
     frnn_transpose t = {.src = at(p->call->weights.w_ih, (gate * s->hidden + unit) * s->input * p->kernels->size),

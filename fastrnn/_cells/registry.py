@@ -110,7 +110,7 @@ CELLS = {cell.name: cell for cell in _PLAIN_CELLS}
 def projected(cell):
     """The cell with a projection of h: W_hr is the first of its extra parameters."""
     if "proj_size" not in _LISTED[cell.index]["takes"]:
-        raise ValueError(f"proj_size has no meaning for the cell {cell.name}")
+        raise ValueError(f"weight_hr or proj_size has no meaning for the cell {cell.name}")
     return replace(cell, extras=(Extra("weight_hr", None, None), *cell.extras), projects=True)
 
 

@@ -37,6 +37,8 @@ from fastrnn._engine.passes import (
 _ALIGN = 64
 _MAGIC, _FORMAT = b"frnntape", 1
 _X = ("features", "one_hot", "embedding")  # what x is
+_DTYPES = {dtype.name.encode(): dtype for dtype in checks.DTYPES}
+_MOST_STEPS = _MOST_BYTES = 2**62  # steps between checkpoints
 
 _HEADER = np.dtype({
     "names": [
@@ -138,10 +140,24 @@ def _bytes_of(dtype, shape):
     return nbytes
 
 
-def size_of(sizes, by_kernels):
-    """Bytes of a tape."""
-    sections = _sections(sizes, by_kernels).values()
-    return _HEADER_BYTES + sum(_padded(_bytes_of(*section)) for section in sections)
+def size_of(s, by_kernels):
+    """Bytes of a tape; ValueError where the tape, or y, would have more than can be addressed."""
+    try:
+        sections = _sections(s, by_kernels).values()
+    except ValueError:  # of the kernels' sizes
+        raise _too_large(s) from None
+    nbytes = _HEADER_BYTES + sum(_padded(_bytes_of(*section)) for section in sections)
+    of_y = _bytes_of(s.dtype, (s.steps, s.batch, s.features))
+    if max(nbytes, of_y) >= _MOST_BYTES:
+        raise _too_large(s)
+    return nbytes
+
+
+def _too_large(s):
+    return ValueError(
+        f"a tape of T = {s.steps} steps and B = {s.batch} rows with hidden_size = {s.hidden} needs "
+        "more bytes than can be addressed: use fewer steps or rows at a time"
+    )
 
 
 def _writer(by_kernels):
@@ -175,9 +191,11 @@ def _direction_call(f, y, last, by_kernels):
 
 
 def _new_tape(f, sizes, by_kernels):
-    """A tape, all but what the kernels write there, and the section that they write."""
+    """A tape, all but what the kernels write there, and the section that they write.
+
+    No byte is left as it was in memory: equal calls give equal tapes.
+    """
     nbytes = size_of(sizes, by_kernels)
-    checks.fits(1, nbytes)
     buffer = np.empty(nbytes + _ALIGN, np.uint8)
     begin = -buffer.ctypes.data % _ALIGN
     tape = buffer[begin : begin + nbytes]
@@ -188,22 +206,35 @@ def _new_tape(f, sizes, by_kernels):
         values["recurrent_mask"] = f.masks.recurrent
         values |= {f"zoneout_{i}": mask for i, mask in enumerate(f.masks.zoneout)}
     kernels = None
-    for name, part in _parts(tape, _sections(sizes, by_kernels)):
+    for name, part, padding in _parts(tape, _sections(sizes, by_kernels)):
+        padding[...] = 0
         if name == "kernels":
             kernels = part
+            if _kernels_leave_gaps(sizes):
+                kernels[...] = 0
         else:
             part[...] = values[name]
     return tape, kernels
 
 
+def _kernels_leave_gaps(s):
+    """Whether there are bytes of their section that the kernels may not write.
+
+    To zero the section takes up to a sixth of a forward pass, so it is done only where it must.
+    """
+    padded_units = s.hidden * s.dtype.itemsize % _ALIGN > 0
+    layer_norm = s.cell.options is not None and s.cell.options.layer_norm
+    return padded_units or s.lengths or s.checkpoint > 0 or layer_norm
+
+
 def _parts(tape, sections):
-    """The sections of a tape whose size is theirs: name, and the array there."""
+    """The sections of a tape whose size is theirs: name, the array there, the bytes behind it."""
     begin = _HEADER_BYTES
     for name, (dtype, shape) in sections.items():
-        nbytes = _bytes_of(dtype, shape)
-        part = tape[begin : begin + nbytes]
-        yield name, part if name == "kernels" else part.view(dtype).reshape(shape)
-        begin += _padded(nbytes)
+        end = begin + _bytes_of(dtype, shape)
+        part, begin = tape[begin:end], begin + _padded(end - begin)
+        part = part if name == "kernels" else part.view(dtype).reshape(shape)
+        yield name, part, tape[end:begin]
 
 
 def _header(f, sizes, by_kernels):
@@ -260,8 +291,11 @@ def read_header(tape):
         For what is no tape, or one of other kernels.
     """
     tape = checks.converted("tape", tape, "a 1-D array of uint8")
-    if tape.dtype != np.uint8 or tape.ndim != 1:
-        raise TypeError(f"tape must be a 1-D array of uint8, got {tape.dtype}, shape {tape.shape}")
+    if tape.dtype != np.uint8:
+        hint = ": use numpy.frombuffer(tape, 'uint8')" if tape.dtype.kind == "S" else ""
+        raise TypeError(f"tape must be a 1-D array of uint8, got dtype {tape.dtype}{hint}")
+    if tape.ndim != 1:
+        raise ValueError(f"tape must be a 1-D array of uint8, got shape {tape.shape}")
     if tape.size < _HEADER_BYTES:
         raise _not_a_tape(f"{tape.size} bytes")
     tape = np.ascontiguousarray(tape)
@@ -295,19 +329,24 @@ def _header_of(h, by_kernels):
         raise _not_a_tape("a header with sizes that cannot be")
     *has, reverse, to_initial, peephole, coupled, layer_norm, has_zoneout = map(bool, flags)
     try:
-        plain, dtype = CELLS[h["cell"].decode()], checks.dtype(h["dtype"].decode())
+        plain, dtype = CELLS[h["cell"].decode("latin-1")], _DTYPES[h["dtype"]]
         kind = _X[h["x"]]
         activation = options.GATE_ACTIVATIONS[h["activation"]]
-    except (KeyError, IndexError, TypeError, UnicodeDecodeError):
+    except (KeyError, IndexError):
         raise _not_a_tape("a header of an unknown cell, dtype or option") from None
     zoneout = tuple(float(rate) for rate in h["zoneout"][: len(plain.states)])
-    cell = variant(plain, options.checked(
-        plain.states, clip=float(h["clip"]) or None, cell_clip=float(h["cell_clip"]) or None,
-        recurrent_activation=activation, peephole=peephole, coupled=coupled,
-        layer_norm=layer_norm, zoneout=_rates(zoneout, has_zoneout),
-    ))  # fmt: skip
-    if features < hidden:
-        cell = projected(cell)
+    try:
+        cell = variant(plain, options.checked(
+            plain.states, clip=float(h["clip"]) or None, cell_clip=float(h["cell_clip"]) or None,
+            recurrent_activation=activation, peephole=peephole, coupled=coupled,
+            layer_norm=layer_norm, zoneout=_rates(zoneout, has_zoneout),
+        ))  # fmt: skip
+        cell = projected(cell) if features < hidden else cell
+    except ValueError as error:
+        raise _not_a_tape(f"a header with options that cannot be: {error}") from None
+    zoneout_masks = has[-1]
+    if checkpoint > _MOST_STEPS or (cell.projects and (has_zoneout or zoneout_masks)):
+        raise _not_a_tape("a header with options that cannot be")
     sizes = Sizes(cell, dtype, steps, batch, hidden, features, checkpoint, *has)
     reset_to = "initial" if to_initial else "zero"
     return Header(
@@ -356,7 +395,8 @@ def read(header, tape, x_shape, vocabulary, state, parameters):
             )
     if tape.size != size_of(s, header.by_kernels):
         raise _not_a_tape(f"{tape.size} bytes rather than {size_of(s, header.by_kernels)}")
-    parts = {name: _aligned(part) for name, part in _parts(tape, _sections(s, header.by_kernels))}
+    sections = _sections(s, header.by_kernels)
+    parts = {name: _aligned(part) for name, part, _ in _parts(tape, sections)}
     flags = [None if n not in parts else parts[n] != 0 for n in ("mask", "reset")]
     rows = ragged.rows(s.steps, s.batch, parts.get("lengths"), *flags, header.reset_to)
     masks = None
@@ -371,15 +411,18 @@ def _aligned(array):
     return np.require(array, requirements=["C", "A"])
 
 
-def _at_boundary(part):
-    """A byte section itself where it begins at a boundary of 64 bytes, else a copy that does."""
-    if part.ctypes.data % _ALIGN == 0:
+def _for_kernels(part):
+    """A byte section as the kernels take it: itself if it begins at a boundary, else a copy.
+
+    The copy has room for the kernels to find a boundary in it. An empty section has no address of
+    its own: NumPy gives that of the array that it is a part of.
+    """
+    if part.size > 0 and part.ctypes.data % _ALIGN == 0:
         return part
     buffer = np.empty(part.size + _ALIGN, np.uint8)
-    begin = -buffer.ctypes.data % _ALIGN
-    copy = buffer[begin : begin + part.size]
-    copy[...] = part
-    return copy
+    begin = runtime.core.boundary(buffer)
+    buffer[begin : begin + part.size] = part
+    return buffer
 
 
 def run_backward(f, kernels, y, dy, dlast, need_x):
@@ -393,7 +436,7 @@ def run_backward(f, kernels, y, dy, dlast, need_x):
     last = tuple([np.empty((1, *s.shape), dtype) for s in f.state])
     p = _direction_call(f, y, last, by_kernels)
     if by_kernels:
-        p = p._replace(tape=_at_boundary(kernels))
+        p = p._replace(tape=_for_kernels(kernels))
     else:
         with runtime.backend("reference"):
             p = p._replace(y=np.empty(y.shape, dtype))

@@ -5,6 +5,7 @@ It must not know: which functions there are, kernels, backends.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastrnn import checks
@@ -14,15 +15,26 @@ from fastrnn._engine import flat, ids, ragged
 from fastrnn._engine.dropout_masks import DropoutMasks, drawn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from fastrnn._typing import Floats
 
 
-class Parameters(NamedTuple):
-    """The parameters of a function, or their gradients.
+class _Fields(NamedTuple):
+    w_ih: Floats
+    w_hh: Floats | None
+    b_ih: Floats | None
+    b_hh: Floats | None
+    extras: Mapping[str, Floats]
 
-    w_ih, w_hh : matrices. b_ih, b_hh : biases or None. extras : a dict of the others by name.
+
+class Parameters(_Fields):
+    """The parameters of a function, or their gradients: a named tuple.
+
+    Attributes
+    ----------
+    w_ih, w_hh : matrices
+    b_ih, b_hh : 1-D arrays or None
+    extras : mapping of str to arrays
+        The other parameters by name; None makes an empty dict.
 
     Examples
     --------
@@ -32,11 +44,13 @@ class Parameters(NamedTuple):
     True
     """
 
-    w_ih: Floats
-    w_hh: Floats | None
-    b_ih: Floats | None = None
-    b_hh: Floats | None = None
-    extras: Mapping[str, Floats] = {}
+    __slots__ = ()
+
+    def __new__(
+        cls, w_ih: Floats, w_hh: Floats | None, b_ih: Floats | None = None, b_hh: Floats | None = None,
+        extras: Mapping[str, Floats] | None = None,
+    ) -> Parameters:  # fmt: skip
+        return super().__new__(cls, w_ih, w_hh, b_ih, b_hh, {} if extras is None else extras)
 
 
 class Batch(NamedTuple):
@@ -58,7 +72,7 @@ class Batch(NamedTuple):
 _DRAWN = ("recurrent_dropout", "rng", "recurrent_mask", "zoneout_masks")
 
 
-def cell_with(cell, function, extras, given):
+def cell_with(cell, function, projects, given):
     """The cell with its options, and what of them is about masks, as a dict."""
     masks = {name: given.pop(name) for name in _DRAWN if name in given}
     known = options.Options.__dataclass_fields__
@@ -66,12 +80,33 @@ def cell_with(cell, function, extras, given):
         if name not in known:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
     cell = variant(cell, options.checked(cell.states, **given))
-    return (projected(cell) if "weight_hr" in extras else cell), masks
+    if projects:
+        cell = projected(cell)
+        without_zoneout(cell, masks.get("zoneout_masks") is not None)
+    return cell, masks
+
+
+def without_zoneout(cell, masks):
+    """ValueError if a projected cell has zoneout, or masks for it."""
+    if masks or (cell.options is not None and cell.options.zoneout):
+        raise ValueError(
+            "zoneout must be 0, and zoneout_masks None, with weight_hr: h has not the units that "
+            "it keeps"
+        )
+
+
+def _with_extras(weights):
+    """The `Parameters` themselves, if their extras are a mapping."""
+    if not isinstance(weights.extras, Mapping):
+        kind = type(weights.extras).__name__
+        raise TypeError(f"extras must be a mapping of names to arrays, got a {kind}")
+    return weights
 
 
 def _parameters_of(cell, weights):
-    """w_ih, w_hh, b_ih, b_hh and the cell's extras, checked."""
-    wanted = [extra.kind for extra in cell.extras]
+    """w_ih, w_hh, b_ih, b_hh and the cell's extras, checked; None for a bias that is left out."""
+    names = [extra.kind for extra in cell.extras]
+    wanted = [n for n in names if n in weights.extras or not n.startswith("bias")]
     checks.same_names("extras", weights.extras, wanted, "the cell's extra parameters")
     w_hr = None
     if cell.projects:
@@ -86,6 +121,9 @@ def _parameters_of(cell, weights):
     hidden, dtype = len(four[0]) // cell.gates, four[0].dtype
     others = []
     for kind, units, _ in cell.extras:
+        if kind not in wanted:
+            others.append(None)
+            continue
         array = checks.same_dtype(kind, checks.as_array(kind, weights.extras[kind]), dtype)
         if units is not None:
             array = checks.shaped(kind, array, (f"{units}*hidden_size",), (units * hidden,))
@@ -99,13 +137,11 @@ def _masks_of(cell, shape, features, dtype, *, recurrent_dropout=0.0, rng=None,
     recurrent_dropout = checks.fraction("recurrent_dropout", recurrent_dropout)
     zoneout = () if cell.options is None else cell.options.zoneout
     ready = recurrent_mask is not None or zoneout_masks is not None
-    if cell.projects and (zoneout or zoneout_masks is not None):
-        raise ValueError("zoneout must be 0 with weight_hr: h has not the units that it keeps")
     if rng is None:
         if recurrent_dropout and recurrent_mask is None:
             raise ValueError(
                 "rng must be a generator or a seed where recurrent_dropout is not 0, got None: "
-                "leave recurrent_dropout out for inference"
+                "leave recurrent_dropout out for inference, or give recurrent_mask"
             )
         return _ready_masks(cell, shape, features, dtype, recurrent_mask, zoneout_masks)
     if ready or not (recurrent_dropout or zoneout):
@@ -122,17 +158,31 @@ def _masks_of(cell, shape, features, dtype, *, recurrent_dropout=0.0, rng=None,
 def _ready_masks(cell, shape, features, dtype, recurrent_mask, zoneout_masks):
     if recurrent_mask is None and zoneout_masks is None:
         return None
+    name = "zoneout_masks"
     if recurrent_mask is not None:
-        wanted, symbols = (shape[1], features), ("B", "H")
-        array = checks.optional("recurrent_mask", recurrent_mask, wanted, symbols, dtype)
-        recurrent_mask = array.copy()
+        symbols = ("B", _features_symbol(cell))
+        recurrent_mask = _own_mask(
+            "recurrent_mask", recurrent_mask, symbols, (shape[1], features), dtype
+        )
     zoneout = ()
     if zoneout_masks is not None:
+        parts, symbols = checks.state_parts(cell, zoneout_masks, name), ("T", "B", "hidden_size")
+        labels = [name] if len(parts) == 1 else [f"{state} of {name}" for state in cell.states]
         zoneout = tuple([
-            checks.optional("zoneout_masks", mask, shape, ("T", "B", "H"), dtype).copy()
-            for mask in checks.state_parts(cell, zoneout_masks, "zoneout_masks")
+            _own_mask(label, part, symbols, shape, dtype)
+            for label, part in zip(labels, parts, strict=True)
         ])  # fmt: skip
     return DropoutMasks(recurrent_mask, zoneout)
+
+
+def _own_mask(name, value, symbols, shape, dtype):
+    """A dense copy of a mask: the user may change it before `backward`."""
+    array = checks.same_dtype(name, checks.as_array(name, value), dtype)
+    return checks.shaped(name, array, symbols, shape).copy()
+
+
+def _features_symbol(cell):
+    return "proj_size" if cell.projects else "hidden_size"
 
 
 # ---- forward -------------------------------------------------------------------------------------
@@ -140,7 +190,8 @@ def _ready_masks(cell, shape, features, dtype, recurrent_mask, zoneout_masks):
 
 def forward(function, cell, x, state, weights, batch, given):
     """y, the final state as a tuple, and the tape or None."""
-    cell, masks = cell_with(cell, function, weights.extras, given)
+    projects = "weight_hr" in _with_extras(weights).extras
+    cell, masks = cell_with(cell, function, projects, given)
     parameters = _parameters_of(cell, weights)
     x, rows = _checked_x(x, parameters, batch.one_hot, batch.embedding, batch[1:5])
     hidden, dtype = len(parameters[0]) // cell.gates, parameters[0].dtype
@@ -178,14 +229,13 @@ def backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x)
             f"tape must be of fastrnn.{function}, got one of fastrnn.{header.function}"
         )
     cell, weights = header.cell, _given(weights)
-    if ("weight_hr" in weights.extras) != cell.projects:
-        raise ValueError("weights must have weight_hr where the tape's pass had it, and only then")
     parameters = _parameters_of(cell, weights)
     (_, inputs), dtype = parameters[0].shape, parameters[0].dtype
     hidden = len(parameters[0]) // cell.gates
     features = len(parameters[4]) if cell.projects else hidden
     if (embedding is not None) != (header.x == "embedding"):
-        raise ValueError("embedding must be given where the tape's pass had one, and only then")
+        had, got = ("one", "None") if embedding is None else ("none", "an array")
+        raise ValueError(f"embedding must be as in the tape's pass, which had {had}, got {got}")
     of_ids = header.x != "features"
     x = ids.integers("x", x, (2,)) if of_ids else checks.sequence("x", x, dtype, inputs)
     vocabulary = 0
@@ -198,7 +248,7 @@ def backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x)
     contents = flat.read(header, tape, (*x.shape[:2], inputs), vocabulary, state, parameters)
     if of_ids:
         x = ids.checked("x", x, inputs, embedding, dtype, contents.rows)
-    shape, symbols = (*x.shape[:2], features), ("T", "B", "hidden_size")
+    shape, symbols = (*x.shape[:2], features), ("T", "B", _features_symbol(cell))
     y = checks.shaped("y", checks.same_dtype("y", checks.as_array("y", y), dtype), symbols, shape)
     dy = checks.optional("dy", dy, shape, symbols, dtype)
     f = flat.Flat(
@@ -211,14 +261,18 @@ def backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x)
         checks.flag("need_x", need_x),
     )  # fmt: skip
     kinds = [extra.kind for extra in cell.extras]
-    return dx, dstate, Parameters(*gradients[:4], dict(zip(kinds, gradients[4:], strict=True)))
+    pairs = zip(kinds, gradients[4:], strict=True)
+    extras = {kind: gradient for kind, gradient in pairs if gradient is not None}
+    return dx, dstate, Parameters(*gradients[:4], extras)
 
 
 def _given(weights):
     """`Parameters` of what the user gave as weights: as many of its fields as there are."""
-    if not isinstance(weights, tuple | list) or not 2 <= len(weights) <= 5:
+    is_sequence = isinstance(weights, tuple | list)
+    if not is_sequence or not 2 <= len(weights) <= 5:
+        got = type(weights).__name__
         raise TypeError(
             "weights must be a tuple (w_ih, w_hh, b_ih, b_hh, extras), of which the last three may "
-            f"be left out, got {type(weights).__name__}"
+            f"be left out, got a {got}" + (f" of {len(weights)}" if is_sequence else "")
         )
-    return Parameters(*weights)
+    return _with_extras(Parameters(*weights))
