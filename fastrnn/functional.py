@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, overload
 
 from fastrnn import checks
-from fastrnn._cells.registry import CELLS
+from fastrnn._cells.registry import CELLS, takes
 from fastrnn._engine import flat, runtime
 from fastrnn._functional.calls import (
     Batch,
@@ -142,6 +142,10 @@ def tape_size(
     hidden = checks.positive("hidden_size", hidden_size)
     if proj_size >= hidden:
         raise ValueError(f"proj_size must be less than hidden_size = {hidden}, got {proj_size}")
+    if (recurrent_mask or zoneout_masks) and not takes(cell, "recurrent_dropout"):
+        raise ValueError(
+            f"recurrent_mask and zoneout_masks must be False for {function}, which draws no masks"
+        )
     sizes = flat.Sizes(
         cell, checks.dtype(dtype), checks.positive("steps", steps, 0),
         checks.positive("batch", batch, 0), hidden, proj_size or hidden,
@@ -151,7 +155,9 @@ def tape_size(
 
 
 def _cell_named(function, nonlinearity="tanh", reset_after=True):
-    checks.choice("function", function, sorted({cell.function for cell in CELLS.values()}))
+    checks.choice(
+        "function", function, list(dict.fromkeys(cell.function for cell in CELLS.values()))
+    )
     if function == "rnn":
         return CELLS["rnn_" + checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))]
     if function == "gru":

@@ -47,8 +47,8 @@ class Parameters(_Fields):
     __slots__ = ()
 
     def __new__(
-        cls, w_ih: Floats, w_hh: Floats | None, b_ih: Floats | None = None, b_hh: Floats | None = None,
-        extras: Mapping[str, Floats] | None = None,
+        cls, w_ih: Floats, w_hh: Floats | None, b_ih: Floats | None = None,
+        b_hh: Floats | None = None, extras: Mapping[str, Floats] | None = None,
     ) -> Parameters:  # fmt: skip
         return super().__new__(cls, w_ih, w_hh, b_ih, b_hh, {} if extras is None else extras)
 

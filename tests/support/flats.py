@@ -30,6 +30,13 @@ CELLS = (
     | {f"lstm, projected: {k}": ("lstm", {"proj_size": P, **v}) for k, v in PROJECTED.items()}
 )
 
+# Those that draw masks.
+DRAWING = [
+    name
+    for name, (cell, _) in CELLS.items()
+    if registry.takes(registry.CELLS[cell], "recurrent_dropout")
+]
+
 LENGTHS = np.array([2, 5, 0, 4])
 MASK = np.array([[1, 1, 1, 1], [0, 1, 1, 0], [1, 1, 1, 1], [1, 0, 1, 0], [1, 1, 1, 1]], bool)
 RESET = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]], bool)
@@ -88,8 +95,10 @@ class Call:
     def _run(self, **changes):
         function = getattr(fastrnn, self.function)
         *four, extras = self.weights
-        options = {"extras": extras} | self.options | changes
-        return function(self.x, alone(self.state), *four, **options)
+        options = self.options | changes
+        if self.weights.w_hh is None:  # functions of such cells take w_ih and b_ih alone
+            return function(self.x, alone(self.state), *four[::2], **options)
+        return function(self.x, alone(self.state), *four, **{"extras": extras} | options)
 
     def backward(self, tape, y, **changes):
         """dx, dstate as a tuple, and the gradients of the parameters."""
@@ -141,7 +150,7 @@ def parameters_of(layer, reverse=False):
     end = "_l0_reverse" if reverse else "_l0"
     own = {n.removesuffix(end): a for n, a in layer.params.items() if n.endswith(end)}
     return Parameters(
-        own.pop("weight_ih"), own.pop("weight_hh"), own.pop("bias_ih", None),
+        own.pop("weight_ih"), own.pop("weight_hh", None), own.pop("bias_ih", None),
         own.pop("bias_hh", None), own,
     )  # fmt: skip
 
@@ -167,9 +176,11 @@ def call_of(name, batch="full", dtype="float64", reverse=False, **options):
 
 
 def ready_masks(call, recurrent_dropout, rng):
-    """The arguments with the masks that the call would draw with `rng`."""
+    """The arguments with the masks that the call would draw with `rng`, or none."""
+    if call.weights.w_hh is None:
+        return {}
     steps, batch = call.x.shape[:2]
-    width, dtype, zoneout = len(call.weights.w_hh[0]), call.dy.dtype, call.options.get("zoneout", 0)
+    width, dtype, zoneout = call.dy.shape[2], call.dy.dtype, call.options.get("zoneout", 0)
     rates = zoneout if isinstance(zoneout, tuple) else (zoneout,) * len(call.state)
     rates = rates if any(rates) else ()
     rng = np.random.default_rng(rng)
