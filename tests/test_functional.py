@@ -1,4 +1,4 @@
-"""rnn, lstm and gru: shapes, zero sizes, and arrays of any layout. On each backend."""
+"""rnn, lstm, gru and the others: shapes, zero sizes, and arrays of any layout. On each backend."""
 
 from dataclasses import replace
 
@@ -10,14 +10,16 @@ from problems import (
     BIASES,
     DTYPES,
     LAYOUTS,
+    WEIGHTS,
     assert_close,
     assert_same_bits,
     by_reference,
+    call_function,
     infer,
     misaligned,
-    options_of,
     problem,
     unchanged,
+    weight_names,
 )
 
 import fastrnn
@@ -61,8 +63,7 @@ def test_the_final_state_is_the_last_step_of_the_run(cell, backend):
 def test_a_state_of_none_is_zeros(cell, backend):
     p = problem(cell)
     zeros = replace(p, state=tuple(np.zeros_like(s) for s in p.state))
-    function = getattr(fastrnn, p.cell.function)
-    y, state = function(p.x, None, *p.weights, **options_of(p.cell))
+    y, state = call_function(p, state=None)
     assert_same_bits((y, state if isinstance(state, tuple) else (state,)), infer(zeros))
 
 
@@ -108,13 +109,14 @@ def test_sizes_of_zero_are_defined(cell, dtype, reverse, sizes, backend):
 def test_gradients_at_sizes_of_zero_are_the_references(cell, reverse, sizes, backend):
     p = problem(cell, *sizes)
     _, _, saved = one_pass.run(p.cell, p.x, p.state, p.weights, reverse, keep=True)
-    dweights = tuple(np.full_like(w, np.nan) for w in p.weights)
+    dweights = tuple(None if w is None else np.full_like(w, np.nan) for w in p.weights)
     dx, dfirst = one_pass.run_backward(saved, p.dy, p.dstate, dweights)
     wanted = by_reference(p, reverse)
     assert_close(dx, wanted["dx"], "float64")
     assert_close(dfirst, tuple(wanted[f"d{s}0"] for s in p.cell.states), "float64")
-    names = ("dw_ih", "dw_hh", "db_ih", "db_hh")
-    assert_close(dweights, tuple(wanted[name] for name in names), "float64")
+    got = dict(zip(WEIGHTS, dweights, strict=True))
+    names = weight_names(p.cell)
+    assert_close({w: got[w] for w in names}, {w: wanted[f"d{w}"] for w in names}, "float64")
 
 
 @every_backend
@@ -146,7 +148,7 @@ def test_the_state_and_the_weights_may_lie_in_memory_as_they_like(cell, layout, 
         return whole[0] if array.ndim == 2 else whole[0, 0]
 
     for change in (strange, in_place):
-        q = replace(p, state=tuple(map(change, p.state)), weights=tuple(map(change, p.weights)))
+        q = replace(p.map(change), x=p.x)
         with unchanged(q.state, q.weights):
             assert_close(infer(q), infer(p), "float64")
 
@@ -187,4 +189,6 @@ def test_x_may_be_a_file_mapped_into_memory(cell, backend, tmp_path):
 
 
 def test_one_layer_of_each_name_and_no_more():
-    assert {cell.function for cell in CELLS.values()} == {"rnn", "lstm", "gru"}
+    assert {cell.function for cell in CELLS.values()} == {
+        "rnn", "lstm", "gru", "min_gru", "min_lstm"
+    }  # fmt: skip

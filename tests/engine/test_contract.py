@@ -211,10 +211,10 @@ def test_runs_repeat_on_any_number_of_threads(cell, dtype, isa, reverse, keep_th
 @every_isa
 @every_cell
 def test_a_missing_bias_is_a_bias_of_zero(cell, isa):
-    p = problem(cell, biases=(0, 0))
-    zero = np.zeros(p.weights[0].shape[0])
+    p, biased = problem(cell, biases=(0, 0)), problem(cell)
+    zeros = [None if b is None else np.zeros_like(b) for b in biased.weights[2:]]
     got = by_kernels(p)
-    wanted = by_kernels(replace(p, weights=(*p.weights[:2], zero, zero)))
+    wanted = by_kernels(replace(p, weights=(*p.weights[:2], *zeros)))
     assert_same_bits(got, {name: wanted[name] for name in got})
 
 

@@ -10,8 +10,8 @@ from problems import (
     ISAS,
     assert_close,
     assert_same_bits,
+    call_function,
     layer_of,
-    options_of,
     problem,
     unchanged,
 )
@@ -258,15 +258,11 @@ def test_any_integers_in_any_layout_will_do(kind):
 def test_the_functions_take_ids_too(cell):
     p = problem(cell, 5, 4, 6, 3, dtype="float32")
     ids, _ = batch((5, 4, 3, 6))
-    run = getattr(fastrnn, CELLS[cell].function)
-    state = p.state if len(p.state) > 1 else p.state[0]
-    options = options_of(CELLS[cell])
-    wanted = run(one_hot(ids, 6, "float32"), state, *p.weights, **options)
-    assert_close(run(ids, state, *p.weights, one_hot=True, **options), wanted, "float32")
+    wanted = call_function(p, x=one_hot(ids, 6, "float32"))
+    assert_close(call_function(p, x=ids, one_hot=True), wanted, "float32")
     embedding = np.random.default_rng(1).standard_normal((20, 6)).astype("float32")
     assert_same_bits(
-        run(ids, state, *p.weights, embedding=embedding, **options),
-        run(embedding[ids], state, *p.weights, **options),
+        call_function(p, x=ids, embedding=embedding), call_function(p, x=embedding[ids])
     )
 
 

@@ -12,6 +12,7 @@ from problems import (
     BACKENDS,
     DTYPES,
     ISAS,
+    WEIGHTS,
     assert_close,
     assert_same_bits,
     by_kernels,
@@ -20,6 +21,7 @@ from problems import (
     mismatches,
     problem,
     unchanged,
+    weight_names,
 )
 
 import fastrnn
@@ -116,10 +118,9 @@ def test_gradients_are_finite_differences(cell, kind, reverse):
     p = problem(cell, 5, 4, 2, 3).map(np.copy)
     rows = rows_of_kind(kind, 5, 4)
     got = by_reference(p, reverse, **rows)
-    arrays = {"dx": p.x, "dh0": p.state[0], "dw_ih": p.weights[0], "dw_hh": p.weights[1]}
-    arrays |= {"db_ih": p.weights[2], "db_hh": p.weights[3]}
-    if len(p.state) > 1:
-        arrays["dc0"] = p.state[1]
+    weights = dict(zip(WEIGHTS, p.weights, strict=True))
+    arrays = {"dx": p.x, **{f"d{w}": weights[w] for w in weight_names(p.cell)}}
+    arrays |= {f"d{s}0": array for s, array in zip(p.cell.states, p.state, strict=True)}
     for name, array in arrays.items():
         wanted = differences(p, reverse, rows, array)
         np.testing.assert_allclose(got[name], wanted, rtol=1e-6, atol=1e-8, err_msg=name)

@@ -21,7 +21,7 @@ import one_pass
 
 import fastrnn
 from fastrnn import reference
-from fastrnn._cells.registry import CELLS
+from fastrnn._cells.registry import CELLS, takes
 from fastrnn._engine import ragged, runtime
 
 ISAS = runtime.core.isas_available() if runtime.core else []
@@ -30,6 +30,9 @@ BACKENDS = ["core", "reference"] if runtime.core else ["reference"]
 DTYPES = ["float32", "float64"]
 BIASES = {"both": (1, 1), "b_ih": (1, 0), "b_hh": (0, 1), "none": (0, 0)}
 WEIGHTS = ("w_ih", "w_hh", "b_ih", "b_hh")
+RECURRENT = [name for name, cell in CELLS.items() if cell.recurrent]  # the cells with W_hh
+VARIED = [name for name, cell in CELLS.items() if takes(cell, "recurrent_dropout")]
+BOUNDED = [name for name in RECURRENT if name != "rnn_relu"]  # infinite inputs give a finite h
 
 
 @dataclass(frozen=True)
@@ -155,11 +158,21 @@ def by_kernels(p, reverse=False, y=None, **rows):
 
 def infer(p, reverse=False):
     """The public function of the cell -> y, state as a tuple."""
-    options = {"reverse": reverse, **options_of(p.cell)}
-    state = p.state if len(p.state) > 1 else p.state[0]
-    weights = p.weights if p.cell.recurrent else p.weights[::2]
-    y, last = getattr(fastrnn, p.cell.function)(p.x, state, *weights, **options)
+    y, last = call_function(p, reverse=reverse)
     return y, last if isinstance(last, tuple) else (last,)
+
+
+def call_function(p, **changes):
+    """What the public function of the cell returns, with some arguments changed."""
+    state = p.state if len(p.state) > 1 else p.state[0]
+    given = dict(zip(WEIGHTS, p.weights, strict=True))
+    arguments = {"x": p.x, "state": state, **{w: given[w] for w in weight_names(p.cell)}}
+    return getattr(fastrnn, p.cell.function)(**arguments | options_of(p.cell) | changes)
+
+
+def weight_names(cell):
+    """The names of the cell's weights and biases, in the order of its function's arguments."""
+    return WEIGHTS if cell.recurrent else ("w_ih", "b_ih")
 
 
 def options_of(cell):
