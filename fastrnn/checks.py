@@ -361,8 +361,7 @@ def weights(cell, w_ih, w_hh, b_ih, b_hh, w_hr=None):
     w_hh = as_array("w_hh", w_hh)
     same_dtype("w_hh", w_hh, w_ih.dtype, "w_ih")
     for name, array in (("w_ih", w_ih), ("w_hh", w_hh)):
-        if array.ndim != 2:
-            raise ValueError(f"{name} must be a matrix with {g}hidden_size rows, got {array.shape}")
+        _matrix(name, array, g)
     hidden, features = min(w_hh.shape), "hidden_size"
     if w_hr is not None:
         hidden, features = w_hr.shape[1], "proj_size"
@@ -385,11 +384,19 @@ def weights(cell, w_ih, w_hh, b_ih, b_hh, w_hr=None):
     return dense(w_ih), dense(w_hh), *biases
 
 
+def _matrix(name, array, g):
+    if array.ndim != 2:
+        raise ValueError(f"{name} must be a matrix with {g}hidden_size rows, got {array.shape}")
+
+
 def _weights_of_x(cell, w_ih, g, w_hh, b_ih, b_hh):
     """The same for a cell that has no product with h: w_ih, None, b_ih, None."""
     if w_hh is not None or b_hh is not None:
         raise ValueError(f"w_hh and b_hh must be None for {cell.function}, which has no W_hh")
-    if w_ih.ndim != 2 or len(w_ih) == 0 or len(w_ih) % cell.gates:
+    _matrix("w_ih", w_ih, g)
+    if len(w_ih) == 0:
+        raise ValueError(f"w_ih must have at least one hidden unit, got {w_ih.shape}")
+    if len(w_ih) % cell.gates:
         raise ValueError(f"w_ih must be ({g}hidden_size, input_size), got {w_ih.shape}")
     if b_ih is not None:
         b_ih = same_dtype("b_ih", as_array("b_ih", b_ih), w_ih.dtype)

@@ -10,6 +10,7 @@ import pytest
 from problems import (
     BACKENDS,
     CELLS,
+    RECURRENT,
     assert_same_bits,
     infer,
     layer_of,
@@ -17,6 +18,7 @@ from problems import (
     problem,
     run_python,
     unchanged,
+    weight_shapes,
 )
 
 import fastrnn
@@ -40,18 +42,20 @@ def huge(*shape):
 
 def call(cell, **changes):
     """Call the public function of a cell on zeros, with some arguments changed."""
-    cell = CELLS[cell]
-    rows = cell.gates * H
-    arguments = {
-        "x": zeros(T, B, I),
-        "state": None,
-        "w_ih": zeros(rows, I),
-        "w_hh": zeros(rows, H),
-        "b_ih": zeros(rows),
-        "b_hh": zeros(rows),
-        **options_of(cell),
-    }
-    return getattr(fastrnn, cell.function)(**arguments | changes)
+    arguments = {name: zeros(*shape) for name, shape in arrays_of(cell).items()}
+    arguments |= {"state": None, **options_of(CELLS[cell])}
+    return getattr(fastrnn, CELLS[cell].function)(**arguments | changes)
+
+
+def arrays_of(cell):
+    """name -> shape of every array of the function but the state."""
+    return {"x": (T, B, I), **weight_shapes(CELLS[cell], I, H)}
+
+
+def each_of(names):
+    """Every cell with each of these arguments that its function has."""
+    pairs = [(cell, name) for cell in CELLS for name in names if name in arrays_of(cell)]
+    return pytest.mark.parametrize("cell, name", pairs)
 
 
 def refuses(error, *words):
@@ -87,8 +91,8 @@ def gates(cell):
 
 @pytest.mark.parametrize(
     "cell, name",
-    [(cell, "w_ih") for cell in CELLS]
-    + [(cell, "w_hh") for cell in CELLS if CELLS[cell].gates > 1],
+    [(cell, "w_ih") for cell in RECURRENT]  # the rows of W_hh tell the number of units
+    + [(cell, "w_hh") for cell in RECURRENT if CELLS[cell].gates > 1],
 )
 def test_a_transposed_matrix_is_recognised(cell, name):
     g, columns = CELLS[cell].gates, {"w_ih": I, "w_hh": H}[name]
@@ -100,18 +104,16 @@ def test_a_transposed_matrix_is_recognised(cell, name):
         call(cell, **{name: zeros(columns, g * H)})
 
 
-@every_cell
-@pytest.mark.parametrize("name", ["w_ih", "w_hh"])
+@each_of(["w_ih", "w_hh"])
 def test_weights_with_other_rows_are_refused(cell, name):
-    rows, columns = CELLS[cell].gates * H, {"w_ih": I, "w_hh": H}[name]
+    rows, columns = arrays_of(cell)[name]
     with refuses(ValueError, f"{name} must be ({gates(cell)}hidden_size,") as caught:
         call(cell, **{name: zeros(rows + 1, columns)})
     assert f"got {(rows + 1, columns)}" in str(caught.value)
     assert "transposed" not in str(caught.value)
 
 
-@every_cell
-@pytest.mark.parametrize("name", ["w_ih", "w_hh"])
+@each_of(["w_ih", "w_hh"])
 @pytest.mark.parametrize("shape", [(), (20,), (20, 5, 1)], ids=str)
 def test_weights_that_are_no_matrix_are_refused(cell, name, shape):
     with refuses(ValueError, f"{name} must be a matrix", "hidden_size rows", f"got {shape}"):
@@ -120,12 +122,13 @@ def test_weights_that_are_no_matrix_are_refused(cell, name, shape):
 
 @every_cell
 def test_no_hidden_unit_is_refused(cell):
-    with refuses(ValueError, "w_hh must have at least one hidden unit, got (0, 0)"):
-        call(cell, w_ih=zeros(0, I), w_hh=zeros(0, 0))
+    none = {name: zeros(*shape) for name, shape in weight_shapes(CELLS[cell], I, 0).items()}
+    name, shape = ("w_hh", (0, 0)) if CELLS[cell].recurrent else ("w_ih", (0, I))
+    with refuses(ValueError, f"{name} must have at least one hidden unit, got {shape}"):
+        call(cell, **none)
 
 
-@every_cell
-@pytest.mark.parametrize("name", ["b_ih", "b_hh"])
+@each_of(["b_ih", "b_hh"])
 @pytest.mark.parametrize("more", [-1, 1])
 def test_a_bias_of_another_shape_is_refused(cell, name, more):
     n = CELLS[cell].gates * H
@@ -152,13 +155,7 @@ def test_a_state_of_another_shape_is_refused(cell, shape):
 NOT_FLOATS = ["int64", "bool", "float16", "complex64", ">f4", ">f8", "longdouble", "S4"]
 
 
-def arrays_of(cell):
-    g = CELLS[cell].gates * H
-    return {"x": (T, B, I), "w_ih": (g, I), "w_hh": (g, H), "b_ih": (g,), "b_hh": (g,)}
-
-
-@every_cell
-@pytest.mark.parametrize("name", ["x", "w_ih", "w_hh", "b_ih", "b_hh"])
+@each_of(["x", "w_ih", "w_hh", "b_ih", "b_hh"])
 @pytest.mark.parametrize("dtype", NOT_FLOATS)
 def test_another_dtype_is_refused_for_every_argument(cell, name, dtype):
     array = np.zeros(arrays_of(cell)[name], dtype)
@@ -185,16 +182,14 @@ def test_another_dtype_is_refused_for_every_array_of_a_state(cell, dtype):
             call(cell, state=state)
 
 
-@every_cell
-@pytest.mark.parametrize("name", ["x", "w_hh", "b_ih", "b_hh"])
+@each_of(["x", "w_hh", "b_ih", "b_hh"])
 def test_dtypes_do_not_mix(cell, name):
     owner = "w_ih" if name == "w_hh" else "the weights"
     with refuses(TypeError, f"{name} must be float32 like {owner}, got float64: cast it"):
         call(cell, **{name: np.zeros(arrays_of(cell)[name])})
 
 
-@every_cell
-@pytest.mark.parametrize("name", ["x", "w_ih", "w_hh"])
+@each_of(["x", "w_ih", "w_hh"])
 @pytest.mark.parametrize(
     "value", [None, "text", {}, object(), b"bytes"], ids=lambda v: type(v).__name__
 )
@@ -203,8 +198,7 @@ def test_what_is_no_array_is_refused(cell, name, value):
         call(cell, **{name: value})
 
 
-@every_cell
-@pytest.mark.parametrize("name", ["x", "w_ih", "w_hh", "b_ih", "b_hh"])
+@each_of(["x", "w_ih", "w_hh", "b_ih", "b_hh"])
 def test_a_ragged_list_is_refused_by_name(cell, name):
     with refuses((TypeError, ValueError), f"{name} must be"):
         call(cell, **{name: [[1.0], [1.0, 2.0]]})

@@ -1,6 +1,6 @@
 """Ragged batches with very few steps: backward ends, and gives the right gradients.
 
-Backward divides a batch into groups of rows by their steps. If there are fewer steps than groups,
+Backward divides a batch into groups of rows by their steps, for the cells that have W_hh. If there are fewer steps than groups,
 some groups have no rows, or rows without a step. So these tests try every number of steps around
 the number of groups, for sizes around those at which groups begin. A watchdog ends calls that hang.
 """
@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 import pytest
-from problems import assert_close, assert_same_bits, layer_of
+from problems import RECURRENT, assert_close, assert_same_bits, layer_of
 from watched import run_watched
 
 import fastrnn
@@ -108,13 +108,13 @@ def check_windows(seeds):
         assert done == len(x)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", RECURRENT)
 def test_backward_ends_however_few_steps_are_left(cell):
     run_watched(f"import test_few_steps as t\nt.check_cell({cell!r})")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", RECURRENT)
 def test_backward_ends_however_few_steps_are_left_for_all_sizes(cell):
     run_watched(f"import test_few_steps as t\nt.check_all({cell!r})", seconds=900)
 

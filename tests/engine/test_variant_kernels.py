@@ -8,11 +8,10 @@ import copy
 
 import numpy as np
 import pytest
-from problems import BACKENDS, DTYPES, FUSED_ISAS, ISAS, assert_same_bits, layer_of
+from problems import BACKENDS, DTYPES, FUSED_ISAS, ISAS, VARIED, assert_same_bits, layer_of
 from variants import VARIANTS
 
 import fastrnn
-from fastrnn._cells.registry import CELLS
 from fastrnn._engine import runtime
 
 pytestmark = pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels")
@@ -116,7 +115,7 @@ def test_with_dropout_masks_and_gaps_too(name, kind):
     compare(one, "float64", sizes, kind=kind)
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", VARIED)
 @every_dtype
 def test_plain_cells_with_recurrent_dropout_alone(cell, dtype):
     sizes = (6, 9, 3, 19)

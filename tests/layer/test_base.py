@@ -12,7 +12,9 @@ from problems import (
     at_once,
     layer_of,
     options_of,
+    parameter_name,
     problem,
+    weight_names,
 )
 
 import fastrnn
@@ -39,11 +41,10 @@ def by_hand(cell, layer, x, state):
         sides = []
         for direction in range(layer.num_directions):
             end = f"_l{index}" + ("_reverse" if direction else "")
-            names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            weights = [layer.params.get(name + end) for name in names]
+            weights = {w: layer.params.get(parameter_name(w, end)) for w in weight_names(cell)}
             row = index * layer.num_directions + direction
             first = tuple(s[row] for s in state) if len(cell.states) > 1 else state[row]
-            y, final = function(x, first, *weights, reverse=direction == 1, **options_of(cell))
+            y, final = function(x, first, **weights, reverse=direction == 1, **options_of(cell))
             sides.append(y)
             last.append(final if len(cell.states) > 1 else (final,))
         x = np.concatenate(sides, axis=2)
@@ -182,7 +183,7 @@ def test_a_new_array_put_in_the_place_of_a_parameter_is_used_or_refused(cell, ba
     case.layer.params["weight_ih_l0"] = np.zeros((g * H, I))
     changed = case.layer(case.x)[0]
     assert (changed != before).any()
-    for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"):
+    for name in list(case.layer.params):
         size, shape = case.layer.params[name].size, case.layer.params[name].shape
         for bad in (np.zeros((1, 1)), np.zeros(shape, "float32"), np.zeros(size + 1)):
             with pytest.raises((TypeError, ValueError), match=f"{name} must be"):

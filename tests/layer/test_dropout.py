@@ -7,13 +7,14 @@ import warnings
 import numpy as np
 import pytest
 from nets import Case, draw
-from problems import BACKENDS, DTYPES, assert_same_bits
+from problems import BACKENDS, DTYPES, VARIED, assert_same_bits
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
 from fastrnn._engine.dropout_masks import dropout_factors
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
+every_varied_cell = pytest.mark.parametrize("cell", VARIED)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
@@ -212,7 +213,7 @@ def test_what_is_no_generator_and_no_seed_is_refused(wrong):
 
 
 @every_backend
-@every_cell
+@every_varied_cell
 @pytest.mark.parametrize("checkpoint", [None, 2])
 def test_without_train_nothing_is_drawn_and_gradients_are_those_of_a_call(
     cell, checkpoint, backend
@@ -242,7 +243,7 @@ def test_without_train_nothing_is_drawn_and_gradients_are_those_of_a_call(
 
 
 @every_backend
-@every_cell
+@every_varied_cell
 def test_a_call_that_returns_gates_draws_nothing(cell, backend):
     case = Case(cell, DROPOUT)
     before, wanted = case.layer.rng.bit_generator.state, case.layer(case.x, case.state)

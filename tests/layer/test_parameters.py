@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from nets import B, H, I, T, every_net
-from problems import DTYPES, assert_same_bits, layer_of
+from problems import DTYPES, assert_same_bits, layer_of, parameter_name, weight_names, weight_shapes
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
@@ -19,28 +19,21 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 @every_cell
 def test_parameters_have_the_names_and_shapes_of_pytorch(cell):
-    g = CELLS[cell].gates
     layer = layer_of(cell, I, H, 2, bidirectional=True)
     assert {name: array.shape for name, array in layer.params.items()} == {
-        "weight_ih_l0": (g * H, I),
-        "weight_hh_l0": (g * H, H),
-        "bias_ih_l0": (g * H,),
-        "bias_hh_l0": (g * H,),
-        "weight_ih_l0_reverse": (g * H, I),
-        "weight_hh_l0_reverse": (g * H, H),
-        "bias_ih_l0_reverse": (g * H,),
-        "bias_hh_l0_reverse": (g * H,),
-        "weight_ih_l1": (g * H, 2 * H),
-        "weight_hh_l1": (g * H, H),
-        "bias_ih_l1": (g * H,),
-        "bias_hh_l1": (g * H,),
-        "weight_ih_l1_reverse": (g * H, 2 * H),
-        "weight_hh_l1_reverse": (g * H, H),
-        "bias_ih_l1_reverse": (g * H,),
-        "bias_hh_l1_reverse": (g * H,),
+        parameter_name(weight, end): shape
+        for end, inputs in (("_l0", I), ("_l0_reverse", I), ("_l1", 2 * H), ("_l1_reverse", 2 * H))
+        for weight, shape in weight_shapes(CELLS[cell], inputs, H).items()
     }
-    names = layer_of(cell, I, H, 2, bias=False).params.keys()
-    assert list(names) == ["weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "weight_hh_l1"]
+    matrices = [weight for weight in weight_names(CELLS[cell]) if weight.startswith("w_")]
+    wanted = [parameter_name(weight, end) for end in ("_l0", "_l1") for weight in matrices]
+    assert list(layer_of(cell, I, H, 2, bias=False).params) == wanted
+
+
+def test_the_parameters_of_an_lstm_by_name():
+    assert {name: array.shape for name, array in fastrnn.LSTM(3, 5).params.items()} == {
+        "weight_ih_l0": (20, 3), "weight_hh_l0": (20, 5), "bias_ih_l0": (20,), "bias_hh_l0": (20,),
+    }  # fmt: skip
 
 
 def assert_views_of_flat(layer):

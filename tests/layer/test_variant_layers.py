@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from problems import BACKENDS, DTYPES, assert_close, assert_same_bits, layer_of
+from problems import BACKENDS, DTYPES, VARIED, assert_close, assert_same_bits, layer_of
 from variants import VARIANTS
 
 import fastrnn
@@ -16,7 +16,7 @@ from fastrnn._cells.registry import CELLS
 from fastrnn.reference import variants
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
-every_cell = pytest.mark.parametrize("cell", CELLS)
+every_cell = pytest.mark.parametrize("cell", VARIED)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 NETS = {

@@ -95,13 +95,14 @@ def _draw(cell, t, b, i, h, biases, rng):
         values = rng.uniform(0.05, 1.0, shape) * rng.choice([-scale, scale], shape)
         return values.astype("float32").astype("float64")
 
-    rows, states = cell.gates * h, range(len(cell.states))
-    weights = draw(rows, i, scale=max(1, i) ** -0.5), draw(rows, h, scale=h**-0.5)
-    bias = [draw(rows, scale=0.5) if given else None for given in biases]
-    if not cell.recurrent:
-        weights, bias = (weights[0], None), [bias[0], None]
+    shapes, states = weight_shapes(cell, i, h), range(len(cell.states))
+    scales = {"w_ih": max(1, i) ** -0.5, "w_hh": h**-0.5, "b_ih": 0.5, "b_hh": 0.5}
+    given = dict(zip(WEIGHTS, (1, 1, *biases), strict=True))
+    weights = tuple(
+        draw(*shapes[w], scale=scales[w]) if w in shapes and given[w] else None for w in WEIGHTS
+    )
     state, dstate = (tuple(draw(b, h) for _ in states) for _ in range(2))
-    return Problem(cell, draw(t, b, i), state, (*weights, *bias), draw(t, b, h), dstate)
+    return Problem(cell, draw(t, b, i), state, weights, draw(t, b, h), dstate)
 
 
 def _distance_to_kink(p):
@@ -173,6 +174,18 @@ def call_function(p, **changes):
 def weight_names(cell):
     """The names of the cell's weights and biases, in the order of its function's arguments."""
     return WEIGHTS if cell.recurrent else ("w_ih", "b_ih")
+
+
+def weight_shapes(cell, inputs, hidden):
+    """name -> shape of the cell's weights and biases, in the order of its function's arguments."""
+    rows = cell.gates * hidden
+    shapes = {"w_ih": (rows, inputs), "w_hh": (rows, hidden), "b_ih": (rows,), "b_hh": (rows,)}
+    return {name: shapes[name] for name in weight_names(cell)}
+
+
+def parameter_name(weight, end):
+    """A layer's name of a weight or bias: weight_ih_l0 for w_ih and the end _l0."""
+    return weight.replace("w_", "weight_").replace("b_", "bias_") + end
 
 
 def options_of(cell):
