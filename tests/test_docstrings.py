@@ -145,17 +145,25 @@ def test_parameters_are_described_in_the_order_of_the_signature(name):
         assert described == [n for n in inspect.signature(CALLED[name]).parameters if n != "self"]
 
 
+WITH_VARIANTS = fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU
+OF_X_ALONE = fastrnn.MinGRU, fastrnn.MinLSTM
+
+
 @pytest.mark.no_kernels
-def test_what_layers_have_in_common_they_describe_alike():
+@pytest.mark.parametrize(
+    "kinds, own",
+    [(WITH_VARIANTS, {"zoneout", "layer_norm", "init", "params"}), (OF_X_ALONE, {"params"})],
+)
+def test_what_layers_have_in_common_they_describe_alike(kinds, own):
     """But for what acts on another state, and what begins parameters that others have not."""
     words = defaultdict(set)
-    for kind in (fastrnn.RNN, fastrnn.LSTM, fastrnn.GRU):
+    for kind in kinds:
         found = sections(kind)
         for section in ("Parameters", "Attributes", "Other Parameters"):
             for name, lines in entries(found[section]).items():
                 words[section, name].add("\n".join(lines))
     differing = {name for (_, name), texts in words.items() if len(texts) > 1}
-    assert differing == {"zoneout", "layer_norm", "init", "params"}
+    assert differing == own
 
 
 @pytest.mark.no_kernels

@@ -75,7 +75,7 @@ def min_gru(
     w_ih : (2*H, I) array
         Rows of z and of h~, in this order.
     b_ih : (2*H,) array or None
-    reverse, lengths, mask, reset, reset_to, one_hot, embedding
+    reverse, lengths, mask, reset, reset_to, one_hot, embedding, checkpoint
         As for `fastrnn.gru`.
     return_tape : bool
         Also return what `fastrnn.min_gru_backward` needs.
@@ -88,11 +88,6 @@ def min_gru(
         h after the last step that a row takes.
     tape : 1-D array of uint8
         Only with return_tape=True. It may be copied, moved and stored.
-
-    Other Parameters
-    ----------------
-    checkpoint : int or None
-        Keep in the tape only what stands before every n-th step; backward recomputes the steps.
 
     Raises
     ------
@@ -200,7 +195,7 @@ def min_lstm(
     w_ih : (3*H, I) array
         Rows of f, i and h~, in this order.
     b_ih : (3*H,) array or None
-    reverse, lengths, mask, reset, reset_to, one_hot, embedding
+    reverse, lengths, mask, reset, reset_to, one_hot, embedding, checkpoint
         As for `fastrnn.gru`.
     return_tape : bool
         Also return what `fastrnn.min_lstm_backward` needs.
@@ -213,11 +208,6 @@ def min_lstm(
         h after the last step that a row takes.
     tape : 1-D array of uint8
         Only with return_tape=True. It may be copied, moved and stored.
-
-    Other Parameters
-    ----------------
-    checkpoint : int or None
-        Keep in the tape only what stands before every n-th step; backward recomputes the steps.
 
     Raises
     ------

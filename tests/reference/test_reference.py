@@ -20,6 +20,7 @@ from fastrnn import reference
 pytestmark = pytest.mark.no_kernels
 
 GATES = {name: cell.gates for name, cell in reference.CELLS.items()}
+RECURRENT = [name for name, cell in reference.CELLS.items() if cell.phases]  # those with W_hh
 T, B, INPUTS, H = 4, 3, 2, 5
 TIGHT = {"rtol": 1e-13, "atol": 1e-14}
 BIASES = {"both": (1, 1), "b_ih": (1, 0), "b_hh": (0, 1), "none": (0, 0)}
@@ -35,7 +36,7 @@ class Problem:
     x: np.ndarray
     state: tuple
     w_ih: np.ndarray
-    w_hh: np.ndarray
+    w_hh: np.ndarray | None
     b_ih: np.ndarray | None
     b_hh: np.ndarray | None
     dy: np.ndarray
@@ -65,19 +66,24 @@ class Problem:
 def problem(cell, biases=(1, 1), seed=0, t=T, b=B, i=INPUTS, h=H):
     """A problem without zeros, also in the initial state and the gradients."""
     rng = np.random.default_rng(seed)
-    g, states = GATES[cell], 2 if cell == "lstm" else 1
+    g, states, recurrent = GATES[cell], reference.CELLS[cell].states, cell in RECURRENT
 
     def draw(*shape):
         return rng.uniform(0.1, 1.0, shape) * rng.choice([-1.0, 1.0], shape)
 
     state, dstate = (tuple(draw(b, h) for _ in range(states)) for _ in range(2))
-    weights = draw(g * h, i), draw(g * h, h)
-    bias = [draw(g * h) if given else None for given in biases]
+    weights = draw(g * h, i), draw(g * h, h) if recurrent else None
+    bias = [
+        draw(g * h) if given and side else None
+        for given, side in zip(biases, (True, recurrent), strict=True)
+    ]
     return Problem(draw(t, b, i), state, *weights, *bias, draw(t, b, h), dstate)
 
 
 def infer(cell, x, state, *weights, reverse=False):
     """Call the public inference function, with the state as a tuple."""
+    if cell not in RECURRENT:
+        return reference.infer(cell, x, state, *weights, reverse=reverse)
     if cell == "lstm":
         return reference.lstm(x, state, *weights, reverse=reverse)
     h = None if state is None else state[0]
@@ -130,6 +136,12 @@ def scalar_step(cell, x, state, w_ih, w_hh, b_ih, b_hh):
     def u(gate, j, v=h):
         return affine(w_hh, v, b_hh, gate * n + j)
 
+    if cell == "min_gru":
+        z = [sigma(a(0, j)) for j in range(n)]
+        return ([(1 - z[j]) * h[j] + z[j] * a(1, j) for j in range(n)],)
+    if cell == "min_lstm":
+        f, i = ([sigma(a(gate, j)) for j in range(n)] for gate in (0, 1))
+        return ([(f[j] * h[j] + i[j] * a(2, j)) / (f[j] + i[j]) for j in range(n)],)
     if cell == "rnn_tanh":
         return ([math.tanh(a(0, j) + u(0, j)) for j in range(n)],)
     if cell == "rnn_relu":
@@ -292,10 +304,11 @@ def test_a_gradient_not_given_is_zero(cell):
 @every_cell
 def test_a_bias_of_none_has_a_gradient_of_none_and_is_otherwise_a_bias_of_zero(cell):
     without = problem(cell, (0, 0))
-    zero = np.zeros(GATES[cell] * H)
-    with_zero = dataclasses.replace(without, b_ih=zero, b_hh=zero)
+    biases = {name for name in problem(cell).inputs() if name.startswith("b_")}
+    zeros = {name: np.zeros(GATES[cell] * H) for name in biases}
+    with_zero = dataclasses.replace(without, **zeros)
     got, expected = gradients(cell, without), gradients(cell, with_zero)
-    assert expected.keys() - got.keys() == {"b_ih", "b_hh"}
+    assert expected.keys() - got.keys() == biases
     for name in got:
         assert_allclose(got[name], expected[name], **TIGHT, err_msg=name)
 
@@ -369,7 +382,8 @@ def test_zero_sizes_are_defined(cell, reverse, sizes):
             assert_array_equal(grads[name], given)
             assert not np.shares_memory(grads[name], given)
     if 0 in (t, b):
-        assert not any(grads[name].any() for name in ("w_ih", "w_hh", "b_ih", "b_hh"))
+        weights = {"w_ih", "w_hh", "b_ih", "b_hh"} & grads.keys()
+        assert not any(grads[name].any() for name in weights)
 
 
 @every_cell
