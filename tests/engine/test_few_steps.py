@@ -1,8 +1,9 @@
 """Ragged batches with very few steps: backward ends, and gives the right gradients.
 
-Backward divides a batch into groups of rows by their steps, for the cells that have W_hh. If there are fewer steps than groups,
-some groups have no rows, or rows without a step. So these tests try every number of steps around
-the number of groups, for sizes around those at which groups begin. A watchdog ends calls that hang.
+Backward divides a batch into groups of rows by their steps, for the cells that have W_hh. If there
+are fewer steps than groups, some groups have no rows, or rows without a step. So these tests try
+every number of steps around the number of groups, for sizes around those at which groups begin. A
+watchdog ends calls that hang.
 """
 
 import itertools
