@@ -11,7 +11,7 @@ import pytest
 from problems import BACKENDS, assert_same_bits, layer_of
 
 import fastrnn
-from fastrnn._cells.registry import CELLS
+from fastrnn._cells.registry import CELLS, takes
 
 hypothesis = pytest.importorskip("hypothesis")
 st = hypothesis.strategies
@@ -30,15 +30,11 @@ def variant_options(draw, cell):
     if draw(st.booleans()):
         return {}
     bounds, rates = st.sampled_from([None, 0.2, 1.0, 50.0]), st.sampled_from([0.0, 0.0, 0.3, 1.0])
-    given = {"clip": draw(bounds), "recurrent_dropout": draw(rates), "zoneout": draw(rates)}
-    if not cell.startswith("rnn"):
-        activations = ["sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"]
-        given["recurrent_activation"] = draw(st.sampled_from(activations))
-        given["layer_norm"] = cell != "gru_before" and draw(st.booleans())
-    if cell == "lstm":
-        given |= {"peephole": draw(st.booleans()), "coupled": draw(st.booleans())}
-        given["cell_clip"] = draw(bounds)
-    return given
+    activations = st.sampled_from(["sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"])
+    options = {"clip": bounds, "cell_clip": bounds, "recurrent_dropout": rates, "zoneout": rates,
+               "recurrent_activation": activations}  # fmt: skip
+    options |= dict.fromkeys(("layer_norm", "peephole", "coupled"), st.booleans())
+    return {name: draw(values) for name, values in options.items() if takes(CELLS[cell], name)}
 
 
 @st.composite
@@ -59,7 +55,7 @@ def cases(draw, **fixed):
     merges = ["concat", "sum", "mean", "mul"] if bidirectional else ["concat"]
     cell = some("cell", st.sampled_from(list(CELLS)))
     variant = some("variant", variant_options(cell))
-    if cell == "lstm" and hidden > 1:
+    if takes(CELLS[cell], "proj_size") and hidden > 1:
         variant["proj_size"] = draw(st.one_of(st.just(0), st.integers(1, hidden - 1)))
         variant |= {"zoneout": 0.0} if variant["proj_size"] else {}
     layer = layer_of(

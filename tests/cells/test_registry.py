@@ -24,6 +24,7 @@ def test_plain_cells_are_in_the_reference():
     for name, cell in CELLS.items():
         other = reference.CELLS[name]
         assert (cell.gates, len(cell.states)) == (other.gates, other.states)
+        assert cell.recurrent == (other.gates if other.phases else 0)
 
 
 def test_the_problems_that_meet_finite_differences_name_every_variant():
@@ -53,8 +54,19 @@ def test_a_cell_refuses_the_options_that_no_variant_of_it_takes(cell, option):
 
 
 @pytest.mark.parametrize("cell", CELLS)
+def test_a_cell_takes_dropout_masks_if_it_has_a_variant(cell):
+    has_variant = any(entry["plain"] == cell != entry["name"] for entry in LISTED)
+    assert registry.takes(CELLS[cell], "recurrent_dropout") == has_variant
+    if has_variant:
+        assert registry.with_masks(CELLS[cell]).options is not None
+    else:
+        with pytest.raises(ValueError, match=f"has no meaning for the cell {cell}"):
+            registry.with_masks(CELLS[cell])
+
+
+@pytest.mark.parametrize("cell", CELLS)
 def test_only_cells_that_take_one_have_a_projection(cell):
-    if cell == "lstm":
+    if registry.takes(CELLS[cell], "proj_size"):
         assert registry.projected(CELLS[cell]).projects
     else:
         with pytest.raises(ValueError, match=f"proj_size has no meaning for the cell {cell}"):

@@ -8,9 +8,9 @@ It must not know: what is computed with it.
 from dataclasses import dataclass
 
 import numpy as np
-from problems import ISAS, layer_of
+from problems import BOUNDED, ISAS, layer_of
 
-from fastrnn._cells.registry import CELLS
+from fastrnn._cells.registry import CELLS, takes
 
 from . import batches, sizes
 
@@ -85,7 +85,7 @@ def drawn(seed, number, relations):
     net = _net(rng, cell)
     layers, directions = net["num_layers"], 1 + net["bidirectional"]
     profile, (t, b, i, h) = sizes.drawn(rng, CELLS[cell].gates, directions, layers)
-    if cell == "lstm" and h > 1 and rng.random() < 0.15:
+    if takes(CELLS[cell], "proj_size") and h > 1 and rng.random() < 0.15:
         net |= {"proj_size": int(rng.integers(1, h)), "zoneout": 0.0}
     layer = layer_of(cell, i, h, rng=rng, **net)
     _stir(rng, cell, layer)
@@ -132,22 +132,20 @@ def _variant_options(rng, cell):
     # There is no bound of 1: a tanh may round to 1, and then rounding decides a slope.
     bounds, rates = (None, None, 0.2, 0.9, 50.0), (0.0, 0.0, 0.0, 0.3, 1.0)
     rate = float(rng.choice(rates))
+    activations = ("sigmoid", "sigmoid", "hard_sigmoid", "hard_sigmoid_onnx")
     given = {
         "clip": bounds[rng.integers(5)],
         "recurrent_dropout": float(rng.choice(rates)),
-        "zoneout": (rate, 0.2) if cell == "lstm" and rng.random() < 0.2 else rate,
+        "zoneout": (rate, 0.2) if len(CELLS[cell].states) > 1 and rng.random() < 0.2 else rate,
+        "recurrent_activation": activations[rng.integers(4)],
+        **{name: bool(rng.random() < 0.4) for name in ("layer_norm", "peephole", "coupled")},
+        "cell_clip": bounds[rng.integers(5)],
     }
-    if not cell.startswith("rnn"):
-        activations = ("sigmoid", "sigmoid", "hard_sigmoid", "hard_sigmoid_onnx")
-        given["recurrent_activation"] = activations[rng.integers(4)]
-        given["layer_norm"] = cell != "gru_before" and bool(rng.random() < 0.4)
-    if cell == "lstm":
-        given |= {name: bool(rng.random() < 0.4) for name in ("peephole", "coupled")}
-        given["cell_clip"] = bounds[rng.integers(5)]
-        if given["layer_norm"] and given["cell_clip"] not in (None, 50.0):
-            # If all c of a row are at their bound, normalisation gives the rounding error of their
-            # mean, and from there the state may grow a thousandfold in a step.
-            given["cell_clip"] = None
+    given = {name: value for name, value in given.items() if takes(CELLS[cell], name)}
+    if given.get("layer_norm") and given.get("cell_clip") not in (None, 50.0):
+        # If all c of a row are at their bound, normalisation gives the rounding error of their
+        # mean, and from there the state may grow a thousandfold in a step.
+        given["cell_clip"] = None
     return given
 
 
@@ -156,5 +154,5 @@ def _stir(rng, cell, layer):
     for name, values in layer.params.items():
         if "_ln_" in name or "peephole" in name:
             values += rng.uniform(-0.5, 0.5, values.shape).astype(layer.dtype)
-    if rng.random() < 0.1 and cell != "rnn_relu":  # a relu has no bound
+    if rng.random() < 0.1 and cell in BOUNDED:
         layer.flat *= 4

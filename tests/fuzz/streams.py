@@ -4,6 +4,7 @@ import copy
 import pickle
 
 import numpy as np
+from problems import parameter_name, weight_names
 
 import fastrnn
 
@@ -132,7 +133,7 @@ def _has_function(case):
 
 @relation("the function", _has_function, 5)
 def the_function(run):
-    """The functions rnn, lstm and gru, one direction after the other."""
+    """The cell's function, one direction after the other."""
     layer, batch = run.layer, run.batch
     form = batches.Form(layer, batch)
     form.swapped = form.unbatched = False
@@ -143,9 +144,11 @@ def the_function(run):
         state = batch.state and [None if a is None else a[slot : slot + 1] for a in batch.state]
         state = form.state("state", state)
         state = None if state is None else _of_slot(state)
-        weights = [_laid(run, layer.params.get(name)) for name in _names(slot)]
+        end = "_l0" + ("_reverse" if slot else "")
+        names = {weight: parameter_name(weight, end) for weight in weight_names(layer._cell)}
+        weights = {weight: _laid(run, layer.params.get(name)) for weight, name in names.items()}
         y, last = getattr(fastrnn, layer._cell.function)(
-            x, state, *weights, reverse=slot == 1, **given, **_own(layer)
+            x, state, **weights, reverse=slot == 1, **given, **_own(layer)
         )
         shown = batch.rows["mask"][:, :, None] if zeros else True
         ys.append(np.where(shown, y, 0) if zeros else y)
@@ -167,11 +170,6 @@ def _of_slot(state):
     if isinstance(state, tuple):
         return tuple(None if a is None else a[0] for a in state)
     return state[0]
-
-
-def _names(slot):
-    kinds = "weight_ih", "weight_hh", "bias_ih", "bias_hh"
-    return [f"{kind}_l0" + ("_reverse" if slot else "") for kind in kinds]
 
 
 def _own(layer):
