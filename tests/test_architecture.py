@@ -101,6 +101,13 @@ def test_imports_point_down(graph):
     assert not up, "\n".join(up)
 
 
+def test_every_package_is_installed():
+    listed = re.search(r"\npackages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.S)
+    there = [path.parent for path in (ROOT / "fastrnn").rglob("__init__.py")]
+    there = {".".join(path.relative_to(ROOT).parts) for path in there}
+    assert set(re.findall('"(.*?)"', listed[1])) == there
+
+
 def test_no_module_imports_itself_by_way_of_others(graph):
     list(graphlib.TopologicalSorter(graph).static_order())  # CycleError names a cycle
 
