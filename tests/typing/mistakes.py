@@ -47,5 +47,12 @@ next(fastrnn.tbptt(gru, x, k=20))  # mistake
 
 fastrnn.lstm(x, h, y, y)  # mistake
 fastrnn.gru(x, None, y, y, return_gates=True)  # mistake
+y, h = fastrnn.gru(x, None, y, y, return_tape=True)  # mistake
+fastrnn.rnn(x, None, y, y, peephole=True)  # mistake
+y, pair, tape_of_bytes = fastrnn.lstm(x, None, y, y, return_tape=True)
+fastrnn.gru_backward(tape_of_bytes, x, y, pair, (y, y), y)  # mistake
+fastrnn.lstm_backward(tape_of_bytes.tobytes(), x, y, None, (y, y), y)  # mistake
+print(fastrnn.lstm_backward(tape_of_bytes, x, y, None, (y, y), y)[2].weight_ih)  # mistake
+fastrnn.tape_size("LSTM", 1, 2, 3)  # mistake
 fastrnn.threads("1")  # mistake
 fastrnn.backend("numpy")  # mistake

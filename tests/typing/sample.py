@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 import fastrnn
 from fastrnn import GRU, LSTM, RNN
+from fastrnn.functional import Parameters
 
 Floats = NDArray[np.float32]
 
@@ -83,6 +84,39 @@ def functions(x: Floats, lstm: LSTM, gru: GRU, rnn: RNN) -> tuple[Floats, Floats
     return y.astype(np.float32), (h + c).astype(np.float32)
 
 
+def gradients(x: Floats, lstm: LSTM, gru: GRU, rnn: RNN) -> list[Floats]:
+    """With tapes, which are arrays."""
+    names = "weight_ih_l0", "weight_hh_l0"
+    w_ih, w_hh = (lstm.params[name] for name in names)
+    hr, w_hh = {"weight_hr": np.ones((2, 4), np.float32)}, w_hh[:, :2]
+    y, (h, c), tape = fastrnn.lstm(
+        x, None, w_ih, w_hh, extras=hr, checkpoint=2, return_tape=True, cell_clip=3.0
+    )
+    moved = np.frombuffer(tape.tobytes(), np.uint8)
+    dx, (dh, dc), dweights = fastrnn.lstm_backward(
+        moved, x, y, None, (w_ih, w_hh, None, None, hr), None, (h, None)
+    )
+    assert dx is not None and dweights.b_ih is None
+    found = [dx, dh, dc, dweights.w_ih, dweights.extras["weight_hr"]]
+    ids, table = np.zeros((5, 2), np.int64), np.ones((7, 3), np.float32)
+    weights = Parameters(gru.params[names[0]], gru.params[names[1]])
+    y, h, tape = fastrnn.gru(
+        ids, None, *weights[:2], embedding=table, return_tape=True, zoneout=0.1, rng=3
+    )
+    size = fastrnn.tape_size("gru", 5, 2, 4, np.float32, zoneout=0.1, zoneout_masks=True)
+    assert tape.size == size
+    dx, dstate, dweights = fastrnn.gru_backward(
+        tape, ids, y, None, weights, y, h, embedding=table, need_x=True
+    )
+    assert dx is not None
+    found += [dx, dstate, dweights.w_hh]
+    w_ih, w_hh = (rnn.params[name] for name in names)
+    mask = np.ones((2, 4), np.float32)
+    y, h, tape = fastrnn.rnn(x, None, w_ih, w_hh, return_tape=True, recurrent_mask=mask)
+    dx, dstate, dweights = fastrnn.rnn_backward(tape, x, y, None, [w_ih, w_hh], y, need_x=False)
+    return [*(d.astype(np.float32) for d in found), dstate.astype(np.float32)]
+
+
 def main() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((5, 2, 3)).astype(np.float32)
@@ -108,6 +142,7 @@ def main() -> None:
     spell(RNN(3, 3), 1)
     windows(gru, np.tile(x, (10, 1, 1)), np.zeros((50, 2, 4), np.float32))
     functions(x, LSTM(3, 4), gru, RNN(3, 4))
+    print(len(gradients(x, LSTM(3, 4), GRU(3, 4), RNN(3, 4))))
 
 
 if __name__ == "__main__":
