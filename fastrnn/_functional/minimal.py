@@ -42,7 +42,7 @@ def min_gru(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    return_tape: Literal[False] = False, checkpoint: SupportsIndex | None = None,
+    checkpoint: SupportsIndex | None = None, return_tape: Literal[False] = False,
 ) -> tuple[Floats, Floats]: ...  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def min_gru(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    return_tape: Literal[True], checkpoint: SupportsIndex | None = None,
+    checkpoint: SupportsIndex | None = None, return_tape: Literal[True],
 ) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def min_gru(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    return_tape: bool = False, checkpoint: SupportsIndex | None = None,
+    checkpoint: SupportsIndex | None = None, return_tape: bool = False,
 ) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]:  # fmt: skip
     """minGRU over a batch of sequences: a gate and a candidate that see x alone.
 
@@ -162,7 +162,7 @@ def min_lstm(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    return_tape: Literal[False] = False, checkpoint: SupportsIndex | None = None,
+    checkpoint: SupportsIndex | None = None, return_tape: Literal[False] = False,
 ) -> tuple[Floats, Floats]: ...  # fmt: skip
 
 
@@ -171,7 +171,7 @@ def min_lstm(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    return_tape: Literal[True], checkpoint: SupportsIndex | None = None,
+    checkpoint: SupportsIndex | None = None, return_tape: Literal[True],
 ) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
@@ -179,7 +179,7 @@ def min_lstm(
     x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
     lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
-    return_tape: bool = False, checkpoint: SupportsIndex | None = None,
+    checkpoint: SupportsIndex | None = None, return_tape: bool = False,
 ) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]:  # fmt: skip
     """minLSTM over a batch of sequences: two gates and a candidate that see x alone; no c.
 

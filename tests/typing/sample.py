@@ -99,16 +99,17 @@ def gradients(x: Floats, lstm: LSTM, gru: GRU, rnn: RNN) -> list[Floats]:
     assert dx is not None and dweights.b_ih is None
     found = [dx, dh, dc, dweights.w_ih, dweights.extras["weight_hr"]]
     ids, table = np.zeros((5, 2), np.int64), np.ones((7, 3), np.float32)
-    weights = Parameters(gru.params[names[0]], gru.params[names[1]])
+    w_ih, w_hh = (gru.params[name] for name in names)
+    weights = Parameters(w_ih, w_hh)
     y, h, tape = fastrnn.gru(
-        ids, None, *weights[:2], embedding=table, return_tape=True, zoneout=0.1, rng=3
+        ids, None, w_ih, w_hh, embedding=table, return_tape=True, zoneout=0.1, rng=3
     )
     size = fastrnn.tape_size("gru", 5, 2, 4, np.float32, zoneout=0.1, zoneout_masks=True)
     assert tape.size == size
     dx, dstate, dweights = fastrnn.gru_backward(
         tape, ids, y, None, weights, y, h, embedding=table, need_x=True
     )
-    assert dx is not None
+    assert dx is not None and dweights.w_hh is not None
     found += [dx, dstate, dweights.w_hh]
     w_ih, w_hh = (rnn.params[name] for name in names)
     mask = np.ones((2, 4), np.float32)
