@@ -152,6 +152,7 @@ def _variant_of(name, options):
             return index, entry
     entries = [entry for entry in _LISTED if entry["plain"] == name]
     unknown = wanted.difference(*(entry["has"] | entry["takes"] for entry in entries)) or wanted
+    unknown = unknown or {"a dropout mask"}  # with default options the cell has no variant
     hint = ": use reset_after=True" if name == "gru_before" and "layer_norm" in unknown else ""
     raise ValueError(f"{', '.join(sorted(unknown))} has no meaning for the cell {name}{hint}")
 

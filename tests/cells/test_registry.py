@@ -60,7 +60,7 @@ def test_a_cell_takes_dropout_masks_if_it_has_a_variant(cell):
     if has_variant:
         assert registry.with_masks(CELLS[cell]).options is not None
     else:
-        with pytest.raises(ValueError, match=f"has no meaning for the cell {cell}"):
+        with pytest.raises(ValueError, match=f"a dropout mask has no meaning for the cell {cell}"):
             registry.with_masks(CELLS[cell])
 
 
