@@ -110,18 +110,18 @@ INLINE void gru_blend_tile(const int R, const int P, const frnn_step *s, int64_t
 #undef H_BEFORE
 
 /* Common to both resets: dh_t in; the gradients of z's and n's pre-activations out, z * dh_t left in dh. */
-INLINE vec gru_back_blend(const frnn_back *b, const real *slots, const real *h, const real *dy, real *dh, real *dg,
+INLINE vec gru_back_blend(const frnn_back *b, const real *slots, const real *h, const real *dy, real *dh_row, real *dg,
                           int64_t u) {
   const vec one = vset1(1);
   int64_t left = b->hidden - u;
   vec z = vload(AT(const real, slots, b->gate) + u), n = vload(AT(const real, slots, 2 * b->gate) + u);
-  vec h_bar = vload(dh + u);
-  if (dy) h_bar += vload_part(dy + u, left);
-  vec n_bar = h_bar * (one - z) * vfma(-n, n, one);
-  vstore_part(dg + u, n_bar, left);
-  vstore_part(dg + 2 * b->hidden + u, h_bar * (vload_part(h + u, left) - n) * (z * (one - z)), left);
-  vstore(dh + u, h_bar * z);
-  return n_bar;
+  vec dh = vload(dh_row + u);
+  if (dy) dh += vload_part(dy + u, left);
+  vec dn = dh * (one - z) * vfma(-n, n, one);
+  vstore_part(dg + u, dn, left);
+  vstore_part(dg + 2 * b->hidden + u, dh * (vload_part(h + u, left) - n) * (z * (one - z)), left);
+  vstore(dh_row + u, dh * z);
+  return dn;
 }
 
 KERNEL void gru_after_back(const frnn_back *b) {
@@ -129,13 +129,13 @@ KERNEL void gru_after_back(const frnn_back *b) {
   for (int64_t m = 0; m < b->m; m++) {
     const real *slots = AT(const real, b->z, m * b->z_row), *h = back_before(b, FRNN_STATE_H, m);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
-    real *dh = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
+    real *dh_row = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
-      vec n_bar = gru_back_blend(b, slots, h, dy, dh, dg, u);
+      vec dn = gru_back_blend(b, slots, h, dy, dh_row, dg, u);
       vec r = vload(slots + u), recurrent = vload(AT(const real, slots, 3 * b->gate) + u);
-      vstore_part(dg + b->hidden + u, n_bar * recurrent * (r * (one - r)), left);
-      vstore_part(dg + 3 * b->hidden + u, n_bar * r, left);
+      vstore_part(dg + b->hidden + u, dn * recurrent * (r * (one - r)), left);
+      vstore_part(dg + 3 * b->hidden + u, dn * r, left);
     }
   }
 }
@@ -145,8 +145,8 @@ KERNEL void gru_before_back_blend(const frnn_back *b) {
   for (int64_t m = 0; m < b->m; m++) {
     const real *slots = AT(const real, b->z, m * b->z_row), *h = back_before(b, FRNN_STATE_H, m);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
-    real *dh = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
-    for (int64_t u = b->unit; u < b->end; u += LANES) gru_back_blend(b, slots, h, dy, dh, dg, u);
+    real *dh_row = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
+    for (int64_t u = b->unit; u < b->end; u += LANES) gru_back_blend(b, slots, h, dy, dh_row, dg, u);
   }
 }
 
@@ -155,14 +155,14 @@ KERNEL void gru_before_back_reset(const frnn_back *b) {
   const vec one = vset1(1);
   for (int64_t m = 0; m < b->m; m++) {
     const real *slots = AT(const real, b->z, m * b->z_row), *h = back_before(b, FRNN_STATE_H, m);
-    const real *drh = AT(const real, b->drh, m * b->d_row);
-    real *dh = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
+    const real *drh_row = AT(const real, b->drh, m * b->d_row);
+    real *dh_row = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
     real *rh = AT(real, b->scratch, m * b->scratch_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
-      vec r = vload(slots + u), h_in = vload_part(h + u, left), rh_bar = vload(drh + u);
-      vstore_part(dg + b->hidden + u, rh_bar * h_in * (r * (one - r)), left);
-      vstore(dh + u, vfma(rh_bar, r, vload(dh + u)));
+      vec r = vload(slots + u), h_in = vload_part(h + u, left), drh = vload(drh_row + u);
+      vstore_part(dg + b->hidden + u, drh * h_in * (r * (one - r)), left);
+      vstore(dh_row + u, vfma(drh, r, vload(dh_row + u)));
       vstore_part(rh + u, r * h_in, left);
     }
   }

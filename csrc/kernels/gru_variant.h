@@ -23,7 +23,7 @@ INLINE void gru_variant_blend(const int N, const frnn_step *s, int64_t m, int64_
   }
 }
 
-INLINE void gru_after_variant_units(const int N, const frnn_step *s, const alteration *a, int64_t m, int64_t unit) {
+INLINE void gru_after_variant_units(const int N, const frnn_step *s, const unit_options *a, int64_t m, int64_t unit) {
   vec r[N_MOST], z[N_MOST], new[N_MOST];
   EACH r[n] = vload(SLOT(0));
   EACH z[n] = vload(SLOT(1));
@@ -35,7 +35,7 @@ INLINE void gru_after_variant_units(const int N, const frnn_step *s, const alter
 }
 
 /* Reset before, phase one: r and z; r times the h that was dropped to scratch. */
-INLINE void gru_reset_variant_units(const int N, const frnn_step *s, const alteration *a, int64_t m, int64_t unit) {
+INLINE void gru_reset_variant_units(const int N, const frnn_step *s, const unit_options *a, int64_t m, int64_t unit) {
   vec r[N_MOST], z[N_MOST];
   EACH r[n] = vload(SLOT(0));
   EACH z[n] = vload(SLOT(1));
@@ -48,7 +48,7 @@ INLINE void gru_reset_variant_units(const int N, const frnn_step *s, const alter
   }
 }
 
-INLINE void gru_blend_variant_units(const int N, const frnn_step *s, const alteration *a, int64_t m, int64_t unit) {
+INLINE void gru_blend_variant_units(const int N, const frnn_step *s, const unit_options *a, int64_t m, int64_t unit) {
   vec z[N_MOST], new[N_MOST];
   EACH {
     ivec reached;
@@ -64,7 +64,7 @@ INLINE void gru_blend_variant_units(const int N, const frnn_step *s, const alter
 #undef H_BEFORE
 
 NOINLINE void gru_after_steps(int normalised, const frnn_step *s) {
-  alteration a = alteration_of(s->variant);
+  unit_options a = unit_options_of(s->variant);
   for (int64_t m = 0; m < s->m; m++) {
     normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, 3, GRU_SEPARATE};
     if (normalised) normalise_group(s, &r, 0, 2, 0, 1);
@@ -77,36 +77,36 @@ KERNEL void gru_after_variant_step(const frnn_step *s) { gru_after_steps(0, s); 
 KERNEL void gru_normalised_step(const frnn_step *s) { gru_after_steps(1, s); }
 
 KERNEL void gru_before_variant_step_reset(const frnn_step *s) {
-  alteration a = alteration_of(s->variant);
+  unit_options a = unit_options_of(s->variant);
   for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(gru_reset_variant_units, s, &a, m);
 }
 
 KERNEL void gru_before_variant_step_blend(const frnn_step *s) {
-  alteration a = alteration_of(s->variant);
+  unit_options a = unit_options_of(s->variant);
   for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(gru_blend_variant_units, s, &a, m);
 }
 
 /* ---- backward ---------------------------------------------------------------------------------------------------- */
 
 /* da_n and da_z for the units of row m from u on, of (G5), (G6); what goes by the products is left in dh. */
-INLINE vec gru_variant_back_blend(const frnn_back *b, const alteration *a, int64_t m, int64_t u, vec *da_z) {
+INLINE vec gru_variant_back_blend(const frnn_back *b, const unit_options *a, int64_t m, int64_t u, vec *da_z) {
   const real *slots = AT(const real, b->z, m * b->z_row) + u;
-  real *dh = back_gradient(b, FRNN_STATE_H, m) + u;
+  real *dh_row = back_gradient(b, FRNN_STATE_H, m) + u;
   int64_t left = b->hidden - u;
   ivec z_reached, n_reached;
-  vec z = unmarked(a, vload(AT(const real, slots, b->gate)), &z_reached), h_bar = vload(dh);
+  vec z = unmarked(a, vload(AT(const real, slots, b->gate)), &z_reached), dh = vload(dh_row);
   vec n = unmarked(a, vload(AT(const real, slots, 2 * b->gate)), &n_reached);
-  if (b->dy) h_bar += vload_part(AT(const real, b->dy, m * b->dy_row) + u, left);
-  vec zoneout = gradient_past_step(b->variant, 0, m, u, left, &h_bar);
+  if (b->dy) dh += vload_part(AT(const real, b->dy, m * b->dy_row) + u, left);
+  vec zoneout = gradient_past_step(b->variant, 0, m, u, left, &dh);
   vec before = vload_part(back_before(b, FRNN_STATE_H, m) + u, left);
-  *da_z = gate_back(a, h_bar * (before - n), z, z_reached);
-  vstore(dh, vfma(h_bar, z, zoneout));
-  return tanh_back(a, h_bar * (vset1(1) - z), n, n_reached);
+  *da_z = gate_back(a, dh * (before - n), z, z_reached);
+  vstore(dh_row, vfma(dh, z, zoneout));
+  return tanh_back(a, dh * (vset1(1) - z), n, n_reached);
 }
 
 /* Reset after: all pre-activations' gradients, da_n r last. `column`: where those of n, r, z stand, and of n r. */
 NOINLINE void gru_after_back_units(const frnn_back *b, int64_t m, const int *column) {
-  alteration a = alteration_of(b->variant);
+  unit_options a = unit_options_of(b->variant);
   real *dg = AT(real, b->dg, m * b->dg_row);
   for (int64_t u = b->unit; u < b->end; u += LANES) {
     int64_t left = b->hidden - u;
@@ -151,7 +151,7 @@ KERNEL void gru_normalised_back_sides(const frnn_back *b) {
 
 /* Reset before, phase one; the product W_hn^T dn = d(r * h) follows. */
 KERNEL void gru_before_variant_back_blend(const frnn_back *b) {
-  alteration a = alteration_of(b->variant);
+  unit_options a = unit_options_of(b->variant);
   for (int64_t m = 0; m < b->m; m++) {
     real *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
@@ -165,19 +165,19 @@ KERNEL void gru_before_variant_back_blend(const frnn_back *b) {
 
 /* Phase two: through r * h, h as it was dropped; both are written for the gradients of the weights. */
 KERNEL void gru_before_variant_back_reset(const frnn_back *b) {
-  alteration a = alteration_of(b->variant);
+  unit_options a = unit_options_of(b->variant);
   for (int64_t m = 0; m < b->m; m++) {
-    const real *drh = AT(const real, b->drh, m * b->d_row);
-    real *dh = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
+    const real *drh_row = AT(const real, b->drh, m * b->d_row);
+    real *dh_row = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
       ivec reached;
       vec r = unmarked(&a, vload(AT(const real, b->z, m * b->z_row) + u), &reached);
-      vec rh_bar = vload(drh + u), h = keep_dropped(b, m, u);
-      vec to_h = rh_bar * r;
+      vec drh = vload(drh_row + u), h = keep_dropped(b, m, u);
+      vec to_h = drh * r;
       if (b->recurrent) to_h *= vload_part(AT(const real, b->recurrent, m * b->recurrent_row) + u, left);
-      vstore_part(dg + b->hidden + u, gate_back(&a, rh_bar * h, r, reached), left);
-      vstore(dh + u, vload(dh + u) + to_h);
+      vstore_part(dg + b->hidden + u, gate_back(&a, drh * h, r, reached), left);
+      vstore(dh_row + u, vload(dh_row + u) + to_h);
       vstore_part(AT(real, b->scratch, m * b->scratch_row) + u, r * h, left);
     }
   }

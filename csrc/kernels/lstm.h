@@ -67,7 +67,7 @@ KERNEL void lstm_back(const frnn_back *b) {
     const real *z = AT(const real, b->z, m * b->z_row);
     const real *c_in = back_before(b, LSTM_C, m), *c_out = back_after(b, LSTM_C, m);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
-    real *dh = back_gradient(b, FRNN_STATE_H, m), *dc = back_gradient(b, LSTM_C, m);
+    real *dh_row = back_gradient(b, FRNN_STATE_H, m), *dc_row = back_gradient(b, LSTM_C, m);
     real *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
@@ -75,16 +75,16 @@ KERNEL void lstm_back(const frnn_back *b) {
       vec i = vload(z + u), f = vload(AT(const real, z, b->gate) + u);
       vec g = vload(AT(const real, z, 2 * b->gate) + u), o = vload(AT(const real, z, 3 * b->gate) + u);
       vec tanh_c = vtanh(vload(c_out + u));
-      vec h_bar = vload(dh + u);
-      if (dy) h_bar += vload_part(dy + u, left);
-      vec c_bar = vfma(h_bar * o, vfma(-tanh_c, tanh_c, one), vload(dc + u));
-      vstore_part(dg + u, c_bar * g * (i * (one - i)), left);
-      vstore_part(dg + b->hidden + u, c_bar * vload(c_in + u) * (f * (one - f)), left);
-      vstore_part(dg + 2 * b->hidden + u, c_bar * i * vfma(-g, g, one), left);
-      vstore_part(dg + 3 * b->hidden + u, h_bar * tanh_c * (o * (one - o)), left);
-      show_gradient(b, LSTM_C, m, u, c_bar);
-      vstore(dc + u, c_bar * f);
-      vstore(dh + u, (vec){0});
+      vec dh = vload(dh_row + u);
+      if (dy) dh += vload_part(dy + u, left);
+      vec dc = vfma(dh * o, vfma(-tanh_c, tanh_c, one), vload(dc_row + u));
+      vstore_part(dg + u, dc * g * (i * (one - i)), left);
+      vstore_part(dg + b->hidden + u, dc * vload(c_in + u) * (f * (one - f)), left);
+      vstore_part(dg + 2 * b->hidden + u, dc * i * vfma(-g, g, one), left);
+      vstore_part(dg + 3 * b->hidden + u, dh * tanh_c * (o * (one - o)), left);
+      show_gradient(b, LSTM_C, m, u, dc);
+      vstore(dc_row + u, dc * f);
+      vstore(dh_row + u, (vec){0});
       if (b->scratch) vstore_part(AT(real, b->scratch, m * b->scratch_row) + u, o * tanh_c, left);
     }
   }

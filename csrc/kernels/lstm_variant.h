@@ -14,7 +14,7 @@ enum { LSTM_SEPARATE = 4 };
 INLINE int lstm_of_c(int G) { return LSTM_SEPARATE + 2 * G + 1; } /* the slot of N of c */
 
 /* (L1) to (L6). Where c is to be normalised yet, it waits in its slot and o in its own. */
-INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_step *s, const alteration *a, int64_t m,
+INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_step *s, const unit_options *a, int64_t m,
                                int64_t unit) {
   const frnn_variant *v = s->variant->numbers;
   const void *peephole = v->extra[FRNN_WEIGHT_PEEPHOLE];
@@ -62,7 +62,7 @@ INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_st
 }
 
 /* (V10). */
-INLINE void lstm_normalise_c(const frnn_step *s, const alteration *a, const normalised_row *r, int64_t m) {
+INLINE void lstm_normalise_c(const frnn_step *s, const unit_options *a, const normalised_row *r, int64_t m) {
   const frnn_variant *v = s->variant->numbers;
   real *c = slot_of(r, lstm_of_c(r->G));
   const real *o = slot_of(r, 3);
@@ -81,7 +81,7 @@ INLINE void lstm_normalise_c(const frnn_step *s, const alteration *a, const norm
 }
 
 NOINLINE void lstm_variant_step(int G, int normalised, const frnn_step *s) {
-  alteration a = alteration_of(s->variant);
+  unit_options a = unit_options_of(s->variant);
   for (int64_t m = 0; m < s->m; m++) {
     normalised_row r = {AT(real, s->z, m * s->z_row), s->gate, G, LSTM_SEPARATE};
     if (normalised) normalise_group(s, &r, 0, G, 0, 1);
@@ -98,7 +98,7 @@ KERNEL void lstm_variant_step_both(const frnn_step *s) { lstm_variant_step(3, 1,
 /* What all rows of a backward pass's step have in common. */
 typedef struct {
   const frnn_back *b;
-  alteration a;
+  unit_options a;
   int zones[2]; /* whether some of h, of c stays */
   const void *peephole;
   double cell_clip;
@@ -107,7 +107,7 @@ typedef struct {
 INLINE lstm_back_step lstm_step_back(const frnn_back *b) {
   const frnn_variant *v = b->variant->numbers;
   return (lstm_back_step){.b = b,
-                          .a = alteration_of(b->variant),
+                          .a = unit_options_of(b->variant),
                           .zones = {has_zoneout(b->variant, 0), has_zoneout(b->variant, 1)},
                           .peephole = v->extra[FRNN_WEIGHT_PEEPHOLE],
                           .cell_clip = v->number[FRNN_CELL_CLIP]};
@@ -118,7 +118,7 @@ typedef struct {
   int64_t m;
   normalised_row z;
   const real *c_in, *dy;
-  real *dh, *dc, *dg, *of_gates; /* columns, and those of the pre-activations */
+  real *dh_row, *dc_row, *dg, *of_gates; /* columns, and those of the pre-activations */
 } lstm_back_row;
 
 INLINE lstm_back_row lstm_row(int G, int normalised, const frnn_back *b, int64_t m) {
@@ -127,8 +127,8 @@ INLINE lstm_back_row lstm_row(int G, int normalised, const frnn_back *b, int64_t
                          .z = {AT(real, b->z, m * b->z_row), b->gate, G, LSTM_SEPARATE},
                          .c_in = back_before(b, LSTM_C, m),
                          .dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL,
-                         .dh = back_gradient(b, FRNN_STATE_H, m),
-                         .dc = back_gradient(b, LSTM_C, m),
+                         .dh_row = back_gradient(b, FRNN_STATE_H, m),
+                         .dc_row = back_gradient(b, LSTM_C, m),
                          .dg = dg,
                          .of_gates = dg + (normalised ? 2 * G * b->hidden : 0)};
 }
@@ -159,18 +159,18 @@ INLINE vec lstm_outer(int G, int normalised, const lstm_back_step *s, const lstm
                       vec *de) {
   const frnn_back *b = s->b;
   const frnn_variant *v = b->variant->numbers;
-  vec h_bar = vload(r->dh + q->u), by = (vec){0}, e = q->c;
+  vec dh = vload(r->dh_row + q->u), by = (vec){0}, e = q->c;
   if (normalised)
     e = vfma(extra_at(v->extra[FRNN_WEIGHT_LN_C], 0, b->hidden, q->u), vload(slot_of(&r->z, lstm_of_c(G)) + q->u),
              extra_at(v->extra[FRNN_BIAS_LN_C], 0, b->hidden, q->u));
   vec tanh_e = vtanh(e);
-  if (r->dy) h_bar += vload_part(r->dy + q->u, q->left);
-  if (s->zones[0]) by = gradient_past_step(b->variant, 0, r->m, q->u, q->left, &h_bar);
-  vstore(r->dh + q->u, by);
+  if (r->dy) dh += vload_part(r->dy + q->u, q->left);
+  if (s->zones[0]) by = gradient_past_step(b->variant, 0, r->m, q->u, q->left, &dh);
+  vstore(r->dh_row + q->u, by);
   if (b->scratch) vstore_part(AT(real, b->scratch, r->m * b->scratch_row) + q->u, q->o * tanh_e, q->left);
   if (b->recurrent) keep_dropped(b, r->m, q->u);
-  *de = h_bar * q->o * vfma(-tanh_e, tanh_e, vset1(1));
-  return gate_back(&s->a, h_bar * tanh_e, q->o, q->reached[3]);
+  *de = dh * q->o * vfma(-tanh_e, tanh_e, vset1(1));
+  return gate_back(&s->a, dh * tanh_e, q->o, q->reached[3]);
 }
 
 /* (V14): of i and f, whose part of dc_{t-1} it returns beside what is there, and of o. */
@@ -193,23 +193,23 @@ INLINE void lstm_inner(int G, int normalised, const lstm_back_step *s, const lst
   const frnn_back *b = s->b;
   int64_t hidden = b->hidden;
   real *to = r->of_gates + q->u, *of_peephole = r->of_gates + (normalised ? 3 : 1) * G * hidden + q->u;
-  vec c_bar = vload(r->dc + q->u), came = c_bar, by = (vec){0}, da_f = (vec){0};
-  if (s->zones[1]) by = gradient_past_step(b->variant, 1, r->m, q->u, q->left, &c_bar);
-  c_bar += through_h;
-  if (s->peephole) c_bar = vfma(da_o, extra_at(s->peephole, G - 2, hidden, q->u), c_bar);
-  show_gradient(b, LSTM_C, r->m, q->u, s->zones[FRNN_STATE_H] || s->zones[LSTM_C] ? came : c_bar);
-  if (s->cell_clip > 0) c_bar = (vec)((ivec)c_bar & ~(ivec)(vabs(q->c) >= vset1((real)s->cell_clip)));
-  vec da_i = gate_back(&s->a, c_bar * (G == 4 ? q->g : q->g - q->before), q->i, q->reached[0]);
+  vec dc = vload(r->dc_row + q->u), came = dc, by = (vec){0}, da_f = (vec){0};
+  if (s->zones[1]) by = gradient_past_step(b->variant, 1, r->m, q->u, q->left, &dc);
+  dc += through_h;
+  if (s->peephole) dc = vfma(da_o, extra_at(s->peephole, G - 2, hidden, q->u), dc);
+  show_gradient(b, LSTM_C, r->m, q->u, s->zones[FRNN_STATE_H] || s->zones[LSTM_C] ? came : dc);
+  if (s->cell_clip > 0) dc = (vec)((ivec)dc & ~(ivec)(vabs(q->c) >= vset1((real)s->cell_clip)));
+  vec da_i = gate_back(&s->a, dc * (G == 4 ? q->g : q->g - q->before), q->i, q->reached[0]);
   vstore_part(to, da_i, q->left);
   if (G == 4) {
-    da_f = gate_back(&s->a, c_bar * q->before, q->f, q->reached[1]);
+    da_f = gate_back(&s->a, dc * q->before, q->f, q->reached[1]);
     vstore_part(to + hidden, da_f, q->left);
   }
-  vstore_part(to + (G - 2) * hidden, tanh_back(&s->a, c_bar * q->i, q->g, q->reached[2]), q->left);
+  vstore_part(to + (G - 2) * hidden, tanh_back(&s->a, dc * q->i, q->g, q->reached[2]), q->left);
   vstore_part(to + (G - 1) * hidden, da_o, q->left);
-  by = vfma(c_bar, q->f, by);
+  by = vfma(dc, q->f, by);
   if (s->peephole) by = lstm_through_peepholes(G, s, q, of_peephole, da_i, da_f, da_o, by);
-  vstore(r->dc + q->u, by);
+  vstore(r->dc_row + q->u, by);
 }
 
 NOINLINE void lstm_variant_back(int G, const frnn_back *b) {

@@ -24,7 +24,7 @@ INLINE void min_gru_units(const int N, const frnn_step *s, int64_t m, int64_t un
 
 /* f / (f + i) from the pre-activations: sigmoid(log f - log i), of which exp(log i - log f) is
  * exp(min(p_i, 0) - min(p_f, 0)) (1 + exp(-|p_f|)) / (1 + exp(-|p_i|)). So 0/0 cannot be. */
-INLINE vec min_share(vec p_f, vec p_i) {
+INLINE vec min_forget(vec p_f, vec p_i) {
   const vec zero = {0}, one = vset1(1);
   vec difference = -vmax(-p_i, zero) + vmax(-p_f, zero);
   vec ratio = vexp(difference) * (one + vexp(-vabs(p_f))) / (one + vexp(-vabs(p_i)));
@@ -36,12 +36,12 @@ INLINE void min_lstm_units(const int N, const frnn_step *s, int64_t m, int64_t u
   EACH {
     int64_t u = unit + n * LANES, left = s->hidden - u;
     real *f = z + n * LANES, *i = AT(real, f, s->gate);
-    vec p_f = vload(f), p_i = vload(i), share = min_share(p_f, p_i);
+    vec p_f = vload(f), p_i = vload(i), forget = min_forget(p_f, p_i);
     vec before = vload_part(state_before(s, FRNN_STATE_H, m) + u, left), new = vload(AT(real, f, 2 * s->gate));
-    vstore_part(state_after(s, FRNN_STATE_H, m) + u, min_blend(share, before, new), left);
+    vstore_part(state_after(s, FRNN_STATE_H, m) + u, min_blend(forget, before, new), left);
     if (!s->keep) continue;
-    vstore(f, share);
-    vstore(i, vset1(1) - share);
+    vstore(f, forget);
+    vstore(i, vset1(1) - forget);
     vstore(AT(real, f, 3 * s->gate), vsigmoid(p_f));
     vstore(AT(real, f, 4 * s->gate), vsigmoid(p_i));
   }
@@ -90,9 +90,9 @@ KERNEL void min_lstm_back(const frnn_back *b) {
       vec d = min_gradient(b, m, u), f = vload(slots), i = vload(AT(const real, slots, b->gate));
       vec new = vload(AT(const real, slots, 2 * b->gate)), of_f = vload(AT(const real, slots, 3 * b->gate));
       vec of_i = vload(AT(const real, slots, 4 * b->gate));
-      vec share = d * (vload_part(back_before(b, FRNN_STATE_H, m) + u, left) - new) * (f * i);
-      vstore_part(dg + u, share * (one - of_f), left);
-      vstore_part(dg + b->hidden + u, -share * (one - of_i), left);
+      vec through_gates = d * (vload_part(back_before(b, FRNN_STATE_H, m) + u, left) - new) * (f * i);
+      vstore_part(dg + u, through_gates * (one - of_f), left);
+      vstore_part(dg + b->hidden + u, -through_gates * (one - of_i), left);
       vstore_part(dg + 2 * b->hidden + u, d * i, left);
       vstore(back_gradient(b, FRNN_STATE_H, m) + u, d * f);
     }

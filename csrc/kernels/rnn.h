@@ -43,16 +43,16 @@ INLINE void rnn_back(const int nonlinearity, const frnn_back *b) {
   for (int64_t m = 0; m < b->m; m++) {
     const real *y = back_after(b, FRNN_STATE_H, m);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
-    real *dh = back_gradient(b, FRNN_STATE_H, m);
+    real *dh_row = back_gradient(b, FRNN_STATE_H, m);
     real *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
-      vec h = vload_part(y + u, left), h_bar = vload(dh + u);
-      if (dy) h_bar += vload_part(dy + u, left);
+      vec h = vload_part(y + u, left), dh = vload(dh_row + u);
+      if (dy) dh += vload_part(dy + u, left);
       /* relu: a NaN or an infinity that arrives where h is 0 counts for nothing, so select rather than multiply */
-      vec a_bar = nonlinearity == TANH ? h_bar * vfma(-h, h, vset1(1)) : (vec)((ivec)h_bar & (ivec)(h != (vec){0}));
-      vstore_part(dg + u, a_bar, left);
-      vstore(dh + u, (vec){0});
+      vec da = nonlinearity == TANH ? dh * vfma(-h, h, vset1(1)) : (vec)((ivec)dh & (ivec)(h != (vec){0}));
+      vstore_part(dg + u, da, left);
+      vstore(dh_row + u, (vec){0});
     }
   }
 }

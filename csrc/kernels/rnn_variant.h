@@ -4,7 +4,7 @@
  *
  * It must not know: time, threads. */
 
-INLINE void rnn_variant_units(const int N, const int nonlinearity, const frnn_step *s, const alteration *a, int64_t m,
+INLINE void rnn_variant_units(const int N, const int nonlinearity, const frnn_step *s, const unit_options *a, int64_t m,
                               int64_t unit) {
   vec h[N_MOST];
   real *z = AT(real, s->z, m * s->z_row) + unit;
@@ -23,29 +23,29 @@ INLINE void rnn_variant_units(const int N, const int nonlinearity, const frnn_st
 }
 
 INLINE void rnn_variant_step(const int nonlinearity, const frnn_step *s) {
-  alteration a = alteration_of(s->variant);
+  unit_options a = unit_options_of(s->variant);
   for (int64_t m = 0; m < s->m; m++) UNITS_TOGETHER(rnn_variant_units, nonlinearity, s, &a, m);
 }
 
 INLINE void rnn_variant_back(const int nonlinearity, const frnn_back *b) {
-  alteration a = alteration_of(b->variant);
+  unit_options a = unit_options_of(b->variant);
   for (int64_t m = 0; m < b->m; m++) {
     const real *z = AT(const real, b->z, m * b->z_row);
     const real *dy = b->dy ? AT(const real, b->dy, m * b->dy_row) : NULL;
-    real *dh = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
+    real *dh_row = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
-      vec made = vload(z + u), h_bar = vload(dh + u);
-      if (dy) h_bar += vload_part(dy + u, left);
-      vstore(dh + u, gradient_past_step(b->variant, 0, m, u, left, &h_bar));
+      vec made = vload(z + u), dh = vload(dh_row + u);
+      if (dy) dh += vload_part(dy + u, left);
+      vstore(dh_row + u, gradient_past_step(b->variant, 0, m, u, left, &dh));
       if (nonlinearity == TANH) {
         ivec reached;
         made = unmarked(&a, made, &reached);
-        h_bar = tanh_back(&a, h_bar, made, reached);
+        dh = tanh_back(&a, dh, made, reached);
       } else {
-        h_bar = unless_reached(&a, (vec)((ivec)h_bar & ~(ivec)(made <= (vec){0})), (ivec)(made >= a.clip));
+        dh = unless_reached(&a, (vec)((ivec)dh & ~(ivec)(made <= (vec){0})), (ivec)(made >= a.clip));
       }
-      vstore_part(dg + u, h_bar, left);
+      vstore_part(dg + u, dh, left);
       keep_dropped(b, m, u);
     }
   }

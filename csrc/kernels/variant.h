@@ -11,12 +11,12 @@
 typedef struct {
   int clips, hard;
   vec clip, slope;
-} alteration;
+} unit_options;
 
-INLINE alteration alteration_of(const frnn_variant_arguments *variant) {
+INLINE unit_options unit_options_of(const frnn_variant_arguments *variant) {
   const frnn_variant *v = variant->numbers;
   double clip = v->number[FRNN_CLIP], slope = v->number[FRNN_RECURRENT_ACTIVATION];
-  return (alteration){clip > 0, slope > 0, vset1((real)clip), vset1((real)slope)};
+  return (unit_options){clip > 0, slope > 0, vset1((real)clip), vset1((real)slope)};
 }
 
 INLINE vec vclip(vec x, vec bound) { return -vmax(-vmax(x, -bound), -bound); }
@@ -26,7 +26,7 @@ INLINE vec vclip(vec x, vec bound) { return -vmax(-vmax(x, -bound), -bound); }
 INLINE vec marked(vec value, ivec where) { return (vec)((ivec)value | (where & MARK)); }
 
 /* A gate's value as it was, and where it was marked. A NaN has no mark; 1 with one is infinity. */
-INLINE vec unmarked(const alteration *a, vec value, ivec *where) {
+INLINE vec unmarked(const unit_options *a, vec value, ivec *where) {
   *where = (ivec){0};
   if (!a->clips) return value;
   *where = (ivec)(((ivec)value & MARK) != (ivec){0}) & (ivec)(value == value);
@@ -34,19 +34,19 @@ INLINE vec unmarked(const alteration *a, vec value, ivec *where) {
 }
 
 /* N pre-activations within their bound; where they reached it. */
-INLINE void clip_each(const int N, const alteration *a, vec *p, ivec *reached) {
+INLINE void clip_each(const int N, const unit_options *a, vec *p, ivec *reached) {
   if (!a->clips) return;
   EACH reached[n] = (ivec)(vabs(p[n]) >= a->clip);
   EACH p[n] = vclip(p[n], a->clip);
 }
 
-INLINE void keep_each(const int N, const alteration *a, const vec *value, const ivec *reached, real *slot) {
+INLINE void keep_each(const int N, const unit_options *a, const vec *value, const ivec *reached, real *slot) {
   if (!slot) return;
   EACH vstore(slot + n * LANES, a->clips ? marked(value[n], reached[n]) : value[n]);
 }
 
 /* N pre-activations to their gate's values, which go to a slot too, unless it is NULL. */
-INLINE void gate_each(const int N, const alteration *a, vec *p, real *slot) {
+INLINE void gate_each(const int N, const unit_options *a, vec *p, real *slot) {
   ivec reached[N_MOST] = {{0}};
   clip_each(N, a, p, reached);
   if (a->hard) {
@@ -58,17 +58,19 @@ INLINE void gate_each(const int N, const alteration *a, vec *p, real *slot) {
   keep_each(N, a, p, reached, slot);
 }
 
-INLINE void tanh_each(const int N, const alteration *a, vec *p, real *slot) {
+INLINE void tanh_each(const int N, const unit_options *a, vec *p, real *slot) {
   ivec reached[N_MOST] = {{0}};
   clip_each(N, a, p, reached);
   tanhs(N, p);
   keep_each(N, a, p, reached, slot);
 }
 
-INLINE vec unless_reached(const alteration *a, vec d, ivec reached) { return a->clips ? (vec)((ivec)d & ~reached) : d; }
+INLINE vec unless_reached(const unit_options *a, vec d, ivec reached) {
+  return a->clips ? (vec)((ivec)d & ~reached) : d;
+}
 
 /* The gradient of a pre-activation from that of its gate's value. */
-INLINE vec gate_back(const alteration *a, vec d, vec value, ivec reached) {
+INLINE vec gate_back(const unit_options *a, vec d, vec value, ivec reached) {
   vec through = d * (value * (vset1(1) - value));
   if (a->hard) {
     ivec flat = (ivec)(value <= (vec){0}) | (ivec)(value >= vset1(1));
@@ -77,7 +79,7 @@ INLINE vec gate_back(const alteration *a, vec d, vec value, ivec reached) {
   return unless_reached(a, through, reached);
 }
 
-INLINE vec tanh_back(const alteration *a, vec d, vec value, ivec reached) {
+INLINE vec tanh_back(const unit_options *a, vec d, vec value, ivec reached) {
   return unless_reached(a, d * vfma(-value, value, vset1(1)), reached);
 }
 
