@@ -32,7 +32,7 @@ static ptrdiff_t bytes_of_input(const backward_pass *w, enum backward_input what
   ptrdiff_t h = features_of(w->shape) * w->kernels->size;
   if (what == INPUT_X) return w->call->dw_ih ? w->shape->input * w->kernels->size : 0;
   if (what == INPUT_DY) return w->call->dy.data ? h : 0;
-  return what == INPUT_H && w->cell->slots > 0 ? 0 : h; /* the tape tells the others */
+  return what == INPUT_H && w->cell->slots > 0 && !w->cell->own ? 0 : h; /* the library's find it in the tape */
 }
 
 static frnn_sequence gathered(const backward_pass *w, enum backward_input what) {

@@ -104,31 +104,23 @@ static passage through_projection(const backward_pass *w) {
                    .begins = 1};
 }
 
-/* Through W_hh to dh; by way of drh where its operand is no h, or h after dropout. None after some phases. */
-static passage passage_of(const backward_pass *w, step_phase at_k) {
-  int64_t hidden = w->shape->hidden, vector = w->kernels->lanes * w->kernels->size, before = 0;
-  int phase = phase_of_cell(w, at_k);
-  if (phase < 0) return through_projection(w);
-  for (const frnn_block *b = w->cell->hh; b < w->cell->hh + FRNN_BLOCKS && b->count > 0; b++) {
-    int by_way = b->operand == FRNN_SCRATCH || w->call->dropout.recurrent;
-    if (b->after == phase)
-      return (passage){.column = b->column * hidden,
-                       .k = b->count * hidden,
-                       .n = features_of(w->shape),
-                       .panels = at(panels_at(w, w->layout->w_hh), before * vector),
-                       .panel = w->cell->facts.recurrent * hidden * vector,
-                       .into = by_way ? w->layout->drh : w->layout->d_state,
-                       .begins = by_way};
-    before += b->count * hidden;
-  }
-  return (passage){0};
+/* Through a block of W_hh, before which stand so many gates in the panels: to dh, or to drh where its operand is no h,
+ * or h after dropout. */
+static passage through_block(const backward_pass *w, const frnn_block *block, int64_t before) {
+  int64_t hidden = w->shape->hidden, vector = w->kernels->lanes * w->kernels->size;
+  int by_way = block->operand == FRNN_SCRATCH || w->call->dropout.recurrent;
+  return (passage){.column = block->column * hidden,
+                   .k = block->count * hidden,
+                   .n = features_of(w->shape),
+                   .panels = at(panels_at(w, w->layout->w_hh), before * hidden * vector),
+                   .panel = w->cell->facts.recurrent * hidden * vector,
+                   .into = by_way ? w->layout->drh : w->layout->d_state,
+                   .begins = by_way};
 }
 
-/* The product after a phase, for some rows and a part of what it makes. */
-static void pass_through(const backward_pass *w, step_phase at_k, range rows, job_part mine) {
-  int64_t t = time_of(w->shape, at_k.i), lanes = w->kernels->lanes, vector = lanes * w->kernels->size;
-  passage p = passage_of(w, at_k);
-  if (p.n == 0) return;
+/* For some rows and a part of what it makes. */
+static void take_passage(const backward_pass *w, passage p, int64_t t, range rows, job_part mine) {
+  int64_t lanes = w->kernels->lanes, vector = lanes * w->kernels->size;
   range vectors = vectors_of_part(w->kernels, p.n, mine);
   rows = working_of(w->shape, &w->call->rows, rows, t);
   void *target = at(work_at(w, p.into), rows.begin * w->row + vectors.begin * vector);
@@ -145,6 +137,24 @@ static void pass_through(const backward_pass *w, step_phase at_k, range rows, jo
                  .c = target,
                  .c_row = w->row};
   w->kernels->gemm(&g);
+}
+
+/* The products after a phase, of each a part. Of several that go to drh the first begins it. */
+static void pass_through(const backward_pass *w, step_phase at_k, range rows, job_part mine) {
+  int64_t t = time_of(w->shape, at_k.i), before = 0;
+  int phase = phase_of_cell(w, at_k), begun = 0;
+  if (phase < 0) {
+    take_passage(w, through_projection(w), t, rows, mine);
+    return;
+  }
+  for (const frnn_block *b = w->cell->hh; b < w->cell->hh + FRNN_BLOCKS && b->count > 0; b++) {
+    passage p = through_block(w, b, before);
+    before += b->count;
+    if (b->after != phase) continue;
+    p.begins &= !begun;
+    begun |= p.begins;
+    take_passage(w, p, t, rows, mine);
+  }
 }
 
 /* Adds to dh the gradient of h after dropout, times the factors. */
@@ -219,18 +229,20 @@ static void add_variant_arguments(const backward_pass *w, frnn_back *back, frnn_
                                       .after_dropout = chunk_row(w, w->after_dropout, t, index),
                                       .after_dropout_row = w->row,
                                       .zoneout_row = w->shape->hidden * size};
-  for (int i = 0; i < w->cell->facts.states && call->dropout.zoneout[i]; i++)
-    variant->zoneout[i] = at(call->dropout.zoneout[i], (t * w->full_batch + index) * variant->zoneout_row);
+  for (int i = 0; i < w->cell->facts.states; i++)
+    if (call->dropout.zoneout[i])
+      variant->zoneout[i] = at(call->dropout.zoneout[i], (t * w->full_batch + index) * variant->zoneout_row);
   if (!call->dropout.recurrent) return;
   back->recurrent_row = features_of(w->shape) * size;
   back->recurrent = at(call->dropout.recurrent, index * back->recurrent_row);
 }
 
-/* aux, whose rows are the user's: neighbours, or one row. */
+/* aux, whose rows are the user's: neighbours, or one row. Its gradient is a sum over all units: of the parts that
+ * divide them the first one's. */
 static void add_aux(const backward_pass *w, frnn_back *back, int64_t t, int64_t index) {
   back->aux = user_row(w, w->call->aux, t, index);
   back->aux_row = w->call->aux.row;
-  back->daux = w->call->daux.data ? user_row(w, w->call->daux, t, index) : NULL;
+  back->daux = w->call->daux.data && back->unit == 0 ? user_row(w, w->call->daux, t, index) : NULL;
   back->daux_row = w->call->daux.row;
 }
 

@@ -228,16 +228,24 @@ static void table_gradient(const backward_pass *w, const frnn_block *block, job_
   if (w->from == 0 && w->call->ids.seen) end_table(w, gates.rows);
 }
 
+/* Whether the gradients of the biases are among the sums. */
+static int names_biases(const frnn_cell *cell) {
+  for (const frnn_sum *sum = cell->sums; sum < cell->sums + FRNN_SUMS && sum->count > 0; sum++)
+    if (sum->of == FRNN_BIAS_IH || sum->of == FRNN_BIAS_HH) return 1;
+  return 0;
+}
+
 void frnn_add_chunk(const backward_pass *w, job_part mine) {
   const frnn_shape *s = w->shape;
+  int by_blocks = !names_biases(w->cell);
   if (w->to == 0) return; /* it has ended, others of the call have not: its sums are whole */
   for (int i = 0; i < FRNN_BLOCKS; i++) {
     const frnn_block *ih = &w->cell->ih[i], *hh = &w->cell->hh[i];
     if (ih->count > 0) weight_gradient(w, part_of(w, ih, mine), INPUT, s->input, OF_W_IH);
     if (hh->count > 0) weight_gradient(w, part_of(w, hh, mine), operand_of(hh), features_of(s), OF_W_HH);
     if (ih->count > 0 && w->call->ids.gradient) table_gradient(w, ih, mine);
-    if (ih->count > 0 && !w->cell->normalised) add_columns(w, part_of(w, ih, mine), OF_B_IH);
-    if (hh->count > 0 && !w->cell->normalised) add_columns(w, part_of(w, hh, mine), OF_B_HH);
+    if (ih->count > 0 && by_blocks) add_columns(w, part_of(w, ih, mine), OF_B_IH);
+    if (hh->count > 0 && by_blocks) add_columns(w, part_of(w, hh, mine), OF_B_HH);
   }
   add_sums(w, mine);
   if (s->projected)

@@ -43,8 +43,7 @@ static void multiply_phase(const forward_pass *w, const frnn_step *whole, int ph
   s.in[FRNN_H].row = phase ? s.gate : s.variant->after_dropout_row;
   for (const frnn_chains *c = cell->chains; c < cell->chains + FRNN_CHAINS; c++) {
     chains_of_step chains = {c->x, c->h, c->gates, c->slot, NULL, s.start_row, s.start_of};
-    if (c->gates == 0 || c->phase != phase) continue;
-    if (c->x == NOT_IN) {
+    if (c->gates > 0 && c->x == NOT_IN) {
       chains.start = at(s.bias_h, separate * s.gate);
       chains.start_row = 0;
       chains.start_of = NULL;
@@ -52,6 +51,7 @@ static void multiply_phase(const forward_pass *w, const frnn_step *whole, int ph
     } else {
       chains.start = at(s.start, c->x * s.gate);
     }
+    if (c->gates == 0 || c->phase != phase) continue;
     int there = c->h == NOT_IN && s.start == s.z; /* a product over a chunk has made them */
     if (!there) run_chains(w, &s, chains, mine);
   }

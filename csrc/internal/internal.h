@@ -154,8 +154,9 @@ typedef struct {
   void *drh;
   ptrdiff_t scratch_row;
   const frnn_variant_arguments *variant; /* variants alone */
-  const void *aux;                       /* dense rows, where the cell has some; its gradient, NULL if nobody asks */
-  void *daux;
+  const void *aux;                       /* dense rows, where the cell has some */
+  void *daux; /* their gradients, 0 as they come: NULL if nobody asks, and in all parts but that of unit 0, for they are
+                 sums over all units, whose terms an earlier phase has made */
   ptrdiff_t aux_row, daux_row;
   const void *recurrent; /* factors of h_{t-1} in the recurrent products; NULL: none */
   ptrdiff_t recurrent_row;
@@ -236,8 +237,9 @@ enum { NOT_IN = -1, FRNN_CHAINS = 3 };
 enum frnn_operand { FRNN_BEFORE, FRNN_SCRATCH };
 
 /* Columns [column, column + count) of the gate gradients, in units of hidden, belong to rows [row, ...) of W_ih or of
- * W_hh. Of W_hh: to its product with some operand, and the product with its transpose follows phase `after` of the step
- * backward. */
+ * W_hh. Blocks of W_ih have all its gates, in the first columns, one block after another. Of W_hh they have all gates
+ * or none, and then it has no gradient: each belongs to the product with some operand, and the product with its
+ * transpose follows phase `after` of the step backward. */
 typedef struct {
   int column, row, count;
   enum frnn_operand operand;
