@@ -8,16 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, overload
 
 from fastrnn import checks
-from fastrnn._cells.registry import CELLS, takes
-from fastrnn._engine import flat, runtime
-from fastrnn._functional.calls import (
-    Batch,
-    Parameters,
-    backward,
-    cell_with,
-    forward,
-    without_zoneout,
-)
+from fastrnn._cells.registry import CELLS
+from fastrnn._functional.calls import Batch, Parameters, backward, forward, size_of_tape
 from fastrnn._functional.minimal import min_gru, min_gru_backward, min_lstm, min_lstm_backward
 
 if TYPE_CHECKING:
@@ -127,31 +119,10 @@ def tape_size(
     True
     """
     cell = _cell_named(function, nonlinearity, reset_after)
-    proj_size = checks.positive("proj_size", proj_size, 0)
     flags = {"lengths": lengths, "mask": mask, "reset": reset, "recurrent_mask": recurrent_mask,
              "zoneout_masks": zoneout_masks}  # fmt: skip
-    flags = {name: checks.flag(name, value) for name, value in flags.items()}
-    cell, drawn = cell_with(cell, "tape_size", proj_size > 0, variant)
-    if drawn:
-        raise TypeError(
-            f"tape_size() got an unexpected keyword argument {next(iter(drawn))!r}: use "
-            "recurrent_mask=True and zoneout_masks=True for what a function draws"
-        )
-    if proj_size:
-        without_zoneout(cell, flags["zoneout_masks"])
-    hidden = checks.positive("hidden_size", hidden_size)
-    if proj_size >= hidden:
-        raise ValueError(f"proj_size must be less than hidden_size = {hidden}, got {proj_size}")
-    if (recurrent_mask or zoneout_masks) and not takes(cell, "recurrent_dropout"):
-        raise ValueError(
-            f"recurrent_mask and zoneout_masks must be False for {function}, which draws no masks"
-        )
-    sizes = flat.Sizes(
-        cell, checks.dtype(dtype), checks.positive("steps", steps, 0),
-        checks.positive("batch", batch, 0), hidden, proj_size or hidden,
-        0 if checkpoint is None else checks.positive("checkpoint", checkpoint), **flags,
-    )  # fmt: skip
-    return flat.size_of(sizes, runtime.uses_core())
+    sizes = steps, batch, hidden_size, proj_size
+    return size_of_tape(cell, dtype, sizes, checkpoint, flags, variant)
 
 
 def _cell_named(function, nonlinearity="tanh", reset_after=True):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import variants
 from flats import (
-    BATCHES,
     CELLS,
     DRAWING,
     EMBEDDING,
@@ -27,9 +26,11 @@ from flats import (
     batch_of,
     both,
     call_of,
+    every_cell,
     layer,
     options_of_function,
     ready_masks,
+    some_or_all_batches,
     states_of,
 )
 from numpy.testing import assert_allclose
@@ -51,10 +52,8 @@ from fastrnn._cells import registry
 from fastrnn.functional import Parameters
 
 PLAIN = list(registry.CELLS)
-every_cell = pytest.mark.parametrize("name", CELLS)
 every_drawing_cell = pytest.mark.parametrize("name", DRAWING)
 every_plain_cell = pytest.mark.parametrize("cell", PLAIN)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 two_backends = pytest.mark.skipif(len(BACKENDS) < 2, reason="this build has no kernels")
@@ -78,26 +77,25 @@ def call_of_problem(p, **options):
 
 
 def loss(call):
-    y, last, *_ = call.forward()
+    without = {k: v for k, v in call.options.items() if k != "checkpoint"}
+    y, last = replace(call, options=without).infer()
     return np.vdot(y, call.dy) + sum(np.vdot(s, d) for s, d in zip(last, call.dlast, strict=True))
 
 
-STEP = 1e-4
+STEP = 1e-5
 
 
 def assert_slopes(call, array, gradient):
-    """The gradient is that of the loss: central differences, extrapolated to the fourth order."""
+    """The gradient is that of the loss, by central differences."""
     assert gradient.shape == array.shape
     flat, slopes = array.reshape(-1), np.empty(array.size)
     for k, here in enumerate(flat.copy()):
-        losses = []
-        for step in (1, -1, 2, -2):
-            flat[k] = here + step * STEP
-            losses.append(loss(call))
+        flat[k] = here + STEP
+        above = loss(call)
+        flat[k] = here - STEP
+        slopes[k] = (above - loss(call)) / (2 * STEP)
         flat[k] = here
-        near, far = losses[0] - losses[1], (losses[2] - losses[3]) / 2
-        slopes[k] = (4 * near - far) / (6 * STEP)
-    assert_allclose(gradient, slopes.reshape(array.shape), rtol=1e-6, atol=1e-9)
+    assert_allclose(gradient, slopes.reshape(array.shape), rtol=1e-6, atol=2e-9)
 
 
 def assert_all_slopes(call):
@@ -242,15 +240,17 @@ def assert_the_layers(backend, dtype, got, wanted):
 
 @every_backend
 @every_cell
-def test_every_option_and_every_batch_gives_the_layers_bits(name, backend):
-    for batch in BATCHES:
+@some_or_all_batches
+def test_every_option_and_every_batch_gives_the_layers_bits(name, batches, backend):
+    for batch in batches(name):
         assert_the_layers(backend, "float64", *two_directions(name, batch, "float64"))
 
 
 @every_backend
 @every_drawing_cell
-def test_what_is_drawn_from_a_seed_are_the_layers_masks(name, backend):
-    for batch in ("full", "ragged", "checkpoint, embedding, ragged"):
+@some_or_all_batches
+def test_what_is_drawn_from_a_seed_are_the_layers_masks(name, batches, backend):
+    for batch in batches(name):
         got, wanted = two_directions(name, batch, "float32", draw=7)
         assert_the_layers(backend, "float32", got, wanted)
 
@@ -262,26 +262,27 @@ def test_without_biases_the_layers_bits_are_the_same_too(name, backend):
 
 
 @two_backends
-@every_dtype
 @every_cell
-def test_the_backends_agree(name, dtype):
-    for batch in BATCHES:
-        for reverse in (False, True):
-            call = call_of(name, batch, dtype, reverse)
-            call = call.with_options(**ready_masks(call, 0.3, 5) if reverse else {})
-            answers = []
-            for backend in BACKENDS:
-                with fastrnn.backend(backend):
-                    y, last, tape = call.forward()
-                    answers.append((y, last, *call.backward(tape, y)))
-            assert_close(*answers, dtype, factor=256)
+@some_or_all_batches
+def test_the_backends_agree(name, batches):
+    for number, batch in enumerate(batches(name)):
+        dtype, reverse = DTYPES[number % 2], number % 3 > 0
+        call = call_of(name, batch, dtype, reverse)
+        call = call.with_options(**ready_masks(call, 0.3, 5) if reverse else {})
+        answers = []
+        for backend in BACKENDS:
+            with fastrnn.backend(backend):
+                y, last, tape = call.forward()
+                answers.append((y, last, *call.backward(tape, y)))
+        assert_close(*answers, dtype, factor=256)
 
 
 @every_backend
 @every_cell
-def test_a_tape_changes_nothing_in_y_and_the_state(name, backend):
+@some_or_all_batches
+def test_a_tape_changes_nothing_in_y_and_the_state(name, batches, backend):
     compare = assert_same_bits if backend == "core" else close
-    for batch in BATCHES:
+    for batch in batches(name):
         call = call_of(name, batch, "float32")
         without = {k: v for k, v in call.options.items() if k != "checkpoint"}
         compare(call.forward()[:2], replace(call, options=without).infer())
@@ -291,15 +292,13 @@ def close(got, wanted):
     assert_close(got, wanted, "float32")
 
 
-@every_backend
 @every_cell
-def test_checkpoints_change_no_bit_of_gradients(name, backend):
-    if backend != "core":
-        pytest.skip("the reference recomputes everything")
-    for batch in ("full", "ragged", "one_hot", "embedding"):
-        call = call_of(name, batch, "float32")
+@some_or_all_batches
+def test_checkpoints_change_no_bit_of_gradients(name, batches, core):
+    for batch in batches(name):
+        call = call_of(name, batch, "float32").with_options(checkpoint=None)
         wanted = call.gradients()
-        for steps in (1, 2, T, T + 1, 2**40):
+        for steps in (1, 2, T + 1, 2**62 - 1):
             assert_same_bits(call.with_options(checkpoint=steps).gradients(), wanted)
 
 
@@ -500,18 +499,11 @@ def test_an_embedding_by_blocks_is_the_references():
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_arrays_may_lie_in_memory_as_they_like(layout, backend):
     def strange(array):
-        if not isinstance(array, np.ndarray) or array.dtype == bool:
-            return array
         return layout(array.reshape((1,) * (3 - array.ndim) + array.shape)).reshape(array.shape)
 
     call = call_of("lstm: layer norm, peephole", "ragged")
     call = call.with_options(**ready_masks(call, 0.5, 1))
-    *four, extras = call.weights
-    odd = replace(
-        call, x=strange(call.x), state=tuple(map(strange, call.state)), dy=strange(call.dy),
-        dlast=tuple(map(strange, call.dlast)),
-        weights=Parameters(*map(strange, four), {k: strange(v) for k, v in extras.items()}),
-    )  # fmt: skip
+    odd = call.map(strange)
     y, last, tape = odd.forward()
     with unchanged(odd.x, odd.state, odd.weights, odd.dy, odd.dlast, y, tape):
         got = odd.backward(tape, strange(y))

@@ -1,7 +1,10 @@
 """The tapes of rnn, lstm and gru: bytes in the user's hands, and none of them believed."""
 
 import copy
+import ctypes
+import mmap
 import os
+import pathlib
 import pickle
 import re
 import tracemalloc
@@ -9,13 +12,25 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from flats import BATCHES, CELLS, B, H, I, P, T, call_of, options_of_function, ready_masks
-from problems import BACKENDS, assert_close, unchanged
+from flats import (
+    CELLS,
+    B,
+    H,
+    I,
+    P,
+    T,
+    call_of,
+    every_cell,
+    options_of_function,
+    ready_masks,
+    some_or_all_batches,
+)
+from problems import BACKENDS, assert_close, at_once, unchanged
+from watched import run_watched
 
 import fastrnn
 from fastrnn._engine import flat, runtime
 
-every_cell = pytest.mark.parametrize("name", CELLS)
 every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 # Calls whose tapes have every kind of section: name -> cell, batch, dtype, hidden size, and whether
@@ -78,7 +93,7 @@ def test_a_tape_is_a_dense_array_of_bytes(kind, backend):
 def test_a_tape_lies_at_any_address(kind, backend):
     one, tape, y, wanted = recorded(kind)
     buffer = np.empty(tape.size + 71, np.uint8)
-    for offset in range(71):
+    for offset in range(0, 71, 1 if backend == "core" else 7):
         moved = buffer[offset : offset + tape.size]
         moved[...] = tape
         same(one.backward(moved, y), wanted)
@@ -103,17 +118,15 @@ def test_a_tape_may_be_copied_pickled_and_read_from_a_file(kind, backend, tmp_pa
         same(one.backward(other, y), wanted)
 
 
-@every_backend
-def test_a_tape_goes_to_another_process(backend, processes):
+def test_a_tape_goes_to_another_process(processes):
     one, tape, y, wanted = recorded("ragged")
-    for got in processes.map(backward_there, [(backend, one, tape, y)] * 2):
+    for got in processes.map(backward_there, [(one, tape, y)] * 2):
         same(got, wanted)
 
 
 def backward_there(case):
-    backend, one, tape, y = case
-    with fastrnn.backend(backend):
-        return one.backward(tape, y)
+    one, tape, y = case
+    return one.backward(tape, y)
 
 
 @every_backend
@@ -127,6 +140,14 @@ def test_backward_may_be_called_again_and_changes_nothing(kind, backend):
             same(got, wanted)
     for array in (got[0], *got[1], *got[2][:4], *got[2].extras.values()):
         assert array is None or not np.shares_memory(array, tape)
+
+
+@every_backend
+def test_threads_may_read_one_tape_at_once(backend):
+    one, tape, y, wanted = recorded("masks, checkpoint, ragged")
+    for answers in at_once([lambda: one.backward(tape[:], y)] * 3, 5):
+        for got in answers:
+            same(got, wanted)
 
 
 @pytest.mark.skipif(len(BACKENDS) < 2, reason="this build has no kernels")
@@ -159,17 +180,17 @@ def filled(monkeypatch):
 
 @every_backend
 @every_cell
-@pytest.mark.parametrize("hidden", [H, 16])
-def test_equal_calls_give_equal_tapes_whatever_was_in_memory(name, hidden, backend, filled):
-    for batch in BATCHES:
-        one = call_of(name, batch, "float32", hidden=hidden)
-        drawn = one.with_options(**ready_masks(one, 0.3, 5))
-        for each in (one, drawn):
-            tapes = []
-            for byte in (0, 0x3F, 0xFF):
-                filled(byte)
-                tapes.append(each.forward()[2].tobytes())
-            assert tapes[0] == tapes[1] == tapes[2], batch
+@some_or_all_batches
+def test_equal_calls_give_equal_tapes_whatever_was_in_memory(name, batches, backend, filled):
+    for number, batch in enumerate(batches(name)):
+        one = call_of(name, batch, "float32", hidden=(H, 16)[number % 2])
+        if number % 3 == 1:
+            one = one.with_options(**ready_masks(one, 0.3, 5))
+        tapes = []
+        for byte in (0, 0x3F, 0xFF):
+            filled(byte)
+            tapes.append(one.forward()[2].tobytes())
+        assert tapes[0] == tapes[1] == tapes[2], batch
 
 
 # ---- the size ------------------------------------------------------------------------------------
@@ -189,8 +210,9 @@ def size_of(one, name, hidden, **given):
 
 @every_backend
 @every_cell
-def test_tape_size_is_the_size(name, backend):
-    for batch in BATCHES:
+@some_or_all_batches
+def test_tape_size_is_the_size(name, batches, backend):
+    for batch in batches(name):
         for dtype, hidden in (("float32", H), ("float64", 17)):
             one = call_of(name, batch, dtype, hidden=hidden)
             for each in (one, one.with_options(**ready_masks(one, 0.3, 5))):
@@ -442,15 +464,20 @@ def flipped(rng, tape):
     return tape
 
 
-def flip(count, seed, reverse):
-    """So many wrong tapes -> how many of them were refused. There are no other errors."""
+def flip(count, seed, reverse, backends=BACKENDS, place=np.copy):
+    """So many wrong tapes -> how many of them were refused. There are no other errors.
+
+    place : a function that copies an array to where backward shall read it.
+    """
     rng, refused, records = np.random.default_rng(seed), 0, []
-    for backend in BACKENDS:
+    for backend in backends:
         with fastrnn.backend(backend):
-            records += [(kind, *recorded(kind, reverse)[:3]) for kind in KINDS]
+            for kind in KINDS:
+                one, tape, y, _ = recorded(kind, reverse)
+                records.append((kind, one.map(place), tape, place(tape), place(y)))
     for index in range(count):
-        kind, one, tape, y = records[index % len(records)]
-        wrong = flipped(rng, tape)
+        kind, one, tape, wrong, y = records[index % len(records)]
+        wrong[...] = flipped(rng, tape)
         try:
             dx, dstate, dweights = one.backward(wrong, y)
             for got, array in zip(
@@ -467,11 +494,55 @@ def flip(count, seed, reverse):
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-def test_two_thousand_wrong_tapes_give_a_result_or_are_refused(reverse):
-    assert 500 < flip(2000, 0, reverse) < 1800
+def test_a_thousand_wrong_tapes_give_a_result_or_are_refused(reverse):
+    assert 250 < flip(1000, 0, reverse) < 900
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_wrong_tapes_give_a_result_or_are_refused():
-    count, seed = int(os.environ.get("FASTRNN_CASES", 100_000)), np.random.SeedSequence().entropy
+def test_many_wrong_tapes_give_a_result_or_are_refused():
+    count, seed = int(os.environ.get("FASTRNN_CASES", 30_000)), np.random.SeedSequence().entropy
     assert flip(count, seed, False) > 0
+
+
+def before_a_forbidden_page(array):
+    """A copy whose last byte is the last one before a page that nobody may read."""
+    size = -(-max(array.nbytes, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+    pages = mmap.mmap(-1, size + mmap.PAGESIZE)
+    beyond = ctypes.addressof(ctypes.c_char.from_buffer(pages)) + size
+    if ctypes.CDLL(None).mprotect(ctypes.c_void_p(beyond), mmap.PAGESIZE, 0) != 0:
+        raise OSError("mprotect")
+    copy = np.frombuffer(pages, np.uint8, array.nbytes, size - array.nbytes)
+    copy = copy.view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+def run_here(code):
+    """Run code in a process of its own, with what this module has to place arrays."""
+    run_watched(
+        f"sys.path.append({str(pathlib.Path(__file__).parent)!r})\n"
+        "from test_flat_tapes import before_a_forbidden_page, flip\n" + code
+    )
+
+
+def test_backward_of_a_wrong_tape_reads_nothing_behind_the_arrays(core):
+    """Vectors of each instruction set have their own ends. A fault would end the process."""
+    run_here(
+        "from fastrnn._engine import runtime\n"
+        f"runtime.select_isa({core.isa()!r})\n"
+        "assert flip(600, 1, False, ['core'], before_a_forbidden_page) > 100\n"
+        "assert flip(600, 2, True, ['core'], before_a_forbidden_page) > 100\n"
+    )
+
+
+def test_a_forbidden_page_is_forbidden():
+    run_here(
+        "import ctypes, os, numpy\n"
+        "array = before_a_forbidden_page(numpy.ones(3))\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    ctypes.c_char.from_address(array.ctypes.data + array.nbytes - 1).value\n"
+        "    ctypes.c_char.from_address(array.ctypes.data + array.nbytes).value\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] != 0\n"
+    )

@@ -2,9 +2,10 @@
 
 A tape has a header, which says all that `backward` needs beyond the arrays that it is given, and
 sections: lengths, masks, resets, what was drawn, and the kernels' own tape. Every section begins
-at a multiple of 64 bytes, so nothing depends on the tape's address. The user may copy, move and
-store it. Nothing in it is believed: `read` compares every size with those of the arrays, and what
-is left, numbers of gates and masks, leads to no address.
+at a multiple of 64 bytes, so nothing depends on the tape's address: the user may copy, move and
+store it. No byte is left as it was in memory, so equal calls give equal tapes. Nothing in a tape is
+believed: `read` compares every size with those of the arrays, and what is left, numbers of gates
+and masks, leads to no address.
 
 It must not know: what users call, layers.
 """
@@ -38,7 +39,7 @@ _ALIGN = 64
 _MAGIC, _FORMAT = b"frnntape", 1
 _X = ("features", "one_hot", "embedding")  # what x is
 _DTYPES = {dtype.name.encode(): dtype for dtype in checks.DTYPES}
-_MOST_STEPS = _MOST_BYTES = 2**62  # steps between checkpoints
+_MOST_STEPS = _MOST_BYTES = 2**62  # steps from one checkpoint to the next
 
 _HEADER = np.dtype({
     "names": [
@@ -140,8 +141,12 @@ def _bytes_of(dtype, shape):
     return nbytes
 
 
-def size_of(s, by_kernels):
-    """Bytes of a tape; ValueError where the tape, or y, would have more than can be addressed."""
+def size_of(s, by_kernels=None):
+    """Bytes of a tape; ValueError where the tape, or y, would have more than can be addressed.
+
+    by_kernels : who makes it; None is this thread's backend.
+    """
+    by_kernels = runtime.uses_core() if by_kernels is None else by_kernels
     try:
         sections = _sections(s, by_kernels).values()
     except ValueError:  # of the kernels' sizes
@@ -191,10 +196,7 @@ def _direction_call(f, y, last, by_kernels):
 
 
 def _new_tape(f, sizes, by_kernels):
-    """A tape, all but what the kernels write there, and the section that they write.
-
-    No byte is left as it was in memory: equal calls give equal tapes.
-    """
+    """A tape, all but what the kernels write there, and the section that they write."""
     nbytes = size_of(sizes, by_kernels)
     buffer = np.empty(nbytes + _ALIGN, np.uint8)
     begin = -buffer.ctypes.data % _ALIGN

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fastrnn import checks
 from fastrnn._cells import options
-from fastrnn._cells.registry import projected, variant
+from fastrnn._cells.registry import projected, takes, variant
 from fastrnn._engine import flat, ids, ragged
 from fastrnn._engine.dropout_masks import DropoutMasks, drawn
 
@@ -72,7 +72,7 @@ class Batch(NamedTuple):
 _DRAWN = ("recurrent_dropout", "rng", "recurrent_mask", "zoneout_masks")
 
 
-def cell_with(cell, function, projects, given):
+def _cell_with(cell, function, projects, given):
     """The cell with its options, and what of them is about masks, as a dict."""
     masks = {name: given.pop(name) for name in _DRAWN if name in given}
     known = options.Options.__dataclass_fields__
@@ -82,11 +82,11 @@ def cell_with(cell, function, projects, given):
     cell = variant(cell, options.checked(cell.states, **given))
     if projects:
         cell = projected(cell)
-        without_zoneout(cell, masks.get("zoneout_masks") is not None)
+        _without_zoneout(cell, masks.get("zoneout_masks") is not None)
     return cell, masks
 
 
-def without_zoneout(cell, masks):
+def _without_zoneout(cell, masks):
     """ValueError if a projected cell has zoneout, or masks for it."""
     if masks or (cell.options is not None and cell.options.zoneout):
         raise ValueError(
@@ -185,13 +185,48 @@ def _features_symbol(cell):
     return "proj_size" if cell.projects else "hidden_size"
 
 
+# ---- the size of a tape --------------------------------------------------------------------------
+
+
+def size_of_tape(cell, dtype, sizes, checkpoint, flags, given):
+    """Bytes of a tape on this backend.
+
+    sizes : T, B, hidden_size and proj_size. flags : what there is of lengths, masks and the like,
+    as `flat.Sizes` names it.
+    """
+    steps, batch, hidden, width = sizes
+    width = checks.positive("proj_size", width, 0)
+    flags = {name: checks.flag(name, value) for name, value in flags.items()}
+    cell, about_masks = _cell_with(cell, "tape_size", width > 0, given)
+    if about_masks:
+        raise TypeError(
+            f"tape_size() got an unexpected keyword argument {next(iter(about_masks))!r}: use "
+            "recurrent_mask=True and zoneout_masks=True for what a function draws"
+        )
+    if width:
+        _without_zoneout(cell, flags["zoneout_masks"])
+    masked = flags["recurrent_mask"] or flags["zoneout_masks"]
+    if masked and not takes(cell, "recurrent_dropout"):
+        raise ValueError(
+            f"recurrent_mask and zoneout_masks must be False for {cell.function}, which draws none"
+        )
+    hidden = checks.positive("hidden_size", hidden)
+    if width >= hidden:
+        raise ValueError(f"proj_size must be less than hidden_size = {hidden}, got {width}")
+    return flat.size_of(flat.Sizes(
+        cell, checks.dtype(dtype), checks.positive("steps", steps, 0),
+        checks.positive("batch", batch, 0), hidden, width or hidden,
+        0 if checkpoint is None else checks.positive("checkpoint", checkpoint), **flags,
+    ))  # fmt: skip
+
+
 # ---- forward -------------------------------------------------------------------------------------
 
 
 def forward(function, cell, x, state, weights, batch, given):
     """y, the final state as a tuple, and the tape or None."""
     projects = "weight_hr" in _with_extras(weights).extras
-    cell, masks = cell_with(cell, function, projects, given)
+    cell, masks = _cell_with(cell, function, projects, given)
     parameters = _parameters_of(cell, weights)
     x, rows = _checked_x(x, parameters, batch.one_hot, batch.embedding, batch[1:5])
     hidden, dtype = len(parameters[0]) // cell.gates, parameters[0].dtype

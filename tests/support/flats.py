@@ -7,6 +7,7 @@ the cells with their options, BATCHES what else there is to say about a batch.
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pytest
 from problems import layer_of, options_of
 from variants import VARIANTS
 
@@ -59,6 +60,21 @@ BATCHES = {
     "checkpoint, ragged": {"checkpoint": 3} | RAGGED,
     "checkpoint, embedding, ragged": {"checkpoint": 1} | EMBEDDING | RAGGED,
 }
+every_cell = pytest.mark.parametrize("name", CELLS)
+# The test's `batches` is a function from a cell's name to names of batches.
+some_or_all_batches = pytest.mark.parametrize(
+    "batches",
+    [
+        pytest.param(lambda name: some_batches(name), id="some"),
+        pytest.param(lambda name: BATCHES, id="all", marks=pytest.mark.slow),
+    ],
+)
+
+
+def some_batches(name):
+    """Three of BATCHES and "ragged": other ones for each of CELLS, in which all of them occur."""
+    begin, names = list(CELLS).index(name), list(BATCHES)
+    return ["ragged", *(names[(begin + i * len(names) // 3) % len(names)] for i in range(3))]
 
 
 def alone(parts):
@@ -114,6 +130,18 @@ class Call:
         """What backward gives after a forward of this call."""
         y, _, tape = self.forward()
         return self.backward(tape, y, **changes)
+
+    def map(self, change):
+        """The call with `change` applied to every array of floats and of ids."""
+        *four, extras = self.weights
+        four = [None if a is None else change(a) for a in four]
+        weights = Parameters(*four, {name: change(a) for name, a in extras.items()})
+        embedding = self.options.get("embedding")
+        return replace(
+            self, x=change(self.x), state=tuple(map(change, self.state)), weights=weights,
+            dy=change(self.dy), dlast=tuple(map(change, self.dlast)),
+            options=self.options | ({} if embedding is None else {"embedding": change(embedding)}),
+        )  # fmt: skip
 
     def with_options(self, **options):
         return replace(self, options=self.options | options)
