@@ -62,6 +62,8 @@ def call(kind, reverse=False):
     """The `Call` of one of KINDS."""
     name, batch, dtype, hidden, masked = KINDS[kind]
     one = call_of(name, batch, dtype, reverse, hidden=hidden)
+    if one.x.ndim == 2 and "lengths" in one.options:  # any integers may stand beyond a row's end
+        one.x[np.arange(T)[:, None] >= one.options["lengths"]] = 10**12
     return one.with_options(**ready_masks(one, 0.3, 5)) if masked else one
 
 
