@@ -10,11 +10,11 @@
 #include <stdio.h>
 
 #include "common.h"
+#include "arrays.h"
 #include "oracle.h"
 
-enum { SETS = 4, BORDER = 64 };
+enum { SETS = 4 };
 enum pass { FORWARD, INFERENCE, BACKWARD, PASSES };
-enum layout { DENSE, BATCH_FIRST, SPARSE, LAYOUTS };
 
 /* The number of the plain cell whose results a cell gives with default options; -1 where there is none. */
 static int plain_of(int cell) {
@@ -37,37 +37,6 @@ static double *numbers(int n, double scale) {
   return p;
 }
 
-/* An input or output as the kernels see it: steps x rows x features with strides, a border around. */
-typedef struct {
-  frnn_sequence q;
-  int dtype, steps, rows, features;
-  size_t bytes;
-  unsigned char *memory;
-} array;
-
-static unsigned char *element(const array *a, int t, int b, int f) {
-  return (unsigned char *)a->q.data + t * a->q.step + b * a->q.row + (ptrdiff_t)((size_t)f * size_of(a->dtype));
-}
-
-/* values: dense, or NULL for an output. */
-static array make(int dtype, enum layout layout, int steps, int rows, int features, const double *values) {
-  ptrdiff_t size = (ptrdiff_t)size_of(dtype), row = features * size, step = rows * row;
-  if (layout == BATCH_FIRST) step = row, row = steps * row;
-  if (layout == SPARSE) row += 3 * size, step = rows * row + 5 * size;
-  array a = {.dtype = dtype, .steps = steps, .rows = rows, .features = features};
-  a.bytes = (size_t)(layout == BATCH_FIRST ? rows * row : steps * step) + 2 * BORDER;
-  a.memory = malloc(a.bytes);
-  if (!a.memory) abort();
-  memset(a.memory, 0xFF, a.bytes);
-  a.q = (frnn_sequence){a.memory + BORDER, step, row};
-  for (int i = 0; values && i < steps * rows * features; i++) {
-    unsigned char *p = element(&a, i / features / rows, i / features % rows, i % features);
-    float narrow = (float)values[i];
-    memcpy(p, dtype == FRNN_F32 ? (void *)&narrow : (void *)&values[i], (size_t)size);
-  }
-  return a;
-}
-
 /* ---- judging -------------------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -84,18 +53,14 @@ static void fail(verdict *v, const problem *p, const char *array_name, const cha
 
 /* Compares an output with the oracle's, hashes it, looks at its border and frees it. */
 static void judge(verdict *v, int pass, const problem *p, const char *name, array *a, const double *want) {
-  int n = a->steps * a->rows * a->features;
+  int n = elements_of(a);
   double eps = a->dtype == FRNN_F32 ? 0x1p-23 : 0x1p-52, scale = 1;
   char why[100];
   int wrong = 0;
   for (int i = 0; i < n; i++) scale = fmax(scale, fabs(want[i]));
   double bound = eps * scale * (16 + p->I + gates_of(p->cell) * p->H + p->T * p->B);
   for (int i = 0; i < n; i++) {
-    unsigned char *at = element(a, i / a->features / a->rows, i / a->features % a->rows, i % a->features);
-    double got;
-    float narrow;
-    memcpy(a->dtype == FRNN_F32 ? (void *)&narrow : (void *)&got, at, size_of(a->dtype));
-    if (a->dtype == FRNN_F32) got = narrow;
+    double got = value_of(a, i);
     double error = fabs(got - want[i]) / bound;
     if (!(error <= 1)) {
       snprintf(why, sizeof why, "element %d is %.9g, not %.9g", i, got, want[i]);
@@ -104,14 +69,10 @@ static void judge(verdict *v, int pass, const problem *p, const char *name, arra
       break;
     }
     v->worst = fmax(v->worst, error);
-    v->hash[pass] = hash_bytes(v->hash[pass], at, size_of(a->dtype));
-    memset(at, 0xFF, size_of(a->dtype));
+    v->hash[pass] = hash_bytes(v->hash[pass], element(a, i), size_of(a->dtype));
+    clear_element(a, i);
   }
-  for (size_t i = 0; i < a->bytes && !wrong; i++) {
-    if (a->memory[i] == 0xFF) continue;
-    fail(v, p, name, "something was written beside its elements");
-    break;
-  }
+  if (!wrong && !is_clear(a)) fail(v, p, name, "something was written beside its elements");
   free(a->memory);
 }
 

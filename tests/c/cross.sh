@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds check.c and options.c with every compiler and for every architecture there is a tool for, runs them, and
-# compares the results bit for bit: all sets with a fused multiply-add must agree, and all generic builds among
-# themselves. On this machine pool.c runs too, for some seconds.
+# Builds check.c, options.c and own_cell.c with every compiler and for every architecture there is a tool for, runs
+# them, and compares the results bit for bit: all sets with a fused multiply-add must agree, and all generic builds
+# among themselves. On this machine pool.c runs too, for some seconds, and own_cell.c under sanitizers.
 #
 #   tests/c/cross.sh [--all]
 #
@@ -18,14 +18,14 @@ pass() { passed=$((passed + 1)); echo "PASS $*"; }
 fail() { failed=$((failed + 1)); echo "FAIL $*"; }
 missing() { if [ "$all" = --all ]; then fail "$*"; else echo "skip $*"; fi; }
 
-# build NAME COMMAND: out/NAME/check, options and pool from the compiler's command, on all cores
+# build NAME COMMAND: out/NAME/check, options, own_cell and pool from the compiler's command, on all cores
 build() {
   local name=$1 command=$2 dir=$out/$1 program
   rm -rf "$dir" && mkdir -p "$dir"
   # shellcheck disable=SC2086
   if printf '%s\n' csrc/*/*.c |
     xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(echo {} | tr / _).o" &&
-    for program in check options pool; do
+    for program in check options own_cell pool; do
       $command $flags "$dir"/*.o tests/c/$program.c -o "$dir/$program" -lm -pthread || break
     done && [ -x "$dir/pool" ]; then
     pass "$name: builds without a warning ($command)"
@@ -35,10 +35,27 @@ build() {
   fi
 }
 
-# run NAME LABEL THREADS [EMULATOR]: both programs, into a log that ends with their exit status
+# sanitized: own_cell with AddressSanitizer and UndefinedBehaviorSanitizer in all but the kernels, which would take
+# minutes to compile: theirs are the plain build's. For the library's own cells the tests in Python do that.
+sanitized() {
+  local dir=$out/$machine-sanitized
+  local command="gcc $flags -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all"
+  mkdir -p "$dir"
+  # shellcheck disable=SC2086
+  if printf '%s\n' csrc/*/*.c | grep -v ^csrc/isa/ |
+    xargs -P "$(nproc)" -I{} sh -c "$command -c {} -o $dir/\$(echo {} | tr / _).o" &&
+    $command "$dir"/*.o "$out/$machine-gcc"/csrc_isa_*.o tests/c/own_cell.c -o "$dir/own_cell" -lm -pthread; then
+    check "$machine-sanitized" "3 threads" 3
+  else
+    fail "$machine-sanitized: build ($command)"
+  fi
+}
+
+# run NAME LABEL THREADS [EMULATOR]: the programs, into a log that ends with their exit status
 run() {
   local name=$1 label=$2 threads=$3 status=0 program
-  for program in check options; do
+  for program in check options own_cell; do
+    [ -x "$out/$name/$program" ] || continue
     ${4:-} "$out/$name/$program" "$threads" || status=$?
   done >"$out/$name/$label.log"
   echo "status $status" >>"$out/$name/$label.log"
@@ -75,6 +92,7 @@ for compiler in gcc $clang; do
   check "$machine-$compiler" "3 threads" 3
   company "$machine-$compiler"
 done
+sanitized
 [ -n "$clang" ] || missing "clang: not installed"
 build "$machine-single" "gcc -DFRNN_SINGLE" && check "$machine-single" "without threads" 1
 
