@@ -132,7 +132,8 @@ def extras_of(name):
 
 LSTM = weights_of("lstm")
 PROJECTED = weights_of("lstm", features=P, w_hr=f4(P, H))
-OPTIONS = {"clip": 0.0, "cell_clip": 0.0, "slope": 0.0, "zoneout": (0.5, 0.5)}
+OPTIONS = {"numbers": {"clip": 0.0, "cell_clip": 0.0, "recurrent_activation": 0.0},
+           "zoneout": (0.5, 0.5)}
 PEEPHOLE = weights_of("lstm_peephole", extras=extras_of("lstm_peephole"), **OPTIONS)
 NORMALISED = weights_of("lstm_normalised", extras=extras_of("lstm_normalised"), **OPTIONS)
 MASKS = DropoutMasks(f4(B, H), (f4(T, B, H), f4(T, B, H)))

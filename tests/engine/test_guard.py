@@ -24,7 +24,7 @@ passes = pytest.importorskip("fastrnn._engine.passes")
 
 CELLS = {cell["name"]: cell | {"index": index} for index, cell in enumerate(core.cells())}
 VARIANTS = [name for name, cell in CELLS.items() if name != cell["plain"]]
-OPTIONS = {"clip": 0.05, "cell_clip": 0.04, "slope": 0.2}
+NUMBERS = {"clip": 0.05, "cell_clip": 0.04, "recurrent_activation": 0.2}
 ZONEOUT = (0.1, 0.3)  # of h and of c
 ROWS = (1, 2, 3, 5, 6, 7, 8, 9, 13)
 UNITS = (1, 3, 4, 7, 8, 9, 15, 16, 17, 33)
@@ -149,7 +149,7 @@ def weights_of(pages, values, n, cell, dtype, inputs, hidden):
         if n % 4 != remainder and entry[gates]:
             arrays[bias] = draw(entry[gates] * hidden)
     arrays["extras"] = {name: draw(units * hidden) for name, units in entry["extras"].items()}
-    options = OPTIONS | {"zoneout": ZONEOUT[:states]} if cell in VARIANTS else {}
+    options = {"numbers": NUMBERS, "zoneout": ZONEOUT[:states]} if cell in VARIANTS else {}
     return core.Weights(entry["index"], hidden, **arrays, **options), arrays
 
 
