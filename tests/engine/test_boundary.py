@@ -250,7 +250,7 @@ DOUBLES = _core.Weights(INDEX["lstm"], H, np.ones((4 * H, I)), np.ones((4 * H, H
 BAD = [
     None, -1, 0, 1, 2**31, 2**62 + 1, 2**63 - 1, 2**64, 0.5, float("nan"), "text", "initial", b"",
     (), [], {}, {"weight_peephole": f4(3 * H)}, {1: None}, object(), SimpleNamespace(),
-    (None,) * 2, (None,) * 7, (None,) * 9, result(direction(LSTM)), EMBEDDED, ROWS,
+    (None,) * 2, (None,) * 7, (None,) * 9, result(direction(LSTM)), EMBEDDED, ROWS, MASKS,
     GRU, DOUBLES, result(LSTM), result(PROJECTED), result(PEEPHOLE),
     _core.Gradients(GRU, f4(3 * H, I)), _core.Gradients(DOUBLES, None), np.dtype("f8"),
     f4(0), f4(1), f4(B, H), f4(0, I), f4(T, B, H)[:, :, ::-1], f4(T, B, H).astype("f8"),

@@ -127,6 +127,24 @@ def test_what_may_be_missing_and_what_not(entry, dtype):
 
 
 @every_cell
+def test_w_hh_and_b_hh_are_of_cells_with_recurrent_gates_alone(entry):
+    given = arguments_of(entry)
+    if entry["recurrent"]:
+        wrong = {"w_hh": None}, {"w_hh": None, "b_hh": None}
+    else:
+        w_hh = np.ones((entry["gates"] * HIDDEN, HIDDEN), np.float32)
+        wrong = (
+            {"w_hh": w_hh},
+            {"b_hh": w_hh[:, 0].copy()},
+            {"w_hh": w_hh[:0]},
+            {"b_hh": w_hh[0, :0]},
+        )
+    for changes in wrong:
+        with pytest.raises(ValueError, match="w_hh, and maybe b_hh, of a cell that has recurrent"):
+            weights_of(given | changes)
+
+
+@every_cell
 def test_gradients_are_written_so_they_may_not_be_read_only(entry):
     given = arguments_of(entry)
     of, targets = weights_of(given), targets_of(given)
