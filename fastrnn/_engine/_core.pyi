@@ -6,8 +6,6 @@ from typing import TypeVar
 import numpy as np
 from typing_extensions import Self, disjoint_base
 
-from fastrnn._engine.ids import Ids
-
 _Array = np.ndarray
 _Maybe = np.ndarray | None
 _T = TypeVar("_T")
@@ -99,7 +97,7 @@ def forward(
     x: _Maybe,
     passes: tuple[tuple, ...],
     rows: tuple | None,
-    ids: Ids | None,
+    ids: object,
     checkpoint: int,
     work: _Array,
 ) -> int: ...
@@ -108,7 +106,7 @@ def backward(
     passes: tuple[tuple, ...],
     gradients: Sequence[tuple],
     rows: tuple | None,
-    ids: Ids | None,
+    ids: object,
     checkpoint: int,
     work: _Array,
 ) -> int: ...
