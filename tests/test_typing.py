@@ -107,5 +107,10 @@ def test_the_stub_is_that_of_the_compiled_module(tmp_path):
     """Names, parameters and their defaults; stubtest cannot see the types."""
     found = str(pathlib.Path(fastrnn.__file__).parents[1])  # the fastrnn that is tested
     paths = {"MYPYPATH": str(ROOT), "PYTHONPATH": found}
-    said = run("mypy.stubtest", "fastrnn._engine._core", cwd=tmp_path, **paths)
+    # Without these, what mypy says of every module that the package imports would count.
+    (tmp_path / "mypy.ini").write_text(
+        "[mypy]\nfollow_imports = silent\nignore_missing_imports = true\n"
+    )
+    options = ["--mypy-config-file", "mypy.ini"]
+    said = run("mypy.stubtest", "fastrnn._engine._core", *options, cwd=tmp_path, **paths)
     assert said.startswith("Success"), said
