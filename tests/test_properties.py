@@ -98,7 +98,7 @@ def answer(layer, x, options, seed, checkpoint=None):
     def drawn_state():
         sizes = [getattr(layer, "proj_size", 0) or layer.hidden_size, layer.hidden_size]
         parts = [rng.standard_normal((rows, batch, n)).astype(layer.dtype) for n in sizes]
-        return tuple(parts) if len(layer._cell.states) > 1 else parts[0]
+        return tuple(parts) if len(layer._structure.cell.states) > 1 else parts[0]
 
     state, dstate = drawn_state(), drawn_state()
     y, last, tape = layer.forward(x, state, checkpoint=checkpoint, **options)

@@ -36,6 +36,11 @@ class Rows(NamedTuple):
         """The arguments of `fastrnn.reference.forward`."""
         return {name: getattr(self, name) for name in ("lengths", "mask", "reset", "reset_to")}
 
+    @property
+    def shown(self):
+        """The mask as (T, B, 1), or None."""
+        return None if self.mask is None else self.mask[:, :, None]
+
     def within(self, steps):
         """Booleans (T, B), True before a row's end; (T, 1) if no row ends before T."""
         return np.arange(steps)[:, None] < (steps if self.lengths is None else self.lengths)

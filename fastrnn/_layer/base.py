@@ -1,14 +1,14 @@
-"""Recurrent: parameters, stacked layers, directions.
+"""Recurrent: a layer's call and its training pass, over the layers of a stack and the directions.
 
-A layer is a list of passes: each layer of the stack has one for each direction. Its parameters are
-views into one flat buffer (parameters.py). dropout.py has the settings that may change later.
+A layer is a list of passes: each layer of the stack has one for each direction. structure.py has
+its sizes and converts its arrays, parameters.py has its parameters as views into one flat buffer,
+dropout.py has the settings that may change later.
 
 It must not know: which cells there are.
 """
 
 from __future__ import annotations
 
-import operator
 from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Generic, overload
@@ -18,14 +18,13 @@ import numpy as np
 from fastrnn import checks
 from fastrnn._cells import options
 from fastrnn._cells.registry import kernel_weights, projected, takes, variant
-from fastrnn._engine import ids
 from fastrnn._engine.passes import call_of, run_passes, run_variant
 from fastrnn._layer import initializers
-from fastrnn._layer.conversions import Conversions
 from fastrnn._layer.dropout import Dropout
 from fastrnn._layer.merge import MERGES
-from fastrnn._layer.parameters import Trainable, size_of
+from fastrnn._layer.parameters import Trainable
 from fastrnn._layer.stream import Stream
+from fastrnn._layer.structure import Structure
 from fastrnn._layer.tape import ForwardRecord, Tape
 from fastrnn._typing import Given, State
 
@@ -34,12 +33,8 @@ if TYPE_CHECKING:
 
     from fastrnn._typing import Flags, Floats, Init, Lengths, Merge, ResetTo, X
 
-_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
-_ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable; this comparison is the quicker one
-
-
-class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
+class Recurrent(Dropout, Trainable, Generic[State, Given]):
     """The base of RNN, LSTM and GRU: everything but the cell.
 
     variant_options : the arguments of `options.checked`.
@@ -51,7 +46,7 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         "reset_after", "options", *(f.name for f in fields(options.Options)),
     })  # fmt: skip
     _derived = Trainable._derived | {
-        "_parameters_of", "_own_parameters", "_kernel_weights", "_zeros", "_run_passes"
+        "_parameters", "_kernel_weights", "_zeros", "_run_passes"
     }  # fmt: skip
 
     def __init__(
@@ -65,16 +60,10 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         self.hidden_size: Final[int] = checks.positive("hidden_size", hidden_size)
         self.proj_size: Final[int] = self._checked_projection(proj_size)
         cell = variant(cell, self.options)
-        self._cell = cell = projected(cell) if self.proj_size else cell
-        of_cell = _KINDS if cell.recurrent else [kind for kind in _KINDS if kind.endswith("_ih")]
-        self._kinds = *of_cell, *(extra.kind for extra in cell.extras)
-        self._features = self.proj_size or self.hidden_size  # of h, and of one direction's y
-        self._state_sizes = (self._features, self.hidden_size)[: len(cell.states)]
+        cell = projected(cell) if self.proj_size else cell
         self.num_layers: Final[int] = checks.positive("num_layers", num_layers)
         self.bias: Final[bool] = checks.flag("bias", bias)
         self.batch_first: Final[bool] = checks.flag("batch_first", batch_first)
-        self._set_dropout(dropout, dropout_mask, recurrent_dropout, rng)
-        self._warn_of_one_layer()
         self.init: Final[Init] = initializers.checked_init(init)
         self.forget_bias: Final[float | None] = initializers.checked_forget_bias(
             forget_bias, self.bias, self.options.coupled
@@ -83,33 +72,24 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         self.merge: Final[Merge] = self._checked_merge(merge)
         self.dtype: Final[np.dtype[np.floating[Any]]] = checks.dtype(dtype)
         self.num_directions: Final[int] = 2 if bidirectional else 1
-        widest = max(self.input_size, self.num_directions * self._features)
-        checks.fits(
-            self.dtype.itemsize, 2 * self.num_layers * cell.gates, self.hidden_size,
-            self.hidden_size + widest,
+        self._structure = structure = Structure(
+            cell, self.input_size, self.hidden_size, self.proj_size, self.num_layers, self.bias,
+            self.batch_first, self.bidirectional, self.merge, self.dtype,
         )  # fmt: skip
-        # The passes of each layer: their state slot, whether they run in reverse, their part of y.
-        self._slots = self.num_layers * self.num_directions
-        halves = (slice(self._features), slice(self._features, None))
-        self._slots_of_layers = [
-            [(2 * index, False, halves[0]), (2 * index + 1, True, halves[1])]
-            if bidirectional
-            else [(index, False, None)]
-            for index in range(self.num_layers)
-        ]
-        shapes = self._parameter_shapes()
-        self._hold(np.empty(size_of(shapes), self.dtype), shapes)
-        for slot in range(self._slots):
-            of_pass = {kind: self.params[name] for kind, name in self._names(slot).items()}
+        self._set_dropout(dropout, dropout_mask, recurrent_dropout, rng)
+        self._warn_of_one_layer()
+        self._hold(np.empty(structure.size, self.dtype), structure.shapes)
+        for slot in range(structure.slots):
+            of_pass = {kind: self.params[name] for kind, name in structure.names(slot).items()}
             initializers.begin(of_pass, cell, self.init, self.forget_bias, self._rng)
 
     def _derive(self):
         super()._derive()
-        self._parameters_of = [self._getter(slot) for slot in range(self._slots)]
-        self._own_parameters = [get(self._arrays) for get in self._parameters_of]
-        self._kernel_weights = [kernel_weights(self._cell, own) for own in self._own_parameters]
+        structure = self._structure
+        self._parameters = [structure.parameters(k, self._arrays) for k in range(structure.slots)]
+        self._kernel_weights = [kernel_weights(structure.cell, own) for own in self._parameters]
         self._zeros = None  # the state of a call without one; nobody writes to it
-        plain = self._cell.options is None
+        plain = structure.cell.options is None
         self._run_passes = run_passes if plain else partial(run_variant, None)  # without drawing
 
     @property
@@ -119,7 +99,7 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         return bool(between or self.recurrent_dropout or self.options.zoneout)
 
     def _takes_recurrent_dropout(self):
-        return takes(self._cell, "recurrent_dropout")
+        return takes(self._structure.cell, "recurrent_dropout")
 
     def _checked_projection(self, proj_size):
         proj_size = checks.positive("proj_size", proj_size, 0)
@@ -144,117 +124,67 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
             )
         return merge
 
-    def _names(self, slot):
-        """The names of a pass's parameters: kind -> name."""
-        index, direction = divmod(slot, self.num_directions)
-        suffix = f"_l{index}" + ("_reverse" if direction else "")
-        there = [kind for kind in self._kinds if self.bias or not kind.startswith("bias")]
-        return {kind: kind + suffix for kind in there}
-
-    def _getter(self, slot):
-        """A function from a dict to the parameters of a pass, a tuple of four or more."""
-        names = self._names(slot)
-        get = operator.itemgetter(*names.values())
-        if self.bias and self._cell.recurrent:
-            return get
-        if not self._cell.extras and self._cell.recurrent:
-            return lambda params: (*get(params), None, None)
-        extras = [extra.kind for extra in self._cell.extras]
-        wanted = [names.get(kind) for kind in (*_KINDS, *extras)]
-        return lambda params: tuple([params.get(name) for name in wanted])
-
-    def _parameter_shapes(self):
-        shapes, gate_rows = {}, self._cell.gates * self.hidden_size
-        recurrent_rows = self._cell.recurrent * self.hidden_size
-        for slot in range(self._slots):
-            above = slot >= self.num_directions
-            inputs = self.num_directions * self._features if above else self.input_size
-            of_pass = {
-                "weight_ih": (gate_rows, inputs), "weight_hh": (recurrent_rows, self._features),
-                "bias_ih": (gate_rows,), "bias_hh": (recurrent_rows,),
-            }  # fmt: skip
-            for kind, units, _ in self._cell.extras:
-                matrix = self._features, self.hidden_size
-                of_pass[kind] = matrix if units is None else (units * self.hidden_size,)
-            shapes |= {name: of_pass[kind] for kind, name in self._names(slot).items()}
-        return shapes
-
-    def _new_state(self, batch, make=np.empty):
-        """Arrays (slots, B, H) of h, (slots, B, P) with a projection, and of c if there is one."""
-        h = make((self._slots, batch, self._features), self.dtype)
-        if len(self._state_sizes) == 1:
-            return (h,)
-        return h, make((self._slots, batch, self.hidden_size), self.dtype)
-
     def _run(
-        self, x, state, keep, rows, zeros, one_hot, embedding, checkpoint=0, train=False
+        self, x, state, rows, zeros, one_hot, embedding, keep=False, checkpoint=0, train=False
     ):  # fmt: skip
-        """y, the final state, and the fields of a `ForwardRecord`.
+        """y, the final state, and with `keep` a `ForwardRecord`, else None.
 
-        rows : arguments of `_checked_rows`, or None.
+        rows : lengths, mask, reset and reset_to, or None.
+        zeros : zero_output_for_mask.
         train : whether dropout and zoneout are drawn.
         """
-        of_ids = one_hot is not False or embedding is not None
-        of_ids = of_ids and ids.wanted(one_hot, embedding)
-        x, unbatched = self._checked_x(x, of_ids)
-        if rows is not None:
-            rows = self._checked_rows(x, unbatched, *rows)
-        if zeros is not False:
-            checks.flag("zero_output_for_mask", zeros)
-        shape = x.shape
-        if of_ids:
-            x = self._ids(x, embedding, rows)
-        steps, batch = shape[0], shape[1]
-        width = self.num_directions * self._features
-        longest = steps if steps > self._slots else self._slots
-        if longest * batch * width > _ELEMENTS_WITHOUT_A_CHECK:
-            checks.fits(x.itemsize, longest, batch, width)
+        structure = self._structure
+        x, unbatched, rows = structure.checked_input(x, rows, one_hot, embedding)
+        shown = None
+        if zeros is not False and checks.flag("zero_output_for_mask", zeros) and rows is not None:
+            shown = rows.shown
+        batch = x.shape[1]
+        first = self._first_state(state, batch, unbatched, keep)
+        last = structure.new_state(batch)
+        y, layers = self._run_layers(x, unbatched, first, last, rows, keep, checkpoint, train)
+        y = structure.output(y, unbatched, shown, keep)
+        last = structure.state_to_user(last, unbatched)
+        return y, last, ForwardRecord(layers, unbatched, rows, shown, checkpoint) if keep else None
+
+    def _first_state(self, state, batch, unbatched, keep):
+        """The state before the first step, as passes read it; a tape has a copy of its own."""
         if state is None:
-            first = self._zeros
-            if first is None or first[0].shape[1] != batch:
-                first = self._zeros = self._new_state(batch, np.zeros)
-        else:
-            first = self._checked_state(state, batch, unbatched)
-            first = tuple([s.copy() for s in first]) if keep else first
-        last, layers = self._new_state(batch), []
+            if self._zeros is None or self._zeros[0].shape[1] != batch:
+                self._zeros = self._structure.new_state(batch, np.zeros)
+            return self._zeros
+        first = self._structure.checked_state(state, batch, unbatched)
+        return tuple([s.copy() for s in first]) if keep else first
+
+    def _run_layers(self, x, unbatched, first, last, rows, keep, checkpoint, train):
+        """The top layer's y, (T, B, D*H), and what `ForwardRecord` has of each layer.
+
+        last : the arrays of the state after the last step, which are written.
+        """
+        structure, (steps, batch, _) = self._structure, x.shape
         run, dropout = self._run_passes, 0
         if train:
             dropout = self._dropout
             if self._recurrent_dropout or self.options.zoneout:
                 run = partial(run_variant, (self._rng, self._recurrent_dropout))
-        # y has the memory layout that the user gets.
-        by_batch = self.batch_first and not unbatched
-        y_shape = (batch, steps, width) if by_batch else (steps, batch, width)
-        for slots_of_layer in self._slots_of_layers:
+        by_batch = structure.batch_first and not unbatched  # the layout of y that the user gets
+        shape = (batch, steps, structure.width) if by_batch else (steps, batch, structure.width)
+        layers = []
+        for passes_of_layer in structure.passes_of_layers:
             factors = None
             if dropout and layers:
                 x, factors = self._with_dropout(x)
-            y = np.empty(y_shape, self.dtype)
+            y = np.empty(shape, structure.dtype)
             if by_batch:
                 y = y.swapaxes(0, 1)
             passes = ()
-            for slot, reverse, half in slots_of_layer:
+            for slot, reverse, half in passes_of_layer:
                 part = y if half is None else y[:, :, half]
-                own, weights = self._own_parameters[slot], self._kernel_weights[slot]
+                own, weights = self._parameters[slot], self._kernel_weights[slot]
                 passes += (call_of((reverse, slot, first, own, weights, part, last, None, None)),)
-            passes = run(self._cell, x, passes, keep, rows, checkpoint)
+            passes = run(structure.cell, x, passes, keep, rows, checkpoint)
             layers.append((x, factors, passes))
             x = y  # of the layer above
-        shown = None
-        if zeros and rows is not None and rows.mask is not None:
-            shown = rows.mask[:, :, None]
-            y = np.where(shown, y, 0)
-        if keep:
-            y.flags.writeable = False
-        if unbatched or by_batch:
-            y = self._to_user(y, unbatched)
-        if self.merge != "concat":
-            with np.errstate(all="ignore"):
-                y = MERGES[self.merge].together(y[..., : self._features], y[..., self._features :])
-        record = (layers, unbatched, rows, shown, checkpoint) if keep else None
-        if unbatched or len(last) == 1:
-            last = self._state_to_user(last, unbatched)
-        return y, last, record
+        return y, layers
 
     @overload
     def __call__(
@@ -338,14 +268,12 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
         if return_gates:
-            return self._with_gates(x, state, rows, zero_output_for_mask, one_hot, embedding)
-        y, state, _ = self._run(x, state, False, rows, zero_output_for_mask, one_hot, embedding)
+            y, state, record = self._run(
+                x, state, rows, zero_output_for_mask, one_hot, embedding, keep=True
+            )
+            return y, state, Tape(self._structure, record).gates()
+        y, state, _ = self._run(x, state, rows, zero_output_for_mask, one_hot, embedding)
         return y, state
-
-    def _with_gates(self, *arguments):
-        x, state, *options = arguments
-        y, last, record = self._run(x, state, True, *options)
-        return y, last, Tape(self, ForwardRecord(*record)).gates()
 
     def forward(
         self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
@@ -404,9 +332,9 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
         y, state, record = self._run(
-            x, state, True, rows, zero_output_for_mask, one_hot, embedding, checkpoint, train
+            x, state, rows, zero_output_for_mask, one_hot, embedding, True, checkpoint, train
         )
-        return y, state, Tape(self, ForwardRecord(*record))
+        return y, state, Tape(self._structure, record)
 
     def stream(
         self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,
@@ -440,7 +368,7 @@ class Recurrent(Conversions, Dropout, Trainable, Generic[State, Given]):
         >>> bool((np.stack([stream.step(x_t) for x_t in x]) == layer(x)[0]).all())
         True
         """
-        return Stream(self, batch_size, one_hot, embedding)
+        return Stream(self._structure, self._parameters, batch_size, one_hot, embedding)
 
     def __repr__(self) -> str:
         given = [f"{self.input_size}, {self.hidden_size}"]

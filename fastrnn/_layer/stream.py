@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import SupportsIndex
 
-    from fastrnn._layer.base import Recurrent
+    from fastrnn._layer.structure import Structure
     from fastrnn._typing import Floats, RowIndex, X
 
 
@@ -83,8 +83,10 @@ class Stream(Generic[State, Given]):
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
-        With one direction.
+    structure : Structure
+        Of a layer with one direction.
+    parameters : list
+        For each layer of the stack its parameters, as `Structure.parameters` gives them.
     batch_size : int
         B, the number of rows that step together.
     one_hot : bool
@@ -112,34 +114,32 @@ class Stream(Generic[State, Given]):
     """
 
     def __init__(
-        self, layer: Recurrent[State, Given], batch_size: SupportsIndex = 1, one_hot: bool = False,
-        embedding: Floats | None = None,
+        self, structure: Structure, parameters: list[tuple[Floats | None, ...]],
+        batch_size: SupportsIndex = 1, one_hot: bool = False, embedding: Floats | None = None,
     ) -> None:  # fmt: skip
-        if layer.bidirectional:
+        if structure.num_directions > 1:
             raise ValueError(
                 "a bidirectional layer cannot stream, for it reads the sequence's end first: "
                 "use bidirectional=False"
             )
         self._batch_size = checks.positive("batch_size", batch_size)
         checks.fits(
-            layer.dtype.itemsize, layer.num_layers, self.batch_size,
-            max(layer.hidden_size, layer.input_size),
+            structure.dtype.itemsize, structure.num_layers, self.batch_size,
+            max(structure.hidden_size, structure.input_size),
         )  # fmt: skip
-        self._cell, self._dtype = layer._cell, layer.dtype
-        self._x_shape = (self.batch_size, layer.input_size)
-        self._y_shape = (self.batch_size, layer._features)
-        self._time = int(layer.batch_first)  # the axis of time in a chunk
-        self._state = layer._new_state(self.batch_size, np.zeros)
+        self._cell, self._dtype = structure.cell, structure.dtype
+        self._x_shape = (self.batch_size, structure.input_size)
+        self._y_shape = (self.batch_size, structure.features)
+        self._time = int(structure.batch_first)  # the axis of time in a chunk
+        self._state = structure.new_state(self.batch_size, np.zeros)
         self._parameters = [
-            tuple(
-                None if w is None else w.copy() for w in layer._parameters_of[index](layer.params)
-            )
-            for index in range(layer.num_layers)
+            tuple([None if array is None else array.copy() for array in of_layer])
+            for of_layer in parameters
         ]
         self._of_ids = ids.wanted(one_hot, embedding)
         self._embedding = None
         if embedding is not None:
-            checked = ids.checked_embedding(embedding, layer.input_size, layer.dtype)
+            checked = ids.checked_embedding(embedding, structure.input_size, structure.dtype)
             self._embedding = checked.copy()
         self._stepper = self._make_stepper() if runtime.uses_core() else self._reference_stepper()
 

@@ -1,6 +1,6 @@
 """The tape that a layer's training pass returns, and the gradients that it gives.
 
-It must not know: how a layer checks and lays out its arrays. It calls the layer for that.
+It must not know: how a layer checks and lays out its arrays. It calls the structure for that.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class Tape(Generic[State, Given]):
     (2, 7, 1, 3)
     """
 
-    def __init__(self, layer, record):
-        self._layer = layer
+    def __init__(self, structure, record):
+        self._structure = structure
         self._record = record
 
     def __getstate__(self):
@@ -118,17 +118,17 @@ class Tape(Generic[State, Given]):
             (x, factors, tuple([without_addresses(p) for p in passes]))
             for x, factors, passes in self._record.layers
         ]
-        return {"_layer": self._layer, "_record": self._record._replace(layers=layers)}
+        return {"_structure": self._structure, "_record": self._record._replace(layers=layers)}
 
     def __setstate__(self, state):
         """A copy of x may have other strides than x had, so it passes the checks again."""
-        self._layer, record = state["_layer"], state["_record"]
+        self._structure, record = state["_structure"], state["_record"]
         checks.aligned("Tape", record)
         layers = [
             (
                 x if isinstance(x, Ids) else checks.rows(x),
                 factors,
-                tuple([with_addresses(self._layer._cell, p) for p in passes]),
+                tuple([with_addresses(self._structure.cell, p) for p in passes]),
             )
             for x, factors, passes in record.layers
         ]
@@ -209,8 +209,8 @@ class Tape(Generic[State, Given]):
         norms = {}
 
         def observe(p, dstates):
-            for name, d in zip(self._layer._cell.states, dstates, strict=True):
-                shape = self._layer._slots, len(d)
+            for name, d in zip(self._structure.cell.states, dstates, strict=True):
+                shape = self._structure.slots, len(d)
                 of_steps = np.sqrt(np.einsum("tbh,tbh->t", d, d, dtype=np.float64))
                 norms.setdefault(name, np.zeros(shape))[p.slot] = of_steps
 
@@ -241,40 +241,40 @@ class Tape(Generic[State, Given]):
         >>> {name: gate.shape for name, gate in tape.gates().items()}
         {'r': (1, 7, 2, 5), 'z': (1, 7, 2, 5), 'n': (1, 7, 2, 5)}
         """
-        layer, record = self._layer, self._record
+        structure, record = self._structure, self._record
         if record.checkpoint and isinstance(record.layers[0][2][0].tape, np.ndarray):
             raise ValueError("gates need a tape of every step: call forward without checkpoint")
-        rows = {name: [] for name in layer._cell.shown}
+        rows = {name: [] for name in structure.cell.shown}
         for _, _, passes in record.layers:
             for p in passes:
-                gates = gates_of_pass(layer._cell, p, layer.dtype, record.rows)
+                gates = gates_of_pass(structure.cell, p, structure.dtype, record.rows)
                 for name, values in gates.items():
                     rows[name].append(values[:, 0] if record.unbatched else values)
         return {name: np.stack(values) for name, values in rows.items()}
 
     def _backward(self, dy, dstate, need_x, observe=None):
         """observe : called with each pass and the gradients of its states after each step."""
-        layer = self._layer
+        structure = self._structure
         layers, unbatched, rows, shown, checkpoint = self._record
         batch, top = layers[0][0].shape[1], layers[-1][2]
-        parts = layer._gradients_of_directions(dy, [p.y for p in top], unbatched)
+        parts = structure.gradients_of_directions(dy, [p.y for p in top], unbatched)
         if shown is not None:
             parts = [None if part is None else np.where(shown, part, 0) for part in parts]
-        dlast = layer._checked_dstate(dstate, batch, unbatched)
-        gradients = Gradients(np.empty(layer.flat.size, layer.dtype), layer._shapes)
-        dfirst = layer._new_state(batch)
-        for index in range(layer.num_layers - 1, -1, -1):
+        dlast = structure.checked_dstate(dstate, batch, unbatched)
+        gradients = Gradients(np.empty(structure.size, structure.dtype), structure.shapes)
+        dfirst = structure.new_state(batch)
+        for index in range(structure.num_layers - 1, -1, -1):
             x, factors, passes = layers[index]
             incoming = []
             for part, p in zip(parts, passes, strict=True):
                 part = None if part is None else checks.rows(part)
                 dx = gradient_of(x) if need_x or index > 0 else None
-                dparameters = layer._parameters_of[p.slot](gradients._arrays)
-                dweights = kernel_gradients(layer._cell, p.weights, dparameters)
+                dparameters = structure.parameters(p.slot, gradients._arrays)
+                dweights = kernel_gradients(structure.cell, p.weights, dparameters)
                 dstates = (None,) * len(dlast)
                 if observe is not None:
                     dstates = tuple(
-                        [np.zeros((*p.y.shape[:2], s.shape[2]), layer.dtype) for s in dfirst]
+                        [np.zeros((*p.y.shape[:2], s.shape[2]), structure.dtype) for s in dfirst]
                     )
                 incoming.append(
                     BackwardBuffers(part, dlast, dx, dfirst, dparameters, dweights, dstates)
@@ -290,10 +290,10 @@ class Tape(Generic[State, Given]):
                         dx += other.dx
                     if factors is not None:
                         dx *= factors
-            parts = layer._halves(dx, len(passes)) if index > 0 else ()
-        gradients.state = layer._state_to_user(dfirst, unbatched)
+            parts = structure.halves(dx, len(passes)) if index > 0 else ()
+        gradients.state = structure.state_to_user(dfirst, unbatched)
         if isinstance(x, Ids):
             gradients.embedding = dx
         elif dx is not None:
-            gradients.x = layer._to_user(dx, unbatched)
+            gradients.x = structure.to_user(dx, unbatched)
         return gradients

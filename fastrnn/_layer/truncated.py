@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Generic, NamedTuple
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._engine import ids
+from fastrnn._engine.ids import Ids
+from fastrnn._layer.structure import Structure
 from fastrnn._typing import Given, State
 
 if TYPE_CHECKING:
@@ -207,11 +208,13 @@ def tbptt(
 class _Sequence(NamedTuple):
     """The arguments of `tbptt`, checked.
 
-    x : (T, B, ...) array. rows : `ragged.Rows` or None. initial : the state before the first step.
+    structure : the layer's. x : (T, B, ...) array. rows : `ragged.Rows` or None.
+    initial : the state before the first step.
     call_options : arguments of every run. training : arguments of `forward` alone.
     """
 
     layer: object
+    structure: Structure
     x: np.ndarray
     unbatched: bool
     rows: object
@@ -222,7 +225,7 @@ class _Sequence(NamedTuple):
     @property
     def axis(self):
         """The axis of time in the user's arrays."""
-        return int(self.layer.batch_first and not self.unbatched)
+        return int(self.structure.batch_first and not self.unbatched)
 
     def advance(self, steps, state):
         """The state after some steps."""
@@ -255,7 +258,7 @@ class _Sequence(NamedTuple):
         return call(self.to_user(self.x[steps]), state, **given, **self.call_options)
 
     def to_user(self, array):
-        return self.layer._to_user(array, self.unbatched)
+        return self.structure.to_user(array, self.unbatched)
 
     def _flags(self, steps):
         """The lengths, the mask and the resets of some steps, all of them arrays."""
@@ -314,7 +317,7 @@ class _CutTape(NamedTuple):
 
     def backward(self, dy, dstate=None, *, need_x=True):
         sequence, (steps, rows) = self.sequence, self.cut.of_user(self.sequence)
-        sequence.layer._checked_dstate(dstate, sequence.x.shape[1], sequence.unbatched)
+        sequence.structure.checked_dstate(dstate, sequence.x.shape[1], sequence.unbatched)
         early, late = (
             tape.backward(_masked(where_y, dy), _masked(where_state, dstate), need_x=need_x)
             for tape, where_y, where_state in (
@@ -339,18 +342,17 @@ def _masked(where, gradient):
 
 def _sequence(layer, x, state, flags, call_options, training):
     """The `_Sequence`; flags are lengths, mask, reset and reset_to."""
-    of_ids = ids.wanted(call_options["one_hot"], call_options["embedding"])
-    x, unbatched = layer._checked_x(x, of_ids)
+    structure = layer._structure
+    options = call_options["one_hot"], call_options["embedding"]
+    x, unbatched, rows = structure.checked_input(x, flags, *options)
+    x = x.ids if isinstance(x, Ids) else x
     # Without a state, the initial state is zero.
-    rows = layer._checked_rows(x, unbatched, *flags)
-    if of_ids:
-        layer._ids(x, call_options["embedding"], rows)
     if rows is not None and state is None:
         rows = rows._replace(reset_to="zero")
     if state is not None:  # a copy: later windows read it at a reset to "initial"
-        parts = layer._checked_state(state, x.shape[1], unbatched)
-        state = layer._state_to_user(tuple(part.copy() for part in parts), unbatched)
-    return _Sequence(layer, x, unbatched, rows, state, call_options, training)
+        parts = structure.checked_state(state, x.shape[1], unbatched)
+        state = structure.state_to_user(tuple(part.copy() for part in parts), unbatched)
+    return _Sequence(layer, structure, x, unbatched, rows, state, call_options, training)
 
 
 def _windows(sequence, k1, k2):

@@ -27,7 +27,7 @@ def gradients(layer, x, rows=None, checkpoint=None, **options):
     steps, batch = x.shape[:2]
     states = layer.num_layers * layer.num_directions, batch, layer.hidden_size
     draws = [p.standard_normal(states).astype(layer.dtype) for _ in range(4)]
-    pair = len(layer._cell.states) > 1
+    pair = len(layer._structure.cell.states) > 1
     state, dstate = (tuple(draws[:2]), tuple(draws[2:])) if pair else (draws[0], draws[2])
     y, last, tape = layer.forward(x, state, checkpoint=checkpoint, **(rows or {}), **options)
     grads = tape.backward(p.standard_normal(y.shape).astype(layer.dtype), dstate)

@@ -374,7 +374,7 @@ def test_a_state_that_no_step_uses_may_hold_anything(cell, options, rows, backen
     x = np.random.default_rng(0).standard_normal((3, 2, 2)).astype("float32")
     gradients = []
     for bad in (0, np.nan):
-        state = [np.zeros((1, 2, n), "float32") for n in layer._state_sizes]
+        state = [np.zeros((1, 2, n), "float32") for n in layer._structure.state_sizes]
         for part in state:
             part[:, 1] = bad
         y, _, tape = layer.forward(x, tuple(state) if len(state) > 1 else state[0], **rows)

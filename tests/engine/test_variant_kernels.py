@@ -61,7 +61,9 @@ def all_of(layer, sizes, kind="all rows alike", checkpoint=None, ids=False):
         return rng.uniform(-1, 1, shape).astype(layer.dtype)
 
     x, rows = draw(steps, batch, inputs), rows_of(kind, steps, batch)
-    state, dstate = (tuple(draw(*s.shape) for s in layer._new_state(batch)) for _ in range(2))
+    state, dstate = (
+        tuple(draw(*s.shape) for s in layer._structure.new_state(batch)) for _ in range(2)
+    )
     if len(state) == 1:
         (state,), (dstate,) = state, dstate
     if ids:

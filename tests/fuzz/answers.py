@@ -38,7 +38,7 @@ def machine(backend="core", isa=None, threads=None, **_):
 
 def named(layer, prefix, states):
     """The arrays of a state, by name."""
-    pairs = zip(layer._cell.states, states, strict=True)
+    pairs = zip(layer._structure.cell.states, states, strict=True)
     return {f"{prefix} {name}": array for name, array in pairs}
 
 

@@ -188,7 +188,7 @@ def drawn(rng, layer, steps, size):
     rows = _rows(rng, steps, size) if rng.random() < 0.6 else {}
     if rows.get("mask") is not None and rng.random() < 0.3:
         rows["zero_output_for_mask"] = True
-    width = layer._features * (layer.num_directions if layer.merge == "concat" else 1)
+    width = layer._structure.features * (layer.num_directions if layer.merge == "concat" else 1)
     dy = [_floats(rng, layer.dtype, steps, size, width) for _ in range(1 + (layer.merge is None))]
     batch = Batch(
         x, embedding, rows, _state(rng, layer, size), None if rng.random() < 0.1 else dy,
@@ -238,7 +238,7 @@ def _state(rng, layer, size):
     rows = layer.num_layers * layer.num_directions
     return [
         None if rng.random() < 0.05 else _floats(rng, layer.dtype, rows, size, n)
-        for n in layer._state_sizes
+        for n in layer._structure.state_sizes
     ]  # fmt: skip
 
 

@@ -40,13 +40,13 @@ def zeros_for_none(run):
     rows = layer.num_layers * layer.num_directions
 
     def state(parts):
-        parts = parts or [None] * len(layer._state_sizes)
+        parts = parts or [None] * len(layer._structure.state_sizes)
         return [
             np.zeros((rows, batch.size, n), layer.dtype) if a is None else a
-            for n, a in zip(layer._state_sizes, parts, strict=True)
+            for n, a in zip(layer._structure.state_sizes, parts, strict=True)
         ]
 
-    width = layer._features * (layer.num_directions if layer.merge == "concat" else 1)
+    width = layer._structure.features * (layer.num_directions if layer.merge == "concat" else 1)
     shape, count = (batch.steps, batch.size, width), 1 + (layer.merge is None)
     dy = batch.dy or [np.zeros(shape, layer.dtype) for _ in range(count)]
     full = replace(batch, state=state(batch.state), dstate=state(batch.dstate), dy=dy)

@@ -66,7 +66,7 @@ def _inputs(run):
         arrays["grad x"] = batch.x
     if batch.embedding is not None:
         arrays["grad embedding"] = batch.embedding
-    pairs = zip(run.layer._cell.states, batch.state or (), strict=False)
+    pairs = zip(run.layer._structure.cell.states, batch.state or (), strict=False)
     return arrays | {f"grad {name}": a for name, a in pairs if a is not None}
 
 

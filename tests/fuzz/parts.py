@@ -73,7 +73,7 @@ def a_cut(run):
     first, second = batch.of_steps(0, k), batch.of_steps(k, batch.steps)
     if batch.rows.get("reset_to") == "initial" and "reset" in batch.rows:
         return  # a reset in the second part would give another state than in the full batch
-    layer, states = run.layer, run.layer._cell.states
+    layer, states = run.layer, run.layer._structure.cell.states
     first.state = batch.state
     of_first = answers.call(layer, first)
     second.state = [of_first[f"call {name}"] for name in states]
@@ -87,12 +87,12 @@ def a_cut(run):
 def _gradients_of_cut(run, first, second):
     second.dstate = run.batch.dstate
     of_second = answers.train(run.layer, second)
-    first.dstate = [of_second[f"grad {name}"] for name in run.layer._cell.states]
+    first.dstate = [of_second[f"grad {name}"] for name in run.layer._structure.cell.states]
     of_first = answers.train(run.layer, first)
     if "grad x" in of_first:
         dx = np.concatenate([of_first["grad x"], of_second["grad x"]])
         run.same({"grad x": dx}, answers.only(run.answer, "grad x"))
-    names = [f"grad {name}" for name in run.layer._cell.states]
+    names = [f"grad {name}" for name in run.layer._structure.cell.states]
     run.same({n: of_first[n] for n in names}, {n: run.answer[n] for n in names})
     flat = answers.added(of_first["grad flat"], of_second["grad flat"])
     run.near({"grad flat": flat}, answers.only(run.answer, "grad flat"))

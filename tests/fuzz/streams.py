@@ -107,7 +107,7 @@ def windows(run):
     k2 = None if run.rng.random() < 0.4 else k1 + int(run.rng.integers(0, steps + 2))
     whole = k2 is not None and k2 >= steps
     axis = int(form.swapped)
-    dy = np.zeros((steps, batch.size, layer._features), layer.dtype)
+    dy = np.zeros((steps, batch.size, layer._structure.features), layer.dtype)
     dy = form.sequence("dy", batch.dy[0] if batch.dy else dy)
     y, flat = [], np.zeros_like(layer.flat)
     checkpoint = None if run.rng.random() < 0.5 else int(run.rng.integers(1, steps + 2))
@@ -127,7 +127,7 @@ def windows(run):
 
 def _has_function(case):
     layer = case.layer
-    plain = layer._cell.options is None and not layer.proj_size
+    plain = layer._structure.cell.options is None and not layer.proj_size
     return plain and layer.num_layers == 1 and layer.merge in ("concat", None)
 
 
@@ -145,9 +145,11 @@ def the_function(run):
         state = form.state("state", state)
         state = None if state is None else _of_slot(state)
         end = "_l0" + ("_reverse" if slot else "")
-        names = {weight: parameter_name(weight, end) for weight in weight_names(layer._cell)}
+        names = {
+            weight: parameter_name(weight, end) for weight in weight_names(layer._structure.cell)
+        }
         weights = {weight: _laid(run, layer.params.get(name)) for weight, name in names.items()}
-        y, last = getattr(fastrnn, layer._cell.function)(
+        y, last = getattr(fastrnn, layer._structure.cell.function)(
             x, state, **weights, reverse=slot == 1, **given, **_own(layer)
         )
         shown = batch.rows["mask"][:, :, None] if zeros else True
@@ -173,6 +175,6 @@ def _of_slot(state):
 
 
 def _own(layer):
-    if layer._cell.function == "rnn":
+    if layer._structure.cell.function == "rnn":
         return {"nonlinearity": layer.nonlinearity}
-    return {"reset_after": layer.reset_after} if layer._cell.function == "gru" else {}
+    return {"reset_after": layer.reset_after} if layer._structure.cell.function == "gru" else {}

@@ -143,7 +143,7 @@ def norms_by_pieces(layer, x, dy):
         tapes.append(tape)
     dstate, rows = None, []
     for t in range(len(x))[::-1]:
-        parts = [np.zeros((1, x.shape[1], layer.hidden_size))] * len(layer._cell.states)
+        parts = [np.zeros((1, x.shape[1], layer.hidden_size))] * len(layer._structure.cell.states)
         if dstate is not None:
             parts = list(dstate) if isinstance(dstate, tuple) else [dstate]
         parts[0] = parts[0] + dy[t]
@@ -163,7 +163,7 @@ def test_gradient_norms_are_those_of_states_between_pieces(backend, cell):
     with fastrnn.backend(backend):
         got = layer.forward(x)[2].gradient_norms(dy)
         wanted = norms_by_pieces(layer, x, dy)
-    for name, line in zip(layer._cell.states, wanted, strict=True):
+    for name, line in zip(layer._structure.cell.states, wanted, strict=True):
         np.testing.assert_allclose(got[name], line[None], rtol=1e-12)
 
 

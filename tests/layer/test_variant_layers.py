@@ -43,7 +43,8 @@ def draw(*shape, seed=0, dtype="float64"):
 def state_of(layer, seed=1):
     rows = layer.num_layers * layer.num_directions
     parts = tuple(
-        draw(rows, B, H, seed=seed + k, dtype=layer.dtype) for k in range(len(layer._cell.states))
+        draw(rows, B, H, seed=seed + k, dtype=layer.dtype)
+        for k in range(len(layer._structure.cell.states))
     )
     return parts if len(parts) > 1 else parts[0]
 
@@ -173,8 +174,8 @@ def test_a_layer_is_its_passes_one_after_another_on_either_backend(name, dtype, 
         for direction in range(one.num_directions):
             row = index * one.num_directions + direction
             y, final = reference.infer(
-                variants.reference_cell(one._cell), z, tuple(s[row] for s in state),
-                *one._parameters_of[row](one.params), reverse=direction == 1, **rows,
+                variants.reference_cell(one._structure.cell), z, tuple(s[row] for s in state),
+                *one._parameters[row], reverse=direction == 1, **rows,
             )  # fmt: skip
             sides.append(y)
             last.append(final)
@@ -195,7 +196,7 @@ def test_options_that_alter_nothing_leave_the_layer_to_the_kernels(name):
     neutral = {"clip": np.inf, "cell_clip": None, "zoneout": 0.0, "recurrent_activation": "sigmoid"}
     one = layer_of(cell, I, H, **{k: neutral.get(k, False) for k in given})
     plain = layer_of(cell, I, H)
-    assert one._cell is plain._cell is CELLS[cell]
+    assert one._structure.cell is plain._structure.cell is CELLS[cell]
     assert one._run_passes is plain._run_passes
     assert_same_bits(one.flat, plain.flat)
     assert repr(one) == repr(plain)
@@ -353,7 +354,7 @@ def test_zoneout_of_one_keeps_the_state_for_ever(cell):
 def test_zoneout_keeps_elements_by_chance_and_a_call_takes_the_expectation(cell):
     one, plain = (layer_of(cell, I, 200, zoneout=z, dtype="float64") for z in (0.3, 0.0))
     x = draw(1, 50, I)
-    state = tuple(draw(1, 50, 200, seed=k) for k in range(len(one._cell.states)))
+    state = tuple(draw(1, 50, 200, seed=k) for k in range(len(one._structure.cell.states)))
     packed = state if len(state) > 1 else state[0]
     answers = plain(x, packed)[1], one.forward(x, packed)[1], one(x, packed)[1]
     for old, new, got, mean in zip(state, *map(arrays_of, answers), strict=True):

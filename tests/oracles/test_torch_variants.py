@@ -125,7 +125,7 @@ def test_outputs_states_and_gradients_are_autograds(name, dtype):
         return rng.uniform(-1, 1, shape).astype(dtype)
 
     ours.flat[...] = draw(ours.flat.size)
-    states = len(ours._cell.states)
+    states = len(ours._structure.cell.states)
     x, dy = draw(T, B, I), draw(T, B, H)
     state, dstate = ([draw(B, H) for _ in range(states)] for _ in range(2))
     x_t, *state_t = (torch.from_numpy(a.copy()).requires_grad_() for a in (x, *state))
@@ -144,8 +144,10 @@ def test_outputs_states_and_gradients_are_autograds(name, dtype):
 
     assert_near(ours(x, packed(state))[0], y_t, dtype, "y of a call")
     # The reference, because there zoneout can be its expectation in training too.
-    weights = ours._parameters_of[0](ours.params)
-    y, last, tape = reference.forward(variants.reference_cell(ours._cell), x, state, *weights)
+    weights = ours._parameters[0]
+    y, last, tape = reference.forward(
+        variants.reference_cell(ours._structure.cell), x, state, *weights
+    )
     dx, dfirst, *dweights = reference.backward(tape, dy, dstate)
     assert_near(y, y_t, dtype, "y")
     assert_near(dx, x_t.grad, dtype, "dx")

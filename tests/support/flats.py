@@ -168,7 +168,7 @@ def batch_of(layer, batch):
 
 def states_of(layer, seed):
     """Arrays for a state of the layer, (2, B, H) each."""
-    rng, states = np.random.default_rng(seed), layer._cell.states
+    rng, states = np.random.default_rng(seed), layer._structure.cell.states
     widths = (layer.proj_size or layer.hidden_size, layer.hidden_size)[: len(states)]
     return tuple(rng.uniform(-1, 1, (2, B, width)).astype(layer.dtype) for width in widths)
 
@@ -196,7 +196,7 @@ def call_of(name, batch="full", dtype="float64", reverse=False, **options):
     width, direction = one.proj_size or one.hidden_size, int(reverse)
     dy = np.random.default_rng(2).uniform(-1, 1, (T, B, 2 * width)).astype(one.dtype)
     return Call(
-        one._cell.function, x, tuple(s[direction] for s in states_of(one, 3)),
+        one._structure.cell.function, x, tuple(s[direction] for s in states_of(one, 3)),
         parameters_of(one, reverse), options_of_function(name) | given | {"reverse": reverse},
         dy[:, :, width:] if reverse else dy[:, :, :width],
         tuple(s[direction] for s in states_of(one, 4)),

@@ -1,0 +1,264 @@
+"""A layer's structure: its sizes, the names of its parameters, and the layout of its arrays.
+
+A layer, its tapes, its streams and the windows over a sequence share one `Structure`. The user's
+arrays are (T, B, I), (B, T, I) or (T, I); those of passes are always (T, B, I).
+
+It must not know: the values of parameters, kernels, tapes.
+"""
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn._engine import ids, ragged
+from fastrnn._layer.merge import MERGES
+from fastrnn._layer.parameters import size_of
+
+_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # the parameters of every cell
+
+_ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable; this comparison is the quicker one
+
+
+class Structure:
+    """What a layer is but for its parameters' values and its random numbers; it cannot change.
+
+    A pass is one direction of one layer of the stack. Its slot is its index in a state's arrays.
+
+    Attributes
+    ----------
+    cell : registry.Cell
+    input_size, hidden_size, num_layers, bias, batch_first, merge, dtype : as the layer's
+    num_directions : int
+        D.
+    features : int
+        Of h, and of one direction's y: proj_size, or hidden_size where there is no projection.
+    width : int
+        Features of the top layer's y with its directions side by side: D * features.
+    state_sizes : tuple of int
+        The features of each array of a state.
+    slots : int
+        The number of passes, L * D.
+    passes_of_layers : list
+        For each layer of the stack its passes: slot, whether it is reversed, its part of y's
+        features (None for all).
+    shapes : dict
+        The shape of every parameter, by name, in the order of `flat`.
+    size : int
+        The number of elements of all parameters.
+    """
+
+    def __init__(
+        self, cell, input_size, hidden_size, proj_size, num_layers, bias, batch_first,
+        bidirectional, merge, dtype,
+    ):  # fmt: skip
+        self.cell = cell
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.merge, self.dtype = bias, batch_first, merge, dtype
+        self.num_directions = 2 if bidirectional else 1
+        self.features = proj_size or hidden_size
+        self.width = self.num_directions * self.features
+        self.state_sizes = (self.features, hidden_size)[: len(cell.states)]
+        self.slots = num_layers * self.num_directions
+        checks.fits(
+            dtype.itemsize, 2 * num_layers * cell.gates, hidden_size,
+            hidden_size + max(input_size, self.width),
+        )  # fmt: skip
+        halves = slice(self.features), slice(self.features, None)
+        self.passes_of_layers = [
+            [(2 * index, False, halves[0]), (2 * index + 1, True, halves[1])]
+            if bidirectional
+            else [(index, False, None)]
+            for index in range(num_layers)
+        ]
+        self._names = [self._names_of(slot) for slot in range(self.slots)]
+        self.shapes = self._shapes()
+        self.size = size_of(self.shapes)
+
+    def _names_of(self, slot):
+        """The name of each of a pass's parameters, in the order of _KINDS and the extras.
+
+        None for a parameter that the layer does not have.
+        """
+        index, direction = divmod(slot, self.num_directions)
+        suffix = f"_l{index}" + ("_reverse" if direction else "")
+        kinds = *_KINDS, *(extra.kind for extra in self.cell.extras)
+        absent = () if self.cell.recurrent else ("weight_hh", "bias_hh")
+        if not self.bias:
+            absent += tuple([kind for kind in kinds if kind.startswith("bias")])
+        return [None if kind in absent else kind + suffix for kind in kinds]
+
+    def names(self, slot):
+        """The names of a pass's parameters: kind -> name."""
+        kinds = *_KINDS, *(extra.kind for extra in self.cell.extras)
+        named = zip(kinds, self._names[slot], strict=True)
+        return {kind: name for kind, name in named if name is not None}
+
+    def parameters(self, slot, arrays):
+        """A pass's parameters: w_ih, w_hh, b_ih, b_hh and the extras; None for those not there.
+
+        arrays : a dict from the names of all parameters.
+        """
+        return tuple(map(arrays.get, self._names[slot]))
+
+    def _shapes(self):
+        cell, hidden, shapes = self.cell, self.hidden_size, {}
+        for slot in range(self.slots):
+            inputs = self.input_size if slot < self.num_directions else self.width
+            of_pass = {
+                "weight_ih": (cell.gates * hidden, inputs),
+                "weight_hh": (cell.recurrent * hidden, self.features),
+                "bias_ih": (cell.gates * hidden,),
+                "bias_hh": (cell.recurrent * hidden,),
+            }
+            for kind, units, _ in cell.extras:
+                of_pass[kind] = (self.features, hidden) if units is None else (units * hidden,)
+            shapes |= {name: of_pass[kind] for kind, name in self.names(slot).items()}
+        return shapes
+
+    def new_state(self, batch, make=np.empty):
+        """The arrays of a state, (slots, B, H), and (slots, B, P) for h with a projection."""
+        slots, dtype = self.slots, self.dtype
+        return tuple([make((slots, batch, size), dtype) for size in self.state_sizes])
+
+    def from_user(self, array, unbatched):
+        if unbatched:
+            return array[:, None]
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def to_user(self, array, unbatched):
+        if unbatched:
+            return array[:, 0]
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def state_to_user(self, state, unbatched):
+        if unbatched:
+            state = tuple([s[:, 0] for s in state])
+        return state if len(state) > 1 else state[0]
+
+    def _checked_x(self, x, of_ids=False):
+        """x as (T, B, I) that a kernel can read, or ids (T, B); and whether it came unbatched."""
+        if of_ids:
+            x = ids.integers("x", x, (1, 2))
+            unbatched = x.ndim == 1
+            return self.from_user(x, unbatched), unbatched
+        if type(x) is not np.ndarray or x.dtype is not self.dtype:
+            x = checks.features("x", x, self.dtype)
+        shape = x.shape
+        if len(shape) not in (2, 3) or shape[-1] != self.input_size:
+            batched = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
+            raise ValueError(
+                f"x must be {batched} or (T, input_size) with input_size = {self.input_size}, "
+                f"got {shape}"
+            )
+        unbatched = len(shape) == 2
+        if unbatched or self.batch_first:
+            x = self.from_user(x, unbatched)
+        return (x if x.flags.carray else checks.rows(x)), unbatched
+
+    def checked_input(self, x, rows, one_hot, embedding):
+        """x as (T, B, I) that a kernel can read or `Ids`, whether it came unbatched, `Rows`.
+
+        rows : lengths, mask, reset and reset_to, or None.
+        """
+        of_ids = one_hot is not False or embedding is not None
+        of_ids = of_ids and ids.wanted(one_hot, embedding)
+        x, unbatched = self._checked_x(x, of_ids)
+        if rows is not None:
+            rows = self._rows(x, unbatched, *rows)
+        if of_ids:
+            x = ids.checked("x", x, self.input_size, embedding, self.dtype, rows)
+        steps, batch, _ = x.shape
+        longest = steps if steps > self.slots else self.slots
+        if longest * batch * self.width > _ELEMENTS_WITHOUT_A_CHECK:
+            checks.fits(x.itemsize, longest, batch, self.width)
+        return x, unbatched, rows
+
+    def _rows(self, x, unbatched, lengths, mask, reset, reset_to):
+        """The `ragged.Rows` of a call."""
+        steps, batch = x.shape[:2]
+        batch = None if unbatched else batch
+        return ragged.rows(steps, batch, lengths, mask, reset, reset_to, self.batch_first)
+
+    def output(self, y, unbatched, shown, read_only):
+        """The user's y from the top layer's, (T, B, D*H).
+
+        shown : (T, B, 1) booleans, False where y is made 0, or None.
+        """
+        if shown is not None:
+            y = np.where(shown, y, 0)
+        if read_only:
+            y.flags.writeable = False
+        if unbatched or self.batch_first:
+            y = self.to_user(y, unbatched)
+        if self.merge == "concat":
+            return y
+        with np.errstate(all="ignore"):  # infinities take their course
+            return MERGES[self.merge].together(y[..., : self.features], y[..., self.features :])
+
+    def _checked_parts(self, name, value, batch, unbatched):
+        """The arrays of a state or of its gradient, each (L*D, B, H) or None."""
+        parts = checks.state_parts(self.cell, value, name)
+        checked = []
+        for label, part, size in zip(self.cell.states, parts, self.state_sizes, strict=True):
+            symbol = "hidden_size" if size == self.hidden_size else "proj_size"
+            shape, symbols = (self.slots, batch, size), ("layers*directions", "B", symbol)
+            if unbatched:
+                shape, symbols = shape[::2], symbols[::2]
+            label = name if len(parts) == 1 else f"{label} of {name}"
+            part = checks.optional(label, part, shape, symbols, self.dtype)
+            checked.append(part[:, None] if unbatched and part is not None else part)
+        return checked
+
+    def checked_state(self, state, batch, unbatched):
+        parts = self._checked_parts("state", state, batch, unbatched)
+        zeros = self.new_state(batch, np.zeros)
+        return tuple(
+            [z if p is None else checks.dense(p) for p, z in zip(parts, zeros, strict=True)]
+        )
+
+    def checked_dstate(self, dstate, batch, unbatched):
+        if dstate is None:
+            return tuple(None for _ in self.cell.states)
+        parts = self._checked_parts("dstate", dstate, batch, unbatched)
+        return tuple(None if p is None else checks.dense(p) for p in parts)
+
+    def _checked_gradient(self, name, dy, steps, batch, unbatched, directions):
+        """A gradient of y, or of one direction's y, as (T, B, ...), or None."""
+        width = directions * self.features
+        symbol = "proj_size" if self.cell.projects else "hidden_size"
+        symbol = f"directions*{symbol}" if directions > 1 else symbol
+        shape, symbols = (steps, batch, width), ("T", "B", symbol)
+        if unbatched:
+            shape, symbols = (steps, width), ("T", symbol)
+        elif self.batch_first:
+            shape, symbols = (batch, steps, width), ("B", "T", symbol)
+        dy = checks.optional(name, dy, shape, symbols, self.dtype)
+        return None if dy is None else self.from_user(dy, unbatched)
+
+    def gradients_of_directions(self, dy, ys, unbatched):
+        """The gradient of each direction's y from that of the layer's y; ys are the directions'."""
+        steps, batch, _ = ys[0].shape
+        if self.merge == "concat":
+            dy = self._checked_gradient("dy", dy, steps, batch, unbatched, len(ys))
+            return self.halves(dy, len(ys))
+        if self.merge is None:
+            if dy is None:
+                return None, None
+            if not isinstance(dy, tuple | list) or len(dy) != 2:
+                raise ValueError("dy must be a pair, one for each direction, as y is (merge=None)")
+            names = "dy of the forward direction", "dy of the backward direction"
+            dy = tuple([
+                self._checked_gradient(name, part, steps, batch, unbatched, 1)
+                for name, part in zip(names, dy, strict=True)
+            ])  # fmt: skip
+        else:
+            dy = self._checked_gradient("dy", dy, steps, batch, unbatched, 1)
+            if dy is None:
+                return None, None
+        with np.errstate(all="ignore"):  # infinities take their course
+            return MERGES[self.merge].separate(dy, *ys)
+
+    def halves(self, array, directions):
+        """Each direction's part of an array (T, B, directions * H); None for each from None."""
+        if array is None or directions == 1:
+            return (array,) * directions
+        return array[:, :, : self.features], array[:, :, self.features :]
