@@ -7,8 +7,8 @@ import re
 
 import numpy as np
 import pytest
+from decorators import every_backend, every_cell
 from problems import (
-    BACKENDS,
     CELLS,
     RECURRENT,
     assert_same_bits,
@@ -28,7 +28,6 @@ from fastrnn._engine import runtime
 pytestmark = pytest.mark.any_isa
 
 T, B, I, H = 4, 3, 2, 5  # noqa: E741 - as in all the equations
-every_cell = pytest.mark.parametrize("cell", CELLS)
 
 
 def zeros(*shape, dtype="float32"):
@@ -623,7 +622,7 @@ def masked_calls():
 
 
 @pytest.mark.parametrize("name", masked_calls())
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@every_backend
 def test_masked_arrays_whose_masks_would_be_dropped_are_refused(name, backend):
     with refuses(TypeError, "masked array", "filled(value)"):
         masked_calls()[name]()

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import variants
+from decorators import both_ways, every_backend, every_layout
 from flats import (
     CELLS,
     DRAWING,
@@ -38,7 +39,6 @@ from problems import (
     BACKENDS,
     BIASES,
     DTYPES,
-    LAYOUTS,
     assert_close,
     assert_same_bits,
     options_of,
@@ -54,8 +54,6 @@ from fastrnn.functional import Parameters
 PLAIN = list(registry.CELLS)
 every_drawing_cell = pytest.mark.parametrize("name", DRAWING)
 every_plain_cell = pytest.mark.parametrize("cell", PLAIN)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 two_backends = pytest.mark.skipif(len(BACKENDS) < 2, reason="this build has no kernels")
 
 
@@ -496,7 +494,7 @@ def test_an_embedding_by_blocks_is_the_references():
 
 
 @every_backend
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@every_layout
 def test_arrays_may_lie_in_memory_as_they_like(layout, backend):
     def strange(array):
         if array.dtype.kind == "i":  # between ids there can be no NaN

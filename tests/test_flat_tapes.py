@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from decorators import both_ways, every_backend
 from flats import (
     CELLS,
     B,
@@ -30,8 +31,6 @@ from watched import run_watched
 
 import fastrnn
 from fastrnn._engine import flat, runtime
-
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 # Calls whose tapes have every kind of section: name -> cell, batch, dtype, hidden size, and whether
 # there are masks of recurrent dropout and zoneout.
@@ -495,7 +494,7 @@ def flip(count, seed, reverse, backends=BACKENDS, place=np.copy):
     return refused
 
 
-@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@both_ways
 def test_a_thousand_wrong_tapes_give_a_result_or_are_refused(reverse):
     assert 250 < flip(1000, 0, reverse) < 900
 

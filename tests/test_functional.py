@@ -5,11 +5,9 @@ from dataclasses import replace
 import numpy as np
 import one_pass
 import pytest
+from decorators import both_ways, every_backend, every_cell, every_dtype, every_layout
 from problems import (
-    BACKENDS,
     BIASES,
-    DTYPES,
-    LAYOUTS,
     WEIGHTS,
     assert_close,
     assert_same_bits,
@@ -24,12 +22,6 @@ from problems import (
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
-
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 
 @every_backend

@@ -7,7 +7,8 @@ give the same bits.
 import numpy as np
 import pytest
 from calls import ARRAYS, PAIRS, WRITERS, H, I, T, draw, layer, of_losses, of_parts, of_reference
-from problems import BACKENDS, LAYOUTS, assert_close, assert_same_bits, misaligned
+from decorators import every_backend
+from problems import LAYOUTS, assert_close, assert_same_bits, misaligned
 
 
 def packed_field(array):
@@ -93,7 +94,7 @@ OF_NUMPY = of_parts, of_losses, of_reference
 OF_DIFFERENT = "rows", "horizon", "columns"  # arguments whose elements must differ
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@every_backend
 @pytest.mark.parametrize(
     "call, name", PAIRS, ids=[f"{call.__name__[3:]}-{name}" for call, name in PAIRS]
 )
@@ -111,7 +112,7 @@ def test_the_kind_of_array_never_shows(backend, call, name, tmp_path):
             raise AssertionError(f"{name} as {way}") from error
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@every_backend
 @pytest.mark.parametrize("write, shape", WRITERS.items(), ids=[w.__name__ for w in WRITERS])
 def test_an_array_of_any_kind_is_written(backend, write, shape, tmp_path):
     before = draw(*shape)
@@ -128,7 +129,7 @@ def test_an_array_of_any_kind_is_written(backend, write, shape, tmp_path):
             raise AssertionError(f"as {way}") from error
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@every_backend
 @pytest.mark.parametrize("write, shape", WRITERS.items(), ids=[w.__name__ for w in WRITERS])
 def test_a_read_only_array_is_not_written(backend, write, shape):
     before = draw(*shape)
@@ -140,7 +141,7 @@ def close(got, wanted):
     assert_close(got, wanted, "float32")
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@every_backend
 def test_a_row_for_the_whole_batch_may_be_broadcast(backend):
     agree = assert_same_bits if backend == "core" else close
     for call, name in PAIRS:

@@ -13,16 +13,14 @@ from functools import cache
 import numpy as np
 import pytest
 from calls import ARRAYS, PAIRS, of_reference
-from problems import BACKENDS, assert_same_bits, layer_of
+from decorators import every_backend, every_cell
+from problems import assert_same_bits, layer_of
 
 import fastrnn
 from fastrnn import checks
-from fastrnn._cells.registry import CELLS
 
 pytestmark = pytest.mark.any_isa
 
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-every_cell = pytest.mark.parametrize("cell", CELLS)
 
 T, B, I, H = 40, 24, 6, 16  # noqa: E741 - as in all the equations
 WILD = {"i": [0, 1, 2, -1, 2**40, -(2**40)], "f": [0.0, np.nan, np.inf], "b": [0, 1]}

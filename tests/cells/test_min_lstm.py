@@ -5,8 +5,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from decorators import every_dtype
 from numpy.testing import assert_allclose
-from problems import DTYPES, ISAS, by_kernels, by_reference, problem
+from problems import ISAS, by_kernels, by_reference, problem
 
 from fastrnn._engine import runtime
 
@@ -52,7 +53,7 @@ def of_pairs(dtype, state, new):
     return p
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_dtype
 def test_the_shares_of_the_gates_are_right_where_both_underflow(solve, dtype):
     """From h = 1 to a candidate of 0, h is f / (f + i)."""
     info = np.finfo(dtype)
@@ -67,14 +68,14 @@ def test_the_shares_of_the_gates_are_right_where_both_underflow(solve, dtype):
     assert_allclose(got["db_ih"], np.concatenate(gradients), rtol=0, atol=16 * float(info.eps))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_dtype
 def test_equal_gates_take_a_half_of_each_however_small_they_are(solve, dtype):
     same = PAIRS[:, 0] == PAIRS[:, 1]
     y = solve(of_pairs(dtype, 3, 1))["y"][0, 0]
     assert (y[same] == 2).all()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_dtype
 def test_far_gates_keep_or_replace_the_state_exactly(solve, dtype):
     y = solve(of_pairs(dtype, 3, 7))["y"][0, 0]
     f, i = PAIRS.T

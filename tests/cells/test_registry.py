@@ -1,6 +1,7 @@
 """The registry: both backends list the same cells, and tests cover every one of them."""
 
 import pytest
+from decorators import every_cell
 from variants import VARIANTS, variant_cell
 
 from fastrnn import reference
@@ -40,7 +41,7 @@ GIVEN = {
 
 
 @pytest.mark.parametrize("option", GIVEN)
-@pytest.mark.parametrize("cell", CELLS)
+@every_cell
 def test_a_cell_refuses_the_options_that_no_variant_of_it_takes(cell, option):
     takes = set().union(
         *(entry["takes"] | entry["has"] for entry in LISTED if entry["plain"] == cell)
@@ -53,7 +54,7 @@ def test_a_cell_refuses_the_options_that_no_variant_of_it_takes(cell, option):
             variant_cell(cell, **{option: GIVEN[option]})
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@every_cell
 def test_a_cell_takes_dropout_masks_if_it_has_a_variant(cell):
     has_variant = any(entry["plain"] == cell != entry["name"] for entry in LISTED)
     assert registry.takes(CELLS[cell], "recurrent_dropout") == has_variant
@@ -64,7 +65,7 @@ def test_a_cell_takes_dropout_masks_if_it_has_a_variant(cell):
             registry.with_masks(CELLS[cell])
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@every_cell
 def test_only_cells_that_take_one_have_a_projection(cell):
     if registry.takes(CELLS[cell], "proj_size"):
         assert registry.projected(CELLS[cell]).projects

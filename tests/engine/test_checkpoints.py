@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-from problems import BACKENDS, DTYPES, assert_same_bits, layer_of, problem
+from decorators import every_backend, every_cell, every_dtype
+from problems import BACKENDS, assert_same_bits, layer_of, problem
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
 from fastrnn._engine import runtime
-
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 # T, B, I, H: x within the step's tile or in a product before it; chunks; groups of rows.
 SIZES = {
@@ -44,7 +42,7 @@ CASES = [(b, sizes) for b in BACKENDS for sizes in (SIZES if b == "core" else ["
 
 
 @pytest.mark.parametrize(("backend", "sizes"), CASES)
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_dtype
 @every_cell
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one way", "both ways"])
 def test_gradients_are_the_same_bits(backend, cell, dtype, sizes, bidirectional):

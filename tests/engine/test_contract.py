@@ -15,10 +15,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+from decorators import both_ways, every_cell, every_dtype, every_isa
 from problems import (
-    DTYPES,
     FUSED_ISAS,
-    ISAS,
     assert_same_bits,
     at_once,
     by_kernels,
@@ -29,15 +28,10 @@ from problems import (
 )
 
 import fastrnn
-from fastrnn._cells.registry import CELLS
 from fastrnn._engine import passes
 
 pytestmark = pytest.mark.usefixtures("core")
 
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-every_isa = pytest.mark.parametrize("isa", ISAS, indirect=True)
-both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 SIZES = {"t": 6, "b": 19, "i": 11, "h": 37}  # rows beyond several tiles, units past a vector
 

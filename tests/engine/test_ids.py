@@ -4,10 +4,8 @@ import pickle
 
 import numpy as np
 import pytest
+from decorators import both_ways, every_backend, every_cell, every_dtype, every_isa
 from problems import (
-    BACKENDS,
-    DTYPES,
-    ISAS,
     assert_close,
     assert_same_bits,
     call_function,
@@ -18,13 +16,6 @@ from problems import (
 
 import fastrnn
 from fastrnn import reference
-from fastrnn._cells.registry import CELLS
-
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-every_backend = pytest.mark.parametrize("backend", BACKENDS)
-every_stream_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 # T, B, H and the vocabulary, which is smaller or larger than the number of ids in the batch.
 SIZES = {"many ids": (5, 4, 7, 50), "few ids": (9, 19, 33, 11), "one row": (40, 1, 20, 6)}
@@ -62,7 +53,7 @@ def gradients(layer, x, sizes, **options):
 # ---- streams -------------------------------------------------------------------------------------
 
 
-@every_stream_backend
+@every_backend
 @every_cell
 @every_dtype
 @every_size
@@ -90,7 +81,7 @@ def test_a_stream_of_ids_is_the_whole_sequence(backend, cell, dtype, sizes, embe
     agree(stream.state, state)
 
 
-@every_stream_backend
+@every_backend
 @pytest.mark.parametrize("kind", [np.int64, np.longlong, np.int8, np.uint16, ">i8", list])
 def test_a_stream_takes_ids_of_any_kind(backend, kind):
     layer = layer_for("gru_after", SIZES["few ids"], "float32")
@@ -103,7 +94,7 @@ def test_a_stream_takes_ids_of_any_kind(backend, kind):
     assert_same_bits(stream.state, other.state)
 
 
-@every_stream_backend
+@every_backend
 def test_a_stream_of_one_row_takes_a_number(backend):
     layer = layer_for("lstm", SIZES["few ids"], "float32")
     stream, other = (layer.stream(one_hot=True) for _ in range(2))
@@ -111,7 +102,7 @@ def test_a_stream_of_one_row_takes_a_number(backend):
         assert_same_bits(stream.step(number), other.step(np.array([number])))
 
 
-@every_stream_backend
+@every_backend
 def test_a_stream_of_ids_keeps_the_embedding_of_when_it_was_made(backend):
     layer = layer_for("lstm", SIZES["few ids"], "float32", 5)
     table = np.random.default_rng(2).uniform(-1, 1, (11, 5)).astype("float32")
@@ -122,7 +113,7 @@ def test_a_stream_of_ids_keeps_the_embedding_of_when_it_was_made(backend):
     assert_same_bits(stream.step(np.array([0, 10, 3])), wanted)
 
 
-@every_stream_backend
+@every_backend
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
@@ -290,7 +281,7 @@ def test_infinite_gradients_of_an_embedding_are_summed_without_a_warning(backend
 
 
 @pytest.mark.usefixtures("core")
-@pytest.mark.parametrize("isa", ISAS, indirect=True)
+@every_isa
 @every_cell
 def test_every_instruction_set_gathers_what_it_would_compute(isa, cell):
     sizes = (6, 5, 37, 40)
@@ -427,7 +418,7 @@ def test_bad_input_is_told_so_and_changes_nothing(x, options, error, message):
             layer.stream(2, **options).feed(x)
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@every_backend
 @pytest.mark.parametrize("vocabulary", [5, 1000], ids=["few ids", "many ids"])
 @pytest.mark.parametrize(
     "rows",

@@ -8,11 +8,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from decorators import both_ways, every_cell, every_dtype, every_isa
 from problems import (
     BIASES,
     BOUNDED,
-    DTYPES,
-    ISAS,
     WEIGHTS,
     assert_same_bits,
     by_kernels,
@@ -29,10 +28,6 @@ from fastrnn._cells.registry import CELLS
 
 pytestmark = pytest.mark.usefixtures("core")
 
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-every_isa = pytest.mark.parametrize("isa", ISAS, indirect=True)
-both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 H = (1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 130)  # vectors of 4, 8, 16; tiles of 1, 2, 4, 8
 B = (1, 2, 3, 4, 5, 6, 7, 8, 9, 13, 17)  # tiles of up to 8 rows, and several tiles

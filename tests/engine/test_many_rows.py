@@ -7,10 +7,10 @@ counted. So the sum is known in float64, and so is the sum of its terms' sizes.
 
 import numpy as np
 import pytest
-from problems import BACKENDS, FUSED_ISAS, assert_same_bits, layer_of
+from decorators import every_backend, every_cell, every_dtype
+from problems import FUSED_ISAS, assert_same_bits, layer_of
 
 import fastrnn
-from fastrnn._cells.registry import CELLS
 from fastrnn._engine import passes, runtime
 
 INPUTS, HIDDEN = 1, 3
@@ -83,9 +83,7 @@ def check(kinds, steps, batch, **options):
     assert worst(kinds.gradients(which, **options), *kinds.expected(which)) <= allowed
 
 
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 every_isa = pytest.mark.parametrize("isa", FUSED_ISAS, indirect=True)
-every_cell = pytest.mark.parametrize("cell", CELLS)
 every_count = pytest.mark.parametrize("count", KINDS.values(), ids=KINDS)
 slow = pytest.mark.slow
 
@@ -187,7 +185,7 @@ def in_a_chain(rows):
 
 
 @every_isa
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@every_dtype
 @pytest.mark.parametrize("steps, batch", [(8192, 1), (8193, 1), (1, 9001), (1301, 7), (50, 200)])
 def test_the_order_follows_from_the_shape(steps, batch, dtype, isa):
     """The gradient of relu is dy if nothing comes back through time, so it shows the order."""
@@ -297,7 +295,7 @@ def test_ids_that_occur_often_and_seldom(reverse, core):
     np.testing.assert_allclose(wanted, dense, rtol=0, atol=1e-5 * np.abs(dense).max())
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@every_dtype
 @pytest.mark.parametrize("sizes", [(130, 70, 17, 33), (9000, 1, 2, 70)], ids=str)
 def test_sets_with_fma_agree(sizes, dtype, core):
     steps, batch, inputs, hidden = sizes

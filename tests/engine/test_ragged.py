@@ -8,10 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from decorators import both_ways, every_backend, every_cell, every_dtype, every_isa
 from problems import (
-    BACKENDS,
-    DTYPES,
-    ISAS,
     WEIGHTS,
     assert_close,
     assert_same_bits,
@@ -28,10 +26,6 @@ import fastrnn
 from fastrnn import reference
 from fastrnn._cells.registry import CELLS
 from fastrnn._engine import ragged
-
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 KINDS = {
     "lengths": ("lengths",),
@@ -154,7 +148,7 @@ def test_kernels_agree_with_the_reference(cell, kind, reverse, dtype, sizes):
 
 
 @pytest.mark.usefixtures("core")
-@pytest.mark.parametrize("isa", ISAS, indirect=True)
+@every_isa
 @every_cell
 def test_every_instruction_set_agrees(isa, cell):
     p = problem(cell, 9, 19, 5, 17)
@@ -208,8 +202,6 @@ def test_threads_never_show(cell, kind, sizes):
 
 
 # ---- on either backend ---------------------------------------------------------------------------
-
-every_backend = pytest.mark.parametrize("backend", BACKENDS)
 
 
 @every_backend
@@ -357,7 +349,7 @@ def test_bad_input_is_told_so_and_changes_nothing(options, error, message):
                 call(x, **options)
 
 
-@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+@every_backend
 @pytest.mark.parametrize(
     "rows",
     [

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import one_pass
 import pytest
+from decorators import every_dtype
 from problems import ISAS, WEIGHTS, leaves, run_python, weight_shapes
 
 import fastrnn
@@ -52,7 +53,7 @@ def everything(cell, x, state, weights, dy, dlast, reverse):
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 @pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@every_dtype
 @each_cell
 def test_results_are_the_same_bits_on_any_number_of_threads(cell, dtype, reverse, sizes):
     given = problem(cell, dtype, sizes)

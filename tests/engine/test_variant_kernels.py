@@ -8,7 +8,8 @@ import copy
 
 import numpy as np
 import pytest
-from problems import BACKENDS, DTYPES, FUSED_ISAS, ISAS, VARIED, assert_same_bits, layer_of
+from decorators import every_dtype, every_isa
+from problems import BACKENDS, FUSED_ISAS, VARIED, assert_same_bits, layer_of
 from variants import VARIANTS
 
 import fastrnn
@@ -17,7 +18,6 @@ from fastrnn._engine import runtime
 pytestmark = pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels")
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 SIZES = [(3, 1, 5, 1), (4, 7, 3, 17), (3, 13, 40, 33), (70, 2, 9, 16), (9, 40, 2, 65)]  # T B I H
 every_size = pytest.mark.parametrize("sizes", SIZES, ids=str)
 KINDS = {
@@ -144,7 +144,7 @@ def test_where_h_is_projected(name):
     compare(layer(name, sizes, "float64", **given, bidirectional=True), "float64", sizes)
 
 
-@pytest.mark.parametrize("isa", ISAS, indirect=True)
+@every_isa
 @every_variant
 def test_every_instruction_set_agrees(name, isa):
     sizes = (6, 9, 3, 35)
@@ -166,7 +166,7 @@ def test_sets_with_fused_multiply_adds_give_the_same_bits(name, dtype):
         assert_same_bits(leaves(answer), leaves(answers[0]))
 
 
-@pytest.mark.parametrize("isa", ISAS, indirect=True)
+@every_isa
 @every_variant
 def test_what_stands_in_buffers_before_is_of_no_matter(name, isa, monkeypatch):
     sizes = (6, 9, 3, 19)

@@ -10,7 +10,8 @@ import weakref
 
 import numpy as np
 import pytest
-from problems import DTYPES, assert_same_bits, between_nans, misaligned, read_only
+from decorators import every_dtype
+from problems import assert_same_bits, between_nans, misaligned, read_only
 
 from fastrnn._engine import runtime
 from fastrnn._engine.passes import BackwardBuffers, DirectionCall
@@ -111,7 +112,7 @@ def test_a_wrong_array_in_any_place_is_refused(entry, projected, wrong, error):
 
 
 @every_cell
-@pytest.mark.parametrize("dtype", DTYPES)
+@every_dtype
 def test_what_may_be_missing_and_what_not(entry, dtype):
     given = arguments_of(entry, dtype)
     of, targets = weights_of(given), targets_of(given)

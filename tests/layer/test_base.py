@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from decorators import every_backend, every_cell, every_dtype, every_layout
 from nets import B, Case, H, I, T, every_net
 from problems import (
     BACKENDS,
-    DTYPES,
-    LAYOUTS,
     assert_close,
     assert_same_bits,
     at_once,
@@ -19,11 +18,6 @@ from problems import (
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
-
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 
 
 def everything(grads):

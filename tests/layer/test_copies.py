@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from problems import BACKENDS, VARIED, assert_close, assert_same_bits, layer_of
+from decorators import every_backend, every_cell
+from problems import VARIED, assert_close, assert_same_bits, layer_of
 
 import fastrnn
 from fastrnn import train
@@ -27,8 +28,6 @@ def pickled(thing):
 
 WAYS = {"deepcopy": copy.deepcopy, "copy": copy.copy, "pickle": pickled}
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 rng = np.random.default_rng(0)
 X = rng.uniform(-1, 1, (T, B, I)).astype("float32")

@@ -6,17 +6,14 @@ import warnings
 
 import numpy as np
 import pytest
+from decorators import every_backend, every_cell, every_dtype
 from nets import Case, draw
-from problems import BACKENDS, DTYPES, VARIED, assert_same_bits
+from problems import VARIED, assert_same_bits
 
 import fastrnn
-from fastrnn._cells.registry import CELLS
 from fastrnn._engine.dropout_masks import dropout_factors
 
-every_cell = pytest.mark.parametrize("cell", CELLS)
 every_varied_cell = pytest.mark.parametrize("cell", VARIED)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
 @every_backend

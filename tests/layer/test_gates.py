@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
+from decorators import every_backend, every_cell
 from problems import BACKENDS, assert_close, assert_same_bits, layer_of, problem
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
 
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_backend = pytest.mark.parametrize("backend", BACKENDS)
 LAYERS = {
     "one": {},
     "a stack both ways": {"num_layers": 2, "bidirectional": True},

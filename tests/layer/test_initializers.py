@@ -2,16 +2,14 @@
 
 import numpy as np
 import pytest
+from decorators import every_cell, every_dtype
 from numpy.testing import assert_allclose
-from problems import DTYPES, assert_same_bits, layer_of
+from problems import assert_same_bits, layer_of
 
-from fastrnn._cells.registry import CELLS
 from fastrnn._layer import initializers
 
 pytestmark = pytest.mark.any_isa
 
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 I, H = 6, 8  # noqa: E741 - as in all the equations
 
 

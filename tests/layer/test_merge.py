@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
-from problems import BACKENDS, assert_close, assert_same_bits, layer_of
+from decorators import every_backend, every_cell
+from problems import assert_close, assert_same_bits, layer_of
 
-from fastrnn._cells.registry import CELLS
 from fastrnn._layer.merge import MERGES
 
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 every_merge = pytest.mark.parametrize("merge", MERGES, ids=str)
 T, B, I, H = 5, 3, 2, 4  # noqa: E741 - as in all the equations
 BY_NUMPY = {

@@ -5,16 +5,14 @@ import pickle
 
 import numpy as np
 import pytest
+from decorators import every_cell, every_dtype
 from nets import B, H, I, T, every_net
-from problems import DTYPES, assert_same_bits, layer_of, parameter_name, weight_names, weight_shapes
+from problems import assert_same_bits, layer_of, parameter_name, weight_names, weight_shapes
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
 
 pytestmark = pytest.mark.any_isa
-
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 @every_cell

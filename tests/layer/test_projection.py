@@ -4,12 +4,10 @@ import copy
 
 import numpy as np
 import pytest
-from problems import BACKENDS, DTYPES, ISAS, assert_close, assert_same_bits
+from decorators import every_backend, every_dtype, every_isa
+from problems import assert_close, assert_same_bits
 
 import fastrnn
-
-every_backend = pytest.mark.parametrize("backend", BACKENDS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 # T, B, I, H, P: x in the step's tile or by a product, tile edges, chunks, groups of rows, slices.
 SIZES = {
@@ -134,7 +132,7 @@ def test_checkpoints_and_threads_change_no_bit(sizes):
 
 
 @pytest.mark.usefixtures("core")
-@pytest.mark.parametrize("isa", ISAS, indirect=True)
+@every_isa
 def test_every_instruction_set_agrees(isa):
     sizes = SIZES["several chunks"]
     layer = layer_of(sizes, "float32")

@@ -9,9 +9,9 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from decorators import every_backend, every_cell, every_dtype
 from problems import (
     BACKENDS,
-    DTYPES,
     assert_close,
     assert_same_bits,
     at_once,
@@ -23,9 +23,6 @@ from problems import (
 import fastrnn
 from fastrnn._cells.registry import CELLS
 
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 T, B, I, H = 7, 3, 4, 21  # noqa: E741 - as in all the equations
 
 

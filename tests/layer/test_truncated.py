@@ -4,13 +4,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from problems import BACKENDS, assert_close, assert_same_bits, layer_of
+from decorators import every_backend, every_cell
+from problems import assert_close, assert_same_bits, layer_of
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
 
-every_cell = pytest.mark.parametrize("cell", CELLS)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 T, B, I, H = 11, 3, 2, 5  # noqa: E741 - as in all the equations
 
 

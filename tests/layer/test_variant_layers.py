@@ -6,8 +6,9 @@ from functools import partial
 
 import numpy as np
 import pytest
+from decorators import every_backend, every_dtype
 from numpy.testing import assert_allclose
-from problems import BACKENDS, DTYPES, VARIED, assert_close, assert_same_bits, layer_of
+from problems import BACKENDS, VARIED, assert_close, assert_same_bits, layer_of
 from variants import VARIANTS
 
 import fastrnn
@@ -17,8 +18,6 @@ from fastrnn.reference import variants
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 every_cell = pytest.mark.parametrize("cell", VARIED)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 NETS = {
     "one": {},
     "stacked both ways, batch first": {

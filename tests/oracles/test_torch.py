@@ -4,7 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
-from problems import BACKENDS, DTYPES, layer_of
+from decorators import every_backend, every_dtype
+from problems import layer_of
 
 import fastrnn
 
@@ -36,8 +37,6 @@ PROJECTED = {
 }
 every_cell = pytest.mark.parametrize("cell", THEIRS)
 every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 
 
 def pair(cell, net, dtype, i=I, h=H):

@@ -4,8 +4,9 @@ import warnings
 
 import numpy as np
 import pytest
+from decorators import both_ways, every_backend, every_dtype
 from flats import alone, both
-from problems import BACKENDS, BIASES, DTYPES, options_of
+from problems import BIASES, options_of
 
 import fastrnn
 from fastrnn._cells.registry import CELLS
@@ -23,9 +24,6 @@ THEIRS = {
     "gru_after": lambda **kw: torch.nn.GRU(I, H, **kw),
 }
 every_cell = pytest.mark.parametrize("cell", THEIRS)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 LENGTHS = np.array([4, 6, 1])
 
 

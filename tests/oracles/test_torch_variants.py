@@ -4,7 +4,8 @@ import warnings
 
 import numpy as np
 import pytest
-from problems import DTYPES, layer_of
+from decorators import every_dtype
+from problems import layer_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -17,7 +18,6 @@ from fastrnn import reference  # noqa: E402
 from fastrnn.reference import variants  # noqa: E402
 
 T, B, I, H = 6, 3, 4, 7  # noqa: E741 - as in all the equations
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 
 
 def lstm_gates(p, sigmoid):

@@ -13,6 +13,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from decorators import both_ways, every_dtype
 from numpy.testing import assert_allclose, assert_array_equal
 
 from fastrnn import reference
@@ -26,7 +27,6 @@ TIGHT = {"rtol": 1e-13, "atol": 1e-14}
 BIASES = {"both": (1, 1), "b_ih": (1, 0), "b_hh": (0, 1), "none": (0, 0)}
 
 every_cell = pytest.mark.parametrize("cell", GATES)
-both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 
 @dataclass
@@ -208,7 +208,7 @@ def test_gru_by_hand_shows_where_the_reset_gate_acts():
         assert h.item() == pytest.approx(expected, rel=1e-15)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@every_dtype
 def test_a_nearly_closed_gate_keeps_its_digits(dtype):
     """sigmoid(-60) is 8.8e-27; 0.5 + 0.5 tanh(-30) would be zero."""
     bias, zero = np.array([0, -60, 0, 0], dtype), np.zeros((4, 1), dtype)
@@ -484,7 +484,7 @@ def test_nan_stays_in_its_row(cell, reverse):
 
 
 @every_cell
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@every_dtype
 def test_no_value_anywhere_raises_a_warning(cell, dtype):
     big, tiny = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal
     pairs = [np.inf, -np.inf], [big, -big], [tiny, -tiny], [np.nan, np.inf], [300.0, -300.0]
@@ -505,7 +505,7 @@ def places(p):
     return [*p.inputs().values(), p.dy, *p.dstate]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@every_dtype
 def test_gates_are_exact_at_infinity(dtype):
     """Infinite biases: i = 1, f = 0, g = -1, o = 1, so c = -1 from any c, and h = tanh(-1)."""
     bias = np.array([np.inf, -np.inf, -np.inf, np.inf], dtype)

@@ -4,8 +4,9 @@ import pickle
 
 import numpy as np
 import pytest
+from decorators import both_ways, every_dtype
 from numpy.testing import assert_allclose
-from problems import BACKENDS, DTYPES, VARIED, assert_close, assert_same_bits
+from problems import VARIED, assert_close, assert_same_bits
 from variants import RAGGED, VARIANTS, Paper, drawn, problem, variant_cell
 
 from fastrnn import reference
@@ -17,9 +18,6 @@ pytestmark = pytest.mark.no_kernels
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
 every_cell = pytest.mark.parametrize("cell", VARIED)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES)
-every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
-both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 with_and_without_masks = pytest.mark.parametrize(
     "with_masks", [False, True], ids=["without masks", "with masks"]
 )

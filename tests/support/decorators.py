@@ -1,0 +1,15 @@
+"""Decorators that run a test once for each cell, dtype, backend and so on."""
+
+import pytest
+from problems import BACKENDS, DTYPES, ISAS, LAYOUTS
+
+from fastrnn._cells.registry import CELLS
+
+every_cell = pytest.mark.parametrize("cell", CELLS)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES)
+every_layout = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+
+# conftest.py's fixtures of these names choose the backend and the instruction set for the test.
+every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+every_isa = pytest.mark.parametrize("isa", ISAS, indirect=True)
