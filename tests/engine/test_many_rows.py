@@ -202,6 +202,21 @@ def test_the_order_follows_from_the_shape(steps, batch, dtype, isa):
     assert_same_bits(grads["weight_ih_l0"][:, 0], wanted)
 
 
+@every_isa
+@every_dtype
+@pytest.mark.parametrize("hidden", range(1, 7))
+def test_a_wide_x_has_the_same_order(hidden, dtype, isa):
+    """Tiles of one to six rows; those of few rows are up to eight vectors wide."""
+    layer = layer_of("rnn_relu", 110, hidden, dtype=dtype)
+    layer.flat[...] = 1
+    layer.params["weight_hh_l0"][...] = 0
+    dy = np.random.default_rng(hidden).uniform(-1, 1, (1301, 7, hidden)).astype(dtype)
+    _, _, tape = layer.forward(np.ones((1301, 7, 110), dtype))
+    made = tape.backward(dy).params["weight_ih_l0"]
+    wanted = by_blocks(dy[::-1, ::-1].reshape(-1, hidden))
+    assert_same_bits(made, np.repeat(wanted[:, None], 110, axis=1))
+
+
 def gradients(layer, x, dy, threads=1, **options):
     with fastrnn.threads(threads):
         _, _, tape = layer.forward(x, **options)
