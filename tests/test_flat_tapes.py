@@ -31,6 +31,7 @@ from watched import run_watched
 
 import fastrnn
 from fastrnn._engine import flat, runtime
+from fastrnn.functional import Parameters
 
 # Calls whose tapes have every kind of section: name -> cell, batch, dtype, hidden size, and whether
 # there are masks of recurrent dropout and zoneout.
@@ -422,12 +423,44 @@ def test_weights_are_those_of_the_pass(backend):
         one.backward(tape, y, weights=one.weights._replace(extras=extras))
 
 
+@every_backend
+def test_biases_and_states_that_were_left_out_are_left_out_again(backend):
+    """None is zeros, in the pass and after it; other numbers would be another pass."""
+    one = call("plain")
+    w_ih, w_hh, b_ih, b_hh, _ = one.weights
+    bare = replace(one, state=(None, None), weights=Parameters(w_ih, w_hh))
+    zeros = {
+        "state": tuple(0 * s for s in one.state),
+        "weights": (w_ih, w_hh, 0 * b_ih, 0 * b_hh),
+    }
+    refusals = {
+        "b_ih": {"weights": (w_ih, w_hh, None, b_hh)},
+        "b_hh": {"weights": (w_ih, w_hh, b_ih)},
+        "state": {"state": None},
+        "h of state": {"state": (None, one.state[1])},
+        "c of state": {"state": (one.state[0], None)},
+    }
+    y, _, tape = one.forward()
+    for name, changes in refusals.items():
+        words = "must be that of the tape's pass: it was None or zeros in this call, and is not"
+        with refuses(ValueError, name, words):
+            one.backward(tape, y, **changes)
+    y, _, tape = bare.forward()
+    bare.backward(tape, y)
+    bare.backward(tape, y, **zeros)
+    for changes in ({"state": one.state}, {"weights": one.weights}):
+        with refuses(ValueError, "it was None or zeros in the pass, and is not in the other"):
+            bare.backward(tape, y, **changes)
+
+
 # ---- bytes that are wrong ------------------------------------------------------------------------
 
 _NUMBERS = (0, 1, 2, 3, 5, 16, 17, 64, 255, 2**15, 2**31 - 1, 2**31, 2**32, 2**53, 2**61, 2**62,
             2**63 - 1, -1, -(2**31), -(2**63))  # fmt: skip
 _REALS = (0.0, -0.0, 0.3, 1.0, 1.5, -1.0, 5e-324, 1e308, np.inf, -np.inf, np.nan)
 _TEXTS = (b"", b"\xff", b"lstm", b"gru_after", b"gru_before", b"rnn_relu", b"float32", b"float64",
+          b"{", b"[]", b'{"clip":1e999}', b'{"clip":NaN}', b'{"clip":null,"zoneout":[0.1,0.2]}',
+          b'{"\\u001b[2J":1}', b"[" * 256, b"b_ih", b"state,,\xff", b'{"coupled":true}',
           b"(1", b"a8", b"f8,f8", b"float32\x01", b"m8[D]", b"lstm_coupled")  # fmt: skip
 
 

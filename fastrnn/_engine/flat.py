@@ -10,6 +10,7 @@ and masks, leads to no address.
 It must not know: what users call, layers.
 """
 
+import json
 from typing import NamedTuple
 
 import numpy as np
@@ -45,14 +46,12 @@ _HEADER = np.dtype({
     "names": [
         "magic", "format", "by_kernels", "writer", "cell", "dtype", "steps", "batch", "input",
         "hidden", "features", "vocabulary", "checkpoint", "x", "reverse", "lengths", "mask",
-        "reset", "to_initial", "recurrent_mask", "zoneout_masks", "has_zoneout", "clip",
-        "cell_clip", "activation", "peephole", "coupled", "layer_norm", "zoneout",
+        "reset", "to_initial", "recurrent_mask", "zoneout_masks", "nonzero", "options",
     ],
     "formats": [
         "S8", "u4", "u1", "S48", "S16", "S8", "i8", "i8", "i8",
         "i8", "i8", "i8", "i8", "u1", "u1", "u1", "u1",
-        "u1", "u1", "u1", "u1", "u1", "f8",
-        "f8", "u1", "u1", "u1", "u1", "(4,)f8",
+        "u1", "u1", "u1", "u1", "S80", "S256",
     ],
 })  # fmt: skip
 _HEADER_BYTES = -(-_HEADER.itemsize // _ALIGN) * _ALIGN
@@ -65,6 +64,7 @@ class Flat(NamedTuple):
     parameters : w_ih, w_hh, b_ih, b_hh and the cell's extras. rows : `ragged.Rows` or None.
     masks : `DropoutMasks`, its rows those of the batch, or None.
     checkpoint : 0, or the steps between those of which a tape keeps something.
+    nonzero : the names of the biases and states that are not zero.
     """
 
     cell: Cell
@@ -75,6 +75,7 @@ class Flat(NamedTuple):
     rows: ragged.Rows | None = None
     masks: DropoutMasks | None = None
     checkpoint: int = 0
+    nonzero: tuple = ()
 
 
 class Sizes(NamedTuple):
@@ -240,17 +241,14 @@ def _parts(tape, sections):
 
 
 def _header(f, sizes, by_kernels):
-    o = f.cell.options or options.Options()
+    given = {} if f.cell.options is None else f.cell.options.non_default()
     header = np.zeros((), _HEADER)
     values = sizes._asdict() | {
         "magic": _MAGIC, "format": _FORMAT, "by_kernels": by_kernels,
         "writer": _writer(by_kernels), "cell": f.cell.name, "dtype": sizes.dtype.name,
         "x": _kind_of_x(f.x), "input": f.x.shape[2], "vocabulary": _vocabulary_of(f.x),
         "reverse": f.reverse, "to_initial": f.rows is not None and f.rows.reset_to == "initial",
-        "clip": o.clip or 0, "cell_clip": o.cell_clip or 0, "has_zoneout": bool(o.zoneout),
-        "activation": options.GATE_ACTIVATIONS.index(o.recurrent_activation),
-        "peephole": o.peephole, "coupled": o.coupled, "layer_norm": o.layer_norm,
-        "zoneout": (*o.zoneout, 0, 0, 0, 0)[:4],
+        "nonzero": ",".join(f.nonzero), "options": json.dumps(given),
     }  # fmt: skip
     for name in _HEADER.names:
         header[name] = values[name]
@@ -282,6 +280,7 @@ class Header(NamedTuple):
     by_kernels: bool
     input: int
     vocabulary: int
+    nonzero: tuple
 
 
 def read_header(tape):
@@ -324,42 +323,32 @@ def _header_of(h, by_kernels):
     inputs, vocabulary = int(h["input"]), int(h["vocabulary"])
     flags = [int(h[name]) for name in (
         "lengths", "mask", "reset", "recurrent_mask", "zoneout_masks", "reverse", "to_initial",
-        "peephole", "coupled", "layer_norm", "has_zoneout",
     )]  # fmt: skip
     steps, batch, hidden, features, checkpoint = numbers
     if min(*numbers, inputs, vocabulary) < 0 or max(flags) > 1 or not 0 < features <= hidden:
         raise _not_a_tape("a header with sizes that cannot be")
-    *has, reverse, to_initial, peephole, coupled, layer_norm, has_zoneout = map(bool, flags)
+    *has, reverse, to_initial = map(bool, flags)
     try:
         plain, dtype = CELLS[h["cell"].decode("latin-1")], _DTYPES[h["dtype"]]
         kind = _X[h["x"]]
-        activation = options.GATE_ACTIVATIONS[h["activation"]]
     except (KeyError, IndexError):
-        raise _not_a_tape("a header of an unknown cell, dtype or option") from None
-    zoneout = tuple(float(rate) for rate in h["zoneout"][: len(plain.states)])
-    try:
-        cell = variant(plain, options.checked(
-            plain.states, clip=float(h["clip"]) or None, cell_clip=float(h["cell_clip"]) or None,
-            recurrent_activation=activation, peephole=peephole, coupled=coupled,
-            layer_norm=layer_norm, zoneout=_rates(zoneout, has_zoneout),
-        ))  # fmt: skip
+        raise _not_a_tape("a header of an unknown cell or dtype") from None
+    try:  # json's own errors are ValueErrors; options of other names or kinds are TypeErrors
+        given = options.checked(plain.states, **json.loads(h["options"]))
+        cell = variant(plain, given)
         cell = projected(cell) if features < hidden else cell
-    except ValueError as error:
-        raise _not_a_tape(f"a header with options that cannot be: {error}") from None
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _not_a_tape(f"a header with options that cannot be: {checks.shown(error)}") from None
     zoneout_masks = has[-1]
-    if checkpoint > _MOST_STEPS or (cell.projects and (has_zoneout or zoneout_masks)):
+    if checkpoint > _MOST_STEPS or (cell.projects and (given.zoneout or zoneout_masks)):
         raise _not_a_tape("a header with options that cannot be")
     sizes = Sizes(cell, dtype, steps, batch, hidden, features, checkpoint, *has)
     reset_to = "initial" if to_initial else "zero"
+    nonzero = tuple(filter(None, h["nonzero"].decode("latin-1").split(",")))
     return Header(
-        plain.function, cell, kind, sizes, reverse, reset_to, by_kernels, inputs, vocabulary
-    )
-
-
-def _rates(zoneout, there):
-    if not there:
-        return 0.0
-    return zoneout if len(zoneout) > 1 else zoneout[0]
+        plain.function, cell, kind, sizes, reverse, reset_to, by_kernels, inputs, vocabulary,
+        nonzero,
+    )  # fmt: skip
 
 
 class Contents(NamedTuple):
@@ -370,11 +359,11 @@ class Contents(NamedTuple):
     kernels: np.ndarray | None
 
 
-def read(header, tape, x_shape, vocabulary, state, parameters):
+def read(header, tape, x_shape, vocabulary, state, parameters, nonzero):
     """The `Contents` of a tape.
 
-    x_shape : (T, B, I). vocabulary : of ids, else 0. state, parameters : as of `Flat`, which passed
-    the checks for the header's cell.
+    x_shape : (T, B, I). vocabulary : of ids, else 0. state, parameters, nonzero : as of `Flat`,
+    and they passed the checks for the header's cell.
 
     Raises
     ------
@@ -395,6 +384,12 @@ def read(header, tape, x_shape, vocabulary, state, parameters):
             raise ValueError(
                 f"tape must be of the same arrays: {name} of its pass is {of_tape}, got {of_arrays}"
             )
+    for name in sorted({*nonzero} ^ {*header.nonzero}):
+        raise ValueError(
+            f"{checks.shown(name)} must be that of the tape's pass: it was None or zeros in "
+            + ("the pass" if name in nonzero else "this call")
+            + ", and is not in the other"
+        )
     if tape.size != size_of(s, header.by_kernels):
         raise _not_a_tape(f"{tape.size} bytes rather than {size_of(s, header.by_kernels)}")
     sections = _sections(s, header.by_kernels)

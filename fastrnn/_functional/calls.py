@@ -185,6 +185,20 @@ def _features_symbol(cell):
     return "proj_size" if cell.projects else "hidden_size"
 
 
+def _nonzero(cell, state, parameters):
+    """The names of the biases and states that are not zero; one that is left out is zero.
+
+    state, parameters : tuples of checked arrays.
+    """
+    names = "b_ih", "b_hh", *(extra.kind for extra in cell.extras)
+    biases = dict(zip(names, parameters[2:], strict=True))
+    named = {name: array for name, array in biases.items() if name.startswith("b")}
+    several = len(cell.states) > 1
+    labels = [f"{name} of state" for name in cell.states] if several else ["state"]
+    named |= zip(labels, state, strict=True)
+    return tuple([name for name, array in named.items() if array is not None and array.any()])
+
+
 # ---- the size of a tape --------------------------------------------------------------------------
 
 
@@ -231,7 +245,9 @@ def forward(function, cell, x, state, weights, batch, given):
     x, rows = _checked_x(x, parameters, batch.one_hot, batch.embedding, batch[1:5])
     hidden, dtype = len(parameters[0]) // cell.gates, parameters[0].dtype
     features = len(parameters[4]) if cell.projects else hidden
-    state = checks.state(cell, state, x.shape[1], (features, hidden)[: len(cell.states)], dtype)
+    sizes = (features, hidden)[: len(cell.states)]
+    state = checks.state(cell, state, x.shape[1], sizes, dtype)
+    nonzero = _nonzero(cell, state, parameters)
     masks = _masks_of(cell, (*x.shape[:2], hidden), features, dtype, **masks)
     keep = checks.flag("return_tape", batch.return_tape)
     checkpoint = 0
@@ -240,7 +256,7 @@ def forward(function, cell, x, state, weights, batch, given):
         if not keep:
             raise ValueError("checkpoint must be None without return_tape=True")
     reverse = checks.flag("reverse", batch.reverse)
-    f = flat.Flat(cell, x, state, parameters, reverse, rows, masks, checkpoint)
+    f = flat.Flat(cell, x, state, parameters, reverse, rows, masks, checkpoint, nonzero)
     return flat.run(f, keep)
 
 
@@ -280,7 +296,9 @@ def backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x)
             vocabulary = len(ids.checked_embedding(embedding, inputs, dtype))
     sizes = (features, hidden)[: len(cell.states)]
     state = checks.state(cell, state, x.shape[1], sizes, dtype)
-    contents = flat.read(header, tape, (*x.shape[:2], inputs), vocabulary, state, parameters)
+    nonzero = _nonzero(cell, state, parameters)
+    shape = *x.shape[:2], inputs
+    contents = flat.read(header, tape, shape, vocabulary, state, parameters, nonzero)
     if of_ids:
         x = ids.checked("x", x, inputs, embedding, dtype, contents.rows)
     shape, symbols = (*x.shape[:2], features), ("T", "B", _features_symbol(cell))
