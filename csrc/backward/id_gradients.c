@@ -1,4 +1,4 @@
-/* id_gradients.c - brings the gradient of a table of ids back: to W_ih, and to the embedding whose rows the ids are.
+/* id_gradients.c - takes the gradient of an id table back: to W_ih, and to the embedding whose rows the ids number.
  *
  * It must not know: dtypes, instruction sets, time. */
 #include "../internal/sums.h"
@@ -6,8 +6,8 @@
 /* ---- products -------------------------------------------------------------------------------------------------- */
 
 typedef struct {
-  size_t panels, arrays; /* of b; of what stands beside c where sums go by blocks */
-  int64_t beside;        /* bytes of it for a row of c, in each array */
+  size_t panels, arrays; /* of b; the arrays beside c if sums go by blocks */
+  int64_t beside;        /* bytes that a row of c has in each of these arrays */
   size total;
 } product_layout;
 
@@ -28,7 +28,7 @@ size_t frnn_product_size(int dtype, int64_t m, int64_t n, int64_t k) {
 
 int frnn_goes_by_blocks(int64_t rows) { return goes_by_blocks(rows); }
 
-/* What the parts of a job have in common. */
+/* A job: all its parts read this. */
 typedef struct {
   const frnn_product_call *call;
   const frnn_kernels *kernels;
@@ -129,7 +129,7 @@ static frnn_product_call product_for_rows(const frnn_id_gradients_call *call) {
                              .b = call->table.weights.w_ih};
 }
 
-/* Where the products' workspace and the rows' gradients stand. */
+/* Offsets in the workspace: of the products' own workspace, of the gradients of the embedding's rows. */
 typedef struct {
   size_t product, rows;
   size total;
@@ -156,8 +156,8 @@ size_t frnn_id_gradients_size(const frnn_id_gradients_call *call) {
   return total(&layout.total);
 }
 
-/* Columns of dW_ih are rows of the table's gradient; those of ids that it has not are zero. A square at a time, so that
- * both sides stay near. */
+/* Columns of dW_ih are rows of the table's gradient; the columns of ids that the table lacks are zero. The loop takes a
+ * square at a time, so that both sides stay in the cache. */
 enum { SQUARE = 16 };
 
 static void transpose_gradient(const frnn_id_gradients_call *call) {
@@ -174,7 +174,7 @@ static void transpose_gradient(const frnn_id_gradients_call *call) {
       }
 }
 
-/* The rows' gradients to those of the embedding; the others are zero. */
+/* Copies the gradients of the rows that the table has to the embedding's gradient; its other rows are zero. */
 static void spread_rows(const frnn_id_gradients_call *call, const void *rows) {
   ptrdiff_t row = call->table.shape.input * element_size(&call->table.shape);
   memset(call->dembedding, 0, (size_t)(call->vocabulary * row));

@@ -1,7 +1,7 @@
-/* inputs.c - the inputs of a backward pass: x, y, the states before its steps, dy.
+/* inputs.c - the arrays that a backward pass reads: x, y, the states before its steps, dy.
  *
- * They are read where the user or the tape has them. Where a chunk's rows go in another order than the user's, they are
- * copied side by side before.
+ * They are read in place, from the user's arrays or the tape. If sorted order is not the user's order, a chunk's rows
+ * are first copied side by side.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "step.h"
@@ -12,7 +12,7 @@ range frnn_run_of(const backward_pass *w, int64_t i, range rows) {
   return (range){rows.begin, begins < 0 ? rows.count : most(1, begins - rows.begin)};
 }
 
-/* h_{t-1} for step i and a run of rows: the rows before them in the pass, or what they begin with. */
+/* h_{t-1} for step i and a run of rows: y of the step before, zeros, or the call's first state. */
 static frnn_sequence h_before(const backward_pass *w, int64_t i, int64_t index) {
   const frnn_rows *r = &w->call->rows;
   ptrdiff_t row = features_of(w->shape) * w->kernels->size;
@@ -22,17 +22,17 @@ static frnn_sequence h_before(const backward_pass *w, int64_t i, int64_t index) 
   return (frnn_sequence){at(w->call->first.of[FRNN_STATE_H], row_of(r, index) * row), 0, row};
 }
 
-/* The user's array that it is given in. */
+/* The user's array that has this input. */
 static frnn_sequence users(const backward_pass *w, enum backward_input what) {
   return what == INPUT_X ? w->call->x : what == INPUT_DY ? w->call->dy : w->call->y;
 }
 
-/* Bytes of a row of it; 0 where nobody reads it. */
+/* Bytes of a row of this input; 0 if nothing reads it. */
 static ptrdiff_t bytes_of_input(const backward_pass *w, enum backward_input what) {
   ptrdiff_t h = features_of(w->shape) * w->kernels->size;
   if (what == INPUT_X) return w->call->dw_ih ? w->shape->input * w->kernels->size : 0;
   if (what == INPUT_DY) return w->call->dy.data ? h : 0;
-  return what == INPUT_H && w->cell->slots > 0 && !w->cell->own ? 0 : h; /* the library's find it in the tape */
+  return what == INPUT_H && w->cell->slots > 0 && !w->cell->own ? 0 : h; /* the library's cells read it from the tape */
 }
 
 static frnn_sequence gathered(const backward_pass *w, enum backward_input what) {
@@ -46,11 +46,11 @@ frnn_sequence frnn_backward_input(const backward_pass *w, enum backward_input wh
   return (frnn_sequence){q.data ? user_row(w, q, t, index) : NULL, 0, q.row};
 }
 
-/* Rows of the user's lie anywhere in memory, so they are asked for some rows before they are copied: of a group that
- * has a few rows among many the processor guesses none. */
+/* The user's rows are prefetched some rows before they are copied. They lie anywhere in memory, and if a group has few
+ * rows among many the processor predicts none. */
 enum { AHEAD = 10, LINE = 64, ASKED_FOR = 512 };
 
-/* For one step; where all rows go on from the step before, h before it is the y of that one. */
+/* Copies the rows of one step. If all rows go on from the step before, h_{t-1} is the y of that step. */
 static void gather_step(const backward_pass *w, enum backward_input what, int64_t t, range rows) {
   const frnn_rows *r = &w->call->rows;
   int64_t i = time_of(w->shape, t);

@@ -1,10 +1,10 @@
-/* layout.c - where everything stands in the buffer of a backward pass: computed alike for its size and for its use.
+/* layout.c - offsets in the buffer of a backward pass. Its size and its use come from the same computation.
  *
  * It must not know: arithmetic, threads. */
 #include "step.h"
 
-/* Rows of a chunk: few enough that what the products read of them, the gate gradients and their operands, is still
- * near, and enough that reading and writing the weights' gradients once per chunk is little beside the products. */
+/* Rows of a chunk: few enough that the gate gradients and their operands are still in the cache when the products read
+ * them; enough that reading and writing the weight gradients once per chunk costs little beside the products. */
 enum { CHUNK_ROWS_LEAST = 256, CHUNK_ROWS_MOST = 1024, CHUNK_BYTES = 262144, WEIGHT_BYTES_PER_ROW = 32768 };
 
 static int64_t chunk_rows(const frnn_shape *s) {
@@ -15,10 +15,10 @@ static int64_t chunk_rows(const frnn_shape *s) {
   return rows > CHUNK_ROWS_MOST ? CHUNK_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
 }
 
-/* Where the weights are few, the batch goes in groups of rows with weight gradients of their own, added up at the end:
- * then no thread waits for another, nor reads what it wrote. The groups show in the sums, so they follow from the shape
- * alone: 1, 2 or 4. Each reads the weights and the gradients for itself, and its steps have a cost of their own, so the
- * weights must be few, and the rows enough. */
+/* If the weights are few, the batch is divided into groups of rows. Each group has weight gradients of its own, which
+ * are added up at the end: no thread waits for another or reads what it wrote. The groups change the order of the sums,
+ * so they follow from the shape alone: 1, 2 or 4. Each group reads all weights and gradients, and its steps have a
+ * fixed cost, so the weights must be few and the rows enough. */
 enum { GROUPS_WEIGHT_BYTES = 327680, ROWS_OF_A_SUM = 8, MULTIPLY_ADDS_OF_A_SUM = 100000 };
 
 static int groups_of(const frnn_shape *s) {
@@ -30,15 +30,16 @@ static int groups_of(const frnn_shape *s) {
   return groups;
 }
 
-/* Bytes of a row of gate gradients. One more line per row: rows a power of two apart would share the sets of the
- * cache. */
+/* Bytes of a row of gate gradients. Each row has at least one cache line more: rows a power of two apart would fall
+ * into the same sets of the cache. */
 static int64_t gate_gradient_row(size *total, const frnn_shape *s) {
   int64_t gates = product(total, s->cell->columns, s->hidden);
   int64_t bytes = product(total, sum(total, gates, s->projected), element_size(s));
   return sum(total, bytes / FRNN_ALIGN * FRNN_ALIGN, 2 * FRNN_ALIGN);
 }
 
-/* Steps of a chunk whose rows are whole blocks, where sums go by blocks and so many steps are not too many. */
+/* Steps of a chunk whose rows fill blocks exactly. Just `steps` if sums do not go by blocks, or if it would take too
+ * many rows. */
 static int64_t whole_blocks(const frnn_shape *s, int64_t steps, int in_blocks) {
   int64_t together = 1;
   if (!in_blocks || s->batch > CHUNK_ROWS_MOST) return steps;
@@ -47,8 +48,8 @@ static int64_t whole_blocks(const frnn_shape *s, int64_t steps, int in_blocks) {
   return steps / together > 0 ? steps / together * together : together;
 }
 
-/* The sums that a group has for itself, and what stands beside sums that go by blocks: beside those of products for
- * whole vectors of columns. */
+/* The sums of a group, and the arrays beside sums that go by blocks. Beside a product's sum, columns are rounded up to
+ * full vectors. */
 static void lay_gradients(const frnn_shape *s, backward_layout *at) {
   const frnn_cell *cell = s->cell;
   size *part = &at->part;
@@ -84,7 +85,7 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
   frnn_shape of_group = *s;
   of_group.batch = s->batch / at.groups + (s->batch % at.groups > 0);
   at.in_blocks = goes_by_blocks(product(&at.part, s->steps, of_group.batch));
-  if (s->ragged) of_group.batch = s->batch; /* they are divided by their steps */
+  if (s->ragged) of_group.batch = s->batch; /* groups have equal steps, not equal rows */
   at.steps = whole_blocks(&of_group, chunk_steps(&of_group, chunk_rows(s)), at.in_blocks);
   at.rows = s->ragged ? most(s->batch, chunk_rows(s)) : product(&at.part, at.steps, of_group.batch);
   int64_t gate_rows = product(&at.total, cell->facts.gates, s->hidden);

@@ -1,8 +1,8 @@
-/* schedule.c - backward through time: which thread does which part when. step.c has the parts.
+/* schedule.c - the schedule of a backward pass: it divides the work of step.c into parts and gives them to threads.
  *
- * A call is cut into groups of rows. A thread takes a group from its begin to its end, chunk of time steps by chunk;
- * where threads are more than groups, they divide each chunk among them. Sums over time and rows run in the order of
- * the backward pass, whatever the chunk; those of the groups are added up in their order.
+ * A call is cut into groups of rows. A thread takes a group through all of time, chunk of time steps by chunk. If there
+ * are more threads than groups, they divide each chunk. Sums over time and rows run in the order of the backward pass,
+ * however it is cut into chunks; the groups' sums are added up in the groups' order.
  *
  * It must not know: dtypes, instruction sets, activations, Python. */
 #include "step.h"
@@ -16,7 +16,8 @@ static void move_rows(frnn_sequence *q, int64_t rows) {
   if (q->data) q->data = row_at(*q, 0, rows);
 }
 
-/* From some sorted index on. With a sort order, the user's arrays stay where they are: rows are found by it. */
+/* Moves a call's arrays to the rows from some sorted index on. If there is a sort order, the user's arrays stay where
+ * they are: rows are found by it. */
 static void move_call(frnn_backward_call *part, int64_t rows) {
   if (part->rows.lengths) part->rows.lengths += rows;
   if (part->rows.sort_order) {
@@ -47,7 +48,8 @@ static void move_dropout(frnn_backward_call *part, int64_t rows) {
       part->dropout.zoneout[i] = at(part->dropout.zoneout[i], rows * part->shape.hidden * element);
 }
 
-/* The rows of a group as a call of their own. The first group's sums are the call's. */
+/* The rows of a group as a call of their own. The first group sums into the call's gradients, the others into the
+ * workspace. */
 static frnn_backward_call part_of_call(const frnn_backward_call *whole, const backward_layout *layout, int group) {
   frnn_backward_call part = *whole;
   const frnn_shape *s = &whole->shape;
@@ -103,7 +105,7 @@ static backward_pass begin_pass(const frnn_kernels *kernels, const frnn_backward
   return w;
 }
 
-/* The weights as forward steps read them; `packed` is where in a call's workspace they go. */
+/* Packs the weights for the forward steps of the recompute, at offset `packed` of each call's workspace. */
 static int pack_for_recompute(const frnn_kernels *kernels, const frnn_backward_call *calls, int count, size_t packed,
                               int (*interrupted)(void)) {
   frnn_pack_call packing[FRNN_TOGETHER];
@@ -118,16 +120,16 @@ static int pack_for_recompute(const frnn_kernels *kernels, const frnn_backward_c
 
 enum { PASSES_MOST = FRNN_TOGETHER * GROUPS_MOST };
 
-/* What the parts of a job have in common. */
+/* A job: all its parts read this. */
 typedef struct {
-  frnn_backward_call parts[PASSES_MOST]; /* call by call its groups */
+  frnn_backward_call parts[PASSES_MOST]; /* all groups of the first call, then of the next */
   backward_pass passes[PASSES_MOST];
   int count;
   const frnn_shape *full; /* of a call */
   frnn_run run;
   job_parts packing, steps, pieces; /* of the weights' panels, the backward pass, the products */
-  int64_t steps_at_once;            /* of all rows, whose dx is made between two polls */
-  int64_t k;                        /* the phase, where each is a job of its own */
+  int64_t steps_at_once;            /* dx of so many steps is computed between two polls for interrupts */
+  int64_t k;                        /* the phase, if each phase is a job of its own */
 } backward_job;
 
 /* ---- packing --------------------------------------------------------------------------------------------------- */
@@ -141,7 +143,8 @@ static void pack_part(void *context, int part, int parts) {
 
 /* ---- the steps -------------------------------------------------------------------------------------------------- */
 
-/* A part's rows: an even part of those at work in the chunk; the last part also takes the rows that are not. */
+/* A part's rows: an even part of the rows that take steps in the chunk; the last part also gets the rows that take
+ * none. */
 static range rows_of(const backward_pass *w, job_part mine) {
   range rows = range_of(working(w->shape, &w->call->rows, w->t0), mine.group, mine.groups);
   if (mine.group == mine.groups - 1) rows.count = w->shape->batch - rows.begin;
@@ -156,7 +159,7 @@ static void phase_part(void *context, int part, int parts) {
   frnn_run_phase(w, p->k, rows_of(w, mine), mine);
 }
 
-/* All phases of a chunk for some rows, then their operands' panels and dx. */
+/* Runs all phases of a chunk for some rows, then writes their operands' panels and dx. */
 static void run_rows(backward_job *p, const backward_pass *w, job_part mine) {
   range all = rows_of(w, mine), rows = {all.begin, 0}, steps = {0, 0};
   frnn_gather_inputs(w, all);
@@ -181,7 +184,7 @@ static void rows_part(void *context, int part, int parts) {
   run_rows(p, &p->passes[mine.call], mine);
 }
 
-/* The panels and dx alone, where the phases were jobs of their own. */
+/* Writes the panels and dx, if the phases were jobs of their own. */
 static void finish_part(void *context, int part, int parts) {
   backward_job *p = context;
   job_part mine = part_of_job(&p->pieces, part);
@@ -221,7 +224,7 @@ static void weights_part(void *context, int part, int parts) {
 
 /* ---- a call ---------------------------------------------------------------------------------------------------- */
 
-/* A group from its begin to its end. */
+/* Takes a group through all of time. */
 static void pass_part(void *context, int part, int parts) {
   backward_job *p = context;
   backward_pass *w = &p->passes[part];
@@ -242,7 +245,7 @@ static void pass_part(void *context, int part, int parts) {
   frnn_end_gradients(w);
 }
 
-/* All groups chunk by chunk, each chunk by all threads. */
+/* Takes all groups through time chunk by chunk; all threads work on each chunk. */
 static void run_together(backward_job *p) {
   for (int i = 0; i < p->count; i++) frnn_begin_gradients(&p->passes[i]);
   while (!frnn_stopped(&p->run)) {
@@ -262,7 +265,7 @@ static void run_together(backward_job *p) {
   for (int i = 0; i < p->count; i++) frnn_end_gradients(&p->passes[i]);
 }
 
-/* The sums of a call's groups, one after another, to those of its first. */
+/* Adds the sums of a call's groups, one after another, to those of its first group. */
 static void add_groups(const backward_pass *first) {
   for (const backward_pass *w = first + 1; w < first + first->layout->groups; w++) {
     for (int i = 0; i < GRADIENTS; i++) {
@@ -272,7 +275,7 @@ static void add_groups(const backward_pass *first) {
   }
 }
 
-/* By the rows that a group has on average, not by those of any one: where few steps are left it may have none. */
+/* Divides the work by the average number of a group's rows, for a single group may have none. */
 static void plan(backward_job *p, const frnn_backward_call *call, int calls) {
   const backward_pass *first = &p->passes[0];
   const frnn_shape *s = &call->shape;

@@ -1,15 +1,15 @@
-/* step.c - a step backward in time, for some rows and units; the chunks of steps.
+/* step.c - a backward step, for some rows and units; the chunks of steps.
  *
- * The cell's derivative makes the gate gradients of a step, one product takes them through W_hh to h_{t-1}. Where h is
- * projected, a phase before takes its gradient through W_hr.
+ * The cell's derivative computes the gate gradients of a step, and one product takes them through W_hh to h_{t-1}. If h
+ * is projected, a phase before takes its gradient through W_hr.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "step.h"
 
 /* ---- packing --------------------------------------------------------------------------------------------------- */
 
-/* A part of the panels of W, which has so many gates, for dg * W: rows in the order of dg's columns, which the blocks
- * give. */
+/* Packs a part of W, which has `gates` gates, for the product dg * W. Its rows are packed in the order of dg's columns,
+ * which `blocks` says. */
 static void pack_transposed(const backward_pass *w, const frnn_block *blocks, int gates, const void *weights, int64_t n,
                             void *panels, job_part mine) {
   int64_t hidden = w->shape->hidden, element = w->kernels->size, vector = w->kernels->lanes * element, k = 0;
@@ -39,7 +39,7 @@ void frnn_pack_transposed(const backward_pass *w, job_part mine) {
 
 /* ---- chunks ----------------------------------------------------------------------------------------------------- */
 
-/* Ragged steps take as many as have room for their rows. */
+/* The first step of a ragged chunk: it holds as many steps as it has room for their rows. */
 static int64_t ragged_begin(const backward_pass *w, int64_t from) {
   int64_t rows = 0, i = w->to;
   for (; i > from && w->to - i < w->layout->rows; i--) {
@@ -81,19 +81,19 @@ static step_phase phase_at(const backward_pass *w, int64_t k) {
   return (step_phase){w->to - 1 - k / phases, (int)(k % phases)};
 }
 
-/* Which of the cell's own phases; -1 for that of the projection. */
+/* The cell's own phase that this is; -1 for the phase of the projection. */
 static int phase_of_cell(const backward_pass *w, step_phase at_k) { return at_k.phase - (w->shape->projected > 0); }
 
-/* One product of a step: which columns of the gate gradients it reads, which panels, where its result goes. */
+/* A product of a step: the columns of the gate gradients and the panels that it reads, and the offset of its result. */
 typedef struct {
   int64_t column, k, n;
   const void *panels;
   ptrdiff_t panel;
   size_t into; /* padded rows */
-  int begins;  /* rather than adds to what is there */
+  int begins;  /* it writes the result rather than adds it */
 } passage;
 
-/* Through W_hr to drh, which a projection's phase does. */
+/* The product through W_hr to drh, in the phase of the projection. */
 static passage through_projection(const backward_pass *w) {
   return (passage){.column = column_of_h(w),
                    .k = w->shape->projected,
@@ -104,8 +104,8 @@ static passage through_projection(const backward_pass *w) {
                    .begins = 1};
 }
 
-/* Through a block of W_hh, before which stand so many gates in the panels: to dh, or to drh where its operand is no h,
- * or h after dropout. */
+/* The product through a block of W_hh to dh; to drh if the block's operand is scratch or h after dropout. `before`
+ * gates come before the block in the panels. */
 static passage through_block(const backward_pass *w, const frnn_block *block, int64_t before) {
   int64_t hidden = w->shape->hidden, vector = w->kernels->lanes * w->kernels->size;
   int by_way = block->operand == FRNN_SCRATCH || w->call->dropout.recurrent;
@@ -118,7 +118,7 @@ static passage through_block(const backward_pass *w, const frnn_block *block, in
                    .begins = by_way};
 }
 
-/* For some rows and a part of what it makes. */
+/* Computes the product for some rows and a part of its outputs. */
 static void take_passage(const backward_pass *w, passage p, int64_t t, range rows, job_part mine) {
   int64_t lanes = w->kernels->lanes, vector = lanes * w->kernels->size;
   range vectors = vectors_of_part(w->kernels, p.n, mine);
@@ -139,7 +139,8 @@ static void take_passage(const backward_pass *w, passage p, int64_t t, range row
   w->kernels->gemm(&g);
 }
 
-/* The products after a phase, of each a part. Of several that go to drh the first begins it. */
+/* Computes a part of each product that follows a phase. Of several that go to drh, the first writes it and the others
+ * add. */
 static void pass_through(const backward_pass *w, step_phase at_k, range rows, job_part mine) {
   int64_t t = time_of(w->shape, at_k.i), before = 0;
   int phase = phase_of_cell(w, at_k), begun = 0;
@@ -187,7 +188,7 @@ static void add_units(const backward_pass *w, void *sum, const void *other, unit
   w->kernels->add(at(sum, from), at(sum, from), at(other, from), u.end - u.begin);
 }
 
-/* Adds to what goes to the call's first state, from however many steps. */
+/* Adds to the gradient of the call's first state by Kahan's addition: any number of steps may be added. */
 static void keep_units(const backward_pass *w, int state, int64_t index, const void *d, units u) {
   ptrdiff_t from = u.begin * w->kernels->size;
   w->kernels->add_keeping(at(state_row(w, w->layout->d_first, state, FRNN_STATE_H, index), from),
@@ -199,7 +200,8 @@ static void clear_units(const backward_pass *w, void *row, units u) {
   memset(at(row, u.begin * w->kernels->size), 0, (size_t)((u.end - u.begin) * w->kernels->size));
 }
 
-/* dy and what came back to h_t: side by side, for W_hr and its gradient. */
+/* Writes dy plus the gradient that came back to h_t behind the gate gradients, where the product with W_hr and its
+ * gradient read it. */
 static void take_gradient_of_h(const backward_pass *w, int64_t t, range rows, job_part mine) {
   units u = units_of(w, w->shape->projected, mine);
   ptrdiff_t from = u.begin * w->kernels->size;
@@ -216,7 +218,7 @@ static void take_gradient_of_h(const backward_pass *w, int64_t t, range rows, jo
   }
 }
 
-/* What a variant's step reads besides, for rows from a sorted index on; `variant` holds it. */
+/* Sets the variant arguments of a step, for rows from a sorted index on; they go to `variant`. */
 static void add_variant_arguments(const backward_pass *w, frnn_back *back, frnn_variant_arguments *variant, int64_t t,
                                   int64_t index) {
   const frnn_backward_call *call = w->call;
@@ -237,8 +239,8 @@ static void add_variant_arguments(const backward_pass *w, frnn_back *back, frnn_
   back->recurrent = at(call->dropout.recurrent, index * back->recurrent_row);
 }
 
-/* aux, whose rows are the user's: neighbours, or one row. Its gradient is a sum over all units: of the parts that
- * divide them the first one's. */
+/* aux is read from the user's rows: neighbours, or one row. Its gradient is a sum over all units, so of the parts that
+ * divide the units only the first writes it. */
 static void add_aux(const backward_pass *w, frnn_back *back, int64_t t, int64_t index) {
   back->aux = user_row(w, w->call->aux, t, index);
   back->aux_row = w->call->aux.row;
@@ -246,7 +248,7 @@ static void add_aux(const backward_pass *w, frnn_back *back, int64_t t, int64_t 
   back->daux_row = w->call->daux.row;
 }
 
-/* A state in a step, for a run of rows from a sorted index on. */
+/* The rows of a state in a step, for a run of rows from a sorted index on. */
 static frnn_back_state state_in_step(const backward_pass *w, int state, int64_t i, int64_t index) {
   int64_t t = time_of(w->shape, i);
   frnn_sequence before = frnn_state_before(w, state, i, index), shown = w->call->dstate[state];
@@ -258,7 +260,7 @@ static frnn_back_state state_in_step(const backward_pass *w, int state, int64_t 
                        .after = after.data,
                        .after_row = after.row,
                        .d = gradient_row(w, state, index)};
-  if (state == FRNN_STATE_H) { /* it is shown before, and may have come through W_hr */
+  if (state == FRNN_STATE_H) { /* show_h has written dstate already; the gradient may have come through W_hr */
     if (w->shape->projected) s.d = at(work_at(w, w->layout->drh), index * w->row);
   } else if (shown.data) {
     s.shown = user_row(w, shown, t, index);
@@ -267,8 +269,8 @@ static frnn_back_state state_in_step(const backward_pass *w, int state, int64_t 
   return s;
 }
 
-/* Gate gradients of a step, and what of the states' gradients goes by beside the products, for a run of rows and some
- * units. */
+/* The cell's derivative for a run of rows and some units: gate gradients, and the part of the states' gradients that
+ * goes to t - 1 without a product. */
 static void derive_run(const backward_pass *w, step_phase at_k, range rows, units u) {
   const frnn_shape *s = w->shape;
   int64_t i = at_k.i, t = time_of(s, i), b = rows.begin;
@@ -295,7 +297,8 @@ static void derive_run(const backward_pass *w, step_phase at_k, range rows, unit
   w->functions->back[phase_of_cell(w, at_k)](&back);
 }
 
-/* A row that the mask held: its gates saw nothing, its state went by. */
+/* A row that the mask held: its gate gradients are zero, and its state's gradient, dy included, goes to t - 1 as it
+ * is. */
 static void derive_carried(const backward_pass *w, step_phase at_k, int64_t index, units u) {
   int64_t t = time_of(w->shape, at_k.i);
   void *dg = chunk_row(w, w->dg, t, index);
@@ -311,7 +314,7 @@ static void derive_carried(const backward_pass *w, step_phase at_k, int64_t inde
     add_units(w, gradient_row(w, FRNN_STATE_H, index), user_row(w, w->call->dy, t, index), u);
 }
 
-/* What has come to h after step t, for whoever wants to see it. */
+/* Writes the gradient of h after step t to the caller's dstate. */
 static void show_h(const backward_pass *w, int64_t t, range rows, job_part mine) {
   const frnn_backward_call *call = w->call;
   units u = units_of(w, features_of(w->shape), mine);
@@ -323,14 +326,15 @@ static void show_h(const backward_pass *w, int64_t t, range rows, job_part mine)
   }
 }
 
-/* Whether the derivative reads or writes rows of the user's, rather than copies of them. */
+/* 1 if the derivative reads or writes the user's rows rather than copies of them. */
 static int reads_users_rows(const backward_pass *w) {
   for (int state = 1; state < w->cell->facts.states; state++)
     if (w->call->dstate[state].data) return 1;
   return w->cell->facts.aux > 0;
 }
 
-/* The cell's derivative in a phase: gate gradients, and what of the states' gradients goes by beside the products. */
+/* A phase of the step, up to its product: the cell's derivative, run of rows by run of rows, or the gradient that goes
+ * to the projection. */
 static void derive(const backward_pass *w, step_phase at_k, range rows, job_part mine) {
   int64_t t = time_of(w->shape, at_k.i);
   range left = working_of(w->shape, &w->call->rows, rows, t), now;
@@ -342,7 +346,7 @@ static void derive(const backward_pass *w, step_phase at_k, range rows, job_part
   }
   for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
     now = frnn_run_of(w, at_k.i, left);
-    if (w->call->rows.sort_order && reads_users_rows(w)) now.count = 1; /* they are no neighbours */
+    if (w->call->rows.sort_order && reads_users_rows(w)) now.count = 1; /* the user's rows are no neighbours */
     int64_t carried = next_carried(&w->call->rows, t, now.begin, now);
     if (carried >= 0) now.count = most(1, carried - now.begin);
     assert(now.count > 0);
@@ -353,7 +357,7 @@ static void derive(const backward_pass *w, step_phase at_k, range rows, job_part
   }
 }
 
-/* Where a row was reset the gradient of its state ends, or goes to the call's first state. */
+/* The gradient of a state that was reset stops here, or goes to the call's first state. */
 static void cut(const backward_pass *w, int64_t i, range rows, job_part mine) {
   const frnn_rows *r = &w->call->rows;
   int64_t t = time_of(w->shape, i);
@@ -379,13 +383,13 @@ void frnn_run_phase(const backward_pass *w, int64_t k, range rows, job_part mine
   if (k < phases_of_chunk(w)) derive(w, phase_at(w, k), rows, mine);
 }
 
-/* ---- the ends ---------------------------------------------------------------------------------------------------- */
+/* ---- the first and the last gradients -------------------------------------------------------------------------- */
 
 static void clear(void *p, int64_t bytes) {
   if (p) memset(p, 0, (size_t)bytes);
 }
 
-/* The rows of a state, in the user's hands, into or out of sorted order: `rows` is the place of the first one's. */
+/* Copies the user's rows of a state into sorted order, from address `rows` on; `from` NULL: zeros. */
 static void take_state(const backward_pass *w, int state, char *rows, const void *from) {
   ptrdiff_t bytes = numbers_of_state(w->shape, state) * w->kernels->size;
   for (int64_t p = 0; p < w->shape->batch; p++) {
@@ -405,7 +409,7 @@ static void give_state(const backward_pass *w, int state, void *to) {
   }
 }
 
-/* Rows that take no step, and those that the mask holds, have no gradient of aux. */
+/* Clears the gradient of aux: the steps that a row does not take, or in which it is held, are never written. */
 static void clear_aux(const backward_pass *w) {
   for (int64_t t = 0; w->call->daux.data && t < w->shape->steps; t++)
     for (int64_t p = 0; p < w->shape->batch; p++)
@@ -417,7 +421,7 @@ void frnn_begin_gradients(const backward_pass *w) {
   const frnn_shape *s = w->shape;
   const backward_layout *l = w->layout;
   int64_t element = w->kernels->size;
-  int products_begin = w->from > 0 && !l->in_blocks; /* a product's chain begins with zero, not with what is there */
+  int products_begin = w->from > 0 && !l->in_blocks; /* the first product of a sum overwrites it */
   int has_blocks = w->cell->hh[0].count > 0;
   for (int i = products_begin ? OF_B_IH : 0; i < GRADIENTS; i++) clear(gradient_of(call, i), l->elements[i] * element);
   if (!has_blocks) clear(gradient_of(call, OF_W_HH), l->elements[OF_W_HH] * element);

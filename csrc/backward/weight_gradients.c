@@ -1,6 +1,6 @@
-/* weight_gradients.c - after the steps of a chunk, its products, and in which order their sums run.
+/* weight_gradients.c - the products that follow the steps of a chunk, and the order of their sums.
  *
- * The chunk's gate gradients meet x and h in one product each for dW_ih and dW_hh, and W_ih for dx.
+ * One product of the chunk's gate gradients with x gives dW_ih, one with h dW_hh, one with W_ih dx.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "step.h"
@@ -8,7 +8,7 @@
 /* ---- the products of a chunk ----------------------------------------------------------------------------------- */
 
 /* The rows of a chunk in the order of the backward pass, as one stride: from the last row of the last step down, or in
- * reverse from the first up. So a sum over them goes on from chunk to chunk as if there were none. */
+ * reverse from the first up. So a sum over rows goes on from chunk to chunk as if there were no chunks. */
 typedef struct {
   int64_t first;
   ptrdiff_t way; /* 1 or -1 */
@@ -18,7 +18,7 @@ static sum_order order_of(const backward_pass *w) {
   return w->shape->reverse ? (sum_order){0, 1} : (sum_order){w->rows - 1, -1};
 }
 
-/* What an operand reads for a run of rows. */
+/* The rows of an operand, for a run of rows. */
 static frnn_sequence source_of(const backward_pass *w, enum operand which, int64_t t, int64_t index) {
   if (which == HIDDEN && w->call->dropout.recurrent)
     return (frnn_sequence){chunk_row(w, w->after_dropout, t, index), 0, w->after_dropout.row};
@@ -26,7 +26,7 @@ static frnn_sequence source_of(const backward_pass *w, enum operand which, int64
   return (frnn_sequence){chunk_row(w, w->rh, t, index), 0, w->rh.row};
 }
 
-/* A run of rows of one step, which begin there, into the panels of an operand. */
+/* Packs a run of rows of one step, which lie at `from`, into the panels of an operand. */
 static void pack_run(const backward_pass *w, enum operand which, frnn_sequence from, int64_t n, int64_t t, range run) {
   sum_order o = order_of(w);
   int64_t vector = w->kernels->lanes * w->kernels->size, row = rows_before(w, t) + run.begin;
@@ -35,8 +35,8 @@ static void pack_run(const backward_pass *w, enum operand which, frnn_sequence f
                         at(work_at(w, w->layout->operand[which]), place * vector), w->rows * vector);
 }
 
-/* Of the panels of an operand those rows that some steps of the chunk, from `steps.begin` in the data on, and some rows
- * of the batch make. Of those that the mask holds, zeros: what stands in their x is of no matter. */
+/* Packs an operand's rows of some steps of the chunk, counted from its earliest time, and some rows of the batch. Rows
+ * that the mask holds are zeros, whatever their x is. */
 static void pack_operand(const backward_pass *w, enum operand which, int64_t n, range steps, range rows) {
   const frnn_sequence zeros = {work_at(w, w->layout->zeros), 0, 0};
   for (int64_t t = w->t0 + steps.begin; t < w->t0 + steps.begin + steps.count; t++) {
@@ -51,7 +51,8 @@ static void pack_operand(const backward_pass *w, enum operand which, int64_t n, 
   }
 }
 
-/* dx of some rows of steps that not all of them take: side by side first, then where they belong, zeros between. */
+/* dx for some rows, not all of which take every step: side by side first, then copied to the user's rows; rows that
+ * take no step get zeros. */
 static void scatter_input_gradient(const backward_pass *w, frnn_gemm g, range steps, range rows) {
   const frnn_rows *r = &w->call->rows;
   size_t bytes = (size_t)(w->shape->input * w->kernels->size);
@@ -103,8 +104,8 @@ void frnn_finish_rows(const backward_pass *w, range steps, range rows) {
 
 /* ---- the gradients of the weights ------------------------------------------------------------------------------- */
 
-/* A part of a block of the gate gradients: its rows among the weights', its first column in the backward pass's first
- * row. */
+/* A part of a block of the gate gradients: its rows of the weights, and the address of its first column in the chunk's
+ * first row of the backward pass. */
 typedef struct {
   range rows;
   const void *first;
@@ -121,7 +122,7 @@ static gate_part part_of(const backward_pass *w, const frnn_block *block, job_pa
   return part_from(w, block->column * hidden, block->row * hidden, block->count * hidden, mine);
 }
 
-/* What stands beside a gradient's sum, from some element of its arrays on. */
+/* The arrays beside a gradient's sum, from some element on. */
 static frnn_beside beside(const backward_pass *w, enum gradient which, int64_t element) {
   int64_t bytes = w->layout->beside[which] * w->kernels->size;
   return beside_of(work_at(w, w->layout->arrays[which]), bytes, element * w->kernels->size);
@@ -167,7 +168,7 @@ static void add_columns(const backward_pass *w, gate_part gates, enum gradient w
     w->kernels->sum_rows(gates.first, row, w->rows, count, sum);
 }
 
-/* What the cell's row names besides the products. */
+/* Adds the sums that the cell names beside its products. */
 static void add_sums(const backward_pass *w, job_part mine) {
   int64_t hidden = w->shape->hidden;
   for (const frnn_sum *sum = w->cell->sums; sum < w->cell->sums + FRNN_SUMS && sum->count > 0; sum++) {
@@ -189,8 +190,8 @@ void frnn_list_ids(const backward_pass *w) {
   }
 }
 
-/* Adds the block of an id, for some columns, to its sum (in the second array, by Kahan's addition; the third has what
- * rounding took), and clears the block. */
+/* Adds the block of an id, for some columns, to the id's sum by Kahan's addition, and clears the block. The second
+ * array has the sum, the third the rounding errors. */
 static void end_block_of_id(const backward_pass *w, int64_t id, range columns) {
   const frnn_ids *ids = &w->call->ids;
   int64_t element = w->kernels->size, row = w->cell->facts.gates * w->shape->hidden;
@@ -200,7 +201,8 @@ static void end_block_of_id(const backward_pass *w, int64_t id, range columns) {
   memset(block, 0, (size_t)(columns.count * element));
 }
 
-/* Ids with a full block have their sum in the second array: it takes in the block that is begun, and then its place. */
+/* Ids that had a full block have their sum in the second array: adds their unfinished block to it, and copies it to the
+ * first array. */
 static void end_table(const backward_pass *w, range columns) {
   const frnn_ids *ids = &w->call->ids;
   int64_t element = w->kernels->size, row = w->cell->facts.gates * w->shape->hidden, table = ids->count * row * element;
@@ -212,8 +214,8 @@ static void end_table(const backward_pass *w, range columns) {
   }
 }
 
-/* The gate gradients of each row to its id's row of the table's gradient, for a part of the block: in the backward
- * pass's order, so that every sum has one. */
+/* Adds the gate gradients of each row to its id's row of the table's gradient, for a part of the block. Rows come in
+ * the order of the backward pass, so every sum has a fixed order. */
 static void table_gradient(const backward_pass *w, const frnn_block *block, job_part mine) {
   int64_t element = w->kernels->size, gate_rows = w->cell->facts.gates * w->shape->hidden;
   gate_part gates = part_of(w, block, mine);
@@ -228,7 +230,7 @@ static void table_gradient(const backward_pass *w, const frnn_block *block, job_
   if (w->from == 0 && w->call->ids.seen) end_table(w, gates.rows);
 }
 
-/* Whether the gradients of the biases are among the sums. */
+/* 1 if the gradients of the biases are among the sums. */
 static int names_biases(const frnn_cell *cell) {
   for (const frnn_sum *sum = cell->sums; sum < cell->sums + FRNN_SUMS && sum->count > 0; sum++)
     if (sum->of == FRNN_BIAS_IH || sum->of == FRNN_BIAS_HH) return 1;
@@ -238,7 +240,7 @@ static int names_biases(const frnn_cell *cell) {
 void frnn_add_chunk(const backward_pass *w, job_part mine) {
   const frnn_shape *s = w->shape;
   int by_blocks = !names_biases(w->cell);
-  if (w->to == 0) return; /* it has ended, others of the call have not: its sums are whole */
+  if (w->to == 0) return; /* this group has no chunk left, while others of the call have */
   for (int i = 0; i < FRNN_BLOCKS; i++) {
     const frnn_block *ih = &w->cell->ih[i], *hh = &w->cell->hh[i];
     if (ih->count > 0) weight_gradient(w, part_of(w, ih, mine), INPUT, s->input, OF_W_IH);

@@ -1,4 +1,4 @@
-/* id_table.c - the table of all pre-activations that the ids in x stand for, made before a pass.
+/* id_table.c - computes the id table before a pass: bias + W_ih x for each x that an id stands for.
  *
  * It must not know: dtypes, instruction sets, time. */
 #include "packed.h"
@@ -30,7 +30,7 @@ size_t frnn_id_table_size(const frnn_shape *s, int64_t count) {
   return total(&table);
 }
 
-/* What the parts of a job have in common. */
+/* A job: all its parts read this. */
 typedef struct {
   const frnn_id_table_call *call;
   const frnn_kernels *kernels;
@@ -39,7 +39,8 @@ typedef struct {
   job_parts job_parts;
 } tabulation;
 
-/* Some units of W_ih's columns that the table has, turned into rows: `full` has them all. */
+/* Transposes some units of W_ih: each column whose id the table has becomes a row. `full` describes the transposition
+ * of all columns. */
 static void transpose_columns(const tabulation *p, const frnn_transpose *full) {
   const int64_t *used = p->call->used;
   size_t element = (size_t)p->kernels->size;
@@ -53,11 +54,11 @@ static void transpose_columns(const tabulation *p, const frnn_transpose *full) {
              at(full->src, n * full->src_row + used[u] * (ptrdiff_t)element), element);
 }
 
-/* Columns of W_ih, turned into rows, and the bias. */
+/* Writes columns of W_ih as rows of the table, and adds the bias. */
 static void tabulate_weights(const tabulation *p, range vectors, void *target, ptrdiff_t row, const void *bias) {
   const frnn_shape *s = &p->call->shape;
   int64_t lanes = p->kernels->lanes, vector = lanes * p->kernels->size, of_gate = padded(s) / lanes;
-  /* Units that pad a row go to tapes: as zeros, not as what was in memory. */
+  /* Padding units are copied to tapes, so they must be zeros and not what was in memory. */
   for (int64_t u = 0; u < (s->hidden < padded(s) ? p->call->count : 0); u++)
     memset(at(target, u * row), 0, (size_t)(vectors.count * vector));
   for (int64_t i = 0; i < vectors.count; i++) {

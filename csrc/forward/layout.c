@@ -1,20 +1,19 @@
-/* layout.c - where everything stands in the buffers of a forward pass: computed alike for their sizes and for their
- * use.
+/* layout.c - offsets in the buffers of a forward pass. Their sizes and their use come from the same computation.
  *
  * It must not know: arithmetic, threads. */
 #include "packed.h"
 
 enum { INPUTS_PER_ROW = 8 };
 
-/* Whether x enters in the step's own tile, or by a product over a chunk before. Both give the same bits. The tile saves
- * writing and reading the pre-activations; the product reads W_ih once for many steps. Measured, the tile wins while
- * there are not too many inputs for the rows that share one reading of W_ih. */
+/* 1 if x enters in the step's own tile, 0 if it enters by a product over a chunk before. Both give the same bits. The
+ * tile saves writing and reading the pre-activations; the product reads W_ih once for many steps. Measured, the tile is
+ * faster up to INPUTS_PER_ROW inputs for each row of the batch. */
 static int enters_in_step(const frnn_shape *s) {
   return s->steps == 1 || s->input == 0 || (s->input - 1) / INPUTS_PER_ROW < s->batch;
 }
 
-/* Whether a product over all of time, its only reader, packs W_ih as it goes: some panels, and their product at once,
- * so that they need never leave the cache. For so few rows as no threads divide among them. */
+/* 1 if W_ih is packed within the product over all of time, which alone reads it: some panels are packed and multiplied
+ * at once, so that they never leave the cache. Only for so few rows that no threads divide them. */
 static int packs_in_product(const frnn_shape *s) {
   return !enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
          s->steps <= PROJECTED_ROWS_MOST / s->batch;
@@ -47,7 +46,8 @@ size_t frnn_packed_size(const frnn_shape *s, unsigned forms) {
   return total(&layout.total);
 }
 
-/* Rows of a chunk: its pre-activations stay in L2, unless W_ih is so large that reading it again would cost more. */
+/* Rows of a chunk: its pre-activations stay in L2, unless W_ih is so large that reading it for each chunk would cost
+ * more. */
 enum { CHUNK_ROWS_LEAST = 64, INPUT_WEIGHT_BYTES_PER_ROW = 65536 };
 
 static int64_t projected_rows(const frnn_shape *s) {
@@ -56,7 +56,7 @@ static int64_t projected_rows(const frnn_shape *s) {
   return rows > PROJECTED_ROWS_MOST ? PROJECTED_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
 }
 
-/* Steps that are projected together. Where x enters in the step, z is what a step needs for itself. */
+/* Steps whose x is projected together. If x enters in the step, z holds a single step. */
 static int64_t steps_of_chunk(const frnn_shape *s) {
   if (enters_in_step(s)) return 1;
   return packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));

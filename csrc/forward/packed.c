@@ -1,9 +1,9 @@
-/* packed.c - packs a layer's parameters: W_ih and W_hh into panels, the biases side by side.
+/* packed.c - packs a layer's parameters: W_ih, W_hh and W_hr into panels, the biases side by side.
  *
  * It must not know: dtypes, instruction sets, time. */
 #include "packed.h"
 
-/* Some vectors of W_ih, or of W_hh, for the tiles of a step: the gates of one phase interleaved. */
+/* Packs a gate of some vectors of W_ih or W_hh for the tiles of a step, which interleave the gates of one phase. */
 static void pack_phase(const frnn_shape *s, const frnn_kernels *kernels, phase_gates of, int gate, range vectors,
                        const void *w, int64_t k, void *packed) {
   int64_t column = panel_bytes(s, kernels, 1), used = vectors_of_units(s, kernels);
@@ -57,7 +57,7 @@ void frnn_pack_biases(const frnn_shape *s, const frnn_kernels *kernels, const fr
     }
 }
 
-/* A part of W_hr into panels of one product. */
+/* Packs a part of W_hr into panels of one product. */
 static void pack_projection(const frnn_shape *s, const frnn_kernels *kernels, job_part mine, const void *w,
                             void *packed) {
   range vectors = vectors_of_part(kernels, s->projected, mine);
@@ -72,7 +72,7 @@ static void pack_projection(const frnn_shape *s, const frnn_kernels *kernels, jo
   if (t.outputs > 0) kernels->pack_outputs(&t);
 }
 
-/* What the parts of a job have in common. */
+/* A job: all its parts read this. */
 typedef struct {
   const frnn_pack_call *calls;
   const frnn_kernels *kernels;
@@ -80,7 +80,7 @@ typedef struct {
   job_parts job_parts;
 } packing;
 
-/* A part of W_ih or W_hh for the tiles of a step. */
+/* Packs a part of W_ih or W_hh for the tiles of a step. */
 static void pack_for_steps(packing *p, const frnn_shape *s, int h, job_part mine, const void *w, int64_t k,
                            void *packed) {
   range vectors = range_of(vectors_of_units(s, p->kernels), mine.slice, mine.slices);
@@ -91,14 +91,14 @@ static void pack_for_steps(packing *p, const frnn_shape *s, int h, job_part mine
   }
 }
 
-/* A part of a matrix of so many gates for a product. */
+/* Packs a part of a matrix of `gates` gates for a product. */
 static void pack_for_product(packing *p, const frnn_shape *s, int gates, job_part mine, const void *w, int64_t k,
                              void *packed) {
   range vectors = range_of(gates * (padded(s) / p->kernels->lanes), mine.slice, mine.slices);
   frnn_pack_for_product(s, p->kernels, vectors, w, k, at(packed, vectors.begin * panel_bytes(s, p->kernels, k)));
 }
 
-/* A part of W_hh, and of W_ih in the forms that are wanted. */
+/* Packs a part of W_hh, and of W_ih in the forms that the call names. */
 static void pack_matrices(packing *p, const frnn_pack_call *call, const packed_layout *layout, job_part mine) {
   const frnn_shape *s = &call->shape;
   const frnn_cell_facts *facts = &s->cell->facts;

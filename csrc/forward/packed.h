@@ -9,18 +9,18 @@
 
 enum { PROJECTED_ROWS_MOST = 256 }; /* in one product */
 
-/* Where everything stands in a buffer of packed weights: W_ih in either form. */
+/* Offsets in a buffer of packed weights, W_ih in either form. */
 typedef struct {
   size_t for_steps, for_products, w_hh, w_hr, bias, bias_h;
   size total;
 } packed_layout;
 
-/* Where things stand in the workspace, and what else follows from the shape. What is only there for ragged rows comes
- * last. */
+/* Offsets in the workspace, and other values that follow from the shape. Arrays for ragged rows and checkpoints alone
+ * come last. */
 typedef struct {
   size_t w_ih, z, held, scratch, output, after_dropout, ids, x, aux, h, held_at[2], h_at[2];
   int64_t steps;        /* of a chunk */
-  int in_step, packing; /* whether x enters in the step; whether W_ih is packed for the product as it goes */
+  int in_step, packing; /* 1 if x enters in the step; 1 if the product over all of time packs W_ih */
   size total;
 } forward_layout;
 
@@ -35,22 +35,23 @@ typedef struct {
   packed_layout at;
 } packed_header;
 
-/* frnn_pack by some kernels. */
+/* Does frnn_pack with given kernels. */
 int frnn_pack_with(const frnn_kernels *kernels, const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
-/* Bytes of k columns of one vector of outputs, as packed. Elements of packed weights may be narrower than those of
- * rows: only this, the kernels' own packing and their tiles know how they stand. */
+/* Bytes of k columns of one vector of outputs, as packed. Packed weights may have narrower elements than rows have:
+ * only this function, the kernels' packing and their tiles know their layout. */
 static inline int64_t panel_bytes(const frnn_shape *s, const frnn_kernels *kernels, int64_t k) {
   return k * kernels->lanes * packed_element(s);
 }
 
-/* Some vectors of a matrix of k columns, of all gates one after another, into panels of one product; those beyond a
- * gate's units are zeros. */
+/* Packs some vectors of a matrix of k columns, all gates one after another, into panels of one product; units beyond a
+ * gate's are zeros. */
 void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, range vectors, const void *w, int64_t k,
                            void *packed);
 
-/* What the chains begin with: those over x, with both biases added up if they go on over h; in bias_h those over h
- * alone. Zeros where products are normalised, which come before biases. */
+/* Writes the biases that the chains begin with. `bias` is for chains over x: b_ih, plus b_hh if they go on over h.
+ * `bias_h` is for chains over h alone. Both are zeros in a cell that normalises its products, for it adds the biases
+ * later. */
 void frnn_pack_biases(const frnn_shape *s, const frnn_kernels *kernels, const frnn_weights *w, void *bias,
                       void *bias_h);
 

@@ -1,18 +1,18 @@
-/* schedule.c - forward through time, for inference and for training: which thread does which part when. step.c has
- * the parts.
+/* schedule.c - the schedule of a forward pass, for inference and for training: it divides the work of step.c into parts
+ * and gives them to threads.
  *
- * Where rows are divided among threads (see sequence.h), each part takes all of time; where units are, each step is
- * a job of its own.
+ * If rows are divided among threads (see sequence.h), each part takes all of time. If units are, each phase of a step
+ * is a job of its own.
  *
  * It must not know: dtypes, instruction sets, activations, Python. */
 #include "step.h"
 
-/* What the parts of a job have in common. */
+/* A job: all its parts read this. */
 typedef struct {
   const forward_pass *passes;
   frnn_run *run;
   job_parts job_parts;
-  chunk chunk; /* and the step, where each is a job of its own */
+  chunk chunk; /* with i and phase: set if each phase is a job of its own */
   int64_t i;
   int phase;
 } forward_job;
@@ -70,7 +70,7 @@ static void step_part(void *context, int part, int parts) {
   frnn_take_step(w, p->chunk, p->i, p->phase, rows_of(p, mine), mine);
 }
 
-/* Step by step, all parts together. */
+/* Takes all rows step by step; all threads work on each phase. */
 static void run_in_step(forward_job *p, int count) {
   const forward_pass *first = &p->passes[0];
   int parts = parts_of(&p->job_parts);

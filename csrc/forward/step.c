@@ -1,12 +1,12 @@
 /* step.c - a step forward in time, for some rows and units.
  *
- * Step by step, the cell's tile takes bias + W_ih x + W_hh h and makes the new state. Where few rows share a step, one
- * product over a chunk of time gives bias + W_ih x before, and the tile goes on from there: in training straight in the
- * tape, whose slots the tile turns into gates.
+ * In each step the cell's tile computes bias + W_ih x + W_hh h and from it the new state. If a step has few rows for
+ * its inputs, one product over a chunk of time computes bias + W_ih x before, and the tile goes on from there. In
+ * training the product writes to the tape, whose slots the tile turns into gates.
  *
- * h stands in y and the other states in the tape, so the state before a step is what the step before it wrote. Rows
- * that begin there have theirs put in its place while the step is taken. Where rows go in another order than the user's
- * (see ragged.h), x is copied into it and h out of it.
+ * h is in y and the other states are in the tape, so a step reads the state before it there. Rows that begin or are
+ * reset in the step have another state: it replaces the one before while the step is taken. If sorted order is not the
+ * user's order (see ragged.h), x is copied into sorted order and h out of it.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "step.h"
@@ -55,12 +55,12 @@ void frnn_begin_recompute(forward_pass *w, const frnn_forward_call *call, const 
 static const void *packed_at(const forward_pass *w, size_t offset) { return at(w->call->packed, (ptrdiff_t)offset); }
 static void *work_at(const forward_pass *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
 
-/* The slots of a row from its step's t on. */
+/* The slots of row b at time t. */
 static void *z_at(const forward_pass *w, chunk c, int64_t t, int64_t b) {
   return w->in_tape ? row_at(w->tape, t - w->t0, b) : row_at(w->work, t - earliest(w->shape, c.from, c.to), b);
 }
 
-/* x of a chunk by sorted index, from its earliest step and some row on. */
+/* x of a chunk by sorted index, from its earliest time and row b on. */
 static frnn_sequence x_of(const forward_pass *w, chunk c, int64_t b) {
   frnn_sequence x = w->call->x;
   if (w->call->rows.sort_order)
@@ -83,7 +83,7 @@ void frnn_gather(const forward_pass *w, chunk c, range rows) {
       copy_row(row_at(to, t - first, p), row_at(w->call->x, t, b), bytes);
 }
 
-/* bias + W_ih x of a chunk for some rows and some of the gates' vectors, by their panels. */
+/* Computes bias + W_ih x of a chunk for some rows and some of the gates' vectors, whose panels are given. */
 static void project_with(const forward_pass *w, chunk c, range rows, range vectors, const void *panels) {
   const frnn_shape *s = w->shape;
   int64_t vector = w->kernels->lanes * w->kernels->size, t = earliest(s, c.from, c.to);
@@ -115,30 +115,30 @@ void frnn_project(const forward_pass *w, chunk c, range rows, range vectors) {
   }
 }
 
-/* Bytes of a row of a state in the user's hands. */
+/* Bytes of a row of a state in the user's arrays. */
 static ptrdiff_t state_bytes(const forward_pass *w, int state) {
   return numbers_of_state(w->shape, state) * w->kernels->size;
 }
 
 static ptrdiff_t h_bytes(const forward_pass *w) { return state_bytes(w, FRNN_STATE_H); }
 
-/* Whether h of a step goes to rows of its own, by sorted index, before it goes to y, if it does. */
+/* 1 if a step writes h to rows of the workspace, by sorted index. It is copied to y later, but not in a recompute. */
 static int has_own_h(const forward_pass *w) { return w->recompute || w->call->rows.sort_order; }
 
-/* Where h of step i of the pass goes, by sorted index. */
+/* The rows that step i of the pass writes h to, by sorted index. */
 static frnn_sequence h_at(const forward_pass *w, int64_t i, int64_t b) {
   ptrdiff_t row = h_bytes(w);
   if (has_own_h(w)) return (frnn_sequence){at(work_at(w, w->layout->h_at[i & 1]), b * row), 0, row};
   return (frnn_sequence){row_at(w->call->y, time_of(w->shape, i), b), 0, w->call->y.row};
 }
 
-/* Rows of a state but h in the workspace, from where such rows begin. */
+/* Rows of a state other than h in the workspace, in the array at offset `rows`. */
 static frnn_sequence held(const forward_pass *w, size_t rows, int state, int64_t b) {
   return (frnn_sequence){at(work_at(w, rows), ((state - 1) * w->full->batch + b) * w->row), 0, w->row};
 }
 
-/* Where any state of step i goes; all but h to the tape, or to rows that a step may write while it reads those of the
- * one before; full rows need not. */
+/* The rows that step i writes a state to. States other than h go to the tape or to the workspace. There a ragged pass
+ * alternates between two arrays, so that a step can read the state before; a full batch updates one array in place. */
 static frnn_sequence state_at(const forward_pass *w, int state, int64_t i, int64_t b) {
   if (state == FRNN_STATE_H) return h_at(w, i, b);
   if (w->in_tape)
@@ -147,16 +147,17 @@ static frnn_sequence state_at(const forward_pass *w, int state, int64_t i, int64
   return held(w, w->shape->ragged ? w->layout->held_at[i & 1] : w->layout->held, state, b);
 }
 
-/* Whether what the pass begins with is prepared: side by side, by sorted index. */
+/* 1 if the state that the pass begins with is copied side by side, by sorted index. */
 static int is_prepared(const forward_pass *w) { return w->shape->ragged || w->recompute; }
 
-/* The state that the pass begins with, and later what is put aside of the state before a step. */
+/* The rows of the state that the pass begins with. Later they hold the rows that put_aside saves. */
 static frnn_sequence prepared(const forward_pass *w, int state, int64_t b) {
   if (state != FRNN_STATE_H) return held(w, w->layout->held, state, b);
   return (frnn_sequence){at(work_at(w, w->layout->h), b * h_bytes(w)), 0, h_bytes(w)};
 }
 
-/* The state before step i of the pass from some row on: where the step before left it, or what the pass begins with. */
+/* The state before step i of the pass, from row b on: written by the step before, or the state that the pass begins
+ * with. */
 static frnn_sequence state_before(const forward_pass *w, int state, int64_t i, int64_t b) {
   if (i > w->begin) return state_at(w, state, i - 1, b);
   if (state != FRNN_STATE_H || is_prepared(w)) return prepared(w, state, b);
@@ -176,7 +177,7 @@ static void gather_ids(const forward_pass *w, int64_t i, range rows) {
   for (int64_t p = rows.begin; p < rows.begin + rows.count; p++) gathered[p] = ids[w->call->rows.sort_order[p]];
 }
 
-/* aux of step i: where the user has it, or by sorted index. */
+/* aux of step i: the user's rows, or their copy by sorted index. */
 static frnn_sequence aux_of(const forward_pass *w, int64_t i, int64_t b) {
   ptrdiff_t bytes = w->cell->facts.aux * w->kernels->size;
   if (w->call->rows.sort_order) return (frnn_sequence){at(work_at(w, w->layout->aux), b * bytes), 0, bytes};
@@ -189,7 +190,8 @@ static void gather_aux(const forward_pass *w, int64_t i, range rows) {
     copy_row(row_at(to, 0, p), row_at(w->call->aux, time_of(w->shape, i), w->call->rows.sort_order[p]), (size_t)to.row);
 }
 
-/* What row p of a state begins with in step i: zeros, or the call's first state, whose rows are the user's. */
+/* Writes the state with which row p begins in step i: zeros, or the call's first state, whose rows are in the user's
+ * order. */
 static void begin_state(const forward_pass *w, int state, int64_t i, int64_t p) {
   const frnn_rows *r = &w->call->rows;
   ptrdiff_t bytes = state_bytes(w, state);
@@ -214,7 +216,7 @@ static void begin_row_recomputed(const forward_pass *w, int64_t p) {
              (size_t)state_bytes(w, state));
 }
 
-/* What row p has as the state before step i, aside or back: it may be in y or in the tape, which are not to lose it. */
+/* Saves the state of row p before step i, or puts it back: it may be in y or in the tape, which must not lose it. */
 static void put_aside(const forward_pass *w, int64_t i, int64_t p) {
   for (int state = 0; state < w->cell->facts.states; state++)
     copy_row(prepared(w, state, p).data, state_at(w, state, i - 1, p).data, (size_t)state_bytes(w, state));
@@ -225,7 +227,7 @@ static void put_back(const forward_pass *w, int64_t i, int64_t p) {
     copy_row(state_at(w, state, i - 1, p).data, prepared(w, state, p).data, (size_t)state_bytes(w, state));
 }
 
-/* h_{t-1} after dropout. */
+/* Writes h_{t-1} after dropout. */
 static void drop(const forward_pass *w, int64_t i, range rows) {
   frnn_sequence h = state_before(w, FRNN_STATE_H, i, rows.begin);
   const void *factors = at(w->call->dropout.recurrent, rows.begin * h_bytes(w));
@@ -253,7 +255,7 @@ void frnn_prepare_step(const forward_pass *w, int64_t i, range rows) {
   if (w->call->dropout.recurrent) drop(w, i, rows);
 }
 
-/* h of a step from the cell's output. */
+/* Computes h of a step from the cell's output, by W_hr. */
 static void project_h(const forward_pass *w, int64_t i, range rows, job_part mine) {
   int64_t lanes = w->kernels->lanes, vector = lanes * w->kernels->size;
   int64_t panel = panel_bytes(w->shape, w->kernels, w->shape->hidden);
@@ -341,14 +343,14 @@ static void carry_over(const forward_pass *w, int64_t i, range rows) {
   }
 }
 
-/* The states that rows which began in step i left in the step before. */
+/* Puts back the states that begin_row overwrote for step i. */
 static void restore(const forward_pass *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
   if (i == w->begin) return;
   for (int64_t p = rows.begin; (p = next_beginning(w->shape, r, i, p, rows)) >= 0; p++) put_back(w, i, p);
 }
 
-/* The states but h before the next step, if backward is to begin there. */
+/* Checkpoints the states other than h after step i, if a segment begins with the next step. */
 static void keep(const forward_pass *w, int64_t i, range rows) {
   if (!w->checkpoints.data || w->recompute || (i + 1) % w->shape->checkpoint != 0 || i + 1 == w->shape->steps) return;
   for (int state = 1; state < w->cell->facts.states; state++) {
@@ -389,7 +391,7 @@ void frnn_begin_rows(const forward_pass *w, range rows) {
   }
 }
 
-/* The states of a row after its own last step, of which y and the tape, or the states' own rows, still tell. */
+/* Copies the states of a row after its own last step, from y and from the tape or the workspace. */
 static void end_row(const forward_pass *w, int64_t p) {
   const frnn_forward_call *call = w->call;
   int64_t b = row_of(&call->rows, p), length = length_of(w->shape, &call->rows, p);

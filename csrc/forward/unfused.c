@@ -1,12 +1,13 @@
-/* unfused.c - a step of an unfused cell, a variant: first products into z, then the cell, row by row.
+/* unfused.c - a step of an unfused cell, such as a variant: first its products into z, then the cell, row by row.
  *
- * h's part of the chains goes on in z from where x's part left it, so it is one chain as in a tile; where products are
- * normalised, it stands separate from x's. Rows of a step are divided whole, for sums over a row may be wanted.
+ * The chain over h goes on in z from the value that the chain over x left there, so both are one chain as in a tile. If
+ * products are normalised, the two have separate slots. Threads divide the cell by rows and not by units, for a cell
+ * may sum over a row.
  *
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "step.h"
 
-/* A part of some gates' chains over x, over h, or over one after the other, which end in z from `slot` on. */
+/* Some gates' chains over x, over h, or over both one after the other. Their results go to z from `slot` on. */
 typedef struct {
   int x, h, gates, slot; /* as of frnn_chains */
   const void *start;
@@ -34,7 +35,7 @@ static void run_chains(const forward_pass *w, const frnn_step *whole, chains_of_
   w->kernels->chains(&s);
 }
 
-/* The products of a phase, of each a part. */
+/* Computes a part of each product of a phase. */
 static void multiply_phase(const forward_pass *w, const frnn_step *whole, int phase, job_part mine) {
   const frnn_cell *cell = w->cell;
   frnn_step s = *whole;
@@ -52,14 +53,14 @@ static void multiply_phase(const forward_pass *w, const frnn_step *whole, int ph
       chains.start = at(s.start, c->x * s.gate);
     }
     if (c->gates == 0 || c->phase != phase) continue;
-    int there = c->h == NOT_IN && s.start == s.z; /* a product over a chunk has made them */
+    int there = c->h == NOT_IN && s.start == s.z; /* a product over a chunk has computed them already */
     if (!there) run_chains(w, &s, chains, mine);
   }
 }
 
 static const void *moved(const void *rows, int64_t count, ptrdiff_t row) { return rows ? at(rows, count * row) : NULL; }
 
-/* The step for some of its rows; their arguments go to `variant`. */
+/* The step for some of its rows; their variant arguments go to `variant`. */
 static frnn_step rows_of_step(const frnn_step *whole, range rows, frnn_variant_arguments *variant) {
   frnn_step s = *whole;
   *variant = *whole->variant;
@@ -81,7 +82,7 @@ static frnn_step rows_of_step(const frnn_step *whole, range rows, frnn_variant_a
   return s;
 }
 
-/* Arguments of the variant's step, for rows from a sorted index on. */
+/* The variant arguments of a step, for rows from a sorted index on. */
 static frnn_variant_arguments variant_arguments_of(const forward_pass *w, const frnn_step *s, int64_t t,
                                                    int64_t index) {
   const frnn_forward_call *call = w->call;
@@ -101,7 +102,7 @@ static frnn_variant_arguments variant_arguments_of(const forward_pass *w, const 
   return variant;
 }
 
-/* Rows whose z stays in L1 from their products to the cell's end; all where those would be too few. */
+/* Rows that go through products and cell together, so that their z stays in L1; all rows if these would be too few. */
 enum { NEAR_BYTES = 16384, NEAR_ROWS_LEAST = 12 };
 
 static int64_t near_rows(const frnn_step *s) {

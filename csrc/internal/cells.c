@@ -1,5 +1,5 @@
-/* cells.c - the cells as rows of numbers: the one list of them, which Python, tests and bench read. README.md has the
- * recipe for a new one.
+/* cells.c - the specs of the cells: the one list of them, which Python, tests and bench read. README.md has the recipe
+ * for a new one.
  *
  * It must not know: arithmetic, time. */
 #include <assert.h>
@@ -9,7 +9,7 @@
 
 #define BIT(option) (1u << (option))
 
-/* What may alter a variant. */
+/* The options that variants accept: any variant; those with gates; those of the LSTM. */
 enum {
   OF_ANY = BIT(FRNN_CLIP) | BIT(FRNN_RECURRENT_DROPOUT) | BIT(FRNN_ZONEOUT),
   OF_GATED = OF_ANY | BIT(FRNN_RECURRENT_ACTIVATION),
@@ -294,7 +294,7 @@ static const frnn_cell cells[FRNN_CELLS] = {
 
 const frnn_cell *frnn_cell_at(int i) {
   if (i < 0 || i >= FRNN_CELLS) return NULL;
-  assert(cells[i].number == i); /* a number that was copied with its row would run another cell's kernels */
+  assert(cells[i].number == i); /* a number that was copied with its spec would run another cell's kernels */
   return &cells[i];
 }
 

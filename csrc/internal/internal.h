@@ -1,11 +1,11 @@
-/* internal.h - what the loops over time and the kernels say to each other.
+/* internal.h - the interface between the loops over time and the kernels.
  *
  * One `frnn_kernels` per instruction set and dtype holds every function that does arithmetic. Their arguments
  * are structs of addresses and strides, so that the loops over time never know the dtype.
  *
- * Strides are in bytes and may be negative. "Rows" are batch rows or (time, row) pairs; the last axis of every
- * array is contiguous. Arrays in the user's hands are dense; the library's own pad each gate's units to
- * FRNN_ALIGN bytes. Panels hold a matrix for the tiles: [vector of outputs][k][gate][lane], see README.md.
+ * Strides are in bytes and may be negative. "Rows" are batch rows or (time, row) pairs; the last axis of every array is
+ * contiguous. The user's arrays are dense; the library's own pad each gate's units to FRNN_ALIGN bytes. Panels hold a
+ * matrix for the tiles: [vector of outputs][k][gate][lane], see README.md.
  *
  * It must not know: instruction sets, Python. */
 #ifndef FRNN_INTERNAL_H
@@ -33,22 +33,22 @@ typedef struct {
   ptrdiff_t c_row;
 } frnn_gemm;
 
-/* How the next rows of a sum go on where it goes by blocks of so many rows, see sums.h. */
+/* The next rows of a sum that goes by blocks of FRNN_BLOCK_ROWS rows, see sums.h. */
 enum { FRNN_BLOCK_ROWS = 32 };
 typedef struct {
-  int64_t until; /* rows until the block that is begun is full: all of a block where none is */
+  int64_t until; /* rows until the current block is full: FRNN_BLOCK_ROWS if none is begun */
   int ends;      /* a block ends with the last row, full or not */
-  int grows;     /* then the sum takes in its blocks */
+  int grows;     /* after these rows the sum takes in its blocks */
 } frnn_blocks;
 
-/* What stands beside a sum, zeros at first: the block that is begun, the sum of those that are full, and what rounding
- * has taken from the sum. */
+/* The arrays beside a sum, zeros at first: the current block, the sum of the full blocks, and the rounding error of the
+ * sum. */
 typedef struct {
   void *block, *blocks, *lost;
 } frnn_beside;
 
-/* c += a b over k, by blocks; init is of no matter. Arrays beside c have its rows, rounded up to vectors; their order
- * is the kernels' own, which calls for the same rows keep. */
+/* c += a b over k, by blocks; init is not used. Arrays beside c have its rows, rounded up to vectors. The kernels
+ * choose the order of their elements; it is the same in all calls for the same rows. */
 typedef struct {
   frnn_gemm product;
   frnn_beside beside;
@@ -70,11 +70,11 @@ typedef struct {
   const void *src;
   ptrdiff_t src_row;
   int64_t outputs, k;
-  void *dst; /* of this gate */
+  void *dst; /* the panels of this gate */
   ptrdiff_t dst_vector, dst_k;
 } frnn_transpose;
 
-/* What a tile's chains run over: m rows of k numbers and their panels, phase after phase. */
+/* A factor of a tile's chains: m rows of k numbers, and the panels that they are multiplied with, phase after phase. */
 typedef struct {
   const void *rows;
   ptrdiff_t row;
@@ -87,12 +87,12 @@ enum { FRNN_X, FRNN_H };
 /* h among the arrays of a state. */
 enum { FRNN_STATE_H };
 
-/* What a variant's step reads besides, forward and backward. */
+/* Variant arguments: further arguments of a variant's step, forward and backward. */
 typedef struct {
   const frnn_variant *numbers;
-  const void *shift_ih, *shift_hh; /* biases, where products are normalised; NULL: zero */
+  const void *shift_ih, *shift_hh; /* biases, if products are normalised; NULL: zero */
   int64_t features;                /* of h */
-  const void *after_dropout;       /* h_{t-1} as the recurrent products have it: dense rows */
+  const void *after_dropout;       /* h_{t-1} after dropout, which the recurrent products read */
   ptrdiff_t after_dropout_row;
   const void
       *zoneout[FRNN_STATES_MOST]; /* each state's zoneout mask, dense rows; NULL: numbers->zoneout has the rates */
@@ -108,27 +108,29 @@ typedef struct {
   ptrdiff_t after_row;
 } frnn_step_state;
 
-/* One step of time, forward, for m rows and some vectors of units. Gates stand `gate` bytes apart in a row. */
+/* One step of time, forward, for m rows and some vectors of units. Gates are `gate` bytes apart in a row. */
 typedef struct {
   int64_t m, hidden, vector, vectors;
-  const void *start; /* what each chain begins with: the bias, for all rows, or z, which holds x's part too */
+  const void *start; /* the values that chains begin with: one bias for all rows, rows of an id table, or z, which holds
+                        bias + W_ih x */
   ptrdiff_t start_row;
-  const int64_t *start_of; /* for each row which one of these; NULL: its own */
-  frnn_factor in[2];       /* x, k = 0 if z holds its part; h_{t-1}, dense rows */
+  const int64_t *start_of; /* the row of `start` for each row; NULL: its own */
+  frnn_factor in[2];       /* x, k = 0 if z holds W_ih x already; h_{t-1}, dense rows */
   frnn_step_state state[FRNN_STATES_MOST];
-  const void *aux; /* dense rows, where the cell has some */
+  const void *aux; /* dense rows, if the cell has aux */
   ptrdiff_t aux_row;
-  void *z; /* out, if keep: the tape's slots. Otherwise scratch for the tile's epilogue */
+  void *z; /* out, if keep: the tape's slots; else scratch for the epilogue */
   ptrdiff_t z_row, gate;
   void *scratch;                         /* GRU, reset before: r * h, padded rows, `gate` bytes each */
-  const void *bias_h;                    /* what chains over h alone begin with, gate by gate */
+  const void *bias_h;                    /* the bias that chains over h alone begin with, gate by gate */
   int keep;                              /* write the tape's slots into z */
   int backwards;                         /* read the panels from the last to the first */
   const frnn_variant_arguments *variant; /* variants alone */
 } frnn_step;
 
-/* Rows of a state, before the step and after it; of its gradient, padded: in, from later steps; out, what passes to t-1
- * beside the product. And where all that has come to the state after the step is to be shown, NULL if nobody asks. */
+/* Rows of a state, before the step and after it. `d`: rows of its gradient, padded; in, the gradient from later steps;
+ * out, the part that goes to t - 1 without a product. `shown`: rows of the caller's for the gradient of the state after
+ * the step; NULL if not wanted. */
 typedef struct {
   const void *before;
   ptrdiff_t before_row;
@@ -149,14 +151,14 @@ typedef struct {
   ptrdiff_t dy_row;
   void *dg; /* out: the gate gradients, dense */
   ptrdiff_t dg_row;
-  void
-      *scratch; /* out: r * h (GRU, reset before), or the h that is projected (LSTM, else NULL); of scratch_row bytes */
+  void *scratch; /* out: r * h (GRU, reset before), or the cell's output if h is projected (LSTM); else NULL; rows of
+                    scratch_row bytes */
   void *drh;
   ptrdiff_t scratch_row;
   const frnn_variant_arguments *variant; /* variants alone */
-  const void *aux;                       /* dense rows, where the cell has some */
-  void *daux; /* their gradients, 0 as they come: NULL if nobody asks, and in all parts but that of unit 0, for they are
-                 sums over all units, whose terms an earlier phase has made */
+  const void *aux;                       /* dense rows, if the cell has aux */
+  void *daux; /* out: their gradients, zeros before. They are sums over all units, whose terms an earlier phase wrote,
+                 so only the part with unit 0 writes them. NULL if not wanted and in the other parts */
   ptrdiff_t aux_row, daux_row;
   const void *recurrent; /* factors of h_{t-1} in the recurrent products; NULL: none */
   ptrdiff_t recurrent_row;
@@ -185,9 +187,8 @@ enum frnn_cell_number {
   FRNN_CELLS
 };
 
-/* A cell's functions, by phase. A phase of `step` reads what the one before made of all units; where the cell is
- * unfused, it is what follows the products, for all units of m rows. Products that the cell names follow phases of
- * `back`. */
+/* A cell's functions, by phase. A phase of `step` reads the results of the phase before for all units; in an unfused
+ * cell it follows the products, and takes all units of m rows. Products that the cell names follow phases of `back`. */
 enum { FRNN_PHASES = 2, FRNN_BACK_PHASES = 3 };
 typedef struct {
   void (*step[FRNN_PHASES])(const frnn_step *);
@@ -196,7 +197,7 @@ typedef struct {
 
 typedef struct {
   const char *isa;
-  int fused;       /* whether it rounds once for a multiply-add: all such sets give the same bits */
+  int fused;       /* 1 if a multiply-add rounds once: all such sets give the same bits */
   int size, lanes; /* bytes of an element, elements of a vector */
   void (*gemm)(const frnn_gemm *);
   void (*pack_outputs)(const frnn_transpose *);
@@ -208,18 +209,19 @@ typedef struct {
   void (*sum_rows)(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, void *dst);
   void (*sum_rows_by_blocks)(const frnn_row_sum *);
   void (*sum_products)(const frnn_product_sum *);
-  /* sum[n] += x[n] + lost[n]; lost[n] is then what rounding took from that, 0 where it is not finite */
+  /* sum[n] += x[n] + lost[n]; lost[n] is then the rounding error of that, 0 if it is not finite */
   void (*add_keeping)(void *sum, void *lost, const void *x, int64_t n);
   /* dst[n] = a[n] * b[n] + c[n]; c may be NULL */
   void (*multiply_add)(void *dst, const void *a, const void *b, const void *c, int64_t n);
-  /* an unfused cell's chains, up to their ends in z: `vectors` counts those of all gates, one after another */
+  /* an unfused cell's chains, which write to z: `vectors` counts vectors of all gates, one after another */
   void (*chains)(const frnn_step *);
   frnn_cell_functions cells[FRNN_CELLS];
   void (*exp)(const void *x, void *y, int64_t n);
   void (*sigmoid)(const void *x, void *y, int64_t n);
   void (*tanh)(const void *x, void *y, int64_t n);
   double (*probe_fma)(int64_t rounds);                           /* flops done */
-  double (*probe_read)(const void *p, size_t n, int64_t rounds); /* a sum, so that the reads are kept */
+  double (*probe_read)(const void *p, size_t n, int64_t rounds); /* a result, so that the compiler does not drop the
+                                                                    reads */
 } frnn_kernels;
 
 /* Products of a forward step: the chains of some gates, in one phase. They begin with biases, and run over x, over an
@@ -227,19 +229,19 @@ typedef struct {
 typedef struct {
   int gates; /* 0: none */
   int x, h;  /* the first of the gates among W_ih's and among W_hh's; NOT_IN: they do not run over it */
-  int slot;  /* of z, where the first of them ends: x, where it has one */
+  int slot;  /* slot of z for the result of the first gate; x, if it has an x */
   int phase;
 } frnn_chains;
 enum { NOT_IN = -1, FRNN_CHAINS = 3 };
 
-/* The operands of W_hh: h before the step, after dropout if there is any; and what an earlier phase of the step wrote
- * to scratch, r * h. */
+/* The operands of W_hh: h before the step, after dropout if there is any; and scratch, to which an earlier phase of the
+ * step wrote r * h. */
 enum frnn_operand { FRNN_BEFORE, FRNN_SCRATCH };
 
 /* Columns [column, column + count) of the gate gradients, in units of hidden, belong to rows [row, ...) of W_ih or of
- * W_hh. Blocks of W_ih have all its gates, in the first columns, one block after another. Of W_hh they have all gates
- * or none, and then it has no gradient: each belongs to the product with some operand, and the product with its
- * transpose follows phase `after` of the step backward. */
+ * W_hh. Blocks of W_ih cover all its gates, in the first columns, one block after another. Blocks of W_hh cover all
+ * gates or none; with none, W_hh has no gradient. Each block of W_hh belongs to the product with `operand`, and the
+ * product with its transpose follows phase `after` of the step backward. */
 typedef struct {
   int column, row, count;
   enum frnn_operand operand;
@@ -255,8 +257,8 @@ typedef struct {
 } frnn_sum;
 enum { FRNN_SUMS = 7 };
 
-/* A cell is a row of numbers and some functions. The library's own have theirs in frnn_kernels, at their number. A cell
- * may also be a caller's own, unfused, with functions that know no vectors: `own`, by dtype. */
+/* A cell: a spec of numbers, and functions. The functions of the library's cells are in frnn_kernels, at their number.
+ * A cell may also be a caller's own, unfused, with functions that know no vectors: `own`, by dtype. */
 struct frnn_cell {
   frnn_cell_facts facts;
   int number;
@@ -265,48 +267,48 @@ struct frnn_cell {
   int columns; /* of gate gradients */
   frnn_chains chains[FRNN_CHAINS];
   frnn_block ih[FRNN_BLOCKS], hh[FRNN_BLOCKS]; /* count 0: none */
-  int phases;               /* of a step. In the second, W_hh multiplies what the first left in scratch */
+  int phases;               /* of a step. In the second, W_hh multiplies scratch, which the first wrote */
   int back_phases;          /* of a step backward */
   int unfused;              /* products come first, then the cell, row by row */
-  int normalised;           /* products are normalised before biases are added, which is the cell's to do */
-  frnn_sum sums[FRNN_SUMS]; /* count 0: none. Where biases are among them, ih and hh do not tell theirs */
+  int normalised;           /* products are normalised, then the cell adds the biases */
+  frnn_sum sums[FRNN_SUMS]; /* count 0: none. If biases are among them, ih and hh imply no gradient of a bias */
 };
 
 /* The kernels of the instruction set that is selected now. Another thread may select another one at any time, so a call
- * asks once, when it is entered, and carries the answer. */
+ * reads them once, at its entry, and keeps them. */
 const frnn_kernels *frnn_kernels_for(int dtype);
 
-/* What run.h keeps of the floating-point environment. */
+/* The floating-point environment, as far as run.h keeps it. */
 typedef union {
   fenv_t whole;
   unsigned word;
 } frnn_environment;
 
-/* A call from its begin to its end: whose floating-point environment all threads compute in, and whether to stop. Only
- * the thread that began it polls `interrupted`, every now and then. */
+/* A running call: the floating-point environment in which all its threads compute, and whether they must stop. Only the
+ * thread that began it polls `interrupted`, now and then. */
 typedef struct {
   frnn_environment environment;
   int (*interrupted)(void);
   uintptr_t caller; /* the thread that began it */
-  int64_t polled;   /* when, in nanoseconds */
+  int64_t polled;   /* the time of the last poll, in nanoseconds */
   atomic_int stop;  /* 0, FRNN_INTERRUPTED or FRNN_FORKED */
   int has_pool;
-  int threads; /* with the pool: how many a job may use */
+  int threads; /* with the pool: threads that a job may use */
   int shared;  /* other threads may be computing parts of a job */
 } frnn_run;
 
-/* work: what the call is worth, in multiply-adds, from which the pool judges whether to wake for it; parts: the most
- * that a job of it will have. */
+/* work: multiply-adds of the call, by which the pool decides whether to wake workers; parts: the most that a job of the
+ * call will have. */
 void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void));
-int frnn_stopped(frnn_run *run); /* whether to give up; any thread may call it */
-int frnn_end(frnn_run *run);     /* 0, or why it stopped */
+int frnn_stopped(frnn_run *run); /* other than 0 if the call must stop; any thread may call it */
+int frnn_end(frnn_run *run);     /* 0, FRNN_INTERRUPTED or FRNN_FORKED */
 
-/* Does task(context, part, parts) for every part, on as many threads as there are at hand; returns when all are done.
- * `work` is that of all parts. Parts may run in any order and at once. The same part tends to meet the same thread, and
- * so its caches. */
+/* Does task(context, part, parts) for every part, on the threads that are available; returns when all are done. `work`
+ * is that of all parts. Parts may run in any order and at once. A part tends to run on the same thread each time, and
+ * so finds its data in that core's caches. */
 enum { FRNN_PARTS = 256 };
 typedef void frnn_task(void *context, int part, int parts);
 void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, int parts);
-int frnn_threads(void); /* that a call of the calling thread may use */
+int frnn_threads(void); /* the number that a call of the calling thread may use */
 
 #endif

@@ -1,9 +1,9 @@
-/* ragged.h - which rows are at work in a step, and where their states come from, where a batch's sequences end at
- * different times, are masked here and there, or are reset.
+/* ragged.h - the rows that are at work in a step, and the origin of their states, in a batch whose sequences end at
+ * different times, are masked in some steps, or are reset.
  *
  * Rows go by sorted index, from the longest to the shortest, so those at work are always the first ones: a prefix that
- * shrinks from step to step, or grows in reverse. Everything of the library's own is indexed by sorted index; what is
- * the user's by row of the batch.
+ * shrinks from step to step, or grows in reverse. The library's own arrays are indexed by sorted index, the user's by
+ * row of the batch.
  *
  * It must not know: dtypes, cells, threads, Python. */
 #ifndef FRNN_RAGGED_H
@@ -13,8 +13,8 @@
 
 static inline int64_t row_of(const frnn_rows *r, int64_t index) { return r->sort_order ? r->sort_order[index] : index; }
 
-/* The next row of the user's, from *row on, whose sorted index is among some: that sorted index, -1 where there is
- * none. To visit rows in memory order is much faster than to jump among them. */
+/* Moves *row to the next row of the user's whose sorted index is in `rows`; returns that index, -1 if there is none.
+ * Rows are visited in memory order, which is much faster than to jump among them. */
 static inline int64_t next_index(const frnn_rows *r, int64_t *row, range rows) {
   if (!r->sort_order) *row = most(*row, rows.begin);
   for (int64_t end = r->sort_order ? r->step : rows.begin + rows.count; *row < end; (*row)++) {
@@ -28,7 +28,7 @@ static inline int64_t length_of(const frnn_shape *s, const frnn_rows *r, int64_t
   return r->lengths ? r->lengths[index] : s->steps;
 }
 
-/* How many sorted indices are at work at time t. */
+/* The number of sorted indices at work at time t. */
 static inline int64_t working(const frnn_shape *s, const frnn_rows *r, int64_t t) {
   int64_t from = 0, to = s->batch;
   if (!r->lengths) return to;
@@ -42,7 +42,7 @@ static inline int64_t working(const frnn_shape *s, const frnn_rows *r, int64_t t
   return from;
 }
 
-/* Those of some sorted indices that are at work at time t. */
+/* The part of some sorted indices that is at work at time t. */
 static inline range working_of(const frnn_shape *s, const frnn_rows *r, range rows, int64_t t) {
   return (range){rows.begin, most(0, least(rows.count, working(s, r, t) - rows.begin))};
 }
@@ -55,22 +55,22 @@ static inline int resets(const frnn_rows *r, int64_t t, int64_t index) {
   return r->reset && r->reset[t * r->step + row_of(r, index)];
 }
 
-/* Whether step i of the pass is a sorted index's first one. */
+/* 1 if step i of the pass is the first step of a sorted index. */
 static inline int begins(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t index) {
   return i == 0 || (s->reverse && time_of(s, i) == length_of(s, r, index) - 1);
 }
 
-/* Whether a sorted index goes on from the state that step i - 1 left. */
+/* 1 if a sorted index goes on from the state that step i - 1 left. */
 static inline int goes_on(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t index) {
   return !begins(s, r, i, index) && !resets(r, time_of(s, i), index);
 }
 
-/* Where it does not: whether from zero, rather than from the call's first state. */
+/* If it does not go on: 1 if it begins from zero, 0 if from the call's first state. */
 static inline int begins_at_zero(const frnn_shape *s, const frnn_rows *r, int64_t i, int64_t index) {
   return resets(r, time_of(s, i), index) && !r->reset_to_first;
 }
 
-/* The next of some sorted indices, from p on, whose flag at time t is `value`, which few rows have; -1 where there is
+/* The next of some sorted indices, from p on, whose flag at time t is `value`, which few rows have; -1 if there is
  * none. */
 static inline int64_t next_of_few(const frnn_rows *r, const uint8_t *flags, int value, int64_t t, int64_t p,
                                   range rows) {
@@ -103,7 +103,7 @@ static inline int64_t next_beginning(const frnn_shape *s, const frnn_rows *r, in
   return p < end ? p : -1;
 }
 
-/* Steps that all rows take together. */
+/* The sum of the steps of all rows. */
 static inline int64_t steps_of_rows(const frnn_shape *s, const frnn_rows *r) {
   int64_t sum = 0;
   if (!r->lengths) return s->steps * s->batch;
@@ -111,7 +111,7 @@ static inline int64_t steps_of_rows(const frnn_shape *s, const frnn_rows *r) {
   return sum;
 }
 
-/* The sorted indices of one of some parts, which have about the same number of steps to go. */
+/* The sorted indices of a part; all parts take about the same number of steps. */
 static inline range rows_of_part(const frnn_shape *s, const frnn_rows *r, int64_t part, int64_t parts) {
   range rows = {0, 0};
   if (!r->lengths) return range_of(s->batch, part, parts);
@@ -123,7 +123,7 @@ static inline range rows_of_part(const frnn_shape *s, const frnn_rows *r, int64_
   return rows;
 }
 
-/* The shape of a batch without gaps that is as much work: for dividing it among threads. */
+/* The shape of a full batch that is as much work: for dividing work among threads. */
 static inline frnn_shape as_if_full(const frnn_shape *s, const frnn_rows *r) {
   frnn_shape full = *s;
   if (!r->lengths || s->batch == 0) return full;

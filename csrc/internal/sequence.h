@@ -1,10 +1,10 @@
-/* sequence.h - what the files that know time have in common: sizes, times, rows, parts of jobs.
+/* sequence.h - helpers of the files that know time: sizes, times, rows, parts of jobs.
  *
  * Everything is indexed by the time t of the data; only the order of the pass knows of `reverse`.
  *
- * Threads. Work is divided by calls (the directions of a layer, the groups of a backward pass), by groups of rows,
- * and where these are too few by slices of units, which wait for one another after every step. The weight gradients of
- * a chunk are divided by their outputs. No sum is shared, so threads never show in a result.
+ * Threads. Work is divided by calls (the directions of a layer, the groups of a backward pass), by groups of rows, and
+ * if these are too few by slices of units, which wait for one another after every step. The weight gradients of a chunk
+ * are divided by their outputs. No two parts add to one sum, so threads never show in a result.
  *
  * It must not know: dtypes, instruction sets, activations, Python. */
 #ifndef FRNN_SEQUENCE_H
@@ -29,7 +29,7 @@ typedef struct {
   int overflow;
 } size;
 
-/* 0 where it overflows, so that what is made of it does not. */
+/* a * b; 0 if that overflows, so that later sizes computed from it do not. */
 static inline int64_t product(size *s, int64_t a, int64_t b) {
   int64_t p = 0;
   int overflow = a < 0 || b < 0 || __builtin_mul_overflow(a, b, &p);
@@ -61,7 +61,7 @@ static inline size_t total(const size *s) { return s->overflow ? 0 : s->bytes + 
 
 static inline int64_t element_size(const frnn_shape *s) { return s->dtype == FRNN_F32 ? 4 : 8; }
 
-/* And of an element of packed weights. */
+/* Bytes of an element of packed weights. */
 static inline int64_t packed_element(const frnn_shape *s) { return element_size(s); }
 
 /* Units of a gate in padded rows. */
@@ -78,22 +78,23 @@ static inline int64_t numbers_of_state(const frnn_shape *s, int state) {
   return state == FRNN_STATE_H ? features_of(s) : s->hidden;
 }
 
-/* States that the tape and the workspace hold: all but h, which stands in y. */
+/* The number of states that the tape and the workspace hold: all but h, which is in y. */
 static inline int held_states(const frnn_cell *cell) { return cell->facts.states - 1; }
 
-/* Of a step: the cell's, which has products apart if it is unfused, and the projection of its output. */
+/* Phases of a step: those of the cell, each with a phase for its products before if it is unfused, and the projection
+ * of its output. */
 static inline int phases_of(const frnn_shape *s) {
   const frnn_cell *cell = s->cell;
   return cell->phases * (1 + cell->unfused) + (s->projected > 0);
 }
 
-/* And of a step backward. */
+/* Phases of a step backward. */
 static inline int back_phases_of(const frnn_shape *s) { return s->cell->back_phases + (s->projected > 0); }
 
-/* Whether h's way into a step or out of it leads through another product: of r * h, or with W_hr. */
+/* 1 if a step has an extra product besides W_hh h: with r * h, or with W_hr. */
 static inline int has_extra_product(const frnn_shape *s) { return s->cell->phases == 2 || s->projected > 0; }
 
-/* Outputs rounded up to whole vectors of any set. */
+/* A count of outputs, rounded up to full vectors of any set. */
 static inline int64_t vectors_of(const frnn_shape *s, int64_t outputs) {
   int64_t unit = FRNN_ALIGN / element_size(s);
   return outputs > INT64_MAX - unit ? INT64_MAX : (outputs + unit - 1) / unit * unit;
@@ -107,12 +108,12 @@ static inline int64_t chunk_steps(const frnn_shape *s, int64_t rows) {
   return (s->steps - 1) / chunks + 1;
 }
 
-/* Gates [first, first + count) of a matrix, those of one phase. */
+/* The gates of one phase: [first, first + count) of a matrix. */
 typedef struct {
   int first, count;
 } phase_gates;
 
-/* Of W_hh if `h`, else of W_ih. Those of a phase are neighbours. */
+/* The gates of W_hh if `h`, else of W_ih, in a phase. They are neighbours. */
 static inline phase_gates gates_of_phase(const frnn_cell *cell, int h, int phase) {
   phase_gates gates = {0, 0};
   for (const frnn_chains *c = cell->chains; c < cell->chains + FRNN_CHAINS; c++) {
@@ -124,7 +125,7 @@ static inline phase_gates gates_of_phase(const frnn_cell *cell, int h, int phase
   return gates;
 }
 
-/* Gates whose chains run over h alone. */
+/* The number of gates whose chains run over h alone. */
 static inline int separate_gates(const frnn_cell *cell) {
   int gates = 0;
   for (const frnn_chains *c = cell->chains; c < cell->chains + FRNN_CHAINS; c++)
@@ -136,13 +137,14 @@ static inline const frnn_cell_functions *functions_of(const frnn_kernels *kernel
   return s->cell->own ? &s->cell->own[s->dtype] : &kernels->cells[s->cell->number];
 }
 
-/* Slots per unit and step: what the gates' pre-activations need while they are made, and what a tape keeps. */
+/* Slots of a tape per unit and step: for the cell's gates, in which pre-activations come first, and for the states but
+ * h. */
 static inline int64_t tape_slots(const frnn_cell *cell) { return cell->slots + held_states(cell); }
 
-/* And what z holds of a step that goes to no tape. */
+/* Slots of z in a step that writes no tape. */
 static inline int64_t work_slots(const frnn_cell *cell) { return cell->unfused ? cell->slots : cell->facts.gates; }
 
-/* Segments of steps, each with its checkpoint. */
+/* The number of segments: runs of steps, each with its checkpoint. */
 static inline int64_t segments_of(const frnn_shape *s) { return s->steps > 0 ? (s->steps - 1) / s->checkpoint + 1 : 0; }
 
 /* The t of the s-th step of the pass. */
@@ -159,8 +161,8 @@ static inline frnn_sequence dense(void *data, int64_t batch, ptrdiff_t row) {
   return (frnn_sequence){data, batch * row, row};
 }
 
-/* Rows (t, b) of a chunk as runs of rows one stride apart, in both sequences: all in one, or a run for each step,
- * or for each row, whichever are the fewest. */
+/* Rows (t, b) of a chunk as runs: rows one stride apart, in both sequences. One run has all of them, or there is a run
+ * for each step or for each row of the batch, whichever are fewer. */
 typedef struct {
   int64_t runs, rows;
   ptrdiff_t a, c;         /* from row to row within a run */
@@ -174,7 +176,7 @@ static inline run runs_of(frnn_sequence a, frnn_sequence c, int64_t steps, int64
   return (run){batch, steps, a.step, c.step, a.row, c.row};
 }
 
-/* c = init + a * panels over all rows of a chunk, `g` giving all but the rows. */
+/* c = init + a * panels over all rows of a chunk; `g` has all arguments but the rows. */
 static inline void product_of_rows(const frnn_kernels *kernels, frnn_gemm g, frnn_sequence a, frnn_sequence c,
                                    int64_t steps, int64_t batch) {
   run r = runs_of(a, c, steps, batch);
@@ -188,7 +190,7 @@ static inline void product_of_rows(const frnn_kernels *kernels, frnn_gemm g, frn
   }
 }
 
-/* A row of elements: where they are few, memcpy would take as long to be called. */
+/* Copies a row. If it is short, calling memcpy would take as long as the copy. */
 static inline void copy_row(void *dst, const void *src, size_t bytes) {
   char *to = dst;
   const char *from = src;
@@ -200,7 +202,7 @@ static inline void copy_row(void *dst, const void *src, size_t bytes) {
   for (; bytes > 0; bytes -= 4, to += 4, from += 4) memcpy(to, from, 4);
 }
 
-/* Rows of one stride into rows of another. NULL: zeros. */
+/* Copies rows of one stride to rows of another; src NULL: zeros. */
 static inline void copy_rows(void *dst, ptrdiff_t dst_row, const void *src, ptrdiff_t src_row, int64_t rows,
                              size_t bytes) {
   for (int64_t b = 0; b < rows; b++) {
@@ -222,28 +224,28 @@ static inline range range_of(int64_t all, int64_t part, int64_t parts) {
   return (range){begin, all * (part + 1) / parts - begin};
 }
 
-/* Costs, in multiply-adds that a core does meanwhile; some 50 are a nanosecond. Measured. */
+/* Costs, as the multiply-adds that a core does in that time; some 50 take a nanosecond. Measured. */
 enum {
-  WORTH_A_STEP = 40000,  /* less would not pay for a job of its own, see pool.c */
-  ROWS_OF_A_READING = 2, /* reading a weight from L2 costs as much as using it for so many rows */
-  ROWS_OF_A_GROUP = 4,   /* rows that make reading the weights for them alone worth while */
-  FAR_BYTES = 8000000,   /* of weights that a group had better not read alone, coming from far away */
+  WORTH_A_STEP = 40000,  /* a step with less does not pay for a job of its own, see pool.c */
+  ROWS_OF_A_READING = 2, /* reading a weight from L2 costs as much as using it for so many rows of the batch */
+  ROWS_OF_A_GROUP = 4,   /* the least rows for which a group may read all weights */
+  FAR_BYTES = 8000000,   /* weights of more bytes come from far away: groups do not pay */
   MULTIPLY_ADDS_OF_PACKING = 8,
-  POLL_INTERVAL = 200000000, /* the most between two polls for interrupts: some 4 ms, and 40 without vectors */
-  BETWEEN_POLLS = 1000000    /* and the least, for a poll has its cost */
+  POLL_INTERVAL = 200000000, /* the most between two polls for interrupts: 4 ms, 40 ms without vectors */
+  BETWEEN_POLLS = 1000000    /* the least between two polls, for a poll has a cost */
 };
 
-/* The next of some things, in a loop that takes so many at once until none are left: at least one, or the loop would
- * never end. */
+/* The count of the next turn of a loop that takes at_once of the items left: at least one, or the loop would never
+ * end. */
 static inline int64_t next_count(int64_t at_once, int64_t left) {
   assert(at_once > 0 && left > 0);
   return least(at_once, left);
 }
 
-/* How a job is divided: by calls, in each by groups of rows, in each group by slices of units. */
+/* The division of a job: by calls, in each by groups of rows, in each group by slices of units. */
 typedef struct {
   int calls, groups, slices;
-  double work;           /* of the whole; where slices wait for one another, of a step */
+  double work;           /* of the job: the pass, or a step if slices wait for one another */
   int64_t rows_at_once;  /* the most rows of a group that go through time together; at least 1 */
   int64_t steps_between; /* steps from poll to poll */
 } job_parts;
@@ -259,7 +261,7 @@ static inline job_part part_of_job(const job_parts *s, int part) {
   return (job_part){group / s->groups, group % s->groups, s->groups, part % s->slices, s->slices};
 }
 
-/* A step's cost for a row, at least that of its gates where there is no product with h. */
+/* The cost of a step for a row: the recurrent weights, or if there are none the cost of the gates. */
 static inline double recurrent_weights_of(const frnn_shape *s) {
   double gates = s->cell->facts.recurrent + (s->projected > 0);
   return gates > 0 ? gates * (double)s->hidden * (double)features_of(s) : s->cell->facts.gates * (double)s->hidden;
@@ -274,14 +276,14 @@ static inline int64_t vectors_of_units(const frnn_shape *s, const frnn_kernels *
   return (s->hidden + kernels->lanes - 1) / kernels->lanes;
 }
 
-/* A part's vectors of so many numbers. */
+/* A part's vectors, of those that so many numbers fill. */
 static inline range vectors_of_part(const frnn_kernels *kernels, int64_t numbers, job_part mine) {
   return range_of((numbers + kernels->lanes - 1) / kernels->lanes, mine.slice, mine.slices);
 }
 
 static inline int at_least_one(double x, double most) { return x < 1 ? 1 : (int)(x < most ? x : most); }
 
-/* A job without rows, in slices of `things`, worth that many multiply-adds for each call. */
+/* Divides a job without rows into slices of `things`; `work` is its multiply-adds for each call. */
 static inline job_parts part_by_slices(int calls, double work, int64_t things) {
   int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / calls);
   int polls = at_least_one(work / POLL_INTERVAL, FRNN_PARTS / calls);
@@ -289,7 +291,7 @@ static inline job_parts part_by_slices(int calls, double work, int64_t things) {
   return (job_parts){calls, 1, slices, work * calls, INT64_MAX, 1};
 }
 
-/* Steps of all rows, whose every row takes `row` multiply-adds and whose units stand in so many vectors. */
+/* Divides the steps of all rows. A step of a row takes `row` multiply-adds, and its units fill `vectors` vectors. */
 static inline job_parts part_by_steps(const frnn_shape *s, int calls, double row, int64_t vectors) {
   double step = row * (double)most(s->batch, ROWS_OF_A_READING);
   job_parts all = {calls, 1, 1, step * (double)s->steps * calls, INT64_MAX, 64};

@@ -1,12 +1,13 @@
 /* blocks.h - sums over many rows, block by block: see ../internal/sums.h for why and in which order.
  *
- * Between calls three arrays stand beside a sum: of the block that is not full, if one is begun; of the sum of those
- * that are full; and of what rounding has taken from the sum. Those of a product lie tile after tile, so that a tile
- * adds up its blocks in one run of whole vectors.
+ * Between calls a sum has three arrays beside it: the block that is not full yet, the sum of the full blocks, and the
+ * rounding error of the sum. Those of a product lie tile after tile, so that a tile adds up its blocks in one run of
+ * full vectors.
  *
  * It must not know: cells, time, threads. */
 
-/* Kahan's addition: however many x there were, the sum is off by two roundings of itself. */
+/* Kahan's addition: after any number of x the sum is off by two roundings of itself. A rounding error that is not
+ * finite counts as 0. */
 INLINE void grow(vec *sum, vec *lost, vec x) {
   vec y = x + *lost, after = *sum + y, left = y - (after - *sum);
   ivec finite = (ivec)(left - left == (vec){0});
@@ -25,7 +26,7 @@ KERNEL void add_keeping(void *sum, void *lost, const void *x, int64_t n) {
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */
 
-/* Where a tile's vectors begin in one of the arrays. */
+/* The address of a tile's vectors in one of the arrays. */
 INLINE real *place_of_tile(const frnn_product_sum *s, void *array, int64_t rows, int64_t m, int64_t vector) {
   int64_t vectors = (s->product.n + LANES - 1) / LANES;
   return (real *)array + (m * vectors + vector * rows) * LANES;
@@ -41,7 +42,7 @@ INLINE void store_state(const int V, real *to, const vec *acc) {
   for (int v = 0; v < V; v++) vstore(to + v * LANES, acc[v]);
 }
 
-/* The blocks' sum grows by the one in the registers, which are zero then. */
+/* Adds the block in the registers to the sum of the blocks, and clears the registers. */
 INLINE void end_block(const int V, real *blocks, vec *acc) {
 #pragma GCC unroll 32
   for (int v = 0; v < V; v++) {
@@ -50,8 +51,8 @@ INLINE void end_block(const int V, real *blocks, vec *acc) {
   }
 }
 
-/* R rows x P vectors over k of one block of panels. The blocks that are whole have a loop of their own, whose number of
- * turns the compiler knows. */
+/* R rows x P vectors over k of one block of panels. Full blocks have a loop of their own, whose number of turns the
+ * compiler knows. */
 INLINE void blocks_tile(const int R, const int P, const frnn_product_sum *s, int64_t m, int64_t vector) {
   const frnn_gemm *g = &s->product;
   vec acc[ACCUMULATORS];
@@ -67,7 +68,7 @@ INLINE void blocks_tile(const int R, const int P, const frnn_product_sum *s, int
     load_state(R * P, block, acc);
     now = left < s->blocks.until ? left : s->blocks.until;
   }
-  for (int last = 0;; last = 1, now = left) { /* what is begun, whole blocks, what is left */
+  for (int last = 0;; last = 1, now = left) { /* the block that is begun, full blocks, the rest */
     chain(R, P, 1, acc, a, g->a_row, g->a_k, panels, panel, now);
     a += now * g->a_k;
     panels += now * LANES;
@@ -88,7 +89,7 @@ INLINE void blocks_tile(const int R, const int P, const frnn_product_sum *s, int
     store_state(R * P, block, acc);
 }
 
-/* The sum of such a tile grows by its blocks. */
+/* Adds the blocks of such a tile to its sum. */
 KERNEL void grow_tile(const frnn_product_sum *s, int64_t rows, int64_t panels, int64_t m, int64_t vector) {
   const frnn_gemm *g = &s->product;
   real *blocks = place_of_tile(s, s->beside.blocks, rows, m, vector),

@@ -1,22 +1,22 @@
 /* gemm.h - products: the chain that every tile is made of, and the packed GEMM.
  *
- * Layout. b is packed in panels [vector of outputs][k][gate][lane]; a is read where it lies, along k (rows of
- * activations) or across it (gate gradients, transposed by the reading). A tile holds R rows x P panels x G
- * gates of accumulators in registers. k is never split between accumulators: a tile that stops at KBLOCK and
- * goes on later stores and reloads exact values, so every result is one chain.
+ * Layout. b is packed in panels [vector of outputs][k][gate][lane]; a is read in place, along k (rows of activations)
+ * or across it (gate gradients, which are so transposed). A tile holds R rows x P panels x G gates of accumulators in
+ * registers. k is never split between accumulators: a tile that stops at KBLOCK and goes on later stores and reloads
+ * exact values, so every result is one chain.
  *
  * It must not know: cells, time, threads. */
 
-#define KBLOCK (4096 / (int)sizeof(real)) /* of panels: what stays in L2 while rows pass by */
-#define ROW_BLOCK 128                     /* rows of a: what stays in L2 while panels pass by */
+#define KBLOCK (4096 / (int)sizeof(real)) /* k of panels: a block stays in L2 while rows pass by */
+#define ROW_BLOCK 128                     /* rows of a: a block stays in L2 while panels pass by */
 #define MAX_ROWS 8
 
-/* The most rows of a tile with G gates: four vectors wide, or three where that is what the gates make and there are
- * registers beside the accumulators (with 16, four rows of three gates would take every one). */
+/* The most rows of a tile with G gates, for tiles four vectors wide; three wide for three gates, if there are registers
+ * beside the accumulators (with 16, four rows of three gates would take every one). */
 #define TILE_ROWS(G) (ACCUMULATORS / (ACCUMULATORS < 24 ? 4 : 4 / (G) * (G)))
-/* The panels of a tile: as many as make a step of k read so many bytes, and no more. So many chains keep up with what
- * L2 gives, even a single row's; and where the tiles of a step are many, the last ones are still near when the next
- * step passes them backwards. */
+/* The panels of a tile: enough that a step of k reads so many bytes, and no more. That many chains, even of a single
+ * row, keep up with L2. If a step has many tiles, the last panels are still in the cache when the next step reads them
+ * from last to first. */
 #define BYTES_PER_K 256
 #define WIDE_ENOUGH(P, G) ((P) > 2 && (P) / 2 * (G) * VEC_BYTES >= BYTES_PER_K)
 
@@ -55,15 +55,15 @@ INLINE void chain(const int R, const int P, const int G, vec *acc, const void *a
   }
 }
 
-/* The same over a factor of a step, for rows from m and the gates of units from `vector` on; `before` vectors of other
- * phases stand before its panels. */
+/* The same over a factor of a step, for rows from m and the gates of units from `vector` on. `before` vectors of other
+ * phases come before its panels. */
 INLINE void chain_factor(const int R, const int P, const int G, vec *acc, const frnn_factor *f, int64_t m,
                          int64_t vector, int64_t before) {
   chain(R, P, G, acc, AT(const char, f->rows, m * f->row), f->row, sizeof(real),
         (const real *)f->panels + (before + vector * G) * f->k * LANES, f->k * G * LANES, f->k);
 }
 
-/* The chains' start: the gates from `gate` on of units from `vector` on. */
+/* Loads the values that the chains begin with: the gates from `gate` on of units from `vector` on. */
 INLINE void start_chains(const int R, const int P, const int G, vec *acc, const frnn_step *s, int64_t m, int64_t vector,
                          int gate) {
 #pragma GCC unroll 8
@@ -75,14 +75,14 @@ INLINE void start_chains(const int R, const int P, const int G, vec *acc, const 
   }
 }
 
-/* A whole tile up to its end: bias, x, h. */
+/* All chains of a tile: bias, x, h. */
 INLINE void run_chains(const int R, const int P, const int G, vec *acc, const frnn_step *s, int64_t m, int64_t vector) {
   start_chains(R, P, G, acc, s, m, vector, 0);
 #pragma GCC unroll 1
   for (int i = FRNN_X; i <= FRNN_H; i++) chain_factor(R, P, G, acc, &s->in[i], m, vector, 0);
 }
 
-/* And a tile that ends there: the pre-activations go to z, for an unfused cell to read. */
+/* A tile without an epilogue: the pre-activations go to z, where an unfused cell reads them. */
 INLINE void chains_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   run_chains(R, P, 1, acc, s, m, vector);
@@ -95,7 +95,7 @@ INLINE void chains_tile(const int R, const int P, const frnn_step *s, int64_t m,
 
 #define CHAINS_TILES(T) T(chains, 1, 4)
 
-/* R rows x P vectors of c, over k of one block; `full` if the last vector is whole. */
+/* R rows x P vectors of c, over k of one block; `full` if the last vector has all lanes. */
 INLINE void gemm_tile_of(const int R, const int P, const int full, const frnn_gemm *g, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t n = vector * LANES, last = g->n - n - (P - 1) * LANES;

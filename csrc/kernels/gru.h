@@ -1,18 +1,19 @@
-/* gru.h - the GRU cell, r z n, with the reset gate after or before the recurrent product: equations (G1) to (G6)
- * of fastrnn/reference/cells.py, and its derivative.
+/* gru.h - the GRU cell, r z n, with the reset gate after or before the recurrent product, and its derivative: equations
+ * (G1) to (G9) of fastrnn/reference/cells.py.
  *
- * Tape: r, z, n; reset after also W_hn h + b_hn, which r multiplies. Reset before needs two phases in a step,
- * for every unit of r * h enters the product of every unit of n.
+ * Tape: r, z, n; with the reset after also W_hn h + b_hn, which r multiplies. The reset before needs two phases in a
+ * step, for every unit of r * h enters the product of every unit of n.
  *
- * Gate gradients stand as n r z in the columns, and n * r after them if the reset comes after: then both what x
- * sees (n r z) and what h sees (r z n*r) are neighbours, and each product is one chain.
+ * The columns of gate gradients are n r z, and after them n * r if the reset comes after. So the columns for x (n r z)
+ * are neighbours, and so are those for h (r z n*r): each product is one chain.
  *
  * It must not know: time, batches, threads. */
 
 /* (1 - z) n + z h: exactly h where z is 1, exactly n where z is 0. */
 INLINE vec gru_blend(vec z, vec n, vec h) { return vfma(z, h, (vset1(1) - z) * n); }
 
-/* N units of a tile (rows x panels, panels inside), from `first` on: what every ending below begins with. */
+/* Addresses and values of unit n of an epilogue, which takes N units of a tile (rows x panels, panels inside) from
+ * `first` on. */
 #define ROW (m + (first + n) / P)
 #define UNIT (unit + (first + n) % P * LANES)
 #define SLOT(which) (AT(real, s->z, ROW * s->z_row + (which) * s->gate) + UNIT)
@@ -41,7 +42,7 @@ INLINE void gru_after_tile(const int R, const int P, const frnn_step *s, int64_t
   start_chains(R, P, 3, acc, s, m, vector, 0);
 #pragma GCC unroll 1
   for (int i = FRNN_X; i <= FRNN_H; i++) {
-    /* n's two parts stay apart: x's waits in its slot while the chain begins again with h's bias. */
+    /* n has two chains: that over x goes to its slot, and the registers begin a new one with the bias of h. */
     if (i == FRNN_H) {
 #pragma GCC unroll 32
       for (int v = 0; v < R * P; v++) {

@@ -1,9 +1,9 @@
 /* gru_variant.h - variants of the GRU cell, with the reset gate after or before the recurrent product: (G1) to (G9) as
- * fastrnn/reference/variants.py alters them.
+ * fastrnn/reference/variants.py changes them.
  *
- * Tape: r z n; reset after, what r multiplies; where products are normalised, what norm.h says after these. Columns of
- * gradients are those of gru.h; where products are normalised, of W_ih x and of W_hh h, gates r z n; of both sides'
- * pre-activations, r z n and n's of h's side; those times N, of either side.
+ * Tape: r z n; with the reset after also W_hn h + b_hn; then the slots of norm.h if products are normalised. Columns of
+ * gradients are those of gru.h. If products are normalised, they are: of W_ih x, then of W_hh h, gates r z n each; of
+ * the pre-activations r z n, and n of the side of h; these times N, for the side of x, then of h (side: see norm.h).
  *
  * It must not know: time, threads. */
 
@@ -34,7 +34,7 @@ INLINE void gru_after_variant_units(const int N, const frnn_step *s, const unit_
   gru_variant_blend(N, s, m, unit, z, new);
 }
 
-/* Reset before, phase one: r and z; r times the h that was dropped to scratch. */
+/* Reset before, phase one: r and z; writes r times h after dropout to scratch. */
 INLINE void gru_reset_variant_units(const int N, const frnn_step *s, const unit_options *a, int64_t m, int64_t unit) {
   vec r[N_MOST], z[N_MOST];
   EACH r[n] = vload(SLOT(0));
@@ -88,7 +88,8 @@ KERNEL void gru_before_variant_step_blend(const frnn_step *s) {
 
 /* ---- backward ---------------------------------------------------------------------------------------------------- */
 
-/* da_n and da_z for the units of row m from u on, of (G5), (G6); what goes by the products is left in dh. */
+/* da_n and da_z, (G5) and (G6), for the units of row m from u on. Leaves in dh the part that goes to t - 1 without a
+ * product. */
 INLINE vec gru_variant_back_blend(const frnn_back *b, const unit_options *a, int64_t m, int64_t u, vec *da_z) {
   const real *slots = AT(const real, b->z, m * b->z_row) + u;
   real *dh_row = back_gradient(b, FRNN_STATE_H, m) + u;
@@ -104,7 +105,7 @@ INLINE vec gru_variant_back_blend(const frnn_back *b, const unit_options *a, int
   return tanh_back(a, dh * (vset1(1) - z), n, n_reached);
 }
 
-/* Reset after: all pre-activations' gradients, da_n r last. `column`: where those of n, r, z stand, and of n r. */
+/* Reset after: the gradients of all pre-activations. `column`: the columns of n, r, z and n r. */
 NOINLINE void gru_after_back_units(const frnn_back *b, int64_t m, const int *column) {
   unit_options a = unit_options_of(b->variant);
   real *dg = AT(real, b->dg, m * b->dg_row);
@@ -127,13 +128,13 @@ KERNEL void gru_after_variant_back(const frnn_back *b) {
   for (int64_t m = 0; m < b->m; m++) gru_after_back_units(b, m, column);
 }
 
-/* Where products are normalised, phase one; */
+/* Normalised products, phase one: the gradients of the pre-activations. */
 KERNEL void gru_normalised_back_gates(const frnn_back *b) {
   static const int column[] = {8, 6, 7, 9};
   for (int64_t m = 0; m < b->m; m++) gru_after_back_units(b, m, column);
 }
 
-/* and two: both sides, of each the two groups. */
+/* Phase two: the gradients of the products, for both sides and the two groups of each. */
 KERNEL void gru_normalised_back_sides(const frnn_back *b) {
   const frnn_variant *v = b->variant->numbers;
   const void *gain_x = v->extra[FRNN_WEIGHT_LN_IH], *gain_h = v->extra[FRNN_WEIGHT_LN_HH];
@@ -163,7 +164,8 @@ KERNEL void gru_before_variant_back_blend(const frnn_back *b) {
   }
 }
 
-/* Phase two: through r * h, h as it was dropped; both are written for the gradients of the weights. */
+/* Phase two: through r * h, with h after dropout. Writes r * h, and h after dropout if there is dropout, for the weight
+ * gradients. */
 KERNEL void gru_before_variant_back_reset(const frnn_back *b) {
   unit_options a = unit_options_of(b->variant);
   for (int64_t m = 0; m < b->m; m++) {

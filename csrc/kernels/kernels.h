@@ -36,8 +36,8 @@
 
 #include "probe.h"
 
-/* The tiles of all steps, each as (name, gates, how many widths: 3 is 1, 2 and 4 panels, 4 is 8 too). name_tile is the
- * function that a tile is made of. */
+/* The tiles of all steps, each as (name, gates, number of widths: 3 stands for 1, 2 and 4 panels, 4 for these and 8).
+ * The function name_tile is the body of such a tile. */
 #define STEP_TILES(T) RNN_TILES(T) LSTM_TILES(T) GRU_TILES(T) CHAINS_TILES(T)
 
 #define TILE_KIND(name, G, widths) TILE_##name,
@@ -47,7 +47,7 @@ typedef void gemm_tile_function(const frnn_gemm *, int64_t row, int64_t vector);
 typedef void blocks_tile_function(const frnn_product_sum *, int64_t row, int64_t vector);
 typedef void step_tile_function(const frnn_step *, int64_t row, int64_t vector);
 
-/* By the number of panels: 1, 2, 4, 8. NULL where the registers do not hold it. */
+/* By the number of panels: 1, 2, 4, 8. NULL if the registers do not hold the tile. */
 #define WIDTHS 4
 struct tiles {
   gemm_tile_function *gemm[WIDTHS];
@@ -75,7 +75,7 @@ struct tiles {
 static const struct tiles *const tiles_of[] = {NULL,        &tiles_by_1, &tiles_by_2, &tiles_by_3, &tiles_by_4,
                                                &tiles_by_5, &tiles_by_6, &tiles_by_7, &tiles_by_8};
 
-/* How many panels, as a power of two, the next tile takes of those left. */
+/* The base 2 logarithm of the number of panels that the next tile takes of those left. */
 INLINE int widest(int count, int64_t left) {
   int width = count - 1;
   while (width > 0 && ((int64_t)1 << width) > left) width--;
@@ -96,7 +96,7 @@ INLINE int widths_of_step(int kind, int rows) {
 
 KERNEL int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* Rows divided evenly among tiles: 8 as 4 + 4 rather than 6 + 2, for a tile of few rows reads more per product. */
+/* Divides rows evenly among tiles: 8 as 4 + 4 rather than 6 + 2, for a tile of few rows reads more per product. */
 typedef struct {
   int64_t tiles, larger; /* the first ones have a row more */
   int rows;              /* of the smaller ones */
@@ -107,7 +107,7 @@ INLINE row_tiles split_rows(int64_t rows, int most) {
   return (row_tiles){tiles, rows % tiles, (int)(rows / tiles)};
 }
 
-/* One block of k and of rows: panels outside, so that each stays near while the rows pass by it. */
+/* One block of k and of rows. Panels are the outer loop, so that each stays in the cache while the rows pass by it. */
 KERNEL void gemm_block(const frnn_gemm *g) {
   int64_t vectors = (g->n + LANES - 1) / LANES;
   row_tiles tiles = split_rows(g->m, TILE_ROWS(1));
@@ -145,7 +145,8 @@ KERNEL void gemm(const frnn_gemm *whole) {
   }
 }
 
-/* As gemm_block: a block of k and of rows; or with k past, its sums grow. */
+/* As gemm_block for sums by blocks: one block of k and of rows. With `grows`, after all of k, adds the blocks to the
+ * sums. */
 INLINE void sum_block(const int grows, const frnn_product_sum *s) {
   int64_t vectors = (s->product.n + LANES - 1) / LANES;
   row_tiles tiles = split_rows(s->product.m, TILE_ROWS(1));

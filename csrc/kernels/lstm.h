@@ -1,14 +1,13 @@
 /* lstm.h - the LSTM cell: i f g o, equations (L1) to (L6) of fastrnn/reference/cells.py, and its derivative.
  *
- * Tape: the four activated gates, then c. tanh(c) is computed again in backward: dearer than reading it, and
- * cheaper than the memory.
+ * Tape: the four activated gates, then c. Backward recomputes tanh(c): slower than reading it, but it saves the memory.
  *
  * It must not know: time, batches, threads. */
 
 /* The arrays of the state: h, then c. */
 enum { LSTM_C = FRNN_STATE_H + 1 };
 
-/* N units' pre-activations, gate by gate, in; gates, c and h out. */
+/* In: pre-activations of N vectors of units, gate by gate, and c. Out: gates, c and h. */
 INLINE void lstm_cells(const int N, vec *i, vec *f, vec *g, vec *o, vec *c, vec *h) {
   sigmoids(N, i);
   sigmoids(N, f);
@@ -20,7 +19,7 @@ INLINE void lstm_cells(const int N, vec *i, vec *f, vec *g, vec *o, vec *c, vec 
   EACH h[n] = o[n] * h[n];
 }
 
-/* The end of a tile for N of its units (rows x panels, panels inside), from `first` on. */
+/* The epilogue of a tile for N of its units (rows x panels, panels inside), from `first` on. */
 INLINE void lstm_end(const int N, const int P, const frnn_step *s, int64_t m, int64_t unit, int first, const vec *a) {
   vec i[N_MOST], f[N_MOST], g[N_MOST], o[N_MOST], c[N_MOST], h[N_MOST];
   EACH {
@@ -56,11 +55,12 @@ INLINE void lstm_tile(const int R, const int P, const frnn_step *s, int64_t m, i
 
 #define LSTM_TILES(T) T(lstm, 4, 3)
 
-/* Rows further on whose c of the step before is asked for: nothing else of that step's slots has been read yet, and
- * from one row's c to the next's it is too far for the processor to guess. */
+/* c of the step before is prefetched so many rows ahead: nothing else of that step's slots has been read yet, and the
+ * next row's c is too far away for the processor to predict. */
 enum { ROWS_AHEAD = 8 };
 
-/* (L7) to (L13): dh_t and dc_t in; the gates' gradients out, dc_{t-1} in place, nothing of dh beside the product. */
+/* (L7) to (L12). In: dh_t and dc_t. Out: the gates' gradients, and dc_{t-1} in place. dh is zero then: all of dh_{t-1}
+ * comes from the product. */
 KERNEL void lstm_back(const frnn_back *b) {
   const vec one = vset1(1);
   for (int64_t m = 0; m < b->m; m++) {

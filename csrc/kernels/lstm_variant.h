@@ -1,11 +1,11 @@
-/* lstm_variant.h - variants of the LSTM cell: (L1) to (L13) as fastrnn/reference/variants.py alters them.
+/* lstm_variant.h - variants of the LSTM cell: (L1) to (L13) as fastrnn/reference/variants.py changes them.
  *
- * Tape: i f g o, where gates are coupled too; where products are normalised, what norm.h says; c as it goes on. What c
- * was before zoneout follows from these, exactly. G is the number of gates, 3 where they are coupled: then the products
- * are of i g o.
+ * Tape: i f g o, even if gates are coupled; then the slots of norm.h if products are normalised; c after zoneout. c
+ * before zoneout follows from these, bit for bit. G is the number of gates in the products: 4, or 3, i g o, if gates
+ * are coupled.
  *
- * Columns of gradients: where products are normalised, of W_ih x and of W_hh h; of the pre-activations; there then
- * those times N, of either side; for the peepholes; for gain and shift of c.
+ * Columns of gradients: of W_ih x, then of W_hh h (*); of the pre-activations; these times N, for the side of x, then
+ * of h (*); of the peepholes; of gain and shift of c (*). (*): only if products are normalised; side: see norm.h.
  *
  * It must not know: time, threads. */
 
@@ -13,7 +13,7 @@ enum { LSTM_SEPARATE = 4 };
 
 INLINE int lstm_of_c(int G) { return LSTM_SEPARATE + 2 * G + 1; } /* the slot of N of c */
 
-/* (L1) to (L6). Where c is to be normalised yet, it waits in its slot and o in its own. */
+/* (L1) to (L6). If c must still be normalised, c and o wait in their slots and h is not computed. */
 INLINE void lstm_variant_units(const int N, int G, int normalised, const frnn_step *s, const unit_options *a, int64_t m,
                                int64_t unit) {
   const frnn_variant *v = s->variant->numbers;
@@ -95,11 +95,11 @@ KERNEL void lstm_variant_step_coupled(const frnn_step *s) { lstm_variant_step(3,
 KERNEL void lstm_variant_step_normalised(const frnn_step *s) { lstm_variant_step(4, 1, s); }
 KERNEL void lstm_variant_step_both(const frnn_step *s) { lstm_variant_step(3, 1, s); }
 
-/* What all rows of a backward pass's step have in common. */
+/* A step backward: all its rows read this. */
 typedef struct {
   const frnn_back *b;
   unit_options a;
-  int zones[2]; /* whether some of h, of c stays */
+  int zones[2]; /* 1 if h has zoneout; 1 if c has */
   const void *peephole;
   double cell_clip;
 } lstm_back_step;
@@ -113,12 +113,12 @@ INLINE lstm_back_step lstm_step_back(const frnn_back *b) {
                           .cell_clip = v->number[FRNN_CELL_CLIP]};
 }
 
-/* A row of it. */
+/* A row of such a step. */
 typedef struct {
   int64_t m;
   normalised_row z;
   const real *c_in, *dy;
-  real *dh_row, *dc_row, *dg, *of_gates; /* columns, and those of the pre-activations */
+  real *dh_row, *dc_row, *dg, *of_gates; /* its columns; those of the pre-activations */
 } lstm_back_row;
 
 INLINE lstm_back_row lstm_row(int G, int normalised, const frnn_back *b, int64_t m) {
@@ -133,7 +133,7 @@ INLINE lstm_back_row lstm_row(int G, int normalised, const frnn_back *b, int64_t
                          .of_gates = dg + (normalised ? 2 * G * b->hidden : 0)};
 }
 
-/* Units of a row as they were; c before zoneout, from what is kept. */
+/* Units of a row as forward computed them, from the tape; c before zoneout is recomputed. */
 typedef struct {
   int64_t u, left;
   vec i, f, g, o, before, c;
@@ -154,7 +154,7 @@ INLINE lstm_back_units lstm_units(const lstm_back_step *s, const lstm_back_row *
   return q;
 }
 
-/* (L11), and what reaches what tanh sees of c: da_o, de. */
+/* (L11): returns da_o. `de` is the gradient of e, the argument of tanh in (L6) or (V10). */
 INLINE vec lstm_outer(int G, int normalised, const lstm_back_step *s, const lstm_back_row *r, const lstm_back_units *q,
                       vec *de) {
   const frnn_back *b = s->b;
@@ -173,7 +173,8 @@ INLINE vec lstm_outer(int G, int normalised, const lstm_back_step *s, const lstm
   return gate_back(&s->a, dh * tanh_e, q->o, q->reached[3]);
 }
 
-/* (V14): of i and f, whose part of dc_{t-1} it returns beside what is there, and of o. */
+/* (V14): writes the gradients of the peepholes. Returns `back`, dc_{t-1}, plus the part that comes through the
+ * peepholes of i and f. */
 INLINE vec lstm_through_peepholes(int G, const lstm_back_step *s, const lstm_back_units *q, real *to, vec da_i,
                                   vec da_f, vec da_o, vec back) {
   int64_t hidden = s->b->hidden;
@@ -187,7 +188,7 @@ INLINE vec lstm_through_peepholes(int G, const lstm_back_step *s, const lstm_bac
   return back;
 }
 
-/* (L7) to (L10), (L12), (V14), (V15), from da_o and what reaches c by way of h. */
+/* (L7) to (L10), (L12), (V14), (V15), from da_o and through_h, the gradient of c that comes through h. */
 INLINE void lstm_inner(int G, int normalised, const lstm_back_step *s, const lstm_back_row *r, const lstm_back_units *q,
                        vec da_o, vec through_h) {
   const frnn_back *b = s->b;
@@ -227,10 +228,11 @@ NOINLINE void lstm_variant_back(int G, const frnn_back *b) {
 KERNEL void lstm_variant_back_plain(const frnn_back *b) { lstm_variant_back(4, b); }
 KERNEL void lstm_variant_back_coupled(const frnn_back *b) { lstm_variant_back(3, b); }
 
-/* Columns, in units of hidden: for gain of c, and for its shift, where de stands. */
+/* The column, in units of hidden, of the gradient of c's gain. The next is that of its shift, which is de. */
 INLINE int64_t lstm_column_of_gain(int G) { return 6 * G - 1; }
 
-/* Where products are normalised, a phase for each row of sums: the first goes to e, which is normalised c; */
+/* Normalised products: backward needs sums over a row twice, so it has three phases. Phase one computes de (see
+ * lstm_outer). */
 NOINLINE void lstm_normalised_outer(int G, const frnn_back *b) {
   lstm_back_step s = lstm_step_back(b);
   for (int64_t m = 0; m < b->m; m++) {
@@ -249,7 +251,7 @@ NOINLINE void lstm_normalised_outer(int G, const frnn_back *b) {
   }
 }
 
-/* the second to the pre-activations; */
+/* Phase two: the gradients of the pre-activations. */
 NOINLINE void lstm_normalised_inner(int G, const frnn_back *b) {
   const void *gain = b->variant->numbers->extra[FRNN_WEIGHT_LN_C];
   lstm_back_step s = lstm_step_back(b);
@@ -267,7 +269,7 @@ NOINLINE void lstm_normalised_inner(int G, const frnn_back *b) {
   }
 }
 
-/* the third to the products. */
+/* Phase three: the gradients of the products. */
 NOINLINE void lstm_normalised_sides(int G, const frnn_back *b) {
   const frnn_variant *v = b->variant->numbers;
   for (int64_t m = 0; m < b->m; m++) {

@@ -1,8 +1,9 @@
-/* min.h - minGRU and minLSTM, whose gates see x alone: equations (M1) to (M9) of fastrnn/reference/cells.py, and their
- * derivatives.
+/* min.h - minGRU and minLSTM, whose gates see x alone, and their derivatives: equations (M1) to (M13) of
+ * fastrnn/reference/cells.py.
  *
- * The products stand in the slots of z, one for each gate, before the functions here read them row by row.
- * Tape: minGRU z and h~. minLSTM f and i as they blend, h~, then sigmoid of what f and i were made of.
+ * The products are in the slots of z, one for each gate, before the functions here read them row by row. Tape of
+ * minGRU: z and h~. Tape of minLSTM: f and i after normalisation (their sum is 1), h~, then the sigmoids of the
+ * pre-activations of f and of i.
  *
  * It must not know: time, batches, threads. */
 
@@ -22,8 +23,8 @@ INLINE void min_gru_units(const int N, const frnn_step *s, int64_t m, int64_t un
   }
 }
 
-/* f / (f + i) from the pre-activations: sigmoid(log f - log i), of which exp(log i - log f) is
- * exp(min(p_i, 0) - min(p_f, 0)) (1 + exp(-|p_f|)) / (1 + exp(-|p_i|)). So 0/0 cannot be. */
+/* f / (f + i) from the pre-activations p_f and p_i: 1 / (1 + i / f), where i / f is computed as
+ * exp(min(p_i, 0) - min(p_f, 0)) (1 + exp(-|p_f|)) / (1 + exp(-|p_i|)). So 0/0 cannot occur. */
 INLINE vec min_forget(vec p_f, vec p_i) {
   const vec zero = {0}, one = vset1(1);
   vec difference = -vmax(-p_i, zero) + vmax(-p_f, zero);

@@ -1,8 +1,9 @@
 /* norm.h - layer normalisation of a row's products: (V2), (V3), (V12) and (V13) of fastrnn/reference/variants.py.
  *
- * A row of z has, from slot `separate` on, N of W_hh h, then N of W_ih x, a slot for each gate; then a slot of scales,
- * and the LSTM's one of N of c. Before, W_hh h stands where its N comes to stand, W_ih x in the slots of the gates. Of
- * the gates some are normalised together: they are a group.
+ * N(q) is q normalised, (V2). A row of z has, from slot `separate` on, N(W_hh h), then N(W_ih x), a slot for each gate;
+ * then a slot of scales, and in the LSTM a slot of N(c). Before normalisation, W_hh h is in the slots of N(W_hh h), and
+ * W_ih x in the slots of the gates. A group is gates that are normalised together. A group has two sides: W_ih x and
+ * W_hh h.
  *
  * It must not know: time, threads. */
 
@@ -10,8 +11,9 @@
 
 enum { SCALE_IH, SCALE_HH = 2, SCALE_C = 4 }; /* in the slot of scales, for each of two groups */
 
-/* Sums run in as many lanes as there are in 64 bytes, a block, whatever a vector has, and those are added in pairs: so
- * results do not depend on the set. Rows of z have whole blocks, but beyond the last unit anything may stand there. */
+/* Sums run in the lanes of a block of 64 bytes, whatever the size of a vector, and these lanes are added in pairs: so
+ * results do not depend on the instruction set. Rows of z are full blocks, but may hold anything beyond the last
+ * unit. */
 enum { BLOCK = FRNN_ALIGN / (int)sizeof(real), PARTS = FRNN_ALIGN / VEC_BYTES };
 
 INLINE real total_of(const vec *part) {
@@ -25,7 +27,7 @@ INLINE real total_of(const vec *part) {
   return lanes[0];
 }
 
-/* Units that a block has may be fewer than its lanes: zeros stand for the others. */
+/* Loads a vector of a block; lanes beyond the last unit are zeros. */
 INLINE vec load_units(const int full, const real *q, int64_t left) {
   if (full) return vload(q);
   return left > 0 ? vload_part(q, left) : (vec){0};
@@ -38,7 +40,7 @@ INLINE vec first_lanes(const int full, vec v, int64_t n) {
   return vload(lanes);
 }
 
-/* Gates of a row. */
+/* Some gates of a row. */
 typedef struct {
   const real *row;
   ptrdiff_t gate;
@@ -92,7 +94,7 @@ typedef struct {
 INLINE real *slot_of(const normalised_row *r, int slot) { return AT(real, r->z, slot * r->gate); }
 INLINE real *scales_of(const normalised_row *r) { return slot_of(r, r->separate + 2 * r->G); }
 
-/* One side of a group: what normalises it, and then scales and shifts it. */
+/* One side of a group: the mean and scale that normalise it, then the gain and the shift. */
 typedef struct {
   real mean, scale;
   const real *gain, *shift; /* of the gate at hand; shift may be NULL */
@@ -121,7 +123,8 @@ INLINE void normalise_units(const int full, const normalised_row *r, int g, cons
   if (!added) vstore(AT(real, to, r->gate), b);
 }
 
-/* One group of a row: gates [first, last), whose two sides are added up, or stand side by side if not `added`. */
+/* Normalises a group of a row: gates [first, last). Adds up its two sides if `added`; else that of h goes to the next
+ * slot. */
 NOINLINE void normalise_group(const frnn_step *s, const normalised_row *r, int first, int last, int group, int added) {
   const frnn_variant *v = s->variant->numbers;
   gates_of_row of_x = {slot_of(r, first), r->gate, last - first, s->hidden};
@@ -138,7 +141,7 @@ NOINLINE void normalise_group(const frnn_step *s, const normalised_row *r, int f
   }
 }
 
-/* What (V12) takes of a group: the means of dN and of dN N, dN being the gradients of some gates times their gains. */
+/* The two means of (V12) for a group: of dN and of dN N. dN is the gradient of a gate times its gain. */
 typedef struct {
   real mean, along;
 } means;
@@ -172,7 +175,7 @@ INLINE vec normalise_back(vec dn, vec n, means m, real scale) {
   return vset1(scale) * (dn - vset1(m.mean) - n * vset1(m.along));
 }
 
-/* Of one side of a row and one group: from the gradients of its gates, d, those of its products and the gains'. */
+/* One side of a group of a row: from the gradients d of its gates those of its products and of its gains. */
 NOINLINE void side_back(const frnn_back *b, const real *d, int first, int last, const void *gain, const real *n,
                         real scale, real *product, real *of_gain) {
   means all = means_of(d, gain, first, last, n, b->gate, b->hidden);

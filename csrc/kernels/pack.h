@@ -1,9 +1,10 @@
-/* pack.h - what brings matrices into panels and sums them: once per call or per chunk, never per step.
+/* pack.h - packs matrices into panels, and adds rows. Packing and sums over rows run once per call or per chunk, never
+ * per step.
  *
  * It must not know: cells, time, threads. */
 
-/* A square of W, LANES rows (outputs) by LANES columns (k), transposed in registers; `full` where it has them all, else
- * `rows` and `columns`, and zeros stand for the outputs beyond. */
+/* A square of W, LANES rows (outputs) by LANES columns (k), transposed in registers; `full` if it has all of them; else
+ * it has `rows` and `columns`, and the outputs beyond are zeros. */
 INLINE void pack_square(const int full, const char *src, ptrdiff_t src_row, int64_t rows, int64_t columns, real *panel,
                         ptrdiff_t step) {
   vec square[LANES];

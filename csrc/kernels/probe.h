@@ -1,5 +1,5 @@
-/* probe.h - what this machine could do: multiply-adds in registers, reads of a buffer. The bench draws its limits
- * with them.
+/* probe.h - measures what this machine can do: multiply-adds in registers, reads of a buffer. The bench draws its
+ * limits from them.
  *
  * It must not know: anything else. */
 
@@ -20,7 +20,7 @@ KERNEL double probe_fma(int64_t rounds) {
   return 2.0 * LANES * CHAINS * (double)rounds;
 }
 
-/* n: bytes, a multiple of 1024. Bitwise, so that what the bytes mean cannot matter. */
+/* n: bytes, a multiple of 1024. Bitwise, so that the value of the bytes cannot change the speed. */
 KERNEL double probe_read(const void *p, size_t n, int64_t rounds) {
   ivec mix[8] = {{0}};
   for (int64_t r = 0; r < rounds; r++) {

@@ -1,5 +1,4 @@
-/* rnn.h - the Elman cell with tanh or relu, equations (R1) to (R5) of fastrnn/reference/cells.py, and its
- * derivative.
+/* rnn.h - the Elman cell with tanh or relu, and its derivative: equations (R1) to (R3) of fastrnn/reference/cells.py.
  *
  * Tape: nothing, for h_t gives the derivative of either nonlinearity.
  *
@@ -7,7 +6,7 @@
 
 enum nonlinearity { TANH, RELU };
 
-/* N units of a tile (rows x panels, panels inside), from `first` on. */
+/* The epilogue of a tile for N of its units (rows x panels, panels inside), from `first` on. */
 INLINE void rnn_end(const int N, const int P, const int nonlinearity, const frnn_step *s, int64_t m, int64_t unit,
                     int first, vec *a) {
   if (nonlinearity == TANH)
@@ -49,7 +48,7 @@ INLINE void rnn_back(const int nonlinearity, const frnn_back *b) {
       int64_t left = b->hidden - u;
       vec h = vload_part(y + u, left), dh = vload(dh_row + u);
       if (dy) dh += vload_part(dy + u, left);
-      /* relu: a NaN or an infinity that arrives where h is 0 counts for nothing, so select rather than multiply */
+      /* relu: if h is 0, a gradient of NaN or infinity becomes 0, so select rather than multiply */
       vec da = nonlinearity == TANH ? dh * vfma(-h, h, vset1(1)) : (vec)((ivec)dh & (ivec)(h != (vec){0}));
       vstore_part(dg + u, da, left);
       vstore(dh_row + u, (vec){0});

@@ -1,6 +1,6 @@
-/* rnn_variant.h - variants of the Elman cell: (R1) to (R3) as fastrnn/reference/variants.py alters them.
+/* rnn_variant.h - variants of the Elman cell: (R1) to (R3) as fastrnn/reference/variants.py changes them.
  *
- * Tape: what the cell made, before zoneout. relu's needs no mark: it is its bound where that was reached.
+ * Tape: h before zoneout. That of relu needs no mark of a reached bound (variant.h): it equals the bound then.
  *
  * It must not know: time, threads. */
 

@@ -1,6 +1,6 @@
 /* rows.h - the tiles of ROWS rows, one to eight panels wide. kernels.h includes this file once for every number of
- * rows: constants are what lets the compiler keep a tile in registers, and each tile is a function of its own
- * because registers are allotted per function. Tiles that do not fit the registers of the set are left out.
+ * rows: with constant sizes the compiler keeps a tile in registers, and each tile is a function of its own because
+ * registers are allotted per function. Tiles that do not fit the registers of the instruction set are left out.
  *
  * It must not know: anything but which tiles there are. */
 

@@ -22,7 +22,7 @@ INLINE real *back_gradient(const frnn_back *b, int state, int64_t m) {
   return AT(real, b->state[state].d, m * b->d_row);
 }
 
-/* All that has come to a state after the step: to whoever asked for it. */
+/* Writes the gradient of a state after the step to the caller's dstate, if wanted. */
 INLINE void show_gradient(const frnn_back *b, int state, int64_t m, int64_t u, vec d) {
   const frnn_back_state *q = &b->state[state];
   if (q->shown) vstore_part(AT(real, q->shown, m * q->shown_row) + u, d, b->hidden - u);

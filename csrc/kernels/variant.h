@@ -1,13 +1,13 @@
-/* variant.h - what the variants of the cells have in common: bounds, hard sigmoids, zoneout; equations (V5) to (V7) and
- * (V11) of fastrnn/reference/variants.py.
+/* variant.h - functions for all variants of cells: bounds, hard sigmoids, zoneout, dropout; equations (V1), (V6), (V7)
+ * and (V11) of fastrnn/reference/variants.py.
  *
- * A variant's products stand in its slots of z before the functions here and in the *_variant.h read them, row by row,
- * and turn them into what a tape keeps: gates. Where a pre-activation reached its bound, its gate has a mark there: the
- * highest bit of the exponent, which a value of at most 1 leaves clear.
+ * A variant's products are in its slots of z before the functions here and in the *_variant.h read them, row by row,
+ * and turn them into gates, which the tape keeps. If a pre-activation reached its bound, its gate is marked by the
+ * highest bit of the exponent, which is clear in values below 2.
  *
  * It must not know: time, threads. */
 
-/* Of a variant's numbers those that every unit needs. */
+/* The options of a variant that every unit reads. */
 typedef struct {
   int clips, hard;
   vec clip, slope;
@@ -25,7 +25,8 @@ INLINE vec vclip(vec x, vec bound) { return -vmax(-vmax(x, -bound), -bound); }
 
 INLINE vec marked(vec value, ivec where) { return (vec)((ivec)value | (where & MARK)); }
 
-/* A gate's value as it was, and where it was marked. A NaN has no mark; 1 with one is infinity. */
+/* A gate's value without its mark; `where` is set in the lanes that were marked. A NaN has no mark; a marked 1 is
+ * stored as infinity. */
 INLINE vec unmarked(const unit_options *a, vec value, ivec *where) {
   *where = (ivec){0};
   if (!a->clips) return value;
@@ -33,7 +34,7 @@ INLINE vec unmarked(const unit_options *a, vec value, ivec *where) {
   return (vec)((ivec)value & ~(*where & MARK));
 }
 
-/* N pre-activations within their bound; where they reached it. */
+/* Clips N pre-activations to their bound; `reached` is set in the lanes that reached it. */
 INLINE void clip_each(const int N, const unit_options *a, vec *p, ivec *reached) {
   if (!a->clips) return;
   EACH reached[n] = (ivec)(vabs(p[n]) >= a->clip);
@@ -45,7 +46,7 @@ INLINE void keep_each(const int N, const unit_options *a, const vec *value, cons
   EACH vstore(slot + n * LANES, a->clips ? marked(value[n], reached[n]) : value[n]);
 }
 
-/* N pre-activations to their gate's values, which go to a slot too, unless it is NULL. */
+/* Turns N pre-activations into the gate's values, and writes these to a slot unless it is NULL. */
 INLINE void gate_each(const int N, const unit_options *a, vec *p, real *slot) {
   ivec reached[N_MOST] = {{0}};
   clip_each(N, a, p, reached);
@@ -83,7 +84,8 @@ INLINE vec tanh_back(const unit_options *a, vec d, vec value, ivec reached) {
   return unless_reached(a, d * vfma(-value, value, vset1(1)), reached);
 }
 
-/* Whether a state has zoneout, and the zoneout mask of row m, units from u on; without a mask its rate. */
+/* has_zoneout: 1 if a state has zoneout. zoneout_at: the zoneout mask of row m, units from u on; without a mask the
+ * rate. */
 INLINE int has_zoneout(const frnn_variant_arguments *variant, int state) {
   return variant->zoneout[state] != NULL || variant->numbers->zoneout[state] > 0;
 }
@@ -104,7 +106,7 @@ INLINE vec zone_h(const frnn_step *s, int64_t m, int64_t u, vec h) {
   return vmix(zoneout_at(s->variant, 0, m, u, left), before, h);
 }
 
-/* The part of a state's gradient that passes its step by; the other part is left in d. */
+/* Returns the part of a state's gradient that zoneout takes past the step; the other part is left in d. */
 INLINE vec gradient_past_step(const frnn_variant_arguments *variant, int state, int64_t m, int64_t u, int64_t left,
                               vec *d) {
   if (!has_zoneout(variant, state)) return (vec){0};
@@ -113,12 +115,12 @@ INLINE vec gradient_past_step(const frnn_variant_arguments *variant, int state, 
   return by;
 }
 
-/* Some of an extra parameter, 0 where it is NULL: that of a gate's units from u on. */
+/* A vector of an extra parameter: a gate's units from u on; 0 if the parameter is NULL. */
 INLINE vec extra_at(const void *extra, int64_t gate, int64_t hidden, int64_t u) {
   return extra ? vload_part((const real *)extra + gate * hidden + u, hidden - u) : (vec){0};
 }
 
-/* h_{t-1} as the products had it; if it was dropped, it goes to where the weights' gradient reads it. */
+/* Returns h_{t-1} after dropout, as the products had it. If there is dropout, writes it for the weight gradients. */
 INLINE vec keep_dropped(const frnn_back *b, int64_t m, int64_t u) {
   int64_t left = b->variant->features - u;
   if (left <= 0) return (vec){0};

@@ -1,9 +1,9 @@
 /* vec.h - one vector type and its operations, for the instruction set and dtype of the stub that includes it.
  *
  * The stub defines FRNN_BITS (32 or 64), FRNN_TARGET (what the compiler may use) and at most one of FRNN_AVX2,
- * FRNN_AVX512, FRNN_NEON; none of them means the generic set: 16-byte vectors, multiply then add. Here, and nowhere
- * else among the kernels, stand instruction-set names. Every operation is exactly rounded or exact, so results do not
- * depend on the set (the generic one, which has no fused multiply-add, excepted).
+ * FRNN_AVX512, FRNN_NEON; none of them means the generic set: 16-byte vectors, multiply then add. Among the kernels
+ * only this file has instruction-set names. Every operation is exactly rounded or exact, so results do not depend on
+ * the set (the generic one, which has no fused multiply-add, excepted).
  *
  * It must not know: cells, layouts, time. */
 #include <stdint.h>
@@ -27,7 +27,7 @@
 #include <immintrin.h>
 #define VEC_BYTES 64
 #define FUSED 1
-#define ACCUMULATORS 24 /* of 32 registers: what a tile may hold while weights and inputs pass by */
+#define ACCUMULATORS 24 /* of 32 registers: the most that a tile holds while weights and inputs pass by */
 #define UNROLL_PRODUCT _Pragma("GCC unroll 4")
 #elif defined(FRNN_AVX2)
 #include <immintrin.h>
@@ -71,7 +71,7 @@ INLINE vec vabs(vec x) { return (vec)((ivec)x & ~SIGN_BIT); }
 /* |magnitude| with the sign of `sign`; exact for zeros, infinities and NaN. */
 INLINE vec vcopysign(vec magnitude, vec sign) { return (vec)(((ivec)magnitude & ~SIGN_BIT) | ((ivec)sign & SIGN_BIT)); }
 
-/* x * y + z: fused where the set has it. */
+/* x * y + z: fused if the set has a fused multiply-add. */
 INLINE vec vfma(vec x, vec y, vec z) {
 #if defined(FRNN_AVX512) && FRNN_BITS == 32
   return (vec)_mm512_fmadd_ps((__m512)x, (__m512)y, (__m512)z);
@@ -93,8 +93,8 @@ INLINE vec vfma(vec x, vec y, vec z) {
 /* 2^k from the sum of k, the exponent's bias and a magic number that puts integers into the low bits. */
 INLINE vec vpower_of_two(vec biased) { return (vec)((ivec)biased << (FRNN_BITS == 32 ? 23 : 52)); }
 
-/* x * 2^k, rounded once even where that is subnormal. `biased` is k as vpower_of_two takes it, plus a guard that keeps
- * the power normal; `unguard` is 2 to minus that guard. */
+/* x * 2^k, rounded once even if that is subnormal. `biased` is k as vpower_of_two takes it, plus a guard that keeps the
+ * power normal; `unguard` is 2 to minus that guard. */
 INLINE vec vscale(vec x, vec k, vec biased, vec unguard) {
 #if defined(FRNN_AVX512) && FRNN_BITS == 32
   (void)biased, (void)unguard;
@@ -108,7 +108,7 @@ INLINE vec vscale(vec x, vec k, vec biased, vec unguard) {
 #endif
 }
 
-/* The larger of the two; x where x is NaN. */
+/* The larger of the two; x if x is NaN. */
 INLINE vec vmax(vec x, vec floor) {
 #if defined(FRNN_AVX512) && FRNN_BITS == 32
   return (vec)_mm512_max_ps((__m512)floor, (__m512)x);
@@ -124,7 +124,7 @@ INLINE vec vmax(vec x, vec floor) {
 #endif
 }
 
-/* Where the sign bit of `sign` is set the first, elsewhere the second. */
+/* `negative` in lanes where the sign bit of `sign` is set, `positive` in the others. */
 INLINE vec vselect_negative(vec sign, vec negative, vec positive) {
 #if defined(FRNN_AVX512) && FRNN_BITS == 32
   return (vec)_mm512_mask_mov_ps((__m512)positive, _mm512_movepi32_mask((__m512i)sign), (__m512)negative);

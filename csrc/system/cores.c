@@ -1,8 +1,8 @@
-/* cores.c - on which cores the workers of the thread pool run. One of the places with preprocessor conditions:
- * systems other than Linux are left to decide themselves.
+/* cores.c - chooses the cores on which the workers of the thread pool run, on Linux alone; other systems choose
+ * themselves. One of the files with preprocessor conditions.
  *
- * The cores of a process are those of its main thread, as Linux' tools have it. A worker has them when it is made, and
- * gets more when the process does; but cores that somebody gave a worker on purpose it keeps.
+ * The cores of a process are those of its main thread, as in Linux' own tools. A worker gets them when it starts, and
+ * gets more when the process does. If somebody else changed a worker's cores, it keeps these.
  *
  * It must not know: calls, jobs. */
 #define _GNU_SOURCE /* for sets of cores */
@@ -16,8 +16,8 @@
 
 #include "../internal/internal.h"
 
-/* By the workers' numbers: the system's, and the cores that the worker was given here. Nobody reads them before the
- * worker sleeps for the first time. */
+/* By the workers' numbers: the thread's id, and the cores that this file gave it. Nobody reads them before the worker
+ * sleeps for the first time. */
 static struct {
   int id;
   cpu_set_t given;
@@ -34,10 +34,11 @@ void frnn_take_cores(int worker) {
   cpu_set_t *given = &workers[worker].given;
   workers[worker].id = (int)syscall(SYS_gettid);
   sched_setaffinity(0, sizeof *given, given);
-  cores_of(0, given); /* what came of it */
+  cores_of(0, given); /* the cores that the system granted */
 }
 
-/* The cores that a worker is to have, in place of those that it has. */
+/* Adds to a worker's cores those that the process got since, if the worker still has the cores that this file gave
+ * it. */
 static void widen(int worker, cpu_set_t *cores) {
   cpu_set_t process, common, *given = &workers[worker].given;
   if (!CPU_EQUAL(cores, given) || !cores_of(getpid(), &process)) return;
@@ -46,8 +47,7 @@ static void widen(int worker, cpu_set_t *cores) {
 }
 
 /* A sleeping worker is often woken on its waker's own core, and the system is slow to part the two: meanwhile a call
- * takes longer than alone. So it is woken with leave to use any core but this one, and gets its own cores back at once.
- */
+ * takes longer than alone. So while it is woken it may use any core but this one; then it gets its own cores back. */
 void frnn_wake_elsewhere(int worker, pthread_cond_t *posted) {
   cpu_set_t cores, others;
   int id = workers[worker].id, moves = cores_of(id, &cores), core = sched_getcpu();

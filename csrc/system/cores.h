@@ -1,4 +1,4 @@
-/* cores.h - on which cores the workers of the thread pool run: what pool.c asks of cores.c.
+/* cores.h - the functions of cores.c, by which pool.c chooses the cores of its workers.
  *
  * It must not know: calls, jobs. */
 #ifndef FRNN_CORES_H
@@ -6,13 +6,14 @@
 
 #include <pthread.h>
 
-/* A worker gets the cores that the process has when it is made: who makes it notes them before, and the worker takes
- * them as it begins. So it does not inherit its maker's cores, which may be few, and only for a while. */
+/* A worker gets the cores that the process has when it starts: frnn_note_cores notes them in the thread that starts it,
+ * and the worker takes them first. So it does not inherit the cores of that thread, which may be few, or few for a
+ * while. */
 void frnn_note_cores(int worker);
 void frnn_take_cores(int worker);
 
-/* Posts to a worker that sleeps. It wakes on another core than the calling thread's where it may use one; the cores
- * that it may use are the same afterwards, or more if the process has got more. */
+/* Wakes a worker that sleeps, on another core than the calling thread's if it may use one. Its cores are the same
+ * afterwards, or more if the process has got more. */
 void frnn_wake_elsewhere(int worker, pthread_cond_t *posted);
 
 #endif

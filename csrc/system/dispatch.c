@@ -1,4 +1,4 @@
-/* dispatch.c - chooses the kernels that this CPU can run. One of the places with preprocessor conditions.
+/* dispatch.c - chooses the kernels that this CPU can run. One of the files with preprocessor conditions.
  *
  * It must not know: cells, layouts, time. */
 #include <stdlib.h>
@@ -13,7 +13,7 @@ static int always(void) { return 1; }
 #if defined(__x86_64__)
 extern const frnn_kernels frnn_avx512_f32, frnn_avx512_f64, frnn_avx2_f32, frnn_avx2_f64;
 
-/* The compiler's run-time library also asks whether the system saves the registers. */
+/* The compiler's run-time library also checks that the system saves the registers. */
 static int has_avx512(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -44,7 +44,7 @@ enum { SETS = sizeof sets / sizeof *sets };
 
 static int chosen = -1;
 
-/* Several threads may come here at once: all find the same. */
+/* Several threads may run this at once: all find the same set. */
 static int current(void) {
   int set = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
   if (set >= 0) return set;

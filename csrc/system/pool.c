@@ -1,18 +1,18 @@
 /* pool.c - the thread pool: a few workers that wait for one job at a time. Not for systems without POSIX threads, which
- * have single.c. One of the places with preprocessor conditions.
+ * have single.c. One of the files with preprocessor conditions.
  *
- * A job is a task and a number of parts. The thread with the number of a part takes it, if it comes in time; the caller
- * takes those that nobody has begun some moments later, and where parts are more than threads, so does whoever has done
- * its own. So a part meets the same thread and its caches step after step, and a worker that wakes late or has lost its
- * core to another process is not waited for unless it is in the middle of a part. Threads do not look at each other's
- * parts before, for a look moves a line between caches. Workers spin for a bounded while, then sleep. A caller that
- * finds the pool in another's hands does all parts itself.
+ * A job is a task and a number of parts. A thread first takes the part with its own number. The caller, after its own
+ * part, takes those that nobody has begun, at once or some moments later; if there are more parts than threads, workers
+ * do so too. So a part runs on the same thread step after step, and finds its data in that core's cache. The caller
+ * waits for a worker only if it is in the middle of a part, not if it wakes late or has lost its core to another
+ * process. Threads do not read the state of each other's parts before, for such a read moves a line between caches.
+ * Workers spin for a bounded time, then sleep. If another caller has the pool, a caller does all parts itself.
  *
  * A child after fork has one thread, the one that forked, and starts with an empty pool. If that thread is in the
- * middle of a call, for a signal's handler forked, it goes on with the call alone, unless a job is out: what other
- * threads were computing of it is lost to the child, and the call ends with FRNN_FORKED.
+ * middle of a call, for a signal's handler forked, it goes on with the call alone. If other threads were computing
+ * parts of a job, the child has lost these parts, and the call ends with FRNN_FORKED.
  *
- * Which part a thread takes never shows in a result: no two parts add to the same sum.
+ * Results do not depend on the thread that takes a part: no two parts add to the same sum.
  *
  * It must not know: cells, layouts, Python. */
 #if !defined(_WIN32) && !defined(FRNN_SINGLE)
@@ -23,12 +23,12 @@
 #include "cores.h"
 #include "run.h"
 
-/* Workers spin for some 100 us after a call, and for some 2 ms between the jobs of one, in which the caller computes
- * alone; after 25 us they yield the core to whoever wants it. Work is counted in multiply-adds, some 50 of which are a
- * nanosecond. A job costs 0.3 us where workers are awake; where they sleep, the caller takes 5 us to wake one, which
- * comes after 20 to 30. */
+/* Workers spin for some 100 us after a call, and for some 2 ms between two jobs of a call, while the caller computes
+ * alone. After 25 us they yield the core now and then to other threads. Work is counted in multiply-adds, some 50 of
+ * which are a nanosecond. A job costs 0.3 us if workers are awake. If they sleep, the caller takes 5 us to wake one,
+ * which starts after 20 to 30 us. */
 enum {
-  SPINS_FOR_A_WORKER = 32, /* to begin its part */
+  SPINS_FOR_A_WORKER = 32, /* in which a worker may begin its part */
   SPINS_ALONE = 1000,
   SPINS = 4000,
   SPINS_IN_A_CALL = 80000,
@@ -37,8 +37,8 @@ enum {
   LINE = 64
 };
 
-/* The job in hand. Its number, its parts and the threads it may use stand in one word, so that a thread knows all three
- * or none; the other fields are read after taking a part, when the job cannot end. */
+/* The current job. Its number, its parts and the threads it may use are in one word, so that a thread reads them
+ * together. The other fields are read after taking a part, while the job cannot end. */
 static struct {
   _Atomic uint64_t word; /* number << 16 | parts - 1 << 8 | threads - 1 */
   frnn_task *task;
@@ -47,17 +47,18 @@ static struct {
   _Alignas(LINE) _Atomic uint64_t done; /* parts that workers have done, of all jobs */
 } job;
 
-/* The last job in which each part was taken: to take a part is to raise its number to that of the job. */
+/* For each part the number of the last job in which it was taken. A thread takes a part by raising this to the job's
+ * number. */
 static struct {
   _Alignas(LINE) _Atomic uint64_t number;
 } taken[FRNN_PARTS];
 
 static atomic_int threads_of_process = 1;
-static _Thread_local int threads_here; /* 0: as many as the process says */
+static _Thread_local int threads_here; /* 0: as many as the process may use */
 
 static _Thread_local frnn_run *holder; /* the call of this thread that has the pool, if one has */
 static atomic_flag busy = ATOMIC_FLAG_INIT;
-static atomic_int workers; /* started; changed only by who holds `busy` */
+static atomic_int workers; /* started; changed only by the thread that holds `busy` */
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t finished = PTHREAD_COND_INITIALIZER;
@@ -72,7 +73,7 @@ static uint64_t number_of(uint64_t word) { return word >> 16; }
 static int parts_of(uint64_t word) { return (int)(word >> 8 & 0xff) + 1; }
 static int threads_of(uint64_t word) { return (int)(word & 0xff) + 1; }
 
-/* Between two looks at what is awaited: briefly, and later on so that who else wants the core gets it. */
+/* Pauses between two reads of an awaited value: briefly, and after some time by yielding the core now and then. */
 static void pause_after(int looks) {
   if (looks >= SPINS_ALONE && looks % 64 == 0) sched_yield();
 #if defined(__x86_64__) || defined(__i386__)
@@ -88,8 +89,8 @@ static int take(int part, uint64_t number) {
   return last < number && atomic_compare_exchange_strong(&taken[part].number, &last, number);
 }
 
-/* Does a part unless somebody has taken it; says whether. If the task forked, `job` may by now be that of a later call:
- * nothing here reads it after the task. */
+/* Does a part unless another thread has taken it; returns 1 if it did. If the task forked, `job` may belong to a later
+ * call when it returns: nothing here reads it after the task. */
 static int do_part(int part, uint64_t word, frnn_environment *environment) {
   if (!take(part, number_of(word))) return 0;
   if (environment && !same_environment(environment, &job.run->environment)) {
@@ -148,16 +149,16 @@ static void *work(void *numbered) {
   return NULL;
 }
 
-/* In a child, the call that has the pool, if this thread is in the middle of one. */
+/* In a child: takes the pool from the call that this thread is in the middle of. */
 static void leave_pool(frnn_run *run) {
   if (run->shared) atomic_store(&run->stop, FRNN_FORKED);
   run->has_pool = run->shared = 0;
   holder = NULL;
 }
 
-/* A forked child has the forking thread and no other. Its memory is no picture of one moment, for other threads went on
- * while it was copied: a part may seem taken in a job that has not come yet, or free in one that is past. So all are
- * taken in the last job there was, and free in the next. */
+/* A forked child has the forking thread and no other. Other threads went on while its memory was copied, so `taken` and
+ * `job` need not agree: a part may seem taken in a job yet to come, or free in one that is over. So all parts are
+ * marked as taken in the last job: they are free in the next. */
 static void begin_afresh(void) {
   uint64_t number = number_of(atomic_load(&job.word));
   atomic_store(&job.word, number << 16); /* one part, which is no worker's */
@@ -173,7 +174,8 @@ static void begin_afresh(void) {
 
 static void watch_forks(void) { pthread_atfork(NULL, NULL, begin_afresh); }
 
-/* Starts workers up to a number; carries on with fewer where the system refuses. Signals are the caller's. */
+/* Starts workers up to a number; fewer if the system refuses. Workers block all signals, which the process' other
+ * threads get. */
 static void start_workers(int count) {
   sigset_t all, before;
   sigfillset(&all);
@@ -207,7 +209,7 @@ static void wake(int count) {
   }
 }
 
-/* Until workers have done so many parts in all, or this is a child, which has none. */
+/* Waits until workers have done so many parts in all, or until this is a forked child, which has no workers. */
 static void wait_until(frnn_run *run, uint64_t done) {
   for (int spins = 0; spins < SPINS && run->shared; spins++) {
     if (atomic_load(&job.done) == done) return;
@@ -220,7 +222,7 @@ static void wait_until(frnn_run *run, uint64_t done) {
     struct timespec time = {until / 1000000000, until % 1000000000};
     pthread_cond_timedwait(&finished, &mutex, &time);
     if (atomic_load(&job.done) == done) break;
-    pthread_mutex_unlock(&mutex); /* `interrupted` may take its time */
+    pthread_mutex_unlock(&mutex); /* `interrupted` may take long */
     poll_run(run);
     pthread_mutex_lock(&mutex);
   }
@@ -228,8 +230,8 @@ static void wait_until(frnn_run *run, uint64_t done) {
   pthread_mutex_unlock(&mutex);
 }
 
-/* The caller's own part, those that workers do not begin, and the wait for those that they do. `before`: parts that
- * workers had done of other jobs. */
+/* Does the caller's own part and those that workers do not begin, then waits for the others. `before`: parts of earlier
+ * jobs that workers have done. */
 static void do_as_caller(frnn_run *run, uint64_t word, uint64_t before) {
   uint64_t done = before + (uint64_t)parts_of(word) - (uint64_t)do_part(0, word, NULL);
   int spins = parts_of(word) > threads_of(word) ? SPINS_FOR_A_WORKER : 0;
@@ -244,7 +246,7 @@ void frnn_set_threads_here(int n) { threads_here = n < 0 ? 0 : n > FRNN_THREADS 
 
 int frnn_threads(void) { return threads_here ? threads_here : atomic_load(&threads_of_process); }
 
-/* How many workers a job of so many parts and so much work is worth, 0 for none. */
+/* The number of workers that pay for a job of so much work and so many parts. */
 static int workers_for(double work, int parts, int threads) {
   int others = (parts < threads ? parts : threads) - 1;
   return work < WORTH_WAKING && asleep(others) ? 0 : others;
@@ -293,7 +295,7 @@ void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, i
   uint64_t number = number_of(atomic_load(&job.word)) + 1, before = atomic_load(&job.done);
   uint64_t word = number << 16 | (uint64_t)(parts - 1) << 8 | (uint64_t)(run->threads - 1);
   run->shared = 1;
-  atomic_store_explicit(&job.word, word, memory_order_release); /* whom wake overlooks is not waited for */
+  atomic_store_explicit(&job.word, word, memory_order_release); /* a worker that wake misses is not waited for */
   wake(others);
   do_as_caller(run, word, before);
   run->shared = 0;

@@ -1,5 +1,5 @@
-/* run.h - what pool.c and single.c have in common of a call: the floating-point environment, and polls for
- * interrupts. One of the places with preprocessor conditions.
+/* run.h - the functions of a running call that pool.c and single.c both use: the floating-point environment, and polls
+ * for interrupts. One of the files with preprocessor conditions.
  *
  * It must not know: threads. */
 #ifndef FRNN_RUN_H
@@ -12,8 +12,8 @@
 
 enum { POLL_NANOSECONDS = 50000000, WORTH_POLLING = 10000000 };
 
-/* The floating-point environment. On x86-64 the kernels touch the vector unit's word alone, which is some 50 ns quicker
- * to keep and to set again than the whole with the x87 unit. */
+/* The floating-point environment. On x86-64 the kernels use the vector unit alone, and its control word is some 50 ns
+ * quicker to save and to restore than the environment with the x87 unit. */
 #if defined(__x86_64__)
 enum { EXCEPTION_FLAGS = 0x3f };
 static inline void keep_environment(frnn_environment *e) { e->word = __builtin_ia32_stmxcsr(); }
@@ -35,7 +35,7 @@ static inline int64_t nanoseconds(void) {
   return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* A call that ends before it would be polled is not polled at all: to read the clock has its cost. */
+/* A call that is too short to be polled does not read the clock, which has a cost. */
 static inline void begin_run(frnn_run *run, double work, int (*interrupted)(void)) {
   keep_environment(&run->environment);
   run->interrupted = work < WORTH_POLLING ? NULL : interrupted;
@@ -48,8 +48,8 @@ static inline void do_alone(frnn_run *run, frnn_task *task, void *context, int p
   for (int part = 0; part < parts && !frnn_stopped(run); part++) task(context, part, parts);
 }
 
-/* On the caller's thread: polls for an interrupt if it is time to; a clock set back makes it so too. `interrupted` may
- * do anything meanwhile: make calls, raise an exception, fork. */
+/* On the caller's thread: polls for an interrupt if it is time, or if the clock was set back. `interrupted` may do
+ * anything meanwhile: make calls, raise an exception, fork. */
 static inline void poll_run(frnn_run *run) {
   if (!run->interrupted || atomic_load_explicit(&run->stop, memory_order_relaxed)) return;
   int64_t now = nanoseconds();

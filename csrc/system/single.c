@@ -1,5 +1,5 @@
-/* single.c - calls without a pool: all parts of a job on the caller's thread. For Windows, and for builds with
- * FRNN_SINGLE defined. One of the places with preprocessor conditions.
+/* single.c - calls without a pool: the caller's thread does all parts of a job. For Windows, and for builds with
+ * FRNN_SINGLE defined. One of the files with preprocessor conditions.
  *
  * It must not know: cells, layouts, Python. */
 #if defined(_WIN32) || defined(FRNN_SINGLE)

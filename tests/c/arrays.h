@@ -1,7 +1,7 @@
-/* arrays.h - an input or an output as a caller may lay it: steps x rows x features with strides, NaN around it and
- * between its elements, so that a test sees what was written beside them.
+/* arrays.h - an input or an output in a layout that a caller may have: steps x rows x features with strides, NaN around
+ * it and between its elements, so that a test sees if anything was written beside them.
  *
- * It must not know: cells, what the numbers mean. */
+ * It must not know: cells, the meaning of the numbers. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +25,7 @@ static inline unsigned char *element(const array *a, int i) {
   return (unsigned char *)a->q.data + t * a->q.step + b * a->q.row + (ptrdiff_t)((size_t)f * size_of(a->dtype));
 }
 
-/* In [-FLT_MAX, FLT_MAX], or NaN. */
+/* The element's value, in [-FLT_MAX, FLT_MAX], or NaN. */
 static inline double value_of(const array *a, int i) {
   double wide;
   float narrow;
@@ -35,7 +35,7 @@ static inline double value_of(const array *a, int i) {
 
 static inline void clear_element(array *a, int i) { memset(element(a, i), 0xFF, size_of(a->dtype)); }
 
-/* Whether nothing is left in it, elements that were cleared included. */
+/* 1 if all of its memory is NaN as at first, elements that were cleared included. */
 static inline int is_clear(const array *a) {
   for (size_t i = 0; i < a->bytes; i++)
     if (a->memory[i] != 0xFF) return 0;

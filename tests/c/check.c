@@ -3,10 +3,10 @@
  *
  *   check [threads]
  *
- * Prints PASS and FAIL lines, then lines "hash <bits> <dtype> <what> <pass> <16 digits>", <bits> being "fused" or a set
- * without fused multiply-add; exit status 1 on a failure. Data come from an integer recurrence and have 24 bits, so
- * they are the same numbers everywhere and in both dtypes. Work memory, tapes and outputs begin as NaN; what lies
- * around and between the elements of an output must stay. */
+ * Prints PASS and FAIL lines, then lines "hash <bits> <dtype> <cell or function> <pass> <16 digits>", <bits> being
+ * "fused" or a set without fused multiply-add; exit status 1 on a failure. Data come from an integer recurrence and
+ * have 24 bits, so they are the same numbers everywhere and in both dtypes. Work memory, tapes and outputs begin as
+ * NaN; the memory around and between the elements of an output must stay so. */
 #include <stdio.h>
 
 #include "common.h"
@@ -16,7 +16,7 @@
 enum { SETS = 4 };
 enum pass { FORWARD, INFERENCE, BACKWARD, PASSES };
 
-/* The number of the plain cell whose results a cell gives with default options; -1 where there is none. */
+/* The number of the plain cell whose results a cell has if no option is set; -1 if there is none. */
 static int plain_of(int cell) {
   const frnn_cell_facts *facts = frnn_facts_of(frnn_cell_at(cell));
   for (int i = 0; !facts->has && frnn_cell_at(i); i++)
@@ -41,7 +41,7 @@ static double *numbers(int n, double scale) {
 
 typedef struct {
   uint64_t hash[PASSES];
-  double worst; /* error, as a part of what is allowed */
+  double worst; /* error, divided by the error that is allowed */
   int cases, failures;
 } verdict;
 
@@ -51,7 +51,7 @@ static void fail(verdict *v, const problem *p, const char *array_name, const cha
            p->reverse ? " reverse" : "", array_name, why);
 }
 
-/* Compares an output with the oracle's, hashes it, looks at its border and frees it. */
+/* Compares an output with the oracle's, hashes it, checks the memory around it and frees it. */
 static void judge(verdict *v, int pass, const problem *p, const char *name, array *a, const double *want) {
   int n = elements_of(a);
   double eps = a->dtype == FRNN_F32 ? 0x1p-23 : 0x1p-52, scale = 1;
@@ -78,7 +78,8 @@ static void judge(verdict *v, int pass, const problem *p, const char *name, arra
 
 /* ---- one case on one set -------------------------------------------------------------------------------------- */
 
-/* In all forms, as of a batch of other sizes, which do not matter; or in the form of the shape alone. */
+/* Packs in all forms, for a shape with other sizes of the batch, which must not matter; or in the form of the shape
+ * alone. */
 static void *pack(const frnn_shape *shape, const frnn_weights *weights, int all_forms) {
   frnn_pack_call call = {.shape = *shape, .weights = *weights, .forms = frnn_form_of(shape)};
   if (all_forms) {
@@ -198,8 +199,8 @@ static void run_sizes(int cell, int n, int T, int B, int I, int H) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-/* Rows and units at the edges of the tiles of every set; then long ones, wide ones, some that threads divide, and
- * empty ones. */
+/* Numbers of rows and units at the edges of the tiles of every set; then cases that are long, or wide, or divided among
+ * threads, or empty. */
 static void run_cell(int cell) {
   static const int rows[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 17};
   static const int units[] = {1, 3, 4, 7, 8, 9, 15, 16, 17, 32, 33, 65};
@@ -209,7 +210,7 @@ static void run_cell(int cell) {
       {3, 25, 65, 40}, {26, 10, 3, 131}, {128, 2, 20, 131}, {0, 3, 2, 5},     {3, 0, 2, 5},
       {3, 2, 0, 5},    {1, 1, 1, 1},     {2800, 3, 3, 5},   {130, 70, 2, 19}}; /* the last two with sums by blocks */
   int n = 0;
-  seed = 1; /* a variant has the plain cell's numbers */
+  seed = 1; /* a variant gets the same data as its plain cell */
   for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
     for (size_t u = 0; u < sizeof units / sizeof *units; u++, n++)
       run_sizes(cell, n, 2 + n % 3, rows[r], 1 + (5 * n) % 19, units[u]);
@@ -249,8 +250,8 @@ static int report(int ok, const char *isa, int dtype, int cell, const char *what
   return !ok;
 }
 
-/* Against the oracle; with a tape as without; forward as the plain cell; on this set as on the best one, if both fuse
- * multiply and add. */
+/* Reports four checks: results against the oracle; bits with a tape and without; forward bits of the plain cell; bits
+ * of the best set, if both fuse multiply and add. */
 static int report_cell(int set, int dtype, int cell) {
   const verdict *v = &verdicts[set][dtype][cell], *best = &verdicts[0][dtype][cell];
   const char *isa = frnn_isa_available(set);

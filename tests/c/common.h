@@ -1,29 +1,29 @@
-/* common.h - what the programs of this folder part: names, memory, and numbers that are the same everywhere. */
+/* common.h - helpers of this folder's programs: names, memory, and numbers that are the same everywhere. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "fastrnn.h"
 
-enum { CELLS_MOST = 64 }; /* room for those that frnn_cell_at lists */
+enum { CELLS_MOST = 64 }; /* room for the cells that frnn_cell_at lists */
 
 static inline const char *name_of(int cell) { return frnn_facts_of(frnn_cell_at(cell))->name; }
 
 static const char *const dtype_names[FRNN_DTYPES] = {"f32", "f64"};
 
-/* What a set's results are named by: all that fuse multiply and add have the same. */
+/* The name for a set's results: all sets that fuse multiply and add have the same. */
 static inline const char *bits_of(const char *isa) { return frnn_isa_fused(isa) ? "fused" : isa; }
 
 static size_t size_of(int dtype) { return dtype == FRNN_F32 ? 4 : 8; }
 
 static uint64_t seed = 1;
 
-/* In [-1, 1), of 24 bits. */
+/* The next number of the recurrence, in [-1, 1), of 24 bits. */
 static double number(void) {
   seed = seed * 6364136223846793005u + 1442695040888963407u;
   return ((double)(seed >> 40) - 0x1p23) * 0x1p-23;
 }
 
-/* Aligned, and NaN in either dtype. */
+/* Memory that is aligned, and NaN in either dtype. */
 static void *work_memory(size_t bytes) {
   void *p = aligned_alloc(64, (bytes + 63) / 64 * 64);
   if (!p || bytes == 0) abort();

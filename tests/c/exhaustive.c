@@ -3,10 +3,10 @@
  *
  *   exhaustive exp|sigmoid|tanh f32|f64 [stride]      every stride-th input; exhaustive.sh runs them all
  *
- * The error is |got - exact| in units in the last place of `exact`, a unit never being smaller than the subnormals'.
- * What overflows counts as 2^128 (2^1024), the number that an infinity stands for in rounding. Prints PASS or FAIL
- * with the largest error and where it is; exit status 1 beyond 3 ULP, or if a zero, an infinity or a NaN comes out
- * otherwise than it must. */
+ * The error is |got - exact| in units in the last place of `exact`, a unit never being smaller than the subnormals'. A
+ * result that overflows counts as 2^128 (2^1024), the number that an infinity stands for in rounding. Prints PASS or
+ * FAIL with the largest error and where it is; exit status 1 beyond 3 ULP, or if the result for a zero, an infinity or
+ * a NaN is not exact. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ typedef struct {
   uint64_t inputs, wrong_specials;
 } worst;
 
-/* What a function is exactly where it must be exact; 1 if x is such a place. */
+/* Returns 1 if the result for x must be exact, and that result in `exact`. */
 static int special(int f, double x, double *exact) {
   static const double of_zero[] = {1, 0.5, 0}, of_infinity[] = {INFINITY, 1, 1}, of_minus_infinity[] = {0, 0, -1};
   if (!isnan(x) && !isinf(x) && x != 0) return 0;
@@ -105,7 +105,8 @@ static double between(uint64_t random, double low, double high) {
   return low + (high - low) * (double)(random >> 11) * 0x1p-53;
 }
 
-/* By turns: any bits; the range of exp; the range of tanh; all magnitudes alike; around the multiples of ln(2)/2. */
+/* Samples in turn: any bits; the range of exp; the range of tanh; all magnitudes equally often; near multiples of
+ * ln(2)/2. */
 static double sample(uint64_t n) {
   static uint64_t seed = 7;
   seed = seed * 6364136223846793005u + 1442695040888963407u;

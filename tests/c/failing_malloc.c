@@ -1,6 +1,6 @@
-/* failing_malloc.c - a library to preload, by which a program can let one of its allocations fail.
+/* failing_malloc.c - a library to preload, with which a program can make one of its allocations fail.
  *
- * It must not know: what the program is. */
+ * It must not know: the program. */
 #define _GNU_SOURCE /* for MAP_ANONYMOUS, syscall */
 #include <errno.h>
 #include <stddef.h>
@@ -8,14 +8,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* The C library's own, under the names by which it lets others take their place. */
+/* The C library's own functions, under names that remain if others replace them. */
 void *__libc_malloc(size_t);
 void *__libc_calloc(size_t, size_t);
 void *__libc_realloc(void *, size_t);
 void *__libc_memalign(size_t, size_t);
 
-/* Of each thread: allocations until one fails, 0 for none, and how many have failed. In the static part of a thread's
- * memory, for elsewhere its first use would allocate. */
+/* For each thread: allocations until one fails, 0 for none, and the number that failed. They are in the static part of
+ * a thread's memory, for elsewhere their first use would allocate. */
 #define OF_THREAD static __thread __attribute__((tls_model("initial-exec")))
 OF_THREAD long until_failure, failures;
 
@@ -25,7 +25,7 @@ void failing_arm(long n) {
   until_failure = n;
 }
 
-/* Whether it has come to that; none fails from now on. */
+/* Returns 1 if the allocation has failed; none fails from now on. */
 long failing_disarm(void) {
   until_failure = 0;
   return failures;
@@ -50,7 +50,7 @@ int posix_memalign(void **memory, size_t alignment, size_t size) {
   return 0;
 }
 
-/* Python's own allocator takes its arenas so. */
+/* Python's own allocator gets its arenas by mmap. */
 void *mmap(void *address, size_t size, int protection, int flags, int file, off_t offset) {
   if ((flags & MAP_ANONYMOUS) && fails()) return MAP_FAILED;
   return (void *)syscall(SYS_mmap, address, size, protection, flags, file, offset);

@@ -1,10 +1,12 @@
-/* options.c - every cell with all that a variant may have: bounds, hard sigmoids, peepholes, gains, dropout masks,
- * projections, rows that end, are held or are reset. What is right is for the tests in Python to say, on the sets that
- * they run on; here are the bits, so that cross.sh can tell whether other sets, compilers and machines have the same.
+/* options.c - every cell with the options of its variants: bounds, hard sigmoids, peepholes, gains, dropout masks,
+ * projections, rows that end, are held or are reset. The tests in Python check that results are right, on the sets of
+ * the machine they run on. This program prints hashes of the bits, so that cross.sh can compare other sets, compilers
+ * and machines.
  *
  *   options [threads]
  *
- * Prints PASS and FAIL lines, then lines "hash <isa> <dtype> <cell> <pass> <16 digits>"; exit status 1 on a failure. */
+ * Prints PASS and FAIL lines, then lines "hash <bits> <dtype> <cell> <pass> <16 digits>" as check.c; exit status 1 on a
+ * failure. */
 #include <math.h>
 #include <stdio.h>
 
@@ -41,14 +43,14 @@ static void *drawn(int dtype, int64_t n, double scale) {
   return p;
 }
 
-/* Each `value` or 0, one as often as the other. */
+/* Each element is `value` or 0, one as often as the other. */
 static void *drawn_mask(int dtype, int64_t n, double value) {
   void *p = keep((size_t)n * size_of(dtype));
   for (int64_t i = 0; i < n; i++) set(p, dtype, i, number() < 0 ? value : 0);
   return p;
 }
 
-/* 1 in so many is the exception. */
+/* One flag in `one_in` is `exception`. */
 static uint8_t *flags(int64_t n, int exception, int one_in) {
   uint8_t *p = keep((size_t)n);
   for (int64_t i = 0; i < n; i++) p[i] = (uint8_t)(number() < 2.0 / one_in - 1 ? exception : !exception);
@@ -77,7 +79,7 @@ static void *blank(int dtype, int64_t n) {
   return o.p;
 }
 
-/* What was asked for since the last time. */
+/* Hashes all outputs made since the last call, and counts their elements that are not finite. */
 static void judge(verdict *v, int pass, int dtype) {
   for (int i = 0; i < outputs_held; i++) {
     output o = outputs[i];
@@ -93,7 +95,8 @@ static frnn_sequence dense(void *p, int dtype, int64_t rows, int64_t features) {
   return (frnn_sequence){p, rows * row, row};
 }
 
-/* Rows that end, in another order than they lie, and gaps; or gaps and beginnings. */
+/* By the case's number: a full batch; masks and resets; or masks, and rows that end, which are sorted in another order
+ * than the batch's. */
 static frnn_rows rows_of(const frnn_shape *s, int n) {
   int64_t B = s->batch, T = s->steps;
   frnn_rows r = {.step = B, .reset_to_first = n / 2 % 2};
@@ -116,7 +119,7 @@ static frnn_rows rows_of(const frnn_shape *s, int n) {
 
 static int takes(const frnn_cell_facts *facts, int option) { return facts->takes >> option & 1; }
 
-/* Which options there are follows from the case's number. */
+/* Runs a case; its options follow from its number. */
 static void run_case(verdict *v, int cell, int dtype, int n) {
   static const int sizes[][4] = {{5, 7, 3, 17},  {4, 13, 5, 33},  {3, 2, 19, 8}, {40, 3, 6, 65},
                                  {2, 17, 9, 16}, {3, 40, 4, 131}, {6, 1, 40, 5}, {130, 5, 1, 3}};

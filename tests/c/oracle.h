@@ -1,15 +1,15 @@
-/* oracle.h - one layer in double precision, forward and backward through time, as plainly as the equations of
- * fastrnn/reference/cells.py stand there: a loop per sum, no blocking, no vector, no sharing with the kernels.
+/* oracle.h - one layer in double precision, forward and backward through time, written like the equations of
+ * fastrnn/reference/cells.py: a loop per sum, no blocking, no vectors, no code of the kernels.
  *
- * All arrays are dense: x (T, B, I), y (T, B, H), states (B, H), weights (G*H, I) and (G*H, H), the latter not where
- * gates see x alone. */
+ * All arrays are dense: x (T, B, I), y (T, B, H), states (B, H), weights (G*H, I) and (G*H, H), the latter only if
+ * gates see h. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "fastrnn.h"
 
-/* The cells whose equations stand here. */
+/* The cells whose equations are here. */
 enum equations { RNN_TANH, RNN_RELU, LSTM, GRU_AFTER, GRU_BEFORE, MIN_GRU, MIN_LSTM, NONE };
 
 static const char *const equation_names[] = {"rnn_tanh",   "rnn_relu", "lstm",    "gru_after",
@@ -43,8 +43,8 @@ static int gates_of(enum equations cell) {
 
 static int sees_h(enum equations cell) { return cell != MIN_GRU && cell != MIN_LSTM; }
 
-/* What forward leaves for backward, of one row: gates after activation (before it, where they see x alone), W_hn h +
- * b_hn, the states. */
+/* The values of one row that forward keeps for backward: gates after activation (before it, if they see x alone), W_hn
+ * h + b_hn, the states. */
 typedef struct {
   double *gates, *u_n, *h, *c; /* (T, G*H), (T, H), (T + 1, H) in the order of the pass, likewise */
 } history;
@@ -60,7 +60,7 @@ static void affine(const double *w, const double *b, const double *v, int first,
   }
 }
 
-/* Cells whose gates see x alone: the part of the old state that is kept, of the gates' pre-activations. */
+/* Cells whose gates see x alone: the part of the old state that remains, from the gates' pre-activations p and q. */
 static double keeps(enum equations cell, double p, double q) {
   if (cell == MIN_GRU) return sigmoid(-p);
   return 1 / (1 + (1 + exp(-p)) / (1 + exp(-q))); /* f / (f + i) */
@@ -171,7 +171,7 @@ static void outer(double *dw, const double *d, const double *v, int first, int n
     for (int i = 0; i < k; i++) dw[j * k + i] += d[j] * v[i];
 }
 
-/* All of time for row b; gradients of the weights are added to. */
+/* Takes row b through all of time; adds to the gradients of the weights. */
 static void run_row(const problem *p, int b) {
   int H = p->H, rows = gates_of(p->cell) * H, T = p->T, before = p->cell == GRU_BEFORE;
   history s = {zeros(T * rows), zeros(T * H), zeros((T + 1) * H), zeros((T + 1) * H)};
@@ -216,7 +216,7 @@ static void run_row(const problem *p, int b) {
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-/* The outputs, which begin as zeros. */
+/* Computes the outputs, which must be zeros at first. */
 static void oracle(const problem *p) {
   for (int b = 0; b < p->B; b++) run_row(p, b);
 }

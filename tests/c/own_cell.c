@@ -1,11 +1,12 @@
-/* own_cell.c - cells that are a caller's own (own_cells.h) on the engine: against the same equations in plain C
- * (own_oracle.h), on every instruction set, in both dtypes, whole passes and streams, ragged or not, from tapes of
- * every step and from checkpoints, on one thread and on some.
+/* own_cell.c - runs the cells of own_cells.h, which are a caller's own, and checks them against the same equations in
+ * plain C (own_oracle.h): on every instruction set, in both dtypes, in passes and streams, ragged or not, from tapes of
+ * every step and from checkpoints, on one thread and on several.
  *
  *   own_cell [threads]
  *
- * Gradients in float64 are held to derivatives in random directions, those in float32 to those in float64. Prints PASS
- * and FAIL lines, then lines "hash <bits> <dtype> <cell> <pass> <16 digits>" as check.c; exit status 1 on a failure. */
+ * Gradients in float64 are compared with derivatives in random directions, those in float32 with those in float64.
+ * Prints PASS and FAIL lines, then lines "hash <bits> <dtype> <cell> <pass> <16 digits>" as check.c; exit status 1 on a
+ * failure. */
 #include <stdio.h>
 
 #include "common.h"
@@ -27,7 +28,7 @@ static int threads;
 
 typedef struct {
   uint64_t hash[PASSES];
-  double worst; /* error, as a part of what is allowed */
+  double worst; /* error, divided by the error that is allowed */
   int cases, failures;
 } verdict;
 
@@ -47,12 +48,12 @@ static void judge_error(verdict *v, const problem *p, int output, double got, do
   fail(v, p, output_names[output], why);
 }
 
-/* Whether element i of an output is written: of dstate that of steps that count alone. */
+/* 1 if element i of an output must be written: in dstate only steps that its row takes. */
 static int counts(const problem *p, int output, int i) {
   return output < GRADIENT + STATE || i / p->H / p->B < length_of(p, i / p->H % p->B);
 }
 
-/* An output, element by element. */
+/* Compares an output element by element with `want`, or with `wide`, the same output in float64. */
 static void judge_values(verdict *v, const problem *p, int output, const array *a, const array *wide,
                          const double *want) {
   double scale = 1, eps = a->dtype == FRNN_F32 ? 0x1p-23 : 0x1p-52;
@@ -63,7 +64,8 @@ static void judge_values(verdict *v, const problem *p, int output, const array *
     if (counts(p, output, i)) judge_error(v, p, output, value_of(a, i), want ? want[i] : value_of(wide, i), scale, eps);
 }
 
-/* A gradient, by the derivative in one direction. That of an id table lies the other way round than W_ih. */
+/* Compares a gradient with the derivative in one direction. The gradient of an id table is transposed to that of
+ * W_ih. */
 static void judge_direction(verdict *v, const problem *p, int what, const array *a) {
   const tensor *g = &p->given[what];
   double sum = 0, scale = 1;
@@ -76,7 +78,7 @@ static void judge_direction(verdict *v, const problem *p, int what, const array 
   judge_error(v, p, GRADIENT + what, sum, p->derivative[what], scale, 0x1p-52);
 }
 
-/* All outputs of a pass; `wide`: the same in float64. */
+/* Compares all outputs of a pass and hashes them; `wide`: the same in float64. */
 static void judge(verdict *v, const problem *p, const results *out, const results *wide) {
   judge_values(v, p, Y, &out->of[Y], NULL, p->y);
   for (int i = 0; i < facts_of(p)->states; i++) judge_values(v, p, LAST + i, &out->of[LAST + i], NULL, p->last[i]);
@@ -95,7 +97,8 @@ static void judge(verdict *v, const problem *p, const results *out, const result
   v->cases++;
 }
 
-/* The first outputs bit for bit, and all around them, where another setting is to make no difference. */
+/* Compares the first outputs of two runs bit for bit, with the memory around them: the second run's setting must make
+ * no difference. */
 static void compare(verdict *v, const problem *p, const results *a, const results *b, int outputs, const char *name) {
   char why[100];
   for (int k = 0; k < outputs; k++) {
@@ -105,7 +108,7 @@ static void compare(verdict *v, const problem *p, const results *a, const result
   }
 }
 
-/* Whether anything was written beside the elements. */
+/* Fails if anything was written beside the elements. */
 static void look_beside(verdict *v, const problem *p, results *out) {
   for (int k = 0; k < OUTPUTS; k++) {
     array *a = &out->of[k];
@@ -116,7 +119,7 @@ static void look_beside(verdict *v, const problem *p, results *out) {
   }
 }
 
-/* The states of every n-th step in the one tape are those in the other. */
+/* Compares the checkpoints of one tape with the states before every n-th step in the other. */
 static void compare_tapes(verdict *v, const problem *p, int dtype, const char *all, const char *checkpoints, int n) {
   frnn_shape s = shape_of(p, dtype, &(setting){0});
   int states = facts_of(p)->states, slots = (int)frnn_tape_slots(&s);
@@ -134,14 +137,14 @@ static void compare_tapes(verdict *v, const problem *p, int dtype, const char *a
 
 /* ---- a case ----------------------------------------------------------------------------------------------------- */
 
-/* The other direction beside this one: both as when they are alone. */
+/* Runs both directions in one call: each must have the bits that it has alone. */
 static void run_directions(verdict *v, const problem *p, int dtype, enum layout layout, const inputs *in,
                            const results *alone) {
   setting one = {.threads = threads, .directions = 1}, two = {.threads = threads, .directions = 2};
   problem other = *p;
   results both[] = {outputs_of(p, dtype, layout, 0), outputs_of(p, dtype, layout, 0)},
           there = outputs_of(p, dtype, layout, 0);
-  if (p->has_ids) return; /* they would share the table's gradient */
+  if (p->has_ids) return; /* both would add to one gradient of the table */
   other.reverse ^= 1;
   run_passes(p, dtype, &two, in, both);
   run_passes(&other, dtype, &one, in, &there);
@@ -198,8 +201,8 @@ static void run_sizes(int cell, int n, int T, int B, int I, int H) {
   if (give_back() > 0) fail(&verdicts[0][0][cell], &p, "work memory", "something was written beyond its end");
 }
 
-/* Rows and units at the edges of tiles, each size with every kind of rows; then products over chunks of time, sums by
- * blocks, slices of units, and nothing at all. */
+/* Numbers of rows and units at the edges of tiles, each size with every kind of rows; then products over chunks of
+ * time, sums by blocks, slices of units, and empty cases. */
 static void run_cell(int cell) {
   static const int rows[] = {1, 5, 70}, units[] = {1, 7, 17, 33};
   static const int others[][4] = {{4, 5, 45, 7},   {40, 5, 45, 9}, {4, 5, 45, 8},   {5, 4, 40, 6},

@@ -1,10 +1,10 @@
-/* own_cells.h - cells of a caller's own: rows of numbers and plain functions, as csrc/README.md asks for them. They do
- * what no cell of the library does: four states, gates on x alone and on h alone, no W_hh, aux.
+/* own_cells.h - cells of a caller's own: specs and plain functions, as csrc/README.md describes. They have features
+ * that no cell of the library has, such as four states, aux, or gates on x alone beside others.
  *
- * In place of tanh and the sigmoid they have functions of IEEE operations alone, so that all machines have the same
- * bits. They compute in double and round what they keep.
+ * In place of tanh and the sigmoid they have functions of IEEE operations alone, so that all machines give the same
+ * bits. They compute in double and round the values that they store.
  *
- * It must not know: calls, what is right. */
+ * It must not know: calls, expected results. */
 #include <math.h>
 
 #include "own_rows.h"
@@ -15,15 +15,15 @@ static const frnn_cell own_cells[OWN_CELLS];
 static double squash(double p) { return p / sqrt(1 + p * p); }
 static double gate(double p) { return 0.5 + 0.5 * squash(p); }
 
-/* Slopes, by the value. */
+/* Slopes of squash and gate, as functions of their values. */
 static double squash_slope(double q) { return (1 - q * q) * sqrt(1 - q * q); }
 static double gate_slope(double g) { return squash_slope(2 * g - 1) / 2; }
 
 /* ---- four: four states, a gate on x alone, two numbers of aux --------------------------------------------------- */
 
-/* Gates i f z o over x and h, k over x alone; W_hh has o first. States h c n m. With a and b of aux:
+/* Gates i f z o over x and h, k over x alone; o is first in W_hh. States h c n m. With a and b of aux:
  *   m' = f m + k a    n' = f n + i    c' = f c + i z + b m    h' = o squash(c' + n' m')
- * With recurrent dropout; with a zoneout mask of n, where n' = n. */
+ * With recurrent dropout; with zoneout of n alone, where n' = n if the mask is 1. */
 enum { C = 1, N, M };
 enum { FOUR_I, FOUR_F, FOUR_Z, FOUR_O, FOUR_K, FOUR_A, FOUR_B };
 
@@ -102,7 +102,7 @@ static void attention_blend_unit(const step_row *r, int64_t j) {
   put(r->after[FRNN_STATE_H], j, h);
 }
 
-/* dr as far as it is known stands in its column until the next phase. */
+/* The column of r holds the part of dr that is known in this phase; the next phase completes it. */
 static void attention_back_blend_unit(const back_row *r, int64_t j) {
   double a = get(r->aux, 0), u = get(r->z[ATTENTION_U], j), n = get(r->z[ATTENTION_V], j), s = get(r->before[S], j);
   double dh = gradient_of_h(r, j), ds = get(r->d[S], j), dv = (dh + ds) * a * u * squash_slope(n);
@@ -178,8 +178,8 @@ static const frnn_cell_functions alone_functions[FRNN_DTYPES] = {
 
 /* ---- held: a W_hh without a gradient ---------------------------------------------------------------------------- */
 
-/* A gate p over x and h: h' = squash(p + h / 2). W_hh h is a constant to its derivative: no block names W_hh, and the
- * biases are among the sums. */
+/* A gate p over x and h: h' = squash(p + h / 2). Its derivative takes W_hh h as a constant: no block names W_hh, and
+ * the biases are among the sums. */
 static void held_unit(const step_row *r, int64_t j) {
   double h = squash(get(r->z[0], j) + get(r->before[FRNN_STATE_H], j) / 2);
   put(r->z[0], j, h);

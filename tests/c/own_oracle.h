@@ -1,6 +1,6 @@
-/* own_oracle.h - the cells of own_cells.h once more, as their equations stand there, forward alone: a loop per sum, no
- * sharing with the engine. Numbers are complex. A direction of some input, scaled to next to nothing, is its imaginary
- * part; that of the loss is then the derivative in this direction, without the cancellation of finite differences.
+/* own_oracle.h - an oracle for the cells of own_cells.h: their equations, forward alone, a loop per sum, no code of the
+ * engine. Numbers are complex. The imaginary part of an input is a direction times TINY; the imaginary part of the loss
+ * is then TINY times the derivative in this direction, without the cancellation of finite differences.
  *
  * All arrays are dense, rows in the batch's own order.
  *
@@ -12,7 +12,7 @@ static const dual UNIT = I;
 #undef I
 static const double TINY = 0x1p-300;
 
-/* A value and what a direction makes of it. */
+/* A value and its derivative along the direction. */
 static dual dual_of(double value, double along) { return value + along * UNIT; }
 
 static dual point(const problem *p, int what, int i) {
@@ -34,8 +34,8 @@ static void affine(const problem *p, int w, int b, const dual *v, int first, int
   }
 }
 
-/* A row of the batch in a step: x and aux, what is added to its states, those, and room for gates and for what W_hh
- * multiplies. */
+/* A row of the batch in a step: x and aux, the numbers added to its states, the states, and room for the gates'
+ * products with x (a) and h (u), and for the operand of W_hh. */
 typedef struct {
   const problem *p;
   int b, t;
@@ -45,12 +45,12 @@ typedef struct {
 static dual dual_squash(dual p) { return p / csqrt(1 + p * p); }
 static dual dual_gate(dual p) { return 0.5 + 0.5 * dual_squash(p); }
 
-/* The factor that recurrent dropout has for h. */
+/* The factor of recurrent dropout for element j of h. */
 static double kept_of_h(const oracle_row *r, int j) {
   return r->p->dropout.values ? r->p->dropout.values[index_of(r->p, r->b) * r->p->H + j] : 1;
 }
 
-/* Whether zoneout keeps unit j of n. */
+/* 1 if the zoneout mask keeps the old value of unit j of n. */
 static int stays_in(const oracle_row *r, int j) {
   const problem *p = r->p;
   return p->zoneout.values && p->zoneout.values[(r->t * p->B + index_of(p, r->b)) * p->H + j] != 0;
@@ -99,7 +99,7 @@ static void alone_equations(const oracle_row *r) {
   }
 }
 
-/* Of W_hh h the value alone. */
+/* W_hh h has no derivative here: only its value is used. */
 static void held_equations(const oracle_row *r) {
   int H = r->p->H;
   dual *h = r->state[FRNN_STATE_H];
@@ -115,7 +115,7 @@ static void (*const equations[OWN_CELLS])(const oracle_row *) = {four_equations,
 
 /* ---- time ----------------------------------------------------------------------------------------------------- */
 
-/* The step, which begins with what the row has as its states. */
+/* Takes a step from the row's present states. */
 static void take_step(const oracle_row *r) {
   const problem *p = r->p;
   int I = p->I, H = p->H, states = facts_of(p)->states, row = r->t * p->B + r->b;
@@ -130,14 +130,14 @@ static void take_step(const oracle_row *r) {
   equations[p->cell](r);
 }
 
-/* What a row begins with, or is reset to. */
+/* Sets the states with which a row begins, or to which it is reset. */
 static void begin(const oracle_row *r, int at_zero) {
   int H = r->p->H;
   for (int k = 0; k < facts_of(r->p)->states * H; k++)
     r->state[k / H][k % H] = at_zero ? 0 : point(r->p, FIRST + k / H, r->b * H + k % H);
 }
 
-/* All of time for a row; returns its part of the loss. */
+/* Takes a row through all of time; returns its part of the loss. */
 static dual run_row(oracle_row *r) {
   const problem *p = r->p;
   int H = p->H, b = r->b, length = length_of(p, b), states = facts_of(p)->states;
@@ -166,7 +166,7 @@ static dual *duals(int n) {
   return p;
 }
 
-/* y, the last states, and the loss' derivative along each direction. */
+/* Computes y, the last states, and the loss' derivative along each direction. */
 static void solve(problem *p) {
   int H = p->H, gates = facts_of(p)->gates, recurrent = facts_of(p)->recurrent;
   oracle_row r = {.p = p, .x = duals(p->I), .aux = duals(facts_of(p)->aux), .operand = duals(H)};

@@ -1,4 +1,4 @@
-/* own_problem.h - a problem for a cell of own_cells.h: its sizes, its rows, and numbers for all that goes in.
+/* own_problem.h - a problem for a cell of own_cells.h: its sizes, its rows, and the numbers of all its inputs.
  *
  * All arrays are dense, in float64, rows in the batch's own order.
  *
@@ -9,7 +9,7 @@
 enum { BLOCKS_MOST = 4096 };
 static struct {
   unsigned char *p;
-  size_t bytes; /* before its border; 0: without */
+  size_t bytes; /* before its border; 0: it has no border */
 } blocks[BLOCKS_MOST];
 static int held;
 
@@ -38,7 +38,7 @@ static int give_back(void) {
 /* ---- a problem ----------------------------------------------------------------------------------------------------
  */
 
-/* What a loss depends on. STATE: something added to a state as each step makes it, whose derivative is dstate. The loss
+/* The arrays that the loss depends on. STATE is added to a state after each step, so its derivative is dstate. The loss
  * is the sum of y times DY and of the last states times DLAST. */
 enum given {
   X,
@@ -57,7 +57,7 @@ enum given {
 
 typedef struct {
   int steps, rows, features;
-  double *values, *direction; /* NULL: zeros; it does not take part */
+  double *values, *direction; /* NULL: values are zeros; no derivative is wanted */
 } tensor;
 
 typedef struct {
@@ -69,12 +69,12 @@ typedef struct {
   tensor given[GIVEN], dropout, zoneout; /* factors of h in the products: (1, B, H); zoneout mask of one state: (T, B,
                                             H); rows by sorted index */
   double *y, *last[FRNN_STATES_MOST], derivative[DIFFERENTIATED];
-  int along; /* which one has its direction now; none: -1 */
+  int along; /* the array that has its direction now; -1: none */
 } problem;
 
 static const frnn_cell_facts *facts_of(const problem *p) { return &own_cells[p->cell].facts; }
 
-/* Its sorted index. */
+/* The sorted index of row b. */
 static int index_of(const problem *p, int b) { return p->inverse_order ? (int)p->inverse_order[b] : b; }
 
 static int length_of(const problem *p, int b) { return p->lengths ? (int)p->lengths[index_of(p, b)] : p->T; }
@@ -88,7 +88,7 @@ static double *numbers(int n, double scale) {
   return p;
 }
 
-/* scale 0: it is NULL where it goes in; its gradient is asked for all the same. */
+/* Draws an array. scale 0: the input is NULL, but its gradient is computed all the same. */
 static void give(problem *p, int what, int steps, int rows, int features, double scale) {
   int n = steps * rows * features;
   p->given[what] = (tensor){steps, rows, features, NULL, NULL};
@@ -96,14 +96,15 @@ static void give(problem *p, int what, int steps, int rows, int features, double
   if (what < DIFFERENTIATED) p->given[what].direction = numbers(n, 1);
 }
 
-/* 1 in so many is the exception. */
+/* One flag in `one_in` is `exception`. */
 static uint8_t *flags(int n, int exception, int one_in) {
   uint8_t *p = room((size_t)n + 1);
   for (int i = 0; i < n; i++) p[i] = (uint8_t)(number() < 2.0 / one_in - 1 ? exception : !exception);
   return p;
 }
 
-/* Gaps and resets; or rows that end, too, with a sort order; or in order, without gaps. */
+/* kind 0: a full batch; 1: masks and resets; 2: also rows that end, with a sort order; 3: resets and rows that end,
+ * sorted already. */
 static void draw_rows(problem *p, int kind) {
   int T = p->T, B = p->B;
   size_t bytes = ((size_t)B + 1) * sizeof(int64_t);
@@ -119,7 +120,7 @@ static void draw_rows(problem *p, int kind) {
   for (int i = 0; i < B; i++) p->inverse_order[p->sort_order[i]] = i;
 }
 
-/* Each `value` or 0. */
+/* Each element is `value` or 0. */
 static tensor draw_mask(int steps, int rows, int features, double value) {
   tensor mask = {steps, rows, features, numbers(steps * rows * features, 1), NULL};
   for (int i = 0; i < steps * rows * features; i++) mask.values[i] = mask.values[i] < 0 ? 0 : value;

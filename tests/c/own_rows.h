@@ -1,11 +1,11 @@
-/* own_rows.h - a batch row of a step, in either dtype, for a cell that does its units one by one.
+/* own_rows.h - a batch row of a step, in either dtype, for cells that compute unit by unit.
  *
  * It must not know: cells, calls. */
 #include "internal/internal.h"
 
 enum { SLOTS_MOST = 5, COLUMNS_MOST = 7 };
 
-/* Numbers of a batch row side by side; p is NULL where there are none. */
+/* Numbers of a batch row side by side; p is NULL if there are none. */
 typedef struct {
   char *p;
   int dtype;
@@ -24,7 +24,7 @@ static void put(values v, int64_t i, double value) {
     ((double *)v.p)[i] = value;
 }
 
-/* A mask: whether element i stays. */
+/* 1 if the zoneout mask keeps the old value of element i. */
 static int stays(values mask, int64_t i) { return mask.p && get(mask, i) != 0; }
 
 /* ---- forward -------------------------------------------------------------------------------------------------- */
@@ -88,8 +88,8 @@ static void back_units(const frnn_cell *cell, int dtype, const frnn_back *b, voi
   }
 }
 
-/* The gradient of each number of aux: the sum over all units of a column, from `column` on. It is added to the zero
- * that must be there, so that more than one part which does it would show. */
+/* The gradient of each number of aux: the sum over all units of a column, from `column` on. It is added to daux, which
+ * must be zero: so the result is wrong if more than one part adds it. */
 static void sum_to_aux(const frnn_cell *cell, int dtype, const frnn_back *b, int column) {
   for (int64_t m = 0; b->daux && m < b->m; m++) {
     back_row r = back_row_of(cell, dtype, b, m);
@@ -101,17 +101,17 @@ static void sum_to_aux(const frnn_cell *cell, int dtype, const frnn_back *b, int
   }
 }
 
-/* All that has come to h of unit j. */
+/* The gradient of h of unit j, dy included. */
 static double gradient_of_h(const back_row *r, int64_t j) {
   return get(r->d[FRNN_STATE_H], j) + (r->dy.p ? get(r->dy, j) : 0);
 }
 
-/* All that has come to another state, to whoever asked for it. */
+/* Writes the gradient of another state after the step to the caller's dstate, if wanted. */
 static void show(const back_row *r, int state, int64_t j, double d) {
   if (r->shown[state].p) put(r->shown[state], j, d);
 }
 
-/* h as the products had it, for the gradient of W_hh, where it was dropped. */
+/* Writes h after dropout for the gradient of W_hh, if there is dropout. */
 static void keep_dropped(const back_row *r, int64_t j) {
   if (r->dropout.p) put(r->after_dropout, j, get(r->before[FRNN_STATE_H], j) * get(r->dropout, j));
 }

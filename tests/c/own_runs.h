@@ -1,9 +1,9 @@
-/* own_runs.h - a problem on the engine: whole passes, forward and backward, with a setting each, and streams. Work
- * memory and outputs begin as NaN, with a border around.
+/* own_runs.h - runs a problem on the engine: passes over all steps, forward and backward, each with a setting, and
+ * streams. Work memory and outputs begin as NaN, with a border of NaN around them.
  *
- * It must not know: what is right. */
+ * It must not know: expected results. */
 
-/* ---- what goes in and what comes out ---------------------------------------------------------------------------- */
+/* ---- inputs and outputs ---------------------------------------------------------------------------------------- */
 
 enum output { Y, LAST, GRADIENT = LAST + FRNN_STATES_MOST, OUTPUTS = GRADIENT + DIFFERENTIATED };
 
@@ -11,7 +11,7 @@ typedef struct {
   array of[GIVEN], dropout, zoneout;
 } inputs;
 typedef struct {
-  array of[OUTPUTS]; /* memory is NULL where there is none */
+  array of[OUTPUTS]; /* memory is NULL if there is no such output */
 } results;
 
 static array kept(int dtype, enum layout layout, const tensor *g, const double *values) {
@@ -40,7 +40,7 @@ static int is_asked(int what, int unasked) {
   return !unasked || always || what % 2 != unasked - 1;
 }
 
-/* The gradient of an id table stands in place of that of W_ih. */
+/* Makes the outputs. With ids, the gradient of the id table takes the place of W_ih's. */
 static results outputs_of(const problem *p, int dtype, enum layout layout, int unasked) {
   results out = {0};
   out.of[Y] = kept(dtype, layout, &p->given[DY], NULL);
@@ -68,7 +68,7 @@ typedef struct {
   const char *name;
   int threads, checkpoint, all_forms, planned, no_tape;
   int directions; /* 2: together with the other one */
-  int unasked;    /* 1 or 2: every second gradient is not asked for, from the first or the second on */
+  int unasked;    /* 1 or 2: every second gradient is NULL, from the first or the second on */
 } setting;
 
 static frnn_shape shape_of(const problem *p, int dtype, const setting *how) {
@@ -101,7 +101,8 @@ static frnn_weights weights_of(const inputs *in) {
                         .b_hh = in->of[B_HH].q.data};
 }
 
-/* In all forms, as of a batch of other sizes, which do not matter; or in the form of the shape alone. */
+/* Packs in all forms, for a shape with other sizes of the batch, which must not matter; or in the form of the shape
+ * alone. */
 static void *pack(const frnn_shape *shape, const inputs *in, int all_forms) {
   frnn_pack_call call = {.shape = *shape, .weights = weights_of(in), .forms = frnn_form_of(shape)};
   if (all_forms) {
@@ -174,7 +175,7 @@ static frnn_backward_call backward_call(const frnn_forward_call *f, const inputs
   return b;
 }
 
-/* A pass of each direction, forward and unless there is no tape backward; returns the tape. */
+/* Runs a forward pass of each direction, and a backward pass if there is a tape; returns the first direction's tape. */
 static void *run_passes(const problem *p, int dtype, const setting *how, const inputs *in, results *out) {
   frnn_forward_call f[FRNN_TOGETHER];
   frnn_backward_call b[FRNN_TOGETHER];
@@ -189,7 +190,7 @@ static void *run_passes(const problem *p, int dtype, const setting *how, const i
   return f[0].tape;
 }
 
-/* Step by step in the order of the pass, with one packing, one plan, and a state that each step replaces. */
+/* Runs a pass step by step, with one packing, one plan, and a state that each step overwrites. */
 static void run_stream(const problem *p, int dtype, const setting *how, const inputs *in, results *out) {
   frnn_shape shape = shape_of(p, dtype, how);
   frnn_forward_call f;

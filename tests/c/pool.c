@@ -1,11 +1,11 @@
-/* pool.c - the thread pool in the worst of company: callers in several threads, numbers of threads and instruction sets
- * that change meanwhile, and interruptions that stop a call, make calls of their own, or fork. For ThreadSanitizer, as
+/* pool.c - the thread pool under stress: callers in several threads, numbers of threads and instruction sets that
+ * change meanwhile, and interruptions that stop a call, make calls of their own, or fork. For ThreadSanitizer, as
  * pool.sh builds it; the results are checked too, bit for bit.
  *
  *   pool [seconds] [seed] [threads]
  *
- * threads: of a child's calls; 1 under ThreadSanitizer, which cannot start threads in the child of several. Prints what
- * was done; exit status 1 on a wrong result or a child that hangs. */
+ * threads: of a child's calls; 1 under ThreadSanitizer, which cannot start threads in the child of a process with
+ * several. Prints the numbers of calls and children; exit status 1 on a wrong result or a child that hangs. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,8 +19,8 @@
 
 enum { DIRECTIONS = 2, CALLERS = 4, LINE = 64, CHILD_SECONDS = 100 };
 
-/* Of each way to part work out: by rows; by units, step by step; by groups of rows with sums of their own; two
- * directions; steps made again; more rows than are taken at once. The last one takes long enough to be interrupted. */
+/* A problem for each way to divide work: by rows; by units, step by step; by groups of rows with sums of their own; two
+ * directions; checkpoints; normalised products. The last one takes long enough to be interrupted. */
 static struct {
   const char *cell;
   frnn_shape shape; /* its cell is set in main */
@@ -46,7 +46,7 @@ typedef struct {
   size_t bytes;
 } task;
 
-/* Takes some numbers from the outputs; where `t` has no memory yet, counts them. */
+/* Takes memory for some numbers from the outputs; if `t` has no memory yet, only counts it. */
 static void *output(task *t, int64_t count, int dtype) {
   size_t begin = t->bytes;
   t->bytes += ((size_t)count * size_of(dtype) + LINE - 1) / LINE * LINE;
@@ -68,7 +68,7 @@ static frnn_sequence rows(const void *data, const frnn_shape *s, int64_t feature
   return (frnn_sequence){(void *)(uintptr_t)data, s->batch * row, row};
 }
 
-/* What all tasks of a problem read. */
+/* The inputs of a problem, which all its tasks read. */
 typedef struct {
   const void *x, *dy, *h, *c;
   frnn_weights weights[DIRECTIONS];
@@ -100,7 +100,7 @@ static frnn_variant variant_of(const frnn_shape *s, const void *gains) {
   return v;
 }
 
-/* The addresses of everything that a task writes for the caller. */
+/* Sets the addresses of all outputs of a task. */
 static void place_outputs(task *t) {
   t->bytes = 0;
   for (int i = 0; i < t->count; i++) {
@@ -163,11 +163,10 @@ static int solve(task *t, int (*interrupted)(void)) {
   return status ? status : frnn_backward(t->backward, t->count, interrupted);
 }
 
-/* ---- what is right
- * --------------------------------------------------------------------------------------------------- */
+/* ---- expected outputs ------------------------------------------------------------------------------------------ */
 
-/* By the sets of the pass forward and of that backward, for another one may be selected between the two: the best one,
- * whose bits all others with fused multiply-add have too, and generic. */
+/* Expected outputs, by the sets of the forward and of the backward pass, for another set may be selected between the
+ * two. Two sets are enough: the best one, whose bits all others with fused multiply-add have too, and generic. */
 static unsigned char *expected[PROBLEMS][2][2];
 static int sets;
 
@@ -204,7 +203,7 @@ static void check(int right, const char *what, int problem) {
  * -------------------------------------------------------------------------------------------------------- */
 
 enum { WENT_ON = 0, WRONG = 1, ENDED = 10 };
-static atomic_int went_on, ended, beside; /* the last: whose parent's call was another thread's */
+static atomic_int went_on, ended, beside; /* beside: children forked while other threads made calls */
 
 /* Waits for a child and counts how it ended; one that hangs is killed. */
 static void reap(pid_t child, int problem, atomic_int *well, atomic_int *early) {
@@ -234,7 +233,7 @@ typedef struct {
   task tasks[PROBLEMS], within;
 } caller;
 
-/* What a thread's interruption does when it is asked. */
+/* The action of a thread's interruption at its next poll. */
 enum plan { NOTHING, STOP, CALL, FORK };
 static _Thread_local enum plan plan;
 static _Thread_local caller *self;
@@ -263,7 +262,7 @@ static int interrupted(void) {
   return now == STOP;
 }
 
-/* A child's way from its call to its end: another call must be right. */
+/* Ends a child: its call and another one must be right. */
 static void end_child(int problem, int status, const task *t) {
   int right = status == FRNN_FORKED || (status == 0 && is_right(problem, t));
   right = right && solve(&self->within, NULL) == 0 && is_right(0, &self->within);
