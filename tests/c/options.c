@@ -14,8 +14,8 @@
 
 enum { SETS = 4, ARRAYS = 60, CASES = 48 };
 enum pass { FORWARD, INFERENCE, EXPECTED, BACKWARD, PASSES };
-static const char *const pass_names[PASSES] = {"altered_forward", "altered_inference", "altered_expected",
-                                               "altered_backward"};
+static const char *const pass_names[PASSES] = {"variant_forward", "variant_inference", "variant_expected",
+                                               "variant_backward"};
 
 /* ---- arrays: all of a case are given back together ----------------------------------------------------------------
  */
