@@ -327,12 +327,12 @@ def test_a_tape_that_is_cut_or_extended_is_refused(kind, backend):
     one, tape, y, _ = recorded(kind)
     sizes = {0, 1, flat._HEADER.itemsize, flat._HEADER_BYTES, tape.size // 2, tape.size - 1}
     for size in sizes - {tape.size}:
-        with refuses(ValueError, "tape must be what a function gave", f"got {size} bytes"):
+        with refuses(ValueError, "must be one that return_tape=True gave", f"got {size} bytes"):
             one.backward(tape[:size], y)
     for more in (1, 64):
         longer = np.concatenate([tape, np.zeros(more, np.uint8)])
         words = f"got {tape.size + more} bytes rather than {tape.size}"
-        with refuses(ValueError, "tape must be what a function gave", words):
+        with refuses(ValueError, "tape must be one that return_tape=True gave", words):
             one.backward(longer, y)
 
 
@@ -344,14 +344,14 @@ def test_a_tape_of_another_build_is_refused(backend):
                      "run forward again"):  # fmt: skip
             one.backward(with_field(tape, "writer", writer.encode()), y)
     for field, value in (("magic", b"frnntapf"), ("format", 2), ("by_kernels", 2)):
-        with refuses(ValueError, "tape must be what a function gave", "do not begin like one"):
+        with refuses(ValueError, "tape must be one that return_tape=True gave", "as a tape"):
             one.backward(with_field(tape, field, value), y)
 
 
 def test_a_tape_of_kernels_is_refused_where_there_are_none(monkeypatch, core):
     one, tape, y, _ = recorded("plain")
     monkeypatch.setattr(runtime, "core", None)
-    with refuses(ValueError, "tape was made by kernels, and there are none here", "again"):
+    with refuses(ValueError, "tape was made by kernels, and this build has none", "again"):
         one.backward(tape, y)
 
 

@@ -1,9 +1,9 @@
-"""From checked arrays to a backend, the compiled module or the reference, and back.
+"""The engine runs passes over checked arrays on a backend: the compiled module or the reference.
 
 runtime.py chooses the backend, the instruction set and the number of threads, and keeps workspaces.
-passes.py runs directions of a layer, ids.py those whose x is ids. ragged.py says which steps of
-which rows count, dropout_masks.py draws dropout and zoneout masks. _core.pyx is the compiled
-module; _build.py tells whether it was built from these sources.
+passes.py runs one direction of a layer, flat.py the same with a tape of bytes. ids.py prepares an x
+of ids, ragged.py the lengths, masks and resets. dropout_masks.py draws dropout and zoneout masks.
+_core.pyx is the compiled module; _build.py tells whether it was built from these sources.
 
 It must not know: layers.
 """

@@ -1,9 +1,9 @@
-# _arguments.pxi - a part of _core.pyx: what comes from Python, checked for what protects memory, as the structs of
-# csrc/fastrnn.h. An address lives as long as the array that its caller holds.
+# _arguments.pxi - a part of _core.pyx: it turns arguments from Python into the structs of csrc/fastrnn.h, after checks
+# of everything that protects memory. An address is valid as long as the caller keeps its array alive.
 #
 # It must not know: when anything is computed.
 cdef cnp.ndarray array_of(a):
-    """The array that `a` is; TypeError where it is something else, None included."""
+    """The same object as an array; TypeError if it is no array, None included."""
     if not cnp.PyArray_Check(a):
         raise TypeError(f"an array expected, got {type(a).__name__}")
     return <cnp.ndarray>a
@@ -25,7 +25,7 @@ cdef int dtype_of(cnp.ndarray a) except -1:
 
 
 cdef int check(cnp.ndarray a, int dtype, bint writes) except -1:
-    """What every array has in common: the dtype, the machine's byte order, alignment, leave to write."""
+    """Checks the dtype, byte order and alignment of an array, and that it is writeable if C `writes` to it."""
     if dtype_of(a) != dtype or not cnp.PyArray_ISBEHAVED_RO(a):
         raise TypeError("an array of another dtype, byte order or alignment")
     if writes and not cnp.PyArray_ISWRITEABLE(a):
@@ -34,7 +34,7 @@ cdef int check(cnp.ndarray a, int dtype, bint writes) except -1:
 
 
 cdef bint is_product(int64_t size, int64_t rows, int64_t columns) noexcept:
-    """Whether size is rows * columns, which need not fit a number."""
+    """Returns whether size is rows * columns, also where the product would overflow."""
     if rows == 0 or columns == 0:
         return size == 0
     return size % columns == 0 and size // columns == rows
@@ -73,22 +73,22 @@ cdef frnn_sequence sequence(a, int dtype, const frnn_shape *shape, int64_t featu
 
 
 cdef frnn_sequence required(a, int dtype, const frnn_shape *shape, int64_t features, bint writes=False) except *:
-    """The same where None will not do."""
+    """The same as `sequence`, but None is refused."""
     return sequence(array_of(a), dtype, shape, features, writes)
 
 
 cdef enum:
-    ALIGN = 64  # bytes; every size that C gives has as much slack for it
+    ALIGN = 64  # bytes; every size that C returns includes as many bytes of slack, to align the begin
 
 
 cdef void *boundary_of(cnp.ndarray buffer) noexcept:
-    """The first boundary of ALIGN bytes in a buffer."""
+    """The first address in a buffer that is aligned to ALIGN bytes."""
     return <void *>((<uintptr_t>cnp.PyArray_DATA(buffer) + (ALIGN - 1)) & ~<uintptr_t>(ALIGN - 1))
 
 
 cdef void *aligned(a, size_t needed) except NULL:
-    """The first boundary of ALIGN bytes in a buffer of `needed` bytes, slack included; one that begins at a boundary
-    needs no slack."""
+    """The first address in a buffer that is aligned to ALIGN bytes. `needed` includes ALIGN bytes of slack, which an
+    aligned buffer may lack."""
     cdef cnp.ndarray buffer = array_of(a)
     cdef void *begin = boundary_of(buffer)
     cdef size_t before = <uintptr_t>begin - <uintptr_t>cnp.PyArray_DATA(buffer)
@@ -100,7 +100,7 @@ cdef void *aligned(a, size_t needed) except NULL:
 
 
 cdef size_t known(size_t nbytes, const frnn_shape *s) except 0:
-    """The size itself; 0 is that of a buffer whose bytes no number holds."""
+    """The size itself. ValueError for 0, which C returns if a size does not fit size_t."""
     if nbytes == 0:
         raise ValueError(
             f"x of T = {s.steps} steps, B = {s.batch} rows and {s.input} features with hidden_size = {s.hidden} needs "
@@ -116,12 +116,12 @@ cdef const frnn_cell *cell_of(int index) except NULL:
 
 
 cdef int64_t gate_rows(const frnn_shape *s) noexcept:
-    """Rows of W_ih: the units of all gates."""
+    """The length of W_ih: the units of all gates."""
     return frnn_facts_of(s.cell).gates * s.hidden
 
 
 cdef int64_t recurrent_rows(const frnn_shape *s) noexcept:
-    """Rows of W_hh."""
+    """The length of W_hh."""
     return frnn_facts_of(s.cell).recurrent * s.hidden
 
 
@@ -131,12 +131,12 @@ cdef int64_t features_of(const frnn_shape *s) noexcept:
 
 
 cdef int64_t numbers_of_state(const frnn_shape *s, int state) noexcept:
-    """Numbers in a row of a state."""
+    """The number of elements that a batch row has in a state: of h its features, of c H."""
     return features_of(s) if state == 0 else s.hidden
 
 
 cdef int extras_of(const frnn_shape *s, dict extras, void **addresses, bint writes) except -1:
-    """The addresses of a cell's extra parameters, which have their names; NULL for those that are None or absent."""
+    """Fills in the addresses of a cell's extra parameters, from a dict by name; NULL if one is None or absent."""
     cdef int i
     cdef set unknown = set(extras)
     for i in range(FRNN_EXTRAS):
@@ -151,7 +151,7 @@ cdef int extras_of(const frnn_shape *s, dict extras, void **addresses, bint writ
 
 
 cdef int numbers_of(dict given, double *numbers) except -1:
-    """The numbers of options, which have the options' names."""
+    """Fills in the options that are numbers, from a dict by name."""
     cdef int i
     cdef set unknown = set(given)
     for i in range(FRNN_OPTIONS):
@@ -167,9 +167,10 @@ cdef int numbers_of(dict given, double *numbers) except -1:
 cdef class Weights:
     """The parameters of one direction of a layer and the numbers of its options, checked once for any number of calls.
 
-    cell: its index. hidden: H. w_ih (G*H, I), w_hh (R*H, H), None where the cell's R is 0; biases (G*H,) and (R*H,) or
-    None; w_hr (P, H) or None: with it w_hh is (R*H, P). extras: name -> array. numbers: of the options that are
-    numbers, name -> value, of recurrent_activation the slope. zoneout: the rate of each state, or ().
+    cell: its index. hidden: H. w_ih: (G*H, I). w_hh: (R*H, H), None for a cell without recurrent gates (R = 0). b_ih,
+    b_hh: (G*H,) and (R*H,), or None. w_hr: (P, H) or None; with it w_hh is (R*H, P). extras: name -> array. numbers:
+    name -> value for options that are numbers; for recurrent_activation the slope. zoneout: a rate for each state,
+    or ().
     """
     cdef frnn_shape shape  # cell, dtype, input, hidden, projected
     cdef frnn_weights weights
@@ -215,7 +216,7 @@ cdef class Weights:
 
 
 cdef class Gradients:
-    """Arrays for the gradients of `of`, each of the shape of its parameter; None is not computed."""
+    """Arrays for the gradients of the weights `of`, each like its parameter. A gradient of None is not computed."""
     cdef Weights of
     cdef void *w_ih
     cdef void *w_hh
@@ -239,7 +240,7 @@ cdef class Gradients:
 
 
 cdef frnn_shape shape_of(Weights weights, x, ids, bint reverse, int64_t checkpoint) except *:
-    """The shape of a pass over x, (T, B, I), or where ids are given over (T, B) of them."""
+    """The shape of a pass over x (T, B, I), or over ids (T, B) if `ids` is not None."""
     cdef frnn_shape shape = weights.shape
     cdef cnp.ndarray array = array_of(x if ids is None else ids.table_index)
     cdef int axes = 3 if ids is None else 2
@@ -258,7 +259,7 @@ cdef frnn_shape shape_of(Weights weights, x, ids, bint reverse, int64_t checkpoi
 
 
 cdef frnn_dropout_masks masks_of(const frnn_shape *s, masks) except *:
-    """masks: a `DropoutMasks`, its rows in sorted order, or None."""
+    """The masks of a `DropoutMasks`, whose rows are sorted, or none for None."""
     cdef frnn_dropout_masks q
     cdef tuple zoneout
     cdef int i
@@ -275,19 +276,19 @@ cdef frnn_dropout_masks masks_of(const frnn_shape *s, masks) except *:
 
 
 cdef void *state_row(a, const frnn_shape *s, int64_t numbers, int64_t row, bint writes) except? NULL:
-    """The address of row `row` of a C-contiguous (rows, batch, numbers) array; NULL for None."""
+    """The address of slot `row` of a C-contiguous (slots, batch, numbers) array; NULL for None."""
     if a is None:
         return NULL
     cdef cnp.ndarray array = array_of(a)
     check(array, s.dtype, writes)
     if (not cnp.PyArray_IS_C_CONTIGUOUS(array) or array.ndim != 3 or array.shape[1] != s.batch
             or array.shape[2] != numbers or not 0 <= row < array.shape[0]):
-        raise ValueError(f"row {row} of a dense array of {s.batch} x {numbers} expected, got {a.shape}")
+        raise ValueError(f"slot {row} of a dense array of {s.batch} x {numbers} expected, got {a.shape}")
     return <char *>cnp.PyArray_DATA(array) + row * s.batch * numbers * cnp.PyArray_ITEMSIZE(array)
 
 
 cdef frnn_state state_of(const frnn_shape *s, tuple state, int64_t row, bint writes=False, bint required=True) except *:
-    """Row `row` of each of the cell's states, from a tuple of arrays."""
+    """Slot `row` of each of the cell's states, from a tuple of arrays. Without `required` an array may be None."""
     cdef frnn_state q
     cdef int i, states = frnn_facts_of(s.cell).states
     memset(&q, 0, sizeof(q))
@@ -323,7 +324,7 @@ cdef uint8_t *flags(a, const frnn_shape *s) except? NULL:
 
 
 cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
-    """rows: a `ragged.Rows`, or None."""
+    """The checked arrays of a `ragged.Rows`; for None all NULL. Marks the shape as ragged."""
     cdef frnn_rows r
     cdef int64_t i
     memset(&r, 0, sizeof(r))
@@ -349,7 +350,7 @@ cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
 
 
 cdef frnn_ids ids_of(const frnn_shape *s, ids) except *:
-    """ids: an `ids.Ids`. Without table and gradient yet."""
+    """The checked ids of an `ids.Ids`, without the id table and its gradient."""
     cdef frnn_ids q
     cdef cnp.ndarray numbers = array_of(ids.table_index)
     cdef int64_t k
@@ -366,8 +367,10 @@ cdef frnn_ids ids_of(const frnn_shape *s, ids) except *:
 
 
 cdef frnn_id_table_call table_of(Weights weights, inputs, used, int64_t count) except *:
-    """The table of `count` ids: of the rows of inputs (count, I), or where that is None of the features `used`; None is
-    all of them. Without buffers yet."""
+    """The call that computes the id table of `count` ids, without its buffers.
+
+    inputs: (count, I), the embedding of each id. None stands for one-hot vectors: of the features `used`, or of all
+    features if that is None too."""
     cdef frnn_id_table_call call
     cdef int64_t i
     memset(&call, 0, sizeof(call))
@@ -394,7 +397,7 @@ cdef frnn_pack_call packing_of(frnn_forward_call *call, unsigned forms, void *pa
 
 
 cdef tuple tuple_of(a):
-    """A tuple, a named one too."""
+    """The same object as a tuple, which a named tuple is too; TypeError for anything else."""
     if not isinstance(a, tuple):
         raise TypeError(f"a tuple expected, got {type(a).__name__}")
     return <tuple>a

@@ -1,8 +1,8 @@
 """The build id: a number that stands for the sources of the compiled module.
 
 setup.py compiles the id into `_core`, and writes it into an installed package as _build_id.py. A
-checkout has no such file: every import computes the id from the sources. So a module that was built
-from other sources is noticed, wherever Python finds it.
+checkout has no such file: every import computes the id from the sources. So `fault_of` notices a
+module that was built from other sources, wherever Python finds it.
 
 setup.py runs this file by its path, before there is a package: import nothing of fastrnn here.
 """
@@ -11,7 +11,7 @@ import os
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 
-# The sources of the compiled module. Python may change without a build.
+# The sources of the compiled module. A change of a Python file needs no build.
 _SOURCES = (
     "csrc/**/*.[ch]",
     "fastrnn/_engine/*.pyx",
@@ -21,7 +21,7 @@ _SOURCES = (
 
 def of_sources(root=_ROOT):
     """The id of the sources in a checkout: the same on every system, whatever its line ends."""
-    import hashlib  # here, for an installed package needs neither: they take seven milliseconds
+    import hashlib  # imported here: the two take 7 ms, and an installed package needs neither
     from pathlib import Path
 
     root = Path(root)
@@ -35,9 +35,9 @@ def of_sources(root=_ROOT):
 
 
 def fault_of(module, installed_id):
-    """A message if a compiled module does not belong to this package, with the command to run.
+    """Return None if a compiled module belongs to this package, else a message.
 
-    None if it does.
+    The message says which command to run.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-# _core.pxd - the C interface as Cython sees it; csrc/fastrnn.h says what everything means.
+# _core.pxd - the declarations of csrc/fastrnn.h for Cython. Their meaning is written there.
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint8_t
 
@@ -152,7 +152,7 @@ cdef extern from "fastrnn.h" nogil:
     enum:
         FRNN_INTERRUPTED
         FRNN_FORKED
-    # 0 or one of these; interrupted: the interruption has left an exception.
+    # The functions below with an `interruption` return 0 or one of these. After FRNN_INTERRUPTED an exception is set.
     int frnn_pack(const frnn_pack_call *, int, interruption)
     size_t frnn_plan_size()
     void frnn_plan(const frnn_shape *, void *)

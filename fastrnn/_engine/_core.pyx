@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=True, nonecheck=True, wraparound=False, cdivision=True
 # cython: auto_pickle=False, autotestdict=False
-"""The boundary between Python and C: check what protects memory, take addresses, release the GIL, call, return.
+"""The boundary between Python and C.
 
-Messages here are for developers; users meet those of checks.py first. No arithmetic on data.
+A function checks everything that protects memory, takes addresses, releases the GIL and calls C. It computes nothing
+from the data. Its messages are for developers; users get those of checks.py first.
 """
 import os
 import threading
@@ -23,7 +24,7 @@ cdef extern from "Python.h":
     void *PyErr_Occurred() noexcept
     unsigned long PyThread_get_thread_ident() nogil
 
-# Signals are handled on the main thread alone, so no other polls for interrupts.
+# Python handles signals on the main thread alone, so no other thread polls for interrupts.
 cdef unsigned long main_thread = threading.main_thread().ident
 
 
@@ -37,7 +38,7 @@ if hasattr(os, "register_at_fork"):
 
 
 cdef int signalled() noexcept with gil:
-    """Runs the handlers of signals that have come in; 1, with an exception left, where one of them raises."""
+    """Runs the handlers of pending signals. Returns 1, with the exception set, if one of them raises, else 0."""
     return PyErr_CheckSignals() != 0
 
 
@@ -48,7 +49,7 @@ cdef interruption poll_function() noexcept:
 
 
 cdef int finished(int status) except -1 nogil:
-    """Raises what ended a call before it was done."""
+    """Returns a call's status; RuntimeError for FRNN_FORKED. FRNN_INTERRUPTED is -1: the poll has set an exception."""
     if status == FRNN_FORKED:
         with gil:
             raise RuntimeError(
@@ -58,10 +59,10 @@ cdef int finished(int status) except -1 nogil:
 
 
 include "_arguments.pxi"
-# Bytes of a workspace; a part of it has fewer than half of what can be addressed.
+# The most bytes of a workspace. One more buffer has fewer than 2**63 bytes, so the sum does not overflow.
 cdef size_t MOST_ROOM = <size_t>1 << 62
 
-# Bytes: every buffer has as much slack, to begin on a boundary of as many.
+# Bytes: buffers begin at multiples of ALIGN (`aligned`), so every buffer has ALIGN more bytes, its slack.
 globals()["ALIGN"] = ALIGN
 
 
@@ -76,11 +77,12 @@ cdef list names(naming name):
 
 
 def cells():
-    """The cells that there are, one dict each, in the order of their indices; plain ones before their variants.
+    """All cells, one dict each, in the order of their indices. A plain cell comes before its variants.
 
-    name, plain: its own name, and that of the cell that it is a variant of (its own where it is none). takes, has:
-    the options that it can be given, and those that it has built in, as frozensets. gates, states:
-    numbers. extras: the parameters that it has besides, name -> size in units of H.
+    name: the cell's name. plain: the name of the cell that it is a variant of; for a plain cell its own name. takes,
+    has: frozensets of the options that it can be given, and of those that it has built in. gates: those of W_ih.
+    recurrent: those of W_hh. states: the number of arrays of a state. extras: the cell's extra parameters,
+    name -> size in units of H.
     """
     cdef const frnn_cell_facts *facts
     cdef int i = 0, k
@@ -107,8 +109,9 @@ def extras():
 
 
 cdef class Sizes:
-    """Bytes of every buffer for a direction of the given sizes; ValueError where one does not fit. dtype: a NumPy
-    dtype."""
+    """Bytes of every buffer of a direction of these sizes, slack included. dtype: a NumPy dtype.
+
+    ValueError if a size does not fit size_t."""
     cdef readonly size_t packed, forward, tape, backward
 
     def __init__(self, int cell, dtype, int64_t steps, int64_t batch, int64_t input, int64_t hidden, *,
@@ -128,16 +131,17 @@ cdef class Sizes:
 
 
 cdef size_t taken(size_t *room, size_t nbytes, const frnn_shape *s) except? 0:
-    """Takes a buffer of so many bytes, slack included, from a workspace of which `room` bytes are taken: where it
-    begins. The workspace has slack itself, so the buffers in it need none."""
+    """Adds a buffer of nbytes, slack included, to a workspace of `room` bytes so far. Returns the buffer's offset.
+
+    The workspace has slack itself and offsets are multiples of ALIGN, so the buffers in it get no slack."""
     cdef size_t place = room[0]
     known(0 if nbytes == 0 or place > MOST_ROOM else 1, s)
     room[0] += (nbytes - 1) & ~<size_t>(ALIGN - 1)
     return place
 
 
-# The fields of the named tuples of passes.py, ragged.py and dropout_masks.py. They are read here in this order, for to
-# read a field by its name takes ten times as long; passes.py asserts that theirs is the same.
+# The fields of the named tuples of passes.py, ragged.py and dropout_masks.py, in their order. Fields are read by their
+# index here, because reading them by name takes ten times as long. passes.py asserts that the order is the same.
 DIRECTION_CALL = "reverse", "slot", "state", "parameters", "weights", "y", "last", "tape", "dropout_masks"
 BACKWARD_BUFFERS = "dy", "dlast", "dx", "dfirst", "dparameters", "dweights", "dstates"
 ROWS = "lengths", "mask", "reset", "reset_to", "sorted_lengths", "sort_order", "inverse_order"
@@ -145,12 +149,12 @@ DROPOUT_MASKS = "recurrent", "zoneout"
 
 
 def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
-    """One layer forward, its directions at once.
+    """Runs the directions of one layer forward, at once.
 
-    x: (T, B, I); None where there are ids, an `ids.Ids`. passes: for each direction a `DirectionCall`, whose weights
-    are `Weights`; y, last and, unless it is None, tape are written. rows: a `ragged.Rows` or None. checkpoint: 0, or
-    the steps between those that the tape keeps something of. Returns 0; or, with nothing done, how many bytes `work`
-    must have.
+    x: (T, B, I), or None if ids is an `ids.Ids`. passes: for each direction a `DirectionCall`, whose weights are
+    `Weights`. Its y and last are written, and its tape unless that is None. rows: a `ragged.Rows` or None. checkpoint:
+    0, or the number of steps between two checkpoints of the tape. Returns 0. If `work` is too small, it does nothing
+    and returns the bytes that `work` must have.
     """
     cdef frnn_forward_call calls[2]
     cdef frnn_forward_call *call
@@ -166,7 +170,7 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
     cdef bint reverse
     cdef int64_t slot
     cdef tuple state, last
-    inputs = ids.rows if of_ids else None  # held here while C reads it
+    inputs = ids.rows if of_ids else None  # keeps the array alive while C reads it
     memset(calls, 0, count * sizeof(frnn_forward_call))
     for i in range(count):
         reverse, slot, state, _, weights, y, last, tape, masks = tuple_of(passes[i])
@@ -178,7 +182,7 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
         if of_ids:
             call.ids = ids_of(&call.shape, ids)
             tables[i] = table_of(weights, inputs, ids.used, call.ids.count)
-            call.x.data = <void *>call.ids.numbers  # of no features: nothing of it is read
+            call.x.data = <void *>call.ids.numbers  # x has no features: C reads nothing there
         else:
             call.x = required(x, call.shape.dtype, &call.shape, call.shape.input)
         call.weights = weights.weights
@@ -212,11 +216,11 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
 
 
 def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t checkpoint, work):
-    """One layer backward, its directions at once.
+    """Runs the directions of one layer backward, at once.
 
-    passes: as forward took them. gradients: for each the `BackwardBuffers`, whose dweights are `Gradients`; dx, dfirst,
-    dweights and dstates are written, what is None among them is not computed. Returns 0; or, with nothing done, how
-    many bytes `work` must have.
+    passes: as forward took them. gradients: for each pass a `BackwardBuffers`, whose dweights are `Gradients`. Its dx,
+    dfirst, dweights and dstates are written; those that are None are not computed. Returns 0. If `work` is too small,
+    it does nothing and returns the bytes that `work` must have.
     """
     cdef frnn_backward_call calls[2]
     cdef frnn_id_table_call tables[2]
@@ -228,7 +232,7 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
     cdef size_t places[2][6]
     cdef size_t bytes_of_gradient = 0, bytes_of_counts = 0
     cdef Weights weights, first_weights = None
-    inputs = ids.rows if of_ids else None  # held here while C reads it
+    inputs = ids.rows if of_ids else None  # keeps the array alive while C reads it
     if len(gradients) != count:
         raise ValueError("gradients for each of the passes expected")
     memset(calls, 0, sizeof(calls))
@@ -277,7 +281,7 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
 
 
 cdef Weights backward_call(frnn_backward_call *call, x, p, gradients, rows, ids, int64_t checkpoint):
-    """A direction's call, without workspace. Returns its weights."""
+    """Fills in a direction's call, without its workspace. Returns its weights."""
     cdef Weights weights
     cdef Gradients dweights
     cdef tuple state, dlast, dfirst, dstates
@@ -297,7 +301,7 @@ cdef Weights backward_call(frnn_backward_call *call, x, p, gradients, rows, ids,
         call.dw_ih = dweights.w_ih
     else:
         call.ids = ids_of(s, ids)
-        call.x.data = <void *>call.ids.numbers  # of no features: nothing of it is read
+        call.x.data = <void *>call.ids.numbers  # x has no features: C reads nothing there
     call.weights = weights.weights
     call.variant = weights.variant
     call.dropout = masks_of(s, masks)
@@ -317,7 +321,7 @@ cdef Weights backward_call(frnn_backward_call *call, x, p, gradients, rows, ids,
 
 
 cdef frnn_id_gradients_call id_gradients_of(const frnn_id_table_call *table, gradients, ids) except *:
-    """What becomes of a table's gradient. Without buffers yet."""
+    """The call that turns an id table's gradient into those of W_ih and of the embedding, without its buffers."""
     cdef frnn_id_gradients_call call
     cdef Gradients dweights
     cdef int64_t k
@@ -332,7 +336,7 @@ cdef frnn_id_gradients_call id_gradients_of(const frnn_id_table_call *table, gra
     if table.x == NULL and (call.vocabulary != table.shape.input or dx is not None):
         raise ValueError("a vocabulary of the inputs, and no dx, expected without an embedding")
     if call.used == NULL and call.vocabulary != table.count:
-        raise ValueError("a table of the whole vocabulary expected where it is not said which ids are used")
+        raise ValueError("an id table of the complete vocabulary expected without `used`")
     call.dembedding = dense(dx, table.shape.dtype, call.vocabulary, table.shape.input, True)
     for k in range(table.count if call.used != NULL else 0):
         if not 0 <= call.used[k] < call.vocabulary:
@@ -341,7 +345,7 @@ cdef frnn_id_gradients_call id_gradients_of(const frnn_id_table_call *table, gra
 
 
 def boundary(cnp.ndarray buffer not None):
-    """Where in a byte buffer the kernels begin to write: elements before its first boundary of ALIGN bytes."""
+    """The offset of the first address in a byte buffer that is aligned to ALIGN bytes: there the kernels begin."""
     return <char *>boundary_of(buffer) - <char *>cnp.PyArray_DATA(buffer)
 
 
@@ -355,7 +359,9 @@ def tape_size(Weights weights not None, int64_t steps, int64_t batch, int64_t ch
 
 
 def tape_slots(Weights weights not None, cnp.ndarray tape not None, int64_t steps, int64_t batch):
-    """A tape of every step as an array (steps, batch, slots, units), a view; what it is a view of must be held."""
+    """A view of a tape without checkpoints, as an array (steps, batch, slots, units).
+
+    The view does not keep the tape alive: its caller must."""
     cdef frnn_shape s = weights.shape
     cdef cnp.npy_intp sizes[4]
     s.steps, s.batch = steps, batch
@@ -368,15 +374,15 @@ def tape_slots(Weights weights not None, cnp.ndarray tape not None, int64_t step
 
 
 def table_size(Weights weights not None, int64_t count):
-    """Bytes of the table of `count` ids."""
+    """Bytes of the id table of `count` ids, slack included."""
     if count < 0:
         raise ValueError("a negative size")
     return known(frnn_id_table_size(&weights.shape, count), &weights.shape)
 
 
 def tabulate(Weights weights not None, table, work):
-    """The table of all features of x, one by one, into a byte buffer. Returns 0, or how many bytes `work` must have,
-    nothing being done yet."""
+    """Writes the id table of all one-hot vectors of x into a byte buffer. Returns 0. If `work` is too small, it does
+    nothing and returns the bytes that `work` must have."""
     cdef frnn_id_table_call call = table_of(weights, None, None, weights.shape.input)
     cdef interruption interrupted = poll_function()
     cdef size_t needed = known(frnn_id_table_work_size(&call.shape), &call.shape)
@@ -411,7 +417,7 @@ def isas_compiled():
 
 
 def isa_is_fused(str isa not None):
-    """Whether an instruction set fuses multiply and add; all that do give the same bits."""
+    """Returns whether an instruction set fuses multiply and add. All such sets give the same bits."""
     return bool(frnn_isa_fused(isa.encode()))
 
 
@@ -420,7 +426,7 @@ def isas_available():
 
 
 def select_isa(str isa not None):
-    """Chooses an instruction set by name; False where there is none of that name here."""
+    """Chooses an instruction set by name. Returns False if this build or machine has none of that name."""
     return frnn_select(isa.encode()) == 0
 
 
@@ -432,12 +438,12 @@ most_threads = FRNN_THREADS
 
 
 def set_num_threads(int n):
-    """For every call in the process."""
+    """Sets the number of threads for every call in the process."""
     frnn_set_threads(n)
 
 
 def set_threads_here(int n):
-    """For the calls of this thread alone; 0: as many as the process' calls again."""
+    """Sets the number of threads for the calls of this thread alone. 0 stands for the number of the process."""
     frnn_set_threads_here(n)
 
 

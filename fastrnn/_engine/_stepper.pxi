@@ -1,6 +1,6 @@
-# _stepper.pxi - a part of _core.pyx: a stack of layers one step at a time, all addresses taken before.
+# _stepper.pxi - a part of _core.pyx: it runs a stack of layers step by step, with addresses that are taken once.
 cdef int passed() except -1:
-    """Raises the exception that a signal's handler has left, if there is one."""
+    """Raises the exception that a signal handler has set, if there is one."""
     return -1 if PyErr_Occurred() != NULL else 0
 
 
@@ -16,26 +16,27 @@ cdef enum:
 
 
 cdef class Stepper:
-    """One step of a stack of layers, again and again: weights packed once, addresses taken once.
+    """Runs a stack of layers, one step per call. It packs the weights and takes all addresses when it is made.
 
-    layers: the `Weights` of each, from the lowest up. packed: for each a byte buffer of `Sizes.packed` bytes. state: a
-    tuple of (layers, batch, hidden) arrays, in and out. outputs: a (batch, hidden) array for each layer's output; the
-    last one's where `out` overlaps x. table: None, or what `tabulate` made of the lowest layer. Then x is ids.
+    layers: the `Weights` of each layer, from the lowest up. packed: for each layer a byte buffer of `Sizes.packed`
+    bytes. state: a tuple of (layers, batch, hidden) arrays, read and written. work: a byte buffer of the largest
+    `Sizes.forward`. outputs: a (batch, hidden) array for each layer's output; the last one is used if `out` overlaps x.
+    table: None, or the id table that `tabulate` wrote for the lowest layer; then x is ids.
 
-    All calls work in the same buffers, so one that comes in during another, from another thread or from a signal's
-    handler, raises RuntimeError; `claim` and `release` keep steps away for as long.
+    All calls use the same buffers. So a call that comes during another one, from another thread or from a signal
+    handler, raises RuntimeError. `alone` keeps steps away in the same way.
     """
     cdef frnn_forward_call *calls
     cdef char *plans  # one for each call
     cdef int count, dtype
     cdef int64_t batch, input, hidden  # features of x and of h
-    cdef int64_t ids  # that there are; -1 where x has features
+    cdef int64_t ids  # the number of ids; -1 if x has features
     cdef list kept
     cdef char *spare
     cdef size_t x_bytes, y_bytes
     cdef int64_t steps_between  # between two polls for interrupts
-    cdef atomic_flag claimed  # by whoever steps it now
-    cdef int64_t *own_ids  # (batch,): those of a step, which nobody else can write to
+    cdef atomic_flag claimed  # set while a call uses the buffers
+    cdef int64_t *own_ids  # (batch,): a copy of a step's ids, to which no other thread can write
 
     def __cinit__(self, list layers not None, list packed not None, int64_t batch, tuple state not None, work,
                   list outputs not None, table=None):
@@ -123,9 +124,9 @@ cdef class Stepper:
         return 0
 
     def alone(self, function):
-        """function(), while no step is taken; RuntimeError where somebody else steps or is alone.
+        """Calls function() while no step can run. RuntimeError if another call of this stepper is running.
 
-        In C, for a signal's handler may raise between any two calls of Python."""
+        This is in C, because a signal handler may raise between any two calls of Python code."""
         self.take()
         try:
             return function()
@@ -133,8 +134,8 @@ cdef class Stepper:
             atomic_flag_clear(&self.claimed)
 
     cdef bint fits(self, given, wanted, int before) noexcept:
-        """Whether x and out are arrays (of no subclass, whose elements might mean more), dense, with `before` axes and
-        then (batch, input) and (batch, hidden)."""
+        """Returns whether x and out are dense arrays with `before` axes and then (batch, input), or (batch,) for ids,
+        and (batch, hidden). No subclass of ndarray fits: a masked array, say, is more than its elements."""
         if not cnp.PyArray_CheckExact(given) or not cnp.PyArray_CheckExact(wanted):
             return False
         cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted
@@ -148,7 +149,7 @@ cdef class Stepper:
                 and cnp.PyArray_ISCARRAY_RO(x) and cnp.PyArray_ISCARRAY(out))
 
     cdef bint are_ids(self, cnp.ndarray x) noexcept:
-        """Whether a dense x holds nothing but ids that there are, or features."""
+        """Returns whether all elements of a dense x are known ids; True if x has features."""
         cdef const int64_t *ids = <const int64_t *>cnp.PyArray_DATA(x)
         cdef int64_t i
         for i in range(cnp.PyArray_SIZE(x) if self.ids >= 0 else 0):
@@ -157,7 +158,7 @@ cdef class Stepper:
         return True
 
     cdef bint take_ids(self, const int64_t *ids) noexcept nogil:
-        """Copies a step's ids, for their owner may change them at any time; whether they are in range."""
+        """Copies a step's ids, because their owner may change them at any time. Returns whether all are known ids."""
         cdef int64_t i
         memcpy(self.own_ids, ids, <size_t>self.batch * sizeof(int64_t))
         for i in range(self.batch):
@@ -166,7 +167,7 @@ cdef class Stepper:
         return True
 
     cdef int advance(self, char *x, char *y) except -1 nogil:
-        """One step of all layers, from dense rows to dense rows that do not overlap them."""
+        """Runs one step of all layers, from a dense x (batch, input), or ids, to a dense y that does not overlap it."""
         cdef int i
         if self.ids >= 0:
             self.calls[0].ids.numbers = <const int64_t *>x
@@ -178,13 +179,13 @@ cdef class Stepper:
         return 0
 
     def step(self, given, wanted):
-        """From x (batch, input), or ids (batch,), to out (batch, hidden). False, with nothing done, where either does
-        not fit."""
+        """Runs a step from x (batch, input), or ids (batch,), to out (batch, hidden). Returns False, with nothing done,
+        if either does not fit."""
         if not self.fits(given, wanted, 0):
             return False
         cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted
         self.take()
-        # A layer reads x while it writes y, so where the two overlap y comes by way of the spare array.
+        # A layer reads x while it writes y. So if the two overlap, y is written to the spare array and copied.
         cdef char *source = <char *>cnp.PyArray_DATA(x)
         cdef char *target = <char *>cnp.PyArray_DATA(out)
         cdef bint disjoint = source + self.x_bytes <= target or target + self.y_bytes <= source
@@ -202,9 +203,9 @@ cdef class Stepper:
         return True
 
     def feed(self, given, wanted):
-        """Steps from x (steps, batch, input), or ids, to out (steps, batch, hidden). False, with nothing done, where
-        either does not fit or the two overlap. Nobody else may write to ids meanwhile. An exception that a signal's
-        handler raises ends it after some step."""
+        """Runs steps from x (steps, batch, input), or ids, to out (steps, batch, hidden). Returns False, with nothing
+        done, if either does not fit or the two overlap. No other thread may write to ids meanwhile. If a signal handler
+        raises, the call ends after the step that is running."""
         if not self.fits(given, wanted, 1):
             return False
         cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-_AT_ONCE = 1 << 16  # elements; with fewer, calling the generator takes as long as drawing
+_AT_ONCE = 1 << 16  # elements; below that, the generator's calls take as long as the draws
 
 
 class DropoutMasks(NamedTuple):
     """The masks of one pass.
 
     recurrent : (B, H) factors of h in the recurrent products, the same for every step; or None.
-    zoneout : for each array of the state (T, B, H) numbers, 1 where an element keeps its value and
+    zoneout : for each array of the state a (T, B, H) array, 1 where an element keeps its value and
         0 where it takes the new one; () for no zoneout.
     """
 
@@ -22,11 +22,11 @@ class DropoutMasks(NamedTuple):
     zoneout: tuple
 
     def at(self, t):
-        """The masks of step t: the factors, and one (B, H) for each array of the state."""
+        """The masks of step t: `recurrent`, and a (B, H) array for each array of the state."""
         return self.recurrent, tuple([d[t] for d in self.zoneout])
 
     def sorted_by(self, sort_order):
-        """The masks with their rows in this order, the way the kernels read them."""
+        """The masks with their rows sorted, as the kernels read them."""
         factors = None if self.recurrent is None else self.recurrent[sort_order]
         return DropoutMasks(factors, tuple([np.take(d, sort_order, axis=1) for d in self.zoneout]))
 
@@ -34,7 +34,7 @@ class DropoutMasks(NamedTuple):
 def drawn(rng, shape, dtype, recurrent_dropout, zoneout, sort_order=None):
     """Draw `DropoutMasks` for a pass of shape (T, B, H), with these probabilities.
 
-    sort_order : the rows of the batch in the order that the masks have them in; None is their own.
+    sort_order : (B,) integers, the batch row of each row of the masks; None does not sort them.
     """
     factors = (
         dropout_factors(rng, shape[1:], dtype, recurrent_dropout) if recurrent_dropout else None
@@ -52,10 +52,10 @@ def dropout_factors(rng, shape, dtype, dropout):
 
 
 def _zeros_and_ones(rng, shape, dtype, probability):
-    """An array of 1 with this probability, to within 2**-33, else of 0.
+    """An array whose elements are 1 with this probability, to within 2**-33, else 0.
 
-    Each element takes one half of a random word of 64 bits. Some thousand words are drawn at a time
-    and stay in the cache: half the time that as many random floats take.
+    Each element takes half of a random 64-bit word. At most `_AT_ONCE` elements are drawn at a
+    time, so the words fit the cache. This takes half the time of as many random floats.
     """
     few = round(probability * 2**32)
     if few == 0:

@@ -1,11 +1,11 @@
-"""Flat passes: one direction on plain arrays, whose tape is an array of bytes in the user's hands.
+"""Flat passes: one direction on plain arrays, with a tape that is one array of bytes.
 
-A tape has a header, which says all that `backward` needs beyond the arrays that it is given, and
-sections: lengths, masks, resets, what was drawn, and the kernels' own tape. Every section begins
-at a multiple of 64 bytes, so nothing depends on the tape's address: the user may copy, move and
-store it. No byte is left as it was in memory, so equal calls give equal tapes. Nothing in a tape is
-believed: `read` compares every size with those of the arrays, and what is left, numbers of gates
-and masks, leads to no address.
+A tape has a header and sections. The header has the sizes and options that `run_backward` needs
+beyond the user's arrays. The sections are lengths, masks, resets, dropout masks, and the kernels'
+own tape. Every section begins at a multiple of 64 bytes from the tape's begin, and a tape has no
+address in it: the user may copy, move and store it. Every byte is written, so equal calls give
+equal tapes. A tape may come from a stranger: `read` compares every size in it with the sizes of the
+arrays. The other bytes are values of gates and masks, and no address is computed from them.
 
 It must not know: what users call, layers.
 """
@@ -38,9 +38,9 @@ from fastrnn._engine.passes import (
 
 _ALIGN = 64
 _MAGIC, _FORMAT = b"frnntape", 1
-_X = ("features", "one_hot", "embedding")  # what x is
+_X = ("features", "one_hot", "embedding")  # the kinds of x
 _DTYPES = {dtype.name.encode(): dtype for dtype in checks.DTYPES}
-_MOST_STEPS = _MOST_BYTES = 2**62  # steps from one checkpoint to the next
+_MOST_STEPS = _MOST_BYTES = 2**62  # the most steps between checkpoints; bytes of a tape or y
 
 _HEADER = np.dtype({
     "names": [
@@ -58,12 +58,12 @@ _HEADER_BYTES = -(-_HEADER.itemsize // _ALIGN) * _ALIGN
 
 
 class Flat(NamedTuple):
-    """A pass on plain arrays, checked.
+    """The checked arguments of a pass on plain arrays.
 
-    cell : with its options. x : (T, B, I) array or `Ids`. state : tuple of (B, H) arrays.
+    cell : the cell with its options. x : (T, B, I) array or `Ids`. state : tuple of (B, H) arrays.
     parameters : w_ih, w_hh, b_ih, b_hh and the cell's extras. rows : `ragged.Rows` or None.
-    masks : `DropoutMasks`, its rows those of the batch, or None.
-    checkpoint : 0, or the steps between those of which a tape keeps something.
+    masks : `DropoutMasks`, its rows not sorted, or None.
+    checkpoint : 0, or the number of steps between two checkpoints of the tape.
     nonzero : the names of the biases and states that are not zero.
     """
 
@@ -79,7 +79,10 @@ class Flat(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """The sizes and flags that the size of a tape follows from."""
+    """The sizes and flags that determine the size of a tape.
+
+    features : of h, proj_size or hidden_size. lengths to zoneout_masks : whether the tape has them.
+    """
 
     cell: Cell
     dtype: np.dtype
@@ -106,7 +109,7 @@ def _sizes_of(f):
 
 
 def _sections(s, by_kernels):
-    """name -> (dtype, shape) of the sections that a tape of these sizes has, in their order."""
+    """Name -> (dtype, shape) of each section of a tape of these sizes, in the tape's order."""
     flags, states = (s.steps, s.batch), range(len(s.cell.states))
     there = {}
     if s.lengths:
@@ -143,14 +146,14 @@ def _bytes_of(dtype, shape):
 
 
 def size_of(s, by_kernels=None):
-    """Bytes of a tape; ValueError where the tape, or y, would have more than can be addressed.
+    """Bytes of a tape; ValueError if the tape, or y, would have more than can be addressed.
 
-    by_kernels : who makes it; None is this thread's backend.
+    by_kernels : whether the kernels write the tape; None stands for this thread's backend.
     """
     by_kernels = runtime.uses_core() if by_kernels is None else by_kernels
     try:
         sections = _sections(s, by_kernels).values()
-    except ValueError:  # of the kernels' sizes
+    except ValueError:  # a size of the kernels overflows
         raise _too_large(s) from None
     nbytes = _HEADER_BYTES + sum(_padded(_bytes_of(*section)) for section in sections)
     of_y = _bytes_of(s.dtype, (s.steps, s.batch, s.features))
@@ -174,7 +177,7 @@ def _writer(by_kernels):
 
 
 def run(f, keep):
-    """A pass -> y, the final state (a tuple), and its tape if keep, else None."""
+    """Run a pass forward -> y, the final state (a tuple), and its tape if keep, else None."""
     dtype, sizes = f.parameters[0].dtype, _sizes_of(f)
     checks.fits(dtype.itemsize, sizes.steps, sizes.batch, sizes.features)
     y = np.empty((sizes.steps, sizes.batch, sizes.features), dtype)
@@ -197,7 +200,7 @@ def _direction_call(f, y, last, by_kernels):
 
 
 def _new_tape(f, sizes, by_kernels):
-    """A tape, all but what the kernels write there, and the section that they write."""
+    """A tape with everything but the kernels' section written, and that section or None."""
     nbytes = size_of(sizes, by_kernels)
     buffer = np.empty(nbytes + _ALIGN, np.uint8)
     begin = -buffer.ctypes.data % _ALIGN
@@ -221,9 +224,10 @@ def _new_tape(f, sizes, by_kernels):
 
 
 def _kernels_leave_gaps(s):
-    """Whether there are bytes of their section that the kernels may not write.
+    """Return whether the kernels leave some bytes of their section unwritten.
 
-    To zero the section takes up to a sixth of a forward pass, so it is done only where it must.
+    Then the section is zeroed first. That takes up to a sixth of a forward pass, so it is not done
+    otherwise.
     """
     padded_units = s.hidden * s.dtype.itemsize % _ALIGN > 0
     layer_norm = s.cell.options is not None and s.cell.options.layer_norm
@@ -231,7 +235,7 @@ def _kernels_leave_gaps(s):
 
 
 def _parts(tape, sections):
-    """The sections of a tape whose size is theirs: name, the array there, the bytes behind it."""
+    """Yield the sections of a tape: name, the array, and the padding bytes behind it."""
     begin = _HEADER_BYTES
     for name, (dtype, shape) in sections.items():
         end = begin + _bytes_of(dtype, shape)
@@ -269,7 +273,7 @@ def _vocabulary_of(x):
 
 
 class Header(NamedTuple):
-    """What a tape's header says: the pass but for the arrays, and its sizes."""
+    """The checked header of a tape: the arguments of its pass that are no arrays, and its sizes."""
 
     function: str
     cell: Cell
@@ -289,7 +293,7 @@ def read_header(tape):
     Raises
     ------
     ValueError, TypeError
-        For what is no tape, or one of other kernels.
+        If the value is no tape, or if another build wrote it.
     """
     tape = checks.converted("tape", tape, "a 1-D array of uint8")
     if tape.dtype != np.uint8:
@@ -302,10 +306,10 @@ def read_header(tape):
     tape = np.ascontiguousarray(tape)
     h = np.frombuffer(tape[: _HEADER.itemsize].tobytes(), _HEADER)[0]
     if h["magic"] != _MAGIC or h["format"] != _FORMAT or h["by_kernels"] > 1:
-        raise _not_a_tape("bytes that do not begin like one")
+        raise _not_a_tape("bytes that do not begin as a tape does")
     by_kernels = bool(h["by_kernels"])
     if by_kernels and runtime.core is None:
-        raise ValueError("tape was made by kernels, and there are none here: run forward again")
+        raise ValueError("tape was made by kernels, and this build has none: run forward again")
     if h["writer"] != _writer(by_kernels)[:48]:
         raise ValueError(
             f"tape must be of this build, {_writer(by_kernels).decode()}, got one that says "
@@ -315,7 +319,7 @@ def read_header(tape):
 
 
 def _not_a_tape(what):
-    return ValueError(f"tape must be what a function gave with return_tape=True, got {what}")
+    return ValueError(f"tape must be one that return_tape=True gave, got {what}")
 
 
 def _header_of(h, by_kernels):
@@ -326,7 +330,7 @@ def _header_of(h, by_kernels):
     )]  # fmt: skip
     steps, batch, hidden, features, checkpoint = numbers
     if min(*numbers, inputs, vocabulary) < 0 or max(flags) > 1 or not 0 < features <= hidden:
-        raise _not_a_tape("a header with sizes that cannot be")
+        raise _not_a_tape("a header with impossible sizes")
     *has, reverse, to_initial = map(bool, flags)
     try:
         plain, dtype = CELLS[h["cell"].decode("latin-1")], _DTYPES[h["dtype"]]
@@ -338,10 +342,10 @@ def _header_of(h, by_kernels):
         cell = variant(plain, given)
         cell = projected(cell) if features < hidden else cell
     except (ValueError, TypeError, RecursionError) as error:
-        raise _not_a_tape(f"a header with options that cannot be: {checks.shown(error)}") from None
+        raise _not_a_tape(f"a header with impossible options: {checks.shown(error)}") from None
     zoneout_masks = has[-1]
     if checkpoint > _MOST_STEPS or (cell.projects and (given.zoneout or zoneout_masks)):
-        raise _not_a_tape("a header with options that cannot be")
+        raise _not_a_tape("a header with impossible options")
     sizes = Sizes(cell, dtype, steps, batch, hidden, features, checkpoint, *has)
     reset_to = "initial" if to_initial else "zero"
     nonzero = tuple(filter(None, h["nonzero"].decode("latin-1").split(",")))
@@ -352,7 +356,7 @@ def _header_of(h, by_kernels):
 
 
 class Contents(NamedTuple):
-    """What a tape holds: `rows` and `masks` of its `Flat`, and the kernels' section or None."""
+    """The sections of a tape: `rows` and `masks` as in `Flat`, and the kernels' section or None."""
 
     rows: ragged.Rows | None
     masks: DropoutMasks | None
@@ -362,13 +366,13 @@ class Contents(NamedTuple):
 def read(header, tape, x_shape, vocabulary, state, parameters, nonzero):
     """The `Contents` of a tape.
 
-    x_shape : (T, B, I). vocabulary : of ids, else 0. state, parameters, nonzero : as of `Flat`,
-    and they passed the checks for the header's cell.
+    x_shape : (T, B, I). vocabulary : that of the ids; 0 for features. state, parameters, nonzero :
+    as in `Flat`, checked for the header's cell.
 
     Raises
     ------
     ValueError
-        Where the tape is not of arrays of these sizes.
+        If the tape was written for arrays of other sizes.
     """
     s = header.sizes
     given = {
@@ -404,15 +408,15 @@ def read(header, tape, x_shape, vocabulary, state, parameters, nonzero):
 
 
 def _aligned(array):
-    """The array itself where it is aligned, else a copy that is."""
+    """The array itself if it is aligned, else an aligned copy."""
     return np.require(array, requirements=["C", "A"])
 
 
 def _for_kernels(part):
-    """A byte section as the kernels take it: itself if it begins at a boundary, else a copy.
+    """The kernels' section as the kernels take it: aligned to 64 bytes, else a copy.
 
-    The copy has room for the kernels to find a boundary in it. An empty section has no address of
-    its own: NumPy gives that of the array that it is a part of.
+    The copy has 64 more bytes, so that the kernels find an aligned address in it. An empty section
+    is always copied: it has no memory of its own, so its address says nothing.
     """
     if part.size > 0 and part.ctypes.data % _ALIGN == 0:
         return part
@@ -423,10 +427,10 @@ def _for_kernels(part):
 
 
 def run_backward(f, kernels, y, dy, dlast, need_x):
-    """Gradients of a pass -> dx, those of the state (a tuple), those of the parameters (a tuple).
+    """Run a pass backward -> dx, the state's gradients (a tuple), the parameters' (a tuple).
 
-    kernels : the section of the tape that the kernels wrote; None for the reference, which runs
-        forward again.
+    kernels : the section of the tape that the kernels wrote. With None the reference runs: it
+        recomputes the forward pass.
     """
     by_kernels = kernels is not None
     dtype = f.parameters[0].dtype

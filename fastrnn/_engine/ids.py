@@ -1,8 +1,9 @@
-"""x as ids: pre-activations gathered from a table, their gradients scattered into one.
+"""An x of ids: the kernels read pre-activations from an id table.
 
-With an embedding an id stands for a row of it, without for a one at that feature among zeros.
-Either way bias + W_ih x is the same for every occurrence of an id, so the kernels take it from a
-table with a row for each id, made before the pass; after it they bring the table's gradient back.
+With an embedding id k stands for embedding[k], without one for a 1 at feature k among zeros.
+Either way bias + W_ih x is the same for every occurrence of an id. So the kernels compute it once
+for each id, before the pass, and write it into the id table. After a backward pass they turn the
+gradient of the id table into those of W_ih and of the embedding.
 
 It must not know: layers, how gradients are merged.
 """
@@ -17,11 +18,12 @@ from fastrnn import checks
 class Ids(NamedTuple):
     """A batch of ids.
 
-    ids : (T, B) integers, those that no row takes being 0. used : (U,), the ids that the table
-    has; None if it has all.
-    idle : (U,) booleans, those of them that no row takes; None if there is no embedding.
-    table_index : (T, B), the index of each id in the table. vocabulary : ids there are.
-    embedding : (V, I) array or None. dtype : of the layer.
+    ids : (T, B) integers, 0 in steps that a row does not take. used : (U,), the ids that the table
+    has; None if it has the complete vocabulary.
+    idle : (U,) booleans, True for ids of the table that occur in no step that a row takes; None if
+    there is no embedding.
+    table_index : (T, B), the index of each id in the table. vocabulary : V, the number of
+    different ids. embedding : (V, I) array or None. dtype : that of the layer.
     """
 
     ids: np.ndarray
@@ -34,7 +36,7 @@ class Ids(NamedTuple):
 
     @property
     def shape(self):
-        """Of x as arrays, were it such."""
+        """The shape (T, B, I) that x would have as features."""
         inputs = self.vocabulary if self.embedding is None else self.embedding.shape[1]
         return (*self.ids.shape, inputs)
 
@@ -49,12 +51,12 @@ class Ids(NamedTuple):
 
     @property
     def count(self):
-        """U."""
+        """U, the number of ids that the table has."""
         return self.vocabulary if self.used is None else len(self.used)
 
     @property
     def rows(self):
-        """(U, I) rows of the embedding, or None; zeros for idle ids, where NaN may stand."""
+        """The embedding of each used id, (U, I), or None; 0 for idle ids, whose own may be NaN."""
         if self.embedding is None:
             return None
         rows = self.embedding.copy() if self.used is None else self.embedding[self.used]
@@ -63,16 +65,16 @@ class Ids(NamedTuple):
 
 
 def wanted(one_hot, embedding):
-    """Whether x is ids, as `one_hot` or an embedding says; integers alone say nothing."""
+    """Return whether x is ids: with `one_hot` or an embedding, whatever the dtype of x."""
     if checks.flag("one_hot", one_hot) and embedding is not None:
         raise ValueError(
-            "one_hot must be False where there is an embedding: ids stand for one or the other"
+            "one_hot must be False with an embedding: an id stands for embedding[id] then"
         )
     return one_hot or embedding is not None
 
 
 def integers(name, value, axes):
-    """Integers of so many axes, the caller's own; features in their place are told apart."""
+    """A copy of an array of integers, whose number of axes is in `axes`; TypeError for features."""
     array = checks.converted(name, value, "ids, integers")
     if array.dtype.kind == "f" and (array.size or isinstance(value, np.ndarray)):
         raise TypeError(
@@ -102,7 +104,8 @@ def checked_embedding(embedding, input_size, dtype):
 def checked(name, ids, input_size, embedding, dtype, rows=None):
     """`Ids` of (T, B) integers that `integers` gave.
 
-    rows : the `ragged.Rows` of the batch. Steps that count for nothing may hold any integer.
+    rows : the `ragged.Rows` of the batch, or None. Steps that a row does not take may have any
+        integer.
 
     Raises
     ------
@@ -113,14 +116,14 @@ def checked(name, ids, input_size, embedding, dtype, rows=None):
         embedding = checked_embedding(embedding, input_size, dtype)
     vocabulary = input_size if embedding is None else len(embedding)
     if vocabulary == 0 and ids.size:
-        empty = "input_size is 0" if embedding is None else "embedding has no rows"
-        raise ValueError(f"{name} must be ids, and there are none: {empty}")
+        empty = "input_size is 0" if embedding is None else "embedding is empty"
+        raise ValueError(f"{name} must be empty, because there are no ids: {empty}")
     works = None if rows is None else rows.works(len(ids))
     if works is not None:
         ids = ids * works
     ids = np.ascontiguousarray(checks.within(name, ids, vocabulary - 1))
     used, idle, table_index = None, None, ids
-    if vocabulary > ids.size:  # most of the table would be for nothing
+    if vocabulary > ids.size:  # then some ids of the vocabulary do not occur in x
         there = np.zeros(vocabulary, bool)
         there[ids] = True
         used = np.flatnonzero(there)
@@ -135,8 +138,8 @@ def checked(name, ids, input_size, embedding, dtype, rows=None):
 
 
 def scattered(x, dx):
-    """The gradient of the embedding from that of its rows as they stood in x, (T, B, I)."""
-    gradient = np.zeros(x.embedding.shape)  # float64, for an id may occur in many rows
-    with np.errstate(all="ignore"):  # infinities take their course
+    """The embedding's gradient (V, I) from dx (T, B, I), the gradient of embedding[x.ids]."""
+    gradient = np.zeros(x.embedding.shape)  # float64: an id may occur many times
+    with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
         np.add.at(gradient, x.ids, dx)
         return gradient.astype(x.dtype)

@@ -1,6 +1,7 @@
-"""Passes: one direction of a layer over a whole batch, forward and backward, on either backend.
+"""Passes: one direction of a layer over a batch, forward and backward, on either backend.
 
-Their arrays have passed checks.py already. Python allocates every array, the kernels fill them.
+The callers have checked all arrays (checks.py). Python allocates every array, the kernels fill
+them.
 
 It must not know: what users call, layers.
 """
@@ -20,15 +21,17 @@ from fastrnn.reference import variants
 
 
 class DirectionCall(NamedTuple):
-    """One direction of a layer: what goes in, and the arrays that are written.
+    """One direction of a layer: its inputs, and the arrays that the pass writes.
 
-    slot : its index in the state arrays, (slots, B, H), which hold the states of all passes.
+    slot : the index of the pass in the state arrays (slots, B, H), which hold all passes' states.
     state, last : tuples of such arrays, before the first step and after the last one.
-    parameters : w_ih, w_hh, b_ih, b_hh, and what a variant has besides, as its extras name them.
-    weights : the same as the kernels take them, `registry.kernel_weights`.
+    parameters : w_ih, w_hh, b_ih, b_hh, then the cell's extras.
+    weights : the parameters as the kernels take them, from `registry.kernel_weights`.
     y : (T, B, H) array of any strides with a dense last axis.
-    tape : what the gradient needs besides, or None: the kernels' bytes, or the reference's own.
-    dropout_masks : a `DropoutMasks`, with rows in the order in which the pass takes them, or None.
+    tape : None, or the values that the backward pass needs: bytes of the kernels, or a
+        `reference.Tape`.
+    dropout_masks : None, or a `DropoutMasks`. Its rows are sorted where kernels take a ragged
+        batch.
     """
 
     reverse: bool
@@ -42,20 +45,20 @@ class DirectionCall(NamedTuple):
     dropout_masks: object = None
 
 
-# A DirectionCall from a tuple of its fields: its own call is Python code and takes twice as long.
+# Makes a DirectionCall from a tuple of its fields. The class's own constructor takes twice as long.
 call_of = partial(tuple.__new__, DirectionCall)
 
 
 class BackwardBuffers(NamedTuple):
-    """The gradients that come back to a pass, and where those that go out are written.
+    """The gradients that a backward pass reads, dy and dlast, and arrays for those that it writes.
 
     dy : (T, B, H) array or None. dlast : tuple of state arrays, each may be None.
     dx : array like x, or None; for `Ids` like their embedding. dfirst : tuple of state arrays.
-    dparameters : dense arrays for the gradients of w_ih, w_hh, b_ih and b_hh, None for no bias,
-    and of what a variant has besides.
-    dweights : the same as the kernels take them, `registry.kernel_gradients`.
-    dstates : for each state an array (T, B, H) for its gradients after each step, or None. What
-    steps that are not taken have there is left as it is.
+    dparameters : dense arrays for the gradients of `DirectionCall.parameters`; None for a bias that
+    is None.
+    dweights : dparameters as the kernels take them, from `registry.kernel_gradients`.
+    dstates : for each state a (T, B, H) array for its gradients after each step, or None. Steps
+    beyond a row's end are not written.
     """
 
     dy: np.ndarray | None
@@ -67,7 +70,7 @@ class BackwardBuffers(NamedTuple):
     dstates: tuple
 
 
-if runtime.core:  # it reads the fields in its own order
+if runtime.core:  # the compiled module reads the fields by their index
     assert DirectionCall._fields == runtime.core.DIRECTION_CALL
     assert BackwardBuffers._fields == runtime.core.BACKWARD_BUFFERS
     assert Rows._fields == runtime.core.ROWS
@@ -75,10 +78,10 @@ if runtime.core:  # it reads the fields in its own order
 
 
 def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
-    """Passes (a tuple of them) over one x, at once -> the passes, with their tapes if keep.
+    """Run a tuple of passes over one x, at once -> the passes, with their tapes if keep.
 
-    x : (T, B, I) array or `Ids`. rows : `ragged.Rows` or None. checkpoint : 0, or the steps
-    between those of which a tape keeps something.
+    x : (T, B, I) array or `Ids`. rows : `ragged.Rows` or None. checkpoint : 0, or the number of
+    steps between two checkpoints of a tape.
     """
     if not runtime.uses_core():
         return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
@@ -91,9 +94,9 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
 
 
 def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
-    """As `run_passes`, and dropout masks are drawn.
+    """Draw dropout masks, then do the same as `run_passes`.
 
-    draw : the generator and the recurrent dropout for the masks, or None for none.
+    draw : a pair of the generator and the recurrent dropout; None draws no masks.
     """
     if draw is not None:
         rng, recurrent_dropout = draw
@@ -109,19 +112,19 @@ def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
 
 
 def with_weights(cell, p):
-    """A pass with its parameters as the kernels take them; for masks the cell is a variant."""
+    """A pass with new `weights` for the kernels; with dropout masks they are those of a variant."""
     if p.dropout_masks is not None:
         cell = with_masks(cell)
     return p._replace(weights=kernel_weights(cell, p.parameters))
 
 
 def without_addresses(p):
-    """A pass for a copy or a pickle, whose memory is elsewhere."""
+    """A pass without addresses of memory, for a copy or a pickle."""
     return p._replace(weights=None, tape=runtime.tape_content(p.tape))
 
 
 def with_addresses(cell, p):
-    """The pass that `without_addresses` gave, in its new memory."""
+    """The pass from a result of `without_addresses`, with the addresses of its own memory."""
     return with_weights(cell, p._replace(tape=runtime.tape_with(p.tape)))
 
 
@@ -143,9 +146,10 @@ def _run_reference(cell, x, p, keep, rows):
 
 
 def run_passes_backward(x, passes, incoming, rows=None, checkpoint=0):
-    """Gradients of passes over one x, at once: writes what `incoming`, one for each, names.
+    """Compute the gradients of passes over one x, at once, into the arrays of `incoming`.
 
-    It writes nothing else, so it may be run again.
+    incoming : a `BackwardBuffers` for each pass. Nothing else is written, so a second call gives
+        the same gradients.
     """
     if isinstance(passes[0].tape, reference.Tape):
         for p, i in zip(passes, incoming, strict=True):
@@ -167,15 +171,20 @@ def _run_reference_backward(x, p, i):
 
 
 def _unmark(gates):
-    """Takes away, in place, the mark of gates whose pre-activation reached its bound."""
+    """Remove the clip marks from gates, in place.
+
+    A kernels' tape marks a gate whose pre-activation reached clip: the highest bit of its exponent
+    is set. So the absolute value of a marked gate is above 1.
+    """
     bits = gates.view(f"i{gates.itemsize}")
     bits[np.abs(gates) > 1] &= ~(1 << (8 * gates.itemsize - 2))
 
 
 def gates_of_pass(cell, p, dtype, rows=None):
-    """What the gates of each step were, from a pass' tape of every step: name -> (T, B, H) array.
+    """The gates of every step from a pass' tape without checkpoints: name -> (T, B, H) array.
 
-    Zero in steps that are not taken; c is carried over there.
+    Gates are zero in steps that a row does not take. c keeps its value there, and is zero beyond
+    the row's end.
     """
     (steps, batch, _), hidden = p.y.shape, len(p.parameters[0]) // cell.gates
     if steps == 0:  # the reference knows the names of its gates from the first step on

@@ -1,4 +1,4 @@
-"""Lengths, masks and resets of a batch: they say which steps of which rows count.
+"""Lengths, masks and resets of a batch: they say which rows take which steps.
 
 It must not know: layers, cells.
 """
@@ -13,14 +13,15 @@ from fastrnn import checks
 class Rows(NamedTuple):
     """The lengths, masks and resets of a batch; None for each that the user did not give.
 
-    The arrays are copies: the user may write to the originals at any time, for example for the
-    next batch, before this one's gradient is computed.
+    The arrays are copies, because the user may write to the originals before the gradient of this
+    batch is computed, for example to prepare the next batch.
 
     lengths : (B,) integers, the steps of each row. mask : (T, B) booleans, False where a row keeps
-    its state. reset : (T, B) booleans, True where its state is reset before that step.
+    its state. reset : (T, B) booleans, True where a row's state is reset before that step.
     reset_to : "zero" or "initial".
-    sorted_lengths : the lengths from the longest to the shortest. sort_order : the rows in that
-    order, or None if they are in it already. inverse_order : the sorted index of each row.
+    sorted_lengths : the lengths from the longest to the shortest. sort_order : (B,) integers, the
+    rows sorted by length, or None if the batch is sorted. inverse_order : its inverse, the sorted
+    index of each row.
     """
 
     lengths: np.ndarray | None
@@ -38,7 +39,7 @@ class Rows(NamedTuple):
 
     @property
     def shown(self):
-        """The mask as (T, B, 1), or None."""
+        """The mask as a (T, B, 1) array, or None."""
         return None if self.mask is None else self.mask[:, :, None]
 
     def within(self, steps):
@@ -46,15 +47,15 @@ class Rows(NamedTuple):
         return np.arange(steps)[:, None] < (steps if self.lengths is None else self.lengths)
 
     def works(self, steps):
-        """Booleans as those of `within`, True where a row takes a step and its state changes."""
+        """Booleans (T, B) or (T, 1), True where a row takes a step, so its state changes."""
         return self.within(steps) if self.mask is None else self.within(steps) & self.mask
 
 
 def rows(steps, batch, lengths=None, mask=None, reset=None, reset_to="zero", batch_first=False):
-    """The `Rows` of a batch, None if every step of every row counts.
+    """The `Rows` of a batch, or None if each row takes every step and none is reset.
 
-    With batch_first, masks and resets are (B, T). A batch of None is a single sequence: masks and
-    resets are (T,), the length is a number.
+    With batch_first, masks and resets are (B, T). With batch=None x is a single sequence: masks and
+    resets are (T,), and lengths is a number.
     """
     checks.choice("reset_to", reset_to, ("zero", "initial"))
     if lengths is not None:
@@ -92,7 +93,7 @@ def _lengths(value, steps, batch):
 
 
 def _flags(name, value, steps, batch, batch_first):
-    """A dense (T, B) array of booleans, the batch's own."""
+    """A dense (T, B) copy of an array of booleans; None for None."""
     if value is None:
         return None
     array = checks.flags(name, value)

@@ -1,7 +1,7 @@
-"""The backend, the instruction set, the number of threads; workspaces and buffers of tapes.
+"""Settings (backend, instruction set, number of threads) and reused buffers (workspaces, tapes).
 
-Environment, read at import: FASTRNN_BACKEND (core or reference), FASTRNN_ISA (a name that
-`show_config` lists), FASTRNN_NUM_THREADS.
+Three environment variables are read at import: FASTRNN_BACKEND (core or reference), FASTRNN_ISA (a
+name that `show_config` lists) and FASTRNN_NUM_THREADS.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def _compiled_module():
-    """The compiled module, or None if there is none; ImportError if it is of another build.
+    """Import the compiled module; None if there is none, ImportError if it is of another build.
 
     With FASTRNN_BACKEND=reference a module of another build is ignored, with a warning.
     """
@@ -39,8 +39,8 @@ def _compiled_module():
         module = importlib.import_module("fastrnn._engine._core")
     except ImportError as error:
         warnings.warn(
-            f"fastrnn runs on its NumPy path, which is many times slower: its kernels are not "
-            f"there ({error}). Install a C compiler, then reinstall: "
+            f"fastrnn runs on its NumPy path, which is many times slower: its kernels are "
+            f"missing ({error}). Install a C compiler, then reinstall: "
             "pip install --force-reinstall fastrnn",
             RuntimeWarning,
             stacklevel=3,
@@ -59,20 +59,21 @@ core = _compiled_module()
 
 _BACKENDS = ("core", "reference")
 
-# The pool's limit.
+# The limit of the thread pool in the compiled module.
 _MOST_THREADS = core.most_threads if core else 256
 
-# Buffers up to this size are kept between calls, so that their pages are not faulted in again.
+# The most bytes of a workspace, and of all buffers of tapes, that are kept between calls. The first
+# writes to a new buffer fault its pages in, so calls use old buffers.
 _KEPT_BYTES = 256 * 2**20
 
-# Workspaces that no call is using, the last used one at the end. There are as many as calls that
-# ran at once.
+# Workspaces that no call is using, the last used one at the end. Each call that runs at the same
+# time as others has its own, so there are as many as calls ran at once, at most 16.
 _workspaces = collections.deque(maxlen=16)
 _NOTHING = np.empty(0, np.uint8)
 
-# Buffers for tapes, up to _KEPT_BYTES in all. _lent: loans of tapes in use, by the loan's id.
-# _returned: loans whose tapes are gone. _spare: buffers that serve the next tapes. A buffer below
-# _FRESH_BYTES is allocated for each tape: it costs nothing.
+# Buffers for tapes. A loan is a weak reference to a tape, with the tape's buffer. _lent has the
+# loans of tapes in use, by the loan's id. _returned has the loans whose tapes were deleted. _spare
+# has buffers for the next tapes. Tapes below _FRESH_BYTES get a new buffer each: that costs little.
 _lent = {}
 _returned = collections.deque()
 _spare = collections.deque()
@@ -86,7 +87,7 @@ class _Loan(weakref.ref):
 
 
 class _Local(threading.local):
-    """Settings that each thread has for itself."""
+    """The settings of one thread; None where the process has the setting."""
 
     backend = None
     threads = None
@@ -108,7 +109,7 @@ def _from_environment(name, parse, default):
 def _existing_backend(name):
     checks.choice("name", name, _BACKENDS)
     if name == "core" and core is None:
-        raise ValueError('backend "core" is not there: this build has no kernels, only "reference"')
+        raise ValueError('backend "core" is missing: this build has no kernels, only "reference"')
     return name
 
 
@@ -129,7 +130,7 @@ def backend(name: Backend) -> Iterator[None]:
     Raises
     ------
     ValueError
-        If there is no such backend here.
+        For an unknown backend, and for "core" if this build has no kernels.
 
     Examples
     --------
@@ -148,19 +149,21 @@ def backend(name: Backend) -> Iterator[None]:
 
 
 def uses_core():
-    """Whether calls of this thread go to the C kernels."""
+    """Return whether calls of this thread run on the C kernels."""
     return (_local.backend or _default_backend) == "core"
 
 
 def select_isa(name):
     """Choose the kernels' instruction set for the whole process, as FASTRNN_ISA does at import.
 
-    A running pass of a layer and an existing stream go on with the set that they began with.
+    A pass that is running and a stream that exists continue with the instruction set that they
+    began with.
 
     Raises
     ------
     ValueError
-        If this build or this machine has no such set; the message lists the possible ones.
+        If this build or this machine has no such instruction set; the message lists the possible
+        ones.
     """
     available = core.isas_available() if core else []
     if name not in available or not core.select_isa(name):
@@ -193,15 +196,15 @@ def _number_of_threads(n):
 
 
 def set_num_threads(n: SupportsIndex) -> None:
-    """Let each call use up to n threads, from now on and for every caller in the process.
+    """Let each call use up to n threads, from now on and in all threads of the process.
 
-    A call in a `threads` block uses the block's number.
+    A call in a `threads` block uses the block's number instead.
 
     Parameters
     ----------
     n : int
-        1 to 256. FASTRNN_NUM_THREADS sets it at import; without it, it is the number of cores
-        that the process may use.
+        1 to 256. The number at import is FASTRNN_NUM_THREADS, or without that variable the number
+        of cores that the process may use.
 
     Raises
     ------
@@ -225,7 +228,7 @@ def set_num_threads(n: SupportsIndex) -> None:
 
 
 def get_num_threads() -> int:
-    """How many threads a call of this thread may use.
+    """Return how many threads a call of this thread may use.
 
     Returns
     -------
@@ -275,7 +278,7 @@ def threads(n: SupportsIndex) -> Iterator[None]:
 
 
 def _use_threads_here(n):
-    """Set the number for this thread's calls; None: the number of the process."""
+    """Set the number of threads for this thread's calls; None stands for the process' number."""
     if core:
         core.set_threads_here(n or 0)
     _local.threads = n
@@ -293,10 +296,11 @@ _from_environment("FASTRNN_NUM_THREADS", _set_threads_from_text, None)
 
 
 def in_workspace(call, *arguments):
-    """Run call(*arguments, buffer), with a buffer large enough.
+    """Run call(*arguments, buffer) with a buffer that is large enough.
 
-    The call returns the bytes that it needs if the buffer is too small, else 0. Nobody else uses
-    the buffer meanwhile: other calls may run in other threads, or in a signal's handler.
+    If the buffer is too small, `call` does nothing and returns the bytes that it needs, else it
+    returns 0. No other call gets this buffer meanwhile, neither in another thread nor in a signal
+    handler.
     """
     try:
         buffer = _workspaces.pop()
@@ -309,11 +313,11 @@ def in_workspace(call, *arguments):
 
 
 def tape_buffer(nbytes):
-    """A byte buffer for a tape. Once nobody holds the array, its memory serves a later one.
+    """A byte buffer for a tape. When the returned array is deleted, a later tape gets its memory.
 
-    Hold this very array, not a view of it: NumPy lets a view hold only the memory behind the array.
-    Training makes many tapes of one size. The first writes to fresh memory fault its pages in,
-    which takes up to a fifth of a training pass.
+    Keep the returned array itself, not only a view of it: a view refers to the buffer behind that
+    array, so the array would be deleted while the tape is in use. Training makes many tapes of one
+    size, and the page faults of new memory take up to a fifth of a training pass.
     """
     _take_back()
     buffer = None if nbytes < _FRESH_BYTES else _take_spare(nbytes)
@@ -322,7 +326,8 @@ def tape_buffer(nbytes):
         if nbytes < _FRESH_BYTES or not _make_room(nbytes):
             return buffer
     tape = buffer[:nbytes]
-    # The callback is no Python code: an exception of a signal's handler would be lost there.
+    # The callback is a method in C, because Python drops an exception that a signal handler raises
+    # while a callback in Python runs.
     loan = _Loan(tape, _returned.append)
     loan.buffer = buffer
     _lent[id(loan)] = loan
@@ -330,9 +335,9 @@ def tape_buffer(nbytes):
 
 
 class TapeContent(NamedTuple):
-    """The bytes that the kernels wrote into a tape, without its alignment, for copies and pickles.
+    """The bytes that the kernels wrote into a tape, for copies and pickles.
 
-    made_by : the kernels in words: version, build id and byte order.
+    content : the bytes from the tape's first aligned address on. made_by : the text of `writer`.
     """
 
     content: np.ndarray
@@ -340,7 +345,7 @@ class TapeContent(NamedTuple):
 
 
 def tape_content(tape):
-    """The `TapeContent` of a kernels' tape; any other tape itself."""
+    """The `TapeContent` of a tape of the kernels; a tape of the reference as it is."""
     if not isinstance(tape, np.ndarray):
         return tape
     begin = core.boundary(tape)
@@ -348,20 +353,20 @@ def tape_content(tape):
 
 
 def tape_with(content):
-    """A tape with that content.
+    """The tape from a result of `tape_content`.
 
     Raises
     ------
     ValueError
-        If kernels wrote it, and there are none here or other ones.
+        If kernels wrote the content, and this build has no kernels or other ones.
     """
     if not isinstance(content, TapeContent):
         return content
     if core is None or content.made_by != writer():
         here = "none" if core is None else f"those of {writer()}"
         raise ValueError(
-            f"a tape made by the kernels of {content.made_by} cannot be read here, where there are "
-            f"{here}: run forward again"
+            f"a tape made by the kernels of {content.made_by} cannot be read here (kernels: "
+            f"{here}): run forward again"
         )
     tape = tape_buffer(content.content.size + core.ALIGN)
     begin = core.boundary(tape)
@@ -370,12 +375,12 @@ def tape_with(content):
 
 
 def writer():
-    """The kernels here, in words: their version, build id and byte order."""
+    """The version, build id and byte order of the kernels here, as a text."""
     return f"fastrnn {_version.__version__}, build {core.build_id()[:8]}, {sys.byteorder}-endian"
 
 
 def _take_back():
-    """Move the buffers of tapes that are gone to the spare ones, beside other threads."""
+    """Move the buffers of deleted tapes to `_spare`; other threads may do so at the same time."""
     while _returned:
         try:
             loan = _returned.popleft()
@@ -386,7 +391,7 @@ def _take_back():
 
 
 def _take_spare(nbytes):
-    """A spare buffer that fits, or None."""
+    """A buffer from `_spare` of nbytes to twice as many, or None."""
     for _ in range(len(_spare)):
         try:
             buffer = _spare.pop()
@@ -399,7 +404,7 @@ def _take_spare(nbytes):
 
 
 def _make_room(nbytes):
-    """Whether so many more bytes may be kept, after spare buffers were given up for them."""
+    """Drop spare buffers to make room for nbytes; return whether nbytes may be kept."""
     lent = sum(loan.buffer.size for loan in list(_lent.values()))
     while _spare and lent + sum(b.size for b in list(_spare)) + nbytes > _KEPT_BYTES:
         _spare.popleft()
@@ -421,7 +426,7 @@ def show_config() -> dict[str, Any]:
     >>> config["backend"] in ("core", "reference")
     True
     """
-    import platform  # here, for it takes two milliseconds
+    import platform  # imported here: it takes 2 ms
 
     config = {
         "fastrnn": _version.__version__,
@@ -442,12 +447,12 @@ def show_config() -> dict[str, Any]:
 
 
 def probe_fma(seconds=0.05):
-    """Flops per second of one core on the chosen set, by float32 multiply-adds in registers."""
+    """Flops per second of one core, by float32 multiply-adds in registers, on the set in use."""
     return _rate(core.probe_fma, 1 << 14, seconds)
 
 
 def probe_read(nbytes, seconds=0.05):
-    """Bytes per second that one core reads from a buffer of this size, on the chosen set."""
+    """Bytes per second that one core reads from a buffer of nbytes, on the set in use."""
     buffer = np.ones(max(1, nbytes // 1024) * 1024 + 64, np.uint8)
     start = -buffer.ctypes.data % 64
     view = buffer[start : start + buffer.size - 64]
@@ -460,7 +465,7 @@ def probe_read(nbytes, seconds=0.05):
 
 
 def _rate(work, rounds, seconds):
-    """The most work per second among the runs that fit into that time."""
+    """The highest rate of several runs of work(rounds), which take `seconds` in total."""
     work(rounds)
     best, end = 0.0, time.perf_counter() + seconds
     while True:

@@ -392,7 +392,7 @@ BAD = {
     "one_hot for features": (FEATURES, HOT, TypeError, "got float32: leave both out for features"),
     "lists of unequal lengths": ([[0, 1], [0]], HOT, ValueError, "x must be ids, integers: "),
     "a masked array": (np.ma.zeros((3, 2)), HOT, TypeError, "x must be an array without a mask"),
-    "both": (np.zeros((3, 2), int), HOT | ROWS, ValueError, "one_hot must be False where there is"),
+    "both": (np.zeros((3, 2), int), HOT | ROWS, ValueError, "one_hot must be False with an"),
     "one_hot of 1": (np.zeros((3, 2), int), {"one_hot": 1}, TypeError, "one_hot must be True or"),
     "a last axis": (np.zeros((3, 2, 6), int), HOT, ValueError, "and none of features, got shape"),
     # Counts in a batch of 3 and 2 steps, for a layer without one_hot or embedding.
