@@ -1,4 +1,4 @@
-"""RNN, LSTM, GRU, MinGRU, MinLSTM: the layers that users make, their signatures and docstrings.
+"""RNN, LSTM, GRU, MinGRU, MinLSTM: the classes of layers, their signatures and docstrings.
 
 It must not know: passes, kernels.
 """
@@ -24,19 +24,19 @@ class RNN(Recurrent[Floats, Floats]):
     Parameters
     ----------
     input_size, hidden_size : int
-        I, the features of x, and H, the units.
+        I, the features of x, and H, the hidden units.
     num_layers : int
-        Each layer above the first reads the y of the one below.
+        Each layer above the first reads the y of the layer below.
     nonlinearity : {"tanh", "relu"}
         phi.
     bias : bool
-        Whether there are b_ih and b_hh.
+        False leaves out b_ih and b_hh.
     batch_first : bool
-        x and y are (B, T, ...) rather than (T, B, ...). States never are.
+        x and y are (B, T, ...) rather than (T, B, ...). States do not change.
     dropout : float
         Probability with which an element of y between two layers is zero in `forward`; the others
-        are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
-        and a UserWarning says so. It may be assigned later.
+        are divided by 1 - dropout. A call (inference) has no dropout. With one layer, dropout does
+        nothing, and a UserWarning says so. The attribute may be assigned.
     dropout_mask : {"step", "sequence"}
         "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
         steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
@@ -47,44 +47,45 @@ class RNN(Recurrent[Floats, Floats]):
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
     dtype : {"float32", "float64"}
-        Of parameters, x, y and all that is computed.
+        The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
-        It draws the first values of parameters, uniform in +-1/sqrt(hidden_size) as in PyTorch, or
-        as `init` says. Then dropout and zoneout draw from it.
+        The generator, or its seed. The first values of parameters are drawn from it (see `init`),
+        and then dropout and zoneout.
 
     Attributes
     ----------
     params : mapping
-        Of G gates, in an RNN 1: weight_ih_l0 (G*H, I), weight_hh_l0 (G*H, H), bias_ih_l0 and
-        bias_hh_l0 (G*H,), then _l1 and so on, with _reverse for the second direction: PyTorch's
-        names and shapes. Each is a view into flat; params[name] = values copies into it.
+        PyTorch's names and shapes. With G gates (1 in an RNN): weight_ih_l0 (G*H, I), weight_hh_l0
+        (G*H, H), bias_ih_l0 and bias_hh_l0 (G*H,), then _l1 and so on, with _reverse for the second
+        direction. Each is a view into flat; params[name] = values copies into it.
     flat : 1-D array
-        The one buffer that all of params are views into. flat = values copies into it.
+        The buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
         Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
         of the layer have its state.
     dropout, dropout_mask, recurrent_dropout
-        These may be assigned; the next `forward` uses the new value. All else is fixed.
+        They may be assigned; the next `forward` uses the new value. All else is fixed.
     options : record
         The checked values of clip, zoneout and the other options of variants.
 
     Other Parameters
     ----------------
     clip : float or None
-        Each pre-activation is kept within +-clip (ONNX's clip); its gradient is 0 at the bounds.
+        Each pre-activation is limited to +-clip (ONNX's clip); its gradient is 0 at the bounds.
     recurrent_dropout : float
-        Probability with which a unit of h is 0 in the recurrent products of a `forward`, in all
-        steps alike; the others are divided by 1 - recurrent_dropout. A call has none. Each row
-        of the batch, layer and direction has a mask of its own.
+        Probability with which a unit of h is 0 in the recurrent products of a `forward`, the same
+        units in all steps; the others are divided by 1 - recurrent_dropout. A call has no recurrent
+        dropout. Each row of the batch, layer and direction has a mask of its own.
     zoneout : float
-        Probability with which an element of the state stays as it was, at each step of a
+        Probability with which an element of the state keeps its old value, at each step of a
         `forward`. A call takes the expectation, zoneout * old + (1 - zoneout) * new.
     init : {"pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"}
-        How parameters begin: all uniform in +-1/sqrt(hidden_size); or with biases of 0 and, for
-        each gate, weight_ih and weight_hh uniform in +-sqrt(6/(features+H)), or both orthogonal, or
-        weight_ih so uniform and weight_hh orthogonal. "keras" takes the gates of a matrix together,
-        as Keras does: weight_ih uniform in +-sqrt(6/(features+G*H)), the columns of weight_hh
-        orthonormal, biases 0.
+        The first values of parameters. "pytorch": all uniform in +-1/sqrt(hidden_size). In the
+        others biases are 0. "glorot": weight_ih and weight_hh of each gate uniform in
+        +-sqrt(6/(features+H)). "orthogonal": both orthogonal for each gate. "glorot_orthogonal":
+        weight_ih as in "glorot", weight_hh as in "orthogonal". "keras": all gates of a matrix
+        together, as in Keras: weight_ih uniform in +-sqrt(6/(features+G*H)), the columns of
+        weight_hh orthonormal.
 
     Raises
     ------
@@ -138,17 +139,17 @@ class LSTM(Recurrent[Pair, GivenPair]):
     Parameters
     ----------
     input_size, hidden_size : int
-        I, the features of x, and H, the units.
+        I, the features of x, and H, the hidden units.
     num_layers : int
-        Each layer above the first reads the y of the one below.
+        Each layer above the first reads the y of the layer below.
     bias : bool
-        Whether there are b_ih and b_hh.
+        False leaves out b_ih and b_hh.
     batch_first : bool
-        x and y are (B, T, ...) rather than (T, B, ...). States never are.
+        x and y are (B, T, ...) rather than (T, B, ...). States do not change.
     dropout : float
         Probability with which an element of y between two layers is zero in `forward`; the others
-        are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
-        and a UserWarning says so. It may be assigned later.
+        are divided by 1 - dropout. A call (inference) has no dropout. With one layer, dropout does
+        nothing, and a UserWarning says so. The attribute may be assigned.
     dropout_mask : {"step", "sequence"}
         "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
         steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
@@ -159,66 +160,68 @@ class LSTM(Recurrent[Pair, GivenPair]):
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
     dtype : {"float32", "float64"}
-        Of parameters, x, y and all that is computed.
+        The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
-        It draws the first values of parameters, uniform in +-1/sqrt(hidden_size) as in PyTorch, or
-        as `init` says. Then dropout and zoneout draw from it.
+        The generator, or its seed. The first values of parameters are drawn from it (see `init`),
+        and then dropout and zoneout.
 
     Attributes
     ----------
     params : mapping
-        Of G gates, in an RNN 1: weight_ih_l0 (G*H, I), weight_hh_l0 (G*H, H), bias_ih_l0 and
-        bias_hh_l0 (G*H,), then _l1 and so on, with _reverse for the second direction: PyTorch's
-        names and shapes. Each is a view into flat; params[name] = values copies into it.
+        PyTorch's names and shapes. With G gates (1 in an RNN): weight_ih_l0 (G*H, I), weight_hh_l0
+        (G*H, H), bias_ih_l0 and bias_hh_l0 (G*H,), then _l1 and so on, with _reverse for the second
+        direction. Each is a view into flat; params[name] = values copies into it.
         Options add weight_ln_ih_l0 and the like.
     flat : 1-D array
-        The one buffer that all of params are views into. flat = values copies into it.
+        The buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
         Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
         of the layer have its state.
     dropout, dropout_mask, recurrent_dropout
-        These may be assigned; the next `forward` uses the new value. All else is fixed.
+        They may be assigned; the next `forward` uses the new value. All else is fixed.
     options : record
         The checked values of clip, zoneout and the other options of variants.
 
     Other Parameters
     ----------------
     peephole : bool
-        i and f see c before the step, o after it, by weight_peephole_l0 (3*H,): i, f, o.
+        i and f read the c before the step, o the c after it, through weight_peephole_l0 (3*H,):
+        i, f, o.
     coupled : bool
         The forget gate is 1 - i: gates i g o, so G = 3 and weight_peephole_l0 is (2*H,): i, o.
     clip : float or None
-        Each pre-activation is kept within +-clip (ONNX's clip); its gradient is 0 at the bounds.
+        Each pre-activation is limited to +-clip (ONNX's clip); its gradient is 0 at the bounds.
     cell_clip : float or None
-        c is kept within +-cell_clip; its gradient is 0 at the bounds.
+        c is limited to +-cell_clip; its gradient is 0 at the bounds.
     recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"}
-        Of the gates: hard_sigmoid(p) = clip(p/6 + 0.5, 0, 1) as in PyTorch and Keras 3,
-        hard_sigmoid_onnx(p) = clip(0.2 p + 0.5, 0, 1) as in ONNX and Keras 2.
+        The activation of the gates. hard_sigmoid(p) = clip(p/6 + 0.5, 0, 1) as in PyTorch and
+        Keras 3, hard_sigmoid_onnx(p) = clip(0.2 p + 0.5, 0, 1) as in ONNX and Keras 2.
     recurrent_dropout : float
-        Probability with which a unit of h is 0 in the recurrent products of a `forward`, in all
-        steps alike; the others are divided by 1 - recurrent_dropout. A call has none. Each row
-        of the batch, layer and direction has a mask of its own.
+        Probability with which a unit of h is 0 in the recurrent products of a `forward`, the same
+        units in all steps; the others are divided by 1 - recurrent_dropout. A call has no recurrent
+        dropout. Each row of the batch, layer and direction has a mask of its own.
     zoneout : float or a pair (of h, of c)
-        Probability with which an element of the state stays as it was, at each step of a
+        Probability with which an element of the state keeps its old value, at each step of a
         `forward`. A call takes the expectation, zoneout * old + (1 - zoneout) * new.
     layer_norm : bool
-        Normalise W_ih x and W_hh h over each row's features, then scale by weight_ln_ih_l0 and
-        weight_ln_hh_l0 (G*H,) and add the biases; also c where h is made of it, by weight_ln_c_l0
-        and bias_ln_c_l0 (H,). They begin as 1 and 0.
+        Normalise W_ih x and W_hh h over each row's features, scale them by weight_ln_ih_l0 and
+        weight_ln_hh_l0 (G*H,), and add the biases. The c that h is computed from is normalised too,
+        with weight_ln_c_l0 and bias_ln_c_l0 (H,). The scales begin as 1, bias_ln_c_l0 as 0.
     init : {"pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"}
-        How parameters begin: all uniform in +-1/sqrt(hidden_size); or with biases of 0 and, for
-        each gate, weight_ih and weight_hh uniform in +-sqrt(6/(features+H)), or both orthogonal, or
-        weight_ih so uniform and weight_hh orthogonal. "keras" takes the gates of a matrix together,
-        as Keras does: weight_ih uniform in +-sqrt(6/(features+G*H)), the columns of weight_hh
-        orthonormal, biases 0, and 1 for the forget gate. Peepholes and weight_hr begin as in
-        "pytorch".
+        The first values of parameters. "pytorch": all uniform in +-1/sqrt(hidden_size). In the
+        others biases are 0. "glorot": weight_ih and weight_hh of each gate uniform in
+        +-sqrt(6/(features+H)). "orthogonal": both orthogonal for each gate. "glorot_orthogonal":
+        weight_ih as in "glorot", weight_hh as in "orthogonal". "keras": all gates of a matrix
+        together, as in Keras: weight_ih uniform in +-sqrt(6/(features+G*H)), the columns of
+        weight_hh orthonormal, bias_ih of the forget gate 1. Peepholes and weight_hr are always
+        drawn as in "pytorch".
     forget_bias : float or None
-        Added to the first values of the forget gate's bias_ih. None is 1 with init="keras", else
-        0.
+        The number that is added to the first values of the forget gate's bias_ih. None is 1 with
+        init="keras", else 0.
     proj_size : int
-        P, less than hidden_size: h is W_hr (P, H) times what the cell makes [3]_, so y and h have
-        P features while c has H, weight_hh is (G*H, P), and weight_hr_l0 (P, H) comes after the
-        biases. 0 is no projection.
+        P, less than hidden_size: h is the product of W_hr (P, H) and the cell's output [3]_. So y
+        and h have P features and c has H, weight_hh is (G*H, P), and weight_hr_l0 (P, H) comes
+        after the biases. 0 is no projection.
 
     Raises
     ------
@@ -239,7 +242,7 @@ class LSTM(Recurrent[Pair, GivenPair]):
 
     Examples
     --------
-    A step of training: from the loss mean((y - 1)**2), through all of time, to the parameters.
+    One step of training with the loss mean((y - 1)**2):
 
     >>> import numpy as np
     >>> import fastrnn
@@ -282,20 +285,20 @@ class GRU(Recurrent[Floats, Floats]):
     Parameters
     ----------
     input_size, hidden_size : int
-        I, the features of x, and H, the units.
+        I, the features of x, and H, the hidden units.
     num_layers : int
-        Each layer above the first reads the y of the one below.
+        Each layer above the first reads the y of the layer below.
     reset_after : bool
-        Whether the reset gate acts after the recurrent product (PyTorch, cuDNN) or before it (the
-        paper).
+        True: the reset gate acts after the recurrent product (PyTorch, cuDNN). False: before it
+        (the paper).
     bias : bool
-        Whether there are b_ih and b_hh.
+        False leaves out b_ih and b_hh.
     batch_first : bool
-        x and y are (B, T, ...) rather than (T, B, ...). States never are.
+        x and y are (B, T, ...) rather than (T, B, ...). States do not change.
     dropout : float
         Probability with which an element of y between two layers is zero in `forward`; the others
-        are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
-        and a UserWarning says so. It may be assigned later.
+        are divided by 1 - dropout. A call (inference) has no dropout. With one layer, dropout does
+        nothing, and a UserWarning says so. The attribute may be assigned.
     dropout_mask : {"step", "sequence"}
         "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
         steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
@@ -306,52 +309,53 @@ class GRU(Recurrent[Floats, Floats]):
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
     dtype : {"float32", "float64"}
-        Of parameters, x, y and all that is computed.
+        The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
-        It draws the first values of parameters, uniform in +-1/sqrt(hidden_size) as in PyTorch, or
-        as `init` says. Then dropout and zoneout draw from it.
+        The generator, or its seed. The first values of parameters are drawn from it (see `init`),
+        and then dropout and zoneout.
 
     Attributes
     ----------
     params : mapping
-        Of G gates, in an RNN 1: weight_ih_l0 (G*H, I), weight_hh_l0 (G*H, H), bias_ih_l0 and
-        bias_hh_l0 (G*H,), then _l1 and so on, with _reverse for the second direction: PyTorch's
-        names and shapes. Each is a view into flat; params[name] = values copies into it.
+        PyTorch's names and shapes. With G gates (1 in an RNN): weight_ih_l0 (G*H, I), weight_hh_l0
+        (G*H, H), bias_ih_l0 and bias_hh_l0 (G*H,), then _l1 and so on, with _reverse for the second
+        direction. Each is a view into flat; params[name] = values copies into it.
         Options add weight_ln_ih_l0 and the like.
     flat : 1-D array
-        The one buffer that all of params are views into. flat = values copies into it.
+        The buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
         Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
         of the layer have its state.
     dropout, dropout_mask, recurrent_dropout
-        These may be assigned; the next `forward` uses the new value. All else is fixed.
+        They may be assigned; the next `forward` uses the new value. All else is fixed.
     options : record
         The checked values of clip, zoneout and the other options of variants.
 
     Other Parameters
     ----------------
     clip : float or None
-        Each pre-activation is kept within +-clip (ONNX's clip); its gradient is 0 at the bounds.
+        Each pre-activation is limited to +-clip (ONNX's clip); its gradient is 0 at the bounds.
     recurrent_activation : {"sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"}
-        Of the gates: hard_sigmoid(p) = clip(p/6 + 0.5, 0, 1) as in PyTorch and Keras 3,
-        hard_sigmoid_onnx(p) = clip(0.2 p + 0.5, 0, 1) as in ONNX and Keras 2.
+        The activation of the gates. hard_sigmoid(p) = clip(p/6 + 0.5, 0, 1) as in PyTorch and
+        Keras 3, hard_sigmoid_onnx(p) = clip(0.2 p + 0.5, 0, 1) as in ONNX and Keras 2.
     recurrent_dropout : float
-        Probability with which a unit of h is 0 in the recurrent products of a `forward`, in all
-        steps alike; the others are divided by 1 - recurrent_dropout. A call has none. Each row
-        of the batch, layer and direction has a mask of its own.
+        Probability with which a unit of h is 0 in the recurrent products of a `forward`, the same
+        units in all steps; the others are divided by 1 - recurrent_dropout. A call has no recurrent
+        dropout. Each row of the batch, layer and direction has a mask of its own.
     zoneout : float
-        Probability with which an element of the state stays as it was, at each step of a
+        Probability with which an element of the state keeps its old value, at each step of a
         `forward`. A call takes the expectation, zoneout * old + (1 - zoneout) * new.
     layer_norm : bool
-        Normalise W_ih x and W_hh h over each row's features, of r and z together and of n alone,
-        then scale by weight_ln_ih_l0 and weight_ln_hh_l0 (G*H,), which begin as 1, and add the
+        Normalise W_ih x and W_hh h over each row's features, for r and z together and for n alone.
+        Then scale them by weight_ln_ih_l0 and weight_ln_hh_l0 (G*H,), which begin as 1, and add the
         biases.
     init : {"pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"}
-        How parameters begin: all uniform in +-1/sqrt(hidden_size); or with biases of 0 and, for
-        each gate, weight_ih and weight_hh uniform in +-sqrt(6/(features+H)), or both orthogonal, or
-        weight_ih so uniform and weight_hh orthogonal. "keras" takes the gates of a matrix together,
-        as Keras does: weight_ih uniform in +-sqrt(6/(features+G*H)), the columns of weight_hh
-        orthonormal, biases 0.
+        The first values of parameters. "pytorch": all uniform in +-1/sqrt(hidden_size). In the
+        others biases are 0. "glorot": weight_ih and weight_hh of each gate uniform in
+        +-sqrt(6/(features+H)). "orthogonal": both orthogonal for each gate. "glorot_orthogonal":
+        weight_ih as in "glorot", weight_hh as in "orthogonal". "keras": all gates of a matrix
+        together, as in Keras: weight_ih uniform in +-sqrt(6/(features+G*H)), the columns of
+        weight_hh orthonormal.
 
     Raises
     ------
@@ -369,7 +373,7 @@ class GRU(Recurrent[Floats, Floats]):
 
     Examples
     --------
-    Both directions side by side, and sequences of 7 and of 4 steps:
+    Two directions, and sequences of 7 and 4 steps:
 
     >>> import numpy as np
     >>> import fastrnn
@@ -404,22 +408,22 @@ class GRU(Recurrent[Floats, Floats]):
 
 
 class MinGRU(Recurrent[Floats, Floats]):
-    """minGRU [1]_: h_t = (1 - z) h_{t-1} + z h~, where z and h~ see x alone.
+    """minGRU [1]_: h_t = (1 - z) h_{t-1} + z h~, where z and h~ depend on x alone.
 
     Parameters
     ----------
     input_size, hidden_size : int
-        I, the features of x, and H, the units.
+        I, the features of x, and H, the hidden units.
     num_layers : int
-        Each layer above the first reads the y of the one below.
+        Each layer above the first reads the y of the layer below.
     bias : bool
-        Whether there is b_ih.
+        False leaves out b_ih.
     batch_first : bool
-        x and y are (B, T, ...) rather than (T, B, ...). States never are.
+        x and y are (B, T, ...) rather than (T, B, ...). States do not change.
     dropout : float
         Probability with which an element of y between two layers is zero in `forward`; the others
-        are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
-        and a UserWarning says so. It may be assigned later.
+        are divided by 1 - dropout. A call (inference) has no dropout. With one layer, dropout does
+        nothing, and a UserWarning says so. The attribute may be assigned.
     dropout_mask : {"step", "sequence"}
         "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
         steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
@@ -430,10 +434,10 @@ class MinGRU(Recurrent[Floats, Floats]):
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
     dtype : {"float32", "float64"}
-        Of parameters, x, y and all that is computed.
+        The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
-        It draws the first values of parameters, uniform in +-1/sqrt(hidden_size) as in PyTorch, or
-        as `init` says. Then dropout and zoneout draw from it.
+        The generator, or its seed. The first values of parameters are drawn from it (see `init`),
+        and then dropout and zoneout.
 
     Attributes
     ----------
@@ -441,12 +445,12 @@ class MinGRU(Recurrent[Floats, Floats]):
         weight_ih_l0 (2*H, I) and bias_ih_l0 (2*H,), then _l1 and so on, with _reverse for the
         second direction. Each is a view into flat; params[name] = values copies into it.
     flat : 1-D array
-        The one buffer that all of params are views into. flat = values copies into it.
+        The buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
         Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
         of the layer have its state.
     dropout, dropout_mask
-        May be assigned: the next `forward` acts on them. All else is fixed when the layer is made.
+        They may be assigned; the next `forward` uses the new value. All else is fixed.
 
     Other Parameters
     ----------------
@@ -460,8 +464,8 @@ class MinGRU(Recurrent[Floats, Floats]):
 
     Notes
     -----
-    z takes the new, the opposite of the GRU's; h~ has no activation. Equations:
-    `fastrnn.reference`, (M1) to (M3).
+    z is the factor of the new value; in the GRU it is that of the old one. h~ has no activation.
+    Equations: `fastrnn.reference`, (M1) to (M3).
 
     References
     ----------
@@ -492,22 +496,22 @@ class MinGRU(Recurrent[Floats, Floats]):
 
 
 class MinLSTM(Recurrent[Floats, Floats]):
-    """minLSTM [1]_: h_t = f/(f+i) h_{t-1} + i/(f+i) h~, where f, i and h~ see x alone.
+    """minLSTM [1]_: h_t = f/(f+i) h_{t-1} + i/(f+i) h~, where f, i and h~ depend on x alone.
 
     Parameters
     ----------
     input_size, hidden_size : int
-        I, the features of x, and H, the units.
+        I, the features of x, and H, the hidden units.
     num_layers : int
-        Each layer above the first reads the y of the one below.
+        Each layer above the first reads the y of the layer below.
     bias : bool
-        Whether there is b_ih.
+        False leaves out b_ih.
     batch_first : bool
-        x and y are (B, T, ...) rather than (T, B, ...). States never are.
+        x and y are (B, T, ...) rather than (T, B, ...). States do not change.
     dropout : float
         Probability with which an element of y between two layers is zero in `forward`; the others
-        are divided by 1 - dropout. A call (inference) has none. With one layer it does nothing,
-        and a UserWarning says so. It may be assigned later.
+        are divided by 1 - dropout. A call (inference) has no dropout. With one layer, dropout does
+        nothing, and a UserWarning says so. The attribute may be assigned.
     dropout_mask : {"step", "sequence"}
         "step": each step has a mask of its own. "sequence": each `forward` draws one mask for all
         steps of a row of the batch (Gal and Ghahramani, 2016; "locked" in Merity et al., 2017).
@@ -518,10 +522,10 @@ class MinLSTM(Recurrent[Floats, Floats]):
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
     dtype : {"float32", "float64"}
-        Of parameters, x, y and all that is computed.
+        The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
-        It draws the first values of parameters, uniform in +-1/sqrt(hidden_size) as in PyTorch, or
-        as `init` says. Then dropout and zoneout draw from it.
+        The generator, or its seed. The first values of parameters are drawn from it (see `init`),
+        and then dropout and zoneout.
 
     Attributes
     ----------
@@ -529,12 +533,12 @@ class MinLSTM(Recurrent[Floats, Floats]):
         weight_ih_l0 (3*H, I) and bias_ih_l0 (3*H,), then _l1 and so on, with _reverse for the
         second direction. Each is a view into flat; params[name] = values copies into it.
     flat : 1-D array
-        The one buffer that all of params are views into. flat = values copies into it.
+        The buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
         Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
         of the layer have its state.
     dropout, dropout_mask
-        May be assigned: the next `forward` acts on them. All else is fixed when the layer is made.
+        They may be assigned; the next `forward` uses the new value. All else is fixed.
 
     Other Parameters
     ----------------
@@ -548,7 +552,7 @@ class MinLSTM(Recurrent[Floats, Floats]):
 
     Notes
     -----
-    There is no c, and h~ has no activation. Equations: `fastrnn.reference`, (M7) to (M9).
+    minLSTM has no c, and h~ has no activation. Equations: `fastrnn.reference`, (M7) to (M9).
 
     References
     ----------

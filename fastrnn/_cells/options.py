@@ -1,4 +1,4 @@
-"""The options that make a cell a variant: one frozen record, checked where it is created.
+"""The options that make a cell a variant: one frozen record, whose values `checked` checks.
 
 It must not know: the mathematics (variants.py), which parameters follow (registry.py), layers.
 """
@@ -14,21 +14,25 @@ GATE_ACTIVATIONS = ("sigmoid", "hard_sigmoid", "hard_sigmoid_onnx")
 
 @dataclass(frozen=True)
 class Options:
-    """The options of a cell; with the defaults it is the plain cell.
+    """The options of a cell. With the defaults the cell is the plain one.
 
     Attributes
     ----------
     clip : float or None
-        Bound of every gate's pre-activation; None is no bound.
+        Bound of every pre-activation; None is no bound.
     cell_clip : float or None
-        Bound of c.
+        Bound of c; None is no bound.
     recurrent_activation : str
         The activation of the gates: one of GATE_ACTIVATIONS.
     zoneout : tuple of float
         For each array of the state the probability that an element keeps its value at a step;
         () is no zoneout.
-    peephole, coupled, layer_norm : bool
-        Gates read c; the forget gate is 1 - i; products are normalised.
+    peephole : bool
+        i, f and o read c.
+    coupled : bool
+        The forget gate is 1 - i.
+    layer_norm : bool
+        The products with x and h are normalised, and in the LSTM c too.
     """
 
     clip: float | None = None
@@ -48,13 +52,13 @@ class Options:
         return given
 
     def numbers(self):
-        """The options that the kernels read as numbers: name -> value, where there is one."""
+        """The options that are numbers for the kernels: name -> value, without None."""
         given = {f.name: getattr(self, f.name) for f in fields(self)}
         given["recurrent_activation"] = _SLOPES[self.recurrent_activation]
         return {name: value for name, value in given.items() if isinstance(value, float)}
 
 
-# The slope of each hard sigmoid.
+# The slope of each hard sigmoid; None for the sigmoid.
 _SLOPES = {"sigmoid": None, "hard_sigmoid": 1 / 6, "hard_sigmoid_onnx": 1 / 5}
 
 
@@ -83,7 +87,7 @@ def checked(
 
 
 def bound(name, value):
-    """A positive float, or None for no bound; infinity is no bound either."""
+    """A positive float, or None for no bound, which infinity stands for too."""
     if value is None:
         return None
     number = checks.real(name, value, "a positive number or None")

@@ -1,7 +1,8 @@
-"""The registry of cells: the facts that the backends list, and those that Python adds.
+"""The registry of cells: facts from a backend's list of cells, and facts that Python adds.
 
-The compiled module lists its cells, plain ones and their variants (csrc/internal/cells.c). Without
-it, the reference lists the same (reference/variants.py). options.py's record chooses a variant.
+The compiled module lists its plain cells and their variants (csrc/internal/cells.c). If there is no
+compiled module, the reference lists the same cells (reference/variants.py). An `Options` chooses a
+variant.
 """
 
 from dataclasses import dataclass, replace
@@ -14,11 +15,11 @@ from fastrnn.reference import variants
 
 
 class Extra(NamedTuple):
-    """A parameter that a variant has besides the weights and biases of the two products.
+    """A parameter that a variant has in addition to the weights and biases of the two products.
 
-    kind : its name without the layer, "weight_peephole".
-    units : it has units * hidden_size numbers; None for a matrix (proj_size, hidden_size).
-    begins : its first value; None for random values like those of the weights.
+    kind : its name without the layer, such as "weight_peephole".
+    units : it has units * hidden_size elements; None for a matrix (proj_size, hidden_size).
+    begins : the initial value of its elements; None for random values like those of the weights.
     """
 
     kind: str
@@ -33,25 +34,25 @@ class Cell:
     Attributes
     ----------
     name : str
-        As in `fastrnn.reference.forward`.
+        The name that `fastrnn.reference.forward` takes.
     index : int
-        Its index in the list of cells.
+        The cell's index in the list of cells.
     function : str
         The public function for the cell: "rnn", "lstm", "gru" and so on.
     gates : int
-        G: W_ih has G * hidden_size rows.
+        G: W_ih is (G * hidden_size, input_size).
     recurrent : int
-        The same for W_hh; 0 for a cell that has no W_hh, and no b_hh.
+        R: W_hh is (R * hidden_size, features of h). 0 for a cell without W_hh and b_hh.
     states : tuple of str
         ("h",) or ("h", "c").
     shown : tuple of str
         The names of a step's gates, in the order of a tape's slots; c, if any, is last.
     extras : tuple of Extra
-        Its parameters after w_ih, w_hh, b_ih and b_hh, in this order.
+        The cell's parameters after w_ih, w_hh, b_ih and b_hh, in this order.
     options : Options or None
         The options of a variant; None for the plain cell.
     projects : bool
-        Whether the cell has W_hr, a projection of h.
+        True if the cell has W_hr, a projection of h.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Cell:
     projects: bool = False
 
     def __reduce__(self):
-        """A pickle has the name: indices belong to a build, and another one may read the pickle."""
+        """A pickle has the cell's name and not its index, which depends on the build."""
         return _unpickled, (self.name, self.options, self.projects)
 
 
@@ -78,7 +79,7 @@ def _unpickled(name, options, projects):
 
 _LISTED = runtime.core.cells() if runtime.core else variants.cells()
 
-# The public function of a cell, where it has another name.
+# The public function of a cell, if its name is not that of the cell.
 _FUNCTIONS = {
     "rnn_tanh": "rnn", "rnn_relu": "rnn", "gru_after": "gru", "gru_before": "gru",
 }  # fmt: skip
@@ -126,7 +127,7 @@ def variant(cell, options):
 
 
 def takes(cell, option):
-    """Whether a cell, or a variant of it, can be given an option."""
+    """Return whether a plain cell or one of its variants can have an option."""
     return any(
         option in entry["takes"] | entry["has"] for entry in _LISTED if entry["plain"] == cell.name
     )
@@ -134,11 +135,11 @@ def takes(cell, option):
 
 @lru_cache
 def with_masks(cell):
-    """The cell as a variant, which takes dropout masks."""
+    """The cell as a variant, because only variants take dropout masks."""
     return cell if cell.options is not None else _with_options(cell, Options())
 
 
-# The options that have a variant of their own, and the first values of the parameters they add.
+# The options that have a variant of their own, and the initial values of the parameters they add.
 _OWN = ("coupled", "layer_norm", "peephole")
 _BEGINS = {"weight_ln_ih": 1.0, "weight_ln_hh": 1.0, "weight_ln_c": 1.0, "bias_ln_c": 0.0}
 
@@ -187,13 +188,14 @@ def kernel_weights(cell, parameters):
 def kernel_gradients(cell, weights, arrays):
     """The compiled module's `Gradients` of such weights, which writes to these arrays.
 
-    weights : what `kernel_weights` gave. arrays : like its parameters; None is not computed.
+    weights : the result of `kernel_weights`. arrays : like its parameters; a gradient whose array
+    is None is not computed.
     """
     return None if weights is None else runtime.core.Gradients(weights, *_by_name(cell, arrays))
 
 
 def _by_name(cell, arrays):
-    """w_ih, w_hh, b_ih, b_hh, w_hr or None, and a dict of the others that there are."""
+    """w_ih, w_hh, b_ih, b_hh, and if there are extras w_hr or None, and a dict of the others."""
     if not cell.extras:
         return arrays
     extras = dict(zip([e.kind for e in cell.extras], arrays[4:], strict=True))

@@ -1,8 +1,8 @@
-"""Recurrent: a layer's call and its training pass, over the layers of a stack and the directions.
+"""Recurrent: inference and training of a layer, over the layers of its stack and their directions.
 
-A layer is a list of passes: each layer of the stack has one for each direction. structure.py has
-its sizes and converts its arrays, parameters.py has its parameters as views into one flat buffer,
-dropout.py has the settings that may change later.
+A pass is one direction of one layer of the stack. structure.py has a layer's sizes and converts its
+arrays, parameters.py has its parameters as views into one flat buffer, dropout.py has the settings
+that may change later.
 
 It must not know: which cells there are.
 """
@@ -88,13 +88,13 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         structure = self._structure
         self._parameters = [structure.parameters(k, self._arrays) for k in range(structure.slots)]
         self._kernel_weights = [kernel_weights(structure.cell, own) for own in self._parameters]
-        self._zeros = None  # the state of a call without one; nobody writes to it
+        self._zeros = None  # the zero state of calls without a state; it is never written to
         plain = structure.cell.options is None
-        self._run_passes = run_passes if plain else partial(run_variant, None)  # without drawing
+        self._run_passes = run_passes if plain else partial(run_variant, None)  # it draws no masks
 
     @property
     def draws(self) -> bool:
-        """Whether `forward` draws random numbers: for dropout, recurrent dropout or zoneout."""
+        """True if `forward` draws random numbers: for dropout, recurrent dropout or zoneout."""
         between = self.dropout and self.num_layers > 1
         return bool(between or self.recurrent_dropout or self.options.zoneout)
 
@@ -109,7 +109,7 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
                 "0 is no projection"
             )
         if proj_size and self.options.zoneout:
-            raise ValueError("zoneout must be 0 with proj_size: h has not the units that it keeps")
+            raise ValueError("zoneout must be 0 with proj_size: a projected h has no zoneout")
         return proj_size
 
     def _checked_merge(self, merge):
@@ -119,7 +119,7 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
             checks.choice("merge", merge, ("concat", *filter(None, MERGES)))
         if not self.bidirectional:
             raise ValueError(
-                f"merge must be 'concat' where there is one direction, got {merge!r}: "
+                f"merge must be 'concat' for a layer of one direction, got {merge!r}: "
                 "use bidirectional=True"
             )
         return merge
@@ -127,11 +127,11 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
     def _run(
         self, x, state, rows, zeros, one_hot, embedding, keep=False, checkpoint=0, train=False
     ):  # fmt: skip
-        """y, the final state, and with `keep` a `ForwardRecord`, else None.
+        """Run the layer -> y, the final state, and with `keep` a `ForwardRecord`, else None.
 
         rows : lengths, mask, reset and reset_to, or None.
         zeros : zero_output_for_mask.
-        train : whether dropout and zoneout are drawn.
+        train : True draws dropout and zoneout.
         """
         structure = self._structure
         x, unbatched, rows = structure.checked_input(x, rows, one_hot, embedding)
@@ -147,7 +147,7 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         return y, last, ForwardRecord(layers, unbatched, rows, shown, checkpoint) if keep else None
 
     def _first_state(self, state, batch, unbatched, keep):
-        """The state before the first step, as passes read it; a tape has a copy of its own."""
+        """The state before the first step, as passes read it; with `keep` a copy, for the tape."""
         if state is None:
             if self._zeros is None or self._zeros[0].shape[1] != batch:
                 self._zeros = self._structure.new_state(batch, np.zeros)
@@ -156,9 +156,9 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         return tuple([s.copy() for s in first]) if keep else first
 
     def _run_layers(self, x, unbatched, first, last, rows, keep, checkpoint, train):
-        """The top layer's y, (T, B, D*H), and what `ForwardRecord` has of each layer.
+        """Run all layers of the stack -> the top layer's y (T, B, D*H), `ForwardRecord.layers`.
 
-        last : the arrays of the state after the last step, which are written.
+        last : the arrays of the state after the last step; they are written.
         """
         structure, (steps, batch, _) = self._structure, x.shape
         run, dropout = self._run_passes, 0
@@ -183,7 +183,7 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
                 passes += (call_of((reverse, slot, first, own, weights, part, last, None, None)),)
             passes = run(structure.cell, x, passes, keep, rows, checkpoint)
             layers.append((x, factors, passes))
-            x = y  # of the layer above
+            x = y  # the input of the layer above
         return y, layers
 
     @overload
@@ -208,18 +208,18 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         zero_output_for_mask: bool = False, one_hot: bool = False,
         embedding: Floats | None = None, return_gates: bool = False,
     ) -> tuple[Floats, State] | tuple[Floats, State, dict[str, Floats]]:  # fmt: skip
-        """Inference: y and the final state; keeps nothing for a gradient.
+        """Run inference: y and the final state, without a tape for gradients.
 
         Parameters
         ----------
         x : array (T, B, input_size), (B, T, input_size) if batch_first, (T, input_size) unbatched
-            With `one_hot` or `embedding` ids: integers without the last axis.
+            With `one_hot` or `embedding`, x is ids: integers without the last axis.
         state : array (L*D, B, H), or for the LSTM a pair (h, c) of them, or None for zeros
             L layers, D directions; without B for an unbatched x.
         lengths : (B,) integers from 0 to T, or None
-            The number of steps of each row, in any order; None is T. y is 0 beyond them, whatever
-            x holds there. The final state is the one after the row's own last step, and reverse
-            directions begin there. The work is proportional to the sum of the lengths.
+            The number of steps of each row, in any order; None is T. Beyond them y is 0, and x may
+            have any values, NaN too. The final state is the one after the row's own last step, and
+            reverse directions begin at that step. The work is proportional to the sum of lengths.
         mask : booleans like x but for its last axis, or None
             False where a row keeps its state and repeats its y.
         reset : booleans like the mask, or None
@@ -230,10 +230,10 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         zero_output_for_mask : bool
             y of the top layer is 0 where the mask is False.
         one_hot : bool
-            x is ids from 0 to input_size - 1: an id stands for a 1 at that feature among zeros.
-            This is far quicker than an x of such vectors.
+            x is ids from 0 to input_size - 1: id k stands for a 1 at feature k among zeros.
+            This is far quicker than an x of one-hot vectors.
         embedding : (V, input_size) array, or None
-            x is ids from 0 to V - 1: an id stands for a row of this array.
+            x is ids from 0 to V - 1: id k stands for embedding[k].
         return_gates : bool
             Return the gates too, as `Tape.gates` does.
 
@@ -282,27 +282,27 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         embedding: Floats | None = None, checkpoint: SupportsIndex | None = None,
         train: bool = True,
     ) -> tuple[Floats, State, Tape[State, Given]]:  # fmt: skip
-        """Training: y, the final state, and a `Tape` whose `backward` gives the gradients.
+        """Run a training pass: y, the final state, and a `Tape` that computes the gradients.
 
-        Dropout acts here alone, and zoneout is drawn here.
+        Dropout acts only here. Zoneout is drawn here, and a call takes its expectation.
 
         Parameters
         ----------
         x, state, lengths, mask, reset, reset_to, zero_output_for_mask, one_hot, embedding
             As for a call.
         checkpoint : int or None
-            Keep no gates, and of c that before every n-th step alone: `backward` makes the steps
-            between again, n at a time. The gradients are the same bit for bit, the tape is some n
-            times smaller, and training takes about a third longer [1]_. The reference backend
-            keeps all the same.
+            With n the tape keeps no gates, and only the c before every n-th step. `backward`
+            recomputes the steps, n at a time. The gradients are the same bit for bit, the tape is
+            about n times smaller, and training takes about a third longer [1]_. The reference
+            backend ignores n and keeps every step.
         train : bool
             False draws nothing: y and state are bit for bit those of a call, without dropout and
-            with the expectation of zoneout, and the gradients are theirs.
+            with the expectation of zoneout. The gradients are those of that y and state.
 
         Returns
         -------
         y, state : as from a call
-            y is read-only where the tape needs it as it is.
+            y is read-only unless `merge` computes it, because `backward` reads it.
         tape : Tape
 
         Raises
@@ -326,7 +326,7 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         ((7, 2, 3), True)
         """
         checkpoint = 0 if checkpoint is None else checks.positive("checkpoint", checkpoint)
-        if train is not True:  # the check would cost a small layer's call some of its time
+        if train is not True:  # only then, because the check takes time that small layers notice
             train = checks.flag("train", train)
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
@@ -340,12 +340,12 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,
         embedding: Floats | None = None,
     ) -> Stream[State, Given]:  # fmt: skip
-        """A `Stream`: it takes one step at a time, holds the state and allocates nothing.
+        """Return a `Stream`: it runs the layer step by step, keeps the state, allocates nothing.
 
         Parameters
         ----------
         batch_size : int
-            B, rows that step together.
+            B, the number of rows of a step.
         one_hot, embedding : as for a call
             With one of them x is ids.
 
@@ -356,8 +356,8 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         Raises
         ------
         ValueError, TypeError
-            For a bidirectional layer, which needs the end of a sequence to begin, and for arguments
-            that do not fit.
+            For a bidirectional layer, because its reverse direction begins at the sequence's end;
+            and for arguments that do not fit.
 
         Examples
         --------

@@ -1,7 +1,7 @@
 """Dropout between layers, and the settings of a layer that may change: dropout and rng.
 
-Dropout: Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014;
-between layers alone: Zaremba, Sutskever and Vinyals, Recurrent neural network regularization, 2014.
+Dropout: Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014.
+Only between layers: Zaremba, Sutskever and Vinyals, Recurrent neural network regularization, 2014.
 One mask for all steps of a sequence: Gal and Ghahramani, A theoretically grounded application of
 dropout in recurrent neural networks, 2016; Merity, Keskar and Socher, Regularizing and optimizing
 LSTM language models, 2017 (locked, or variational, dropout).
@@ -35,11 +35,11 @@ class Dropout:
         self._rng = checks.generator("rng", rng)
 
     def _warn_of_one_layer(self):
-        """Warn at the line that makes the layer or assigns `dropout`, three calls from here."""
+        """Warn at the line that creates the layer or assigns `dropout`: 3 calls up from here."""
         if self._dropout and self.num_layers == 1:
             warnings.warn(
-                f"dropout acts between layers, and num_layers = 1 has nothing between: dropout = "
-                f"{self._dropout} does nothing; use more layers or dropout=0",
+                f"dropout acts between layers, so dropout = {self._dropout} does nothing with "
+                "num_layers = 1: use more layers or dropout=0",
                 UserWarning,
                 stacklevel=4,
             )
@@ -91,7 +91,7 @@ class Dropout:
         self._rng = checks.generator("rng", value)
 
     def _with_dropout(self, x):
-        """x (T, B, F) after dropout, and the factors it was multiplied with."""
+        """x (T, B, F) after dropout, and the factors that x was multiplied by."""
         shape = x.shape if self._dropout_mask == "step" else (1, *x.shape[1:])
         factors = dropout_factors(self._rng, shape, self.dtype, self._dropout)
         with np.errstate(all="ignore"):

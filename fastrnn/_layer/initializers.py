@@ -1,4 +1,4 @@
-"""The first values of parameters: for each `init` a function per kind of parameter.
+"""The first values of parameters. Each `init` has a function for each kind of parameter.
 
 It must not know: layers.
 """
@@ -17,33 +17,33 @@ def _uniform(rng, shape, hidden):
 
 
 def _glorot(rng, shape, hidden):
-    """Each gate's matrix, from shape[1] features to `hidden` units."""
+    """Glorot's uniform distribution for each gate's matrix, (hidden, shape[1])."""
     bound = math.sqrt(6 / (shape[1] + hidden))
     return rng.uniform(-bound, bound, shape)
 
 
 def _orthogonal(rng, shape, hidden):
-    """Each gate's matrix is a random rotation or reflection, or columns or rows of one. All are
-    equally likely."""
+    """A random orthogonal matrix for each gate, or columns or rows of one. All are equally
+    likely."""
     return np.concatenate([_rotation(rng, hidden, shape[1]) for _ in range(shape[0] // hidden)])
 
 
 def _rotation(rng, rows, columns):
     if columns > rows:
         return _rotation(rng, columns, rows).T
-    # A QR decomposition is unique up to signs. With a positive diagonal of R all rotations are
-    # equally likely.
+    # A QR decomposition is unique up to signs. With a positive diagonal of R, all orthogonal
+    # matrices are equally likely.
     q, r = np.linalg.qr(rng.standard_normal((rows, columns)))
     return q * np.copysign(1, np.diagonal(r))
 
 
 def _glorot_together(rng, shape, hidden):
-    """All gates as one matrix, from shape[1] features to as many units as there are rows."""
+    """Glorot's uniform distribution for the matrix of all gates, with shape[0] units."""
     return _glorot(rng, shape, shape[0])
 
 
 def _orthogonal_together(rng, shape, hidden):
-    """All gates as one matrix, whose columns are orthonormal (whose rows are if it is wide)."""
+    """One matrix for all gates, with orthonormal columns, or orthonormal rows if it is wide."""
     return _rotation(rng, *shape)
 
 

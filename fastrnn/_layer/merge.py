@@ -1,4 +1,4 @@
-"""The modes of merging two directions' outputs into one, each with its gradient.
+"""The modes in which the outputs of two directions become one y, each with its gradient.
 
 It must not know: layers, axes.
 """
@@ -9,15 +9,15 @@ from typing import NamedTuple
 class Merge(NamedTuple):
     """One mode.
 
-    together : (forward, backward) arrays -> y.
-    separate : gradient of y, the two arrays -> their gradients.
+    together : function from the forward and the reverse direction's output to y.
+    separate : function from the gradient of y and the two outputs to their gradients.
     """
 
     together: object
     separate: object
 
 
-# "concat" has no entry: both directions write into one array.
+# "concat" has no entry, because both directions write into halves of one array.
 MERGES = {
     "sum": Merge(lambda f, b: f + b, lambda dy, f, b: (dy, dy)),
     "mean": Merge(lambda f, b: (f + b) / 2, lambda dy, f, b: (dy / 2, dy / 2)),

@@ -1,9 +1,9 @@
 """Parameters by name, each a view into one flat buffer; assignment copies into the buffer.
 
-The buffer is the same as long as its owner lives: optimizers, views and tapes refer to it. So a
-value that is assigned to `flat`, to `params` or to one of its names is copied into the buffer,
-after its name, shape and dtype were checked. Layers, the parts of fastrnn.train and the gradients
-of a tape keep their parameters here.
+An owner keeps one buffer for its life, because optimizers, views and tapes refer to it. So a value
+that is assigned to `flat`, to `params` or to a name in `params` is copied into the buffer, after a
+check of its name, shape and dtype. The owners are layers, the parts of fastrnn.train and the
+gradients of a tape.
 
 It must not know: cells, the names of parameters.
 """
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 def size_of(shapes):
-    """The number of elements of all parameters; shapes is a dict from their names."""
+    """The number of elements of all parameters; shapes is a dict from names to shapes."""
     return sum(math.prod(shape) for shape in shapes.values())
 
 
 def views_of(flat, shapes):
-    """The parameters: name -> view into flat, one after another."""
+    """Name -> view into flat; the parameters lie one after another."""
     views, at = {}, 0
     for name, shape in shapes.items():
         size = math.prod(shape)
@@ -42,14 +42,14 @@ def views_of(flat, shapes):
 
 
 def _array_of(name, value):
-    """An array of float32 or float64, of tensors of PyTorch too."""
+    """The value as an array of float32 or float64; it may be a tensor of PyTorch."""
     if not hasattr(value, "detach"):
         return checks.as_array(name, value)
     try:
         array = value.detach().cpu().numpy()
         if array.dtype in checks.DTYPES:
             return array
-    except (TypeError, RuntimeError):  # NumPy has no such dtype, or there are no numbers
+    except (TypeError, RuntimeError):  # NumPy has no such dtype, or the tensor has no data
         pass
     raise TypeError(
         f"{name} must be an array of float32 or float64, got a tensor of {value.dtype}: "
@@ -60,18 +60,19 @@ def _array_of(name, value):
 def copy_into(targets, values, flat):
     """Copy each value into the array of its name, all of them or none.
 
-    targets : dict from names to views into `flat`. values : dict from some of these names.
+    targets : dict from names to views into `flat`. values : dict from some of these names to
+    arrays.
 
     Raises
     ------
     ValueError, TypeError
-        For other shapes and dtypes; nothing is copied then.
+        For a value of another shape or dtype; nothing is copied then.
     """
     checked = {}
     for name, value in values.items():
         target = targets[name]
         if value is target:
-            continue  # params[name] -= step has written already and assigns the view itself
+            continue  # params[name] -= step changes the view and then assigns it
         if isinstance(value, int | float | np.number):
             raise ValueError(
                 f"{name} must be an array of shape {target.shape}, got {value!r}: to fill all of "
@@ -80,7 +81,7 @@ def copy_into(targets, values, flat):
         array = checks.same_dtype(name, _array_of(name, value), flat.dtype, "the parameters")
         checked[name] = checks.shaped(name, array, None, target.shape)
     for name, array in checked.items():
-        if np.may_share_memory(array, flat):  # copying the others would change it
+        if np.may_share_memory(array, flat):  # copying the other values would change this one
             checked[name] = array.copy()
     for name, array in checked.items():
         targets[name][...] = array
@@ -89,10 +90,10 @@ def copy_into(targets, values, flat):
 class Parameters(MutableMapping[str, Floats]):
     """Parameters by name: a mapping whose arrays are views into one buffer.
 
-    Assignment copies into the view: `params["bias_hh_l0"] = np.zeros(64, "float32")`, and
-    `params.update(...)` for some of them at once. Names cannot be added or removed. A copy, a
-    pickle, `params | other` and `dict(params)` are dicts; copy.deepcopy and pickles have arrays of
-    their own, the others have the views.
+    Assignment copies into the view: `params["bias_hh_l0"] = np.zeros(64, "float32")`.
+    `params.update(...)` copies several arrays at once. Names cannot be added or removed. A copy, a
+    pickle, `params | other` and `dict(params)` are dicts. In a deep copy and a pickle the arrays
+    are copies, in the others they are the views.
 
     Examples
     --------
@@ -192,7 +193,7 @@ class Parameters(MutableMapping[str, Floats]):
         (4, 3)
         """
         if name not in self._arrays:
-            self.update({name: default})  # raises, and says why
+            self.update({name: default})  # raises KeyError
         return self._arrays[name]
 
     def __or__(self, other: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +208,7 @@ class Parameters(MutableMapping[str, Floats]):
 
     def _refuse(self, *_: object) -> NoReturn:
         raise TypeError(
-            "parameters cannot be removed, for each is a part of one buffer: "
+            "parameters cannot be removed, because each is a part of one buffer: "
             "dict(params) is a dict of your own"
         )
 
@@ -222,9 +223,9 @@ class Parameters(MutableMapping[str, Floats]):
 
 
 class Buffer:
-    """An object with `flat`, one buffer, and `params`, its views by name."""
+    """The base of owners of parameters: `flat` is the buffer, `params` has its views by name."""
 
-    _derived = frozenset({"_arrays", "_params"})  # attributes that copies and pickles derive again
+    _derived = frozenset({"_arrays", "_params"})  # copies and pickles compute these
 
     def _hold(self, flat, shapes):
         self._shapes = shapes
@@ -232,13 +233,13 @@ class Buffer:
         self._derive()
 
     def _derive(self):
-        """Set the derived attributes: the views are into this object's own buffer."""
+        """Set the attributes in `_derived`; their views are into this object's buffer."""
         self._arrays = views_of(self._flat, self._shapes)
         self._params = Parameters(self._arrays, self._flat)
 
     @property
     def flat(self) -> Floats:
-        """The one buffer of all parameters. Assignment copies into it."""
+        """The buffer of all parameters. Assignment copies into it."""
         return self._flat
 
     @flat.setter
@@ -247,7 +248,7 @@ class Buffer:
 
     @property
     def params(self) -> Parameters:
-        """`Parameters`, by name. Assignment loads a mapping, which must have all the names."""
+        """The parameters by name. Assignment copies from a mapping, which must have every name."""
         return self._params
 
     @params.setter
@@ -275,7 +276,7 @@ class Buffer:
         unknown = ", ".join(sorted(names - set(self._arrays))) or "none"
         first = next(iter(self._arrays))
         longer = {name.removesuffix(first) for name in names if name.endswith(first)}
-        hint = "compare the arguments that they were made with"
+        hint = "compare the arguments of both objects"
         if len(longer) == 1 and "" not in longer:
             hint = f"use prefix={prefix + longer.pop()!r}"
         behind = f" behind {prefix!r}" if prefix else ""
@@ -294,7 +295,7 @@ class Buffer:
 
 
 class Trainable(Buffer):
-    """A `Buffer` of parameters, whose owner's sizes and kind cannot change."""
+    """A `Buffer` whose owner has sizes and options that cannot change."""
 
     _fixed = frozenset()  # attributes that cannot change: the parameters follow from them
 
@@ -331,7 +332,7 @@ class Trainable(Buffer):
         copy_into(self._arrays, self._named(params, prefix), self._flat)
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Refuse to assign parameters and fixed attributes: it would not have the effect meant."""
+        """Refuse to assign parameters and fixed attributes, because this would change no result."""
         if "_flat" in self.__dict__:
             kind = type(self).__name__
             if name in self._fixed:

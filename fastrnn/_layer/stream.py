@@ -1,7 +1,8 @@
-"""Streams: they pack the weights once, hold the state, and take a step without allocating.
+"""Streams: a stream packs a layer's weights once, keeps the state, and takes single steps.
 
-A stream is for input that arrives step by step, or chunk by chunk: audio, sensors, a policy in its
-environment. Its outputs are bit for bit those of the layer on the full sequence.
+A step allocates nothing. A stream is for input that arrives step by step or chunk by chunk: audio,
+sensors, the observations of a policy. Its outputs are bit for bit those of the layer on the full
+sequence.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _write(state, values):
-    """Copy arrays into those of a state. The shapes agree, so this cannot fail half-way."""
+    """Copy arrays into those of a state. Their shapes agree, so no copy can fail."""
     for held, value in zip(state, values, strict=True):
         held[...] = value
 
@@ -35,11 +36,14 @@ class _ReferenceStepper:
 
     def __init__(self, cell, weights, state):
         self._cell, self._parameters, self._state = variants.reference_cell(cell), weights, state
-        self._here = []  # the first in this list goes on; the others are refused
+        self._here = []  # the calls that have begun; only the first one may run
 
     def alone(self, function):
-        """As the compiled stepper's. A lock would not do: a signal's handler may raise after any
-        call, also after the one that takes the lock."""
+        """Call function() while no step can run, as the compiled stepper does.
+
+        There is no lock, because a signal handler may raise at any point, also between taking a
+        lock and the `try` that would release it.
+        """
         me = object()
         try:
             self._here.append(me)
@@ -54,7 +58,7 @@ class _ReferenceStepper:
                 self._here.remove(me)
 
     def step(self, x, out):
-        """Does nothing: the stream checks x and calls `feed`."""
+        """Do nothing and return False: the stream then checks x and calls `feed`."""
         return False
 
     def feed(self, x, out):
@@ -73,26 +77,26 @@ class _ReferenceStepper:
 
 
 class Stream(Generic[State, Given]):
-    """A layer that takes one time step per call; `layer.stream` makes it.
+    """A layer that runs one time step per call. `layer.stream` creates it.
 
-    It keeps a copy of the weights that the layer had when the stream was made. One thread at a time
-    may use it: a second one is refused with a RuntimeError.
+    A stream has a copy of the weights that the layer had when the stream was created. One thread at
+    a time may use it; a call from a second one raises RuntimeError.
 
     With `one_hot` or `embedding`, x is ids: integers without the last axis. With `one_hot` a step
-    reads the product of W_ih and the feature from a table as large as W_ih.
+    reads bias + W_ih x from a table that is as large as W_ih.
 
     Parameters
     ----------
     structure : Structure
-        Of a layer with one direction.
+        That of a layer with one direction.
     parameters : list
-        For each layer of the stack its parameters, as `Structure.parameters` gives them.
+        For each layer of the stack its parameters, as `Structure.parameters` returns them.
     batch_size : int
-        B, the number of rows that step together.
+        B, the number of rows of a step.
     one_hot : bool
-        x is ids from 0 to input_size - 1: an id stands for a 1 at that feature among zeros.
+        x is ids from 0 to input_size - 1: id k stands for a 1 at feature k among zeros.
     embedding : (V, input_size) array, or None
-        x is ids from 0 to V - 1: an id stands for a row of this array.
+        x is ids from 0 to V - 1: id k stands for embedding[k].
 
     Attributes
     ----------
@@ -102,7 +106,7 @@ class Stream(Generic[State, Given]):
 
     Examples
     --------
-    Ids one by one, as a model of letters takes them:
+    A model of letters reads ids one by one:
 
     >>> import fastrnn
     >>> stream = fastrnn.LSTM(26, 8, rng=0).stream(one_hot=True)
@@ -119,7 +123,7 @@ class Stream(Generic[State, Given]):
     ) -> None:  # fmt: skip
         if structure.num_directions > 1:
             raise ValueError(
-                "a bidirectional layer cannot stream, for it reads the sequence's end first: "
+                "a bidirectional layer cannot stream, because it reads the sequence's end first: "
                 "use bidirectional=False"
             )
         self._batch_size = checks.positive("batch_size", batch_size)
@@ -146,7 +150,7 @@ class Stream(Generic[State, Given]):
     def __getstate__(self):
         """The attributes for a copy. Every copy, also a shallow one, gets a state of its own.
 
-        The stepper holds addresses, so a flag stands for it: whether it is the compiled one.
+        The stepper has addresses of memory. So a flag replaces it, True for the compiled stepper.
         """
         compiled = not isinstance(self._stepper, _ReferenceStepper)
         return self.__dict__ | {"_stepper": compiled, "_state": self._copied_state()}
@@ -177,7 +181,7 @@ class Stream(Generic[State, Given]):
         )
 
     def _sizes_of(self, index, of_ids):
-        """Bytes of the buffers that a layer's step takes."""
+        """The `Sizes` of the buffers for one step of a layer of the stack."""
         inputs = 0 if of_ids else self._parameters[index][0].shape[1]
         hidden, features = self._state[-1].shape[2], self._y_shape[1]
         return runtime.core.Sizes(
@@ -186,13 +190,13 @@ class Stream(Generic[State, Given]):
         )  # fmt: skip
 
     def step(self, x: X | Sequence[int] | SupportsIndex, out: Floats | None = None) -> Floats:
-        """One time step.
+        """Run one time step.
 
         Parameters
         ----------
         x : (B, input_size) array of the layer's dtype, or (B,) ids
         out : (B, hidden_size) C-contiguous array, or None
-            Written and returned; None makes one.
+            It is written and returned; None allocates one.
 
         Returns
         -------
@@ -202,9 +206,10 @@ class Stream(Generic[State, Given]):
         Raises
         ------
         ValueError, TypeError
-            For arrays that do not fit; the state is then unchanged.
+            For arrays that do not fit; then the state does not change.
         RuntimeError
-            If another thread, or the code that a signal's handler interrupted, is stepping it.
+            If another thread, or the code that a signal handler interrupted, is in a call of this
+            stream.
 
         Examples
         --------
@@ -222,14 +227,14 @@ class Stream(Generic[State, Given]):
         return self._checked_step(x, y)
 
     def feed(self, x: X, out: Floats | None = None) -> Floats:
-        """Several time steps in one call, with the results of as many calls of `step`.
+        """Run several time steps in one call, with the same results as calls of `step`.
 
         Parameters
         ----------
         x : (T, B, input_size) array of the layer's dtype, (B, T, input_size) if it is batch_first
-            Or ids, integers without the last axis.
+            Or ids: integers without the last axis.
         out : (T, B, hidden_size) array, (B, T, hidden_size) if batch_first, or None
-            Written and returned; None makes one.
+            It is written and returned; None allocates one.
 
         Returns
         -------
@@ -239,7 +244,7 @@ class Stream(Generic[State, Given]):
         Raises
         ------
         ValueError, TypeError
-            For arrays that do not fit; the state is then unchanged.
+            For arrays that do not fit; then the state does not change.
         RuntimeError
             As for `step`.
 
@@ -263,17 +268,20 @@ class Stream(Generic[State, Given]):
         return y
 
     def _feed(self, x, y):
-        """From (T, B, input_size), or ids (T, B), to (T, B, hidden_size), of any strides."""
+        """Run the steps of x (T, B, input_size), or ids (T, B), into y (T, B, hidden_size)."""
         if not self._stepper.feed(x, y):
             dense = np.empty(y.shape, self._dtype)
             if not self._stepper.feed(checks.dense(x), dense):
-                raise RuntimeError("x has passed every check, but the kernels do not take it")
+                raise RuntimeError("x passed every check, but the kernels refuse it")
             y[...] = dense
 
     def _checked_x(self, x, symbols):
-        """x with features, or a copy of ids; symbols are the names of the leading axes: B, T."""
+        """The checked features of x; symbols are the names of the axes before them: B, T.
+
+        Ids without an embedding are returned as a copy, with one as their embeddings.
+        """
         if self._of_ids:
-            alone = symbols == ("B",) and self.batch_size == 1  # then a number is allowed
+            alone = symbols == ("B",) and self.batch_size == 1  # then x may be a number
             x = ids.integers("x", x, (0, 1) if alone else (len(symbols),))
             x = x.reshape(1) if x.ndim == 0 else x
             checks.shaped("x", x, symbols, self._sizes(x, symbols, x.ndim))
@@ -285,7 +293,7 @@ class Stream(Generic[State, Given]):
         return checks.shaped("x", x, (*symbols, "input_size"), shape)
 
     def _sizes(self, x, symbols, axes):
-        """The sizes that these axes of x should have: B rows, and any number of steps."""
+        """The sizes that these axes of x must have: B rows, and any number of steps."""
         if len(symbols) == 1:
             return (self._batch_size,)
         steps = x.shape[self._time] if axes == 2 else "T"
@@ -306,19 +314,19 @@ class Stream(Generic[State, Given]):
         return y
 
     def _copied_state(self):
-        """Copies of the state's arrays; no step may run meanwhile."""
+        """Copies of the state's arrays; no step can run meanwhile."""
         return self._stepper.alone(lambda: tuple([held.copy() for held in self._state]))
 
     @property
     def batch_size(self) -> int:
-        """B. It is fixed: make another stream for another B."""
+        """B, which is fixed: create another stream for another B."""
         return self._batch_size
 
     @property
     def state(self) -> State:
         """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). It may be assigned.
 
-        RuntimeError, as for `step`, while another thread is stepping the stream.
+        RuntimeError, as for `step`, if another call of this stream is running.
         """
         state = self._copied_state()
         return state if len(state) > 1 else state[0]
@@ -346,7 +354,8 @@ class Stream(Generic[State, Given]):
         IndexError
             For rows outside the batch.
         ValueError
-            For a row that is named twice, as in flags of 0 and 1. Nothing is reset then.
+            For a row that is named twice, as by flags 0 and 1 that are integers. Nothing is reset
+            then.
         TypeError
             For masked arrays, and for a boolean that is no array.
         RuntimeError
@@ -375,7 +384,7 @@ class Stream(Generic[State, Given]):
         _write(self._state, after)
 
     def _named(self, rows):
-        """The numbers of the indexed rows, each once."""
+        """The indices of the named rows as an array, each row once."""
         # A copy: another thread may write to the user's array.
         index = checks.converted("rows", rows, "numbers of rows or booleans", np.array)
         if index.ndim == 0 and index.dtype == bool:

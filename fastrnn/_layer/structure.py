@@ -1,7 +1,7 @@
 """A layer's structure: its sizes, the names of its parameters, and the layout of its arrays.
 
-A layer, its tapes, its streams and the windows over a sequence share one `Structure`. The user's
-arrays are (T, B, I), (B, T, I) or (T, I); those of passes are always (T, B, I).
+A layer, its tapes, its streams and its windows refer to one `Structure`. The user's x is (T, B, I),
+(B, T, I) or (T, I). Passes always have (T, B, I).
 
 It must not know: the values of parameters, kernels, tapes.
 """
@@ -15,13 +15,14 @@ from fastrnn._layer.parameters import size_of
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # the parameters of every cell
 
-_ELEMENTS_WITHOUT_A_CHECK = 2**40  # surely addressable; this comparison is the quicker one
+_ELEMENTS_WITHOUT_A_CHECK = 2**40  # certainly addressable; to compare is quicker than checks.fits
 
 
 class Structure:
-    """What a layer is but for its parameters' values and its random numbers; it cannot change.
+    """The sizes, options and names of a layer, which cannot change.
 
-    A pass is one direction of one layer of the stack. Its slot is its index in a state's arrays.
+    The values of parameters and the random numbers of a layer are elsewhere. A pass is one
+    direction of one layer of the stack. Its slot is its index in a state's arrays.
 
     Attributes
     ----------
@@ -30,7 +31,7 @@ class Structure:
     num_directions : int
         D.
     features : int
-        Of h, and of one direction's y: proj_size, or hidden_size where there is no projection.
+        The features of h and of one direction's y: proj_size, or hidden_size without a projection.
     width : int
         Features of the top layer's y with its directions side by side: D * features.
     state_sizes : tuple of int
@@ -38,7 +39,7 @@ class Structure:
     slots : int
         The number of passes, L * D.
     passes_of_layers : list
-        For each layer of the stack its passes: slot, whether it is reversed, its part of y's
+        For each layer of the stack a list of its passes: slot, reverse (a bool), and a slice of y's
         features (None for all).
     shapes : dict
         The shape of every parameter, by name, in the order of `flat`.
@@ -93,9 +94,9 @@ class Structure:
         return {kind: name for kind, name in named if name is not None}
 
     def parameters(self, slot, arrays):
-        """A pass's parameters: w_ih, w_hh, b_ih, b_hh and the extras; None for those not there.
+        """A pass's parameters: w_ih, w_hh, b_ih, b_hh and the extras; None for absent ones.
 
-        arrays : a dict from the names of all parameters.
+        arrays : a dict from the names of all parameters to arrays.
         """
         return tuple(map(arrays.get, self._names[slot]))
 
@@ -115,7 +116,7 @@ class Structure:
         return shapes
 
     def new_state(self, batch, make=np.empty):
-        """The arrays of a state, (slots, B, H), and (slots, B, P) for h with a projection."""
+        """New arrays of a state: (slots, B, H), but h is (slots, B, P) with a projection."""
         slots, dtype = self.slots, self.dtype
         return tuple([make((slots, batch, size), dtype) for size in self.state_sizes])
 
@@ -135,7 +136,7 @@ class Structure:
         return state if len(state) > 1 else state[0]
 
     def _checked_x(self, x, of_ids=False):
-        """x as (T, B, I) that a kernel can read, or ids (T, B); and whether it came unbatched."""
+        """x as (T, B, I) that a kernel can read, or ids (T, B); and True if x is unbatched."""
         if of_ids:
             x = ids.integers("x", x, (1, 2))
             unbatched = x.ndim == 1
@@ -155,7 +156,7 @@ class Structure:
         return (x if x.flags.carray else checks.rows(x)), unbatched
 
     def checked_input(self, x, rows, one_hot, embedding):
-        """x as (T, B, I) that a kernel can read or `Ids`, whether it came unbatched, `Rows`.
+        """x as (T, B, I) that a kernel can read or as `Ids`, True if it is unbatched, `Rows`.
 
         rows : lengths, mask, reset and reset_to, or None.
         """
@@ -181,7 +182,7 @@ class Structure:
     def output(self, y, unbatched, shown, read_only):
         """The user's y from the top layer's, (T, B, D*H).
 
-        shown : (T, B, 1) booleans, False where y is made 0, or None.
+        shown : (T, B, 1) booleans, False where y becomes 0; or None.
         """
         if shown is not None:
             y = np.where(shown, y, 0)
@@ -191,7 +192,7 @@ class Structure:
             y = self.to_user(y, unbatched)
         if self.merge == "concat":
             return y
-        with np.errstate(all="ignore"):  # infinities take their course
+        with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
             return MERGES[self.merge].together(y[..., : self.features], y[..., self.features :])
 
     def _checked_parts(self, name, value, batch, unbatched):
@@ -235,7 +236,7 @@ class Structure:
         return None if dy is None else self.from_user(dy, unbatched)
 
     def gradients_of_directions(self, dy, ys, unbatched):
-        """The gradient of each direction's y from that of the layer's y; ys are the directions'."""
+        """Each direction's gradient of y, from the gradient of the layer's y; ys : each one's y."""
         steps, batch, _ = ys[0].shape
         if self.merge == "concat":
             dy = self._checked_gradient("dy", dy, steps, batch, unbatched, len(ys))
@@ -254,11 +255,11 @@ class Structure:
             dy = self._checked_gradient("dy", dy, steps, batch, unbatched, 1)
             if dy is None:
                 return None, None
-        with np.errstate(all="ignore"):  # infinities take their course
+        with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
             return MERGES[self.merge].separate(dy, *ys)
 
     def halves(self, array, directions):
-        """Each direction's part of an array (T, B, directions * H); None for each from None."""
+        """Each direction's part of an array (T, B, directions * H); for None a None for each."""
         if array is None or directions == 1:
             return (array,) * directions
         return array[:, :, : self.features], array[:, :, self.features :]

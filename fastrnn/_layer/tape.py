@@ -1,6 +1,6 @@
-"""The tape that a layer's training pass returns, and the gradients that it gives.
+"""The tape that a layer's training pass returns, and the gradients that `backward` computes.
 
-It must not know: how a layer checks and lays out its arrays. It calls the structure for that.
+It must not know: how a layer checks and lays out its arrays. It calls `Structure` for that.
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ class Gradients(Buffer, Generic[State]):
     ----------
     x : array like the layer's input, or None with need_x=False
     state : array (L*D, B, H), or for the LSTM a pair of them
-        With respect to the initial state.
+        The gradient with respect to the initial state.
     params : mapping
-        By the names of `layer.params`; each a view into `flat`. Assignment copies into it.
+        The names are those of `layer.params`, the arrays are views into `flat`. Assignment copies
+        into the view.
     flat : 1-D array
-        In the order of `layer.flat`. Assignment copies into it.
+        The gradients of all parameters, in the order of `layer.flat`. Assignment copies into it.
     embedding : (V, input_size) array, or None
         For an x of ids with an embedding; None with need_x=False.
     initial : like state, or None
-        Of windows alone: with respect to the state that `tbptt` was given.
+        Only from `Window.backward`: the gradient with respect to the state argument of `tbptt`.
 
     Examples
     --------
@@ -74,8 +75,9 @@ class Gradients(Buffer, Generic[State]):
 class ForwardRecord(NamedTuple):
     """The parts of a layer's run that backward reads.
 
-    layers : for each layer its x, the factors of dropout on it or None, and its passes.
-    unbatched : whether x came without a batch.
+    layers : for each layer its x, the dropout factors that x was multiplied by (or None), its
+    passes.
+    unbatched : True if x has no batch axis.
     rows : `ragged.Rows` or None.
     shown : the mask as (T, B, 1) booleans if masked outputs were set to zero, else None.
     checkpoint : 0, or the number of steps between two checkpoints of the passes' tapes.
@@ -91,8 +93,8 @@ class ForwardRecord(NamedTuple):
 class Tape(Generic[State, Given]):
     """The record of a training pass, from which `backward` computes gradients.
 
-    It refers to x, to y and to the parameters and does not copy them: leave them as they are until
-    `backward` has run. (y is read-only for that reason.) `backward` may be called again and again.
+    A tape refers to x, y and the parameters and does not copy them: do not change them before
+    `backward` has run. (y is read-only for that reason.) `backward` may be called several times.
 
     Examples
     --------
@@ -113,7 +115,7 @@ class Tape(Generic[State, Given]):
         self._record = record
 
     def __getstate__(self):
-        """The content of tapes without its alignment: a copy's memory is aligned differently."""
+        """The attributes for a copy: bytes of tapes, because its memory is aligned differently."""
         layers = [
             (x, factors, tuple([without_addresses(p) for p in passes]))
             for x, factors, passes in self._record.layers
@@ -121,7 +123,7 @@ class Tape(Generic[State, Given]):
         return {"_structure": self._structure, "_record": self._record._replace(layers=layers)}
 
     def __setstate__(self, state):
-        """A copy of x may have other strides than x had, so it passes the checks again."""
+        """Set the attributes. The copy of x may have other strides than x, so it is checked too."""
         self._structure, record = state["_structure"], state["_record"]
         checks.aligned("Tape", record)
         layers = [
@@ -137,7 +139,7 @@ class Tape(Generic[State, Given]):
     def backward(
         self, dy: Dy, dstate: Given | None = None, *, need_x: bool = True
     ) -> Gradients[State]:
-        """Gradients of a loss through y and the final state.
+        """Compute the gradients of a loss of y and the final state.
 
         Parameters
         ----------
@@ -155,7 +157,7 @@ class Tape(Generic[State, Given]):
         Raises
         ------
         ValueError, TypeError
-            If dy or dstate have not the shape and dtype of y and the state.
+            If dy or dstate does not have the shape and dtype of y or the state.
 
         Notes
         -----
@@ -163,7 +165,8 @@ class Tape(Generic[State, Given]):
 
         Examples
         --------
-        Of a loss of the final state alone, and without the gradient of x, which saves a product:
+        A loss that depends only on the final state. Without the gradient of x there is one matrix
+        product fewer:
 
         >>> import numpy as np
         >>> import fastrnn
@@ -176,7 +179,7 @@ class Tape(Generic[State, Given]):
         return self._backward(dy, dstate, need_x)
 
     def gradient_norms(self, dy: Dy, dstate: Given | None = None) -> dict[str, NDArray[np.float64]]:
-        """The norm of the state's gradient after each step: it shows vanishing and exploding.
+        """The norm of the state's gradient at each step, to see whether it vanishes or explodes.
 
         Parameters
         ----------
@@ -185,10 +188,10 @@ class Tape(Generic[State, Given]):
         Returns
         -------
         norms : dict
-            "h" and, for the LSTM, "c": (L*D, T) arrays; the first axis is that of a state. They
-            have the Euclidean norm, over batch and units, of the gradient with respect to h_t or
-            c_t. The gradient includes all paths: through the following steps, from h_t through y_t,
-            from c_t through h_t. The norm is 0 beyond the end of all rows.
+            "h" and, for the LSTM, "c": (L*D, T) arrays. The first axis is that of a state. An
+            element is the Euclidean norm, over batch and units, of the gradient with respect to h_t
+            or c_t. The gradient includes all paths: through the following steps, from h_t through
+            y_t, and from c_t through h_t. The norm is 0 beyond the end of all rows.
 
         Notes
         -----
@@ -196,7 +199,7 @@ class Tape(Generic[State, Given]):
 
         Examples
         --------
-        A loss of the last step alone: the gradient vanishes towards the first one.
+        The loss depends only on the last step, and the gradient vanishes towards the first one:
 
         >>> import numpy as np
         >>> import fastrnn
@@ -218,20 +221,20 @@ class Tape(Generic[State, Given]):
         return norms
 
     def gates(self) -> dict[str, Floats]:
-        """The value of every gate at every step, and c.
+        """Return the value of every gate at every step, and c.
 
         Returns
         -------
         gates : dict
             "i", "f", "g", "o" and "c" for the LSTM, "r", "z" and "n" for the GRU, nothing for the
-            RNN, which has no gates: (L*D, T, B, H) arrays, (L*D, T, H) unbatched; the first axis is
-            that of a state. c is the value after zoneout. Where a row takes no step gates are zero,
-            and c keeps its value.
+            RNN, which has no gates: (L*D, T, B, H) arrays, (L*D, T, H) unbatched. The first axis is
+            that of a state. c is the value after zoneout. Gates are 0 in steps that a row does not
+            take. There c keeps its value, and beyond the row's end it is 0.
 
         Raises
         ------
         ValueError
-            If checkpoints are all that the tape keeps.
+            If the tape has checkpoints and not every step.
 
         Examples
         --------
@@ -253,7 +256,7 @@ class Tape(Generic[State, Given]):
         return {name: np.stack(values) for name, values in rows.items()}
 
     def _backward(self, dy, dstate, need_x, observe=None):
-        """observe : called with each pass and the gradients of its states after each step."""
+        """Compute `Gradients`. observe : None or a function of a pass and its states' gradients."""
         structure = self._structure
         layers, unbatched, rows, shown, checkpoint = self._record
         batch, top = layers[0][0].shape[1], layers[-1][2]
@@ -285,7 +288,7 @@ class Tape(Generic[State, Given]):
                     observe(p, i.dstates)
             dx = incoming[0].dx
             if dx is not None:
-                with np.errstate(all="ignore"):  # infinities take their course
+                with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
                     for other in incoming[1:]:
                         dx += other.dx
                     if factors is not None:

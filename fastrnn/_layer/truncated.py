@@ -1,11 +1,13 @@
-"""Truncated backpropagation through time: windows over a long sequence carry the state on.
+"""Truncated backpropagation through time, by windows over a long sequence.
+
+Each window begins with the state in which the one before it ended.
 
 Williams and Peng, An efficient gradient-based algorithm for on-line training of recurrent network
 trajectories, 1990: BPTT(h; h') with h = k2 and h' = k1.
 
-A reset with reset_to="initial" goes back to the state before the sequence, but a window begins with
-another state. So such a window takes two runs: one over each row's steps before its first reset,
-one over the steps from that reset on (`_Cut`).
+A reset with reset_to="initial" sets the state to that before the sequence, but later windows begin
+with another state. So a window with such a reset takes two runs of the layer: one over each row's
+steps before its first reset, one over the steps from that reset on (`_Cut`).
 
 It must not know: the mathematics of cells, kernels.
 """
@@ -31,24 +33,24 @@ if TYPE_CHECKING:
 
 
 class Window(Generic[State, Given]):
-    """Some steps of a sequence, their outputs, and `backward` for a loss of them.
+    """Some steps of a sequence, their outputs, and `backward` for a loss of these outputs.
 
-    `tbptt` makes windows.
+    `tbptt` creates windows.
 
     Attributes
     ----------
     steps : slice
         The new steps, on the sequence's time axis. No other window has them as new steps.
     past : slice
-        The steps before `steps` through which the gradient goes back, as k2 says.
+        The steps before `steps` through which the gradient goes back too, if k2 > k1.
     y : array
         The layer's y of `steps`, read-only.
     state : array, or for the LSTM a pair
-        After the last of them.
+        The state after the last step of `steps`.
 
     Examples
     --------
-    Windows of 4 new steps, whose gradients go back through 6:
+    Windows of 4 new steps, with gradients through at most 6 steps:
 
     >>> import numpy as np
     >>> import fastrnn
@@ -79,7 +81,7 @@ class Window(Generic[State, Given]):
     def backward(
         self, dy: Floats | None, dstate: Given | None = None, *, need_x: bool = True
     ) -> Gradients[State]:
-        """Gradients of a loss of this window's y and final state, through at most k2 steps.
+        """Compute the gradients of a loss of this window's y and state, through at most k2 steps.
 
         Parameters
         ----------
@@ -89,9 +91,9 @@ class Window(Generic[State, Given]):
         Returns
         -------
         Gradients
-            That of x is of the steps of `past` and `steps` together, that of the state of the state
-            before them. `initial` is that of the state that `tbptt` was given, None where the
-            window does not reach it.
+            Its x is the gradient of x in the steps of `past` and `steps`. Its state is that of the
+            state before these steps. Its initial is that of the state argument of `tbptt`, or None
+            if the window has no path to it.
 
         Raises
         ------
@@ -133,18 +135,18 @@ def tbptt(
 ) -> Iterator[Window[State, Given]]:  # fmt: skip
     """Windows over a sequence, for truncated backpropagation through time.
 
-    Each window has k1 new steps; the last window has those that are left. Its y and state depend on
-    all steps before. Its gradient goes back through the k2 steps that end with the window, or to
-    the sequence's first step. If k2 is k1, it goes back through the new steps alone.
+    Each window has k1 new steps, and the last window has the rest. The y and state of a window
+    depend on all steps before. Its gradient goes back through its last k2 steps, or through fewer
+    if the sequence begins later. If k2 is k1, it goes back through the new steps only.
 
-    Parameters may change from window to window; the state that is carried is that of the
-    parameters it was computed with. Where k2 > k1, a window computes its past again: a pass costs
-    about k2 / k1 times as much.
+    Parameters may change between windows. The state that a window begins with was computed with the
+    parameters of that time. If k2 > k1, a window recomputes its past, so a pass over the sequence
+    takes about k2 / k1 times as long.
 
     Parameters
     ----------
     layer : RNN, LSTM or GRU
-        Of one direction.
+        It must not be bidirectional.
     x : array
         As the layer takes it.
     k1 : int
@@ -169,8 +171,8 @@ def tbptt(
 
     Notes
     -----
-    With k2 at the sequence's length and parameters that stay, the windows' gradients add up to that
-    of the whole sequence.
+    If k2 is the sequence's length and the parameters do not change, the windows' gradients add up
+    to the gradient over the full sequence.
 
     Examples
     --------
@@ -184,8 +186,8 @@ def tbptt(
     """
     if layer.bidirectional:
         raise ValueError(
-            "a bidirectional layer cannot carry its state from window to window, for it reads the "
-            "sequence's end first: use bidirectional=False"
+            "a bidirectional layer cannot carry its state from window to window, because it reads "
+            "the sequence's end first: use bidirectional=False"
         )
     k1 = checks.positive("k1", k1)
     k2 = k1 if k2 is None else checks.positive("k2", k2)
@@ -228,11 +230,11 @@ class _Sequence(NamedTuple):
         return int(self.structure.batch_first and not self.unbatched)
 
     def advance(self, steps, state):
-        """The state after some steps."""
+        """Run inference over a slice of steps -> the state after them."""
         return self._run(self.layer, steps, state)[1]
 
     def forward(self, steps, state):
-        """y, the state and the tape of some steps."""
+        """Run a training pass over a slice of steps -> y, the state and the tape."""
         return self._run(lambda *a, **o: self.layer.forward(*a, **o, **self.training), steps, state)
 
     def _run(self, call, steps, state):
@@ -249,7 +251,7 @@ class _Sequence(NamedTuple):
         return cut.together(self, before, after)
 
     def _call(self, call, steps, state, lengths=None, mask=None, reset=None, reset_to="zero"):
-        """The layer's results for some steps; flags are (T, B), lengths (B,)."""
+        """Call the layer for a slice of steps; mask and reset are (T, B), lengths (B,)."""
         given = {}
         if lengths is not None:
             given = {"mask": self.to_user(mask), "reset_to": reset_to}
@@ -261,7 +263,7 @@ class _Sequence(NamedTuple):
         return self.structure.to_user(array, self.unbatched)
 
     def _flags(self, steps):
-        """The lengths, the mask and the resets of some steps, all of them arrays."""
+        """The lengths, mask and resets for a slice of steps; none of them is None."""
         rows, count, batch = self.rows, steps.stop - steps.start, self.x.shape[1]
         left = np.full(batch, count)
         if rows.lengths is not None:
@@ -274,8 +276,8 @@ class _Sequence(NamedTuple):
 class _Cut(NamedTuple):
     """The step at which each row of a window is reset for the first time.
 
-    first : (B,), this step, or the row's length if it has no reset. rows : (B,), whether a row has
-    a reset. steps : (T, B), whether a step is at or after `first`.
+    first : (B,), that step, or the row's length if it has no reset. rows : (B,) booleans, True if
+    the row has a reset. steps : (T, B) booleans, True if the step is at or after `first`.
     """
 
     first: np.ndarray
@@ -294,7 +296,7 @@ class _Cut(NamedTuple):
         return sequence.to_user(self.steps)[..., None], rows
 
     def together(self, sequence, before, after):
-        """y, the state and the tape, if there is one, from those of two runs."""
+        """Combine the results of two runs: y, the state and, in training, the tape."""
         steps, rows = self.of_user(sequence)
         y = np.where(steps, after[0], before[0])
         y.flags.writeable = False
@@ -308,7 +310,7 @@ class _Cut(NamedTuple):
 
 
 class _CutTape(NamedTuple):
-    """The tapes of two runs: of the steps before a cut, and of those from it on."""
+    """The tapes of the two runs of a window: before its cut, and from the cut on."""
 
     sequence: _Sequence
     cut: _Cut
@@ -334,7 +336,7 @@ class _CutTape(NamedTuple):
 
 
 def _masked(where, gradient):
-    """The gradient, or each of a pair, with 0 where `where` is False; None for None."""
+    """A gradient, or a pair of them, with 0 where `where` is False; None stays None."""
     if isinstance(gradient, tuple | list):
         return tuple(_masked(where, part) for part in gradient)
     return None if gradient is None else np.where(where, gradient, 0)
