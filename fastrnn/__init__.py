@@ -5,7 +5,7 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 # In a checkout after "pip install .", the compiled module is in the installed package: _engine
-# finds it along this path.
+# finds it on this path.
 __path__ = pkgutil.extend_path(__path__, __name__)
 
 from fastrnn import reference  # noqa: E402

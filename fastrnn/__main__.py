@@ -1,4 +1,4 @@
-"""python -m fastrnn: info | demo | bench. This module reads the command line only."""
+"""The command line, `python -m fastrnn`: info, demo and bench."""
 
 import argparse
 import sys
@@ -44,7 +44,7 @@ def _parser():
 
 
 def main(argv=None):
-    """Run one command -> exit code."""
+    """Run one command and return the exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     # argparse has no default for a nested command: insert it if only options follow "demo".
     if argv[:1] == ["demo"] and argv[1:2] not in (["-h"], ["--help"]):

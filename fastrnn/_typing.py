@@ -1,10 +1,10 @@
 """Names of the types in public signatures, for type checkers only.
 
-Modules import them under `if TYPE_CHECKING:`, so they cost no time. At run time there are only the
-two type variables, for generic classes, and the types that layers put in for them.
+Modules import most names under `if TYPE_CHECKING:`, which takes no time. At run time the module has
+only two type variables, for generic classes, and the types that layers put in for them.
 
 State : the type of a layer's final state: `Floats`, for the LSTM a `Pair`.
-Given : the type of a state argument: the same, but either array of a pair may be None, for zeros.
+Given : the type of a state argument: `Floats`, for the LSTM a `GivenPair`. None in it is zeros.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     Bools: TypeAlias = NDArray[np.bool_]
     Bytes: TypeAlias = NDArray[np.uint8]
 
-    # x, features or ids; dy, with merge=None a pair; parameters to copy.
+    # X: features or ids. Dy: a pair with merge=None. Values, Source: parameters to copy.
     X: TypeAlias = Floats | Ints
     Dy: TypeAlias = Floats | GivenPair | None
     Values: TypeAlias = Floats | Tensor
     Source: TypeAlias = Mapping[str, Any] | HasStateDict
 
-    # Lengths, and masks or resets.
+    # Flags: masks or resets.
     Lengths: TypeAlias = Ints | Sequence[int] | SupportsIndex
     Flags: TypeAlias = Bools | Sequence[bool] | Sequence[Sequence[bool]]
 

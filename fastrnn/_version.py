@@ -1,3 +1,3 @@
-"""The version: the one place that says it. pyproject.toml reads it from here."""
+"""The version. It is written only here; pyproject.toml reads it."""
 
 __version__ = "0.1.0"

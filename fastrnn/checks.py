@@ -1,9 +1,9 @@
-"""Every validation and its message. The kernels may read all arrays that are returned here.
+"""Checks of arguments, with their messages. The kernels can read the arrays that are returned.
 
 A message names the argument, what was expected in symbols and numbers, what came, and the likely
 fix. Shapes and values raise ValueError, dtypes TypeError. An array of floats keeps its dtype; it is
-copied only if the kernels cannot read it. Ids, lengths and flags are copied once, to int64 and to
-bytes 0 and 1.
+copied only if the kernels cannot read it. Ids, lengths and flags are copied once, ids and lengths
+as int64, flags as bytes 0 and 1.
 """
 
 import operator
@@ -15,47 +15,47 @@ _INT64 = np.dtype(np.int64)
 
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
-# Sizes beyond this overflow an address; C checks its own products again.
+# Sizes beyond this overflow an address. C checks the products that it computes itself.
 _LIMIT = 2**62
 
 
 def _cast(name, dtype):
-    """An expression that casts the argument, if its name is an expression."""
+    """The code of a cast to dtype, for a message; a name that is an identifier comes first."""
     return f'{name if name.isidentifier() else ""}.astype("{dtype}")'
 
 
 def unmasked(**arrays):
-    """TypeError if one of these is a masked array: NumPy would ignore its mask without a word."""
+    """TypeError if one of these is a masked array, because NumPy would silently ignore the mask."""
     for name, value in arrays.items():
         parts = value if isinstance(value, list | tuple) else (value,)
         if any(_is_masked(part) for part in parts):
             filled = f"{name if name.isidentifier() else ''}.filled(value)"
             raise TypeError(
                 f"{name} must be an array without a mask, got a masked array: use {filled}, and "
-                "lengths=, mask= or weights= for what does not count"
+                "lengths=, mask= or weights= for elements that do not count"
             )
 
 
 def _is_masked(value):
     if type(value) is np.ndarray or not isinstance(value, np.ndarray):
         return False
-    return isinstance(value, np.ma.MaskedArray)  # numpy.ma is not imported before somebody uses it
+    return isinstance(value, np.ma.MaskedArray)  # np.ma: NumPy imports it on first use
 
 
 def plain(name, value, make=np.asarray):
-    """make(value), an array; TypeError for masked arrays."""
+    """The array make(value); TypeError for masked arrays and for tuples of arrays."""
     if type(value) is not np.ndarray:
         unmasked(**{name: value})
         if type(value) is tuple and any(isinstance(part, np.ndarray) for part in value):
             raise TypeError(
                 f"{name} must be one array, got a tuple of {len(value)}: a layer returns "
-                "(y, state), and an LSTM's state is (h, c); take the one that is meant"
+                "(y, state), and an LSTM's state is (h, c): take one of them"
             )
     return make(value)
 
 
 def converted(name, value, wanted, make=np.asarray):
-    """As `plain`, with a message for nested lists of unequal lengths, which NumPy refuses."""
+    """The array of `plain`. A ValueError of NumPy, as for unequal lists, gets name and `wanted`."""
     try:
         return plain(name, value, make)
     except ValueError as error:
@@ -85,7 +85,7 @@ def same_dtype(name, array, dtype, owner="the weights"):
 
 
 def features(name, value, dtype):
-    """An array of that dtype; the message for integers says how to pass ids."""
+    """The value as an array of this dtype; the message for integers says how to pass ids."""
     if type(value) is np.ndarray and value.dtype == dtype:
         return value
     array = converted(name, value, "an array of float32 or float64")
@@ -116,7 +116,7 @@ def shaped(name, array, symbols, numbers, hint=None):
 
 
 def shown(name):
-    """A name from anywhere, made fit for a message: of bounded length, on one line."""
+    """A text from a file or a user in a form for messages: of bounded length, on one line."""
     text = str(name)
     if len(text) > 100:
         text = text[:100] + "..."
@@ -140,7 +140,7 @@ def same_names(name, names, wanted, owner):
 
 
 def like(name, array, wanted, owner):
-    """The array, if it has the dtype and shape of `wanted`; no element is read."""
+    """Return the array if it has the dtype and shape of `wanted`; no element is read."""
     same_dtype(name, array, wanted.dtype, owner)
     return shaped(name, array, [str(n) for n in wanted.shape], wanted.shape)
 
@@ -155,7 +155,7 @@ def arrays_like(name, arrays, wanted, owner):
 
 
 def dense(array):
-    """The array itself if it is C-contiguous and aligned, else a copy that is."""
+    """The array itself if it is C-contiguous and aligned, else such a copy."""
     return np.require(array, requirements=["C", "A"])
 
 
@@ -174,8 +174,8 @@ def rows(array):
 def aligned(owner, value):
     """ValueError if an array in `value`, also within tuples and lists, is not aligned.
 
-    Only an array from a pickle can be unaligned: its buffers may have been sent separately. A copy
-    would not do, because other objects of the same pickle may share the array.
+    Only an array from a pickle can be unaligned, if its buffers were sent separately. It is refused
+    and not copied, because other objects of the same pickle may refer to it.
     """
     if isinstance(value, tuple | list):
         for part in value:
@@ -200,7 +200,7 @@ def positive(name, value, least=1):
 
 
 def real(name, value, wanted="a number"):
-    """A float; TypeError for everything that is no number, also for strings of digits."""
+    """The value as a float; TypeError if it is no number, also for strings of digits."""
     try:
         if not isinstance(value, bool | np.bool_ | str | bytes | bytearray):
             return float(value)
@@ -212,7 +212,7 @@ def real(name, value, wanted="a number"):
 
 
 def number(name, value, wanted, fits):
-    """A float for which fits(float) is true; `wanted` says the condition in words."""
+    """The value as a float for which fits(float) is true; `wanted` is the condition in words."""
     if np.ndim(value):
         raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}")
     found = real(name, value, wanted)
@@ -247,14 +247,14 @@ def exact(name, value, dtype, owner=None):
 
 
 def integers(name, value, hint="", symbols=None, numbers=None):
-    """A dense copy of an array of integers, to which nobody else writes.
+    """A dense copy of an array of integers.
 
-    The copy comes before the checks: another thread may write to the user's array.
-    symbols, numbers : the shape that it must have, None for any.
+    The copy is made before the checks, because another thread may write to the user's array.
+    symbols, numbers : the shape that the array must have; None for any.
     """
     array = converted(name, value, "integers", partial(np.array, order="C"))
     if array.size == 0 and not isinstance(value, np.ndarray):
-        array = array.astype(np.int64)  # NumPy makes floats of an empty list
+        array = array.astype(np.int64)  # NumPy converts an empty list to floats
     if array.dtype.kind not in "iu":
         kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
         raise TypeError(f"{name} must be integers, got {kind}{hint}")
@@ -262,9 +262,9 @@ def integers(name, value, hint="", symbols=None, numbers=None):
 
 
 def within(name, array, most, limit=""):
-    """An array of `integers` as int64; ValueError unless all are from 0 to `most`."""
+    """The integers as int64; ValueError unless all are from 0 to `most`."""
     flat = array.reshape(-1)
-    # argmin and argmax are NumPy's quickest functions for this.
+    # argmin and argmax are the quickest functions of NumPy for this.
     if flat.size and (flat.item(flat.argmin()) < 0 or flat.item(flat.argmax()) > most):
         outside = flat[(flat < 0) | (flat > most)]
         raise ValueError(f"{name} must be from 0 to {limit}{most}, got {outside[0]}")
@@ -278,7 +278,7 @@ def ids(name, value, count):
 
 
 def flags(name, value):
-    """An array of booleans, as it is."""
+    """The value as an array of booleans, not copied."""
     array = converted(name, value, "booleans")
     if array.dtype != np.bool_:
         kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
@@ -287,7 +287,7 @@ def flags(name, value):
 
 
 def own_flags(array):
-    """A dense copy of booleans; every byte but 0 is True, as in NumPy."""
+    """A dense copy of booleans, with bytes 0 and 1; every byte but 0 is True, as in NumPy."""
     return np.not_equal(array.view(np.uint8), 0, order="C")
 
 
@@ -302,7 +302,7 @@ def fraction(name, value):
 
 
 def generator(name, value):
-    """A numpy.random.Generator: the given one, or a new one from a seed, a random one for None."""
+    """The numpy.random.Generator itself, or a new one from a seed, which is random for None."""
     try:
         return np.random.default_rng(value)
     except (TypeError, ValueError) as error:
@@ -312,14 +312,14 @@ def generator(name, value):
 
 
 def choice(name, value, allowed):
-    """One of the allowed values."""
+    """Return the value if it is one of the allowed strings."""
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
     return value
 
 
 def flag(name, value):
-    """True or False."""
+    """The value as a bool; TypeError unless it is True or False."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
@@ -350,9 +350,9 @@ def fits(itemsize, *sizes):
 
 
 def weights(cell, w_ih, w_hh, b_ih, b_hh, w_hr=None):
-    """Parameters of a cell, dense, of one dtype and of shapes that agree: the first four.
+    """w_ih, w_hh, b_ih and b_hh, dense, of one dtype and with shapes that agree.
 
-    w_hr : (proj_size, hidden_size), checked, or None: with it w_hh has proj_size columns.
+    w_hr : a checked (proj_size, hidden_size) array, or None. With it w_hh has proj_size columns.
     """
     w_ih = as_array("w_ih", w_ih)
     g = "" if cell.gates == 1 else f"{cell.gates}*"
@@ -390,7 +390,7 @@ def _matrix(name, array, g):
 
 
 def _weights_of_x(cell, w_ih, g, w_hh, b_ih, b_hh):
-    """The same for a cell that has no product with h: w_ih, None, b_ih, None."""
+    """Like `weights`, for a cell without a product with h: w_ih, None, b_ih, None."""
     if w_hh is not None or b_hh is not None:
         raise ValueError(f"w_hh and b_hh must be None for {cell.function}, which has no W_hh")
     _matrix("w_ih", w_ih, g)
@@ -405,7 +405,7 @@ def _weights_of_x(cell, w_ih, g, w_hh, b_ih, b_hh):
 
 
 def sequence(name, value, dtype, input_size):
-    """x: (T, B, I) with I = input_size."""
+    """x as a (T, B, input_size) array that the kernels can read."""
     x = features(name, value, dtype)
     if x.ndim != 3:
         hint = f": for one sequence use {name}[:, None, :]" if x.ndim == 2 else ""
@@ -418,9 +418,9 @@ def sequence(name, value, dtype, input_size):
 
 
 def state(cell, value, batch, sizes, dtype, name="state"):
-    """A tuple of arrays (B, size), for the LSTM h and c; zeros for None, and for either being None.
+    """A state as a tuple of (B, size) arrays, h or h and c. None becomes zeros, also in a pair.
 
-    sizes : of h and, where there is one, of c.
+    sizes : the features of h and, for the LSTM, of c.
     """
     parts = gradient_of_state(cell, value, batch, sizes, dtype, name)
     return tuple([
@@ -430,7 +430,7 @@ def state(cell, value, batch, sizes, dtype, name="state"):
 
 
 def gradient_of_state(cell, value, batch, sizes, dtype, name):
-    """The same with None left as it is."""
+    """Like `state`, but None in it stays None."""
     fits(dtype.itemsize, batch, *sizes[:1])
     parts = [None for _ in cell.states] if value is None else state_parts(cell, value, name)
     checked = []
@@ -458,7 +458,7 @@ def state_parts(cell, value, name="state"):
 
 
 def optional(name, value, shape, symbols, dtype):
-    """An array of that shape, or None, which stands for zeros."""
+    """The value as an array of this shape and dtype; None, which stands for zeros, stays None."""
     if value is None:
         return None
     array = same_dtype(name, as_array(name, value), dtype)

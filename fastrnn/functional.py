@@ -1,4 +1,4 @@
-"""rnn, lstm, gru and their backward: one layer, one direction, arrays in, arrays out.
+"""rnn, lstm, gru and their backward functions: one layer in one direction, on plain arrays.
 
 It must not know: kernels, backends, how arguments are checked (_functional).
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     )
 
     class Options(TypedDict, total=False):
-        """The options of every cell."""
+        """The options of every cell with recurrent gates."""
 
         clip: float | None
         zoneout: float | tuple[float, float]
@@ -79,7 +79,7 @@ def tape_size(
 ) -> int:  # fmt: skip
     """Bytes of the tape that a function returns with return_tape=True, on this backend.
 
-    They do not depend on x, whether features or ids, nor on reverse and reset_to.
+    The size does not depend on x (features or ids), reverse and reset_to.
 
     Parameters
     ----------
@@ -88,15 +88,15 @@ def tape_size(
         T, B and H.
     dtype : {"float32", "float64"}
     proj_size : int
-        P where there is weight_hr, else 0.
+        P with weight_hr, else 0.
     nonlinearity, reset_after, checkpoint
         As for the function.
     lengths, mask, reset, recurrent_mask, zoneout_masks : bool
-        Whether the function gets such an array, or draws such masks; a mask or reset of which no
-        element matters, and lengths that are all T, are not stored.
+        True if the function gets such an array, or draws such masks. A mask that is all True, a
+        reset that is all False and lengths that are all T count as False: a tape leaves them out.
     variant
-        The function's options: clip, zoneout, layer_norm, and so on; not recurrent_dropout and
-        rng, for which recurrent_mask and zoneout_masks stand here.
+        The function's options: clip, zoneout, layer_norm, and so on. In place of recurrent_dropout
+        and rng, use recurrent_mask and zoneout_masks.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def rnn(
         Run from the last step to the first; y keeps the order of x.
     lengths : (B,) array of integers from 0 to T, or None
         The number of steps of each row, in any order; None is T. With reverse a row begins at its
-        own last step. y is 0 beyond that step; the final state is the row's own.
+        own last step. y is 0 beyond it; the final state is the one after the row's own last step.
     mask : (T, B) array of booleans, or None
         False where a row keeps its state; y repeats it there.
     reset : (T, B) array of booleans, or None
@@ -193,11 +193,11 @@ def rnn(
     reset_to : {"zero", "initial"}
         The value after a reset: zero, or `state`.
     one_hot : bool
-        x is ids from 0 to I - 1: an id stands for a 1 at that feature among zeros.
+        x is ids from 0 to I - 1: id k stands for a 1 at feature k among zeros.
     embedding : (V, I) array, or None
-        x is ids from 0 to V - 1: an id stands for a row of this array.
+        x is ids from 0 to V - 1: id k stands for embedding[k].
     return_tape : bool
-        Also return what `fastrnn.rnn_backward` needs.
+        Also return the tape for `fastrnn.rnn_backward`.
 
     Returns
     -------
@@ -206,21 +206,21 @@ def rnn(
     state : (B, H) array
         h after the last step that a row takes.
     tape : 1-D array of uint8
-        Only with return_tape=True. It may be copied, moved and stored; this build of fastrnn alone
-        reads it.
+        Only with return_tape=True. A tape may be copied, moved and stored. Only the same build of
+        fastrnn reads it.
 
     Other Parameters
     ----------------
     extras : mapping of str to arrays, or None
-        Parameters beyond these four: none.
+        Parameters of variants; an rnn has none.
     checkpoint : int or None
-        Keep in the tape only what stands before every n-th step; backward recomputes the steps.
+        With n the tape has a checkpoint every n steps and no gates; backward recomputes the steps.
     variant
         clip, zoneout and recurrent_dropout, as `fastrnn.RNN` has them.
-        recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
-        recurrent_mask (B, H) has the factors of h in the recurrent products, and zoneout_masks
+        recurrent_dropout and zoneout draw masks from `rng`, a generator or a seed. Or give the
+        masks: recurrent_mask (B, H) has the factors of h in the recurrent products, zoneout_masks
         (T, B, H) is 1 where an element of h keeps its value and 0 elsewhere. Without `rng` and
-        masks, zoneout takes the expectation. The tape keeps the masks.
+        masks, zoneout takes the expectation. The tape has the masks.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def rnn(
         For shapes that do not agree.
     TypeError
         For dtypes other than float32 and float64, and for mixed ones; for lengths that are no
-        integers, for masks and resets that are no booleans; for unknown options.
+        integers; for masks and resets that are no booleans; for unknown options.
 
     Notes
     -----
@@ -257,42 +257,42 @@ def rnn_backward(
     dy: Floats | None, dlast: Floats | None = None, *, embedding: Floats | None = None,
     need_x: bool = True,
 ) -> tuple[Floats | None, Floats, Parameters]:  # fmt: skip
-    """Gradients of a loss through the y and the final state of `fastrnn.rnn`.
+    """Compute the gradients of a loss of the y and the final state of `fastrnn.rnn`.
 
     Parameters
     ----------
     tape : 1-D array of uint8
-        What `fastrnn.rnn` returned with return_tape=True, or a copy of it anywhere in memory.
+        The tape that `fastrnn.rnn` returned, or a copy of it.
     x : (T, B, I) array, or (T, B) integers
-        As it was in that call.
+        The x of that call.
     y : (T, B, H) array
-        What the call returned.
+        The y that the call returned.
     state : as in that call
-    weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
-        As they were in that call, or `Parameters`; the last three may be left out. The tape has the
-        other arguments of the call: options, lengths, masks, resets and what was drawn.
+    weights : tuple (w_ih, w_hh, b_ih, b_hh, extras), or Parameters
+        Those of that call; the last three may be left out. The tape has the other arguments of the
+        call: options, lengths, mask, reset and dropout masks.
     dy : (T, B, H) array or None
         Gradient of the loss with respect to y; None is zero.
     dlast : (B, H) array, or None
         The same for the final state.
     embedding : (V, I) array, or None
-        As it was in that call.
+        The embedding of that call.
     need_x : bool
-        Whether the gradient of x is wanted.
+        False leaves out the gradient of x.
 
     Returns
     -------
-    dx : array like x; with an embedding like that; None for one_hot or without need_x
+    dx : array like x, or like the embedding; None for one_hot and without need_x
     dstate : (B, H) array
-        With respect to the initial state.
+        The gradient with respect to the initial state.
     dweights : Parameters
         Like weights, with None for a bias that is None; its extras are a dict.
 
     Raises
     ------
     ValueError
-        For arrays of other shapes than the tape's pass had, and for a tape of another build or with
-        bytes that cannot be. Whatever its bytes, no memory beyond the arrays is touched.
+        For shapes other than those of the tape's call, for a tape of another build, and for a tape
+        with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
     TypeError
         For other dtypes.
 
@@ -355,15 +355,15 @@ def lstm(
     x : (T, B, I) array, float32 or float64
         With `one_hot` or `embedding`: (T, B) integers, the ids.
     state : pair (h, c) of (B, H) arrays, or None
-        Before the first step; None is zeros, in place of either array too.
+        The state before the first step; None is zeros, also as one of the pair.
     w_ih, w_hh : (4*H, I) and (4*H, H) arrays
-        Rows of the gates i, f, g, o, in this order.
+        The gates i, f, g, o are stacked in this order.
     b_ih, b_hh : (4*H,) arrays or None
     reverse : bool
         Run from the last step to the first; y keeps the order of x.
     lengths : (B,) array of integers from 0 to T, or None
         The number of steps of each row, in any order; None is T. With reverse a row begins at its
-        own last step. y is 0 beyond that step; the final state is the row's own.
+        own last step. y is 0 beyond it; the final state is the one after the row's own last step.
     mask : (T, B) array of booleans, or None
         False where a row keeps its state; y repeats it there.
     reset : (T, B) array of booleans, or None
@@ -371,21 +371,21 @@ def lstm(
     reset_to : {"zero", "initial"}
         The value after a reset: zero, or `state`.
     one_hot : bool
-        x is ids from 0 to I - 1: an id stands for a 1 at that feature among zeros.
+        x is ids from 0 to I - 1: id k stands for a 1 at feature k among zeros.
     embedding : (V, I) array, or None
-        x is ids from 0 to V - 1: an id stands for a row of this array.
+        x is ids from 0 to V - 1: id k stands for embedding[k].
     return_tape : bool
-        Also return what `fastrnn.lstm_backward` needs.
+        Also return the tape for `fastrnn.lstm_backward`.
 
     Returns
     -------
     y : (T, B, H) array
         h_t for every step.
     state : pair (h, c) of (B, H) arrays
-        After the last step that a row takes.
+        The state after the last step that a row takes.
     tape : 1-D array of uint8
-        Only with return_tape=True. It may be copied, moved and stored; this build of fastrnn alone
-        reads it.
+        Only with return_tape=True. A tape may be copied, moved and stored. Only the same build of
+        fastrnn reads it.
 
     Other Parameters
     ----------------
@@ -393,17 +393,17 @@ def lstm(
         weight_hr (P, H): h is projected, so h and y have P features, and w_hh is (4*H, P).
         weight_peephole (3*H,) with peephole=True. weight_ln_ih and weight_ln_hh (4*H,), weight_ln_c
         and bias_ln_c (H,) with layer_norm=True; bias_ln_c may be left out. With coupled=True there
-        are three gates, i g o, and 3 stands for each 4 here, 2 for the 3 of weight_peephole.
+        are three gates, i g o: each 4*H here is 3*H, and weight_peephole is (2*H,).
     checkpoint : int or None
-        Keep in the tape only what stands before every n-th step; backward recomputes the steps.
+        With n the tape has a checkpoint every n steps and no gates; backward recomputes the steps.
     variant
         clip, cell_clip, recurrent_activation, peephole, coupled, layer_norm, zoneout and
         recurrent_dropout, as `fastrnn.LSTM` has them.
-        recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
-        recurrent_mask (B, H), or (B, P), has the factors of h in the recurrent products, and
+        recurrent_dropout and zoneout draw masks from `rng`, a generator or a seed. Or give the
+        masks: recurrent_mask, (B, H) or (B, P), has the factors of h in the recurrent products,
         zoneout_masks, a pair (of h, of c) of (T, B, H) arrays, is 1 where an element keeps its
         value and 0 elsewhere. Without `rng` and masks, zoneout takes the expectation. The tape
-        keeps the masks.
+        has the masks.
 
     Raises
     ------
@@ -411,7 +411,7 @@ def lstm(
         For shapes that do not agree.
     TypeError
         For dtypes other than float32 and float64, and for mixed ones; for lengths that are no
-        integers, for masks and resets that are no booleans; for unknown options.
+        integers; for masks and resets that are no booleans; for unknown options.
 
     Notes
     -----
@@ -441,42 +441,42 @@ def lstm_backward(
     dy: Floats | None, dlast: GivenPair | None = None, *, embedding: Floats | None = None,
     need_x: bool = True,
 ) -> tuple[Floats | None, Pair, Parameters]:  # fmt: skip
-    """Gradients of a loss through the y and the final state of `fastrnn.lstm`.
+    """Compute the gradients of a loss of the y and the final state of `fastrnn.lstm`.
 
     Parameters
     ----------
     tape : 1-D array of uint8
-        What `fastrnn.lstm` returned with return_tape=True, or a copy of it anywhere in memory.
+        The tape that `fastrnn.lstm` returned, or a copy of it.
     x : (T, B, I) array, or (T, B) integers
-        As it was in that call.
+        The x of that call.
     y : (T, B, H) array
-        What the call returned.
+        The y that the call returned.
     state : as in that call
-    weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
-        As they were in that call, or `Parameters`; the last three may be left out. The tape has the
-        other arguments of the call: options, lengths, masks, resets and what was drawn.
+    weights : tuple (w_ih, w_hh, b_ih, b_hh, extras), or Parameters
+        Those of that call; the last three may be left out. The tape has the other arguments of the
+        call: options, lengths, mask, reset and dropout masks.
     dy : (T, B, H) array or None
         Gradient of the loss with respect to y; None is zero.
     dlast : pair (h, c) of (B, H) arrays, or None
         The same for the final state.
     embedding : (V, I) array, or None
-        As it was in that call.
+        The embedding of that call.
     need_x : bool
-        Whether the gradient of x is wanted.
+        False leaves out the gradient of x.
 
     Returns
     -------
-    dx : array like x; with an embedding like that; None for one_hot or without need_x
+    dx : array like x, or like the embedding; None for one_hot and without need_x
     dstate : pair (h, c) of (B, H) arrays
-        With respect to the initial state.
+        The gradient with respect to the initial state.
     dweights : Parameters
         Like weights, with None for a bias that is None; its extras are a dict.
 
     Raises
     ------
     ValueError
-        For arrays of other shapes than the tape's pass had, and for a tape of another build or with
-        bytes that cannot be. Whatever its bytes, no memory beyond the arrays is touched.
+        For shapes other than those of the tape's call, for a tape of another build, and for a tape
+        with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
     TypeError
         For other dtypes.
 
@@ -534,7 +534,7 @@ def gru(
     """GRU over a batch of sequences.
 
     r, z = sigmoid of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh;
-    n = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn)), or with the reset before the product
+    n = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn)), or with reset_after=False
     n = tanh(W_in x_t + b_in + W_hn (r h_{t-1}) + b_hn); h_t = (1 - z) n + z h_{t-1}.
 
     Parameters
@@ -544,16 +544,16 @@ def gru(
     state : (B, H) array or None
         h before the first step; None is zeros.
     w_ih, w_hh : (3*H, I) and (3*H, H) arrays
-        Rows of the gates r, z, n, in this order.
+        The gates r, z, n are stacked in this order.
     b_ih, b_hh : (3*H,) arrays or None
     reset_after : bool
-        Whether the reset gate acts after the recurrent product (PyTorch, cuDNN, Keras' default)
-        or before it.
+        True: the reset gate acts after the recurrent product (PyTorch, cuDNN, Keras' default).
+        False: before it.
     reverse : bool
         Run from the last step to the first; y keeps the order of x.
     lengths : (B,) array of integers from 0 to T, or None
         The number of steps of each row, in any order; None is T. With reverse a row begins at its
-        own last step. y is 0 beyond that step; the final state is the row's own.
+        own last step. y is 0 beyond it; the final state is the one after the row's own last step.
     mask : (T, B) array of booleans, or None
         False where a row keeps its state; y repeats it there.
     reset : (T, B) array of booleans, or None
@@ -561,11 +561,11 @@ def gru(
     reset_to : {"zero", "initial"}
         The value after a reset: zero, or `state`.
     one_hot : bool
-        x is ids from 0 to I - 1: an id stands for a 1 at that feature among zeros.
+        x is ids from 0 to I - 1: id k stands for a 1 at feature k among zeros.
     embedding : (V, I) array, or None
-        x is ids from 0 to V - 1: an id stands for a row of this array.
+        x is ids from 0 to V - 1: id k stands for embedding[k].
     return_tape : bool
-        Also return what `fastrnn.gru_backward` needs.
+        Also return the tape for `fastrnn.gru_backward`.
 
     Returns
     -------
@@ -574,22 +574,22 @@ def gru(
     state : (B, H) array
         h after the last step that a row takes.
     tape : 1-D array of uint8
-        Only with return_tape=True. It may be copied, moved and stored; this build of fastrnn alone
-        reads it.
+        Only with return_tape=True. A tape may be copied, moved and stored. Only the same build of
+        fastrnn reads it.
 
     Other Parameters
     ----------------
     extras : mapping of str to arrays, or None
         weight_ln_ih and weight_ln_hh (3*H,) with layer_norm=True.
     checkpoint : int or None
-        Keep in the tape only what stands before every n-th step; backward recomputes the steps.
+        With n the tape has a checkpoint every n steps and no gates; backward recomputes the steps.
     variant
         clip, recurrent_activation, layer_norm, zoneout and recurrent_dropout, as `fastrnn.GRU`
         has them.
-        recurrent_dropout and zoneout draw with `rng`, a generator or a seed. In place of drawing,
-        recurrent_mask (B, H) has the factors of h in the recurrent products, and zoneout_masks
+        recurrent_dropout and zoneout draw masks from `rng`, a generator or a seed. Or give the
+        masks: recurrent_mask (B, H) has the factors of h in the recurrent products, zoneout_masks
         (T, B, H) is 1 where an element of h keeps its value and 0 elsewhere. Without `rng` and
-        masks, zoneout takes the expectation. The tape keeps the masks.
+        masks, zoneout takes the expectation. The tape has the masks.
 
     Raises
     ------
@@ -597,7 +597,7 @@ def gru(
         For shapes that do not agree.
     TypeError
         For dtypes other than float32 and float64, and for mixed ones; for lengths that are no
-        integers, for masks and resets that are no booleans; for unknown options.
+        integers; for masks and resets that are no booleans; for unknown options.
 
     Notes
     -----
@@ -627,42 +627,42 @@ def gru_backward(
     dy: Floats | None, dlast: Floats | None = None, *, embedding: Floats | None = None,
     need_x: bool = True,
 ) -> tuple[Floats | None, Floats, Parameters]:  # fmt: skip
-    """Gradients of a loss through the y and the final state of `fastrnn.gru`.
+    """Compute the gradients of a loss of the y and the final state of `fastrnn.gru`.
 
     Parameters
     ----------
     tape : 1-D array of uint8
-        What `fastrnn.gru` returned with return_tape=True, or a copy of it anywhere in memory.
+        The tape that `fastrnn.gru` returned, or a copy of it.
     x : (T, B, I) array, or (T, B) integers
-        As it was in that call.
+        The x of that call.
     y : (T, B, H) array
-        What the call returned.
+        The y that the call returned.
     state : as in that call
-    weights : tuple (w_ih, w_hh, b_ih, b_hh, extras)
-        As they were in that call, or `Parameters`; the last three may be left out. The tape has the
-        other arguments of the call: options, lengths, masks, resets and what was drawn.
+    weights : tuple (w_ih, w_hh, b_ih, b_hh, extras), or Parameters
+        Those of that call; the last three may be left out. The tape has the other arguments of the
+        call: options, lengths, mask, reset and dropout masks.
     dy : (T, B, H) array or None
         Gradient of the loss with respect to y; None is zero.
     dlast : (B, H) array, or None
         The same for the final state.
     embedding : (V, I) array, or None
-        As it was in that call.
+        The embedding of that call.
     need_x : bool
-        Whether the gradient of x is wanted.
+        False leaves out the gradient of x.
 
     Returns
     -------
-    dx : array like x; with an embedding like that; None for one_hot or without need_x
+    dx : array like x, or like the embedding; None for one_hot and without need_x
     dstate : (B, H) array
-        With respect to the initial state.
+        The gradient with respect to the initial state.
     dweights : Parameters
         Like weights, with None for a bias that is None; its extras are a dict.
 
     Raises
     ------
     ValueError
-        For arrays of other shapes than the tape's pass had, and for a tape of another build or with
-        bytes that cannot be. Whatever its bytes, no memory beyond the arrays is touched.
+        For shapes other than those of the tape's call, for a tape of another build, and for a tape
+        with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
     TypeError
         For other dtypes.
 

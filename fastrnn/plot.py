@@ -1,7 +1,7 @@
 """Pictures of a network's gates over time, and of the norms of its gradients.
 
-They need matplotlib: pip install matplotlib. Each function makes a figure, or takes axes, and
-returns the figure without saving it: `figure.savefig("gates.png")`.
+The functions need matplotlib: pip install matplotlib. Each returns a figure and does not save it;
+use `figure.savefig("gates.png")`.
 
 It must not know: layers, how gates and norms are computed.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def _pyplot():
     try:
-        from matplotlib import pyplot  # imported here: everything else works without it
+        from matplotlib import pyplot  # imported here: the rest of fastrnn works without it
     except ImportError:
         raise ImportError("fastrnn.plot needs matplotlib: pip install matplotlib") from None
     return pyplot
@@ -39,7 +39,7 @@ def gates(values: Mapping[str, ArrayLike], row: int = 0, layer: int = 0) -> Figu
     row : int
         The index of the sequence in the batch.
     layer : int
-        The index of the pass: that on the first axis of a state.
+        The index of the pass on the first axis of a state.
 
     Returns
     -------

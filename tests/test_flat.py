@@ -627,9 +627,9 @@ def test_a_projection_that_is_none_is_refused(shape):
 def test_a_generator_is_wanted_where_something_is_drawn_and_nowhere_else():
     with refuses(ValueError, "rng must be a generator or a seed", "got None"):
         run(recurrent_dropout=0.5)
-    with refuses(ValueError, "rng must be None", "neither recurrent_dropout nor zoneout"):
+    with refuses(ValueError, "rng must be None", "both recurrent_dropout and zoneout"):
         run(rng=1)
-    with refuses(ValueError, "rng must be None where recurrent_mask"):
+    with refuses(ValueError, "rng must be None with recurrent_mask"):
         run(rng=1, recurrent_dropout=0.5, recurrent_mask=zeros(B, H))
     with refuses(ValueError, "rng must be None", "zoneout_masks"):
         run(rng=1, zoneout=0.5, zoneout_masks=(zeros(T, B, H),) * 2)

@@ -1,1 +1,1 @@
-"""The functions on plain arrays: what checks their arguments and runs them."""
+"""The parts of fastrnn.functional: checks of the arguments, and calls of the engine."""

@@ -1,4 +1,4 @@
-"""Calls of the functions on plain arrays: their arguments checked, forward and backward.
+"""Calls of the functions on plain arrays: they check the arguments and run a flat pass.
 
 It must not know: which functions there are, kernels, backends.
 """
@@ -54,7 +54,7 @@ class Parameters(_Fields):
 
 
 class Batch(NamedTuple):
-    """The arguments of a function beyond its arrays, as the user gave them."""
+    """The other arguments of a function, not yet checked."""
 
     reverse: object
     lengths: object
@@ -73,7 +73,7 @@ _DRAWN = ("recurrent_dropout", "rng", "recurrent_mask", "zoneout_masks")
 
 
 def _cell_with(cell, function, projects, given):
-    """The cell with its options, and what of them is about masks, as a dict."""
+    """The cell with its options, and a dict of the arguments about masks."""
     masks = {name: given.pop(name) for name in _DRAWN if name in given}
     known = options.Options.__dataclass_fields__
     for name in given:
@@ -90,13 +90,13 @@ def _without_zoneout(cell, masks):
     """ValueError if a projected cell has zoneout, or masks for it."""
     if masks or (cell.options is not None and cell.options.zoneout):
         raise ValueError(
-            "zoneout must be 0, and zoneout_masks None, with weight_hr: h has not the units that "
-            "it keeps"
+            "zoneout must be 0, and zoneout_masks None, with weight_hr: a projected h has no "
+            "zoneout"
         )
 
 
 def _with_extras(weights):
-    """The `Parameters` themselves, if their extras are a mapping."""
+    """Return the `Parameters`; TypeError unless their extras are a mapping."""
     if not isinstance(weights.extras, Mapping):
         kind = type(weights.extras).__name__
         raise TypeError(f"extras must be a mapping of names to arrays, got a {kind}")
@@ -133,7 +133,7 @@ def _parameters_of(cell, weights):
 
 def _masks_of(cell, shape, features, dtype, *, recurrent_dropout=0.0, rng=None,
               recurrent_mask=None, zoneout_masks=None):  # fmt: skip
-    """The `DropoutMasks` of a pass of this shape, (T, B, H): drawn, or the user's, or None."""
+    """The `DropoutMasks` of a pass of this shape, (T, B, H), drawn or the user's; or None."""
     recurrent_dropout = checks.fraction("recurrent_dropout", recurrent_dropout)
     zoneout = () if cell.options is None else cell.options.zoneout
     ready = recurrent_mask is not None or zoneout_masks is not None
@@ -146,8 +146,8 @@ def _masks_of(cell, shape, features, dtype, *, recurrent_dropout=0.0, rng=None,
         return _ready_masks(cell, shape, features, dtype, recurrent_mask, zoneout_masks)
     if ready or not (recurrent_dropout or zoneout):
         raise ValueError(
-            "rng must be None where recurrent_mask or zoneout_masks are given, and where neither "
-            "recurrent_dropout nor zoneout asks for masks"
+            "rng must be None with recurrent_mask or zoneout_masks, and if both recurrent_dropout "
+            "and zoneout are 0"
         )
     steps, batch, hidden = shape
     rng = checks.generator("rng", rng)
@@ -205,8 +205,8 @@ def _nonzero(cell, state, parameters):
 def size_of_tape(cell, dtype, sizes, checkpoint, flags, given):
     """Bytes of a tape on this backend.
 
-    sizes : T, B, hidden_size and proj_size. flags : what there is of lengths, masks and the like,
-    as `flat.Sizes` names it.
+    sizes : T, B, hidden_size and proj_size. flags : dict of the booleans of `flat.Sizes`, from
+    lengths on.
     """
     steps, batch, hidden, width = sizes
     width = checks.positive("proj_size", width, 0)
@@ -215,7 +215,7 @@ def size_of_tape(cell, dtype, sizes, checkpoint, flags, given):
     if about_masks:
         raise TypeError(
             f"tape_size() got an unexpected keyword argument {next(iter(about_masks))!r}: use "
-            "recurrent_mask=True and zoneout_masks=True for what a function draws"
+            "recurrent_mask=True and zoneout_masks=True for masks that a function draws"
         )
     if width:
         _without_zoneout(cell, flags["zoneout_masks"])
@@ -238,7 +238,7 @@ def size_of_tape(cell, dtype, sizes, checkpoint, flags, given):
 
 
 def forward(function, cell, x, state, weights, batch, given):
-    """y, the final state as a tuple, and the tape or None."""
+    """Check the arguments and run forward -> y, the final state as a tuple, the tape or None."""
     projects = "weight_hr" in _with_extras(weights).extras
     cell, masks = _cell_with(cell, function, projects, given)
     parameters = _parameters_of(cell, weights)
@@ -273,7 +273,7 @@ def _checked_x(x, parameters, one_hot, embedding, rows):
 
 
 def backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x):
-    """dx, the state's gradient as a tuple, and those of the parameters."""
+    """Check the arguments and run backward -> dx, the state's gradients (a tuple), `Parameters`."""
     header, tape = flat.read_header(tape)
     if header.function != function:
         raise ValueError(
@@ -320,7 +320,7 @@ def backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x)
 
 
 def _given(weights):
-    """`Parameters` of what the user gave as weights: as many of its fields as there are."""
+    """The `Parameters` of the user's weights, of which the last three may be left out."""
     is_sequence = isinstance(weights, tuple | list)
     if not is_sequence or not 2 <= len(weights) <= 5:
         got = type(weights).__name__

@@ -1,4 +1,4 @@
-"""min_gru, min_lstm and their backward: functions of the cells whose gates see x alone.
+"""min_gru, min_lstm and their backward functions: cells whose gates depend on x alone.
 
 It must not know: kernels, backends.
 """
@@ -61,10 +61,10 @@ def min_gru(
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
     checkpoint: SupportsIndex | None = None, return_tape: bool = False,
 ) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]:  # fmt: skip
-    """minGRU over a batch of sequences: a gate and a candidate that see x alone.
+    """minGRU over a batch of sequences: a gate and a candidate that depend on x alone.
 
-    z = sigmoid(W_iz x_t + b_z), h~ = W_ih x_t + b_h; h_t = (1 - z) h_{t-1} + z h~. Here z takes the
-    new; in the GRU it keeps the past.
+    z = sigmoid(W_iz x_t + b_z), h~ = W_ih x_t + b_h; h_t = (1 - z) h_{t-1} + z h~. Here z is
+    the factor of the new value h~; in the GRU it is that of h_{t-1}.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ def min_gru(
     state : (B, H) array or None
         h before the first step; None is zeros.
     w_ih : (2*H, I) array
-        Rows of z and of h~, in this order.
+        z and h~ are stacked in this order.
     b_ih : (2*H,) array or None
     reverse, lengths, mask, reset, reset_to, one_hot, embedding, checkpoint
         As for `fastrnn.gru`.
     return_tape : bool
-        Also return what `fastrnn.min_gru_backward` needs.
+        Also return the tape for `fastrnn.min_gru_backward`.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def min_gru(
     state : (B, H) array
         h after the last step that a row takes.
     tape : 1-D array of uint8
-        Only with return_tape=True. It may be copied, moved and stored.
+        Only with return_tape=True. A tape may be copied, moved and stored.
 
     Raises
     ------
@@ -120,24 +120,24 @@ def min_gru_backward(
     dy: Floats | None, dlast: Floats | None = None, *, embedding: Floats | None = None,
     need_x: bool = True,
 ) -> tuple[Floats | None, Floats, Parameters]:  # fmt: skip
-    """Gradients of a loss through the y and the final state of `fastrnn.min_gru`.
+    """Compute the gradients of a loss of the y and the final state of `fastrnn.min_gru`.
 
     Parameters
     ----------
     tape, x, y, state
         As for `fastrnn.gru_backward`.
     weights : tuple (w_ih, b_ih), or Parameters
-        As they were in that call; b_ih may be left out.
+        Those of that call; b_ih may be left out.
     dy, dlast, embedding, need_x
         As for `fastrnn.gru_backward`.
 
     Returns
     -------
-    dx : array like x; with an embedding like that; None for one_hot or without need_x
+    dx : array like x, or like the embedding; None for one_hot and without need_x
     dstate : (B, H) array
-        With respect to the initial state.
+        The gradient with respect to the initial state.
     dweights : Parameters
-        With None for w_hh, b_hh and a b_ih that is None.
+        w_hh and b_hh are None, and so is b_ih if it was left out.
 
     Raises
     ------
@@ -181,10 +181,10 @@ def min_lstm(
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
     checkpoint: SupportsIndex | None = None, return_tape: bool = False,
 ) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]:  # fmt: skip
-    """minLSTM over a batch of sequences: two gates and a candidate that see x alone; no c.
+    """minLSTM over a batch of sequences: two gates and a candidate that depend on x alone.
 
     f, i = sigmoid of W_ih x_t + b_ih, h~ = W_ih x_t + b_ih without an activation;
-    h_t = f/(f + i) h_{t-1} + i/(f + i) h~.
+    h_t = f/(f + i) h_{t-1} + i/(f + i) h~. There is no c.
 
     Parameters
     ----------
@@ -193,12 +193,12 @@ def min_lstm(
     state : (B, H) array or None
         h before the first step; None is zeros.
     w_ih : (3*H, I) array
-        Rows of f, i and h~, in this order.
+        f, i and h~ are stacked in this order.
     b_ih : (3*H,) array or None
     reverse, lengths, mask, reset, reset_to, one_hot, embedding, checkpoint
         As for `fastrnn.gru`.
     return_tape : bool
-        Also return what `fastrnn.min_lstm_backward` needs.
+        Also return the tape for `fastrnn.min_lstm_backward`.
 
     Returns
     -------
@@ -207,7 +207,7 @@ def min_lstm(
     state : (B, H) array
         h after the last step that a row takes.
     tape : 1-D array of uint8
-        Only with return_tape=True. It may be copied, moved and stored.
+        Only with return_tape=True. A tape may be copied, moved and stored.
 
     Raises
     ------
@@ -240,24 +240,24 @@ def min_lstm_backward(
     dy: Floats | None, dlast: Floats | None = None, *, embedding: Floats | None = None,
     need_x: bool = True,
 ) -> tuple[Floats | None, Floats, Parameters]:  # fmt: skip
-    """Gradients of a loss through the y and the final state of `fastrnn.min_lstm`.
+    """Compute the gradients of a loss of the y and the final state of `fastrnn.min_lstm`.
 
     Parameters
     ----------
     tape, x, y, state
         As for `fastrnn.gru_backward`.
     weights : tuple (w_ih, b_ih), or Parameters
-        As they were in that call; b_ih may be left out.
+        Those of that call; b_ih may be left out.
     dy, dlast, embedding, need_x
         As for `fastrnn.gru_backward`.
 
     Returns
     -------
-    dx : array like x; with an embedding like that; None for one_hot or without need_x
+    dx : array like x, or like the embedding; None for one_hot and without need_x
     dstate : (B, H) array
-        With respect to the initial state.
+        The gradient with respect to the initial state.
     dweights : Parameters
-        With None for w_hh, b_hh and a b_ih that is None.
+        w_hh and b_hh are None, and so is b_ih if it was left out.
 
     Raises
     ------
