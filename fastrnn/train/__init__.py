@@ -1,17 +1,18 @@
-"""Training: heads, embeddings, losses, optimizers, a loop and checkpoints, for real models.
+"""Training: heads, embeddings, losses, optimizers, a loop and checkpoints.
 
-It is all plain NumPy, because it takes little time beside the layers. Parts keep their parameters
-as layers do: `params` is a mapping of views into `flat`, one buffer. Gradients are buffers of the
-same layout. So an optimizer takes a list of buffers, and its step a list of gradients.
+All of it is plain NumPy, because it takes little time compared with the layers. A part is a layer,
+a head or an embedding. `params` is a mapping of views into `flat`, the buffer of a part's
+parameters. Gradients are buffers of the same layout. So an optimizer takes a list of buffers, and
+its step a list of gradients.
 
 parts.py has a head and an embedding, probabilities.py sigmoid and softmax, losses.py losses
 with their gradients, series.py minibatches of windows. optimizers.py has clipping, SGD and Adam;
 buffers.py checks the arrays that they change. state.py puts everything that training changes into
 one dict; checkpoints.py writes and reads it, loop.py is `fit`, progress.py its progress bar.
 
-A checkpoint may come from a stranger. contents.py has the order of its checks, tensors.py and
-npz.py (zips.py, npy.py) read the two formats, texts.py reads JSON, generators.py the states of
-random generators, files.py opens and replaces files.
+A checkpoint may come from a stranger. contents.py checks it, tensors.py and npz.py (zips.py,
+npy.py) read the two formats, texts.py reads JSON, generators.py the states of random generators,
+files.py opens and replaces files.
 
 protocols.py has types for type checkers only.
 """

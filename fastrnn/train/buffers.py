@@ -1,7 +1,7 @@
 """Lists of arrays that are changed in place: parameters and gradients.
 
 A single array counts as a list of one, and a part stands for its `flat`. An error message names
-the array and never prints its elements.
+the array and has none of its elements.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from fastrnn import checks
 def listed(name, values):
     """A list from an array, a part, or several of them; the arrays are not yet checked.
 
-    TypeError for anything else: an iteration over it could give wrong arrays without an error.
+    TypeError for anything else, because an iteration over it could yield wrong arrays.
     """
     if isinstance(values, np.ndarray) or _flat(values) is not None:
         values = [values]
@@ -69,7 +69,7 @@ def _sharing(arrays):
 
 
 def _unfit(array):
-    """A word or two about why the array cannot be changed in place; None if it can."""
+    """The reason why the array cannot be changed in place, in a few words; None if it can."""
     if not isinstance(array, np.ndarray):
         return type(array).__name__
     if array.dtype not in checks.DTYPES:

@@ -1,8 +1,8 @@
-"""Parts and optimizers in files, .npz or .safetensors, never pickled.
+"""Checkpoints: files of parts and optimizers, .npz or .safetensors, never pickled.
 
 A file has the arrays of state.py, with a part's name before PyTorch's name of the parameter. An
-array that was given as **extra is called `extra.name`. The text `extra` is the JSON of all other
-extra values. The text `rng` has the states of the parts' random generators.
+array in **extra is called `extra.name`. The text `extra` is the JSON of all other extra values. The
+text `rng` has the states of the parts' random generators.
 
 Files may come from strangers: contents.py checks them, npz.py and tensors.py read them.
 """
@@ -50,14 +50,13 @@ def save(
     """Write parameters, the state of an optimizer, and of random generators, to a file.
 
     A layer with dropout, recurrent dropout or zoneout draws from its own generator. Its state is
-    saved too, so that training goes on bit for bit. With an optimizer the states of all layers'
+    saved too, so that training continues bit for bit. With an optimizer the states of all layers'
     generators are saved, because dropout may be turned on later. Without one, only the states of
     layers that draw now are saved.
 
-    The new file is written under another name and then moved to path, so a reader finds the old or
-    the new one, whatever happens meanwhile. It keeps the mode of the file that it replaces; without
-    an old file the umask decides. If path is a symbolic link, the file that it leads to is
-    replaced.
+    The new file is written under another name and then moved to path, so a reader always finds a
+    complete file, the old or the new one. It has the mode of the file that it replaces; without an
+    old file the umask decides. If path is a symbolic link, the file that it leads to is replaced.
 
     Parameters
     ----------
@@ -113,13 +112,13 @@ def load(
 ) -> dict[str, Any]:
     """Load a file that `save` wrote into the same parts, and into an optimizer of the same kind.
 
-    Training goes on bit for bit as if it had not been interrupted, dropout included: the generators
-    of layers go on from their saved states, whether the layers draw now or later. A generator
-    without a saved state is left as it is: of a layer without dropout, or in an old file. So is the
-    generator of a layer that does not draw, if the saved state is of another kind of generator.
+    Training continues bit for bit as if it had not been interrupted, dropout included: generators
+    of layers get their saved states, also those of layers that draw only later. Two kinds of
+    generators do not change: one without a saved state (of a layer without dropout, or in an old
+    file), and that of a layer that does not draw if the file has a state of another kind.
 
-    The file may come from a stranger. Nothing in it is run. Loading takes at most twice the memory
-    of parts and optimizer, plus `max_extra`, plus some MiB.
+    The file may come from a stranger. Nothing in it is executed. Loading takes at most twice the
+    memory of parts and optimizer, plus `max_extra`, plus some MiB.
 
     Parameters
     ----------
@@ -186,7 +185,7 @@ def _of_suffix(path, forms):
     return forms[suffix]
 
 
-# ---- what goes into a file -----------------------------------------------------------------------
+# ---- the contents of a file ----------------------------------------------------------------------
 
 
 def _text_of(values):

@@ -1,6 +1,7 @@
-"""The contents of a checkpoint, checked in the order in which a stranger's file must be.
+"""The contents of a checkpoint, checked so that a stranger's file can do no harm.
 
-Names come first, then dtypes and shapes, then elements. Elements that nobody wants are not read.
+Names are checked first, then dtypes and shapes, then elements. Elements that are not wanted are not
+read.
 
 It must not know: formats, parts.
 """
@@ -17,14 +18,14 @@ from fastrnn.train.texts import Twice, memory_of, object_of
 
 
 class Contents:
-    """The wanted arrays and `extra` of a file; everything but their elements is checked.
+    """The wanted arrays and `extra` of a file. `__init__` checks everything but their elements.
 
     source, file : the `files.Source`, and the `Npz` or `Tensors` that reads it
     wanted : name -> an object with the dtype and shape of the array
     generators : name of a part -> its generator; the file may have its state
     drawing : the names of parts that draw from their generators
     has_optimizer : bool
-        Whether arrays of an optimizer are wanted. If not, the file may have some all the same.
+        True if arrays of an optimizer are wanted. If not, the file may still have some.
     """
 
     def __init__(self, source, file, wanted, generators, *, drawing, has_optimizer):
@@ -105,7 +106,7 @@ class Contents:
         length = dtype.itemsize // 4
         if name == EXTRA:
             if not self._file.counts_texts:
-                self._source.take(2 * length, name)  # for the text, and for the strings in it
+                self._source.take(2 * length, name)  # the text, and the strings in it
         elif length > longest_text(self._generators):
             raise self._source.refused(
                 f"it has {length} characters, more than the states of the parts' generators", name

@@ -1,7 +1,7 @@
 """Reading strangers' files piece by piece, with bounded memory; replacing files atomically.
 
-`Source` is a file that is being read. It counts the memory for names and for `extra`, whose sizes
-only the file knows, before that memory is allocated.
+`Source` is a file that is being read. The file decides how much memory names and `extra` take, so
+`Source` counts that memory before it is allocated.
 
 It must not know: formats, arrays, parts.
 """
@@ -16,8 +16,8 @@ from fastrnn.checks import shown
 
 PICKLED = "pickled files are never read: save as safetensors"
 
-# Names may take so many bytes of memory, and so many for each wanted array, before they count as
-# extra: a file may have the state of an optimizer that nobody wants.
+# Names may take _NAMES bytes of memory, plus _NAMES_EACH for each wanted array, before they count
+# as extra. A file may have names that are not wanted, such as the state of an optimizer.
 _NAMES, _NAMES_EACH = 2**20, 2**13
 
 
@@ -26,7 +26,7 @@ def opened(path, max_extra, wanted):
     """A `Source` for a file; wanted is the number of wanted arrays."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # open has a message for folders
-        raise ValueError(f"{path} must be a regular file: a pipe or a device has no end to look at")
+        raise ValueError(f"{path} must be a regular file: a pipe or a device has no size")
     with open(path, "rb") as file:
         source = Source(path, file, max_extra, wanted)
         if _pickled(source):
@@ -49,7 +49,7 @@ class Source:
         return ValueError(f"{self.path} cannot be read as {self.path.suffix}: {where}{reason}")
 
     def read(self, at, count, member=None):
-        """Exactly so many bytes."""
+        """Read exactly `count` bytes at the offset `at`."""
         if at + count <= self.size:
             self._file.seek(at)
             data = self._file.read(count)
@@ -83,7 +83,7 @@ class Source:
 
 
 def _pickled(source):
-    """Whether the file begins as a pickle, or as a zip file of PyTorch's, which has one."""
+    """Return whether the file begins as a pickle, or as a zip file of PyTorch with a pickle."""
     head = source.read(0, min(source.size, 512))
     if head[8:9] == b"{":  # a safetensors file: its first eight bytes may be anything
         return False
@@ -95,7 +95,7 @@ def _pickled(source):
 
 
 def replace(path, write):
-    """Write the file at path completely or not at all, by write(file).
+    """Call write(file) to write the file at path, completely or not at all.
 
     An existing file keeps its mode, and its owner and group if the process may set them. If its
     group cannot be set, the group loses its rights. The umask decides the mode of a new file. A
@@ -112,7 +112,7 @@ def replace(path, write):
     target = Path(os.path.realpath(path))
     beside = target.with_name(f".{os.urandom(8).hex()}.part")
     try:
-        # Nobody else may read it before it has the mode of the file that it replaces.
+        # Other users may not read the new file before it has the mode of the old one.
         mode = 0o666 if before is None else 0o600
         with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             write(file)

@@ -1,14 +1,14 @@
-"""States of random generators as JSON and back, with every number checked.
+"""States of random generators as JSON and back, with a check of every number.
 
-NumPy does not check them all: with an index into a buffer that is too large it reads beyond the
-buffer.
+NumPy does not check all of them: if a state's index into a buffer is too large, NumPy reads beyond
+the buffer.
 
 It must not know: files, parts.
 """
 
 import copy
 import json
-from reprlib import repr  # of bounded length
+from reprlib import repr  # its texts have a bounded length
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def states_of(generators):
 
 
 def restore(states, generators):
-    """Set the generators to their states; generators without one are left as they are."""
+    """Set the generators to their states; those without a state do not change."""
     for name, state in states.items():
         generators[name].bit_generator.state = state
 
@@ -77,7 +77,7 @@ def _checked(name, state, rng):
 
 
 def _like(where, value, like):
-    """The value with arrays in place of lists, as `like` has; ValueError for other structures."""
+    """The value with arrays in place of lists, as in `like`; ValueError for other structures."""
     if isinstance(like, dict):
         if not isinstance(value, dict) or value.keys() != like.keys():
             raise ValueError(f"{where} must have {', '.join(like)} alone")

@@ -1,6 +1,7 @@
 """A loop of epochs: `fit`, and the `History` that it returns.
 
-It must not know: networks. The caller's function does a step; a part is any object with `params`.
+It must not know: networks. The caller's function computes a step. A part is any object with
+`params`.
 """
 
 from __future__ import annotations
@@ -59,16 +60,16 @@ class History:
 
     @property
     def best_epoch(self) -> int:
-        """The first epoch, from 1, with the least validation; without validation the last one.
+        """The first epoch with the lowest validation; without validation the last one.
 
-        0 before the first epoch.
+        Epochs count from 1. The result is 0 before the first epoch.
         """
         if not self.validation:
             return len(self.loss)
         return 1 + self.validation.index(min(self.validation))
 
     def add(self, loss: float, seconds: float, validation: float | None = None) -> None:
-        """One more epoch.
+        """Add the results of an epoch.
 
         Examples
         --------
@@ -100,37 +101,39 @@ def fit(
 ) -> History:
     """Train for some epochs, and end with the parameters of the best one.
 
-    However it ends, after the last epoch, by `patience`, by Ctrl-C or by another error, parts and
-    optimizer are then as they were at the end of the best epoch. That is the epoch with the least
+    Training ends after the last epoch, by `patience`, by Ctrl-C or by another error. In each case
+    parts and optimizer are then as they were at the end of the best epoch: the one with the lowest
     validation, or without `validate` the last complete one. If no epoch was completed, they are as
     they were before. The same holds for the parts' random generators, which draw dropout.
 
     Parameters
     ----------
     parts : dict from names to parts, or list of parts
-        All parts that are trained, and others whose values of the best epoch are wanted: layers,
-        `Dense`, `Embedding` or any object with `params`, a mapping of arrays.
+        All parts that are trained, and others that `fit` should set to their values of the best
+        epoch: layers, `Dense`, `Embedding` or any object with `params`, a mapping of arrays.
     step : function of a minibatch
-        Returns its loss, a number, and the gradients: a list in the order of the optimizer's
-        parameters, of arrays or of what `backward` returned, whose `flat` is taken.
+        It returns the minibatch's loss, a number, and a list of gradients in the order of the
+        optimizer's parameters. A gradient is an array or has an array `flat`, as the results of
+        `backward` do.
     batches : function of the epoch, from 1
-        Returns the epoch's minibatches, as a list or a generator. It is called at the beginning of
-        each epoch, so it may shuffle again, and it may assign a learning rate.
+        It returns the epoch's minibatches, as a list or a generator. It is called at the beginning
+        of each epoch, so it may shuffle and may assign a learning rate.
     optimizer : SGD or Adam
-        Or another object with their `parameters`, `step`, `state` and `load`.
+        Or another object with the same `parameters`, `step`, `state` and `load`.
     epochs : int
-        The number of epochs in all, those of `history` included.
+        The number of all epochs, including those of `history`.
     validate : function without arguments, or None
-        It is called after each epoch and returns a number, the less the better.
+        It is called after each epoch and returns a number; a lower one is better.
     patience : int or None
-        Stop after so many epochs without a new least validation.
+        Stop after this number of epochs without a new lowest validation.
     clip : float or None
         The largest common norm of a minibatch's gradients (`clip_by_norm`).
     checkpoint : path or None
-        The file to `save` parts, optimizer and history to, after every epoch that is the best so
-        far.
+        The file that parts, optimizer and history are saved to (`save`), after each epoch that is
+        the best so far.
     history : History or None
-        The history to continue. Its lists grow with each epoch, so they have it after Ctrl-C too.
+        The history to continue. Its lists grow after each epoch, so they are complete after Ctrl-C
+        too.
     progress : bool or fastrnn.train.progress.Progress
         True shows a bar on stderr if stderr is a terminal.
 
@@ -143,13 +146,13 @@ def fit(
     FloatingPointError
         At the first loss, gradient or validation that is not finite (validation may be inf).
     KeyboardInterrupt
-        After Ctrl-C. Catch it to go on with the program.
+        After Ctrl-C. Catch it to continue the program.
     ValueError, TypeError
         For arguments that do not fit, before anything is trained.
 
     Examples
     --------
-    A line through points, a minibatch of them in each epoch:
+    Fit a line to points, one minibatch in each epoch:
 
     >>> import pathlib
     >>> import numpy as np
@@ -165,7 +168,7 @@ def fit(
     >>> len(history.loss)
     20
 
-    Continue an interrupted run, if there was one:
+    Continue an interrupted run, if there is a checkpoint:
 
     >>> history = train.History()
     >>> if path.exists():
@@ -202,7 +205,7 @@ def fit(
 
 
 def _train(step, batches, optimizer, clip, bar, epoch):
-    """One epoch -> its mean loss."""
+    """Train for one epoch and return the mean loss."""
     total, count = 0.0, 0
     for count, batch in enumerate(batches, 1):
         loss, gradients = _checked(step(batch), f"minibatch {count} of epoch {epoch}")
@@ -214,13 +217,13 @@ def _train(step, batches, optimizer, clip, bar, epoch):
     if count == 0:
         raise ValueError(
             f"batches must give at least one minibatch, got none in epoch {epoch}: a generator "
-            "can be walked only once, so make one for each epoch"
+            "can be iterated over only once, so return a new one each time"
         )
     return total / count
 
 
 def _checked(result, where):
-    """Loss and gradients of a step, all finite."""
+    """The loss and the gradients of a step; an error unless all of them are finite."""
     if not isinstance(result, tuple) or list(map(type, result[1:])) != [list]:
         raise TypeError(
             "step must return a loss and a list of gradients, one for each parameter of the "
@@ -233,7 +236,7 @@ def _checked(result, where):
         if not np.isfinite(array).all():
             raise FloatingPointError(
                 f"{name} is not finite in {where}, whose loss is {loss}: try a smaller learning "
-                "rate, or clip, and look whether the data are finite"
+                "rate, or clip, and check that the data are finite"
             )
     return loss, gradients
 
@@ -256,7 +259,7 @@ def _bar(progress, epochs):
     return Progress(epochs, "training", on_terminal=shown, in_log=False)
 
 
-# ---- what is looked at before anything is trained ------------------------------------------------
+# ---- checks before training ----------------------------------------------------------------------
 
 
 def _check_arguments(epochs, **functions):
@@ -271,14 +274,14 @@ def _check_stopping(validate, patience, clip, history):
     if patience is not None:
         checks.positive("patience", patience)
         if validate is None:
-            raise ValueError("patience must be None without validate, which says what is better")
+            raise ValueError("patience must be None without validate, whose results it compares")
     if clip is not None:
         checks.number("clip", clip, "a norm above 0, or None", lambda norm: norm > 0)
     wanted = 0 if validate is None else len(history.loss)
     if len(history.validation) != wanted:
         raise ValueError(
             f"history must have {wanted} values of validation for {len(history.loss)} epochs, got "
-            f"{len(history.validation)}: go on with validate, or without, as it began"
+            f"{len(history.validation)}: use validate in all epochs or in none"
         )
 
 
@@ -294,4 +297,4 @@ def _check_keeping(parts, optimizer, checkpoint):
     if checkpoint is not None:
         writer_of(checkpoint)
         if not Path(checkpoint).parent.is_dir():
-            raise ValueError(f"checkpoint must be in a folder that is there, got {checkpoint}")
+            raise ValueError(f"checkpoint must be in an existing folder, got {checkpoint}")

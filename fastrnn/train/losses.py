@@ -1,8 +1,9 @@
 """Losses: the mean over all elements that count, and its gradient.
 
-Each loss has the same three stages. It finds the elements that count (`_shares_of`). It replaces
-the others by zeros, so that a NaN there has no effect. It computes the loss and the gradient of
-each element. The mean is a sum in float64, so that it keeps its digits over many elements.
+An element counts if its weight is not 0. Each loss has three stages. It computes the weights
+(`_shares_of`). It replaces elements that do not count by zeros, so that a NaN there has no effect.
+It computes the loss and the gradient of each element. The mean is a sum in float64, because a
+float32 sum over many elements loses digits.
 """
 
 from __future__ import annotations
@@ -37,22 +38,23 @@ def cross_entropy(
     ----------
     logits : (..., K) array of float32 or float64
     targets : (...) array
-        Classes from 0 to K - 1: integers of any dtype, booleans, or floats that are whole.
+        Classes from 0 to K - 1: integers of any dtype, booleans, or floats with integer values.
     weights : array, or None
-        The weight of each target in the mean: numbers from 0 up, whose sum may be anything. A
-        target of weight 0 does not count, such as a step after a sequence's end: its logits and its
-        target may be anything, NaN too. weights have the shape of targets or broadcast to it. Two
-        or more axes stand for the first axes of targets: (T, B), (T, 1) and (1, B) weigh steps and
-        rows, also if targets have more axes. One axis (n,) stands for the last axis.
+        The weight of each target in the mean: numbers from 0 up, with any sum. A target of weight 0
+        does not count, such as a step after a sequence's end: its logits and its target may have
+        any value, NaN too. weights have the shape of targets or broadcast to it. Two or more axes
+        are the first axes of targets: (T, B), (T, 1) and (1, B) weigh steps and rows, also if
+        targets have more axes. One axis (n,) is the last axis of targets.
     ignore_index : int, or None
-        Targets of this value do not count. It need not be a class (PyTorch's default is -100).
+        Targets of this value do not count. The value need not be a class (PyTorch's default is
+        -100).
 
     Returns
     -------
     loss : float
-        0 if nothing counts.
+        0 if no element counts.
     gradient : array like logits
-        0 for all that does not count.
+        0 for elements that do not count.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def cross_entropy(
 
     Examples
     --------
-    Two sequences of three steps, the second of which has ended after one:
+    Two sequences of three steps; the second one ends after one step:
 
     >>> import numpy as np
     >>> from fastrnn import train
@@ -117,7 +119,7 @@ def binary_cross_entropy(
     Returns
     -------
     loss : float
-        0 if nothing counts.
+        0 if no element counts.
     gradient : array like logits
 
     Raises
@@ -157,7 +159,7 @@ def mean_squared_error(
     Returns
     -------
     loss : float
-        0 if nothing counts.
+        0 if no element counts.
     gradient : array like y
 
     Raises
@@ -167,7 +169,7 @@ def mean_squared_error(
 
     Examples
     --------
-    Missing measurements are NaN, and do not count:
+    Missing measurements are NaN and do not count:
 
     >>> import numpy as np
     >>> from fastrnn import train
@@ -180,14 +182,14 @@ def mean_squared_error(
     return shares.mean(np.square(error, dtype=np.float64)), shares.weighted(error, factor=2)
 
 
-# ---- what counts ---------------------------------------------------------------------------------
+# ---- weights -------------------------------------------------------------------------------------
 
 
 class _Shares(NamedTuple):
-    """The share of each element's loss in the mean.
+    """The weight of each element's loss in the mean.
 
-    share : float64 array that broadcasts to the losses: their weights in the mean.
-    counted : booleans of that shape, False where the share is 0; None if all count.
+    share : float64 array that broadcasts to the losses, the weights; they add up to 1.
+    counted : booleans of that shape, False where the weight is 0; None if all elements count.
     """
 
     share: np.ndarray
@@ -212,14 +214,17 @@ def _widened(array, more_axes):
 
 
 def _shares_of(weights, shape, counted=None):
-    """The `_Shares` from weights, for losses of this shape; counted : further booleans, or None."""
+    """The `_Shares` for losses of this shape.
+
+    counted : None, or booleans, False for an element of weight 0.
+    """
     if weights is None:
         weights = np.ones((1,) * len(shape)) if counted is None else counted.astype(np.float64)
     else:
         weights = _weights(weights, shape)
         weights = weights if counted is None else np.where(counted, weights, 0)
     largest = weights.max(initial=0)
-    weights = weights / (largest or 1)  # so that their sum cannot overflow
+    weights = weights / (largest or 1)  # then their sum cannot overflow
     total = weights.sum() * (math.prod(shape) / max(weights.size, 1))
     share = weights / (total or 1)
     return _Shares(share, None if share.all() else share != 0)
@@ -251,7 +256,7 @@ def _weights(weights, shape):
 
 
 def _alike(name, array, targets, weights):
-    """(array, targets, shares): the first two of one shape and dtype, 0 where they do not count."""
+    """(array, targets, shares): array and targets of one shape and dtype, with 0 if not counted."""
     array, targets = checks.as_array(name, array), checks.plain("targets", targets)
     if targets.shape != array.shape:
         raise ValueError(f"targets must be {array.shape} like {name}, got {targets.shape}")
@@ -272,13 +277,11 @@ def _not_ignored(targets, ignore_index):
 
 
 def _classes(targets, count):
-    """Classes from 0 to count - 1 as integers, from integers, booleans or whole floats."""
+    """Classes from 0 to count - 1 as integers, from integers, booleans or floats."""
     if targets.dtype.kind == "f":
         wrong = targets[~((targets >= 0) & (targets < count) & (targets == np.floor(targets)))]
         if wrong.size:
-            raise ValueError(
-                f"targets must be whole and from 0 to {count - 1}, got {wrong.flat[0]}"
-            )
+            raise ValueError(f"targets must be integers from 0 to {count - 1}, got {wrong.flat[0]}")
     if targets.dtype.kind in "bf":
         targets = targets.astype(np.intp)
     return checks.ids("targets", targets, count).astype(np.intp, copy=False)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fastrnn.checks import shown
 
-START = 12  # bytes before the header, its length included; two fewer in version 1
+START = 12  # bytes before the header, including its length; version 1 has two fewer
 _MAGIC = b"\x93NUMPY"
 _LONGEST = 10_000  # bytes of a header; NumPy's own limit
 MOST_AXES = 64  # the most axes that an array of NumPy's can have
@@ -29,12 +29,13 @@ _NUMBERS = re.compile(r"[<>|=][biuf][0-9]{1,2}|[<>|=]U[0-9]{1,10}")
 class Header(NamedTuple):
     """The contents of a header.
 
-    dtype : a dtype of numbers or of one str; for any other the header's text, perhaps shortened
+    dtype : a dtype of numbers or of one str; for any other dtype the text in the header, perhaps
+        shortened
     """
 
     dtype: np.dtype | str
     shape: tuple
-    fortran: bool  # whether the array is in Fortran order
+    fortran: bool  # True if the array is in Fortran order
     length: int  # bytes before the elements
 
     @property
@@ -76,7 +77,7 @@ def header_of(data):
 
 
 def _dtype(text):
-    """The dtype of numbers or of a str; for any other its text, shortened for a message."""
+    """A dtype of numbers or of a str; for any other dtype its text, shortened for a message."""
     if _NUMBERS.fullmatch(text[1:-1]) and text[0] in "'\"":
         try:
             return np.dtype(text[1:-1])

@@ -14,7 +14,8 @@ from fastrnn.train.npy import START, header_of, length_of
 from fastrnn.train.zips import Member, entries
 
 _PIECE = 2**14  # characters
-# The most bytes of memory of a header and its array, without the elements, and of each axis.
+# The most bytes of memory that a header and its array take without the elements: _HEADER, and _AXIS
+# for each axis.
 _HEADER, _AXIS = 512, 32
 
 
@@ -67,7 +68,7 @@ class Npz:
         return array.T if header.fortran else array
 
     def text(self, name):
-        """The text; ValueError unless it is ASCII, which JSON can be and `write` makes."""
+        """The text; ValueError unless it is ASCII, as the JSON that `write` gets is."""
         dtype = self._headers[name].dtype
         characters, member = np.empty(dtype.itemsize // 4, np.uint8), self._elements(name)
         for at in range(0, characters.size, _PIECE):
@@ -81,7 +82,7 @@ class Npz:
         return str(characters, "ascii").rstrip("\0")  # NumPy pads a str with NULs
 
     def _elements(self, name):
-        """The member, read up to its first element."""
+        """The `Member` after its header, so that it continues with the first element."""
         member = Member(self._source, name, self._entries[name])
         _next(member, self._headers[name].length)
         return member

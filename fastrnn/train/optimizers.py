@@ -1,8 +1,7 @@
 """Clipping and optimizers: in place, on lists of arrays.
 
 It must not know: networks. A parameter is an array that a step changes in place, most often the
-`flat` of a layer or a part. An argument is refused if a step would change something else than the
-caller's array, or nothing.
+`flat` of a layer or a part. An argument is refused if a step would not change the caller's array.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ def clip_by_norm(gradients: Buffers, largest: float) -> float:
     Returns
     -------
     norm : float
-        The norm before scaling, summed in float64: neither large nor small elements are lost. It is
-        infinite if it is beyond float64; finite elements are scaled all the same. With elements
-        that are NaN or infinite the gradients do not change. Pascanu, Mikolov and Bengio, On the
+        The norm before scaling, summed in float64, so that neither large nor small elements are
+        lost. A norm beyond float64 is infinite; then finite elements are still scaled. If an
+        element is NaN or infinite, the gradients do not change. Pascanu, Mikolov and Bengio, On the
         difficulty of training recurrent neural networks, 2013.
 
     Raises
@@ -59,7 +58,7 @@ def clip_by_norm(gradients: Buffers, largest: float) -> float:
     gradients, largest = writeable("gradients", gradients), _largest(largest)
     norm = math.hypot(*map(_norm, gradients))
     scaled, unit = norm, 1.0
-    if norm == math.inf:  # the elements may be finite all the same
+    if norm == math.inf:  # the elements may still be finite
         unit = 2.0**-100
         scaled = math.hypot(*(_norm(np.multiply(g, unit, dtype=np.float64)) for g in gradients))
     if largest < norm and scaled < math.inf:
@@ -119,8 +118,8 @@ def _finite(name, value):
 
 
 class _Optimizer:
-    _numbers = {"learning_rate": "f8"}  # attributes of a state that are numbers, with their dtypes
-    _buffers = ()  # attributes of a state that are lists of arrays, one for each parameter
+    _numbers = {"learning_rate": "f8"}  # the numbers in a state, with their dtypes
+    _buffers = ()  # the lists of arrays in a state; each has an array for each parameter
 
     def __init__(self, parameters: Buffers, learning_rate: float) -> None:
         self.learning_rate = learning_rate
@@ -136,7 +135,7 @@ class _Optimizer:
         self._learning_rate: float = _finite("learning_rate", value)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What training goes on from: a dict of arrays, copies.
+        """Return the state that training continues from, as a dict of arrays, all copies.
 
         Examples
         --------
@@ -153,13 +152,14 @@ class _Optimizer:
         Parameters
         ----------
         state : mapping
-            Of an optimizer of the same kind, of parameters of the same shapes and dtypes.
+            The state of an optimizer of the same kind, with parameters of the same shapes and
+            dtypes.
 
         Raises
         ------
         ValueError, TypeError
             For names, shapes and dtypes that are not those of this optimizer, and for numbers out
-            of range; the optimizer is left as it was.
+            of range; then the optimizer does not change.
 
         Examples
         --------
@@ -193,13 +193,13 @@ class _Optimizer:
         return [np.zeros_like(p) for p in self.parameters]
 
     def __copy__(self):
-        """A copy has the same parameters, and running sums of its own."""
+        """A copy refers to the same parameters and has copies of the arrays in `_buffers`."""
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
         new.__dict__.update({n: [a.copy() for a in getattr(self, n)] for n in self._buffers})
         return new
 
-    # NoReturn: no value has this type, so a type checker refuses to assign unknown names.
+    # No value has the type NoReturn, so a type checker refuses an assignment to an unknown name.
     def __setattr__(self, name: str, value: NoReturn) -> None:  # type: ignore[override]
         """Refuse unknown names: an assigned `lr`, for example, would have no effect."""
         if self.__dict__.get("_closed") and not hasattr(self, name):
@@ -239,7 +239,7 @@ class SGD(_Optimizer):
         Arrays of float32 or float64 that a step changes in place, for example `layer.flat`. A layer
         or another part stands for its `flat`. No two may share memory.
     learning_rate : float
-        Finite, from 0 up. It is also an attribute, which may be assigned.
+        Finite, from 0 up. The attribute of this name may be assigned.
     momentum : float
         From 0 to 1.
 
@@ -270,12 +270,12 @@ class SGD(_Optimizer):
         self._fix(SGD)
 
     def step(self, gradients: Buffers) -> None:
-        """One update by gradients.
+        """Update the parameters by gradients.
 
         Parameters
         ----------
         gradients : list of arrays, or one array
-            Each like its parameter; of what `backward` returned its `flat` is taken.
+            Each is like its parameter, or has such an array `flat`, as results of `backward` do.
 
         Raises
         ------
@@ -360,12 +360,12 @@ class Adam(_Optimizer):
         self._fix(Adam)
 
     def step(self, gradients: Buffers) -> None:
-        """One update by gradients.
+        """Update the parameters by gradients.
 
         Parameters
         ----------
         gradients : list of arrays, or one array
-            Each like its parameter; of what `backward` returned its `flat` is taken.
+            Each is like its parameter, or has such an array `flat`, as results of `backward` do.
 
         Raises
         ------

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from fastrnn.train.protocols import FloatDType, Floats, Seed
 
-# The most rows of a float32 product. It adds up hundreds of terms in a chain, and then the chains.
-# If terms are much alike, the errors of all chains have the same sign: 3e-5 of the sum at 4,096
-# rows, and more with more rows.
+# The most rows of a float32 product of NumPy. Such a product sums hundreds of terms in a chain,
+# then the chains. If the terms are similar, the errors of all chains have the same sign: then the
+# error is 3e-5 of the sum at 4,096 rows, and more with more rows.
 _FEW_ROWS = 4096
-_AT_ONCE = 2**14  # elements that are cast to float64 at a time: they stay in the caches
+_AT_ONCE = 2**14  # elements that are cast to float64 at a time; they fit the caches
 
 
 class PartGradients(NamedTuple):
@@ -39,7 +39,7 @@ class PartGradients(NamedTuple):
     (None, array([4., 6.]))
     """
 
-    x: Floats | Any  # None for an embedding. With Any, users of a head need no assert
+    x: Floats | Any  # None for an embedding; Any spares users of a head an assert
     flat: Floats
 
 
@@ -114,12 +114,12 @@ class Dense(_Part):
         return self._checked("x", x, self.inputs) @ self.params["weight"].T + self.params["bias"]
 
     def backward(self, x: ArrayLike, dy: ArrayLike) -> PartGradients:
-        """Gradients of a loss through y.
+        """Compute the gradients of a loss of y.
 
         Parameters
         ----------
         x : (..., inputs) array
-            What y was made of.
+            The x that y was computed from.
         dy : (..., outputs) array
 
         Returns
@@ -155,12 +155,12 @@ class Dense(_Part):
 
 
 class Embedding(_Part):
-    """A row of a table for each id.
+    """A table of features: y has the features of each id in x.
 
     Parameters
     ----------
     ids, features : int
-        Rows and columns of the table.
+        The number of ids, and of features for each id.
     dtype : {"float32", "float64"}
     rng : None, int or numpy.random.Generator
         weight (ids, features) begins normal with standard deviation 1, like PyTorch's.
@@ -208,20 +208,20 @@ class Embedding(_Part):
         return self.params["weight"][checks.ids("x", x, self.ids)]
 
     def backward(self, x: ArrayLike, dy: ArrayLike) -> PartGradients:
-        """Gradient of a loss through y.
+        """Compute the gradient of a loss of y.
 
-        An id that came many times gets the sum in the order in which it came, made in float64.
+        For an id that occurs several times, its gradients are added in float64, in the order of x.
 
         Parameters
         ----------
         x : (...) array of ids
-            What y was made of.
+            The x that y was computed from.
         dy : (..., features) array
 
         Returns
         -------
         PartGradients
-            Its x is None.
+            The field x is None.
 
         Raises
         ------
@@ -238,8 +238,9 @@ class Embedding(_Part):
         x = checks.ids("x", x, self.ids)
         dy = checks.same_dtype("dy", checks.as_array("dy", dy), self.dtype)
         checks.shaped("dy", dy, None, (*x.shape, self.features))
-        # add.at on single elements, not on rows: its loop for one axis is about 4 times as fast, in
-        # the same order. It is also faster than sums over sorted ids, except for very large tables.
+        # add.at gets single elements, because its loop over one axis is about 4 times as fast as
+        # that over vectors, in the same order. add.at is also faster than sums over sorted ids,
+        # except for very large tables.
         begins = x.reshape(-1, 1).astype(np.intp) * self.features
         d_rows, total = dy.reshape(-1, self.features), np.zeros(self.flat.size)
         at_once = max(1, _AT_ONCE // self.features)

@@ -85,7 +85,8 @@ def softmax(x: ArrayLike, axis: int = -1) -> Floats:
 def shifted_powers(x, axis=-1):
     """(largest, powers, total): the largest x, exp(x - largest), and the powers' float64 sum."""
     largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
-    # A difference beyond the range of floats is -inf, its power 0. If all x are -inf, it is NaN.
+    # A difference beyond the range of floats is -inf, and its power is 0. If all x are -inf, the
+    # difference is NaN.
     with np.errstate(over="ignore", invalid="ignore"):
         powers = np.exp(x - largest)
     return largest, powers, powers.sum(axis=axis, keepdims=True, dtype=np.float64)

@@ -1,6 +1,8 @@
 """Progress of a training run on stderr: a bar on a terminal, a few lines elsewhere.
 
-tqdm draws the bar if it is installed. It must not know: what is trained.
+tqdm draws the bar if it is installed.
+
+It must not know: training.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ _PAUSE = 0.1  # seconds between two notes
 
 
 class Progress:
-    """Use as `with Progress(40, "training") as progress: ...; progress.step("loss 0.1")`.
+    """A progress bar, for use in a `with` block.
 
     On a terminal tqdm draws the bar if it is installed, else this class draws one. Elsewhere (a
     log, a pipe) some of the steps write a line each.
@@ -64,7 +66,7 @@ class Progress:
             self._write("\n")
 
     def step(self, note: str) -> None:
-        """One more step is done; show `note` beside it.
+        """Count a step that is done, and show `note` beside the bar.
 
         Examples
         --------
@@ -84,7 +86,7 @@ class Progress:
             self._write(f"{self._label} {self._counter()}  {note}\n")
 
     def note(self, note: str) -> None:
-        """Show `note` within a step: on a terminal alone, and some times a second at most.
+        """Show `note` during a step: only on a terminal, and at most ten times a second.
 
         Examples
         --------

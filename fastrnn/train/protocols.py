@@ -16,7 +16,7 @@ FloatDType: TypeAlias = (
     | type[np.float64]
     | np.dtype[np.float32]
     | np.dtype[np.float64]
-    | np.dtype[np.floating[Any]]  # of an array whose width a type checker does not know
+    | np.dtype[np.floating[Any]]  # the dtype of an array whose width is unknown
 )
 
 
@@ -28,7 +28,7 @@ class HasParams(Protocol):
 
 
 class HasFlat(Protocol):
-    """A layer or a part, or the gradients that their `backward` gives."""
+    """A layer or a part, or the gradients that `backward` returns."""
 
     @property
     def flat(self) -> Floats: ...

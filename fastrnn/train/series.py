@@ -42,12 +42,12 @@ def windows(
     length : int
         T, the number of steps of a window.
     horizon : int, or ascending ints such as range(1, 25) or [1, 7]
-        The target is the value so many steps after a window's last one, from 1. With S ints it is
-        the values at these S steps.
+        The target is the value this number of steps after a window's last one, from 1. With S ints
+        the target has the values at these S steps.
     batch_size : int
-        The most windows of a minibatch.
+        The largest number of windows in a minibatch.
     rng : None, int or numpy.random.Generator
-        It shuffles the minibatches. None leaves them in order.
+        The generator that shuffles the minibatches, or its seed. None does not shuffle.
     targets : None, int, slice or list of ints
         The columns of series that are the K features of the target, as NumPy indexes them; None for
         all columns. The windows have all columns.
@@ -58,7 +58,7 @@ def windows(
     ------
     x : (T, B, F) view of series, with batch_first (B, T, F)
     target : (B, K) array; for several steps (S, B, K), with batch_first (B, S, K)
-        It is a view too, unless columns are a list or steps are unevenly spaced.
+        A view too, unless `targets` is a list or the steps of `horizon` are unevenly spaced.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def windows(
 
     Examples
     --------
-    Three series of 100 steps; the first of them is to be forecast 1 and 7 steps ahead:
+    Three series of 100 steps. The target is the first one, 1 and 7 steps ahead:
 
     >>> import numpy as np
     >>> from fastrnn import train
@@ -90,7 +90,7 @@ def windows(
     order = np.arange(batches)
     if rng is not None:
         order = checks.generator("rng", rng).permutation(batches)
-    # Both are (windows, features, steps); the second has all steps up to the last one.
+    # Both arrays are (windows, features, steps). `after` has all steps up to the last one.
     before = sliding_window_view(series, length, axis=0)[:count]
     after = sliding_window_view(series[length:, columns], last, axis=0)
     axes = (0, 2, 1) if batch_first else (2, 0, 1)

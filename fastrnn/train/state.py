@@ -1,7 +1,9 @@
 """Everything that training changes: arrays by name, as `encoder.weight_ih_l0`, and generators.
 
 A part is any object with `params`, a mapping of arrays. `fit` keeps a `State` of its best epoch,
-and a checkpoint has one. It must not know: files, epochs.
+and a checkpoint has one.
+
+It must not know: files, epochs.
 """
 
 import contextlib
@@ -58,7 +60,7 @@ def named(parts):
 
 
 def arrays_of(parts):
-    """part.parameter -> the array."""
+    """The text "part.parameter" -> the array."""
     return {f"{name}.{key}": a for name, part in parts.items() for key, a in part.params.items()}
 
 
@@ -87,8 +89,8 @@ class State(NamedTuple):
 def state_of(parts, optimizer=None):
     """The `State` of named parts and of an optimizer.
 
-    With an optimizer it has the states of all generators, because training that goes on may turn
-    dropout on. Without one it has the states for parts that draw now.
+    With an optimizer the result has the states of all generators, because dropout may be turned on
+    later in training. Without one it has those of parts that draw now.
     """
     arrays = {name: array.copy() for name, array in arrays_of(parts).items()}
     if optimizer is not None:
@@ -109,8 +111,9 @@ def wanted_of(parts, optimizer=None):
 def put_back(state, parts, optimizer=None, name="state"):
     """Set parts and optimizer to a `State` of them.
 
-    After an error, or an interrupt, they are as before; a second interrupt, while they are put
-    back, is not covered. Generators' states that are not from `state_of` must have been checked.
+    After an error or an interrupt, parts and optimizer are as before. A second interrupt, while
+    they are restored, is not covered. Generators' states that are not from `state_of` must have
+    been checked.
     """
     owner = "parts" if optimizer is None else "parts and optimizer"
     new = checks.arrays_like(name, state.arrays, wanted_of(parts, optimizer), owner)

@@ -2,14 +2,14 @@
 
 The first eight bytes are the length of the header. The header is JSON: for each array its dtype,
 its shape, and the begin and end of its bytes. Texts are in the object `__metadata__`. The package
-safetensors writes files. `Tensors` reads them without that package, which accepts headers of 100 MB
-and does not bound the memory of their contents.
+safetensors writes files. `Tensors` reads them without that package, because the package accepts
+headers of 100 MB and does not bound the memory of their contents.
 
 It must not know: parts, the meaning of names.
 """
 
 import math
-from reprlib import repr  # of bounded length
+from reprlib import repr  # its texts have a bounded length
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +49,8 @@ def write(file, arrays, texts):
 class Tensor(NamedTuple):
     """The header's entry for an array, or a text.
 
-    dtype : a dtype of numbers, or for a text a str of its length; for others the header's name
+    dtype : a dtype of numbers, or for a text a str of its length; for any other dtype the name in
+        the header
     """
 
     dtype: np.dtype | str
@@ -64,8 +65,8 @@ class Tensors:
     texts : the names that texts may have; other texts are ignored
     """
 
-    # The header is JSON and counts by its characters, those of texts included. That covers the
-    # texts, and the objects from their JSON, which are made after the header's objects are gone.
+    # The memory for the header counts by its characters, those of texts included. This count covers
+    # the texts, and the objects from their JSON, which are created after the header's were deleted.
     counts_texts = True
 
     def __init__(self, source, texts):
@@ -167,5 +168,5 @@ class Tensors:
 
 
 def _sizes(value):
-    """Whether the value is a list of integers from 0 to the largest address."""
+    """Return whether the value is a list of integers from 0 to the largest address."""
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 2**63 for n in value)

@@ -1,22 +1,22 @@
-"""JSON from strangers: repeated names are refused, and the memory is known in advance.
+"""JSON from strangers: it refuses repeated names, and computes the needed memory in advance.
 
 It must not know: formats, arrays, parts.
 """
 
 import json
 
-# The most bytes of memory of values and names, without their characters. Each has one of these
-# characters before or after it, so they can be counted before objects are made. A name with its
-# value takes the most: it is in a pair first, then in a dict that has just grown.
+# The most bytes of memory of a value or a name, without its characters. Each has one of these
+# characters before or after it, so all can be counted before parsing. A name with its value takes
+# the most memory: it is in a pair first, then in a dict that has just grown.
 _COSTS = {",": 80, ":": 192, "[": 112, "{": 112}
 
 
 class Twice(ValueError):
-    """A name is in an object twice. The name is the only argument."""
+    """The error for a name that an object has twice. The name is its only argument."""
 
 
 def memory_of(text):
-    """The most bytes of memory that parsing JSON, str or bytes, takes."""
+    """The most bytes of memory that parsing takes; text : JSON, a str or bytes."""
     encoded = isinstance(text, bytes)
     found = {some: text.count(some.encode() if encoded else some) for some in (*_COSTS, "\\u")}
     # One character beyond Latin-1 makes all characters of its string up to four bytes wide.
@@ -32,7 +32,7 @@ def object_of(text):
     Twice
         If a name is in an object twice.
     ValueError
-        With a reason, for everything else that is not such JSON.
+        With a reason, for a text that is no such JSON.
     """
     try:
         value = json.loads(text, object_pairs_hook=_unique)

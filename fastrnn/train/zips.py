@@ -5,8 +5,8 @@ offset of the directory. A member has a local header, with its name, before its 
 the directory is compared with the member's local header. A member that is longer than its entry
 says is refused. Format: PKWARE's APPNOTE.TXT.
 
-Python's zipfile would not do: it raises a dozen kinds of errors for damaged files, and it reads all
-of the directory at once.
+Python's zipfile is not used, because it raises a dozen kinds of errors for damaged files and reads
+the directory at once, whatever its size.
 
 It must not know: arrays, parts.
 """
@@ -16,11 +16,11 @@ import zlib
 from typing import NamedTuple
 
 _END = struct.Struct("<4s4H2LH")
-_LOCATOR = struct.Struct("<4sLQL")  # of the end record of zip64, for numbers beyond 32 bits
+_LOCATOR = struct.Struct("<4sLQL")  # finds the end record of zip64, which has 64-bit numbers
 _END_64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_FULL, _FULL_16 = 2**32 - 1, 2**16 - 1  # these mean: see the field of zip64
+_FULL, _FULL_16 = 2**32 - 1, 2**16 - 1  # the number is in the field of zip64 instead
 _ENCRYPTED, _UTF_8 = 0x41, 0x800  # flags: both kinds of encryption; a name in UTF-8
 _STORED, _DEFLATED = 0, 8
 _PIECE = 2**16
@@ -114,12 +114,12 @@ def _checked_entry(source, name, fields, raw, extra, limit):
         raise source.refused(f"it must be stored or deflated, got compression {method}", name)
     size, packed, begin = _sizes_64(source, name, extra, [size, packed, begin])
     if method == _STORED and size != packed:
-        raise source.refused(f"it is stored, but its {packed} bytes are to be {size}", name)
+        raise source.refused(f"it is stored with {packed} bytes, but its size is {size}", name)
     return Entry(raw, method, crc, packed, size, begin, limit)
 
 
 def _sizes_64(source, name, extra, sizes):
-    """The sizes; each that is _FULL comes from the extra field of zip64."""
+    """The sizes; each one that is _FULL is replaced from the extra field of zip64."""
     count, at = sizes.count(_FULL), 0
     if not count:
         return sizes
@@ -133,7 +133,7 @@ def _sizes_64(source, name, extra, sizes):
 
 
 class Member:
-    """The bytes of a member, in order: call `fill` some times, then `finish`.
+    """The bytes of a member, in order: call `fill` several times, then `finish`.
 
     end : the offset in the file at which its bytes end
     """
@@ -163,13 +163,13 @@ class Member:
         if self._at != self.end or inflate and (not inflate.eof or inflate.unused_data):
             raise self._refused("its bytes end elsewhere than its directory says")
         if self._crc != self._entry.crc:
-            raise self._refused("its bytes were changed: their checksum is not that written")
+            raise self._refused("its bytes were changed: their checksum is another one")
 
     def _begin(self):
         """The offset of the bytes after the local header, which must agree with the directory."""
         entry, at = self._entry, self._entry.begin + _LOCAL.size
         if at > entry.limit:
-            raise self._refused("it is said to be beyond the members")
+            raise self._refused("its local header is beyond the members")
         signature, _, flags, method, *_, length, extra = _LOCAL.unpack(
             self._source.read(entry.begin, _LOCAL.size, self._name)
         )
@@ -185,7 +185,7 @@ class Member:
         return at + length + extra
 
     def _some(self, most):
-        """At most so many of the next bytes; none at the end."""
+        """The next bytes, at most `most`; none at the end."""
         if self._inflate is None:
             return self._next(most)
         while True:

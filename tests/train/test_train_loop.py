@@ -355,7 +355,7 @@ def test_a_progress_of_ones_own_is_stepped(capsys):
         ({"step": None}, TypeError, "step must be a function, got NoneType"),
         ({"progress": "yes"}, TypeError, "progress must be True or False"),
         ({"checkpoint": "x.pt"}, ValueError, "path must end in .npz or .safetensors"),
-        ({"checkpoint": "no/folder/x.npz"}, ValueError, "checkpoint must be in a folder that is"),
+        ({"checkpoint": "no/folder/x.npz"}, ValueError, "checkpoint must be in an existing folder"),
         ({"parts": [train.Dense(3, 2)]}, ValueError, "parts must have all .* parameter 0, of sha"),
         ({"parts": train.Dense(3, 2)}, TypeError, "parts must be a dict"),
         ({"history": train.History([1.0], [1.0], [1.0])}, ValueError, "history must have 0 values"),

@@ -66,7 +66,7 @@ SHORT = deflated(WHOLE[:-1])
         (members(local={"begin": 2**31}), ["d.weight", "beyond the members"]),
         (members(crc=1), ["d.weight", "checksum"]),
         (members(method=8, crc=1), ["d.weight", "checksum"]),
-        (members(sizes=(152, 151)), ["d.weight", "152 bytes are to be 151"]),
+        (members(sizes=(152, 151)), ["d.weight", "152 bytes, but its size is 151"]),
         (members(sizes=(2**31, 2**31)), ["d.weight", "local header"]),
         (members(method=8, sizes=(len(deflated(WHOLE)), 200)), ["d.weight", "24 by its dtype"]),
         (members(method=8, packed=SHORT, sizes=(len(SHORT), 152)), ["fewer bytes"]),
