@@ -1,17 +1,18 @@
 """The recurrent networks in plain NumPy: forward, and backward through time.
 
-The textbook of the package. The C kernels compute these equations and cite them by number. The
-tests compare the kernels with these functions, and these functions with finite differences.
+This is the textbook of the package. The C kernels compute these equations and cite them by number.
+Tests compare the kernels with these functions, and these functions with finite differences.
 
-T time steps, B rows (the sequences of a batch), I inputs, H hidden units, G gates. ``dh`` is dL/dh,
-the gradient of the loss. Products without a matrix are elementwise. A cell has two affine maps,
+There are T time steps, B rows (the sequences of a batch), I inputs, H hidden units and G gates.
+``dh`` is dL/dh, the gradient of the loss L. Products without a matrix are elementwise. A cell has
+two affine maps,
 
     (S1)  a_t = W_ih x_t + b_ih             input side, for all t in one matrix product
     (S2)  u_t = W_hh v_t + b_hh             recurrent side, v_t = h_{t-1} (but see (G3'))
 
-and is a step ``(a_t, W_hh, state_{t-1}) -> state_t`` with its derivative. Backpropagation through
-time [Werbos 1990] takes the steps in the opposite order. After the last of them, (S4) to (S6) are
-one product each over all T*B rows:
+and a step ``(a_t, W_hh, state_{t-1}) -> state_t`` with its derivative. Backpropagation through time
+[Werbos 1990] takes the steps in the opposite order. After that, (S4) to (S6) are one product each,
+over all T*B rows:
 
     (S3)  dh_t := dy_t + the dh_t that the derivative of step t+1 gives
     (S4)  dx_t = W_ih^T da_t
@@ -34,34 +35,35 @@ x may be the integers k_t, and dx_t is not computed.
                           architectures for large scale acoustic modeling
     [Werbos 1990]         Backpropagation through time: what it does and how to do it
 
-Conventions are PyTorch's. Gates are stacked along the rows of ``w_ih`` (G*H, I), ``w_hh`` (G*H, H),
-``b_ih`` and ``b_hh`` (G*H,): i f g o in the LSTM, r z n in the GRU. x is (T, B, I), y (T, B, H), an
-array of the state (B, H). A bias of None is no bias, a state of None is zeros. With reverse, time
-runs from the last step to the first: y stays in the order of x, and the final state is the one
-after t = 0. Sizes may be 0.
+Conventions are PyTorch's. Gates are stacked along the first axis of ``w_ih`` (G*H, I), ``w_hh``
+(G*H, H), ``b_ih`` and ``b_hh`` (G*H,): i f g o in the LSTM, r z n in the GRU. x is (T, B, I), y is
+(T, B, H), an array of the state is (B, H). A bias of None is no bias, a state of None is zeros.
+With reverse, time runs from the last step to the first: y has the order of x, and the final state
+is the one after t = 0. Sizes may be 0.
 
 Sequences of a batch may end, pause and be reset. For a row b let m_t = 1 if t < lengths[b] and
-mask[t, b], else 0, and let r_t = reset[t, b] for the steps before its end:
+mask[t, b], else 0, and let r_t = reset[t, b] for the steps before the row's end:
 
-    (S7)  state_{t-1} := (1 - r_t) state_{t-1} + r_t s    s = 0, or the state the call began with
+    (S7)  state_{t-1} := (1 - r_t) state_{t-1} + r_t s    s = 0, or the initial state of the call
     (S8)  state_t = m_t step(a_t, W_hh, state_{t-1}) + (1 - m_t) state_{t-1}
 
-by choosing elements, not by multiplying. y_t is h_t, and 0 beyond the row's end.
+Both choose elements and do not multiply, so NaN does not spread. y_t is h_t, and 0 beyond the row's
+end.
 
-A projection of the LSTM's h of (L6) has fewer features than there are units [Sak 2014]:
+A projection reduces the h of the LSTM's (L6) to fewer than H features [Sak 2014]:
 
     (P1)  h_t := W_hr h_t
     (P2)  dW_hr = sum_t dh_t h_t^T  (h_t as in (L6));    dh_t := W_hr^T dh_t
 
 A variant of a cell (variants.py: peepholes, layer normalisation and others) is a `Cell` too. Its
-step reads extra parameters p besides these four, and
+step may read extra parameters p. Its derivative gives dp_t for each row, and
 
-    (S9)  dp = sum_t dp_t                   dp_t row by row from its derivative
+    (S9)  dp = sum dp_t                     over all steps and rows
 
 All arrays have the dtype of ``w_ih``, float32 or float64; NumPy raises TypeError for others. Sums
-over many rows, (S5), (S6), (S9) and (P2), are computed in float64: in float32 each tenfold of rows
-would cost a digit. Infinities and NaN propagate as in IEEE arithmetic, without a warning. Masked
-arrays are refused. Nothing else is checked here.
+over many rows, (S5), (S6), (S9) and (P2), are computed in float64, because float32 would lose a
+digit with each tenfold of rows. Infinities and NaN propagate as in IEEE arithmetic, without a
+warning. Masked arrays are refused. Nothing else is checked here.
 """
 
 from __future__ import annotations
@@ -120,7 +122,7 @@ def rnn(
     nonlinearity: Literal["tanh", "relu"] = "tanh",
     **options: Unpack[Options],
 ) -> tuple[Floats, Floats]:
-    """Elman network, nonlinearity "tanh" or "relu": as `infer`, with state h -> y, h.
+    """Elman network, nonlinearity "tanh" or "relu": like `infer`, with state h -> y, h.
 
     Examples
     --------
@@ -145,7 +147,7 @@ def lstm(
     b_hh: ArrayLike | None = None,
     **options: Unpack[Options],
 ) -> tuple[Floats, tuple[Floats, Floats]]:
-    """LSTM: as `infer`, with state (h, c) -> y, (h, c).
+    """LSTM: like `infer`, with state (h, c) -> y, (h, c).
 
     Examples
     --------
@@ -170,7 +172,7 @@ def gru(
     reset_after: bool = True,
     **options: Unpack[Options],
 ) -> tuple[Floats, Floats]:
-    """GRU, reset gate after or before the product: as `infer`, with state h -> y, h.
+    """GRU, reset gate after or before the product: like `infer`, with state h -> y, h.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The cells: a step of each and its derivative, equations (R1) to (M13).
+"""The cells: a step of each cell and its derivative, equations (R1) to (M13).
 
 fastrnn/reference/__init__.py defines the symbols and names the sources.
 It must not know: time, sequences, variants.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def sigmoid(p):
-    """1 / (1 + exp(-p)), without positive exponents: no overflow, and small values keep digits."""
+    """1 / (1 + exp(-p)) without positive exponents, so nothing overflows or loses digits."""
     return np.exp(np.minimum(p, 0)) / (1 + np.exp(-np.abs(p)))
 
 
@@ -87,7 +87,7 @@ def _lstm_step(a, state, w, b):
 
 
 def _lstm_derivative(dstate, saved, w, da, du):
-    """First dc_t adds the gradient that comes through h_t, then the gates follow; du = da.
+    """First dc_t adds the gradient through h_t, then the gates' gradients follow; du = da.
 
     (L7)  dc_t := dc_t + dh_t o (1 - tanh(c_t)^2)
     (L8)  da_i = dc_t g i (1 - i)                (L9)  da_f = dc_t c_{t-1} f (1 - f)
@@ -166,7 +166,7 @@ def _gru_before_derivative(dstate, saved, w, da, du):
 
 
 def _min_gru_step(a, state, w, b):
-    """Gates of x alone, no tanh; z takes the new, the opposite of (G4):
+    """Gates depend on x alone, there is no tanh, and z is the factor of h~, not of h_{t-1}:
 
     (M1) z = sigmoid(a_z)    (M2) h~ = a_h
     (M3) h_t = (1 - z) h_{t-1} + z h~
@@ -193,7 +193,7 @@ def _log_sigmoid(p):
 
 
 def _min_lstm_step(a, state, w, b):
-    """Gates of x alone, which are divided by their sum; there is no c:
+    """Gates depend on x alone and are divided by their sum; there is no c:
 
     (M7) f' = f / (f + i) = sigmoid(log f - log i),  i' = 1 - f',  f, i = sigmoid(a_f), sigmoid(a_i)
     (M8) h~ = a_h
@@ -246,25 +246,25 @@ class Cell:
         the step to that of the state before. It fills in da and du (G, B, H), the gradients of a
         and u.
     phases : tuple of pairs
-        Gates [first, last) that share one operand v_t; () for a cell without products with h.
+        Gates [first, last) that have the same operand v_t; () for a cell without products with h.
     added : bool
-        Whether the step reads only the sum a + u. Then da and du are one array.
+        True if the step reads only the sum a + u. Then da and du are one array.
     extras : tuple of (str, int), or None
         A variant's extra parameters, as pairs of a kind and a size in units of H. Then step and
         derivative take two more arguments: the parameters and the dropout masks of that time. The
         derivative takes a third one: the (B, n) arrays of dp_t to fill in.
     biased : bool
-        Whether (S1) and (S2) add the biases. If not, the step takes them as parameters.
+        True if (S1) and (S2) add the biases. If not, the step takes them as parameters.
     projects : bool
-        Whether the cell has (P1): W_hr comes after the biases.
+        True if the cell has (P1). Then W_hr comes after the biases.
     reaches_c : function or None
-        ``reaches_c(dstate, saved) -> dc``: the full gradient of c_t, through h_t of that step too.
+        ``reaches_c(dstate, saved) -> dc``: the full gradient of c_t, including that through h_t.
     gates_of : function
         ``gates_of(saved) -> gates, c``: the gates by name, and the c before the step or None.
 
     Examples
     --------
-    A cell of your own, h_t = 2 (a_t + u_t); `check` says by how much its derivative is off:
+    A cell of your own, h_t = 2 (a_t + u_t); `check` returns the errors of its derivative:
 
     >>> from fastrnn import reference
     >>> def step(a, state, w, b):

@@ -30,9 +30,9 @@ def check(
 ) -> dict[str, float]:
     """Compare a cell's derivative with finite differences of its step, in float64.
 
-    Draws x, a state, weights, biases and the gradients dy and dstate of a loss, all uniform, and
-    runs `forward` and `backward`. Each gradient is held to central differences of the loss
-    L = sum(dy * y) + sum(dstate * state).
+    `check` draws x, a state, weights, biases and the gradients dy and dstate of a loss, all
+    uniform. It runs `forward` and `backward`, and compares each gradient with central differences
+    of the loss L = sum(dy * y) + sum(dstate * state).
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def check(
     rtol : float
         Allowed error, relative to a gradient's largest element.
     rng : int or numpy.random.Generator
-        A cell with kinks, such as a relu, may need another draw: differences across a kink are no
-        derivative.
+        The generator, or its seed. A cell with kinks, such as a relu, may need another one, because
+        differences across a kink are no derivative.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def check(
     Raises
     ------
     ValueError
-        If a gradient is off by more than that; it names the gradient and the element.
+        If an error is larger than rtol. The message names the gradient and the element.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def check(
 
 
 def _problem(cell, steps, batch, inputs, hidden, rng):
-    """Arrays by name in the order of `backward`'s results, dy, and dstate."""
+    """Arrays by name, in the order of `backward`'s results; dy; dstate."""
     cell = CELLS[cell] if isinstance(cell, str) else cell
     rows, states = cell.gates * hidden, ("h0", "c0")[: cell.states]
     shapes = {"x": (steps, batch, inputs)} | dict.fromkeys(states, (batch, hidden))
@@ -118,7 +118,7 @@ def _loss(cell, arrays, dy, dlast):
 
 
 def _differences(loss, array):
-    """Central differences of a loss by each element of an array, which it reads."""
+    """Central differences of loss() with respect to each element of an array that it reads."""
     gradient, flat = np.empty(array.size), array.reshape(-1)
     for index, value in enumerate(flat.copy()):
         flat[index] = value + _STEP

@@ -13,7 +13,7 @@ _SHIFTS = {"ih": "bias_ih", "hh": "bias_hh", "c": "bias_ln_c"}  # the bias of ea
 
 
 def normalised(q, groups):
-    """(V2) of (G, B, H) within gates [first, last) -> N, and 1 / sqrt(var + epsilon)."""
+    """(V2) for q (G, B, H), in each group of gates -> N, and 1 / sqrt(var + epsilon)."""
     n, scales = np.empty_like(q), np.empty((len(q), q.shape[1], 1), q.dtype)
     for first, last in groups:
         part = q[first:last]
@@ -42,7 +42,7 @@ def affine(n, params, side):
 
 
 def affine_back(dq, n, params, side, dparams):
-    """dN; it also fills in (V13)."""
+    """The gradient dN of N. It also fills in (V13)."""
     gates, _, units = n.shape
     dparams[f"weight_ln_{side}"][...] = by_row(dq * n)
     if _SHIFTS[side] in dparams:
@@ -60,7 +60,7 @@ def sides(o, a, u, params, groups):
 
 
 def sides_back(normed, params, dparams, da, du, groups):
-    """da and du, gradients of (V3), become those of the products, in place."""
+    """Turn da and du, the gradients of (V3), into those of the products, in place."""
     if normed is None:
         return
     for d, (n, scales), side in zip((da, du), normed, ("ih", "hh"), strict=True):

@@ -11,7 +11,11 @@ from fastrnn.checks import plain
 
 @dataclass(frozen=True)
 class Rows:
-    """m_t, r_t and whether t is before a row's end, each (T, B, 1); None if all are alike."""
+    """Booleans (T, B, 1), or None where a call has no such argument.
+
+    works : m_t. resets : r_t. within : True before a row's end. to_initial : s in (S7) is the
+    initial state.
+    """
 
     works: np.ndarray | None
     resets: np.ndarray | None

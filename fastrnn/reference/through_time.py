@@ -45,7 +45,7 @@ class Tape:
     x: NDArray[Any]  # (T, B, I), or (T, B) integers
     w_ih: Floats  # (G*H, I)
     w_hh: Floats  # (G*H, H); of a cell without products with h (0, H)
-    biases: tuple[bool, bool]  # whether b_ih, b_hh were given
+    biases: tuple[bool, bool]  # True if there is a b_ih, a b_hh
     reverse: bool
     rows: Rows
     operands: tuple[Floats, ...]  # v_t of (S2): one (T, B, H) per phase
@@ -61,7 +61,7 @@ def _same(array, dtype):
 
 
 def _own_state(arrays, batch, sizes, dtype):
-    """Copies of a state's arrays (B, size), zeros for each None."""
+    """Copies of a state's arrays (B, size), with zeros for each None."""
     arrays = (None,) * len(sizes) if arrays is None else arrays
     return tuple(
         np.zeros((batch, size), dtype) if a is None else _same(a, dtype).copy()
@@ -104,7 +104,7 @@ def _prepare(cell, x, state, weights, dropout_masks, rows):
     rows = rows_of(T, *rows)
     if rows.works is not None:
         works = rows.works if inputs else rows.works[..., 0]
-        x = np.where(works, x, 0)  # the gaps may hold anything, NaN too
+        x = np.where(works, x, 0)  # x may have any values there, NaN too
     biases = (b_ih, b_hh) if cell.biased else (None, None)
     state = _own_state(state, B, (P, H)[: cell.states], dtype)
     return _Call(cell, x, state, w_ih, w_hh, biases, w_hr, arguments, rows)
@@ -141,7 +141,7 @@ class _Records:
 
 
 def _unroll(call, reverse, records=None):
-    """The loop over time -> y and the final state; it writes to `records` unless that is None."""
+    """Run the loop over time -> y and the final state. It fills in `records`, if there are any."""
     cell, state, rows, (_, b_hh) = call.cell, call.state, call.rows, call.biases
     T, B, *_ = call.x.shape
     begin = state if rows.to_initial else tuple(np.zeros_like(s) for s in state)
@@ -187,11 +187,11 @@ def forward(
     cell : {"rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"}, or a cell of variants.py
     x : (T, B, I) array, or (T, B) integers from 0 to I - 1 as in (S1')
     state : tuple of (B, H) arrays or None
-        ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
+        ``(h,)``, or ``(h, c)`` for the LSTM. None is zeros, also in the tuple.
     w_ih, w_hh : (G*H, I) and (G*H, H) arrays; w_hh is None for a cell without products with h
     b_ih, b_hh : (G*H,) arrays or None
-    *params : a variant's extra parameters, in the order of `cell.extras`. With a projection W_hr
-        (P, H) comes before them; then w_hh is (G*H, P), and h and y have P features.
+    *params : a variant's extra parameters, in the order of `cell.extras`. With a projection, W_hr
+        (P, H) comes before them, w_hh is (G*H, P), and h and y have P features.
     dropout_masks : `fastrnn._engine.dropout_masks.DropoutMasks`, or None
         The masks of a variant. With None there is no recurrent dropout, and zoneout takes its
         expectation.
@@ -246,7 +246,7 @@ def infer(
     reset: ArrayLike | None = None,
     reset_to: Literal["zero", "initial"] = "zero",
 ) -> tuple[Floats, State]:
-    """As `forward`, without a tape -> y, state (a tuple).
+    """Like `forward`, without a tape -> y, state (a tuple).
 
     Examples
     --------
@@ -270,14 +270,14 @@ def step(
     b_hh: ArrayLike | None = None,
     *params: ArrayLike | None,
 ) -> State:
-    """One step of a cell: x_t and the state before it -> the state after it.
+    """Run one step of a cell: x_t and the state before it -> the state after it.
 
     Parameters
     ----------
     cell : as for `forward`
     x_t : (B, I) array, or (B,) integers from 0 to I - 1
     state : tuple of (B, H) arrays or None
-        ``(h,)``, or ``(h, c)`` for the LSTM. None, whole or within, is zeros.
+        ``(h,)``, or ``(h, c)`` for the LSTM. None is zeros, also in the tuple.
     w_ih, w_hh, b_ih, b_hh, *params : as for `forward`
 
     Returns
@@ -301,7 +301,8 @@ def step(
 def gates(tape: Tape) -> dict[str, Floats]:
     """The gates of every step: name -> (T, B, H) array, i f g o c or r z n; none for rnn.
 
-    Where a row took no step the gates are zero, and c keeps its value; beyond a row's end c is 0.
+    Gates are zero in steps that a row did not take. c keeps its value there, and is 0 beyond the
+    row's end.
 
     Examples
     --------
@@ -329,7 +330,7 @@ def _show(target, values, rows, t):
     np.copyto(target, values, where=True if rows.within is None else rows.within[t])
 
 
-_FEW_ROWS = 8192  # a sum of so many rows in float32 loses few digits
+_FEW_ROWS = 8192  # a float32 sum over at most this number of rows loses few digits
 
 
 def _product_over_rows(a, b):
@@ -344,7 +345,7 @@ def _sum_over_rows(a):
 
 
 class _Steps:
-    """The gradients of every step: da, du (T, B, G*H), dh before (P2), dp_t by kind."""
+    """Gradients of all steps: da and du (T, B, G*H), the dh that (P2) reads, dp_t by kind."""
 
     def __init__(self, tape):
         (T, B, *_), cell, dtype = tape.x.shape, tape.cell, tape.w_hh.dtype
@@ -355,7 +356,7 @@ class _Steps:
         self._by_gate = by_gate(self.da, cell.gates), by_gate(self.du, cell.gates)
 
     def at(self, t):
-        """da and du (G, B, H), and dp, of step t, to be filled in."""
+        """The arrays to fill in at step t: da and du (G, B, H), and dp."""
         da, du = self._by_gate
         return da[t], du[t], {kind: d[t] for kind, d in self.dp.items()}
 
@@ -425,8 +426,8 @@ def backward(
     dy: ArrayLike | None,
     dstate: Sequence[ArrayLike | None] | None = None,
     dstates: Sequence[Floats | None] = (None, None),
-) -> tuple[Any, ...]:  # of six or more: mypy lets no typed open tuple unpack into six names
-    """Gradients of a loss of y and the final state. The tape does not change and may serve again.
+) -> tuple[Any, ...]:  # six or more: mypy cannot unpack a typed open tuple into names
+    """Compute the gradients of a loss of y and the final state. The tape does not change.
 
     Parameters
     ----------
@@ -434,10 +435,10 @@ def backward(
     dy : (T, B, H) array or None
         Gradient of the loss with respect to y. None is zeros.
     dstate : tuple of (B, H) arrays or None
-        The same for the final state. None, whole or within, is zeros.
+        The same for the final state. None is zeros, also in the tuple.
     dstates : for each state a (T, B, H) array or None
-        An output: the full gradient of the state after each step. Steps beyond a row's end are
-        left as they are.
+        An output: the full gradient of the state after each step. Steps beyond a row's end do not
+        change.
 
     Returns
     -------
@@ -446,11 +447,11 @@ def backward(
         With respect to the initial state.
     dw_ih, dw_hh : (G*H, I) and (G*H, H) arrays
     db_ih, db_hh : (G*H,) arrays, or None for a bias that was None
-    *dparams : for a variant's extra parameters, W_hr first
+    *dparams : of W_hr, if there is one, and of a variant's extra parameters
 
     Examples
     --------
-    Of the sum of all y, which are 1, 2 and 3 here:
+    The loss is the sum of all y, which are 1, 2 and 3 here:
 
     >>> import numpy as np
     >>> from fastrnn import reference

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class VariantArguments(NamedTuple):
     """The additional arguments of one pass.
 
-    params : dict from kinds to dense arrays, or to None for a bias that is not there.
+    params : dict from kinds to dense arrays; None for an absent bias.
     dropout_masks : `fastrnn._engine.dropout_masks.DropoutMasks` or None.
     """
 
@@ -35,7 +35,7 @@ class VariantArguments(NamedTuple):
         return self.params, None if self.dropout_masks is None else self.dropout_masks.at(t)
 
     def gradients(self, steps, batch):
-        """A (T, B, n) array for the gradient of each parameter, row by row."""
+        """A (T, B, n) array for each parameter's gradient dp_t of each step and row."""
         return {
             kind: np.empty((steps, batch, p.size), p.dtype)
             for kind, p in self.params.items()

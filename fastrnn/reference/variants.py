@@ -1,10 +1,10 @@
-"""The variants of the cells in plain NumPy: the second half of cells.py; through_time.py runs them.
+"""The variants of the cells in plain NumPy. Like the cells of cells.py, through_time.py runs them.
 
 In C the same equations are in the kernels' *_variant.h and norm.h.
 
-Each option changes equations of cells.py. Options act together, in this order. Steps and
-derivatives take an `Options` first. m and d are the dropout masks of a pass or None
-(dropout_masks.py); P, gain and bias are parameters.
+Each option changes equations of cells.py. Several options act together, in the order of this list.
+Steps and derivatives have an `Options` as first argument. m and d are the dropout masks of a pass,
+or None (dropout_masks.py). P, gain and bias are parameters.
 
     (V1)  v_t = m h_{t-1}                       recurrent dropout: one m (B, H) for all steps, 0 or
                                                 1/(1-p); so (G3') has r m h_{t-1}; (G4) has h_{t-1}
@@ -20,10 +20,10 @@ derivatives take an `Options` first. m and d are the dropout masks of a pass or 
     (V10) h_t = o tanh(gain_c N(c_t) + bias_c)  layer normalisation, in place of (L6)
     (V11) state_t := d_t state_{t-1} + (1 - d_t) state_t          zoneout, of h and of c
 
-In (V3) N runs over all gates of a row together in the LSTM; in the GRU over r and z, and over n.
-(V5) and (V10) read the c_t before (V11), and (V10) does not change it. A slope is 0 where a bound
-of (V6), (V7) or (V9) is reached, by choosing, not by multiplying. d_t is 0 or 1, drawn for each
-element and step; without masks it is its expectation.
+In (V3) N normalises all gates of a row together in the LSTM; in the GRU r and z together, and n
+alone. (V5) and (V10) read the c_t before (V11), and (V10) does not change it. A gradient is 0 where
+a bound of (V6), (V7) or (V9) is reached: it is chosen, not multiplied, so NaN does not spread. d_t
+is 0 or 1, drawn for each element and step; without masks it is its expectation.
 
     (V12) dq = (dN - mean dN - N mean(dN N)) / sqrt(var q + 1e-5)           the derivative of (V2)
     (V13) dgain = sum dq_out N, db = sum dq_out        for q_out = gain N + b of (V3), (V10); (S9)
@@ -31,7 +31,7 @@ element and step; without masks it is its expectation.
     (V15) da_i = dc_t (g - c_{t-1}) i (1 - i)          (L8) and (L9) where gates are coupled
 
     peepholes             Gers, Schraudolph and Schmidhuber, Learning precise timing with LSTM
-                          recurrent networks, 2002; through c_t no gradient is cut
+                          recurrent networks, 2002; here the gradient through c_t is complete
     coupled gates         Greff et al., LSTM: a search space odyssey, 2017 (CIFG)
     recurrent dropout     Gal and Ghahramani, A theoretically grounded application of dropout in
                           recurrent neural networks, 2016
@@ -64,7 +64,7 @@ from fastrnn.reference.layernorm import (
 
 
 class _Activation(NamedTuple):
-    """of : p -> value. back : (gradient of the value, value) -> gradient of p."""
+    """of : function p -> value. back : (gradient of the value, value) -> gradient of p."""
 
     of: object
     back: object
@@ -120,7 +120,7 @@ def _within(d, p, bound):
 
 
 def _value(o, activation, p):
-    """(V6), and the activation."""
+    """(V6), then the activation."""
     return activation.of(_bounded(p, o.clip))
 
 
@@ -129,7 +129,7 @@ def _back(o, activation, d, value, p):
 
 
 def _after_dropout(v, m):
-    """(V1), and its derivative."""
+    """(V1); also its derivative, with a gradient as v."""
     return v if m is None else v * m
 
 
@@ -297,7 +297,7 @@ def _step(step, o, a, state, w, b, params, masks):
 
 
 def _derivative(derivative, o, dstate, saved, w, da, du, params, masks, dparams):
-    """The derivative of (V11): the state before gets a part past the step, and one through it."""
+    """The derivative of (V11): the sum of the gradients through the step and past it."""
     m, zoneout = (None, o.zoneout) if masks is None else masks
     through = (
         tuple([(1 - d) * ds for d, ds in zip(zoneout, dstate, strict=True)]) if zoneout else dstate
@@ -324,7 +324,7 @@ _GATES_OF = {"rnn": no_gates, "lstm": _lstm_gates, "gru": _gru_gates}
 
 
 def _reaches_c(o, dstate, saved, params, masks, dparams):
-    """(L7); with zoneout h_t reads the c_t before (V11), not the one that goes on."""
+    """(L7). With zoneout h_t reads the c_t before (V11), not the one of the state."""
     _, zoneout = (None, o.zoneout) if masks is None else masks
     return dstate[1] if zoneout else _lstm_outer(o, dstate, saved[0], params, dparams)[1]
 
@@ -342,7 +342,7 @@ _FUNCTIONS = {
 def reference_cell(cell, takes_masks=False):
     """The reference's cell for a `fastrnn._cells.registry.Cell`.
 
-    takes_masks : whether the pass has `DropoutMasks`, which the cells of cells.py do not take.
+    takes_masks : True if the pass has `DropoutMasks`, which the cells of cells.py do not take.
     """
     plain = CELLS[cell.name]
     if cell.options is None and not takes_masks:
@@ -363,7 +363,7 @@ def reference_cell(cell, takes_masks=False):
     )
 
 
-# ---- the list of them ----------------------------------------------------------------------------
+# ---- the list of cells ---------------------------------------------------------------------------
 
 _OF_ANY = {"clip", "recurrent_dropout", "zoneout"}
 _OF_GATED = _OF_ANY | {"recurrent_activation"}
@@ -382,8 +382,8 @@ _OWN = {
 def cells():
     """The list of cells and variants, the same as that of the compiled module's `cells`.
 
-    Options that change gates or parameters have a variant of their own. There is none for
-    layer_norm and peephole together: the normalised LSTM takes peepholes as an option.
+    Options that change gates or parameters have a variant of their own. layer_norm and peephole
+    together have none, because the normalised LSTM takes peepholes as an option.
     """
     listed = []
     for name, plain in CELLS.items():
