@@ -5,8 +5,8 @@
 
 The counts show a slowdown without a noisy clock, if it comes from more instructions; they do not
 show cache misses. $CC (gcc) builds the kernels as setup.py does, together with instructions.c, and
-valgrind's callgrind runs the program; it does not know AVX-512. The counts depend on the compiler:
-with another one than that of the file they are printed and not judged.
+valgrind's callgrind runs the program, without AVX-512, which it does not know. The counts depend on
+the compiler. With a compiler other than that of the file they are printed and not judged.
 """
 
 from __future__ import annotations

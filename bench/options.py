@@ -22,7 +22,7 @@ from fastrnn._engine import runtime
 class Case:
     """An option, the calls without and with it, and the largest ratio promised.
 
-    share : the part of the plain call's work that the call with the option has to do.
+    share : the fraction of the plain call's work that the call with the option has to do.
     """
 
     name: str

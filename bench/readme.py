@@ -6,11 +6,11 @@ On a machine at rest, for some hours, in a checkout without changes:
     python bench/readme.py --record build/speed.json
 
 writes bench/speed.json, the README's figures and bench/speed.png (needs matplotlib). Without
---record the README's figures are written again from the file that is there.
+--record it writes the README's figures from the existing bench/speed.json.
 
 The README has them between `<!-- speed: NAME -->` and `<!-- speed -->`; SECTIONS has a function for
-each name. The file is that of `--json` without what no figure needs, a job in a line, and
-`python -m fastrnn bench --from bench/speed.json` shows it.
+each name. The file is that of `--json` without the values that no figure needs, with one job in a
+line. `python -m fastrnn bench --from bench/speed.json` shows it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fastrnn.bench.cases import CASES, CELLS, MODES  # noqa: E402
 from fastrnn.bench.peers import PEERS  # noqa: E402
 
 README, FILE, PICTURE = ROOT / "README.md", ROOT / "bench/speed.json", ROOT / "bench/speed.png"
-WIDTH = 120  # of the README's lines
+WIDTH = 120  # the width of the README's lines
 STAT = "best"
 KEPT = ("status", "reason", "variant", "best", "median", "seconds", "interruptions", "memory")
 NAMES = {
@@ -44,7 +44,7 @@ NAMES = {
 
 
 def machine(found: dict) -> str:
-    """Where, of what, with what and how it was measured."""
+    """The paragraph about the run: its machine, commit, peers and command."""
     about, settings = found["about"], found["settings"]
     ours = about["fastrnn"]
     versions = {name: about["versions"].get(PEERS[name].package) for name in report.TITLES}
@@ -69,7 +69,7 @@ def lstm(found: dict) -> str:
 
 
 def means(found: dict) -> str:
-    """Of each cell the geometric means over the cases."""
+    """The table of the geometric means over the cases, for each cell."""
     groups = found["geometric_means"]
     head = ["cell", "forward, 1 thread", "2 threads", "training, 1 thread", "2 threads"]
     rows = [[*head, "limit, forward", "limit, training"], ["---"] * 7]
@@ -85,7 +85,7 @@ def means(found: dict) -> str:
 
 
 def is_complete(found: dict) -> bool:
-    """Whether it has every case, cell and mode, on one thread and on two."""
+    """Return whether the run has every case, cell and mode, on one thread and on two."""
     jobs = {(job["case"], job["cell"], job["mode"], job["threads"]) for job in found["jobs"]}
     return jobs >= {
         (case.name, cell, mode, threads)
@@ -97,7 +97,7 @@ def is_complete(found: dict) -> bool:
 
 
 def behind(found: dict) -> str | None:
-    """Where the best framework was ahead; None where the file has not all of the jobs."""
+    """The sentence about jobs in which the best framework was ahead; None if jobs are missing."""
     if not is_complete(found):
         return None
     lost = []
@@ -123,7 +123,7 @@ def paragraph(text: str) -> str:
 
 
 def filled(page: str, found: dict) -> str:
-    """The page with the figures of a run; as it is where the run has none."""
+    """The README's text with the figures of a run; a section without figures does not change."""
 
     def section(match):
         text = SECTIONS[match["name"]](found)
@@ -134,7 +134,7 @@ def filled(page: str, found: dict) -> str:
 
 
 def shortened(found: dict) -> str:
-    """A run's JSON with a job a line, without the errors of results that were checked."""
+    """A run's JSON with one job in a line, without the errors of the checked results."""
     rows = []
     for job in found["jobs"]:
         peers = {
@@ -148,7 +148,7 @@ def shortened(found: dict) -> str:
 
 
 def lacking(found: dict) -> str | None:
-    """Why the README cannot have its figures from a run, or None."""
+    """The reason why the README cannot have its figures from a run, or None."""
     if not found["about"]["commit"]:
         return "it names no commit: measure in a checkout"
     if not is_complete(found):

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-OURS = "csrc/fastrnn.h"  # in every checkout of this project, in no wheel
+OURS = "csrc/fastrnn.h"  # every checkout of this project has this file, no wheel has it
 PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "jax", "jaxlib")
 
 
@@ -23,8 +23,8 @@ def git(*args) -> str | None:
 
 
 def commit() -> dict:
-    """The commit, and whether files differ from it. None unless the package is at the top of a
-    checkout of this project; it may be inside another repository."""
+    """The commit, and True if files differ from it. None for both unless the package is at the top
+    of a checkout of this project: it may be inside another repository."""
     if git("ls-files", "--full-name", "--error-unmatch", OURS) != OURS:
         return {"commit": None, "uncommitted": None}
     return {

@@ -20,7 +20,7 @@ _CELLS = {"lstm": "lstm", "gru": "gru_after", "gru-before": "gru_before", "rnn":
 GATES = {name: registry.CELLS[cell].gates for name, cell in _CELLS.items()}
 CELLS = tuple(GATES)
 MODES = ("forward", "training")
-STREAM_CHECK_STEPS = 5  # a stream is checked over so many steps and timed on one
+STREAM_CHECK_STEPS = 5  # steps over which a stream is checked; it is timed on one
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """One job of a run: a case, cell, mode and number of threads, with every peer that can do it.
 
 The peers are started one after another, their results are compared, then they are timed in turns:
-in every round each runs one batch of calls while the others are stopped. If something goes wrong
-with a peer, the job's results and stderr say so, and the other peers go on.
+in every round each peer runs one batch of calls while the others are stopped. If a peer fails, the
+job's results and stderr say so, and the job continues with the other peers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TRUTH = ("numpy", "fastrnn", "torch", "jax", "onnxruntime", "openvino")  # the f
 
 
 def disagreement(truth: dict, got: dict, tolerance: float) -> tuple[dict, str | None]:
-    """The error of each array, relative to the largest true value, and a message if it is wrong."""
+    """The error of each array, relative to the largest true value; a message if one is wrong."""
     if truth.keys() != got.keys():
         return {}, f"arrays {sorted(got)}, expected {sorted(truth)}"
     errors, wrong = {}, None
@@ -100,7 +100,7 @@ class Job:
         peer["status"] = "ok"
 
     def check(self):
-        """Compare all with the first of TRUTH. A variant that disagrees is noted and left out."""
+        """Compare all results with the first of TRUTH. A variant that disagrees is left out."""
         truth, truth_name, (case, _, mode, _) = None, None, self.what
         for name in sorted(self.workers, key=TRUTH.index):
             peer, good, reasons = self.found["peers"][name], [], []

@@ -29,7 +29,7 @@ KEYS = {"case", "cell", "mode", "threads", "peers"}  # every job has these, and 
 
 
 def pick_cores() -> list[int]:
-    """The cores this process may use: one hyperthread of each first, the busy core 0 last."""
+    """The cores that this process may use: first one hyperthread of each; the busy core 0 last."""
     siblings, first, second = set(), [], []
     for core in sorted(os.sched_getaffinity(0), reverse=True):
         path = Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
@@ -86,7 +86,7 @@ def finish(found: dict, options):
 
 
 def read(text: str) -> dict:
-    """`found` from the text of a JSON file; ValueError if it is no such file."""
+    """`found` from the text of a run's JSON file; ValueError for any other text."""
     try:
         found = json.loads(text)
         for count, machine in list(found["probes"].items()):

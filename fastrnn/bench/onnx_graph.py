@@ -1,8 +1,9 @@
 """A case as an ONNX model of LSTM, GRU or RNN operators, one per layer, float32, static shapes.
 
 Inputs x (T, B, I) and, for a stream, h0 (and c0); outputs y (T, B, H * directions), h (and c),
-the states (layers * directions, B, H). ONNX orders LSTM gates i o f c and GRU gates z r h, has a
-leading direction axis, and one bias array that holds both; its GRU blends as PyTorch's does.
+the states (layers * directions, B, H). ONNX orders LSTM gates i o f c and GRU gates z r h. It has a
+leading direction axis and one array for both biases. Its GRU has z as the factor of h_{t-1}, as in
+PyTorch.
 """
 
 from __future__ import annotations

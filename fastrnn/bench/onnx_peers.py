@@ -23,7 +23,7 @@ class _Model(Peer):
         self.load(make_model(case, self.cell, self.weights))
 
     def buffers(self) -> list[tuple[dict, dict]]:
-        """Inputs and outputs of two turns; the states before and after a step are swapped."""
+        """Inputs and outputs of two calls in turn; they swap the states before and after a step."""
         case = self.case
         x = np.zeros((case.T, case.B, case.I), np.float32)
         y = np.zeros((case.T, case.B, case.H * case.directions), np.float32)

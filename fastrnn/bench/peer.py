@@ -31,7 +31,7 @@ class Peer:
 
     @classmethod
     def unsupported(cls, case: Case, cell: str, mode: str) -> str | None:
-        """A reason why this peer cannot run a job, or None."""
+        """The reason why this peer cannot run a job, or None."""
         return None
 
     def prepare(self):

@@ -50,7 +50,7 @@ def peers_of(jobs: list[dict]) -> list[str]:
 
 
 def figures(job: dict, stat: str) -> dict[str, float]:
-    """The numbers of one job that get a geometric mean: the part of the limit, and ratios."""
+    """The numbers of one job that get a geometric mean: the fraction of the limit, and ratios."""
     found = times(job, stat)
     ours = found.pop(OURS, None)
     if ours is None:
@@ -65,7 +65,7 @@ def figures(job: dict, stat: str) -> dict[str, float]:
 
 
 def cell_text(job: dict, name: str, stat: str) -> str:
-    """A ratio; the peer's own time if fastrnn has none; else the reason why there is neither."""
+    """A ratio; the peer's time if fastrnn has none; else the peer's status."""
     ratio = figures(job, stat).get(name)
     if ratio is not None:
         return f"{ratio:.2f}"

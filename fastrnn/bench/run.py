@@ -93,7 +93,7 @@ def add_arguments(parser):
 
 
 def trouble(options) -> str | None:
-    """A reason why this cannot be measured here, or None."""
+    """The reason why nothing can be measured here, or None."""
     if not sys.platform.startswith("linux"):
         return "measuring needs Linux (affinity, stopped processes); --from works everywhere"
     if options.threads and max(options.threads) > len(os.sched_getaffinity(0)):
@@ -104,7 +104,7 @@ def trouble(options) -> str | None:
     if runtime.core is None:
         return "this build has no C kernels to time; --peers without fastrnn works"
     if not runtime.uses_core():
-        return "FASTRNN_BACKEND=reference puts the C kernels aside, which are what it times"
+        return "FASTRNN_BACKEND=reference turns off the C kernels, which the bench times"
     return None
 
 

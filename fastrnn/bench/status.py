@@ -1,7 +1,7 @@
 """The status of a run, on stderr: on a terminal one line that changes, elsewhere a line per job.
 
-train/progress.py would not do: it leaves most steps of a long run out of a log, and the bench's log
-has every job's times.
+It does not use train/progress.py, which leaves most steps of a long run out of a log: the bench's
+log has every job's times.
 """
 
 from __future__ import annotations

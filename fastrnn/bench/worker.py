@@ -49,7 +49,7 @@ class Worker:
         try:
             self.pipe.send((order, args))
         except OSError:
-            pass  # the process died: receive reports it
+            pass  # the process died; `receive` reports it
 
     def receive(self, stop: bool = True):
         try:

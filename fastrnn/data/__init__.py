@@ -1,4 +1,4 @@
-"""The series that the demos learn. The .md file beside each says where it comes from."""
+"""The series that the demos learn. Each has an .md file that names its source."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Counts: TypeAlias = NDArray[np.int64]
     Numbers: TypeAlias = NDArray[np.float64]
 
-# The file has integers: each column of the weather times this factor.
+# The factor of each column of the weather: the file has the rounded products, which are integers.
 WEATHER = {
     "temperature": 10, "dew point": 10, "humidity": 10, "wind to the east": 10,
     "wind to the north": 10, "wind": 10, "rain": 1000, "pressure": 10, "visibility": 100,

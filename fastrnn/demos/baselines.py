@@ -1,9 +1,9 @@
 """Forecasts without a network: baselines that a network should beat.
 
-Each is a function of a task (`fastrnn.demos.series`) and of settings that can be tuned. It returns
-a function from times of issue to forecasts, both (B,). It learns from the task's training period
-alone. `tuned` chooses the settings on the validation period, on which the network's epoch is chosen
-too.
+A baseline is a function of a task (`fastrnn.demos.series`) and of settings that can be tuned. It
+learns from the task's training period alone and returns a function from times of issue to
+forecasts, both (B,). `tuned` chooses the settings on the validation period, on which the network's
+epoch is chosen too.
 """
 
 from itertools import product
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-QUERIES = 128  # times that are compared with the training period at once: it bounds the memory
+QUERIES = 128  # times that are compared with the training period at once; this bounds the memory
 
 
 def rmse(error):
@@ -147,7 +147,7 @@ def _squares(x, known):
 
 
 def _in_pieces(forecast):
-    """The same function; it handles QUERIES times at once."""
+    """Wrap a function of times so that it gets at most QUERIES of them at once."""
 
     def whole(times):
         pieces = np.split(times, range(QUERIES, len(times), QUERIES))

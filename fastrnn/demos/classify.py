@@ -1,14 +1,14 @@
 """Classify texts, from both ends: was the condition of this `if` negated?
 
 The texts come from the standard library. A text is the condition of an `if` without its negation
-("is not" is written "is", "!=" is "==", "not x" is x), and the first lines of its branch, which
-must tell: "if path is [not] None: path = os.getcwd()". As in film reviews, a text is positive or
-negative, few of its words decide that, and their order counts. Such classifiers find bugs: Pradel
-and Sen, DeepBugs: a learning approach to name-based bug detection, 2018.
+("is not" is written "is", "!=" is "==", "not x" is x), and the first lines of its branch. The
+branch shows the answer: "if path is [not] None: path = os.getcwd()". As in film reviews, a text is
+positive or negative, few of its words decide that, and their order counts. Such classifiers find
+bugs: Pradel and Sen, DeepBugs: a learning approach to name-based bug detection, 2018.
 
-The layer reads texts of any length from both ends; its two final states decide (many to one).
-Complete packages are held out. Half of the texts are negated, so a guess is right half of the time.
-The rival is a logistic regression on n-grams of up to four words.
+The layer reads texts of any length from both ends, and a head reads its two final states (many to
+one). Complete packages are held out. Half of the texts are negated, so a guess is right half of the
+time. The baseline is a logistic regression on n-grams of up to four words.
 """
 
 from collections import Counter
@@ -25,14 +25,14 @@ from fastrnn.train.progress import Progress
 
 SPREAD = 3  # a word in fewer packages is unknown
 EMBEDDING, HIDDEN = 64, 128
-UNKNOWN = 0.15  # share of the words that training replaces by the unknown one
+UNKNOWN = 0.15  # fraction of the words that training replaces by the unknown one
 BATCH = 32
 EPOCHS, QUICK_EPOCHS = 8, 3
-LEARNING_RATE = 3e-3  # at first; it falls to nearly 0
-LARGEST_NORM = 1.0  # of a minibatch's gradients
-NEIGHBOURS = 4  # words of the rival's n-grams: with 2 its accuracy is 5% lower, with 6 the same
-PENALTIES = (3e-4, 1e-3, 3e-3)  # of its weights; the validation texts choose the best
-SHOWN = 8  # examples
+LEARNING_RATE = 3e-3  # the first one; it falls to nearly 0
+LARGEST_NORM = 1.0  # the largest norm of a minibatch's gradients
+NEIGHBOURS = 4  # words of the baseline's n-grams: with 2 accuracy is 5% lower, with 6 the same
+PENALTIES = (3e-4, 1e-3, 3e-3)  # of the baseline's weights; validation chooses the best
+SHOWN = 8  # the number of examples that are printed
 
 
 def split(packages):
@@ -52,7 +52,7 @@ def vocabulary_of(texts):
 
 
 class Batch(NamedTuple):
-    """ids (T, B), anything beyond the ends; lengths (B,); classes (B,), 1 for negated."""
+    """ids (T, B), any beyond a text's end; lengths (B,); classes (B,), 1 for negated."""
 
     ids: np.ndarray
     lengths: np.ndarray
@@ -87,7 +87,7 @@ class Classifier:
         return loss, [grads.embedding.reshape(-1), grads.flat, of_head.flat]
 
     def classify(self, batch):
-        """Whether each was negated: (B,) booleans."""
+        """Classify texts: (B,) booleans, True for negated."""
         _, state = self.layer(batch.ids, **self._options(batch))
         return self.head(self._ends(state)).argmax(axis=1) == 1
 
@@ -117,7 +117,7 @@ class Logistic:
             adam.step([gradient + penalty * self.w])
 
     def classify(self, texts):
-        """Whether each was negated: (B,) booleans."""
+        """Classify texts: (B,) booleans, True for negated."""
         return self._logits(*self._ones(texts), len(texts)) > 0
 
     def _logits(self, rows, columns, count):
@@ -137,7 +137,7 @@ class Logistic:
 
 
 def accuracy(negated, texts):
-    """Share of the texts for which `negated` is right: a boolean for each, or one for all."""
+    """Fraction of the texts for which `negated` is right: a boolean for each, or one for all."""
     return float(np.mean(np.equal(negated, [text.negated for text in texts])))
 
 

@@ -68,7 +68,7 @@ def cosine(highest, done):
 
 
 def verdict(name, better):
-    """Print the rivals that `name` beats, and the others; better : rival -> whether it does."""
+    """Print the rivals that `name` beats, and the others; better : rival -> True if beaten."""
     for verb, wanted in (("beats", True), ("does not beat", False)):
         named = [other for other, is_better in better.items() if is_better == wanted]
         if named:

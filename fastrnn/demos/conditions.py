@@ -1,8 +1,8 @@
 """Texts to classify: the standard library's `if`s, each without the negation of its condition.
 
 "is not" is written "is", "!=" is "==", "not in" is "in", "not x" is x; the first lines of the
-branch follow. Every Python with its library's sources has these texts. Those of one version are the
-same everywhere.
+branch follow. Every Python with its library's sources has such texts, and Pythons of one version
+have the same.
 
 It must not know: networks.
 """
@@ -24,7 +24,7 @@ AGAIN = "<again>"
 
 
 class Text(NamedTuple):
-    """An `if`: its package, its first line, its words without negation, whether it had one."""
+    """An `if`: its package, its first line, its words without negation, True if it had one."""
 
     package: str
     shown: str
@@ -33,7 +33,7 @@ class Text(NamedTuple):
 
 
 def without_negation(test):
-    """A condition without its negation, and whether it had one; None if that cannot be said."""
+    """A condition without its negation, and True if it had one; None if that is undecided."""
     match test:
         case ast.UnaryOp(ast.Not(), operand):
             return operand, True
@@ -47,9 +47,9 @@ def without_negation(test):
 
 
 def words_of(condition, branch):
-    """Words and signs; a string is one word. A name of the condition and the branch is AGAIN.
+    """Words and signs; a string is one word. AGAIN replaces a name in both condition and branch.
 
-    Most names are unknown words, which tell little. That a name is in both tells much.
+    Most names are unknown words and say little. A name in both condition and branch says much.
     """
     parts = []
     for text in (condition, branch):

@@ -10,7 +10,7 @@ def bits(known, judged, letters, order, discount):
     """-log2 p per symbol of a text, by an n-gram model of another; the first symbol does not count.
 
     The probability of a symbol s after a context c of k symbols follows from counts. Each count is
-    reduced by a discount D. The probability that this leaves goes to the model of order k - 1,
+    reduced by a discount D. The probability that becomes free goes to the model of order k - 1,
     whose context c' is c without its first symbol:
 
         (K1)  p_k(s | c) = (max(n(c s) - D, 0) + D d(c) p_{k-1}(s | c')) / n(c)

@@ -1,15 +1,15 @@
 """Forecast a measured series: late departures from New York, or the CO2 in the air.
 
-A recurrent layer reads the window, a linear head turns its last hidden state into the forecast, and
-Adam trains both (`fastrnn.train`). The rest is NumPy in these files: series.py has the two series,
-baselines.py the forecasts that a network should beat. Everything is chosen on the validation
-period: the network's epoch and the settings of the baselines. The test period comes last.
+A recurrent layer reads the window, a linear head computes the forecast from its last hidden state,
+and Adam trains both (`fastrnn.train`). The rest is NumPy in these files: series.py has the two
+series, baselines.py the forecasts that a network should beat. The network's epoch and the settings
+of the baselines are chosen on the validation period. The test period comes last.
 
-Late departures (`--series departures`): the share of the flights six hours ahead that will leave
-late, from delays, schedule and weather at three airports. Delays pile up by day and end at night,
-and wind, cloud and rain act together, so the rule is not linear. These are root mean squared
-errors, means and standard deviations over the seeds that were run. Designs without a test error
-were judged on the validation period alone:
+Late departures (`--series departures`): the target is the fraction of flights that will leave late
+six hours ahead, from delays, schedule and weather at three airports. Delays pile up by day and end
+at night, and wind, cloud and rain act together, so the rule is not linear. The table has root mean
+squared errors, with means and standard deviations over the seeds that were run. Designs without a
+test error were judged on the validation period alone:
 
     what                                                          validation       test
     mean of the hour and the day of the week                         0.165         0.179
@@ -33,9 +33,9 @@ the same days of the week. There kernel ridge was at most 4 % better than ridge 
 humidity, pressure, wind and visibility 3 to 12 hours ahead. On that split the test errors of ridge
 and kernel ridge were computed, for these targets and for late departures.
 
-CO2 (`--series co2`) is a trend, a season and noise. A network is not needed there. These are the
-designs that were tried, with root mean squared errors in ppm, means and standard deviations over
-three seeds or more:
+CO2 (`--series co2`) is a trend, a season and noise, and needs no network. The table has the designs
+that were tried, with root mean squared errors in ppm, means and standard deviations over three
+seeds or more:
 
     what                                                          validation       test
     ridge regression on 156 weeks                                   0.627          0.664
@@ -71,8 +71,8 @@ EPOCHS, QUICK_EPOCHS = 20, 10
 SEEDS = 5
 NETWORKS = 4  # networks of a run, whose forecast is the mean of theirs
 COMPARED = 3  # epochs that the NumPy path trains too
-LEARNING_RATE = 3e-3  # at first; it falls to nearly 0
-LARGEST_NORM = 1.0  # of a minibatch's gradients
+LEARNING_RATE = 3e-3  # the first one; it falls to nearly 0
+LARGEST_NORM = 1.0  # the largest norm of a minibatch's gradients
 WIN = 2  # a win is a better mean by so many standard deviations over seeds
 # The network learns the residuals of this baseline.
 BASE = {"departures": "mean of the hour", "co2": "seasonal mean + drift"}
@@ -174,7 +174,7 @@ def errors(task, validation, test):
 
 
 def beaten(of_network, of_others):
-    """Name of a baseline -> whether the network beats it.
+    """Name of a baseline -> True if the network beats it.
 
     Parameters
     ----------

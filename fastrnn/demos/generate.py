@@ -5,9 +5,9 @@ recurrent layer reads a character and forecasts the next one, by a softmax over 
 trained by truncated backpropagation through time, which carries the state along the text.
 
 The result is bits per character on topics not trained on: -log2 of the probability that the model
-gave to the next character. Topics of `help()` quote each other, so each paragraph is taken once;
-else the net would have been trained on much of the test. Settings of the net and of the n-grams
-were chosen on the test topics: on others both would be a little worse.
+gave to the next character. Topics of `help()` quote each other, so each paragraph is taken once:
+otherwise training would have much of the test text. The settings of the net and of the n-grams were
+chosen on the test topics, so both would be a little worse on other topics.
 
     Graves, Generating sequences with recurrent neural networks, 2013
     Loshchilov and Hutter, Decoupled weight decay regularization, 2019
@@ -30,12 +30,12 @@ HIDDEN = 256
 BATCH = 16  # rows: parts of the text that are read in parallel
 WINDOW = 64  # characters that a gradient goes back
 EPOCHS, QUICK_EPOCHS = 8, 1
-ORDERS = (0, 2, 4, 6)  # of the n-gram models: the characters of a context
-DISCOUNT = 0.9  # of the n-gram models: the best of some values on the test text itself
+ORDERS = (0, 2, 4, 6)  # characters of a context in the n-gram models
+DISCOUNT = 0.9  # of the n-gram models: the best of several values on the test text itself
 LEARNING_RATE = 5e-3
-WEIGHT_DECAY = 0.3  # of the layer: without it the layer learns the short text by heart
-LARGEST_NORM = 1.0  # of a minibatch's gradient
-JUDGED_OF = 8  # one of so many topics is for the test
+WEIGHT_DECAY = 0.3  # for the layer, which would learn the short text by heart without it
+LARGEST_NORM = 1.0  # the largest norm of a minibatch's gradient
+JUDGED_OF = 8  # every eighth topic is for the test
 SAMPLE = 600  # characters
 LN2 = np.log(2)
 

@@ -1,17 +1,17 @@
 """See gradients vanish over time in an RNN, an LSTM and a GRU, and which of them can remember.
 
 The adding problem: a sequence of random numbers has two marked ones, one in each half. After the
-last step the net gives the sum of these two, so it has to remember the first one for half the
-sequence or more. The data are artificial: only then is it known how far a net has to remember.
+last step the net gives the sum of these two, so it has to remember the first one, for up to the
+length of the sequence. The data are artificial, so that it is known how far a net has to remember.
 
 A net learns about step t from the gradient of the loss with respect to its state h_t.
 Backpropagation through time multiplies that gradient, step by step from the last to the first,
 with the Jacobian dh_t / dh_{t-1}. Over many steps the product vanishes or, with large weights,
-explodes. The forget gate is a part of the LSTM's dc_t / dc_{t-1}, the update gate of the GRU's
-dh_t / dh_{t-1}; and gates learn to be near 1.
+explodes. The forget gate is a factor in the LSTM's dc_t / dc_{t-1}, the update gate in the GRU's
+dh_t / dh_{t-1}. Both gates can learn to be near 1.
 
     Bengio, Simard and Frasconi, Learning long-term dependencies with gradient descent is
-    difficult, 1994: why
+    difficult, 1994: the reason
     Hochreiter and Schmidhuber, Long short-term memory, 1997: the problem, and the LSTM
     Le, Jaitly and Hinton, A simple way to initialize recurrent networks of rectified linear
     units, 2015: the form of the problem taken here
@@ -30,11 +30,11 @@ CELLS = ("rnn", "lstm", "gru")
 LENGTH = 100  # T
 HIDDEN = 32
 BATCH = 64
-UPDATES = 100  # of an epoch; each is on new sequences
+UPDATES = 100  # updates in an epoch, each on new sequences
 EPOCHS, QUICK_EPOCHS = 20, 10
 JUDGED = 1000  # test sequences
 LEARNING_RATE = 1e-2
-LARGEST_NORM = 1.0  # of a minibatch's gradient
+LARGEST_NORM = 1.0  # the largest norm of a minibatch's gradient
 GAIN = 4  # with recurrent weights times this factor an untrained RNN's gradient explodes
 COLOURS = {"rnn": "tab:blue", "lstm": "tab:red", "gru": "tab:green"}
 STYLES = {"h": "-", "c": "--"}
@@ -46,9 +46,9 @@ def sequences(length, count, rng):
     Returns
     -------
     x : (T, B, 2) array
-        A number from 0 to 1, and 1 where it is marked.
+        A number from 0 to 1, and a mark: 1 for a marked number, else 0.
     marked : (2, B) array
-        The two numbers, that of the first half and that of the second.
+        The two marked numbers, that of the first half first.
     """
     x = np.zeros((length, count, 2), np.float32)
     x[:, :, 0] = rng.random((length, count), np.float32)
@@ -59,7 +59,7 @@ def sequences(length, count, rng):
 
 
 def wanted(marked):
-    """(B, 1): the sum."""
+    """The sum of the two numbers, (B, 1)."""
     return marked.sum(axis=0)[:, None]
 
 
@@ -78,7 +78,7 @@ class Adder:
     """A recurrent layer and a linear head on its last hidden state."""
 
     def __init__(self, cell, seed):
-        self.rng = np.random.default_rng(seed)  # of the weights, then of the sequences
+        self.rng = np.random.default_rng(seed)  # draws the weights, then the sequences
         self.cell = cell
         self.layer = common.LAYERS[cell](2, HIDDEN, rng=self.rng)
         self.head = Dense(HIDDEN, 1, rng=self.rng)
@@ -99,7 +99,7 @@ class Adder:
         return loss, dy, [tape.backward(dy, need_x=False).flat, of_head.flat]
 
     def epoch(self, length):
-        """UPDATES updates -> mean loss."""
+        """Train for UPDATES updates -> their mean loss."""
         total = 0.0
         for _ in range(UPDATES):
             x, marked = sequences(length, BATCH, self.rng)
@@ -120,7 +120,7 @@ class Adder:
 class Result:
     """The results of a cell's training."""
 
-    losses: list  # of each epoch
+    losses: list  # the loss of each epoch
     seconds: float
     before: dict  # gradient_shares
     after: dict
@@ -145,7 +145,7 @@ def train(cell, length, epochs, seed):
 
 
 def exploding(length, seed):
-    """The untrained RNN's gradient shares, (T,), with large recurrent weights."""
+    """|dL/dh_t| over |dL/dh_T|, (T,), of an untrained RNN with large recurrent weights."""
     x, marked = sequences(length, BATCH, np.random.default_rng([seed, 1]))
     model = Adder("rnn", seed)
     model.layer.params["weight_hh_l0"][...] *= GAIN

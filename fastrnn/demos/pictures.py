@@ -15,14 +15,14 @@ def new_file(text):
 
 
 def new_picture(text):
-    """The same for a picture, whose suffix is its format."""
+    """A path of a picture in an existing folder; the suffix is the format."""
     if Path(text).suffix.lower() not in SUFFIXES:
         raise argparse.ArgumentTypeError(f"must end in {', '.join(SUFFIXES)}, got {text!r}")
     return new_file(text)
 
 
 def write(draw, path, *what):
-    """draw(path, *what), and print the path, or why there is no picture -> exit code."""
+    """Call draw(path, *what); print the path, or why there is no picture -> exit code."""
     try:
         draw(path, *what)
     except ImportError:

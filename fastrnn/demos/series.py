@@ -1,7 +1,7 @@
 """The tasks of the forecasting demo: two measured series, their windows and their three periods.
 
-A forecast is issued at a time from the values up to then, and judged `AHEAD` values later. Each of
-three periods has the forecasts that are both issued and judged within it: the first is for
+A forecast is issued at a time from the values up to that time, and judged `AHEAD` values later. A
+period has the forecasts that are both issued and judged within it. The first period is for
 training, the second (validation) for choices, the third (test) for the reported errors.
 
 It must not know: models.
@@ -71,7 +71,7 @@ class Task:
 
 
 class Departures(Task):
-    """The share of New York's flights that will leave late, six hours ahead.
+    """The fraction of New York's flights that will leave late, six hours ahead.
 
     The year is a sequence of cycles of five weeks: three for training, one for validation, one for
     the test. So each period has all seasons. On the first day of each span, a Tuesday, no forecast
@@ -164,16 +164,16 @@ def _last_known(columns):
 
 
 class CO2(Task):
-    """The CO2 in the air, half a year ahead. CO2 rises, so each window is less its own mean.
+    """The CO2 in the air, half a year ahead. CO2 rises, so each window has its mean subtracted.
 
-    A forecast is issued only in a week that was measured. So the filled gaps before it do not
-    depend on later weeks (`fastrnn.data.fill_gaps`).
+    A forecast is issued only in a week that was measured. So the filled gaps before that week do
+    not depend on later weeks (`fastrnn.data.fill_gaps`).
 
     Attributes
     ----------
     dates : (N,) array of datetime64[D]
     scale : float
-        The deviation of the training windows, less their means.
+        The deviation of the training windows, each with its mean subtracted.
     """
 
     TITLE, UNIT = "weekly CO2 at Mauna Loa", "ppm"
@@ -188,13 +188,13 @@ class CO2(Task):
         self.scale = np.std(self.regressors(self.train, self.WINDOW)[0])
 
     def regressors(self, times, length, by_hour=False):
-        """The last values less their mean, and their mean."""
+        """The last values minus their mean, and that mean."""
         window = self.window(times, length)
         level = window.mean(axis=1)
         return window - level[:, None], level
 
     def inputs(self, times):
-        """The window less its mean, scaled: (WINDOW, B, 1) float32."""
+        """The window minus its mean, scaled: (WINDOW, B, 1) float32."""
         x, _ = self.regressors(times, self.WINDOW)
         return (x / self.scale).T[:, :, None].astype(np.float32)
 

@@ -1,8 +1,8 @@
 """Tag each character of Python source code with its kind: comment, string, keyword, name, ...
 
-The code is that of the standard library, the tags come from its own `tokenize`. The kind of a
-character may depend on characters far away: within a docstring "if" is no keyword, and the quotes
-that end a string are the same as those that begin it. A bidirectional layer reads a file from both
+The code is that of the standard library; the tags come from its module `tokenize`. The kind of a
+character may depend on characters far away: within a docstring "if" is no keyword, and a string
+ends with the same quotes that it begins with. A bidirectional layer reads a file from both
 ends, so its output at a character depends on all characters before and after it.
 
     Schuster and Paliwal, Bidirectional recurrent neural networks, 1997
@@ -27,19 +27,19 @@ from fastrnn.train.progress import Progress
 KINDS = ("whitespace", "comment", "string", "keyword", "name", "number", "operator")
 SPACE, COMMENT, STRING, KEYWORD, NAME, NUMBER, OPERATOR = range(len(KINDS))
 COLOURS = ("silver", "tab:gray", "tab:green", "tab:blue", "black", "tab:orange", "tab:purple")
-SIZES = range(4_000, 60_000)  # bytes of the files that are taken
-JUDGED_OF = 8  # one of so many files is for the test
+SIZES = range(4_000, 60_000)  # bytes of a file that is used
+JUDGED_OF = 8  # every eighth file is for the test
 LETTERS = 128  # ids: ASCII, and 127 for all other characters
-FEATURES = 32  # of the embedding
-HIDDEN = 64  # of each direction
+FEATURES = 32  # features of the embedding
+HIDDEN = 64  # units of each direction
 BATCH = 32
 WINDOW = 128  # characters of a training example
-UPDATES = 100  # of an epoch
+UPDATES = 100  # updates in an epoch
 EPOCHS, QUICK_EPOCHS = 10, 2
 WIDEST = 4  # the most neighbours on each side that counting uses
 LEARNING_RATE = 5e-3
-LARGEST_NORM = 1.0  # of a minibatch's gradient
-LINES = 32  # of the code in the picture
+LARGEST_NORM = 1.0  # the largest norm of a minibatch's gradient
+LINES = 32  # lines of code in the picture
 
 
 class File(NamedTuple):
@@ -222,7 +222,7 @@ def _write_coloured(axes, text, predicted, tags):
         layers = [(line, predicted[here] == kind, colour) for kind, colour in enumerate(COLOURS)]
         layers.append(("_" * len(line), predicted[here] != tags[here], "red"))
         for characters, where, colour in layers:
-            # All other characters, and tabs, are spaces, so that these are in their columns.
+            # All other characters, and tabs, become spaces, so that each text keeps its columns.
             pairs = zip(characters, where, strict=True)
             drawn = "".join(c if w and c.isprintable() else " " for c, w in pairs)
             axes.text(0, row + 0.8, drawn.rstrip(), color=colour, family="monospace", fontsize=8,

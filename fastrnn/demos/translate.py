@@ -8,8 +8,8 @@ learning with neural networks, 2014; Cho et al., Learning phrase representations
 encoder-decoder, 2014.
 
 The days of a century are split first: the test days are not in the training data in any form. So a
-copy of the most similar text's answer would always be wrong. The rival is a linear model of
-n-grams. A parser that knows the forms needs no learning; here the net has to find them.
+copy of the most similar text's answer would always be wrong. The baseline is a linear model of
+n-grams. A parser that knows the forms needs no learning; here the net has to find the forms.
 """
 
 from datetime import date, timedelta
@@ -46,16 +46,16 @@ OUTPUT = "0123456789-"  # the decoder's ids are indices into this text
 START = len(OUTPUT)  # the first id that the decoder reads
 STEPS = len("1984-03-03")
 HELD_OUT = 1000  # days for validation, and as many for the test
-PAIRS = 10000  # of an epoch; each epoch draws new ones
-LINEAR_PAIRS = 5000  # of the linear model: with 7000, and n-grams of 5, 78.5 % are exact, not 77.1
+PAIRS = 10000  # pairs in an epoch; each epoch draws new ones
+LINEAR_PAIRS = 5000  # for the linear model; with 7000 and n-grams of 5, 78.5 % are exact, not 77.1
 LONGEST = 4  # characters of an n-gram
 HIDDEN = 128
 REMEMBER = 2  # bias of the gates that keep the state: without it the GRU hardly learns to keep it
 BATCH = 64
 EPOCHS, QUICK_EPOCHS = 25, 8
-LEARNING_RATE = 5e-3  # at first; it falls to nearly 0
-LARGEST_NORM = 1.0  # of a minibatch's gradients
-SHOWN = 2  # examples of each form
+LEARNING_RATE = 5e-3  # the first one; it falls to nearly 0
+LARGEST_NORM = 1.0  # the largest norm of a minibatch's gradients
+SHOWN = 2  # examples of each form that are printed
 
 
 def written(day, form, n):
@@ -95,7 +95,7 @@ class Pairs:
         return cls([days[i] for i in which[0]], [forms[i] for i in which[1]], rng)
 
     def exact(self, result):
-        """Share of the dates with all characters right."""
+        """Fraction of the dates with all characters right."""
         return float((result == self.target).all(axis=0).mean())
 
 
