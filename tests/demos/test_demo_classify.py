@@ -19,9 +19,15 @@ def library():
     return conditions.read_library(np.random.default_rng(0))
 
 
-@pytest.fixture
-def packages(library):
-    """Some of each package's texts, to be quick."""
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """Some texts of some modules, to be quick: reading all of the library takes seconds."""
+    folder = tmp_path_factory.mktemp("library")
+    for path in sorted(conditions.LIBRARY.glob("*.py"))[::3]:
+        (folder / path.name).symlink_to(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conditions, "LIBRARY", folder)
+        library = conditions.read_library(np.random.default_rng(0))
     return [[*texts[:20], *texts[-20:]] for texts in library]
 
 
@@ -84,6 +90,7 @@ def test_long_texts_are_cut():
     assert len(long.words) == conditions.WORDS
 
 
+@pytest.mark.slow
 def test_the_library_has_thousands_of_texts_half_of_them_negated(library):
     assert sum(map(len, library)) > 5000
     assert len(library[0]) >= len(library[1]) >= len(library[2])
@@ -92,6 +99,7 @@ def test_the_library_has_thousands_of_texts_half_of_them_negated(library):
         assert len({t.package for t in texts}) <= 1
 
 
+@pytest.mark.slow
 def test_packages_and_copies_are_held_out(library):
     train, *others = classify.split(library)
     seen, copies = {t.package for t in train}, {t.words for t in train}
