@@ -130,7 +130,7 @@ typedef struct {
   int64_t *seen, count;
 } frnn_ids;
 
-/* A state's arrays, as many as the cell has, each (batch, hidden), dense; a projected h has other features. */
+/* A state's arrays, as many as the cell has, each (batch, hidden), dense; h with a projection is (batch, projected). */
 typedef struct {
   void *of[FRNN_STATES_MOST];
 } frnn_state;

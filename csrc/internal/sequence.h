@@ -64,7 +64,7 @@ static inline int64_t element_size(const frnn_shape *s) { return s->dtype == FRN
 /* Bytes of an element of packed weights. */
 static inline int64_t packed_element(const frnn_shape *s) { return element_size(s); }
 
-/* Units of a gate in padded rows. */
+/* Units of a gate, rounded up to full vectors of the widest instruction set. */
 static inline int64_t padded(const frnn_shape *s) {
   int64_t unit = FRNN_ALIGN / element_size(s);
   return s->hidden > INT64_MAX - unit ? INT64_MAX : (s->hidden + unit - 1) / unit * unit;
@@ -94,7 +94,7 @@ static inline int back_phases_of(const frnn_shape *s) { return s->cell->back_pha
 /* 1 if a step has an extra product besides W_hh h: with r * h, or with W_hr. */
 static inline int has_extra_product(const frnn_shape *s) { return s->cell->phases == 2 || s->projected > 0; }
 
-/* A count of outputs, rounded up to full vectors of any set. */
+/* A count of outputs, rounded up to full vectors of the widest instruction set. */
 static inline int64_t vectors_of(const frnn_shape *s, int64_t outputs) {
   int64_t unit = FRNN_ALIGN / element_size(s);
   return outputs > INT64_MAX - unit ? INT64_MAX : (outputs + unit - 1) / unit * unit;

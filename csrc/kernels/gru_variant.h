@@ -150,7 +150,7 @@ KERNEL void gru_normalised_back_sides(const frnn_back *b) {
   }
 }
 
-/* Reset before, phase one; the product W_hn^T dn = d(r * h) follows. */
+/* Phase one, reset before the product: W_hn^T dn = d(r * h) follows. */
 KERNEL void gru_before_variant_back_blend(const frnn_back *b) {
   unit_options a = unit_options_of(b->variant);
   for (int64_t m = 0; m < b->m; m++) {

@@ -295,7 +295,7 @@ void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, i
   uint64_t number = number_of(atomic_load(&job.word)) + 1, before = atomic_load(&job.done);
   uint64_t word = number << 16 | (uint64_t)(parts - 1) << 8 | (uint64_t)(run->threads - 1);
   run->shared = 1;
-  atomic_store_explicit(&job.word, word, memory_order_release); /* a worker that wake misses is not waited for */
+  atomic_store_explicit(&job.word, word, memory_order_release); /* a worker that wake() misses is not waited for */
   wake(others);
   do_as_caller(run, word, before);
   run->shared = 0;

@@ -272,7 +272,10 @@ class Stream(Generic[State, Given]):
         if not self._stepper.feed(x, y):
             dense = np.empty(y.shape, self._dtype)
             if not self._stepper.feed(checks.dense(x), dense):
-                raise RuntimeError("x passed every check, but the kernels refuse it")
+                raise RuntimeError(
+                    "x passed every check, but the kernels refuse it: this is a bug in fastrnn, "
+                    "please report it"
+                )
             y[...] = dense
 
     def _checked_x(self, x, symbols):

@@ -101,7 +101,7 @@ def resident(what: str) -> int:
 
 
 class Orders:
-    """The child's end of the socket: a method for each order."""
+    """The child's end of the socket: a method for each command of the parent."""
 
     def prepare(self, name: str, case, cell: str, mode: str, threads: int):
         from fastrnn.bench.peers import PEERS

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-QUERIES = 128  # times that are compared with the training period at once; this bounds the memory
+QUERIES = 128  # hours that one call compares with the training period; this bounds the memory
 
 
 def rmse(error):

@@ -176,7 +176,7 @@ def baselines(corpus):
 
 
 def print_bits(name, bits, others):
-    """Print the table of bits, and the verdict."""
+    """Print the table of bits per character, and whether the net beats the others."""
     print("\nbits per character on the validation topics")
     for label, value in {name: bits, **others}.items():
         print(f"  {label:<24}{value:8.3f}")

@@ -64,7 +64,7 @@ def wanted(marked):
 
 
 def baselines(marked):
-    """Answers that need no memory: name -> (B, 1).
+    """Predictions of the sum that remember no earlier step: name -> (B, 1).
 
     The second is the best answer that ignores the first half.
     """

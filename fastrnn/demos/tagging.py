@@ -52,7 +52,7 @@ class File(NamedTuple):
 
 
 def kind_of(found):
-    """The kind of a token of `tokenize`."""
+    """The tag of a token that Python's tokenize module found."""
     if found.type == token.NAME:
         return KEYWORD if keyword.iskeyword(found.string) else NAME
     kinds = {"COMMENT": COMMENT, "STRING": STRING, "NUMBER": NUMBER, "OP": OPERATOR}

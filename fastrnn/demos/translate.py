@@ -89,7 +89,7 @@ class Pairs:
 
     @classmethod
     def drawn(cls, days, count, rng):
-        """`count` pairs of random days in random forms."""
+        """`count` random days, each as a text in a random form and as its ISO date."""
         forms = list(FORMS)
         which = rng.integers(len(days), size=count), rng.integers(len(forms), size=count)
         return cls([days[i] for i in which[0]], [forms[i] for i in which[1]], rng)

@@ -56,7 +56,7 @@ class Tape:
 
 
 def _same(array, dtype):
-    """The value as an array of that dtype. NumPy raises TypeError for another dtype."""
+    """The value as an array. NumPy raises TypeError if its dtype is not `dtype`."""
     return plain("an array", array).astype(dtype, casting="equiv", copy=False)
 
 
@@ -132,7 +132,7 @@ class _Records:
         self.saved = [None] * T
 
     def add(self, t, state, operands, saved):
-        """state : the state after the step, before (P1)."""
+        """state : the state after the step, with h before its projection (P1)."""
         if self.unprojected is not None:
             self.unprojected[t] = state[0]
         for v, now in zip(self.operands, operands, strict=True):

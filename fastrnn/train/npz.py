@@ -93,7 +93,7 @@ class Npz:
         start = _next(member, START)
         length = self._said(name, length_of, start)
         if length > entry.size:
-            raise self._source.refused("it is shorter than its header", name)
+            raise self._source.refused("it ends within its header", name)
         header = self._said(name, header_of, start + _next(member, length - START))
         if isinstance(header.dtype, np.dtype) and length + header.nbytes != entry.size:
             raise self._source.refused(

@@ -239,8 +239,8 @@ class Embedding(_Part):
         dy = checks.same_dtype("dy", checks.as_array("dy", dy), self.dtype)
         checks.shaped("dy", dy, None, (*x.shape, self.features))
         # add.at gets single elements, because its loop over one axis is about 4 times as fast as
-        # that over vectors, in the same order. add.at is also faster than sums over sorted ids,
-        # except for very large tables.
+        # that over vectors, in the same order. Sums over sorted ids are slower than add.at, unless
+        # the table is very large.
         begins = x.reshape(-1, 1).astype(np.intp) * self.features
         d_rows, total = dy.reshape(-1, self.features), np.zeros(self.flat.size)
         at_once = max(1, _AT_ONCE // self.features)

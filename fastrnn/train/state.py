@@ -101,7 +101,7 @@ def state_of(parts, optimizer=None):
 
 
 def wanted_of(parts, optimizer=None):
-    """Name -> `Like`, for the arrays of `state_of`."""
+    """The dtype and shape that each array of `state_of` must have: name -> `Like`."""
     arrays = arrays_of(parts)
     if optimizer is not None:
         arrays |= {f"{OPTIMIZER}.{key}": array for key, array in optimizer.state().items()}

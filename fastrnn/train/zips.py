@@ -46,7 +46,7 @@ def entries(source):
         if at + _ENTRY.size > end:
             raise source.refused("its directory ends early")
         fields = _ENTRY.unpack(source.read(at, _ENTRY.size))
-        lengths = fields[10:13]  # of the name, the extra fields, the comment
+        lengths = fields[10:13]  # those of the name, the extra fields, the comment
         after = at + _ENTRY.size + sum(lengths)
         if fields[0] != b"PK\1\2" or after > end:
             raise source.refused("its directory is broken")
@@ -161,7 +161,7 @@ class Member:
         if self._some(1):
             raise self._refused("it has more bytes than its directory says")
         if self._at != self.end or inflate and (not inflate.eof or inflate.unused_data):
-            raise self._refused("its bytes end elsewhere than its directory says")
+            raise self._refused("its bytes end elsewhere than the zip file's directory says")
         if self._crc != self._entry.crc:
             raise self._refused("its bytes were changed: their checksum is another one")
 

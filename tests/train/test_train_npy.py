@@ -66,7 +66,7 @@ def header_like(text):
         (WHOLE.replace(b"NUMPY", b"NUMPX"), ValueError, "it is not an array"),
         (WHOLE.replace(b"NUMPY\1\0v\0", b"NUMPY\2\0\xff\xff"), ValueError, "2 to 10000 bytes"),
         (WHOLE.replace(b"NUMPY\1\0v\0", b"NUMPY\1\0\0\0"), ValueError, "2 to 10000 bytes"),
-        (WHOLE.replace(b"NUMPY\1\0v\0", b"NUMPY\1\0\0\4"), ValueError, "shorter than its header"),
+        (WHOLE.replace(b"NUMPY\1\0v\0", b"NUMPY\1\0\0\4"), ValueError, "it ends within its header"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("method", [0, DEFLATED])

@@ -78,7 +78,7 @@ SHORT = deflated(WHOLE[:-1])
         (members(b""), ["d.weight", "too short"]),
         (members(WHOLE + b"\0"), ["25 bytes of elements by its directory, but 24"]),
         (members(WHOLE[:-1]), ["23 bytes of elements by its directory, but 24"]),
-        (members(WHOLE[:50]), ["shorter than its header"]),
+        (members(WHOLE[:50]), ["it ends within its header"]),
         (members(more=members()[:1]), ["d.weight", "twice"]),
         (members(more=[Member(b"d.weight", WHOLE)]), ["d.weight", "twice"]),
         (members(more=[Member(b"extra.a.npy", WHOLE), Member(b"extra.a", WHOLE)]), ["twice"]),
