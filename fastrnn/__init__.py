@@ -1,14 +1,16 @@
 """RNN, LSTM and GRU on the CPU for NumPy, forward and backward through time, in fused kernels."""
 
 import importlib
-import pkgutil
+import os
 from typing import TYPE_CHECKING
 
 # In a checkout after "pip install .", the compiled module is in the installed package: _engine
-# finds it on this path.
-__path__ = pkgutil.extend_path(__path__, __name__)
+# finds it on this path. An installed package has an id (see _engine) and does without.
+if not os.path.exists(os.path.join(__path__[0], "_engine", "_build_id.py")):
+    import pkgutil
 
-from fastrnn import reference  # noqa: E402
+    __path__ = pkgutil.extend_path(__path__, __name__)
+
 from fastrnn._engine.runtime import (  # noqa: E402
     backend,
     get_num_threads,
@@ -36,7 +38,7 @@ from fastrnn.layers import GRU, LSTM, RNN, MinGRU, MinLSTM  # noqa: E402
 if TYPE_CHECKING:
     from fastrnn import bench as bench
     from fastrnn import demos as demos
-    from fastrnn import plot, train
+    from fastrnn import plot, reference, train
 
 __all__ = [
     "GRU",
@@ -66,7 +68,7 @@ __all__ = [
     "train",
 ]
 
-_LAZY = ("bench", "data", "demos", "plot", "train")  # imported on first use
+_LAZY = ("bench", "data", "demos", "plot", "reference", "train")  # imported on first use
 
 
 if not TYPE_CHECKING:  # with this function a type checker would accept every misspelt name

@@ -32,6 +32,7 @@ LEVELS = [
     {"fastrnn._engine", "fastrnn._engine._build", "fastrnn._engine.runtime"},
     {"fastrnn._cells"},
     {"fastrnn._engine.dropout_masks", "fastrnn._engine.ragged", "fastrnn._engine.ids"},
+    {"fastrnn._engine.reference_backend"},
     {"fastrnn._engine.passes"},
     {"fastrnn._engine.flat"},
     {"fastrnn._functional"},
@@ -54,19 +55,17 @@ def modules():
 
 
 def statements(body):
-    """The statements that an import of the module runs, also within `if` and `try`."""
+    """The statements of a module, also within `if`, `try` and functions, but not for types alone."""
     for node in body:
         yield node
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         for block in ("body", "orelse", "finalbody", "handlers"):
-            inner = getattr(node, block, [])
-            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield from statements(inner)
+            yield from statements(getattr(node, block, []))
 
 
 def imports(path, names):
-    """The package's modules that an import of the file imports."""
+    """The package's modules that a file imports, at once or later."""
     found = set()
     for node in statements(ast.parse(path.read_text()).body):
         if isinstance(node, ast.Import):

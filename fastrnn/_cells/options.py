@@ -4,7 +4,7 @@ It must not know: the mathematics (variants.py), which parameters follow (regist
 """
 
 import math
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from fastrnn import checks
 
@@ -12,8 +12,7 @@ from fastrnn import checks
 GATE_ACTIVATIONS = ("sigmoid", "hard_sigmoid", "hard_sigmoid_onnx")
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(NamedTuple):
     """The options of a cell. With the defaults the cell is the plain one.
 
     Attributes
@@ -45,15 +44,15 @@ class Options:
 
     def non_default(self):
         """The options that differ from their defaults, as arguments of a layer: name -> value."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        given = {f.name: given[f.name] for f in fields(self) if given[f.name] != f.default}
+        defaults = self._field_defaults
+        given = {name: value for name, value in self._asdict().items() if value != defaults[name]}
         if len(set(self.zoneout)) == 1:
             given["zoneout"] = self.zoneout[0]
         return given
 
     def numbers(self):
         """The options that are numbers for the kernels: name -> value, without None."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        given = self._asdict()
         given["recurrent_activation"] = _SLOPES[self.recurrent_activation]
         return {name: value for name, value in given.items() if isinstance(value, float)}
 

@@ -5,13 +5,11 @@ compiled module, the reference lists the same cells (reference/variants.py). An 
 variant.
 """
 
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 from fastrnn._cells.options import Options
 from fastrnn._engine import runtime
-from fastrnn.reference import variants
 
 
 class Extra(NamedTuple):
@@ -27,8 +25,7 @@ class Extra(NamedTuple):
     begins: float | None
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One recurrent cell.
 
     Attributes
@@ -77,7 +74,12 @@ def _unpickled(name, options, projects):
     return projected(cell) if projects else cell
 
 
-_LISTED = runtime.core.cells() if runtime.core else variants.cells()
+if runtime.core:
+    _LISTED = runtime.core.cells()
+else:  # imported here: the reference takes a third of all imports' time
+    from fastrnn.reference import variants
+
+    _LISTED = variants.cells()
 
 # The public function of a cell, if its name is not that of the cell.
 _FUNCTIONS = {
@@ -112,7 +114,7 @@ def projected(cell):
     """The cell with a projection of h: W_hr is the first of its extra parameters."""
     if "proj_size" not in _LISTED[cell.index]["takes"]:
         raise ValueError(f"weight_hr or proj_size has no meaning for the cell {cell.name}")
-    return replace(cell, extras=(Extra("weight_hr", None, None), *cell.extras), projects=True)
+    return cell._replace(extras=(Extra("weight_hr", None, None), *cell.extras), projects=True)
 
 
 def variant(cell, options):
@@ -165,8 +167,8 @@ def _with_options(cell, options):
         for kind, units in entry["extras"].items()
         if kind != "weight_peephole" or options.peephole
     ])  # fmt: skip
-    return replace(
-        cell, index=index, gates=entry["gates"], recurrent=entry["recurrent"],
+    return cell._replace(
+        index=index, gates=entry["gates"], recurrent=entry["recurrent"],
         extras=cell.extras + extras, options=options,
     )  # fmt: skip
 

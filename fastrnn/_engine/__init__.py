@@ -4,11 +4,10 @@ runtime.py chooses the backend, the instruction set and the number of threads, a
 passes.py runs one direction of a layer, flat.py the same with a tape of bytes. ids.py prepares an x
 of ids, ragged.py the lengths, masks and resets. dropout_masks.py draws dropout and zoneout masks.
 _core.pyx is the compiled module; _build.py tells whether it was built from these sources.
+reference_backend.py is the other backend.
 
 It must not know: layers.
 """
-
-import pkgutil
 
 # setup.py wrote this id into an installed package; a checkout has none. The import comes before
 # __path__ is extended, or a checkout would find the id of the installed package.
@@ -17,5 +16,7 @@ try:
 except ModuleNotFoundError:
     installed_id = None
 
-# With this path a checkout finds the installed compiled module.
-__path__ = pkgutil.extend_path(__path__, __name__)
+if installed_id is None:  # with this path a checkout finds the installed compiled module
+    import pkgutil
+
+    __path__ = pkgutil.extend_path(__path__, __name__)

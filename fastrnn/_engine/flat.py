@@ -10,7 +10,6 @@ arrays. The other bytes are values of gates and masks, and no address is compute
 It must not know: what users call, layers.
 """
 
-import json
 from typing import NamedTuple
 
 import numpy as np
@@ -245,6 +244,8 @@ def _parts(tape, sections):
 
 
 def _header(f, sizes, by_kernels):
+    import json  # here, because an import of fastrnn should not wait for it
+
     given = {} if f.cell.options is None else f.cell.options.non_default()
     header = np.zeros((), _HEADER)
     values = sizes._asdict() | {
@@ -328,6 +329,8 @@ def _header_of(h, by_kernels):
     flags = [int(h[name]) for name in (
         "lengths", "mask", "reset", "recurrent_mask", "zoneout_masks", "reverse", "to_initial",
     )]  # fmt: skip
+    import json
+
     steps, batch, hidden, features, checkpoint = numbers
     if min(*numbers, inputs, vocabulary) < 0 or max(flags) > 1 or not 0 < features <= hidden:
         raise _not_a_tape("a header with impossible sizes")

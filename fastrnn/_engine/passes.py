@@ -11,13 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn import reference
 from fastrnn._cells.registry import kernel_weights, with_masks
-from fastrnn._engine import ids, runtime
+from fastrnn._engine import runtime
 from fastrnn._engine.dropout_masks import DropoutMasks, drawn
 from fastrnn._engine.ids import Ids
 from fastrnn._engine.ragged import Rows
-from fastrnn.reference import variants
 
 
 class DirectionCall(NamedTuple):
@@ -77,6 +75,14 @@ if runtime.core:  # the compiled module reads the fields by their index
     assert DropoutMasks._fields == runtime.core.DROPOUT_MASKS
 
 
+def reference_backend():
+    """Return the module of the reference backend."""
+    # Imported here: with kernels few need it, and the reference takes a third of all imports' time.
+    from fastrnn._engine import reference_backend
+
+    return reference_backend
+
+
 def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
     """Run a tuple of passes over one x, at once -> the passes, with their tapes if keep.
 
@@ -84,7 +90,7 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
     steps between two checkpoints of a tape.
     """
     if not runtime.uses_core():
-        return tuple([_run_reference(cell, x, p, keep, rows) for p in passes])
+        return reference_backend().run_passes(cell, x, passes, keep, rows)
     if keep:
         nbytes = runtime.core.tape_size(passes[0].weights, x.shape[0], x.shape[1], checkpoint)
         passes = tuple([p._replace(tape=runtime.tape_buffer(nbytes)) for p in passes])
@@ -128,46 +134,17 @@ def with_addresses(cell, p):
     return with_weights(cell, p._replace(tape=runtime.tape_with(p.tape)))
 
 
-def _run_reference(cell, x, p, keep, rows):
-    tape, state, masks = None, [s[p.slot] for s in p.state], p.dropout_masks
-    cell = variants.reference_cell(cell, masks is not None)
-    if isinstance(x, Ids):
-        x = x.ids if x.embedding is None else x.embedding[x.ids]
-    options = {"reverse": p.reverse} | ({} if rows is None else rows.options)
-    options["dropout_masks"] = masks
-    if keep:
-        y, last, tape = reference.forward(cell, x, state, *p.parameters, **options)
-    else:
-        y, last = reference.infer(cell, x, state, *p.parameters, **options)
-    p.y[...] = y
-    for target, source in zip(p.last, last, strict=True):
-        target[p.slot] = source
-    return p._replace(tape=tape)
-
-
 def run_passes_backward(x, passes, incoming, rows=None, checkpoint=0):
     """Compute the gradients of passes over one x, at once, into the arrays of `incoming`.
 
     incoming : a `BackwardBuffers` for each pass. Nothing else is written, so a second call gives
         the same gradients.
     """
-    if isinstance(passes[0].tape, reference.Tape):
-        for p, i in zip(passes, incoming, strict=True):
-            _run_reference_backward(x, p, i)
+    if not isinstance(passes[0].tape, np.ndarray):
+        reference_backend().run_passes_backward(x, passes, incoming)
         return
     x, ids = (None, x) if isinstance(x, Ids) else (x, None)
     runtime.in_workspace(runtime.core.backward, x, passes, incoming, rows, ids, checkpoint)
-
-
-def _run_reference_backward(x, p, i):
-    dlast = [None if d is None else d[p.slot] for d in i.dlast]
-    dx, dfirst, *dparameters = reference.backward(p.tape, i.dy, dlast, i.dstates)
-    if isinstance(x, Ids) and i.dx is not None:
-        dx = ids.scattered(x, dx)
-    targets = (i.dx, *(d[p.slot] for d in i.dfirst), *i.dparameters)
-    for target, source in zip(targets, (dx, *dfirst, *dparameters), strict=True):
-        if target is not None:
-            target[...] = source
 
 
 def _unmark(gates):
@@ -189,8 +166,8 @@ def gates_of_pass(cell, p, dtype, rows=None):
     (steps, batch, _), hidden = p.y.shape, len(p.parameters[0]) // cell.gates
     if steps == 0:  # the reference knows the names of its gates from the first step on
         return {name: np.empty((0, batch, hidden), dtype) for name in cell.shown}
-    if isinstance(p.tape, reference.Tape):
-        return reference.gates(p.tape)
+    if not isinstance(p.tape, np.ndarray):
+        return reference_backend().gates(p.tape)
     slots = runtime.core.tape_slots(p.weights, p.tape, steps, batch)
     gates = {}
     for slot, name in enumerate(cell.shown):

@@ -75,7 +75,7 @@ _DRAWN = ("recurrent_dropout", "rng", "recurrent_mask", "zoneout_masks")
 def _cell_with(cell, function, projects, given):
     """The cell with its options, and a dict of the arguments about masks."""
     masks = {name: given.pop(name) for name in _DRAWN if name in given}
-    known = options.Options.__dataclass_fields__
+    known = options.Options._fields
     for name in given:
         if name not in known:
             raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")

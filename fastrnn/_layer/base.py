@@ -9,7 +9,6 @@ It must not know: which cells there are.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Generic, overload
 
@@ -43,7 +42,7 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
     _fixed = frozenset({
         "input_size", "hidden_size", "num_layers", "proj_size", "bias", "batch_first",
         "bidirectional", "merge", "num_directions", "dtype", "init", "forget_bias", "nonlinearity",
-        "reset_after", "options", *(f.name for f in fields(options.Options)),
+        "reset_after", "options", *options.Options._fields,
     })  # fmt: skip
     _derived = Trainable._derived | {
         "_parameters", "_kernel_weights", "_zeros", "_run_passes"

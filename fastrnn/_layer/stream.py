@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Generic
 
 import numpy as np
 
-from fastrnn import checks, reference
+from fastrnn import checks
 from fastrnn._cells.registry import kernel_weights
 from fastrnn._engine import ids, runtime
+from fastrnn._engine.passes import reference_backend
 from fastrnn._typing import Given, State
-from fastrnn.reference import variants
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,51 +29,6 @@ def _write(state, values):
     """Copy arrays into those of a state. Their shapes agree, so no copy can fail."""
     for held, value in zip(state, values, strict=True):
         held[...] = value
-
-
-class _ReferenceStepper:
-    """The stepper of the NumPy path, with the compiled stepper's methods."""
-
-    def __init__(self, cell, weights, state):
-        self._cell, self._parameters, self._state = variants.reference_cell(cell), weights, state
-        self._here = []  # the calls that have begun; only the first one may run
-
-    def alone(self, function):
-        """Call function() while no step can run, as the compiled stepper does.
-
-        There is no lock, because a signal handler may raise at any point, also between taking a
-        lock and the `try` that would release it.
-        """
-        me = object()
-        try:
-            self._here.append(me)
-            if self._here[0] is not me:
-                raise RuntimeError(
-                    "another thread is stepping this stream, or the code that a signal's handler "
-                    "has interrupted: give each thread a stream of its own, or let them take turns"
-                )
-            return function()
-        finally:
-            if me in self._here:
-                self._here.remove(me)
-
-    def step(self, x, out):
-        """Do nothing and return False: the stream then checks x and calls `feed`."""
-        return False
-
-    def feed(self, x, out):
-        self.alone(lambda: self._advance(x, out))
-        return True
-
-    def _advance(self, x, out):
-        y, states = x, []
-        for index, weights in enumerate(self._parameters):
-            state = tuple(s[index] for s in self._state)
-            y, last = reference.infer(self._cell, y, state, *weights)
-            states.append(last)
-        after = [np.stack(parts) for parts in zip(*states, strict=True)]
-        out[...] = y
-        _write(self._state, after)
 
 
 class Stream(Generic[State, Given]):
@@ -152,7 +107,7 @@ class Stream(Generic[State, Given]):
 
         The stepper has addresses of memory. So a flag replaces it, True for the compiled stepper.
         """
-        compiled = not isinstance(self._stepper, _ReferenceStepper)
+        compiled = runtime.core is not None and isinstance(self._stepper, runtime.core.Stepper)
         return self.__dict__ | {"_stepper": compiled, "_state": self._copied_state()}
 
     def __setstate__(self, state):
@@ -163,7 +118,7 @@ class Stream(Generic[State, Given]):
         self._stepper = self._make_stepper() if compiled else self._reference_stepper()
 
     def _reference_stepper(self):
-        return _ReferenceStepper(self._cell, self._parameters, self._state)
+        return reference_backend().Stepper(self._cell, self._parameters, self._state)
 
     def _make_stepper(self):
         layers = [kernel_weights(self._cell, parameters) for parameters in self._parameters]

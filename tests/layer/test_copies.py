@@ -6,7 +6,6 @@ to have addresses of all alignments.
 
 import copy
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -220,7 +219,7 @@ def test_a_pickled_cell_is_the_one_of_its_name(cell, monkeypatch):
     for kind in kinds:
         assert pickled(kind) == copy.deepcopy(kind) == kind
     data = pickle.dumps(CELLS[cell])
-    monkeypatch.setitem(CELLS, cell, replace(CELLS[cell], index=77))
+    monkeypatch.setitem(CELLS, cell, CELLS[cell]._replace(index=77))
     assert pickle.loads(data).index == 77
 
 

@@ -49,7 +49,7 @@ class Problem:
         """The problem with `change` applied to every array."""
 
         def each(value):
-            if isinstance(value, tuple):
+            if type(value) is tuple:
                 return tuple(each(v) for v in value)
             return None if value is None else change(value)
 
