@@ -424,8 +424,8 @@ def test_weights_are_those_of_the_pass(backend):
 
 
 @every_backend
-def test_biases_and_states_that_were_left_out_are_left_out_again(backend):
-    """None is zeros, in the pass and after it; other numbers would be another pass."""
+def test_biases_and_the_state_are_those_of_the_pass(backend):
+    """None is zeros, in the pass and after it."""
     one = call("plain")
     w_ih, w_hh, b_ih, b_hh, _ = one.weights
     bare = replace(one, state=(None, None), weights=Parameters(w_ih, w_hh))
@@ -433,24 +433,35 @@ def test_biases_and_states_that_were_left_out_are_left_out_again(backend):
         "state": tuple(0 * s for s in one.state),
         "weights": (w_ih, w_hh, 0 * b_ih, 0 * b_hh),
     }
+    y, last, tape = one.forward()
     refusals = {
         "b_ih": {"weights": (w_ih, w_hh, None, b_hh)},
-        "b_hh": {"weights": (w_ih, w_hh, b_ih)},
-        "state": {"state": None},
+        "b_hh": {"weights": (w_ih, w_hh, b_ih, 2 * b_hh)},
+        "c of state": {"state": last},
         "h of state": {"state": (None, one.state[1])},
-        "c of state": {"state": (one.state[0], None)},
     }
-    y, _, tape = one.forward()
     for name, changes in refusals.items():
-        words = "must be that of the tape's pass: it was None or zeros in this call, and is not"
-        with refuses(ValueError, name, words):
+        with refuses(ValueError, f"{name} must be that of the forward call whose tape this is"):
             one.backward(tape, y, **changes)
+    with refuses(ValueError, "the initial state, not the final one"):
+        one.backward(tape, y, state=None)
     y, _, tape = bare.forward()
     bare.backward(tape, y)
     bare.backward(tape, y, **zeros)
     for changes in ({"state": one.state}, {"weights": one.weights}):
-        with refuses(ValueError, "it was None or zeros in the pass, and is not in the other"):
+        with refuses(ValueError, "must be that of the forward call whose tape this is"):
             bare.backward(tape, y, **changes)
+
+
+def test_all_options_at_once_fit_into_a_header():
+    """With numbers that have as many digits as there are."""
+    options = {
+        "clip": 2e-300 / 3, "cell_clip": 2e-300 / 3, "recurrent_activation": "hard_sigmoid_onnx",
+        "zoneout": (2e-300 / 3, 2 / 3), "peephole": True, "layer_norm": True,
+    }  # fmt: skip
+    one = call_of("lstm", **options)
+    y, _, tape = one.forward(**options)
+    one.backward(tape, y)
 
 
 # ---- bytes that are wrong ------------------------------------------------------------------------

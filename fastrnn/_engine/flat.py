@@ -45,12 +45,12 @@ _HEADER = np.dtype({
     "names": [
         "magic", "format", "by_kernels", "writer", "cell", "dtype", "steps", "batch", "input",
         "hidden", "features", "vocabulary", "checkpoint", "x", "reverse", "lengths", "mask",
-        "reset", "to_initial", "recurrent_mask", "zoneout_masks", "nonzero", "options",
+        "reset", "to_initial", "recurrent_mask", "zoneout_masks", "checksums", "options",
     ],
     "formats": [
         "S8", "u4", "u1", "S48", "S16", "S8", "i8", "i8", "i8",
         "i8", "i8", "i8", "i8", "u1", "u1", "u1", "u1",
-        "u1", "u1", "u1", "u1", "S80", "S256",
+        "u1", "u1", "u1", "u1", "S192", "S512",
     ],
 })  # fmt: skip
 _HEADER_BYTES = -(-_HEADER.itemsize // _ALIGN) * _ALIGN
@@ -63,7 +63,6 @@ class Flat(NamedTuple):
     parameters : w_ih, w_hh, b_ih, b_hh and the cell's extras. rows : `ragged.Rows` or None.
     masks : `DropoutMasks`, its rows not sorted, or None.
     checkpoint : 0, or the number of steps between two checkpoints of the tape.
-    nonzero : the names of the biases and states that are not zero.
     """
 
     cell: Cell
@@ -74,7 +73,6 @@ class Flat(NamedTuple):
     rows: ragged.Rows | None = None
     masks: DropoutMasks | None = None
     checkpoint: int = 0
-    nonzero: tuple = ()
 
 
 class Sizes(NamedTuple):
@@ -253,11 +251,27 @@ def _header(f, sizes, by_kernels):
         "writer": _writer(by_kernels), "cell": f.cell.name, "dtype": sizes.dtype.name,
         "x": _kind_of_x(f.x), "input": f.x.shape[2], "vocabulary": _vocabulary_of(f.x),
         "reverse": f.reverse, "to_initial": f.rows is not None and f.rows.reset_to == "initial",
-        "nonzero": ",".join(f.nonzero), "options": json.dumps(given),
+        "checksums": ",".join(_checksums(f.cell, f.state, f.parameters)),
+        "options": json.dumps(given),
     }  # fmt: skip
     for name in _HEADER.names:
         header[name] = values[name]
+    for name in "cell", "checksums", "options":
+        assert header[name].item().decode() == values[name], f"{name} is longer than its field"
     return header
+
+
+def _checksums(cell, state, parameters):
+    """A text "name=checksum" for each bias and state; none for zeros, as for what is left out."""
+    import zlib
+
+    kinds = "b_ih", "b_hh", *(extra.kind for extra in cell.extras)
+    named = [pair for pair in zip(kinds, parameters[2:], strict=True) if pair[0].startswith("b")]
+    several = len(cell.states) > 1
+    labels = [f"{name} of state" for name in cell.states] if several else ["state"]
+    named += zip(labels, state, strict=True)
+    given = [(name, array) for name, array in named if array is not None and array.any()]
+    return [f"{name}={zlib.crc32(array):08x}" for name, array in given]
 
 
 def _kind_of_x(x):
@@ -285,7 +299,7 @@ class Header(NamedTuple):
     by_kernels: bool
     input: int
     vocabulary: int
-    nonzero: tuple
+    checksums: tuple
 
 
 def read_header(tape):
@@ -351,10 +365,10 @@ def _header_of(h, by_kernels):
         raise _not_a_tape("a header with impossible options")
     sizes = Sizes(cell, dtype, steps, batch, hidden, features, checkpoint, *has)
     reset_to = "initial" if to_initial else "zero"
-    nonzero = tuple(filter(None, h["nonzero"].decode("latin-1").split(",")))
+    checksums = tuple(filter(None, h["checksums"].decode("latin-1").split(",")))
     return Header(
         plain.function, cell, kind, sizes, reverse, reset_to, by_kernels, inputs, vocabulary,
-        nonzero,
+        checksums,
     )  # fmt: skip
 
 
@@ -366,16 +380,16 @@ class Contents(NamedTuple):
     kernels: np.ndarray | None
 
 
-def read(header, tape, x_shape, vocabulary, state, parameters, nonzero):
+def read(header, tape, x_shape, vocabulary, state, parameters):
     """The `Contents` of a tape.
 
-    x_shape : (T, B, I). vocabulary : that of the ids; 0 for features. state, parameters, nonzero :
-    as in `Flat`, checked for the header's cell.
+    x_shape : (T, B, I). vocabulary : that of the ids; 0 for features. state, parameters : as in
+    `Flat`, checked for the header's cell.
 
     Raises
     ------
     ValueError
-        If the tape was written for arrays of other sizes.
+        If the tape was written for arrays of other sizes, or for another state or bias.
     """
     s = header.sizes
     given = {
@@ -391,11 +405,12 @@ def read(header, tape, x_shape, vocabulary, state, parameters, nonzero):
             raise ValueError(
                 f"tape must be of the same arrays: {name} of its pass is {of_tape}, got {of_arrays}"
             )
-    for name in sorted({*nonzero} ^ {*header.nonzero}):
+    differing = sorted({*_checksums(s.cell, state, parameters)} ^ {*header.checksums})
+    if differing:
+        name = differing[0].partition("=")[0]
+        hint = ": the initial state, not the final one" if name.endswith("state") else ""
         raise ValueError(
-            f"{checks.shown(name)} must be that of the tape's pass: it was None or zeros in "
-            + ("the pass" if name in nonzero else "this call")
-            + ", and is not in the other"
+            f"{checks.shown(name)} must be that of the forward call whose tape this is{hint}"
         )
     if tape.size != size_of(s, header.by_kernels):
         raise _not_a_tape(f"{tape.size} bytes rather than {size_of(s, header.by_kernels)}")

@@ -185,20 +185,6 @@ def _features_symbol(cell):
     return "proj_size" if cell.projects else "hidden_size"
 
 
-def _nonzero(cell, state, parameters):
-    """The names of the biases and states that are not zero; one that is left out is zero.
-
-    state, parameters : tuples of checked arrays.
-    """
-    names = "b_ih", "b_hh", *(extra.kind for extra in cell.extras)
-    biases = dict(zip(names, parameters[2:], strict=True))
-    named = {name: array for name, array in biases.items() if name.startswith("b")}
-    several = len(cell.states) > 1
-    labels = [f"{name} of state" for name in cell.states] if several else ["state"]
-    named |= zip(labels, state, strict=True)
-    return tuple([name for name, array in named.items() if array is not None and array.any()])
-
-
 # ---- the size of a tape --------------------------------------------------------------------------
 
 
@@ -247,7 +233,6 @@ def forward(function, cell, x, state, weights, batch, given):
     features = len(parameters[4]) if cell.projects else hidden
     sizes = (features, hidden)[: len(cell.states)]
     state = checks.state(cell, state, x.shape[1], sizes, dtype)
-    nonzero = _nonzero(cell, state, parameters)
     masks = _masks_of(cell, (*x.shape[:2], hidden), features, dtype, **masks)
     keep = checks.flag("return_tape", batch.return_tape)
     checkpoint = 0
@@ -256,7 +241,7 @@ def forward(function, cell, x, state, weights, batch, given):
         if not keep:
             raise ValueError("checkpoint must be None without return_tape=True")
     reverse = checks.flag("reverse", batch.reverse)
-    f = flat.Flat(cell, x, state, parameters, reverse, rows, masks, checkpoint, nonzero)
+    f = flat.Flat(cell, x, state, parameters, reverse, rows, masks, checkpoint)
     return flat.run(f, keep)
 
 
@@ -296,9 +281,8 @@ def backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x)
             vocabulary = len(ids.checked_embedding(embedding, inputs, dtype))
     sizes = (features, hidden)[: len(cell.states)]
     state = checks.state(cell, state, x.shape[1], sizes, dtype)
-    nonzero = _nonzero(cell, state, parameters)
     shape = *x.shape[:2], inputs
-    contents = flat.read(header, tape, shape, vocabulary, state, parameters, nonzero)
+    contents = flat.read(header, tape, shape, vocabulary, state, parameters)
     if of_ids:
         x = ids.checked("x", x, inputs, embedding, dtype, contents.rows)
     shape, symbols = (*x.shape[:2], features), ("T", "B", _features_symbol(cell))
