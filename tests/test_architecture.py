@@ -55,7 +55,7 @@ def modules():
 
 
 def statements(body):
-    """The statements of a module, also within `if`, `try` and functions, but not for types alone."""
+    """The statements of a module, also within `if`, `try` and functions; not those for types."""
     for node in body:
         yield node
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":

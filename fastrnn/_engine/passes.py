@@ -99,21 +99,16 @@ def run_passes(cell, x, passes, keep=False, rows=None, checkpoint=0):
     return passes
 
 
-def run_variant(draw, cell, x, passes, keep=False, rows=None, checkpoint=0):
-    """Draw dropout masks, then do the same as `run_passes`.
-
-    draw : a pair of the generator and the recurrent dropout; None draws no masks.
-    """
-    if draw is not None:
-        rng, recurrent_dropout = draw
-        zoneout = () if cell.options is None else cell.options.zoneout
-        sort_order = None if rows is None or not runtime.uses_core() else rows.sort_order
-        passes = tuple([
-            with_weights(cell, p._replace(dropout_masks=drawn(
-                rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout, sort_order
-            )))
-            for p in passes
-        ])  # fmt: skip
+def run_with_masks(rng, recurrent_dropout, cell, x, passes, keep=False, rows=None, checkpoint=0):
+    """Draw dropout masks from rng, then do the same as `run_passes`."""
+    zoneout = () if cell.options is None else cell.options.zoneout
+    sort_order = None if rows is None or not runtime.uses_core() else rows.sort_order
+    passes = tuple([
+        with_weights(cell, p._replace(dropout_masks=drawn(
+            rng, p.y.shape, p.y.dtype, recurrent_dropout, zoneout, sort_order
+        )))
+        for p in passes
+    ])  # fmt: skip
     return run_passes(cell, x, passes, keep, rows, checkpoint)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from fastrnn import checks
 from fastrnn._cells import options
 from fastrnn._cells.registry import kernel_weights, projected, takes, variant
-from fastrnn._engine.passes import call_of, run_passes, run_variant
+from fastrnn._engine.passes import call_of, run_passes, run_with_masks
 from fastrnn._layer import initializers
 from fastrnn._layer.dropout import Dropout
 from fastrnn._layer.merge import MERGES
@@ -45,7 +45,7 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         "reset_after", "options", *options.Options._fields,
     })  # fmt: skip
     _derived = Trainable._derived | {
-        "_parameters", "_kernel_weights", "_zeros", "_run_passes"
+        "_parameters", "_kernel_weights", "_zeros"
     }  # fmt: skip
 
     def __init__(
@@ -88,8 +88,6 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         self._parameters = [structure.parameters(k, self._arrays) for k in range(structure.slots)]
         self._kernel_weights = [kernel_weights(structure.cell, own) for own in self._parameters]
         self._zeros = None  # the zero state of calls without a state; it is never written to
-        plain = structure.cell.options is None
-        self._run_passes = run_passes if plain else partial(run_variant, None)  # it draws no masks
 
     @property
     def draws(self) -> bool:
@@ -148,9 +146,10 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
     def _first_state(self, state, batch, unbatched, keep):
         """The state before the first step, as passes read it; with `keep` a copy, for the tape."""
         if state is None:
-            if self._zeros is None or self._zeros[0].shape[1] != batch:
-                self._zeros = self._structure.new_state(batch, np.zeros)
-            return self._zeros
+            zeros = self._zeros  # another thread may assign it meanwhile
+            if zeros is None or zeros[0].shape[1] != batch:
+                self._zeros = zeros = self._structure.new_state(batch, np.zeros)
+            return zeros
         first = self._structure.checked_state(state, batch, unbatched)
         return tuple([s.copy() for s in first]) if keep else first
 
@@ -160,11 +159,11 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         last : the arrays of the state after the last step; they are written.
         """
         structure, (steps, batch, _) = self._structure, x.shape
-        run, dropout = self._run_passes, 0
+        run, dropout = run_passes, 0
         if train:
             dropout = self._dropout
             if self._recurrent_dropout or self.options.zoneout:
-                run = partial(run_variant, (self._rng, self._recurrent_dropout))
+                run = partial(run_with_masks, self._rng, self._recurrent_dropout)
         by_batch = structure.batch_first and not unbatched  # the layout of y that the user gets
         shape = (batch, steps, structure.width) if by_batch else (steps, batch, structure.width)
         layers = []

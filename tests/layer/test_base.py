@@ -335,6 +335,30 @@ def test_one_layer_may_train_in_many_threads_at_once(cell):
             assert_same_bits(one, answer)
 
 
+@pytest.mark.parametrize("reads", range(1, 5))
+def test_another_thread_may_call_the_layer_on_another_batch_at_any_point(reads):
+    """The layer keeps one zero state. Here, after some reads, it becomes another thread's."""
+
+    class Contended(fastrnn.GRU):
+        left = reads
+
+        @property
+        def _zeros(self):
+            found, self.left = self.kept, self.left - 1
+            if self.left == 0:
+                self.kept = self._structure.new_state(1, np.zeros)
+            return found
+
+        @_zeros.setter
+        def _zeros(self, value):
+            self.kept = value
+
+    layer, x = Contended(3, 5, rng=0), np.ones((2, 4, 3), "float32")
+    wanted = fastrnn.GRU(3, 5, rng=0)(x)
+    for _ in range(3):
+        assert_same_bits(layer(x), wanted)
+
+
 @every_backend
 @every_cell
 def test_steps_against_the_gradient_make_the_loss_smaller(cell, backend):
