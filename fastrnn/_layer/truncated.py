@@ -348,11 +348,12 @@ def _sequence(layer, x, state, flags, call_options, training):
     options = call_options["one_hot"], call_options["embedding"]
     x, unbatched, rows = structure.checked_input(x, flags, *options)
     x = x.ids if isinstance(x, Ids) else x
-    # Without a state, the initial state is zero.
-    if rows is not None and state is None:
-        rows = rows._replace(reset_to="zero")
-    if state is not None:  # a copy: later windows read it at a reset to "initial"
-        parts = structure.checked_state(state, x.shape[1], unbatched)
+    resets_to_initial = rows is not None and rows.reset is not None and rows.reset_to == "initial"
+    if state is not None or resets_to_initial:  # a copy, which later windows read at such a reset
+        if state is None:
+            parts = structure.new_state(x.shape[1], np.zeros)
+        else:
+            parts = structure.checked_state(state, x.shape[1], unbatched)
         state = structure.state_to_user(tuple(part.copy() for part in parts), unbatched)
     return _Sequence(layer, structure, x, unbatched, rows, state, call_options, training)
 

@@ -273,6 +273,30 @@ def test_resets_lead_to_the_state_that_the_sequence_began_with(k1, k2, options, 
         assert alone.x is None and np.isfinite(alone.flat).all()
 
 
+@every_backend
+@pytest.mark.parametrize("row", [slice(None), 0], ids=["batch", "unbatched"])
+def test_resets_lead_to_an_initial_state_of_zeros_if_none_is_given(row, backend):
+    """`initial` is then its gradient, as a tape's `state` is for the full sequence."""
+    layer = layer_of("lstm", I, H, dtype="float64")
+    x, dy, state, _, rows = reset_problem()
+    given = {"reset": rows["reset"][:, row], "reset_to": "initial"}
+    zeros = tuple(np.zeros_like(s[:1, row]) for s in state)
+    for k1, k2 in ((T, T), (3, 4)):
+        pairs = zip(
+            fastrnn.tbptt(layer, x[:, row], k1, k2, **given),
+            fastrnn.tbptt(layer, x[:, row], k1, k2, zeros, **given),
+            strict=True,
+        )
+        for window, wanted in pairs:
+            got, right = (w.backward(dy[w.steps, row]) for w in (window, wanted))
+            assert_same_bits((window.y, window.state), (wanted.y, wanted.state))
+            assert_same_bits((got.flat, got.initial), (right.flat, right.initial))
+    _, _, tape = layer.forward(x[:, row], **given)
+    (window,) = fastrnn.tbptt(layer, x[:, row], T, **given)
+    initial = window.backward(dy[:, row]).initial
+    assert_same_bits(initial, tape.backward(dy[:, row]).state)
+
+
 def test_a_window_without_a_batch_and_one_of_ids_are_cut_at_resets_too():
     layer = layer_of("gru_after", I, H, 2, dtype="float64")
     x, dy, (state, _), _, rows = reset_problem()
