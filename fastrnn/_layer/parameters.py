@@ -186,6 +186,12 @@ class Parameters(MutableMapping[str, Floats]):
     def setdefault(self, name: str, default: Values | None = None) -> Floats:
         """The view of that name; names cannot be added.
 
+        Parameters
+        ----------
+        name : str
+        default : ignored
+            KeyError is raised for an unknown name, whatever the default.
+
         Examples
         --------
         >>> import fastrnn

@@ -89,6 +89,10 @@ def fill_gaps(series: NDArray[np.floating[Any]]) -> Numbers:
     A filled value depends on the first known value after its gap, so a forecast must not be issued
     in a gap. The values up to a measured week do not depend on later weeks.
 
+    Parameters
+    ----------
+    series : 1-D array of floats
+
     Examples
     --------
     >>> import numpy as np

@@ -124,6 +124,14 @@ def rnn(
 ) -> tuple[Floats, Floats]:
     """Elman network, nonlinearity "tanh" or "relu": like `infer`, with state h -> y, h.
 
+    Parameters
+    ----------
+    x : (T, B, I) array
+    state : (B, H) array or None
+    w_ih, w_hh, b_ih, b_hh : as for `forward`
+    nonlinearity : {"tanh", "relu"}
+    **options : keywords of `infer`
+
     Examples
     --------
     >>> import numpy as np
@@ -149,6 +157,13 @@ def lstm(
 ) -> tuple[Floats, tuple[Floats, Floats]]:
     """LSTM: like `infer`, with state (h, c) -> y, (h, c).
 
+    Parameters
+    ----------
+    x : (T, B, I) array
+    state : pair of (B, H) arrays or None
+    w_ih, w_hh, b_ih, b_hh : as for `forward`
+    **options : keywords of `infer`
+
     Examples
     --------
     >>> import numpy as np
@@ -173,6 +188,14 @@ def gru(
     **options: Unpack[Options],
 ) -> tuple[Floats, Floats]:
     """GRU, reset gate after or before the product: like `infer`, with state h -> y, h.
+
+    Parameters
+    ----------
+    x : (T, B, I) array
+    state : (B, H) array or None
+    w_ih, w_hh, b_ih, b_hh : as for `forward`
+    reset_after : bool
+    **options : keywords of `infer`
 
     Examples
     --------

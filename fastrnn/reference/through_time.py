@@ -248,6 +248,11 @@ def infer(
 ) -> tuple[Floats, State]:
     """Like `forward`, without a tape -> y, state (a tuple).
 
+    Parameters
+    ----------
+    cell, x, state, w_ih, w_hh, b_ih, b_hh, *params : as for `forward`
+    dropout_masks, reverse, lengths, mask, reset, reset_to : as for `forward`
+
     Examples
     --------
     >>> import numpy as np
@@ -303,6 +308,11 @@ def gates(tape: Tape) -> dict[str, Floats]:
 
     Gates are zero in steps that a row did not take. c keeps its value there, and is 0 beyond the
     row's end.
+
+    Parameters
+    ----------
+    tape : Tape
+        As `forward` returns it.
 
     Examples
     --------

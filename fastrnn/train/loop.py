@@ -71,6 +71,11 @@ class History:
     def add(self, loss: float, seconds: float, validation: float | None = None) -> None:
         """Add the results of an epoch.
 
+        Parameters
+        ----------
+        loss, seconds, validation : float
+            As the attributes have them; None adds no validation.
+
         Examples
         --------
         >>> from fastrnn import train

@@ -102,6 +102,10 @@ class Dense(_Part):
     def __call__(self, x: ArrayLike) -> Floats:
         """x (..., inputs) -> y (..., outputs).
 
+        Parameters
+        ----------
+        x : array of the part's dtype
+
         Examples
         --------
         >>> import numpy as np
@@ -194,6 +198,10 @@ class Embedding(_Part):
 
     def __call__(self, x: ArrayLike) -> Floats:
         """x (...), integers from 0 to ids - 1 -> y (..., features).
+
+        Parameters
+        ----------
+        x : array of integers
 
         Examples
         --------

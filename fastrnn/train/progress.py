@@ -68,6 +68,10 @@ class Progress:
     def step(self, note: str) -> None:
         """Count a step that is done, and show `note` beside the bar.
 
+        Parameters
+        ----------
+        note : str
+
         Examples
         --------
         >>> from fastrnn.train.progress import Progress
@@ -87,6 +91,10 @@ class Progress:
 
     def note(self, note: str) -> None:
         """Show `note` during a step: only on a terminal, and at most ten times a second.
+
+        Parameters
+        ----------
+        note : str
 
         Examples
         --------
