@@ -142,7 +142,7 @@ def with_masks(cell):
 
 
 # The options that have a variant of their own, and the initial values of the parameters they add.
-_OWN = ("coupled", "layer_norm", "peephole")
+_OWN = frozenset().union(*(entry["has"] for entry in _LISTED))
 _BEGINS = {"weight_ln_ih": 1.0, "weight_ln_hh": 1.0, "weight_ln_c": 1.0, "bias_ln_c": 0.0}
 
 

@@ -66,6 +66,11 @@ class Batch(NamedTuple):
     checkpoint: object
     return_tape: object
 
+    @property
+    def rows(self):
+        """The arguments of `ragged.rows`."""
+        return self.lengths, self.mask, self.reset, self.reset_to
+
 
 # ---- options -------------------------------------------------------------------------------------
 
@@ -228,7 +233,7 @@ def forward(function, cell, x, state, weights, batch, given):
     projects = "weight_hr" in _with_extras(weights).extras
     cell, masks = _cell_with(cell, function, projects, given)
     parameters = _parameters_of(cell, weights)
-    x, rows = _checked_x(x, parameters, batch.one_hot, batch.embedding, batch[1:5])
+    x, rows = _checked_x(x, parameters, batch.one_hot, batch.embedding, batch.rows)
     hidden, dtype = len(parameters[0]) // cell.gates, parameters[0].dtype
     features = len(parameters[4]) if cell.projects else hidden
     sizes = (features, hidden)[: len(cell.states)]

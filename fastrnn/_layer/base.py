@@ -122,19 +122,19 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         return merge
 
     def _run(
-        self, x, state, rows, zeros, one_hot, embedding, keep=False, checkpoint=0, train=False
+        self, x, state, rows, zero_masked, one_hot, embedding, keep=False, checkpoint=0, train=False
     ):  # fmt: skip
         """Run the layer -> y, the final state, and with `keep` a `ForwardRecord`, else None.
 
         rows : lengths, mask, reset and reset_to, or None.
-        zeros : zero_output_for_mask.
+        zero_masked : zero_output_for_mask.
         train : True draws dropout and zoneout.
         """
         structure = self._structure
         x, unbatched, rows = structure.checked_input(x, rows, one_hot, embedding)
         shown = None
-        if zeros is not False and checks.flag("zero_output_for_mask", zeros) and rows is not None:
-            shown = rows.shown
+        if zero_masked is not False and checks.flag("zero_output_for_mask", zero_masked):
+            shown = None if rows is None else rows.shown
         batch = x.shape[1]
         first = self._first_state(state, batch, unbatched, keep)
         last = structure.new_state(batch)
@@ -330,8 +330,9 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
         y, state, record = self._run(
-            x, state, rows, zero_output_for_mask, one_hot, embedding, True, checkpoint, train
-        )
+            x, state, rows, zero_output_for_mask, one_hot, embedding, keep=True,
+            checkpoint=checkpoint, train=train,
+        )  # fmt: skip
         return y, state, Tape(self._structure, record)
 
     def stream(
