@@ -268,31 +268,16 @@ class Tape(Generic[State, Given]):
         dfirst = structure.new_state(batch)
         for index in range(structure.num_layers - 1, -1, -1):
             x, factors, passes = layers[index]
-            incoming = []
-            for part, p in zip(parts, passes, strict=True):
-                part = None if part is None else checks.rows(part)
-                dx = gradient_of(x) if need_x or index > 0 else None
-                dparameters = structure.parameters(p.slot, gradients._arrays)
-                dweights = kernel_gradients(structure.cell, p.weights, dparameters)
-                dstates = (None,) * len(dlast)
-                if observe is not None:
-                    dstates = tuple(
-                        [np.zeros((*p.y.shape[:2], s.shape[2]), structure.dtype) for s in dfirst]
-                    )
-                incoming.append(
-                    BackwardBuffers(part, dlast, dx, dfirst, dparameters, dweights, dstates)
-                )
+            need_dx = need_x or index > 0
+            incoming = [
+                self._buffers(x, p, part, dlast, dfirst, gradients, need_dx, observe)
+                for part, p in zip(parts, passes, strict=True)
+            ]
             run_passes_backward(x, passes, incoming, rows, checkpoint)
-            for i, p in zip(incoming, passes, strict=True):
-                if observe is not None:
+            if observe is not None:
+                for i, p in zip(incoming, passes, strict=True):
                     observe(p, i.dstates)
-            dx = incoming[0].dx
-            if dx is not None:
-                with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
-                    for other in incoming[1:]:
-                        dx += other.dx
-                    if factors is not None:
-                        dx *= factors
+            dx = _sum_of_directions([i.dx for i in incoming], factors)
             parts = structure.halves(dx, len(passes)) if index > 0 else ()
         gradients.state = structure.state_to_user(dfirst, unbatched)
         if isinstance(x, Ids):
@@ -300,3 +285,28 @@ class Tape(Generic[State, Given]):
         elif dx is not None:
             gradients.x = structure.to_user(dx, unbatched)
         return gradients
+
+    def _buffers(self, x, p, dy, dlast, dfirst, gradients, need_dx, observe):
+        """The `BackwardBuffers` of a pass: its part of `gradients`, and new arrays."""
+        structure, dstates = self._structure, (None,) * len(dlast)
+        dparameters = structure.parameters(p.slot, gradients._arrays)
+        if observe is not None:
+            shapes = [(*p.y.shape[:2], size) for size in structure.state_sizes]
+            dstates = tuple([np.zeros(shape, structure.dtype) for shape in shapes])
+        return BackwardBuffers(
+            None if dy is None else checks.rows(dy), dlast, gradient_of(x) if need_dx else None,
+            dfirst, dparameters, kernel_gradients(structure.cell, p.weights, dparameters), dstates,
+        )  # fmt: skip
+
+
+def _sum_of_directions(dxs, factors):
+    """The gradient of x from that of each direction, before dropout; None stays None."""
+    dx, *others = dxs
+    if dx is None:
+        return None
+    with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
+        for other in others:
+            dx += other
+        if factors is not None:
+            dx *= factors
+    return dx
