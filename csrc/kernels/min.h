@@ -2,7 +2,7 @@
  * fastrnn/reference/cells.py.
  *
  * The products are in the slots of z, one for each gate, before the functions here read them row by row. Tape of
- * minGRU: z and h~. Tape of minLSTM: f and i after normalisation (their sum is 1), h~, then the sigmoids of the
+ * minGRU: z and h~. Tape of minLSTM: f and i after normalisation, h~, then the sigmoids of the
  * pre-activations of f and of i.
  *
  * It must not know: time, batches, threads. */
@@ -23,26 +23,28 @@ INLINE void min_gru_units(const int N, const frnn_step *s, int64_t m, int64_t un
   }
 }
 
-/* f / (f + i) from the pre-activations p_f and p_i: 1 / (1 + i / f), where i / f is computed as
+/* i / f from the pre-activations p_f and p_i of the two gates, as
  * exp(min(p_i, 0) - min(p_f, 0)) (1 + exp(-|p_f|)) / (1 + exp(-|p_i|)). So 0/0 cannot occur. */
-INLINE vec min_forget(vec p_f, vec p_i) {
+INLINE vec min_ratio(vec p_f, vec p_i) {
   const vec zero = {0}, one = vset1(1);
   vec difference = -vmax(-p_i, zero) + vmax(-p_f, zero);
-  vec ratio = vexp(difference) * (one + vexp(-vabs(p_f))) / (one + vexp(-vabs(p_i)));
-  return one / (one + ratio);
+  return vexp(difference) * (one + vexp(-vabs(p_f))) / (one + vexp(-vabs(p_i)));
 }
 
+/* f / (f + i) and i / (f + i) have a form each: 1 minus the other would lose all digits of a small one. */
 INLINE void min_lstm_units(const int N, const frnn_step *s, int64_t m, int64_t unit) {
+  const vec one = vset1(1);
   real *z = AT(real, s->z, m * s->z_row) + unit;
   EACH {
     int64_t u = unit + n * LANES, left = s->hidden - u;
     real *f = z + n * LANES, *i = AT(real, f, s->gate);
-    vec p_f = vload(f), p_i = vload(i), forget = min_forget(p_f, p_i);
+    vec p_f = vload(f), p_i = vload(i), ratio = min_ratio(p_f, p_i);
+    vec forget = one / (one + ratio), input = one / (one + one / ratio);
     vec before = vload_part(state_before(s, FRNN_STATE_H, m) + u, left), new = vload(AT(real, f, 2 * s->gate));
-    vstore_part(state_after(s, FRNN_STATE_H, m) + u, min_blend(forget, before, new), left);
+    vstore_part(state_after(s, FRNN_STATE_H, m) + u, vfma(forget, before, input * new), left);
     if (!s->keep) continue;
     vstore(f, forget);
-    vstore(i, vset1(1) - forget);
+    vstore(i, input);
     vstore(AT(real, f, 3 * s->gate), vsigmoid(p_f));
     vstore(AT(real, f, 4 * s->gate), vsigmoid(p_i));
   }

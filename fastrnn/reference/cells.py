@@ -195,13 +195,15 @@ def _log_sigmoid(p):
 def _min_lstm_step(a, state, w, b):
     """Gates depend on x alone and are divided by their sum; there is no c:
 
-    (M7) f' = f / (f + i) = sigmoid(log f - log i),  i' = 1 - f',  f, i = sigmoid(a_f), sigmoid(a_i)
+    (M7) f' = f / (f + i) = sigmoid(log f - log i),  i' = i / (f + i) = sigmoid(log i - log f),
+         f, i = sigmoid(a_f), sigmoid(a_i)
     (M8) h~ = a_h
     (M9) h_t = f' h_{t-1} + i' h~
     """
     (h_prev,) = state
-    f = sigmoid(_log_sigmoid(a[0]) - _log_sigmoid(a[1]))
-    return (f * h_prev + (1 - f) * a[2],), (), (f, 1 - f, a[2], h_prev, a[0], a[1])
+    log_ratio = _log_sigmoid(a[0]) - _log_sigmoid(a[1])
+    f, i = sigmoid(log_ratio), sigmoid(-log_ratio)
+    return (f * h_prev + i * a[2],), (), (f, i, a[2], h_prev, a[0], a[1])
 
 
 def _min_lstm_derivative(dstate, saved, w, da, du):

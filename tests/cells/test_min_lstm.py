@@ -54,7 +54,7 @@ def of_pairs(dtype, state, new):
 
 
 @every_dtype
-def test_the_shares_of_the_gates_are_right_where_both_underflow(solve, dtype):
+def test_the_parts_of_old_and_new_are_right_where_both_gates_underflow(solve, dtype):
     """From h = 1 to a candidate of 0, h is f / (f + i)."""
     info = np.finfo(dtype)
     got = solve(of_pairs(dtype, 1, 0))
@@ -63,9 +63,21 @@ def test_the_shares_of_the_gates_are_right_where_both_underflow(solve, dtype):
     # The error of an exponent is relative, so that of its power grows with the exponent.
     allowed = 8 * float(info.eps) * np.maximum(1, np.abs(PAIRS[:, 0] - PAIRS[:, 1]))
     y, dh0 = got["y"][0, 0], got["dh0"][0]
-    for share in (y, dh0):
-        assert (np.abs(share - keep) <= allowed * keep + float(info.tiny)).all()
+    for part in (y, dh0):
+        assert (np.abs(part - keep) <= allowed * keep + float(info.tiny)).all()
     assert_allclose(got["db_ih"], np.concatenate(gradients), rtol=0, atol=16 * float(info.eps))
+
+
+@every_dtype
+def test_a_small_part_of_the_new_state_has_all_its_digits(solve, dtype):
+    """From h = 0 to a candidate of 1, h is i / (f + i): 1 minus the other would be 0 below eps."""
+    info = np.finfo(dtype)
+    got = solve(of_pairs(dtype, 0, 1))
+    take = exact(PAIRS)[-1]
+    allowed = 8 * float(info.eps) * np.maximum(1, np.abs(PAIRS[:, 0] - PAIRS[:, 1]))
+    y, d_new = got["y"][0, 0], got["db_ih"][2 * len(PAIRS) :]
+    for part in (y, d_new):
+        assert (np.abs(part - take) <= allowed * take + float(info.tiny)).all()
 
 
 @every_dtype
