@@ -185,6 +185,17 @@ def test_a_state_of_none_is_zeros(cell, backend):
     assert_close(zeros.backward(tape, y, state=None), zeros.gradients(), "float64")
 
 
+@every_backend
+@pytest.mark.parametrize("name", ["rnn_tanh", "lstm", "gru_after", "gru_before"])
+def test_without_zoneout_masks_zoneout_is_its_expectation(name, backend):
+    """Also where there is a recurrent mask: here it keeps all units."""
+    call = call_of(name)
+    plain = replace(call, options=call.options | {"zoneout": 0.4})
+    masked = replace(plain, options=plain.options | {"recurrent_mask": np.ones((B, H))})
+    assert_close(masked.infer(), plain.infer(), "float64")
+    assert_close(masked.gradients(), plain.gradients(), "float64")
+
+
 # ---- the same as the layers and as the other backend ---------------------------------------------
 
 

@@ -288,9 +288,18 @@ def _mixed(zoneout, arrays, others):
     return tuple([d * b + (1 - d) * a for d, a, b in zip(zoneout, arrays, others, strict=True)])
 
 
+def _masks_of(o, masks):
+    """The mask of h or None, and d_t of (V11) for each array of the state or ().
+
+    d_t is the drawn zoneout masks, and the probabilities, their expectation, if none were drawn.
+    """
+    m, drawn = (None, ()) if masks is None else masks
+    return m, drawn or o.zoneout
+
+
 def _step(step, o, a, state, w, b, params, masks):
     """A cell's step, then (V11)."""
-    m, zoneout = (None, o.zoneout) if masks is None else masks
+    m, zoneout = _masks_of(o, masks)
     after, operands, saved = step(o, a, state, w, b, params, m)
     mixed = _mixed(zoneout, after, state)
     return mixed, operands, (saved, mixed)
@@ -298,7 +307,7 @@ def _step(step, o, a, state, w, b, params, masks):
 
 def _derivative(derivative, o, dstate, saved, w, da, du, params, masks, dparams):
     """The derivative of (V11): the sum of the gradients through the step and past it."""
-    m, zoneout = (None, o.zoneout) if masks is None else masks
+    m, zoneout = _masks_of(o, masks)
     through = (
         tuple([(1 - d) * ds for d, ds in zip(zoneout, dstate, strict=True)]) if zoneout else dstate
     )
@@ -325,7 +334,7 @@ _GATES_OF = {"rnn": no_gates, "lstm": _lstm_gates, "gru": _gru_gates}
 
 def _reaches_c(o, dstate, saved, params, masks, dparams):
     """(L7). With zoneout h_t reads the c_t before (V11), not the one of the state."""
-    _, zoneout = (None, o.zoneout) if masks is None else masks
+    _, zoneout = _masks_of(o, masks)
     return dstate[1] if zoneout else _lstm_outer(o, dstate, saved[0], params, dparams)[1]
 
 
