@@ -30,7 +30,7 @@ typedef struct {
 
 void frnn_begin_forward(forward_pass *w, const frnn_forward_call *call);
 
-/* Begins a recompute of some steps, which writes the call's tape: that of these steps alone. `whole` is the shape of
+/* Begins a recompute of some steps, which writes the call's tape: that of these steps alone. `full` is the shape of
  * the full batch, for which the workspace was laid out. */
 void frnn_begin_recompute(forward_pass *w, const frnn_forward_call *call, const frnn_shape *full,
                           frnn_sequence checkpoints, range steps);

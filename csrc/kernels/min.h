@@ -7,7 +7,7 @@
  *
  * It must not know: time, batches, threads. */
 
-/* take old + (1 - old) new: exactly old where take is 1, exactly new where it is 0. */
+/* take * old + (1 - take) * new: exactly old where take is 1, exactly new where it is 0. */
 INLINE vec min_blend(vec take, vec old, vec new) { return vfma(take, old, (vset1(1) - take) * new); }
 
 INLINE void min_gru_units(const int N, const frnn_step *s, int64_t m, int64_t unit) {
