@@ -209,7 +209,7 @@ static void take_gradient_of_h(const backward_pass *w, int64_t t, range rows, jo
     void *dh = gradient_row(w, FRNN_STATE_H, p),
          *target = at(chunk_row(w, w->dg, t, p), column_of_h(w) * w->kernels->size);
     if (w->call->dy.data) add_units(w, dh, user_row(w, w->call->dy, t, p), u);
-    if (carries(&w->call->rows, t, p)) {
+    if (holds(&w->call->rows, t, p)) {
       clear_units(w, target, u);
       continue;
     }
@@ -299,7 +299,7 @@ static void derive_run(const backward_pass *w, step_phase at_k, range rows, unit
 
 /* A row that the mask held: its gate gradients are zero, and its state's gradient, dy included, goes to t - 1 as it
  * is. */
-static void derive_carried(const backward_pass *w, step_phase at_k, int64_t index, units u) {
+static void derive_held(const backward_pass *w, step_phase at_k, int64_t index, units u) {
   int64_t t = time_of(w->shape, at_k.i);
   void *dg = chunk_row(w, w->dg, t, index);
   ptrdiff_t from = u.begin * w->kernels->size;
@@ -347,11 +347,11 @@ static void derive(const backward_pass *w, step_phase at_k, range rows, job_part
   for (; left.count > 0; left.begin += now.count, left.count -= now.count) {
     now = frnn_run_of(w, at_k.i, left);
     if (w->call->rows.sort_order && reads_users_rows(w)) now.count = 1; /* the user's rows are no neighbours */
-    int64_t carried = next_carried(&w->call->rows, t, now.begin, now);
-    if (carried >= 0) now.count = most(1, carried - now.begin);
+    int64_t held = next_held(&w->call->rows, t, now.begin, now);
+    if (held >= 0) now.count = most(1, held - now.begin);
     assert(now.count > 0);
-    if (carried == now.begin)
-      derive_carried(w, at_k, now.begin, u);
+    if (held == now.begin)
+      derive_held(w, at_k, now.begin, u);
     else
       derive_run(w, at_k, now, u);
   }

@@ -46,7 +46,7 @@ static void pack_operand(const backward_pass *w, enum operand which, int64_t n, 
       assert(now.count > 0);
       pack_run(w, which, source_of(w, which, t, now.begin), n, t, now);
     }
-    for (int64_t p = all.begin; (p = next_carried(&w->call->rows, t, p, all)) >= 0; p++)
+    for (int64_t p = all.begin; (p = next_held(&w->call->rows, t, p, all)) >= 0; p++)
       pack_run(w, which, zeros, n, t, (range){p, 1});
   }
 }

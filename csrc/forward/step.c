@@ -337,7 +337,7 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range 
 /* Rows that the mask holds keep their state. */
 static void carry_over(const forward_pass *w, int64_t i, range rows) {
   const frnn_rows *r = &w->call->rows;
-  for (int64_t p = rows.begin; (p = next_carried(r, time_of(w->shape, i), p, rows)) >= 0; p++) {
+  for (int64_t p = rows.begin; (p = next_held(r, time_of(w->shape, i), p, rows)) >= 0; p++) {
     for (int state = 0; state < w->cell->facts.states; state++)
       copy_row(state_at(w, state, i, p).data, state_before(w, state, i, p).data, (size_t)state_bytes(w, state));
   }

@@ -47,7 +47,7 @@ static inline range working_of(const frnn_shape *s, const frnn_rows *r, range ro
   return (range){rows.begin, most(0, least(rows.count, working(s, r, t) - rows.begin))};
 }
 
-static inline int carries(const frnn_rows *r, int64_t t, int64_t index) {
+static inline int holds(const frnn_rows *r, int64_t t, int64_t index) {
   return r->mask && !r->mask[t * r->step + row_of(r, index)];
 }
 
@@ -85,7 +85,7 @@ static inline int64_t next_of_few(const frnn_rows *r, const uint8_t *flags, int 
   return p < end ? p : -1;
 }
 
-static inline int64_t next_carried(const frnn_rows *r, int64_t t, int64_t p, range rows) {
+static inline int64_t next_held(const frnn_rows *r, int64_t t, int64_t p, range rows) {
   return next_of_few(r, r->mask, 0, t, p, rows);
 }
 
