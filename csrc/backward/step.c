@@ -235,8 +235,8 @@ static void add_variant_arguments(const backward_pass *w, frnn_back *back, frnn_
     if (call->dropout.zoneout[i])
       variant->zoneout[i] = at(call->dropout.zoneout[i], (t * w->full_batch + index) * variant->zoneout_row);
   if (!call->dropout.recurrent) return;
-  back->recurrent_row = features_of(w->shape) * size;
-  back->recurrent = at(call->dropout.recurrent, index * back->recurrent_row);
+  back->dropout_factors_row = features_of(w->shape) * size;
+  back->dropout_factors = at(call->dropout.recurrent, index * back->dropout_factors_row);
 }
 
 /* aux is read from the user's rows: neighbours, or one row. Its gradient is a sum over all units, so of the parts that

@@ -153,15 +153,16 @@ typedef struct {
   ptrdiff_t dg_row;
   void *scratch; /* out: r * h (GRU, reset before), or the cell's output if h is projected (LSTM); else NULL; rows of
                     scratch_row bytes */
-  void *drh;
+  void *drh; /* in: the gradient of W_hh's operand if that is not h itself: r * h, or h after dropout; padded rows of
+                d_row bytes. Phases after the product read it */
   ptrdiff_t scratch_row;
   const frnn_variant_arguments *variant; /* variants alone */
   const void *aux;                       /* dense rows, if the cell has aux */
   void *daux; /* out: their gradients, zeros before. They are sums over all units, whose terms an earlier phase wrote,
                  so only the part with unit 0 writes them. NULL if not wanted and in the other parts */
   ptrdiff_t aux_row, daux_row;
-  const void *recurrent; /* factors of h_{t-1} in the recurrent products; NULL: none */
-  ptrdiff_t recurrent_row;
+  const void *dropout_factors; /* factors of h_{t-1} in the recurrent products; NULL: none */
+  ptrdiff_t dropout_factors_row;
 } frnn_back;
 
 /* The cells in the order of cells.c. */

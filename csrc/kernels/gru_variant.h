@@ -119,7 +119,7 @@ NOINLINE void gru_after_back_units(const frnn_back *b, int64_t m, const int *col
     vstore_part(dg + column[1] * b->hidden + u, gate_back(&a, da_n * recurrent, r, reached), left);
     vstore_part(dg + column[2] * b->hidden + u, da_z, left);
     vstore_part(dg + column[3] * b->hidden + u, da_n * r, left);
-    if (b->recurrent) keep_dropped(b, m, u);
+    if (b->dropout_factors) keep_dropped(b, m, u);
   }
 }
 
@@ -177,7 +177,8 @@ KERNEL void gru_before_variant_back_reset(const frnn_back *b) {
       vec r = unmarked(&a, vload(AT(const real, b->z, m * b->z_row) + u), &reached);
       vec drh = vload(drh_row + u), h = keep_dropped(b, m, u);
       vec to_h = drh * r;
-      if (b->recurrent) to_h *= vload_part(AT(const real, b->recurrent, m * b->recurrent_row) + u, left);
+      if (b->dropout_factors)
+        to_h *= vload_part(AT(const real, b->dropout_factors, m * b->dropout_factors_row) + u, left);
       vstore_part(dg + b->hidden + u, gate_back(&a, drh * h, r, reached), left);
       vstore(dh_row + u, vload(dh_row + u) + to_h);
       vstore_part(AT(real, b->scratch, m * b->scratch_row) + u, r * h, left);

@@ -168,7 +168,7 @@ INLINE vec lstm_outer(int G, int normalised, const lstm_back_step *s, const lstm
   if (s->zones[0]) by = gradient_past_step(b->variant, 0, r->m, q->u, q->left, &dh);
   vstore(r->dh_row + q->u, by);
   if (b->scratch) vstore_part(AT(real, b->scratch, r->m * b->scratch_row) + q->u, q->o * tanh_e, q->left);
-  if (b->recurrent) keep_dropped(b, r->m, q->u);
+  if (b->dropout_factors) keep_dropped(b, r->m, q->u);
   *de = dh * q->o * vfma(-tanh_e, tanh_e, vset1(1));
   return gate_back(&s->a, dh * tanh_e, q->o, q->reached[3]);
 }

@@ -125,8 +125,8 @@ INLINE vec keep_dropped(const frnn_back *b, int64_t m, int64_t u) {
   int64_t left = b->variant->features - u;
   if (left <= 0) return (vec){0};
   vec h = vload_part(back_before(b, FRNN_STATE_H, m) + u, left);
-  if (!b->recurrent) return h;
-  h *= vload_part(AT(const real, b->recurrent, m * b->recurrent_row) + u, left);
+  if (!b->dropout_factors) return h;
+  h *= vload_part(AT(const real, b->dropout_factors, m * b->dropout_factors_row) + u, left);
   vstore_part(AT(real, b->variant->after_dropout, m * b->variant->after_dropout_row) + u, h, left);
   return h;
 }

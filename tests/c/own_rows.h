@@ -66,7 +66,7 @@ static back_row back_row_of(const frnn_cell *cell, int dtype, const frnn_back *b
                 .daux = values_from(dtype, b->daux, m * b->daux_row),
                 .scratch = values_from(dtype, b->scratch, m * b->scratch_row),
                 .drh = values_from(dtype, b->drh, m * b->d_row),
-                .dropout = values_from(dtype, b->recurrent, m * b->recurrent_row)};
+                .dropout = values_from(dtype, b->dropout_factors, m * b->dropout_factors_row)};
   r.after_dropout = values_from(dtype, b->variant->after_dropout, m * b->variant->after_dropout_row);
   for (int k = 0; k < cell->slots; k++) r.z[k] = values_from(dtype, b->z, m * b->z_row + k * b->gate);
   for (int k = 0; k < cell->columns; k++) r.dg[k] = values_from(dtype, b->dg, m * b->dg_row + k * column);
