@@ -16,6 +16,10 @@ enum {
   OF_LSTM = OF_GATED | BIT(FRNN_CELL_CLIP) | BIT(FRNN_PROJ_SIZE)
 };
 
+/* The entries without names of fields. A chain: its gates, the first of these among the gates of W_ih, the first among
+ * those of W_hh (NOT_IN: none), its slot of z, its phase. A block of hh: column, row, count, operand, and the phase of
+ * backward that the product with the transpose follows. A sum: column, row, count, and the parameter whose gradient it
+ * is. */
 static const frnn_cell cells[FRNN_CELLS] = {
     [FRNN_RNN_TANH] = {.facts = {.name = "rnn_tanh", .plain = "rnn_tanh", .gates = 1, .recurrent = 1, .states = 1},
                        .number = FRNN_RNN_TANH,

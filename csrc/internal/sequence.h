@@ -61,7 +61,8 @@ static inline size_t total(const size *s) { return s->overflow ? 0 : s->bytes + 
 
 static inline int64_t element_size(const frnn_shape *s) { return s->dtype == FRNN_F32 ? 4 : 8; }
 
-/* Bytes of an element of packed weights. */
+/* Bytes of an element of packed weights: today element_size. All sizes and strides of packed weights follow from it, so
+ * outside the kernels it is the one place that changes when they get narrower elements than rows. */
 static inline int64_t packed_element(const frnn_shape *s) { return element_size(s); }
 
 /* Units of a gate, rounded up to full vectors of the widest instruction set. */
