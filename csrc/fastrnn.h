@@ -260,20 +260,6 @@ size_t frnn_id_gradient_size(const frnn_shape *shape, int64_t count);
 size_t frnn_id_gradients_size(const frnn_id_gradients_call *call);
 int frnn_id_gradients(const frnn_id_gradients_call *call, int (*interrupted)(void));
 
-/* c = a b: a (m, k) with strides in bytes, one of them the element's size; b (k, n) and c (m, n) dense. Each element is
- * one chain over k, or blocks of it. */
-typedef struct {
-  int dtype;
-  int64_t m, n, k;
-  const void *a, *b;
-  ptrdiff_t a_row, a_k;
-  void *c;
-  void *work;
-} frnn_product_call;
-
-size_t frnn_product_size(int dtype, int64_t m, int64_t n, int64_t k);
-int frnn_product(const frnn_product_call *call, int (*interrupted)(void));
-
 /* The instruction set in use; the i-th set that this machine runs; the i-th set that this build has (NULL past the
  * end). Both lists have the best first. frnn_select chooses one by name: 0, or -1 if this machine runs none of that
  * name. A running call goes on with the set that it began with, and packed weights are read by the set that packed

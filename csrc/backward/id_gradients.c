@@ -1,9 +1,20 @@
-/* id_gradients.c - takes the gradient of an id table back: to W_ih, and to the embedding whose rows the ids number.
+/* id_gradients.c - turns the gradient of an id table into those of W_ih and of the embedding.
  *
  * It must not know: dtypes, instruction sets, time. */
 #include "../internal/sums.h"
 
 /* ---- products -------------------------------------------------------------------------------------------------- */
+
+/* c = a b: a (m, k) with strides in bytes, one of them the element's size; b (k, n) and c (m, n) dense. Each element is
+ * one chain over k, or blocks of it. */
+typedef struct {
+  int dtype;
+  int64_t m, n, k;
+  const void *a, *b;
+  ptrdiff_t a_row, a_k;
+  void *c;
+  void *work;
+} matrix_product;
 
 typedef struct {
   size_t panels, arrays; /* of b; the arrays beside c if sums go by blocks */
@@ -11,79 +22,74 @@ typedef struct {
   size total;
 } product_layout;
 
-static product_layout lay_product(int dtype, int64_t m, int64_t n, int64_t k) {
-  frnn_shape s = {.dtype = dtype};
+static product_layout lay_product(const matrix_product *p) {
+  frnn_shape s = {.dtype = p->dtype};
   product_layout at = {0};
-  int64_t element = element_size(&s), columns = vectors_of(&s, n);
-  at.beside = goes_by_blocks(k) ? product(&at.total, columns, element) : 0;
-  at.panels = reserve(&at.total, element, product(&at.total, columns, k));
-  at.arrays = reserve(&at.total, at.beside, product(&at.total, m, ARRAYS_BESIDE));
+  int64_t element = element_size(&s), columns = vectors_of(&s, p->n);
+  at.beside = goes_by_blocks(p->k) ? product(&at.total, columns, element) : 0;
+  at.panels = reserve(&at.total, element, product(&at.total, columns, p->k));
+  at.arrays = reserve(&at.total, at.beside, product(&at.total, p->m, ARRAYS_BESIDE));
   return at;
 }
 
-size_t frnn_product_size(int dtype, int64_t m, int64_t n, int64_t k) {
-  product_layout layout = lay_product(dtype, m, n, k);
-  return total(&layout.total);
-}
-
-int frnn_goes_by_blocks(int64_t rows) { return goes_by_blocks(rows); }
-
 /* A job: all its parts read this. */
 typedef struct {
-  const frnn_product_call *call;
+  const matrix_product *product;
   const frnn_kernels *kernels;
   product_layout layout;
   frnn_run run;
-  job_parts packing, job_parts;
+  job_parts packing, multiplying;
 } multiplication;
 
 static void pack_b(void *context, int part, int parts) {
-  multiplication *p = context;
-  const frnn_product_call *call = p->call;
-  range rows = range_of(call->k, part_of_job(&p->packing, part).slice, parts);
-  int64_t row = call->n * p->kernels->size, vector = p->kernels->lanes * p->kernels->size;
-  p->kernels->pack_rows(at(call->b, rows.begin * row), row, rows.count, call->n,
-                        at(call->work, (ptrdiff_t)p->layout.panels + rows.begin * vector), call->k * vector);
+  multiplication *job = context;
+  const matrix_product *p = job->product;
+  const frnn_kernels *kernels = job->kernels;
+  range rows = range_of(p->k, part_of_job(&job->packing, part).slice, parts);
+  int64_t row = p->n * kernels->size, vector = kernels->lanes * kernels->size;
+  kernels->pack_rows(at(p->b, rows.begin * row), row, rows.count, p->n,
+                     at(p->work, (ptrdiff_t)job->layout.panels + rows.begin * vector), p->k * vector);
 }
 
 static void multiply_part(void *context, int part, int parts) {
-  multiplication *p = context;
-  const frnn_product_call *call = p->call;
-  range rows = range_of(call->m, part_of_job(&p->job_parts, part).slice, parts);
-  ptrdiff_t c_row = call->n * p->kernels->size, row = p->layout.beside;
+  multiplication *job = context;
+  const matrix_product *p = job->product;
+  const frnn_kernels *kernels = job->kernels;
+  range rows = range_of(p->m, part_of_job(&job->multiplying, part).slice, parts);
+  ptrdiff_t c_row = p->n * kernels->size, row = job->layout.beside;
   frnn_gemm g = {.m = rows.count,
-                 .n = call->n,
-                 .k = call->k,
-                 .a = at(call->a, rows.begin * call->a_row),
-                 .a_row = call->a_row,
-                 .a_k = call->a_k,
-                 .panels = at(call->work, (ptrdiff_t)p->layout.panels),
-                 .panel = call->k * p->kernels->lanes * p->kernels->size,
-                 .c = at(call->c, rows.begin * c_row),
+                 .n = p->n,
+                 .k = p->k,
+                 .a = at(p->a, rows.begin * p->a_row),
+                 .a_row = p->a_row,
+                 .a_k = p->a_k,
+                 .panels = at(p->work, (ptrdiff_t)job->layout.panels),
+                 .panel = p->k * kernels->lanes * kernels->size,
+                 .c = at(p->c, rows.begin * c_row),
                  .c_row = c_row};
-  if (frnn_stopped(&p->run)) return;
-  if (!goes_by_blocks(call->k)) {
-    p->kernels->gemm(&g);
+  if (frnn_stopped(&job->run)) return;
+  if (!goes_by_blocks(p->k)) {
+    kernels->gemm(&g);
     return;
   }
-  frnn_beside beside = beside_of(at(call->work, (ptrdiff_t)p->layout.arrays), call->m * row, rows.begin * row);
+  frnn_beside beside = beside_of(at(p->work, (ptrdiff_t)job->layout.arrays), p->m * row, rows.begin * row);
   memset(g.c, 0, (size_t)(rows.count * c_row));
   memset(beside.blocks, 0, (size_t)(rows.count * row));
   memset(beside.lost, 0, (size_t)(rows.count * row));
-  add_products(p->kernels, g, beside, (rows_of_sum){0, call->k, 1});
+  add_products(kernels, g, beside, (rows_of_sum){0, p->k, 1});
 }
 
-int frnn_product(const frnn_product_call *call, int (*interrupted)(void)) {
-  multiplication p = {.call = call, .kernels = frnn_kernels_for(call->dtype)};
-  p.layout = lay_product(call->dtype, call->m, call->n, call->k);
-  double work = (double)call->m * (double)call->n * (double)call->k;
-  double packing = MULTIPLY_ADDS_OF_PACKING * (double)call->n * (double)call->k;
-  p.packing = part_by_slices(1, packing, call->k);
-  p.job_parts = part_by_slices(1, work, call->m);
-  frnn_begin(&p.run, work, parts_of(&p.job_parts), interrupted);
-  frnn_parallel(&p.run, packing, pack_b, &p, parts_of(&p.packing));
-  frnn_parallel(&p.run, work, multiply_part, &p, parts_of(&p.job_parts));
-  return frnn_end(&p.run);
+/* Computes c; returns 0, FRNN_INTERRUPTED or FRNN_FORKED. */
+static int multiply(const matrix_product *p, int (*interrupted)(void)) {
+  multiplication job = {.product = p, .kernels = frnn_kernels_for(p->dtype), .layout = lay_product(p)};
+  double work = (double)p->m * (double)p->n * (double)p->k;
+  double packing = MULTIPLY_ADDS_OF_PACKING * (double)p->n * (double)p->k;
+  job.packing = part_by_slices(1, packing, p->k);
+  job.multiplying = part_by_slices(1, work, p->m);
+  frnn_begin(&job.run, work, parts_of(&job.multiplying), interrupted);
+  frnn_parallel(&job.run, packing, pack_b, &job, parts_of(&job.packing));
+  frnn_parallel(&job.run, work, multiply_part, &job, parts_of(&job.multiplying));
+  return frnn_end(&job.run);
 }
 
 /* ---- the gradients --------------------------------------------------------------------------------------------- */
@@ -91,6 +97,8 @@ int frnn_product(const frnn_product_call *call, int (*interrupted)(void)) {
 static int64_t gate_rows_of(const frnn_id_gradients_call *call) {
   return call->table.shape.cell->facts.gates * call->table.shape.hidden;
 }
+
+int frnn_goes_by_blocks(int64_t rows) { return goes_by_blocks(rows); }
 
 size_t frnn_id_gradient_size(const frnn_shape *s, int64_t count) {
   size gradient = {0};
@@ -102,31 +110,31 @@ size_t frnn_id_gradient_size(const frnn_shape *s, int64_t count) {
 
 /* dW_ih is the table's gradient, transposed, times the embedding's rows. The gradient of those rows, (count, input), is
  * the table's gradient times W_ih. */
-static frnn_product_call product_for_weights(const frnn_id_gradients_call *call) {
+static matrix_product product_for_weights(const frnn_id_gradients_call *call) {
   const frnn_shape *s = &call->table.shape;
   ptrdiff_t element = element_size(s), gates = gate_rows_of(call);
-  return (frnn_product_call){.dtype = s->dtype,
-                             .m = gates,
-                             .n = s->input,
-                             .k = call->table.count,
-                             .a = call->gradient,
-                             .a_row = element,
-                             .a_k = gates * element,
-                             .b = call->table.x,
-                             .c = call->dw_ih};
+  return (matrix_product){.dtype = s->dtype,
+                          .m = gates,
+                          .n = s->input,
+                          .k = call->table.count,
+                          .a = call->gradient,
+                          .a_row = element,
+                          .a_k = gates * element,
+                          .b = call->table.x,
+                          .c = call->dw_ih};
 }
 
-static frnn_product_call product_for_rows(const frnn_id_gradients_call *call) {
+static matrix_product product_for_rows(const frnn_id_gradients_call *call) {
   const frnn_shape *s = &call->table.shape;
   ptrdiff_t element = element_size(s), gates = gate_rows_of(call);
-  return (frnn_product_call){.dtype = s->dtype,
-                             .m = call->table.count,
-                             .n = s->input,
-                             .k = gates,
-                             .a = call->gradient,
-                             .a_row = gates * element,
-                             .a_k = element,
-                             .b = call->table.weights.w_ih};
+  return (matrix_product){.dtype = s->dtype,
+                          .m = call->table.count,
+                          .n = s->input,
+                          .k = gates,
+                          .a = call->gradient,
+                          .a_row = gates * element,
+                          .a_k = element,
+                          .b = call->table.weights.w_ih};
 }
 
 /* Offsets in the workspace: of the products' own workspace, of the gradients of the embedding's rows. */
@@ -136,11 +144,12 @@ typedef struct {
 } gradients_layout;
 
 static gradients_layout lay_gradients(const frnn_id_gradients_call *call) {
-  const frnn_product_call products[] = {product_for_weights(call), product_for_rows(call)};
+  const matrix_product products[] = {product_for_weights(call), product_for_rows(call)};
   gradients_layout at = {0};
   size_t most_bytes = 0;
   for (int i = 0; i < 2; i++) {
-    size_t bytes = frnn_product_size(products[i].dtype, products[i].m, products[i].n, products[i].k);
+    product_layout layout = lay_product(&products[i]);
+    size_t bytes = total(&layout.total);
     at.total.overflow |= bytes == 0;
     if (bytes > most_bytes) most_bytes = bytes;
   }
@@ -188,12 +197,12 @@ int frnn_id_gradients(const frnn_id_gradients_call *call, int (*interrupted)(voi
     return 0;
   }
   gradients_layout layout = lay_gradients(call);
-  frnn_product_call weights = product_for_weights(call), rows = product_for_rows(call);
+  matrix_product weights = product_for_weights(call), rows = product_for_rows(call);
   weights.work = rows.work = at(call->work, (ptrdiff_t)layout.product);
   rows.c = at(call->work, (ptrdiff_t)layout.rows);
-  int status = frnn_product(&weights, interrupted);
+  int status = multiply(&weights, interrupted);
   if (status < 0 || !call->dembedding) return status;
-  status = frnn_product(&rows, interrupted);
+  status = multiply(&rows, interrupted);
   if (status == 0) spread_rows(call, rows.c);
   return status;
 }
