@@ -142,7 +142,7 @@ def same_names(name, names, wanted, owner):
 def like(name, array, wanted, owner):
     """Return the array if it has the dtype and shape of `wanted`; no element is read."""
     same_dtype(name, array, wanted.dtype, owner)
-    return shaped(name, array, [str(n) for n in wanted.shape], wanted.shape)
+    return shaped(name, array, None, wanted.shape)
 
 
 def arrays_like(name, arrays, wanted, owner):

@@ -129,10 +129,18 @@ def _cell_named(function, nonlinearity="tanh", reset_after=True):
     checks.choice(
         "function", function, list(dict.fromkeys(cell.function for cell in CELLS.values()))
     )
+    checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+    checks.flag("reset_after", reset_after)
+    if nonlinearity != "tanh" and function != "rnn":
+        raise ValueError(
+            f"nonlinearity must be 'tanh', the default, for {function}"
+        )
+    if not reset_after and function != "gru":
+        raise ValueError(f"reset_after must be True, the default, for {function}")
     if function == "rnn":
-        return CELLS["rnn_" + checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))]
+        return CELLS[f"rnn_{nonlinearity}"]
     if function == "gru":
-        return CELLS["gru_after" if checks.flag("reset_after", reset_after) else "gru_before"]
+        return CELLS["gru_after" if reset_after else "gru_before"]
     return CELLS[function]
 
 

@@ -371,5 +371,9 @@ def _windows(sequence, k1, k2):
         begin = first
         run = sequence.forward(slice(begin, new.stop), state)
         window = Window(slice(begin, now), new, sequence.axis, run)
-        last = window.state
+        last = _copied(window.state)  # the user may write to the window's
         yield window
+
+
+def _copied(state):
+    return tuple([s.copy() for s in state]) if isinstance(state, tuple) else state.copy()

@@ -273,6 +273,18 @@ def test_resets_lead_to_the_state_that_the_sequence_began_with(k1, k2, options, 
         assert alone.x is None and np.isfinite(alone.flat).all()
 
 
+@pytest.mark.parametrize("k2", [2, 3])
+@pytest.mark.parametrize("cell", ["gru_after", "lstm"])
+def test_a_windows_state_may_be_written_to(cell, k2):
+    """The next window does not begin with it."""
+    layer, x = layer_of(cell, I, H), np.ones((7, B, I), "float32")
+    wanted = [w.y for w in fastrnn.tbptt(layer, x, 2, k2)]
+    for window, y in zip(fastrnn.tbptt(layer, x, 2, k2), wanted, strict=True):
+        assert_same_bits(window.y, y)
+        for array in window.state if cell == "lstm" else (window.state,):
+            array[...] = 9
+
+
 @every_backend
 @pytest.mark.parametrize("row", [slice(None), 0], ids=["batch", "unbatched"])
 def test_resets_lead_to_an_initial_state_of_zeros_if_none_is_given(row, backend):
