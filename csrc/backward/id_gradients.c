@@ -17,8 +17,9 @@ typedef struct {
 } matrix_product;
 
 typedef struct {
-  size_t panels, arrays; /* of b; the arrays beside c if sums go by blocks */
-  int64_t beside;        /* bytes that a row of c has in each of these arrays */
+  size_t panels;  /* b, packed */
+  size_t arrays;  /* further arrays for c, if sums go by blocks */
+  int64_t beside; /* bytes of a row of c in each of these arrays */
   size total;
 } product_layout;
 

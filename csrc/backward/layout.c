@@ -85,7 +85,8 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
   frnn_shape of_group = *s;
   of_group.batch = s->batch / at.groups + (s->batch % at.groups > 0);
   at.in_blocks = goes_by_blocks(product(&at.part, s->steps, of_group.batch));
-  if (s->ragged) of_group.batch = s->batch; /* groups have equal steps, not equal rows */
+  if (s->ragged)
+    of_group.batch = s->batch; /* groups of ragged rows have equal numbers of steps: one may have most of the rows */
   at.steps = whole_blocks(&of_group, chunk_steps(&of_group, chunk_rows(s)), at.in_blocks);
   at.rows = s->ragged ? most(s->batch, chunk_rows(s)) : product(&at.part, at.steps, of_group.batch);
   int64_t gate_rows = product(&at.total, cell->facts.gates, s->hidden);

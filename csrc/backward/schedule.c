@@ -50,15 +50,15 @@ static void move_dropout(frnn_backward_call *part, int64_t rows) {
 
 /* The rows of a group as a call of their own. The first group sums into the call's gradients, the others into the
  * workspace. */
-static frnn_backward_call part_of_call(const frnn_backward_call *whole, const backward_layout *layout, int group) {
-  frnn_backward_call part = *whole;
-  const frnn_shape *s = &whole->shape;
-  range rows = rows_of_part(s, &whole->rows, group, layout->groups);
+static frnn_backward_call part_of_call(const frnn_backward_call *full, const backward_layout *layout, int group) {
+  frnn_backward_call part = *full;
+  const frnn_shape *s = &full->shape;
+  range rows = rows_of_part(s, &full->rows, group, layout->groups);
   part.shape.batch = rows.count;
-  part.work = at(whole->work, (ptrdiff_t)(layout->parts + (size_t)group * layout->part.bytes));
+  part.work = at(full->work, (ptrdiff_t)(layout->parts + (size_t)group * layout->part.bytes));
   move_call(&part, rows.begin);
   int64_t slots = s->checkpoint ? held_states(s->cell) : tape_slots(s->cell);
-  part.tape = at(whole->tape, rows.begin * slots * padded(s) * element_size(s));
+  part.tape = at(full->tape, rows.begin * slots * padded(s) * element_size(s));
   move_dropout(&part, rows.begin);
   if (group == 0) return part;
   void **named[] = {&part.dw_ih, &part.dw_hh, &part.dw_hr, &part.db_ih, &part.db_hh};
@@ -69,7 +69,7 @@ static frnn_backward_call part_of_call(const frnn_backward_call *whole, const ba
   return part;
 }
 
-static backward_pass begin_pass(const frnn_kernels *kernels, const frnn_backward_call *whole,
+static backward_pass begin_pass(const frnn_kernels *kernels, const frnn_backward_call *full,
                                 const frnn_backward_call *part, const backward_layout *layout) {
   const frnn_shape *s = &part->shape;
   backward_pass w = {.call = part,
@@ -78,22 +78,22 @@ static backward_pass begin_pass(const frnn_kernels *kernels, const frnn_backward
                      .cell = s->cell,
                      .functions = functions_of(kernels, s),
                      .layout = layout,
-                     .panels = whole->work,
-                     .full_batch = whole->shape.batch,
+                     .panels = full->work,
+                     .full_batch = full->shape.batch,
                      .row = padded(s) * element_size(s),
                      .from = s->batch > 0 ? s->steps : 0};
-  w.tape = dense((void *)(uintptr_t)part->tape, whole->shape.batch, tape_slots(w.cell) * w.row);
+  w.tape = dense((void *)(uintptr_t)part->tape, full->shape.batch, tape_slots(w.cell) * w.row);
   w.dg = dense(at(part->work, (ptrdiff_t)layout->dg), s->batch, layout->dg_row);
   w.rh = dense(at(part->work, (ptrdiff_t)layout->rh), s->batch, w.row);
   w.after_dropout = dense(at(part->work, (ptrdiff_t)layout->after_dropout), s->batch, w.row);
   if (!s->checkpoint) return w;
-  w.checkpoints = dense((void *)(uintptr_t)part->tape, whole->shape.batch, held_states(w.cell) * w.row);
+  w.checkpoints = dense((void *)(uintptr_t)part->tape, full->shape.batch, held_states(w.cell) * w.row);
   w.tape = dense(at(part->work, (ptrdiff_t)layout->tape), s->batch, tape_slots(w.cell) * w.row);
   w.recompute = (frnn_forward_call){.shape = *s,
                                     .weights = part->weights,
                                     .variant = part->variant,
                                     .dropout = part->dropout,
-                                    .packed = at(whole->work, (ptrdiff_t)layout->packed),
+                                    .packed = at(full->work, (ptrdiff_t)layout->packed),
                                     .rows = part->rows,
                                     .ids = part->ids,
                                     .x = part->x,
@@ -298,10 +298,10 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
   p.count = count * layout.groups;
   p.full = s;
   for (int i = 0; i < p.count; i++) {
-    const frnn_backward_call *whole = &calls[i / layout.groups];
-    assert(whole->work && whole->tape);
-    p.parts[i] = part_of_call(whole, &layout, i % layout.groups);
-    p.passes[i] = begin_pass(kernels, whole, &p.parts[i], &layout);
+    const frnn_backward_call *full = &calls[i / layout.groups];
+    assert(full->work && full->tape);
+    p.parts[i] = part_of_call(full, &layout, i % layout.groups);
+    p.passes[i] = begin_pass(kernels, full, &p.parts[i], &layout);
   }
   plan(&p, calls, count);
   int status = pack_for_recompute(kernels, calls, count, layout.packed, interrupted);

@@ -239,10 +239,10 @@ enum { NOT_IN = -1, FRNN_CHAINS = 3 };
  * step wrote r * h. */
 enum frnn_operand { FRNN_BEFORE, FRNN_SCRATCH };
 
-/* Columns [column, column + count) of the gate gradients, in units of hidden, belong to rows [row, ...) of W_ih or of
- * W_hh. Blocks of W_ih cover all its gates, in the first columns, one block after another. Blocks of W_hh cover all
- * gates or none; with none, W_hh has no gradient. Each block of W_hh belongs to the product with `operand`, and the
- * product with its transpose follows phase `after` of the step backward. */
+/* Columns [column, column + count) of the gate gradients belong to rows [row, row + count) of W_ih or of W_hh, all in
+ * units of hidden. Blocks of W_ih cover all its gates, in the first columns, one block after another. Blocks of W_hh
+ * cover all gates or none; with none, W_hh has no gradient. Forward, a block of W_hh multiplies `operand`. In a step
+ * backward its transpose multiplies the gate gradients, after phase `after`. */
 typedef struct {
   int column, row, count;
   enum frnn_operand operand;
@@ -250,8 +250,8 @@ typedef struct {
 } frnn_block;
 enum { FRNN_BLOCKS = 2 };
 
-/* Columns [column, column + count) of the gate gradients, summed over rows, are a gradient of their own: that of
- * elements [row, ...), in units of hidden, of an extra parameter, or of a bias. */
+/* Columns [column, column + count) of the gate gradients, summed over rows, are the gradient of elements
+ * [row, row + count), in units of hidden, of a bias or of an extra parameter. */
 enum { FRNN_BIAS_IH = FRNN_EXTRAS, FRNN_BIAS_HH };
 typedef struct {
   int column, row, count, of;

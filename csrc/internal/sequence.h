@@ -44,7 +44,7 @@ static inline int64_t sum(size *s, int64_t a, int64_t b) {
   return overflow ? 0 : c;
 }
 
-/* Reserves count elements, aligned; returns where they begin. */
+/* Reserves `count` elements; returns their offset in bytes, a multiple of FRNN_ALIGN. */
 static inline size_t reserve(size *s, int64_t element, int64_t count) {
   size_t begin = s->bytes;
   int64_t bytes = product(s, count, element);

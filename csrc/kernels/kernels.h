@@ -123,25 +123,25 @@ KERNEL void gemm_block(const frnn_gemm *g) {
   }
 }
 
-KERNEL void gemm(const frnn_gemm *whole) {
-  int64_t row_block = least(whole->m, ROW_BLOCK);
-  if (whole->m <= 0 || whole->n <= 0) return;
-  for (int64_t m = 0; m < whole->m; m += row_block) {
-    frnn_gemm g = *whole;
-    g.m = least(row_block, whole->m - m);
-    g.a = AT(const char, whole->a, m *g.a_row);
-    g.c = AT(char, whole->c, m *g.c_row);
-    g.init = whole->init ? AT(const char, whole->init, m *g.init_row) : NULL;
+KERNEL void gemm(const frnn_gemm *full) {
+  int64_t row_block = least(full->m, ROW_BLOCK);
+  if (full->m <= 0 || full->n <= 0) return;
+  for (int64_t m = 0; m < full->m; m += row_block) {
+    frnn_gemm g = *full;
+    g.m = least(row_block, full->m - m);
+    g.a = AT(const char, full->a, m *g.a_row);
+    g.c = AT(char, full->c, m *g.c_row);
+    g.init = full->init ? AT(const char, full->init, m *g.init_row) : NULL;
     int64_t k = 0;
     do {
-      g.k = least(KBLOCK, whole->k - k);
+      g.k = least(KBLOCK, full->k - k);
       gemm_block(&g);
       k += g.k;
       g.a = AT(const char, g.a, g.k *g.a_k);
       g.panels = AT(const char, g.panels, g.k *VEC_BYTES);
       g.init = g.c;
       g.init_row = g.c_row;
-    } while (k < whole->k);
+    } while (k < full->k);
   }
 }
 
@@ -165,12 +165,12 @@ INLINE void sum_block(const int grows, const frnn_product_sum *s) {
   }
 }
 
-KERNEL void sum_products(const frnn_product_sum *whole) {
-  const frnn_gemm *all = &whole->product;
+KERNEL void sum_products(const frnn_product_sum *full) {
+  const frnn_gemm *all = &full->product;
   int64_t row_block = least(all->m, ROW_BLOCK), vectors = (all->n + LANES - 1) / LANES;
   if (all->m <= 0 || all->n <= 0) return;
   for (int64_t m = 0; m < all->m; m += row_block) {
-    frnn_product_sum s = *whole;
+    frnn_product_sum s = *full;
     frnn_gemm *g = &s.product;
     g->m = least(row_block, all->m - m);
     g->a = AT(const char, all->a, m * g->a_row);
@@ -181,7 +181,7 @@ KERNEL void sum_products(const frnn_product_sum *whole) {
     do {
       g->k = least(KBLOCK, all->k - k);
       k += g->k;
-      s.blocks.ends = whole->blocks.ends && k == all->k;
+      s.blocks.ends = full->blocks.ends && k == all->k;
       sum_block(0, &s);
       s.blocks.until = FRNN_BLOCK_ROWS - (FRNN_BLOCK_ROWS - s.blocks.until + g->k) % FRNN_BLOCK_ROWS;
       g->a = AT(const char, g->a, g->k * g->a_k);

@@ -46,7 +46,7 @@ def fault_of(module, installed_id):
     installed_id : str or None
         The id that setup.py wrote into this package; None in a checkout.
     """
-    build_id = getattr(module, "build_id", lambda: None)  # older builds have none
+    build_id = getattr(module, "build_id", lambda: None)  # builds of older versions have none
     if build_id() == (installed_id or of_sources()):
         return None
     if installed_id:

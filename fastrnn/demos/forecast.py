@@ -71,7 +71,7 @@ EPOCHS, QUICK_EPOCHS = 20, 10
 SEEDS = 5
 NETWORKS = 4  # networks of a run, whose forecast is the mean of theirs
 COMPARED = 3  # epochs that the NumPy path trains too
-LEARNING_RATE = 3e-3  # the first one; it falls to nearly 0
+LEARNING_RATE = 3e-3  # at the beginning; it falls to nearly 0
 LARGEST_NORM = 1.0  # the largest norm of a minibatch's gradients
 WIN = 2  # a win is a better mean by so many standard deviations over seeds
 # The network learns the residuals of this baseline.

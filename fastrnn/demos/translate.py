@@ -53,7 +53,7 @@ HIDDEN = 128
 REMEMBER = 2  # bias of the gates that keep the state: without it the GRU hardly learns to keep it
 BATCH = 64
 EPOCHS, QUICK_EPOCHS = 25, 8
-LEARNING_RATE = 5e-3  # the first one; it falls to nearly 0
+LEARNING_RATE = 5e-3  # at the beginning; it falls to nearly 0
 LARGEST_NORM = 1.0  # the largest norm of a minibatch's gradients
 SHOWN = 2  # examples of each form that are printed
 

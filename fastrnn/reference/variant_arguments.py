@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     class DropoutMasks(Protocol):
-        """The dropout masks of a pass, step by step."""
+        """The dropout masks of a pass, of which `at` gives those of a step."""
 
         def at(self, t: int, /) -> Any: ...
 

@@ -85,7 +85,7 @@ def _like(where, value, like):
     if isinstance(like, np.ndarray):
         most = np.iinfo(like.dtype).max
         if not isinstance(value, list) or len(value) != like.size:
-            raise ValueError(f"{where} must be a list of {like.size} integers")
+            raise ValueError(f"{where} must be a list of {like.size} integers, got {value!r:.80}")
         numbers = [_integer(where, number, most) for number in value]
         return np.array(numbers, like.dtype).reshape(like.shape)
     if isinstance(like, str):
