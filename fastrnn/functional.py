@@ -1,6 +1,6 @@
-"""rnn, lstm, gru and their backward functions: one layer in one direction, on plain arrays.
+"""The functions on plain arrays: one layer in one direction, forward and backward.
 
-It must not know: kernels, backends, how arguments are checked (_functional).
+It must not know: kernels, backends, how arrays are checked (_functional).
 """
 
 from __future__ import annotations
@@ -222,7 +222,8 @@ def rnn(
     extras : mapping of str to arrays, or None
         Parameters of variants; an rnn has none.
     checkpoint : int or None
-        With n the tape has a checkpoint every n steps and no gates; backward recomputes the steps.
+        With n backward recomputes the steps, n at a time, and the tape has no gates. The tape of an
+        rnn has gates only with some of the options, so without them n changes nothing.
     variant
         clip, zoneout and recurrent_dropout, as `fastrnn.RNN` has them.
         recurrent_dropout and zoneout draw masks from `rng`, a generator or a seed. Or give the
@@ -276,6 +277,7 @@ def rnn_backward(
     y : (T, B, H) array
         The y that the call returned.
     state : as in that call
+        The initial state given to that call, not the state that it returned.
     weights : tuple (w_ih, w_hh, b_ih, b_hh, extras), or Parameters
         Those of that call; the last three may be left out. The tape has the other arguments of the
         call: options, lengths, mask, reset and dropout masks.
@@ -403,7 +405,9 @@ def lstm(
         and bias_ln_c (H,) with layer_norm=True; bias_ln_c may be left out. With coupled=True there
         are three gates, i g o: each 4*H here is 3*H, and weight_peephole is (2*H,).
     checkpoint : int or None
-        With n the tape has a checkpoint every n steps and no gates; backward recomputes the steps.
+        With n the tape has no gates, and only the c before every n-th step: without masks it is
+        about 5 n times smaller (see `fastrnn.tape_size`). backward recomputes the steps, n at a
+        time.
     variant
         clip, cell_clip, recurrent_activation, peephole, coupled, layer_norm, zoneout and
         recurrent_dropout, as `fastrnn.LSTM` has them.
@@ -460,6 +464,7 @@ def lstm_backward(
     y : (T, B, H) array
         The y that the call returned.
     state : as in that call
+        The initial state given to that call, not the state that it returned.
     weights : tuple (w_ih, w_hh, b_ih, b_hh, extras), or Parameters
         Those of that call; the last three may be left out. The tape has the other arguments of the
         call: options, lengths, mask, reset and dropout masks.
@@ -590,7 +595,8 @@ def gru(
     extras : mapping of str to arrays, or None
         weight_ln_ih and weight_ln_hh (3*H,) with layer_norm=True.
     checkpoint : int or None
-        With n the tape has a checkpoint every n steps and no gates; backward recomputes the steps.
+        With n the tape has no gates, so without masks it is almost empty. backward recomputes the
+        steps, n at a time.
     variant
         clip, recurrent_activation, layer_norm, zoneout and recurrent_dropout, as `fastrnn.GRU`
         has them.
@@ -646,6 +652,7 @@ def gru_backward(
     y : (T, B, H) array
         The y that the call returned.
     state : as in that call
+        The initial state given to that call, not the state that it returned.
     weights : tuple (w_ih, w_hh, b_ih, b_hh, extras), or Parameters
         Those of that call; the last three may be left out. The tape has the other arguments of the
         call: options, lengths, mask, reset and dropout masks.

@@ -437,7 +437,7 @@ class MinGRU(Recurrent[Floats, Floats]):
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
         The generator, or its seed. The first values of parameters are drawn from it (see `init`),
-        and then dropout and zoneout.
+        and then dropout.
 
     Attributes
     ----------
@@ -447,8 +447,8 @@ class MinGRU(Recurrent[Floats, Floats]):
     flat : 1-D array
         The buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
-        Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
-        of the layer have its state.
+        Dropout draws from it. A Generator or a seed may be assigned. Copies and pickles of the
+        layer have its state.
     dropout, dropout_mask
         They may be assigned; the next `forward` uses the new value. All else is fixed.
 
@@ -525,7 +525,7 @@ class MinLSTM(Recurrent[Floats, Floats]):
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
         The generator, or its seed. The first values of parameters are drawn from it (see `init`),
-        and then dropout and zoneout.
+        and then dropout.
 
     Attributes
     ----------
@@ -535,8 +535,8 @@ class MinLSTM(Recurrent[Floats, Floats]):
     flat : 1-D array
         The buffer that all of params are views into. flat = values copies into it.
     rng : numpy.random.Generator
-        Dropout and zoneout draw from it. A Generator or a seed may be assigned. Copies and pickles
-        of the layer have its state.
+        Dropout draws from it. A Generator or a seed may be assigned. Copies and pickles of the
+        layer have its state.
     dropout, dropout_mask
         They may be assigned; the next `forward` uses the new value. All else is fixed.
 

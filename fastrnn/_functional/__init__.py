@@ -1,1 +1,5 @@
-"""The parts of fastrnn.functional: checks of the arguments, and calls of the engine."""
+"""The parts of fastrnn.functional.
+
+calls.py checks the arguments and calls the engine. minimal.py has the public functions min_gru and
+min_lstm, with their backward functions.
+"""

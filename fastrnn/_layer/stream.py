@@ -1,8 +1,7 @@
 """Streams: a stream packs a layer's weights once, keeps the state, and takes single steps.
 
-A step allocates nothing. A stream is for input that arrives step by step or chunk by chunk: audio,
-sensors, the observations of a policy. Its outputs are bit for bit those of the layer on the full
-sequence.
+A stream is for input that arrives step by step or chunk by chunk: audio, sensors, the observations
+of a policy. Its outputs are bit for bit those of the layer on the full sequence.
 """
 
 from __future__ import annotations
@@ -36,6 +35,9 @@ class Stream(Generic[State, Given]):
 
     A stream has a copy of the weights that the layer had when the stream was created. One thread at
     a time may use it; a call from a second one raises RuntimeError.
+
+    With `out`, a step allocates nothing, except with an embedding, whose rows it gathers into a new
+    array.
 
     With `one_hot` or `embedding`, x is ids: integers without the last axis. With `one_hot` a step
     reads bias + W_ih x from a table that is as large as W_ih.

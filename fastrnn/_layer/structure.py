@@ -1,7 +1,7 @@
 """A layer's structure: its sizes, the names of its parameters, and the layout of its arrays.
 
-A layer, its tapes, its streams and its windows refer to one `Structure`. The user's x is (T, B, I),
-(B, T, I) or (T, I). Passes always have (T, B, I).
+A layer, its tapes and its windows refer to one `Structure`; a stream copies from it what it needs.
+The user's x is (T, B, I), (B, T, I) or (T, I). Passes always have (T, B, I).
 
 It must not know: the values of parameters, kernels, tapes.
 """
@@ -121,11 +121,13 @@ class Structure:
         return tuple([make((slots, batch, size), dtype) for size in self.state_sizes])
 
     def from_user(self, array, unbatched):
+        """A view as (T, B, ...) of a user's array: (T, B, ...), (B, T, ...) or (T, ...)."""
         if unbatched:
             return array[:, None]
         return array.swapaxes(0, 1) if self.batch_first else array
 
     def to_user(self, array, unbatched):
+        """A view in the user's layout of an array (T, B, ...): the inverse of `from_user`."""
         if unbatched:
             return array[:, 0]
         return array.swapaxes(0, 1) if self.batch_first else array

@@ -221,13 +221,14 @@ class Tape(Generic[State, Given]):
         return norms
 
     def gates(self) -> dict[str, Floats]:
-        """Return the value of every gate at every step, and c.
+        """Return the value of every gate at every step, and for the LSTM c.
 
         Returns
         -------
         gates : dict
-            "i", "f", "g", "o" and "c" for the LSTM, "r", "z" and "n" for the GRU, nothing for the
-            RNN, which has no gates: (L*D, T, B, H) arrays, (L*D, T, H) unbatched. The first axis is
+            "i", "f", "g", "o" and "c" for the LSTM, "r", "z" and "n" for the GRU, "z" and "n" for
+            the MinGRU, "f", "i" and "n" for the MinLSTM, where n is h~; nothing for the RNN, which
+            has no gates. Each is an (L*D, T, B, H) array, (L*D, T, H) unbatched; the first axis is
             that of a state. c is the value after zoneout. Gates are 0 in steps that a row does not
             take. There c keeps its value, and beyond the row's end it is 0.
 

@@ -141,12 +141,12 @@ def tbptt(
 
     Parameters may change between windows. The state that a window begins with was computed with the
     parameters of that time. If k2 > k1, a window recomputes its past, so a pass over the sequence
-    takes about k2 / k1 times as long.
+    takes about k2 / k1 times as long. The past draws new masks of dropout and zoneout. The state
+    before it is computed by inference: without dropout, and with the expectation of zoneout.
 
     Parameters
     ----------
-    layer : RNN, LSTM or GRU
-        It must not be bidirectional.
+    layer : any layer of one direction
     x : array
         As the layer takes it.
     k1 : int
