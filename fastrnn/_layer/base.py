@@ -237,7 +237,7 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
 
         Returns
         -------
-        y : array like x, D * hidden_size features
+        y : array like x, D * hidden_size features, with proj_size D * proj_size
             The top layer's h at each step, both directions side by side or as `merge` says.
         state : like the argument
             The state after each pass's last step.

@@ -42,6 +42,8 @@ class Stream(Generic[State, Given]):
     With `one_hot` or `embedding`, x is ids: integers without the last axis. With `one_hot` a step
     reads bias + W_ih x from a table that is as large as W_ih.
 
+    Of a layer with proj_size, y, `out` and h have proj_size features in place of hidden_size.
+
     Parameters
     ----------
     structure : Structure
@@ -58,7 +60,7 @@ class Stream(Generic[State, Given]):
     Attributes
     ----------
     batch_size : int
-    state : array (num_layers, B, H), or for the LSTM a pair of them
+    state : array (num_layers, B, hidden_size), or for the LSTM a pair of them
         A copy. May be assigned.
 
     Examples
@@ -91,6 +93,7 @@ class Stream(Generic[State, Given]):
         self._cell, self._dtype = structure.cell, structure.dtype
         self._x_shape = (self.batch_size, structure.input_size)
         self._y_shape = (self.batch_size, structure.features)
+        self._y_symbol, self._state_symbols = structure.features_symbol, structure.state_symbols
         self._time = int(structure.batch_first)  # the axis of time in a chunk
         self._state = structure.new_state(self.batch_size, np.zeros)
         self._parameters = [
@@ -220,7 +223,7 @@ class Stream(Generic[State, Given]):
         shape = (*x.shape[:2], self._y_shape[1])
         checks.fits(self._dtype.itemsize, *shape)
         y = np.empty(shape, self._dtype) if out is None else out
-        self._check_out(y, (*symbols, "hidden_size"), shape)
+        self._check_out(y, (*symbols, self._y_symbol), shape)
         self._feed(*(a.swapaxes(0, self._time) for a in (x, y)))
         return y
 
@@ -269,7 +272,7 @@ class Stream(Generic[State, Given]):
 
     def _checked_step(self, x, y):
         x = self._checked_x(x, ("B",))
-        self._check_out(y, ("B", "hidden_size"), self._y_shape)
+        self._check_out(y, ("B", self._y_symbol), self._y_shape)
         self._feed(x[None], y[None])
         return y
 
@@ -284,7 +287,9 @@ class Stream(Generic[State, Given]):
 
     @property
     def state(self) -> State:
-        """A copy of the state, (num_layers, B, H); for the LSTM a pair (h, c). It may be assigned.
+        """A copy of the state, h or for the LSTM a pair (h, c). It may be assigned.
+
+        h and c are (num_layers, B, hidden_size). With proj_size, h has proj_size features.
 
         RuntimeError, as for `step`, if another call of this stream is running.
         """
@@ -295,10 +300,11 @@ class Stream(Generic[State, Given]):
     def state(self, value: State) -> None:
         parts = checks.state_parts(self._cell, value)
         checked = []
-        for label, part, held in zip(self._cell.states, parts, self._state, strict=True):
+        known = zip(self._cell.states, self._state_symbols, self._state, strict=True)
+        for part, (label, symbol, held) in zip(parts, known, strict=True):
             label = "state" if len(parts) == 1 else f"{label} of state"
             part = checks.same_dtype(label, checks.as_array(label, part), self._dtype)
-            checked.append(checks.shaped(label, part, ("num_layers", "B", "H"), held.shape))
+            checked.append(checks.shaped(label, part, ("num_layers", "B", symbol), held.shape))
         self._stepper.alone(lambda: _write(self._state, checked))
 
     def reset(self, rows: RowIndex | None = None) -> None:

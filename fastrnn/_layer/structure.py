@@ -32,10 +32,12 @@ class Structure:
         D.
     features : int
         The features of h and of one direction's y: proj_size, or hidden_size without a projection.
+    features_symbol : str
+        The name of that size in messages: "proj_size" or "hidden_size".
     width : int
         Features of the top layer's y with its directions side by side: D * features.
-    state_sizes : tuple of int
-        The features of each array of a state.
+    state_sizes, state_symbols : tuple of int, tuple of str
+        The features of each array of a state, and the names of these sizes in messages.
     slots : int
         The number of passes, L * D.
     passes_of_layers : list
@@ -57,7 +59,9 @@ class Structure:
         self.num_directions = 2 if bidirectional else 1
         self.features = proj_size or hidden_size
         self.width = self.num_directions * self.features
+        self.features_symbol = "proj_size" if proj_size else "hidden_size"
         self.state_sizes = (self.features, hidden_size)[: len(cell.states)]
+        self.state_symbols = (self.features_symbol, "hidden_size")[: len(cell.states)]
         self.slots = num_layers * self.num_directions
         checks.fits(
             dtype.itemsize, 2 * num_layers * cell.gates, hidden_size,
@@ -201,8 +205,8 @@ class Structure:
         """The arrays of a state or of its gradient, each (L*D, B, H) or None."""
         parts = checks.state_parts(self.cell, value, name)
         checked = []
-        for label, part, size in zip(self.cell.states, parts, self.state_sizes, strict=True):
-            symbol = "hidden_size" if size == self.hidden_size else "proj_size"
+        known = zip(self.cell.states, self.state_sizes, self.state_symbols, strict=True)
+        for part, (label, size, symbol) in zip(parts, known, strict=True):
             shape, symbols = (self.slots, batch, size), ("layers*directions", "B", symbol)
             if unbatched:
                 shape, symbols = shape[::2], symbols[::2]
@@ -227,7 +231,7 @@ class Structure:
     def _checked_gradient(self, name, dy, steps, batch, unbatched, directions):
         """A gradient of y, or of one direction's y, as (T, B, ...), or None."""
         width = directions * self.features
-        symbol = "proj_size" if self.cell.projects else "hidden_size"
+        symbol = self.features_symbol
         symbol = f"directions*{symbol}" if directions > 1 else symbol
         shape, symbols = (steps, batch, width), ("T", "B", symbol)
         if unbatched:

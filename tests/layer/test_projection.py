@@ -1,6 +1,7 @@
 """proj_size: a projection of the LSTM's h, in both backends and in streams."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -187,6 +188,35 @@ def test_a_stream_gives_the_bits_of_the_whole(backend, layers):
 def test_bad_sizes_are_told_so(options, error, message):
     with pytest.raises(error, match=message):
         fastrnn.LSTM(3, 5, **options)
+
+
+def test_messages_name_the_size_of_a_projected_h():
+    layer = fastrnn.LSTM(3, 5, proj_size=2)
+    stream, x = layer.stream(4), np.ones((6, 4, 3), "float32")
+    h, c = stream.state
+
+    def state(value):
+        stream.state = value
+
+    def gradient(dy, dstate=None):
+        layer.forward(x)[2].backward(dy, dstate)
+
+    five = np.zeros((4, 5), "float32")
+    for call, sizes in [
+        (lambda: stream.step(x[0], out=five), "out must be (B, proj_size) = (4, 2)"),
+        (lambda: stream.feed(x[:1], out=five[None]), "out must be (T, B, proj_size) = (1, 4, 2)"),
+        (lambda: state((c, c)), "h of state must be (num_layers, B, proj_size) = (1, 4, 2)"),
+        (lambda: state((h, h)), "c of state must be (num_layers, B, hidden_size) = (1, 4, 5)"),
+        (lambda: layer(x, (c, c)), "h of state must be (layers*directions, B, proj_size)"),
+        (lambda: layer(x, (h, h)), "c of state must be (layers*directions, B, hidden_size)"),
+        (lambda: gradient(c), "dy must be (T, B, proj_size) = (6, 4, 2)"),
+        (lambda: gradient(None, (c, c)), "h of dstate must be (layers*directions, B, proj_size)"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(sizes)):
+            call()
+    plain = fastrnn.LSTM(3, 5).stream(4)
+    with pytest.raises(ValueError, match=re.escape("out must be (B, hidden_size) = (4, 5)")):
+        plain.step(x[0], out=five[:, :2])
 
 
 def test_a_variant_may_be_projected():
