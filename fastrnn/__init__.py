@@ -18,7 +18,9 @@ from fastrnn._engine.runtime import (  # noqa: E402
     show_config,
     threads,
 )
-from fastrnn._layer.truncated import tbptt  # noqa: E402
+from fastrnn._layer.stream import Stream  # noqa: E402
+from fastrnn._layer.tape import Gradients, Tape  # noqa: E402
+from fastrnn._layer.truncated import Window, tbptt  # noqa: E402
 from fastrnn._version import __version__ as __version__  # noqa: E402
 from fastrnn.functional import (  # noqa: E402
     gru,
@@ -42,10 +44,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GRU",
+    "Gradients",
     "LSTM",
     "MinGRU",
     "MinLSTM",
     "RNN",
+    "Stream",
+    "Tape",
+    "Window",
     "backend",
     "get_num_threads",
     "gru",

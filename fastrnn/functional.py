@@ -168,6 +168,18 @@ def rnn(
 ) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
+@overload
+def rnn(
+    x: X, state: Floats | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *, nonlinearity: Nonlinearity = "tanh",
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+    return_tape: bool, extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[Options],
+) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]: ...  # fmt: skip
+
+
 def rnn(
     x: X, state: Floats | None, w_ih: Floats, w_hh: Floats,
     b_ih: Floats | None = None, b_hh: Floats | None = None, *, nonlinearity: Nonlinearity = "tanh",
@@ -344,6 +356,18 @@ def lstm(
     return_tape: Literal[True], extras: Mapping[str, Floats] | None = None,
     checkpoint: SupportsIndex | None = None, **variant: Unpack[LSTMOptions],
 ) -> tuple[Floats, Pair, Bytes]: ...  # fmt: skip
+
+
+@overload
+def lstm(
+    x: X, state: GivenPair | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *,
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+    return_tape: bool, extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[LSTMOptions],
+) -> tuple[Floats, Pair] | tuple[Floats, Pair, Bytes]: ...  # fmt: skip
 
 
 def lstm(
@@ -533,6 +557,18 @@ def gru(
     return_tape: Literal[True], extras: Mapping[str, Floats] | None = None,
     checkpoint: SupportsIndex | None = None, **variant: Unpack[GatedOptions],
 ) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
+
+
+@overload
+def gru(
+    x: X, state: Floats | None, w_ih: Floats, w_hh: Floats,
+    b_ih: Floats | None = None, b_hh: Floats | None = None, *, reset_after: bool = True,
+    reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+    return_tape: bool, extras: Mapping[str, Floats] | None = None,
+    checkpoint: SupportsIndex | None = None, **variant: Unpack[GatedOptions],
+) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
 def gru(

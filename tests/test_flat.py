@@ -740,6 +740,14 @@ def test_weights_are_two_to_five(count):
         call.backward(tape, y, weights=call.weights.w_ih)
 
 
+@pytest.mark.parametrize("function", ["min_gru", "min_lstm"])
+def test_weights_of_a_minimal_function_are_one_or_two(function):
+    backward = getattr(fastrnn, f"{function}_backward")
+    for weights, got in [((), "tuple of 0"), ([None] * 3, "list of 3"), (None, "NoneType")]:
+        with refuses(TypeError, "weights must be a tuple (w_ih, b_ih)", f"got a {got}"):
+            backward(None, None, None, None, weights, None)
+
+
 # ---- examples ------------------------------------------------------------------------------------
 
 

@@ -25,10 +25,12 @@ def _forward(function, x, state, w_ih, b_ih, *batch):
 
 def _backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x):
     if not isinstance(weights, Parameters):
-        if not isinstance(weights, tuple | list) or not 1 <= len(weights) <= 2:
+        is_sequence = isinstance(weights, tuple | list)
+        if not is_sequence or not 1 <= len(weights) <= 2:
+            got = type(weights).__name__
             raise TypeError(
-                "weights must be a tuple (w_ih, b_ih), of which b_ih may be left out, got "
-                f"{type(weights).__name__}"
+                "weights must be a tuple (w_ih, b_ih), of which b_ih may be left out, got a "
+                + (f"{got} of {len(weights)}" if is_sequence else got)
             )
         weights = Parameters(weights[0], None, *weights[1:])
     dx, (dstate,), dweights = backward(
@@ -53,6 +55,15 @@ def min_gru(
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
     checkpoint: SupportsIndex | None = None, return_tape: Literal[True],
 ) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
+
+
+@overload
+def min_gru(
+    x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+    checkpoint: SupportsIndex | None = None, return_tape: bool,
+) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
 def min_gru(
@@ -173,6 +184,15 @@ def min_lstm(
     reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
     checkpoint: SupportsIndex | None = None, return_tape: Literal[True],
 ) -> tuple[Floats, Floats, Bytes]: ...  # fmt: skip
+
+
+@overload
+def min_lstm(
+    x: X, state: Floats | None, w_ih: Floats, b_ih: Floats | None = None, *, reverse: bool = False,
+    lengths: Lengths | None = None, mask: Flags | None = None, reset: Flags | None = None,
+    reset_to: ResetTo = "zero", one_hot: bool = False, embedding: Floats | None = None,
+    checkpoint: SupportsIndex | None = None, return_tape: bool,
+) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]: ...  # fmt: skip
 
 
 def min_lstm(

@@ -200,6 +200,14 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         embedding: Floats | None = None, return_gates: Literal[True],
     ) -> tuple[Floats, State, dict[str, Floats]]: ...  # fmt: skip
 
+    @overload
+    def __call__(
+        self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
+        mask: Flags | None = None, reset: Flags | None = None, reset_to: ResetTo = "zero",
+        zero_output_for_mask: bool = False, one_hot: bool = False,
+        embedding: Floats | None = None, return_gates: bool,
+    ) -> tuple[Floats, State] | tuple[Floats, State, dict[str, Floats]]: ...  # fmt: skip
+
     def __call__(
         self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
         mask: Flags | None = None, reset: Flags | None = None, reset_to: ResetTo = "zero",

@@ -1,5 +1,7 @@
 """A program as users write it, for a type checker: test_typing.py says what it must find here."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,9 +37,12 @@ def infer(layer: LSTM | GRU, x: Floats) -> Floats:
     return y.astype(np.float32)
 
 
-def look(layer: LSTM, x: Floats) -> dict[str, tuple[int, ...]]:
+def look(layer: LSTM, x: Floats, again: bool = False) -> dict[str, tuple[int, ...]]:
     y, (h, _), gates = layer(x, return_gates=True)
     y, state = layer(x, (h, None), return_gates=False)
+    seen = layer(x, return_gates=again)
+    y, (h, _) = seen[:2]
+    gates = seen[2] if len(seen) == 3 else gates
     return {name: array.shape for name, array in gates.items()}
 
 
@@ -53,6 +58,20 @@ def listen(layer: LSTM, chunks: list[Floats]) -> Floats:
     stream.reset([0, 1])
     stream.reset(np.arange(8) < stream.batch_size)
     return out
+
+
+def hear(stream: fastrnn.Stream[Any, Any], x_t: Floats) -> Floats:
+    return stream.step(x_t).astype(np.float32)
+
+
+def descend(layer: GRU, tape: fastrnn.Tape[Any, Any], dy: Floats) -> fastrnn.Gradients[Any]:
+    grads = tape.backward(dy)
+    layer.flat -= 0.1 * grads.flat
+    return grads
+
+
+def ends(windows: list[fastrnn.Window[Any, Any]]) -> list[int]:
+    return [int(window.steps.stop) for window in windows]
 
 
 def spell(layer: RNN, first: int) -> int:
@@ -81,6 +100,12 @@ def functions(x: Floats, lstm: LSTM, gru: GRU, rnn: RNN) -> tuple[Floats, Floats
     y, h = fastrnn.gru(x, h, w_ih, w_hh, reset_after=False, lengths=np.array([1, 2]))
     w_ih, w_hh = (rnn.params[name] for name in names)
     y, h = fastrnn.rnn(x, h, w_ih, w_hh, nonlinearity="relu", reset_to="zero")
+    flag = bool(np.any(y > 2))
+    y = fastrnn.rnn(x, h, w_ih, w_hh, return_tape=flag)[0]
+    h = fastrnn.gru(x, h, *(gru.params[name] for name in names), return_tape=flag)[1]
+    c = fastrnn.lstm(x, None, *(lstm.params[name] for name in names), return_tape=flag)[1][1]
+    y = fastrnn.min_gru(x, None, np.ones((8, 3), np.float32), return_tape=flag)[0]
+    h = fastrnn.min_lstm(x, None, np.ones((12, 3), np.float32), return_tape=flag)[1]
     return y.astype(np.float32), (h + c).astype(np.float32)
 
 
@@ -140,6 +165,10 @@ def main() -> None:
     table = np.ones((10, 3), np.float32)
     print(train_gru(gru, rng.integers(0, 10, (5, 2)), table, 2).shape, backwards.shape)
     listen(lstm, [np.repeat(x, 4, axis=1)])
+    hear(lstm.stream(2), x[0])
+    y, h, tape = gru.forward(x)
+    descend(gru, tape, y.astype(np.float32))
+    print(ends(list(fastrnn.tbptt(gru, x, 2))), h.shape)
     spell(RNN(3, 3), 1)
     windows(gru, np.tile(x, (10, 1, 1)), np.zeros((50, 2, 4), np.float32))
     functions(x, LSTM(3, 4), gru, RNN(3, 4))
