@@ -39,10 +39,12 @@ def pick_cores() -> list[int]:
     return first + second
 
 
-def installed(name: str) -> bool:
+def missing_packages(name: str) -> list[str]:
+    """The packages that a peer needs and that are not installed."""
     needed = [PEERS[name].package] + ["onnx"] * (name in ("onnxruntime", "openvino"))
-    specs = [util.find_spec(package) for package in needed]
-    return all(spec and spec.origin for spec in specs)  # a bare folder has a spec, but no origin
+    specs = {package: util.find_spec(package) for package in needed}
+    # A bare folder has a spec, but no origin.
+    return [package for package, spec in specs.items() if not (spec and spec.origin)]
 
 
 def ask_once(cores: list[int], timeout: float, order: str, *args):
@@ -102,7 +104,7 @@ def read(text: str) -> dict:
 
 def measure(options) -> dict:
     """Run the jobs of the options -> `found`."""
-    absent = {name: "not installed" for name in options.peers if not installed(name)}
+    absent = {name: "not installed" for name in options.peers if missing_packages(name)}
     settings = {name: getattr(options, name) for name in SETTINGS}
     where = about(options.cores, ask_about(options))
     found = {"about": where, "settings": settings, "probes": {}, "jobs": []}

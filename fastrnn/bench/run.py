@@ -92,6 +92,17 @@ def add_arguments(parser):
     )
 
 
+def _missing(names):
+    """A message about the packages that these peers need and that are not installed, or None."""
+    found = dict.fromkeys(package for name in names for package in measure.missing_packages(name))
+    if not found:
+        return None
+    return (
+        f"--peers {','.join(names)}: needs {', '.join(found)}, not installed here: "
+        'pip install ".[bench]" in a checkout installs every peer'
+    )
+
+
 def trouble(options) -> str | None:
     """The reason why nothing can be measured here, or None."""
     if not sys.platform.startswith("linux"):
@@ -99,6 +110,8 @@ def trouble(options) -> str | None:
     if options.threads and max(options.threads) > len(os.sched_getaffinity(0)):
         cores = len(os.sched_getaffinity(0))
         return f"--threads {max(options.threads)}: this process may use {cores} cores"
+    if options.peers and all(map(measure.missing_packages, options.peers)):
+        return _missing(options.peers)
     if options.peers and "fastrnn" not in options.peers:
         return None
     if runtime.core is None:
@@ -148,6 +161,8 @@ def run(options) -> int:
         print(f"python -m fastrnn bench: error: {reason}", file=sys.stderr)
         return 2
     else:
+        if options.peers and (missing := _missing(options.peers)):
+            print(f"python -m fastrnn bench: {missing}", file=sys.stderr)  # the others run
         fill_in(options)
         found = measure.measure(options)
     text = report.markdown if options.markdown else report.text

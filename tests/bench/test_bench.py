@@ -194,6 +194,18 @@ def test_what_cannot_be_measured_is_said(capsys, monkeypatch):
     assert "this build has no C kernels" in capsys.readouterr().err
 
 
+def test_peers_that_are_not_installed_are_named(capsys, monkeypatch):
+    there = measure.util.find_spec
+    gone = ("jax", "torch", "onnx")
+    monkeypatch.setattr(measure.util, "find_spec", lambda n: None if n in gone else there(n))
+    assert main(["bench", "--peers", "torch,jax"]) == 2
+    shown = capsys.readouterr()
+    assert "--peers torch,jax: needs torch, jax, not installed here" in shown.err and not shown.out
+    assert main(["bench", "--peers", "openvino"]) == 2
+    assert "onnx, not installed here" in capsys.readouterr().err
+    assert measure.missing_packages("numpy") == []
+
+
 def test_importing_fastrnn_leaves_the_bench_alone():
     code = (
         "import sys; sys.path[:] = sys.argv[1:]; import fastrnn\n"
@@ -207,18 +219,21 @@ def test_importing_fastrnn_leaves_the_bench_alone():
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures on Linux only")
-def test_a_tiny_run_ends_well_and_its_file_shows_the_same(tmp_path, capsys):
+def test_a_tiny_run_ends_well_and_its_file_shows_the_same(tmp_path, capsys, monkeypatch):
     path = tmp_path / "tiny.json"
-    tiny = "--cases step-64 --cells rnn --peers numpy --rounds 1 --batch 0.001 --probe 0.001"
+    monkeypatch.setattr(measure, "missing_packages", lambda name: ["jax"] * (name == "jax"))
+    tiny = "--cases step-64 --cells rnn --peers numpy,jax --rounds 1 --batch 0.001 --probe 0.001"
     assert main(["bench", *tiny.split(), "--json", str(path)]) == 0
     measured = capsys.readouterr()
     assert "[1/1] step-64 forward rnn 1: numpy" in measured.err
+    assert "--peers numpy,jax: needs jax, not installed here" in measured.err
     found = json.loads(path.read_text())
     assert {"about", "settings", "probes", "jobs", "geometric_means"} <= found.keys()
     assert {"cpu", "versions", "commit", "uncommitted", "fastrnn"} <= found["about"].keys()
     assert found["about"]["versions"]["numpy"]
     assert found["settings"]["cases"] == ["step-64"]
     (job,) = found["jobs"]
+    assert job["peers"]["jax"] == {"status": "skipped", "reason": "not installed"}
     assert job["peers"]["numpy"]["status"] == "ok" and len(job["peers"]["numpy"]["seconds"]) == 1
     assert main(["bench", "--from", str(path)]) == 0
     assert capsys.readouterr().out == measured.out
