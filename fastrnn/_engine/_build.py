@@ -50,7 +50,10 @@ def fault_of(module, installed_id):
     if build_id() == (installed_id or of_sources()):
         return None
     if installed_id:
-        remedy = "pip install --force-reinstall fastrnn"
+        remedy = (
+            "pip install --force-reinstall fastrnn, or pip install . again in the checkout that it "
+            "was installed from"
+        )
     elif os.path.dirname(os.path.realpath(module.__file__)) == os.path.join(
         _ROOT, "fastrnn", "_engine"
     ):

@@ -40,8 +40,8 @@ def _compiled_module():
     except ImportError as error:
         warnings.warn(
             f"fastrnn runs on its NumPy path, which is many times slower: its kernels are "
-            f"missing ({error}). Install a C compiler, then reinstall: "
-            "pip install --force-reinstall fastrnn",
+            f"missing ({error}). Install a C compiler, then install fastrnn again: pip install . "
+            "in a checkout, else pip install --force-reinstall --no-cache-dir fastrnn",
             RuntimeWarning,
             stacklevel=3,
         )
