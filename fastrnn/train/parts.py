@@ -181,6 +181,16 @@ class Embedding(_Part):
     >>> table = train.Embedding(100, 8, rng=0)
     >>> table([[3, 1], [4, 1]]).shape
     (2, 2, 8)
+
+    A layer reads ids through the table itself, and computes the table's gradient:
+
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer, ids = fastrnn.GRU(8, 5, rng=0), np.array([[3, 1], [4, 1]])
+    >>> adam = train.Adam([layer, table], 0.01)
+    >>> y, h, tape = layer.forward(ids, embedding=table.params["weight"])
+    >>> grads = tape.backward(np.ones_like(y))
+    >>> adam.step([grads.flat, grads.embedding.ravel()])
     """
 
     def __init__(
