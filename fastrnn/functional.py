@@ -132,9 +132,7 @@ def _cell_named(function, nonlinearity="tanh", reset_after=True):
     checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
     checks.flag("reset_after", reset_after)
     if nonlinearity != "tanh" and function != "rnn":
-        raise ValueError(
-            f"nonlinearity must be 'tanh', the default, for {function}"
-        )
+        raise ValueError(f"nonlinearity must be 'tanh', the default, for {function}")
     if not reset_after and function != "gru":
         raise ValueError(f"reset_after must be True, the default, for {function}")
     if function == "rnn":
