@@ -70,8 +70,8 @@ static inline int begins_at_zero(const frnn_shape *s, const frnn_rows *r, int64_
   return resets(r, time_of(s, i), index) && !r->reset_to_first;
 }
 
-/* The next of some sorted indices, from p on, whose flag at time t is `value`, which few rows have; -1 if there is
- * none. */
+/* The first of some sorted indices, from p on, whose row has the flag `value` at time t; -1 if there is none. Fast
+ * if few rows have that flag. */
 static inline int64_t next_of_few(const frnn_rows *r, const uint8_t *flags, int value, int64_t t, int64_t p,
                                   range rows) {
   int64_t end = rows.begin + rows.count;

@@ -161,7 +161,7 @@ static void leave_pool(frnn_run *run) {
  * marked as taken in the last job: they are free in the next. */
 static void begin_afresh(void) {
   uint64_t number = number_of(atomic_load(&job.word));
-  atomic_store(&job.word, number << 16); /* one part, which is no worker's */
+  atomic_store(&job.word, number << 16); /* the job has one part, which the caller does */
   for (int part = 0; part < FRNN_PARTS; part++) atomic_store(&taken[part].number, number);
   pthread_mutex_init(&mutex, NULL);
   pthread_cond_init(&finished, NULL);

@@ -98,7 +98,9 @@ class Structure:
         return {kind: name for kind, name in named if name is not None}
 
     def parameters(self, slot, arrays):
-        """A pass's parameters: w_ih, w_hh, b_ih, b_hh and the extras; None for absent ones.
+        """The parameters of one direction of one layer: w_ih, w_hh, b_ih, b_hh and the extras.
+
+        None for a parameter that the layer does not have.
 
         arrays : a dict from the names of all parameters to arrays.
         """

@@ -30,7 +30,7 @@ def persistence(task):
 
 
 def mean_of_the_hour(task):
-    """The training mean at this hour of the day, plus a mean for the day of the week."""
+    """A linear fit of the hour of the day and the day of the week."""
     w, b = _linear(task.clock[task.train][None], task.truth(task.train)[None], 1.0)
     return lambda times: task.clock[times] @ w[0] + b[0]
 

@@ -102,7 +102,7 @@ class Contents:
     def _check_text(self, name, found):
         dtype, shape = found.dtype, found.shape
         if isinstance(dtype, str) or dtype.kind != "U" or shape != ():
-            raise TypeError(f"{self._label(name)} must be a text of JSON")
+            raise TypeError(f"{self._label(name)} must be a string that holds JSON")
         length = dtype.itemsize // 4
         if name == EXTRA:
             if not self._file.counts_texts:

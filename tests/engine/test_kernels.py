@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from decorators import both_ways, every_cell, every_dtype, every_isa
+from decorators import both_ways, every_cell, every_dtype, every_isa, outer_isas
 from problems import (
     BIASES,
     BOUNDED,
@@ -51,7 +51,7 @@ def check(cell, sizes, dtype, reverse, biases=(1, 1)):
     assert not wrong, f"(T, B, I, H) = {sizes}, biases {biases}"
 
 
-@every_isa
+@outer_isas
 @every_dtype
 @both_ways
 @every_cell
@@ -75,7 +75,7 @@ LARGE = {
 }
 
 
-@every_isa
+@outer_isas
 @every_dtype
 @both_ways
 @every_cell

@@ -13,3 +13,11 @@ both_ways = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "r
 # conftest.py's fixtures of these names choose the backend and the instruction set for the test.
 every_backend = pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 every_isa = pytest.mark.parametrize("isa", ISAS, indirect=True)
+
+# The best instruction set and the generic one; the slow tests take those between, whose bits are
+# those of the best one.
+outer_isas = pytest.mark.parametrize(
+    "isa",
+    [pytest.param(isa, marks=[pytest.mark.slow] * (isa in ISAS[1:-1])) for isa in ISAS],
+    indirect=True,
+)

@@ -292,8 +292,8 @@ def test_a_state_that_no_generator_of_this_kind_has_is_refused(kind, changed, wo
         ('{"layer": {}, "layer": {}}', ValueError, "it has layer twice"),
         ('{"layer": ' + "[" * 3000, ValueError, "nested too deeply"),
         ("{}" + " " * 20_000, ValueError, "20002 characters, more than the states"),
-        (["{}"], TypeError, "must be a text of JSON"),
-        (1.0, TypeError, "must be a text of JSON"),
+        (["{}"], TypeError, "must be a string that holds JSON"),
+        (1.0, TypeError, "must be a string that holds JSON"),
     ],
 )
 def test_a_text_that_has_no_states_is_refused(text, error, words, tmp_path):
