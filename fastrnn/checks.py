@@ -7,6 +7,7 @@ as int64, flags as bytes 0 and 1.
 """
 
 import operator
+from collections.abc import Mapping
 from functools import lru_cache, partial
 
 import numpy as np
@@ -19,9 +20,14 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 _LIMIT = 2**62
 
 
-def _cast(name, dtype):
-    """The code of a cast to dtype, for a message; a name that is an identifier comes first."""
-    return f'{name if name.isidentifier() else ""}.astype("{dtype}")'
+def _cast(name, value, dtype):
+    """The code of a cast of the value to dtype, for a message."""
+    named = name if name.isidentifier() else ""
+    if hasattr(value, "detach"):  # a tensor of PyTorch
+        return f"{named}.{'double' if dtype == np.float64 else 'float'}()"
+    if hasattr(value, "dtype") or hasattr(value, "astype"):
+        return f'{named}.astype("{dtype}")'
+    return f'numpy.asarray({named or "..."}, "{dtype}")'
 
 
 def unmasked(**arrays):
@@ -43,14 +49,20 @@ def _is_masked(value):
 
 
 def plain(name, value, make=np.asarray):
-    """The array make(value); TypeError for masked arrays and for tuples of arrays."""
+    """The array make(value); TypeError for masked arrays, and for tuples and mappings of arrays."""
     if type(value) is not np.ndarray:
         unmasked(**{name: value})
-        if type(value) is tuple and any(isinstance(part, np.ndarray) for part in value):
+        if isinstance(value, Mapping) and any(isinstance(a, np.ndarray) for a in value.values()):
             raise TypeError(
-                f"{name} must be one array, got a tuple of {len(value)}: a layer returns "
-                "(y, state), and an LSTM's state is (h, c): take one of them"
+                f"{name} must be one array, got {type(value).__name__}: take one of its arrays, or "
+                "the `flat` of its owner"
             )
+        if isinstance(value, tuple) and any(isinstance(part, np.ndarray) for part in value):
+            got, fields = f"a tuple of {len(value)}", getattr(value, "_fields", None)
+            hint = "a layer returns (y, state), and an LSTM's state is (h, c): take one of them"
+            if fields:
+                got, hint = type(value).__name__, f"take one of its fields, {', '.join(fields)}"
+            raise TypeError(f"{name} must be one array, got {got}: {hint}")
     return make(value)
 
 
@@ -62,24 +74,34 @@ def converted(name, value, wanted, make=np.asarray):
         raise ValueError(f"{name} must be {wanted}: {error}") from None
 
 
-def as_array(name, value):
-    """An ndarray of float32 or float64 in the machine's byte order, else TypeError."""
+def as_array(name, value, dtype="float32"):
+    """An ndarray of float32 or float64 in the machine's byte order, else TypeError.
+
+    dtype : the one that the message proposes.
+    """
     array = converted(name, value, "an array of float32 or float64")
-    if array.dtype not in DTYPES:
-        kind = type(value).__name__ if array.dtype == object else f"dtype {array.dtype}"
-        raise TypeError(
-            f"{name} must be an array of float32 or float64, got {kind}: "
-            f"convert it, for example with {_cast(name, 'float32')}"
-        )
-    return array
+    if array.dtype in DTYPES:
+        return array
+    got, fix = f"dtype {array.dtype}", f"convert it, for example with {_cast(name, value, dtype)}"
+    if array.dtype == object and not isinstance(value, np.ndarray):
+        got = type(value).__name__
+    elif array.dtype == object:
+        fix = "it has rows of unequal length, or elements that are no numbers"
+    raise TypeError(f"{name} must be an array of float32 or float64, got {got}: {fix}")
 
 
-def same_dtype(name, array, dtype, owner="the weights"):
-    """TypeError unless the array has the dtype of the weights."""
+def of_dtype(name, value, dtype, owner="the weights"):
+    """The array of `as_array`; TypeError unless it has this dtype."""
+    return same_dtype(name, as_array(name, value, dtype), dtype, owner, value)
+
+
+def same_dtype(name, array, dtype, owner="the weights", value=None):
+    """TypeError unless the array has this dtype; value is what the user gave, if not the array."""
     if array.dtype != dtype:
+        given = array if value is None else value
         raise TypeError(
             f"{name} must be {dtype} like {owner}, got {array.dtype}: "
-            f"cast it with {_cast(name, dtype)}"
+            f"cast it with {_cast(name, given, dtype)}"
         )
     return array
 
@@ -94,10 +116,12 @@ def features(name, value, dtype):
             f"{name} must be {dtype}, got {array.dtype}: cast it with {name}.astype('{dtype}'), "
             "or, if these are ids, say one_hot=True or give embedding="
         )
-    return same_dtype(name, as_array(name, value), dtype)
+    return of_dtype(name, value, dtype)
 
 
 def _shape_text(symbols, numbers):
+    if len(numbers) == 0:
+        return "a single number"
     comma = "," if len(numbers) == 1 else ""
     text = f"({', '.join(map(str, numbers))}{comma})"
     return text if symbols is None else f"({', '.join(symbols)}{comma}) = {text}"
@@ -241,7 +265,7 @@ def exact(name, value, dtype, owner=None):
     if changed.any():
         raise TypeError(
             f"{wanted}, or numbers that {dtype} holds exactly, got {array.dtype} with "
-            f"{array[changed].flat[0]}: cast it with {_cast(name, dtype)}"
+            f"{array[changed].flat[0]}: cast it with {_cast(name, array, dtype)}"
         )
     return cast
 
@@ -378,7 +402,7 @@ def weights(cell, w_ih, w_hh, b_ih, b_hh, w_hr=None):
     biases = []
     for name, bias in (("b_ih", b_ih), ("b_hh", b_hh)):
         if bias is not None:
-            bias = same_dtype(name, as_array(name, bias), w_ih.dtype)
+            bias = of_dtype(name, bias, w_ih.dtype)
             bias = dense(shaped(name, bias, (f"{g}hidden_size",), (gate_rows,)))
         biases.append(bias)
     return dense(w_ih), dense(w_hh), *biases
@@ -399,7 +423,7 @@ def _weights_of_x(cell, w_ih, g, w_hh, b_ih, b_hh):
     if len(w_ih) % cell.gates:
         raise ValueError(f"w_ih must be ({g}hidden_size, input_size), got {w_ih.shape}")
     if b_ih is not None:
-        b_ih = same_dtype("b_ih", as_array("b_ih", b_ih), w_ih.dtype)
+        b_ih = of_dtype("b_ih", b_ih, w_ih.dtype)
         b_ih = dense(shaped("b_ih", b_ih, (f"{g}hidden_size",), w_ih.shape[:1]))
     return dense(w_ih), None, b_ih, None
 
@@ -461,5 +485,5 @@ def optional(name, value, shape, symbols, dtype):
     """The value as an array of this shape and dtype; None, which stands for zeros, stays None."""
     if value is None:
         return None
-    array = same_dtype(name, as_array(name, value), dtype)
+    array = of_dtype(name, value, dtype)
     return shaped(name, array, symbols, shape)

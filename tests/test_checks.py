@@ -188,6 +188,44 @@ def test_dtypes_do_not_mix(cell, name):
         call(cell, **{name: np.zeros(arrays_of(cell)[name])})
 
 
+class Tensor:
+    """As one of PyTorch."""
+
+    def __init__(self, dtype):
+        self._array = np.zeros((T, B, I), dtype)
+
+    def __array__(self, dtype=None, copy=None):
+        return self._array
+
+    def detach(self):
+        return self
+
+
+def test_the_fix_suits_what_was_given():
+    layer, double = fastrnn.GRU(I, H), fastrnn.GRU(I, H, dtype="float64")
+    with refuses(TypeError, "got float64", 'cast it with numpy.asarray(x, "float32")'):
+        layer(zeros(T, B, I).tolist())
+    with refuses(TypeError, "got float64", "cast it with x.float()"):
+        layer(Tensor("float64"))
+    with refuses(TypeError, "got float32", "cast it with x.double()"):
+        double(Tensor("float32"))
+    with refuses(
+        TypeError, "got dtype float16", 'convert it, for example with x.astype("float64")'
+    ):
+        double(np.zeros((T, B, I), "float16"))
+    with refuses(TypeError, "got dtype object: it has rows of unequal length, or elements that"):
+        layer(np.array([[1.0, None]]))
+    with refuses(TypeError, "lengths must be integers, got dtype float64: use integers"):
+        layer(zeros(T, B, I), lengths=[1.0] * B)
+    with refuses(ValueError, "lengths must be a single number, got (1,)"):
+        layer(zeros(T, I), lengths=[1])
+    with refuses(TypeError, "x must be one array, got Parameters: take one of its arrays"):
+        layer(layer.params)
+    gradients = fastrnn.train.Dense(I, 2).backward(zeros(T, I), zeros(T, 2))
+    with refuses(TypeError, "x must be one array, got PartGradients: take one of its fields, x, "):
+        layer(gradients)
+
+
 @each_of(["x", "w_ih", "w_hh"])
 @pytest.mark.parametrize(
     "value", [None, "text", {}, object(), b"bytes"], ids=lambda v: type(v).__name__

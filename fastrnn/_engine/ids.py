@@ -92,7 +92,7 @@ def integers(name, value, axes):
 
 def checked_embedding(embedding, input_size, dtype):
     """A (V, input_size) array."""
-    array = checks.same_dtype("embedding", checks.as_array("embedding", embedding), dtype)
+    array = checks.of_dtype("embedding", embedding, dtype)
     if array.ndim != 2 or array.shape[1] != input_size:
         raise ValueError(
             f"embedding must be (vocabulary, input_size) with input_size = {input_size}, "

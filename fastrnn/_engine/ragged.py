@@ -87,7 +87,7 @@ def _sorted(lengths):
 
 def _lengths(value, steps, batch):
     shape, symbols = ((), ()) if batch is None else ((batch,), ("B",))
-    hint = ": use lengths.astype(int)"
+    hint = ": use lengths.astype(int)" if hasattr(value, "astype") else ": use integers"
     lengths = checks.integers("lengths", value, hint, symbols, shape)
     return checks.within("lengths", lengths, steps, "T = ").reshape(-1)
 

@@ -129,7 +129,7 @@ def _parameters_of(cell, weights):
         if kind not in wanted:
             others.append(None)
             continue
-        array = checks.same_dtype(kind, checks.as_array(kind, weights.extras[kind]), dtype)
+        array = checks.of_dtype(kind, weights.extras[kind], dtype)
         if units is not None:
             array = checks.shaped(kind, array, (f"{units}*hidden_size",), (units * hidden,))
         others.append(checks.dense(array))
@@ -182,7 +182,7 @@ def _ready_masks(cell, shape, features, dtype, recurrent_mask, zoneout_masks):
 
 def _own_mask(name, value, symbols, shape, dtype):
     """A dense copy of a mask: the user may change it before `backward`."""
-    array = checks.same_dtype(name, checks.as_array(name, value), dtype)
+    array = checks.of_dtype(name, value, dtype)
     return checks.shaped(name, array, symbols, shape).copy()
 
 
@@ -291,7 +291,7 @@ def backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x)
     if of_ids:
         x = ids.checked("x", x, inputs, embedding, dtype, contents.rows)
     shape, symbols = (*x.shape[:2], features), ("T", "B", _features_symbol(cell))
-    y = checks.shaped("y", checks.same_dtype("y", checks.as_array("y", y), dtype), symbols, shape)
+    y = checks.shaped("y", checks.of_dtype("y", y, dtype), symbols, shape)
     dy = checks.optional("dy", dy, shape, symbols, dtype)
     f = flat.Flat(
         cell, x, state, parameters, header.reverse, contents.rows, contents.masks,

@@ -78,7 +78,8 @@ def copy_into(targets, values, flat):
                 f"{name} must be an array of shape {target.shape}, got {value!r}: to fill all of "
                 f"it use {name}[...] = {value!r}"
             )
-        array = checks.same_dtype(name, _array_of(name, value), flat.dtype, "the parameters")
+        array, owner = _array_of(name, value), "the parameters"
+        checks.same_dtype(name, array, flat.dtype, owner, value)
         checked[name] = checks.shaped(name, array, None, target.shape)
     for name, array in checked.items():
         if np.may_share_memory(array, flat):  # copying the other values would change this one

@@ -265,7 +265,7 @@ class Stream(Generic[State, Given]):
     def _check_out(self, out, symbols, shape):
         if not isinstance(out, np.ndarray):
             raise TypeError(f"out must be an array, got {type(out).__name__}")
-        checks.same_dtype("out", checks.as_array("out", out), self._dtype)
+        checks.of_dtype("out", out, self._dtype)
         checks.shaped("out", out, symbols, shape)
         if not out.flags.writeable:
             raise ValueError("out must be writeable, got a read-only array")
@@ -303,7 +303,7 @@ class Stream(Generic[State, Given]):
         known = zip(self._cell.states, self._state_symbols, self._state, strict=True)
         for part, (label, symbol, held) in zip(parts, known, strict=True):
             label = "state" if len(parts) == 1 else f"{label} of state"
-            part = checks.same_dtype(label, checks.as_array(label, part), self._dtype)
+            part = checks.of_dtype(label, part, self._dtype)
             checked.append(checks.shaped(label, part, ("num_layers", "B", symbol), held.shape))
         self._stepper.alone(lambda: _write(self._state, checked))
 

@@ -152,7 +152,7 @@ class Dense(_Part):
         return PartGradients(dy @ self.params["weight"], flat)
 
     def _checked(self, name, array, features):
-        array = checks.same_dtype(name, checks.as_array(name, array), self.dtype)
+        array = checks.of_dtype(name, array, self.dtype)
         if array.ndim < 1 or array.shape[-1] != features:
             raise ValueError(f"{name} must be (..., {features}), got {array.shape}")
         return array
@@ -254,7 +254,7 @@ class Embedding(_Part):
         array([ 10.,   0., 101.])
         """
         x = checks.ids("x", x, self.ids)
-        dy = checks.same_dtype("dy", checks.as_array("dy", dy), self.dtype)
+        dy = checks.of_dtype("dy", dy, self.dtype)
         checks.shaped("dy", dy, None, (*x.shape, self.features))
         # add.at gets single elements, because its loop over one axis is about 4 times as fast as
         # that over vectors, in the same order. Sums over sorted ids are slower than add.at, unless
