@@ -186,8 +186,8 @@ def of_departures(task):
         "ridge by the hour": tuned(
             task, ridge, length=(1, 3, 8), penalty=penalties, by_hour=(True,)
         ),
-        "analogues": tuned(task, analogues, length=(1, 2, 3, 4), count=(5, 10, 20, 40)),
-        "local linear": tuned(
+        "nearest times": tuned(task, analogues, length=(1, 2, 3, 4), count=(5, 10, 20, 40)),
+        "linear on nearest times": tuned(
             task, local_linear, length=(1, 3), count=(50, 100), penalty=(30.0, 1e2, 3e2)
         ),
         "kernel ridge": tuned(

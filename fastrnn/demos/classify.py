@@ -188,8 +188,8 @@ def draw(path, test, answers, history):
     fifths = np.array_split(np.argsort(lengths, kind="stable"), 5)
     place = np.arange(len(fifths))
     for (name, negated), colour in zip(answers.items(), ("tab:red", "tab:blue"), strict=True):
-        shares = [accuracy(negated[fifth], [test[i] for i in fifth]) for fifth in fifths]
-        right.bar(place + (colour == "tab:blue") * 0.4, shares, 0.4, color=colour, label=name)
+        fractions = [accuracy(negated[fifth], [test[i] for i in fifth]) for fifth in fifths]
+        right.bar(place + (colour == "tab:blue") * 0.4, fractions, 0.4, color=colour, label=name)
     right.set_xticks(place + 0.2, [f"{lengths[f].min()} to {lengths[f].max()}" for f in fifths])
     right.set(title="test texts, by their length", xlabel="words", ylim=(0.5, 0.85))
     right.legend()
@@ -226,10 +226,10 @@ def run(args):
     print(f"training took {sum(history.seconds):.0f} s, threads: {fastrnn.get_num_threads()}")
     print(f"chosen on the validation texts: epoch {history.best_epoch} of {args.epochs}")
     print_examples(test, answers[net])
-    shares = {name: accuracy(negated, test) for name, negated in answers.items()}
+    fractions = {name: accuracy(negated, test) for name, negated in answers.items()}
     one_kind = max(accuracy(kind, test) for kind in (False, True))
     print("\naccuracy on the test packages")
-    for name, share in {**shares, "always the commoner kind": one_kind}.items():
-        print(f"  {name:<28} {share:6.1%}")
-    common.verdict(net, {f"the {rival}": shares[net] > shares[rival]})
+    for name, fraction in {**fractions, "always the commoner kind": one_kind}.items():
+        print(f"  {name:<28} {fraction:6.1%}")
+    common.verdict(net, {f"the {rival}": fractions[net] > fractions[rival]})
     return pictures.write(draw, args.out, test, answers, history)

@@ -109,7 +109,7 @@ class Adder:
             total += loss
         return total / UPDATES
 
-    def gradient_shares(self, x, target):
+    def gradient_fractions(self, x, target):
         """|dL/dh_t| over |dL/dh_T| at each step t: "h" -> (T,), and "c" for the LSTM."""
         _, dy, _ = self.loss_and_gradients(x, target)
         norms = self.layer.forward(x)[2].gradient_norms(dy)
@@ -122,7 +122,7 @@ class Result:
 
     losses: list  # the loss of each epoch
     seconds: float
-    before: dict  # gradient_shares
+    before: dict  # gradient_fractions
     after: dict
     error: float  # mean squared error on the test sequences
 
@@ -133,14 +133,14 @@ def train(cell, length, epochs, seed):
     x, marked = sequences(length, JUDGED, test)
     few, target = x[:, :BATCH], wanted(marked)
     model, losses, seconds = Adder(cell, seed), [], 0.0
-    before = model.gradient_shares(few, target[:BATCH])
+    before = model.gradient_fractions(few, target[:BATCH])
     with Progress(epochs, f"training {cell.upper()}") as progress:
         for _ in range(epochs):
             start = time.perf_counter()
             losses.append(model.epoch(length))
             seconds += time.perf_counter() - start
             progress.step(f"mean squared error {losses[-1]:.4f}")
-    after = model.gradient_shares(few, target[:BATCH])
+    after = model.gradient_fractions(few, target[:BATCH])
     return Result(losses, seconds, before, after, mse(model(x), marked))
 
 
@@ -149,7 +149,7 @@ def exploding(length, seed):
     x, marked = sequences(length, BATCH, np.random.default_rng([seed, 1]))
     model = Adder("rnn", seed)
     model.layer.params["weight_hh_l0"][...] *= GAIN
-    return model.gradient_shares(x, wanted(marked))["h"]
+    return model.gradient_fractions(x, wanted(marked))["h"]
 
 
 def mse(output, marked):
@@ -166,8 +166,8 @@ def print_gradients(results, exploded):
     print(f"  {f'RNN, h, W_hh x {GAIN}':<18}{_power(exploded[0]):>18}")
 
 
-def _power(share):
-    return f"{share:.1e}" if share else "below float32"
+def _power(fraction):
+    return f"{fraction:.1e}" if fraction else "below float32"
 
 
 def print_errors(results, errors):
@@ -191,10 +191,10 @@ def draw(path, results, exploded, errors):
     after.sharey(before)
     steps = np.arange(1, len(exploded) + 1)
     for cell, result in results.items():
-        for axes, shares in ((before, result.before), (after, result.after)):
-            for state, share in shares.items():
+        for axes, fractions in ((before, result.before), (after, result.after)):
+            for state, fraction in fractions.items():
                 label, style = f"{cell.upper()}, {state}", STYLES[state]
-                axes.semilogy(steps, share, style, color=COLOURS[cell], label=label)
+                axes.semilogy(steps, fraction, style, color=COLOURS[cell], label=label)
         updates = UPDATES * np.arange(1, len(result.losses) + 1)
         learning.semilogy(updates, result.losses, ".-", color=COLOURS[cell])
     before.semilogy(steps, exploded, ":", color=COLOURS["rnn"], label=f"RNN, h, W_hh x {GAIN}")

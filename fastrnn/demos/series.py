@@ -87,7 +87,7 @@ class Departures(Task):
         The inputs at each time; each column has mean 0 and deviation 1 over training.
     """
 
-    TITLE, UNIT = "late departures from New York", "share of flights"
+    TITLE, UNIT = "late departures from New York", "fraction of flights"
     EVERY = "hours"
     AHEAD, WINDOW, HISTORY, SHOWN, NOISE = 6, 8, 24, 88, 0.5
     WEEK = 7 * 24
@@ -98,15 +98,15 @@ class Departures(Task):
         self.hours, scheduled, counted, weather = data.departures()
         late = counted if late is None else late
         flights = scheduled.sum(axis=1)
-        share = late.sum(axis=1) / np.maximum(flights, 1)
-        super().__init__(share, flights >= self.FLIGHTS)
+        fraction = late.sum(axis=1) / np.maximum(flights, 1)
+        super().__init__(fraction, flights >= self.FLIGHTS)
         self.hour = self.hours.astype(int) % 24
         later = np.roll(self.hour, -self.AHEAD)
         weekday = self.hours.astype("datetime64[D]").astype(int) % 7
         self.clock = np.concatenate([np.eye(24)[later], np.eye(7)[weekday]], axis=1)
         self.seen = self._seen(scheduled, late / np.maximum(scheduled, 1), weather)
 
-    def _seen(self, scheduled, shares, weather):
+    def _seen(self, scheduled, fractions, weather):
         """The columns of `seen`: the airports, the weather, the hour and the season."""
         weather = _last_known(weather)
         rain = list(data.WEATHER).index("rain")
@@ -115,7 +115,7 @@ class Departures(Task):
         turns = 2 * np.pi * np.stack([self.hour / 24, np.arange(len(self.hour)) / 8766], axis=1)
         columns = np.concatenate(
             [
-                weather, shares, self.series[:, None], scheduled, to_come,
+                weather, fractions, self.series[:, None], scheduled, to_come,
                 np.sin(turns), np.cos(turns),
             ],
             axis=1,

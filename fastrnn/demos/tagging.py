@@ -167,7 +167,7 @@ def print_accuracies(predicted, tags):
     for label, ours in predicted.items():
         print(f"  {label:<26}{_percent(ours, tags):8.2f}")
     net, *others = predicted
-    print(f"\n  of those that are    share{net:>8}{others[-1]:>26}")
+    print(f"\n  of those that are fraction{net:>8}{others[-1]:>26}")
     for kind, label in enumerate(KINDS):
         there = tags == kind
         right = [_percent(predicted[name][there], tags[there]) for name in (net, others[-1])]

@@ -206,34 +206,34 @@ def print_examples(test, model):
             print(f"  {form:<16} {pairs.texts[b]:<31} {iso}{right}")
 
 
-def print_shares(shares):
+def print_fractions(fractions):
     """Print the table of exact matches on the test days, and the verdict."""
     kinds = {"all": FORMS, "rewritten": REWRITTEN, "computed": COMPUTED}
     print("\nexact matches on the test days" + "".join(f"{kind:>11}" for kind in kinds))
     means = {}
-    for name, share in shares.items():
-        means[name] = [np.mean([share[form] for form in forms]) for forms in kinds.values()]
+    for name, fraction in fractions.items():
+        means[name] = [np.mean([fraction[form] for form in forms]) for forms in kinds.values()]
         print(f"  {name:<28}" + "".join(f"{mean:11.1%}" for mean in means[name]))
     net, linear = means
     common.verdict(net, {f"the {linear}": bool(means[net][0] > means[linear][0])})
 
 
-def draw(path, shares, history):
+def draw(path, fractions, history):
     """Write the picture: exact matches over training, and by form; needs matplotlib."""
     from matplotlib.figure import Figure
 
-    net, linear = shares
+    net, linear = fractions
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     epochs = np.arange(1, len(history.validation) + 1)
     left.plot(epochs, 1 - np.array(history.validation), color="tab:red", label=net)
-    mean = np.mean(list(shares[linear].values()))
+    mean = np.mean(list(fractions[linear].values()))
     left.axhline(mean, color="tab:blue", label=f"{linear}, on the test days")
     left.set(title="over training", xlabel="epoch", ylabel="exact matches on validation days")
     left.legend(loc="lower right")
     place = np.arange(len(FORMS))
-    right.barh(place - 0.2, shares[net].values(), 0.4, color="tab:red", label=net)
-    right.barh(place + 0.2, shares[linear].values(), 0.4, color="tab:blue", label=linear)
+    right.barh(place - 0.2, fractions[net].values(), 0.4, color="tab:red", label=net)
+    right.barh(place + 0.2, fractions[linear].values(), 0.4, color="tab:blue", label=linear)
     right.set_yticks(place, FORMS)
     right.invert_yaxis()
     right.set(title="by form", xlabel="exact matches on test days")
@@ -265,9 +265,9 @@ def run(args):
     print(f"training took {sum(history.seconds):.0f} s, threads: {fastrnn.get_num_threads()}")
     print(f"chosen on the validation days: epoch {history.best_epoch} of {args.epochs}")
     print_examples(test, model)
-    shares = {
+    fractions = {
         name: {form: pairs.exact(each.translate(pairs)) for form, pairs in test.items()}
         for name, each in ((net, model), (linear, rival))
     }
-    print_shares(shares)
-    return pictures.write(draw, args.out, shares, history)
+    print_fractions(fractions)
+    return pictures.write(draw, args.out, fractions, history)

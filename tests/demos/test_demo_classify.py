@@ -207,7 +207,7 @@ def test_the_net_beats_the_rival(cell, library):
     train, validation, test = classify.split(library)
     rng = np.random.default_rng(0)
     learned, _ = classify.learn(cell, train, validation, classify.EPOCHS, rng)
-    share = classify.accuracy(learned(test), test)
+    fraction = classify.accuracy(learned(test), test)
     for penalty in classify.PENALTIES:
         rival = classify.Logistic(train, penalty)
-        assert share > classify.accuracy(rival.classify(test), test)
+        assert fraction > classify.accuracy(rival.classify(test), test)

@@ -29,8 +29,8 @@ def test_gradients_are_those_of_the_steps_that_follow(cell):
     model = gradients.Adder(cell, seed=3)
     x, marked = gradients.sequences(8, 5, np.random.default_rng(1))
     target = gradients.wanted(marked)
-    shares = model.gradient_shares(x, target)
-    assert set(shares) == ({"h", "c"} if cell == "lstm" else {"h"})
+    fractions = model.gradient_fractions(x, target)
+    assert set(fractions) == ({"h", "c"} if cell == "lstm" else {"h"})
     _, dy, _ = model.loss_and_gradients(x, target)
     for t in range(7):
         _, state = model.layer(x[: t + 1])
@@ -39,18 +39,18 @@ def test_gradients_are_those_of_the_steps_that_follow(cell):
         if cell == "lstm":
             (h, c), (dstate, dc) = state, dstate
             dc = dc + dstate * h / np.tanh(c) * (1 - np.tanh(c) ** 2)  # through h of the same step
-            share = np.linalg.norm(dc) / np.linalg.norm(dy[-1])
-            np.testing.assert_allclose(shares["c"][t], share, rtol=1e-4)
-        share = np.linalg.norm(dstate) / np.linalg.norm(dy[-1])
-        np.testing.assert_allclose(shares["h"][t], share, rtol=1e-4)
-    assert shares["h"][-1] == 1
+            fraction = np.linalg.norm(dc) / np.linalg.norm(dy[-1])
+            np.testing.assert_allclose(fractions["c"][t], fraction, rtol=1e-4)
+        fraction = np.linalg.norm(dstate) / np.linalg.norm(dy[-1])
+        np.testing.assert_allclose(fractions["h"][t], fraction, rtol=1e-4)
+    assert fractions["h"][-1] == 1
 
 
 def test_untrained_gradients_vanish_and_with_large_weights_explode():
     for cell in gradients.CELLS:
         x, marked = gradients.sequences(60, 20, np.random.default_rng(0))
-        share = gradients.Adder(cell, 0).gradient_shares(x, gradients.wanted(marked))["h"]
-        assert share[0] < 1e-8 and share.shape == (60,)
+        fraction = gradients.Adder(cell, 0).gradient_fractions(x, gradients.wanted(marked))["h"]
+        assert fraction[0] < 1e-8 and fraction.shape == (60,)
     assert gradients.exploding(60, seed=0)[0] > 100
 
 

@@ -192,5 +192,5 @@ def test_the_net_beats_the_linear_model(cell, rng):
     validation, test = (Pairs.drawn(part, 1000, rng) for part in (validation, test))
     model, _ = translate.learn(cell, days, validation, translate.EPOCHS, rng)
     linear = translate.Linear(Pairs.drawn(days, translate.LINEAR_PAIRS, rng))
-    share, rival = (test.exact(each.translate(test)) for each in (model, linear))
-    assert share > rival + 0.03
+    fraction, rival = (test.exact(each.translate(test)) for each in (model, linear))
+    assert fraction > rival + 0.03
