@@ -248,13 +248,13 @@ class Tape(Generic[State, Given]):
         structure, record = self._structure, self._record
         if record.checkpoint and isinstance(record.layers[0][2][0].tape, np.ndarray):
             raise ValueError("gates need a tape of every step: call forward without checkpoint")
-        rows = {name: [] for name in structure.cell.shown}
+        values_of = {name: [] for name in structure.cell.shown}
         for _, _, passes in record.layers:
             for p in passes:
                 gates = gates_of_pass(structure.cell, p, structure.dtype, record.rows)
                 for name, values in gates.items():
-                    rows[name].append(values[:, 0] if record.unbatched else values)
-        return {name: np.stack(values) for name, values in rows.items()}
+                    values_of[name].append(values[:, 0] if record.unbatched else values)
+        return {name: np.stack(values) for name, values in values_of.items()}
 
     def _backward(self, dy, dstate, need_x, observe=None):
         """Compute `Gradients`. observe : None or a function of a pass and its states' gradients."""

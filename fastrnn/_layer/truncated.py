@@ -246,7 +246,7 @@ class _Sequence(NamedTuple):
             return self._call(call, steps, state, lengths, mask, reset, to)
         cut = _Cut.at_first(reset, lengths)
         before = self._call(call, steps, state, cut.first, mask)
-        lengths = np.where(cut.rows, lengths, 0)
+        lengths = np.where(cut.has_reset, lengths, 0)
         after = self._call(call, steps, self.initial, lengths, mask & cut.steps, reset, "initial")
         return cut.together(self, before, after)
 
@@ -276,12 +276,12 @@ class _Sequence(NamedTuple):
 class _Cut(NamedTuple):
     """The step at which each row of a window is reset for the first time.
 
-    first : (B,), that step, or the row's length if it has no reset. rows : (B,) booleans, True if
-    the row has a reset. steps : (T, B) booleans, True if the step is at or after `first`.
+    first : (B,), that step, or the row's length if it has no reset. has_reset : (B,) booleans.
+    steps : (T, B) booleans, True if the step is at or after `first`.
     """
 
     first: np.ndarray
-    rows: np.ndarray
+    has_reset: np.ndarray
     steps: np.ndarray
 
     @classmethod
@@ -291,20 +291,20 @@ class _Cut(NamedTuple):
         return cls(first, first < lengths, np.arange(len(reset))[:, None] >= first)
 
     def of_user(self, sequence):
-        """`steps` and `rows` in the layout of the user's y and state."""
-        rows = self.rows[0] if sequence.unbatched else self.rows[:, None]
-        return sequence.to_user(self.steps)[..., None], rows
+        """`steps` and `has_reset` in the layout of the user's y and state."""
+        has_reset = self.has_reset[0] if sequence.unbatched else self.has_reset[:, None]
+        return sequence.to_user(self.steps)[..., None], has_reset
 
     def together(self, sequence, before, after):
         """Combine the results of two runs: y, the state and, in training, the tape."""
-        steps, rows = self.of_user(sequence)
+        steps, has_reset = self.of_user(sequence)
         y = np.where(steps, after[0], before[0])
         y.flags.writeable = False
         if isinstance(before[1], tuple):
             pairs = zip(before[1], after[1], strict=True)
-            state = tuple(np.where(rows, late, early) for early, late in pairs)
+            state = tuple(np.where(has_reset, late, early) for early, late in pairs)
         else:
-            state = np.where(rows, after[1], before[1])
+            state = np.where(has_reset, after[1], before[1])
         tapes = [run[2] for run in (before, after) if len(run) > 2]
         return (y, state, _CutTape(sequence, self, *tapes)) if tapes else (y, state)
 
@@ -318,13 +318,13 @@ class _CutTape(NamedTuple):
     after: object
 
     def backward(self, dy, dstate=None, *, need_x=True):
-        sequence, (steps, rows) = self.sequence, self.cut.of_user(self.sequence)
+        sequence, (steps, has_reset) = self.sequence, self.cut.of_user(self.sequence)
         sequence.structure.checked_dstate(dstate, sequence.x.shape[1], sequence.unbatched)
         early, late = (
             tape.backward(_masked(where_y, dy), _masked(where_state, dstate), need_x=need_x)
             for tape, where_y, where_state in (
-                (self.before, ~steps, ~rows),
-                (self.after, steps, rows),
+                (self.before, ~steps, ~has_reset),
+                (self.after, steps, has_reset),
             )
         )
         early.flat += late.flat
