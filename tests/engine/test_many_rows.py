@@ -7,7 +7,7 @@ counted. So the sum is known in float64, and so is the sum of its terms' sizes.
 
 import numpy as np
 import pytest
-from decorators import every_backend, every_cell, every_dtype
+from decorators import every_backend, every_cell, every_dtype, every_fused_isa
 from problems import FUSED_ISAS, assert_same_bits, layer_of
 
 import fastrnn
@@ -83,7 +83,6 @@ def check(kinds, steps, batch, **options):
     assert worst(kinds.gradients(which, **options), *kinds.expected(which)) <= allowed
 
 
-every_isa = pytest.mark.parametrize("isa", FUSED_ISAS, indirect=True)
 every_count = pytest.mark.parametrize("count", KINDS.values(), ids=KINDS)
 slow = pytest.mark.slow
 
@@ -184,7 +183,7 @@ def in_a_chain(rows):
     return total
 
 
-@every_isa
+@every_fused_isa
 @every_dtype
 @pytest.mark.parametrize("steps, batch", [(8192, 1), (8193, 1), (1, 9001), (1301, 7), (50, 200)])
 def test_the_order_follows_from_the_shape(steps, batch, dtype, isa):
@@ -202,7 +201,7 @@ def test_the_order_follows_from_the_shape(steps, batch, dtype, isa):
     assert_same_bits(grads["weight_ih_l0"][:, 0], wanted)
 
 
-@every_isa
+@every_fused_isa
 @every_dtype
 @pytest.mark.parametrize("hidden", range(1, 7))
 def test_a_wide_x_has_the_same_order(hidden, dtype, isa):

@@ -16,7 +16,7 @@ ULP = 3
 STRIDE = 1021  # a prime: all exponents, both signs, all low bits
 DOUBLES = 200_000
 
-every_isa = pytest.mark.parametrize("isa", core.isas_available())
+every_isa_there_is = pytest.mark.parametrize("isa", core.isas_available())
 every_function = pytest.mark.parametrize("function", FUNCTIONS)
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["f32", "f64"])
 
@@ -71,7 +71,7 @@ def edges(dtype):
     return neighbours(np.concatenate([places, -places]), dtype)
 
 
-@every_isa
+@every_isa_there_is
 @every_function
 def test_float32_within_3_ulp(isa, function):
     x = np.arange(0, 2**32, STRIDE, dtype=np.uint32).view(np.float32)
@@ -80,7 +80,7 @@ def test_float32_within_3_ulp(isa, function):
     assert largest_error(got, oracle(function, x.astype(np.float64))) <= ULP
 
 
-@every_isa
+@every_isa_there_is
 @every_function
 @pytest.mark.skipif(np.finfo(np.longdouble).nmant < 60, reason="long double is double here")
 def test_float64_within_3_ulp(isa, function):
@@ -93,7 +93,7 @@ def test_float64_within_3_ulp(isa, function):
     assert largest_error(got, oracle(function, x.astype(np.longdouble))) <= ULP
 
 
-@every_isa
+@every_isa_there_is
 @both_dtypes
 def test_exact_at_zeros_and_infinities(isa, dtype):
     x = np.array([0.0, -0.0, np.inf, -np.inf], dtype)
@@ -104,7 +104,7 @@ def test_exact_at_zeros_and_infinities(isa, dtype):
         np.testing.assert_array_equal(np.signbit(got), np.signbit(right))
 
 
-@every_isa
+@every_isa_there_is
 @both_dtypes
 @every_function
 def test_nan_stays_in_its_lane(isa, dtype, function):
@@ -119,7 +119,7 @@ def test_nan_stays_in_its_lane(isa, dtype, function):
         np.testing.assert_array_equal(got, clean)
 
 
-@every_isa
+@every_isa_there_is
 @both_dtypes
 @every_function
 def test_results_do_not_depend_on_the_length(isa, dtype, function):

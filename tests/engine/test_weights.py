@@ -23,7 +23,7 @@ INDEX = {entry["name"]: index for index, entry in enumerate(ENTRIES)}
 INPUTS, HIDDEN, PROJECTED = 3, 5, 2
 OPTIONAL = {"weight_peephole", "bias_ln_c"}  # a variant may be without them
 
-every_cell = pytest.mark.parametrize("entry", ENTRIES, ids=[entry["name"] for entry in ENTRIES])
+every_entry = pytest.mark.parametrize("entry", ENTRIES, ids=[entry["name"] for entry in ENTRIES])
 
 
 def drawn(shapes, dtype):
@@ -111,7 +111,7 @@ def test_a_wrong_array_in_any_place_is_refused(entry, projected, wrong, error):
             gradients_of(of, replaced(targets, place, wrong))
 
 
-@every_cell
+@every_entry
 @every_dtype
 def test_what_may_be_missing_and_what_not(entry, dtype):
     given = arguments_of(entry, dtype)
@@ -127,7 +127,7 @@ def test_what_may_be_missing_and_what_not(entry, dtype):
     gradients_of(of, dict.fromkeys(targets) | {"extras": {}})
 
 
-@every_cell
+@every_entry
 def test_w_hh_and_b_hh_are_of_cells_with_recurrent_gates_alone(entry):
     given = arguments_of(entry)
     if entry["recurrent"]:
@@ -145,7 +145,7 @@ def test_w_hh_and_b_hh_are_of_cells_with_recurrent_gates_alone(entry):
             weights_of(given | changes)
 
 
-@every_cell
+@every_entry
 def test_gradients_are_written_so_they_may_not_be_read_only(entry):
     given = arguments_of(entry)
     of, targets = weights_of(given), targets_of(given)

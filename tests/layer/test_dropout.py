@@ -6,14 +6,12 @@ import warnings
 
 import numpy as np
 import pytest
-from decorators import every_backend, every_cell, every_dtype
+from decorators import every_backend, every_cell, every_dtype, every_varied_cell
 from nets import Case, draw
-from problems import VARIED, assert_same_bits
+from problems import assert_same_bits
 
 import fastrnn
 from fastrnn._engine.dropout_masks import dropout_factors
-
-every_varied_cell = pytest.mark.parametrize("cell", VARIED)
 
 
 @every_backend

@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 import pytest
-from decorators import every_backend, every_dtype
+from decorators import every_backend, every_dtype, every_varied_cell
 from numpy.testing import assert_allclose
-from problems import BACKENDS, VARIED, assert_close, assert_same_bits, layer_of
+from problems import BACKENDS, assert_close, assert_same_bits, layer_of
 from variants import VARIANTS
 
 import fastrnn
@@ -17,7 +17,6 @@ from fastrnn._cells.registry import CELLS
 from fastrnn.reference import variants
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
-every_cell = pytest.mark.parametrize("cell", VARIED)
 NETS = {
     "one": {},
     "stacked both ways, batch first": {
@@ -298,7 +297,7 @@ def test_gradients_of_layers_are_finite_differences(name, net):
 
 
 @every_backend
-@every_cell
+@every_varied_cell
 @every_dtype
 def test_recurrent_dropout_acts_in_training_alone(cell, dtype, backend):
     plain, one = (layer_of(cell, I, H, 2, dtype=dtype, recurrent_dropout=p) for p in (0.0, 0.5))
@@ -308,7 +307,7 @@ def test_recurrent_dropout_acts_in_training_alone(cell, dtype, backend):
     assert (one.forward(x)[0] != plain.forward(x)[0]).any()
 
 
-@every_cell
+@every_varied_cell
 def test_recurrent_dropout_is_one_mask_for_all_steps(cell):
     """A unit that dropout hides from the products has no gradient in its column of W_hh."""
     one = layer_of(cell, I, 50, recurrent_dropout=0.5, dtype="float64")
@@ -320,7 +319,7 @@ def test_recurrent_dropout_is_one_mask_for_all_steps(cell):
         assert 15 <= seen.sum() <= 35
 
 
-@every_cell
+@every_varied_cell
 def test_recurrent_dropout_of_all_is_a_layer_without_recurrence(cell):
     one, other = (layer_of(cell, I, H, recurrent_dropout=p, dtype="float64") for p in (1.0, 0.0))
     other.params["weight_hh_l0"][...] = 0
@@ -328,7 +327,7 @@ def test_recurrent_dropout_of_all_is_a_layer_without_recurrence(cell):
     assert_allclose(one.forward(x)[0], other.forward(x)[0], rtol=1e-13)
 
 
-@every_cell
+@every_varied_cell
 def test_masks_are_drawn_for_each_pass_and_follow_from_rng(cell):
     one, same = (layer_of(cell, I, H, 2, bidirectional=True, **DROPOUT, rng=5) for _ in range(2))
     x = x_of(one)
@@ -339,7 +338,7 @@ def test_masks_are_drawn_for_each_pass_and_follow_from_rng(cell):
     assert_same_bits(same.forward(x)[0], second)
 
 
-@every_cell
+@every_varied_cell
 def test_zoneout_of_one_keeps_the_state_for_ever(cell):
     one = layer_of(cell, I, H, 2, zoneout=1.0, dtype="float64")
     state = state_of(one)
@@ -348,7 +347,7 @@ def test_zoneout_of_one_keeps_the_state_for_ever(cell):
         assert_same_bits(y, np.broadcast_to(arrays_of(state)[0][1], (T, B, H)).copy())
 
 
-@every_cell
+@every_varied_cell
 def test_zoneout_keeps_elements_by_chance_and_a_call_takes_the_expectation(cell):
     one, plain = (layer_of(cell, I, 200, zoneout=z, dtype="float64") for z in (0.3, 0.0))
     x = draw(1, 50, I)

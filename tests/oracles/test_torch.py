@@ -35,7 +35,7 @@ PROJECTED = {
     "projected stack both ways": {"num_layers": 2, "bidirectional": True, "proj_size": 3},
     "projected, no bias": {"bias": False, "proj_size": 3},
 }
-every_cell = pytest.mark.parametrize("cell", THEIRS)
+every_cell_of_torch = pytest.mark.parametrize("cell", THEIRS)
 every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
 
 
@@ -78,7 +78,7 @@ def assert_same_parameter_gradients(grads, theirs, dtype):
 
 
 @every_backend
-@every_cell
+@every_cell_of_torch
 @every_dtype
 @every_net
 def test_outputs_states_and_gradients_are_pytorchs(cell, net, dtype, backend):
@@ -131,7 +131,7 @@ def test_projections_are_pytorchs(net, dtype, backend):
 
 
 @every_backend
-@every_cell
+@every_cell_of_torch
 @every_net
 def test_no_state_and_no_batch_mean_what_they_mean_in_pytorch(cell, net, backend):
     theirs, ours = pair(cell, net, "float64")
@@ -152,7 +152,7 @@ def packed(x, lengths, batch_first):
 
 
 @every_backend
-@every_cell
+@every_cell_of_torch
 @every_dtype
 @every_net
 def test_lengths_are_pytorchs_packed_sequences(cell, net, dtype, backend):
@@ -178,7 +178,7 @@ def test_lengths_are_pytorchs_packed_sequences(cell, net, dtype, backend):
 
 
 @every_backend
-@every_cell
+@every_cell_of_torch
 @every_dtype
 @every_net
 def test_ids_are_pytorchs_embeddings(cell, net, dtype, backend):
@@ -197,7 +197,7 @@ def test_ids_are_pytorchs_embeddings(cell, net, dtype, backend):
     assert_same_parameter_gradients(grads, theirs, dtype)
 
 
-@every_cell
+@every_cell_of_torch
 @every_dtype
 def test_larger_layers_agree_too(cell, dtype):
     theirs, ours = pair(cell, {"num_layers": 2, "bidirectional": True}, dtype, 40, 65)
@@ -213,7 +213,7 @@ def test_larger_layers_agree_too(cell, dtype):
     assert_same_parameter_gradients(grads, theirs, dtype)
 
 
-@every_cell
+@every_cell_of_torch
 @every_net
 def test_parameters_come_and_go_by_name_as_a_state_dict(cell, net):
     theirs, ours = pair(cell, net, "float32")

@@ -23,7 +23,7 @@ THEIRS = {
     "lstm": lambda **kw: torch.nn.LSTM(I, H, **kw),
     "gru_after": lambda **kw: torch.nn.GRU(I, H, **kw),
 }
-every_cell = pytest.mark.parametrize("cell", THEIRS)
+every_cell_of_torch = pytest.mark.parametrize("cell", THEIRS)
 LENGTHS = np.array([4, 6, 1])
 
 
@@ -96,7 +96,7 @@ class Case:
 
 
 @every_backend
-@every_cell
+@every_cell_of_torch
 @every_dtype
 @both_ways
 @pytest.mark.parametrize("biases", BIASES.values(), ids=BIASES)
@@ -111,7 +111,7 @@ def test_outputs_and_gradients_are_pytorchs(cell, dtype, reverse, biases, backen
 
 
 @every_backend
-@every_cell
+@every_cell_of_torch
 def test_ragged_batches_are_pytorchs_packed_sequences(cell, backend):
     case, pack = Case(cell, "float64"), torch.nn.utils.rnn
 
@@ -124,7 +124,7 @@ def test_ragged_batches_are_pytorchs_packed_sequences(cell, backend):
 
 
 @every_backend
-@every_cell
+@every_cell_of_torch
 def test_embeddings_are_pytorchs(cell, backend):
     case, rng = Case(cell, "float64"), np.random.default_rng(2)
     ids, table = rng.integers(0, 8, (T, B)), rng.uniform(-1, 1, (9, I))

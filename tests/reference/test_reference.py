@@ -26,7 +26,7 @@ T, B, INPUTS, H = 4, 3, 2, 5
 TIGHT = {"rtol": 1e-13, "atol": 1e-14}
 BIASES = {"both": (1, 1), "b_ih": (1, 0), "b_hh": (0, 1), "none": (0, 0)}
 
-every_cell = pytest.mark.parametrize("cell", GATES)
+every_textbook_cell = pytest.mark.parametrize("cell", GATES)
 
 
 @dataclass
@@ -162,7 +162,7 @@ def scalar_step(cell, x, state, w_ih, w_hh, b_ih, b_hh):
     return ([(1 - z[j]) * new[j] + z[j] * h[j] for j in range(n)],)
 
 
-@every_cell
+@every_textbook_cell
 @both_ways
 @pytest.mark.parametrize("biases", BIASES.values(), ids=BIASES)
 def test_forward_is_the_papers_unit_by_unit(cell, reverse, biases):
@@ -268,7 +268,7 @@ def away_from_kinks(cell, biases, reverse):
     raise AssertionError("every problem comes near a kink")
 
 
-@every_cell
+@every_textbook_cell
 @both_ways
 @pytest.mark.parametrize("biases", BIASES.values(), ids=BIASES)
 def test_backward_is_the_finite_differences_of_forward(cell, reverse, biases):
@@ -285,7 +285,7 @@ def test_relu_has_slope_zero_at_zero():
     assert dx.item() == dh.item() == 0
 
 
-@every_cell
+@every_textbook_cell
 def test_a_gradient_not_given_is_zero(cell):
     p = problem(cell)
     _, _, tape = reference.forward(cell, *p.layer())
@@ -301,7 +301,7 @@ def test_a_gradient_not_given_is_zero(cell):
             assert_array_equal(got, expected[name], err_msg=name)
 
 
-@every_cell
+@every_textbook_cell
 def test_a_bias_of_none_has_a_gradient_of_none_and_is_otherwise_a_bias_of_zero(cell):
     without = problem(cell, (0, 0))
     biases = {name for name in problem(cell).inputs() if name.startswith("b_")}
@@ -316,7 +316,7 @@ def test_a_bias_of_none_has_a_gradient_of_none_and_is_otherwise_a_bias_of_zero(c
 # ---- forward and backward: what a caller can rely on ---------------------------------------------
 
 
-@every_cell
+@every_textbook_cell
 @both_ways
 def test_inference_gives_what_forward_gives(cell, reverse):
     p = problem(cell)
@@ -328,7 +328,7 @@ def test_inference_gives_what_forward_gives(cell, reverse):
             assert_array_equal(got, expected)
 
 
-@every_cell
+@every_textbook_cell
 def test_a_state_of_none_is_zeros(cell):
     p = problem(cell)
     zeros = tuple(np.zeros((B, H)) for _ in p.state)
@@ -337,7 +337,7 @@ def test_a_state_of_none_is_zeros(cell):
         assert_array_equal(a, b)
 
 
-@every_cell
+@every_textbook_cell
 def test_reverse_is_time_flipped(cell):
     p = problem(cell)
     flipped = dataclasses.replace(p, x=p.x[::-1], dy=p.dy[::-1])
@@ -352,7 +352,7 @@ def test_reverse_is_time_flipped(cell):
         assert_allclose(got[name], expected[name], **TIGHT, err_msg=name)
 
 
-@every_cell
+@every_textbook_cell
 @both_ways
 def test_step_by_step_is_the_whole_sequence(cell, reverse):
     p = problem(cell)
@@ -364,7 +364,7 @@ def test_step_by_step_is_the_whole_sequence(cell, reverse):
     assert_allclose(state, final, **TIGHT)
 
 
-@every_cell
+@every_textbook_cell
 @both_ways
 @pytest.mark.parametrize("sizes", [{"t": 0}, {"b": 0}, {"i": 0}], ids=["T=0", "B=0", "I=0"])
 def test_zero_sizes_are_defined(cell, reverse, sizes):
@@ -386,7 +386,7 @@ def test_zero_sizes_are_defined(cell, reverse, sizes):
         assert not any(grads[name].any() for name in weights)
 
 
-@every_cell
+@every_textbook_cell
 def test_float32_stays_float32(cell):
     p = problem(cell)
     single = p.map(np.float32)
@@ -410,7 +410,7 @@ def test_dtypes_do_not_mix(name):
         infer("rnn_tanh", *odd.layer())
 
 
-@every_cell
+@every_textbook_cell
 def test_strided_and_read_only_arrays_are_taken_and_left_alone(cell):
     p = problem(cell)
 
@@ -425,7 +425,7 @@ def test_strided_and_read_only_arrays_are_taken_and_left_alone(cell):
         assert_allclose(got[name], expected[name], **TIGHT, err_msg=name)
 
 
-@every_cell
+@every_textbook_cell
 @both_ways
 def test_a_tape_is_read_and_not_used_up(cell, reverse):
     p = problem(cell)
@@ -435,7 +435,7 @@ def test_a_tape_is_read_and_not_used_up(cell, reverse):
         assert_array_equal(first[name], second[name], err_msg=name)
 
 
-@every_cell
+@every_textbook_cell
 def test_a_tape_can_be_pickled(cell):
     p = problem(cell)
     _, _, tape = reference.forward(cell, *p.layer())
@@ -445,7 +445,7 @@ def test_a_tape_can_be_pickled(cell):
         assert_array_equal(got[name], expected[name], err_msg=name)
 
 
-@every_cell
+@every_textbook_cell
 @both_ways
 def test_a_tape_does_not_share_what_was_returned_nor_the_initial_state(cell, reverse):
     p = problem(cell)
@@ -461,7 +461,7 @@ def test_a_tape_does_not_share_what_was_returned_nor_the_initial_state(cell, rev
 # ---- NaN and infinities --------------------------------------------------------------------------
 
 
-@every_cell
+@every_textbook_cell
 @both_ways
 def test_nan_stays_in_its_row(cell, reverse):
     p = problem(cell)
@@ -483,7 +483,7 @@ def test_nan_stays_in_its_row(cell, reverse):
         assert_array_equal(got[others], expected[others])
 
 
-@every_cell
+@every_textbook_cell
 @every_dtype
 def test_no_value_anywhere_raises_a_warning(cell, dtype):
     big, tiny = np.finfo(dtype).max, np.finfo(dtype).smallest_subnormal

@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from decorators import both_ways, every_dtype
+from decorators import both_ways, every_dtype, every_varied_cell
 from numpy.testing import assert_allclose
 from problems import VARIED, assert_close, assert_same_bits
 from variants import RAGGED, VARIANTS, Paper, drawn, problem, variant_cell
@@ -17,7 +17,6 @@ from fastrnn.reference import variants
 pytestmark = pytest.mark.no_kernels
 
 every_variant = pytest.mark.parametrize("name", VARIANTS)
-every_cell = pytest.mark.parametrize("cell", VARIED)
 with_and_without_masks = pytest.mark.parametrize(
     "with_masks", [False, True], ids=["without masks", "with masks"]
 )
@@ -95,7 +94,7 @@ def assert_same_pass(p, q, **rows):
     assert_same_bits(p.gradients(**rows), q.gradients(**rows))
 
 
-@every_cell
+@every_varied_cell
 @every_dtype
 @both_ways
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
@@ -116,7 +115,7 @@ def test_in_the_limit_it_is_the_cell_itself_to_the_bit(cell, dtype, bound):
     assert_same_pass(other, plain)
 
 
-@every_cell
+@every_varied_cell
 def test_peepholes_of_zero_and_masks_that_keep_all_are_none(cell):
     sizes = (4, 3, 2, 5)
     plain, other = (drawn(CELLS[cell], False, True, 0, sizes) for _ in range(2))
