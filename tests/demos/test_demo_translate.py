@@ -143,6 +143,7 @@ def test_gates_keep_the_state_at_first(small, rng):
             assert bias[gate].mean() > 1.5 and np.abs(np.delete(bias, gate, 0)).max() < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_the_net_learns_a_form(cell, monkeypatch, rng):
     monkeypatch.setattr(translate, "HIDDEN", 32)

@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from decorators import both_ways, every_cell, every_dtype, every_isa, outer_isas
+from decorators import both_ways, every_cell, every_dtype, outer_isas
 from problems import (
     BIASES,
     BOUNDED,
@@ -84,7 +84,7 @@ def test_kernels_are_the_reference_beyond_chunks_and_blocks(cell, dtype, isa, re
     check(cell, sizes, dtype, reverse)
 
 
-@every_isa
+@outer_isas
 @every_dtype
 @both_ways
 @every_cell
@@ -100,7 +100,7 @@ def test_y_and_dy_may_be_part_of_wider_rows_and_batch_first(cell, dtype, isa, re
         assert np.isnan(base).sum() == base.size - y.size
 
 
-@every_isa
+@outer_isas
 @every_dtype
 @every_cell
 def test_a_gradient_not_given_is_zero(cell, dtype, isa):
@@ -119,7 +119,7 @@ def test_a_gradient_not_given_is_zero(cell, dtype, isa):
         assert not mismatches(got, wanted, 0.0)
 
 
-@every_isa
+@outer_isas
 @every_dtype
 @pytest.mark.parametrize("cell", BOUNDED)
 def test_infinite_inputs_saturate_and_give_no_nan(cell, dtype, isa):
@@ -130,7 +130,7 @@ def test_infinite_inputs_saturate_and_give_no_nan(cell, dtype, isa):
     assert np.isfinite(infer(infinite)[0]).all()
 
 
-@every_isa
+@outer_isas
 def test_lstm_gates_are_exact_at_infinity(isa):
     """Infinite biases: i = 1, f = 0, g = -1, o = 1, so c = -1 from any c."""
     p = problem("lstm", h=1)
@@ -141,7 +141,7 @@ def test_lstm_gates_are_exact_at_infinity(isa):
     assert (np.abs(y + np.tanh(1.0)) < 4e-16).all()
 
 
-@every_isa
+@outer_isas
 @every_dtype
 def test_relu_has_slope_zero_at_zero(isa, dtype):
     p = problem("rnn_relu", 1, 1, 1, 1, biases=(0, 0), dtype=dtype)
@@ -150,7 +150,7 @@ def test_relu_has_slope_zero_at_zero(isa, dtype):
     assert got["y"].item() == 0 and got["dx"].item() == 0 and got["dh0"].item() == 0
 
 
-@every_isa
+@outer_isas
 @every_dtype
 def test_denormals_pass_through(isa, dtype):
     """IEEE operations only: nothing is flushed to zero, in inputs, intermediates or outputs."""

@@ -8,7 +8,7 @@ import copy
 
 import numpy as np
 import pytest
-from decorators import every_dtype, every_isa
+from decorators import every_dtype, outer_isas
 from problems import BACKENDS, FUSED_ISAS, VARIED, assert_same_bits, layer_of
 from variants import VARIANTS
 
@@ -144,7 +144,7 @@ def test_where_h_is_projected(name):
     compare(layer(name, sizes, "float64", **given, bidirectional=True), "float64", sizes)
 
 
-@every_isa
+@outer_isas
 @every_variant
 def test_every_instruction_set_agrees(name, isa):
     sizes = (6, 9, 3, 35)
@@ -166,7 +166,7 @@ def test_sets_with_fused_multiply_adds_give_the_same_bits(name, dtype):
         assert_same_bits(leaves(answer), leaves(answers[0]))
 
 
-@every_isa
+@outer_isas
 @every_variant
 def test_what_stands_in_buffers_before_is_of_no_matter(name, isa, monkeypatch):
     sizes = (6, 9, 3, 19)
