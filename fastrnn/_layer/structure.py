@@ -74,27 +74,26 @@ class Structure:
             else [(index, False, None)]
             for index in range(num_layers)
         ]
+        self._kinds = *_KINDS, *(extra.kind for extra in cell.extras)
         self._names = [self._names_of(slot) for slot in range(self.slots)]
         self.shapes = self._shapes()
         self.size = size_of(self.shapes)
 
     def _names_of(self, slot):
-        """The name of each of a pass's parameters, in the order of _KINDS and the extras.
+        """The name of each of a pass's parameters, in the order of `_kinds`.
 
         None for a parameter that the layer does not have.
         """
         index, direction = divmod(slot, self.num_directions)
         suffix = f"_l{index}" + ("_reverse" if direction else "")
-        kinds = *_KINDS, *(extra.kind for extra in self.cell.extras)
         absent = () if self.cell.recurrent else ("weight_hh", "bias_hh")
         if not self.bias:
-            absent += tuple([kind for kind in kinds if kind.startswith("bias")])
-        return [None if kind in absent else kind + suffix for kind in kinds]
+            absent += tuple([kind for kind in self._kinds if kind.startswith("bias")])
+        return [None if kind in absent else kind + suffix for kind in self._kinds]
 
     def names(self, slot):
         """The names of a pass's parameters: kind -> name."""
-        kinds = *_KINDS, *(extra.kind for extra in self.cell.extras)
-        named = zip(kinds, self._names[slot], strict=True)
+        named = zip(self._kinds, self._names[slot], strict=True)
         return {kind: name for kind, name in named if name is not None}
 
     def parameters(self, slot, arrays):
