@@ -100,9 +100,9 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
   int64_t state_units = product(&at.part, row_units, cell->facts.states);
   at.d_state = reserve(&at.part, element, state_units);
   at.held_first = reserve(&at.part, element, product(&at.part, row_units, held_states(cell)));
-  at.drh = reserve(&at.part, element, product(&at.part, row_units, extra_product || cell->unfused));
+  at.drh = reserve(&at.part, element, product(&at.part, row_units, extra_product || is_unfused(cell)));
   at.rh = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, extra_product)));
-  at.after_dropout = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, cell->unfused)));
+  at.after_dropout = reserve(&at.part, element, product(&at.part, rows, product(&at.part, units, is_unfused(cell))));
   at.dg_row = gate_gradient_row(&at.part, s);
   at.dg = reserve(&at.part, 1, product(&at.part, rows, at.dg_row));
   at.operand[INPUT] = reserve(&at.part, element, product(&at.part, rows, vectors_of(s, s->input)));

@@ -73,16 +73,17 @@ int frnn_next_chunk(backward_pass *w) {
 /* A step of the pass, and a phase of it. */
 typedef struct {
   int64_t i; /* the step of the pass */
-  int phase;
+  frnn_phase phase;
+  int first, last; /* 1 if it is the first phase of the step, or the last one */
 } step_phase;
 
 static step_phase phase_at(const backward_pass *w, int64_t k) {
-  int phases = back_phases_of(w->shape);
-  return (step_phase){w->to - 1 - k / phases, (int)(k % phases)};
+  int phases = phases_of(w->shape, w->cell->backward);
+  const frnn_phase *phase = next_phase(w->shape, w->cell->backward);
+  int64_t index = k % phases;
+  for (int64_t i = 0; i < index; i++) phase = next_phase(w->shape, phase + 1);
+  return (step_phase){w->to - 1 - k / phases, *phase, index == 0, index == phases - 1};
 }
-
-/* The cell's own phase that this is; -1 for the phase of the projection. */
-static int phase_of_cell(const backward_pass *w, step_phase at_k) { return at_k.phase - (w->shape->projected > 0); }
 
 /* A product of a step: the columns of the gate gradients and the panels that it reads, and the offset of its result. */
 typedef struct {
@@ -143,15 +144,15 @@ static void take_passage(const backward_pass *w, passage p, int64_t t, range row
  * add. */
 static void pass_through(const backward_pass *w, step_phase at_k, range rows, job_part mine) {
   int64_t t = time_of(w->shape, at_k.i), before = 0;
-  int phase = phase_of_cell(w, at_k), begun = 0;
-  if (phase < 0) {
+  int begun = 0;
+  if (at_k.phase.kind == FRNN_PROJECTION) {
     take_passage(w, through_projection(w), t, rows, mine);
     return;
   }
   for (const frnn_block *b = w->cell->hh; b < w->cell->hh + FRNN_BLOCKS && b->count > 0; b++) {
     passage p = through_block(w, b, before);
     before += b->count;
-    if (b->after != phase) continue;
+    if (b->after != at_k.phase.number) continue;
     p.begins &= !begun;
     begun |= p.begins;
     take_passage(w, p, t, rows, mine);
@@ -292,9 +293,9 @@ static void derive_run(const backward_pass *w, step_phase at_k, range rows, unit
                     .drh = at(work_at(w, w->layout->drh), b * w->row)};
   for (int state = 0; state < w->cell->facts.states; state++) back.state[state] = state_in_step(w, state, i, b);
   frnn_variant_arguments variant;
-  if (w->cell->unfused) add_variant_arguments(w, &back, &variant, t, b);
+  if (is_unfused(w->cell)) add_variant_arguments(w, &back, &variant, t, b);
   if (w->cell->facts.aux > 0) add_aux(w, &back, t, b);
-  w->functions->back[phase_of_cell(w, at_k)](&back);
+  w->functions->back[at_k.phase.number](&back);
 }
 
 /* A row that the mask held: its gate gradients are zero, and its state's gradient, dy included, goes to t - 1 as it
@@ -303,7 +304,7 @@ static void derive_held(const backward_pass *w, step_phase at_k, int64_t index, 
   int64_t t = time_of(w->shape, at_k.i);
   void *dg = chunk_row(w, w->dg, t, index);
   ptrdiff_t from = u.begin * w->kernels->size;
-  if (phase_of_cell(w, at_k) > 0) return;
+  if (at_k.phase.number > 0) return;
   for (int state = 1; state < w->cell->facts.states; state++)
     if (w->call->dstate[state].data)
       memcpy(at(user_row(w, w->call->dstate[state], t, index), from), at(gradient_row(w, state, index), from),
@@ -339,8 +340,8 @@ static void derive(const backward_pass *w, step_phase at_k, range rows, job_part
   int64_t t = time_of(w->shape, at_k.i);
   range left = working_of(w->shape, &w->call->rows, rows, t), now;
   units u = units_of(w, w->shape->hidden, mine);
-  if (at_k.phase == 0 && w->call->dstate[FRNN_STATE_H].data) show_h(w, t, left, mine);
-  if (phase_of_cell(w, at_k) < 0) {
+  if (at_k.first && w->call->dstate[FRNN_STATE_H].data) show_h(w, t, left, mine);
+  if (at_k.phase.kind == FRNN_PROJECTION) {
     take_gradient_of_h(w, t, left, mine);
     return;
   }
@@ -375,10 +376,9 @@ static void cut(const backward_pass *w, int64_t i, range rows, job_part mine) {
 void frnn_run_phase(const backward_pass *w, int64_t k, range rows, job_part mine) {
   if (k > 0 && k <= phases_of_chunk(w)) {
     step_phase before = phase_at(w, k - 1);
-    int last = before.phase == back_phases_of(w->shape) - 1;
     pass_through(w, before, rows, mine);
-    if (last && w->call->dropout.recurrent) pass_through_dropout(w, before, rows, mine);
-    if (last) cut(w, before.i, rows, mine);
+    if (before.last && w->call->dropout.recurrent) pass_through_dropout(w, before, rows, mine);
+    if (before.last) cut(w, before.i, rows, mine);
   }
   if (k < phases_of_chunk(w)) derive(w, phase_at(w, k), rows, mine);
 }

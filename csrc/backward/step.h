@@ -126,7 +126,9 @@ void frnn_end_gradients(const backward_pass *w);
 /* The phases of a chunk, those of all its steps one after another. A phase begins with the product that follows the
  * phase before, unless it is the first, and ends with the cell's derivative, unless it is the last. So a phase reads
  * all units that the phase before wrote, and nothing that another part writes at the same time. */
-static inline int64_t phases_of_chunk(const backward_pass *w) { return (w->to - w->from) * back_phases_of(w->shape); }
+static inline int64_t phases_of_chunk(const backward_pass *w) {
+  return (w->to - w->from) * phases_of(w->shape, w->cell->backward);
+}
 
 /* Phase k of the chunk, 0 to phases_of_chunk(w), for some rows and a part of the units. */
 void frnn_run_phase(const backward_pass *w, int64_t k, range rows, job_part mine);

@@ -21,7 +21,7 @@ static int packs_in_product(const frnn_shape *s) {
 
 unsigned frnn_form_of(const frnn_shape *s) {
   if (packs_in_product(s)) return 0;
-  return enters_in_step(s) && !s->cell->unfused ? FRNN_FOR_STEPS : FRNN_FOR_PRODUCTS;
+  return enters_in_step(s) && !is_unfused(s->cell) ? FRNN_FOR_STEPS : FRNN_FOR_PRODUCTS;
 }
 
 packed_layout frnn_lay_packed(const frnn_shape *s, unsigned forms) {
@@ -73,9 +73,9 @@ forward_layout frnn_lay_forward(const frnn_shape *s) {
   at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, work_slots(cell))));
   int64_t held_units = product(&at.total, row_units, held_states(cell));
   at.held = reserve(&at.total, element, held_units);
-  at.scratch = reserve(&at.total, element, cell->phases == 2 ? row_units : 0);
+  at.scratch = reserve(&at.total, element, multiplies_scratch(cell) ? row_units : 0);
   at.output = reserve(&at.total, element, s->projected ? row_units : 0);
-  at.after_dropout = reserve(&at.total, element, cell->unfused ? row_units : 0);
+  at.after_dropout = reserve(&at.total, element, is_unfused(cell) ? row_units : 0);
   if (!s->ragged && !s->checkpoint) return at;
   at.ids = reserve(&at.total, sizeof(int64_t), s->has_ids ? s->batch : 0);
   at.x = reserve(&at.total, element, product(&at.total, rows, s->input));

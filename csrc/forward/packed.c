@@ -84,8 +84,8 @@ typedef struct {
 static void pack_for_steps(packing *p, const frnn_shape *s, int h, job_part mine, const void *w, int64_t k,
                            void *packed) {
   range vectors = range_of(vectors_of_units(s, p->kernels), mine.slice, mine.slices);
-  for (int phase = 0; phase < s->cell->phases; phase++) {
-    phase_gates of = gates_of_phase(s->cell, h, phase);
+  for (const frnn_phase *phase = s->cell->forward; phase->kind == FRNN_TILE; phase++) {
+    phase_gates of = gates_of_phase(s->cell, h, phase->number);
     for (int gate = of.first; gate < of.first + of.count && !frnn_stopped(&p->run); gate++)
       pack_phase(s, p->kernels, of, gate, vectors, w, k, packed);
   }
@@ -105,10 +105,10 @@ static void pack_matrices(packing *p, const frnn_pack_call *call, const packed_l
   const frnn_weights *w = &call->weights;
   void *for_steps = at(call->packed, (ptrdiff_t)layout->for_steps), *w_hh = at(call->packed, (ptrdiff_t)layout->w_hh);
   void *for_products = at(call->packed, (ptrdiff_t)layout->for_products);
-  if (call->forms & FRNN_FOR_STEPS && !s->cell->unfused) pack_for_steps(p, s, 0, mine, w->w_ih, s->input, for_steps);
+  if (call->forms & FRNN_FOR_STEPS && !is_unfused(s->cell)) pack_for_steps(p, s, 0, mine, w->w_ih, s->input, for_steps);
   if (call->forms & FRNN_FOR_PRODUCTS) pack_for_product(p, s, facts->gates, mine, w->w_ih, s->input, for_products);
   if (facts->recurrent == 0) return;
-  if (s->cell->unfused)
+  if (is_unfused(s->cell))
     pack_for_product(p, s, facts->recurrent, mine, w->w_hh, features_of(s), w_hh);
   else
     pack_for_steps(p, s, 1, mine, w->w_hh, features_of(s), w_hh);

@@ -14,7 +14,7 @@ typedef struct {
   job_parts job_parts;
   chunk chunk; /* with i and phase: set if each phase is a job of its own */
   int64_t i;
-  int phase;
+  frnn_phase phase;
 } forward_job;
 
 static range rows_of(const forward_job *p, job_part mine) {
@@ -35,7 +35,9 @@ void frnn_run_rows(frnn_run *run, const forward_pass *w, range rows, int64_t ste
         if (frnn_stopped(run)) return;
       }
       frnn_prepare_step(w, i, rows);
-      for (int phase = 0; phase < phases_of(w->shape); phase++) frnn_take_step(w, c, i, phase, rows, all);
+      const frnn_phase *phase = next_phase(w->shape, w->cell->forward);
+      for (; phase->kind != FRNN_NO_PHASE; phase = next_phase(w->shape, phase + 1))
+        frnn_take_step(w, c, i, *phase, rows, all);
       frnn_settle_step(w, i, rows);
     }
   }
@@ -84,8 +86,11 @@ static void run_in_step(forward_job *p, int count) {
     for (p->i = p->chunk.from; p->i < p->chunk.to; p->i++) {
       if (p->i % p->job_parts.steps_between == 0 && frnn_stopped(p->run)) return;
       for (int i = 0; i < count; i++) frnn_prepare_step(&p->passes[i], p->i, all);
-      for (p->phase = 0; p->phase < phases_of(first->shape); p->phase++)
+      const frnn_phase *phase = next_phase(first->shape, first->cell->forward);
+      for (; phase->kind != FRNN_NO_PHASE; phase = next_phase(first->shape, phase + 1)) {
+        p->phase = *phase;
         frnn_parallel(p->run, p->job_parts.work, step_part, p, parts);
+      }
       for (int i = 0; i < count; i++) frnn_settle_step(&p->passes[i], p->i, all);
     }
   }

@@ -279,13 +279,13 @@ static inline frnn_step_state state_in_step(const forward_pass *w, int state, in
   return (frnn_step_state){before.data, before.row, after.data, after.row};
 }
 
-void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range rows, job_part mine) {
+void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase, range rows, job_part mine) {
   const frnn_shape *s = w->shape;
   const frnn_forward_call *call = w->call;
   int64_t t = time_of(s, i);
   range vectors = vectors_of_part(w->kernels, s->hidden, mine);
   rows = working_of(s, &call->rows, rows, t);
-  if (s->projected && phase == phases_of(s) - 1) {
+  if (phase.kind == FRNN_PROJECTION) {
     project_h(w, i, rows, mine);
     return;
   }
@@ -325,13 +325,13 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range 
     step.aux_row = aux.row;
   }
   if (w->layout->in_step) {
-    size_t w_ih = w->cell->unfused ? w->packed->at.for_products : w->packed->at.for_steps;
+    size_t w_ih = is_unfused(w->cell) ? w->packed->at.for_products : w->packed->at.for_steps;
     step.in[FRNN_X] = (frnn_factor){x.data, x.row, s->input, packed_at(w, w_ih)};
   }
-  if (w->cell->unfused)
+  if (is_unfused(w->cell))
     frnn_take_unfused_step(w, &step, t, phase, rows.begin, mine);
   else
-    w->functions->step[phase](&step);
+    w->functions->step[phase.number](&step);
 }
 
 /* Rows that the mask holds keep their state. */

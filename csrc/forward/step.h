@@ -58,7 +58,7 @@ void frnn_project(const forward_pass *w, chunk c, range rows, range vectors);
  * one phase for some of these rows and a part of the units; frnn_settle_step keeps the states of held rows, writes
  * checkpoints and copies h to y. */
 void frnn_prepare_step(const forward_pass *w, int64_t i, range rows);
-void frnn_take_step(const forward_pass *w, chunk c, int64_t i, int phase, range rows, job_part mine);
+void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase, range rows, job_part mine);
 void frnn_settle_step(const forward_pass *w, int64_t i, range rows);
 
 /* The row of h_{t-1} after dropout of a sorted index. */
@@ -67,7 +67,8 @@ static inline void *frnn_after_dropout(const forward_pass *w, int64_t index) {
 }
 
 /* unfused.c: a phase of an unfused cell's step, for the step's rows; `index` is the sorted index of the first. */
-void frnn_take_unfused_step(const forward_pass *w, frnn_step *step, int64_t t, int phase, int64_t index, job_part mine);
+void frnn_take_unfused_step(const forward_pass *w, frnn_step *step, int64_t t, frnn_phase phase, int64_t index,
+                            job_part mine);
 
 /* schedule.c: frnn_run_passes takes all steps of some passes of one shape at once, frnn_run_rows those of some rows of
  * one pass on the calling thread alone. Both return early if the run is stopped. */

@@ -258,6 +258,20 @@ typedef struct {
 } frnn_sum;
 enum { FRNN_SUMS = 7 };
 
+/* What a phase of a step computes. A phase reads the results of the phase before for all units.
+ *
+ * Forward: a fused cell's tile, which is its products and then its function; an unfused cell's products, or its
+ * function. Backward: the cell's derivative, and then the products that the cell names. In both: the projection of h,
+ * which only shapes with `projected` features have. */
+enum frnn_phase_kind { FRNN_NO_PHASE, FRNN_TILE, FRNN_PRODUCTS, FRNN_POINTWISE, FRNN_DERIVATIVE, FRNN_PROJECTION };
+
+/* `number`: of the cell's function in frnn_cell_functions, and of the chains that it follows. */
+typedef struct {
+  enum frnn_phase_kind kind;
+  int number;
+} frnn_phase;
+enum { FRNN_LISTED = 6 }; /* the phases of the longest list, and FRNN_NO_PHASE, which ends a list */
+
 /* A cell: a spec of numbers, and functions. The functions of the library's cells are in frnn_kernels, at their number.
  * A cell may also be a caller's own, unfused, with functions that know no vectors: `own`, by dtype. */
 struct frnn_cell {
@@ -268,9 +282,8 @@ struct frnn_cell {
   int columns; /* of gate gradients */
   frnn_chains chains[FRNN_CHAINS];
   frnn_block ih[FRNN_BLOCKS], hh[FRNN_BLOCKS]; /* count 0: none */
-  int phases;               /* of a step. In the second, W_hh multiplies scratch, which the first wrote */
-  int back_phases;          /* of a step backward */
-  int unfused;              /* products come first, then the cell, row by row */
+  frnn_phase forward[FRNN_LISTED]; /* in tile 1 or products 1, W_hh multiplies scratch, to which function 0 wrote */
+  frnn_phase backward[FRNN_LISTED];
   int normalised;           /* products are normalised, then the cell adds the biases */
   frnn_sum sums[FRNN_SUMS]; /* count 0: none. If biases are among them, ih and hh imply no gradient of a bias */
 };

@@ -82,18 +82,30 @@ static inline int64_t numbers_of_state(const frnn_shape *s, int state) {
 /* The number of states that the tape and the workspace hold: all but h, which is in y. */
 static inline int held_states(const frnn_cell *cell) { return cell->facts.states - 1; }
 
-/* Phases of a step: those of the cell, each with a phase for its products before if it is unfused, and the projection
- * of its output. */
-static inline int phases_of(const frnn_shape *s) {
-  const frnn_cell *cell = s->cell;
-  return cell->phases * (1 + cell->unfused) + (s->projected > 0);
+/* The first phase of a list, from some phase on, that steps of this shape have. */
+static inline const frnn_phase *next_phase(const frnn_shape *s, const frnn_phase *phase) {
+  return phase->kind == FRNN_PROJECTION && s->projected == 0 ? phase + 1 : phase;
 }
 
-/* Phases of a step backward. */
-static inline int back_phases_of(const frnn_shape *s) { return s->cell->back_phases + (s->projected > 0); }
+/* The number of phases in a list that steps of this shape have. */
+static inline int phases_of(const frnn_shape *s, const frnn_phase *list) {
+  int count = 0;
+  for (const frnn_phase *p = next_phase(s, list); p->kind != FRNN_NO_PHASE; p = next_phase(s, p + 1)) count++;
+  return count;
+}
+
+/* 1 if products come first and then the cell, row by row. */
+static inline int is_unfused(const frnn_cell *cell) { return cell->forward->kind == FRNN_PRODUCTS; }
+
+/* 1 if W_hh multiplies scratch. */
+static inline int multiplies_scratch(const frnn_cell *cell) {
+  for (const frnn_block *b = cell->hh; b < cell->hh + FRNN_BLOCKS; b++)
+    if (b->count > 0 && b->operand == FRNN_SCRATCH) return 1;
+  return 0;
+}
 
 /* 1 if a step has an extra product besides W_hh h: with r * h, or with W_hr. */
-static inline int has_extra_product(const frnn_shape *s) { return s->cell->phases == 2 || s->projected > 0; }
+static inline int has_extra_product(const frnn_shape *s) { return multiplies_scratch(s->cell) || s->projected > 0; }
 
 /* A count of outputs, rounded up to full vectors of the widest instruction set. */
 static inline int64_t vectors_of(const frnn_shape *s, int64_t outputs) {
@@ -143,7 +155,7 @@ static inline const frnn_cell_functions *functions_of(const frnn_kernels *kernel
 static inline int64_t tape_slots(const frnn_cell *cell) { return cell->slots + held_states(cell); }
 
 /* Slots of z in a step that writes no tape. */
-static inline int64_t work_slots(const frnn_cell *cell) { return cell->unfused ? cell->slots : cell->facts.gates; }
+static inline int64_t work_slots(const frnn_cell *cell) { return is_unfused(cell) ? cell->slots : cell->facts.gates; }
 
 /* The number of segments: runs of steps, each with its checkpoint. */
 static inline int64_t segments_of(const frnn_shape *s) { return s->steps > 0 ? (s->steps - 1) / s->checkpoint + 1 : 0; }

@@ -25,6 +25,9 @@ class Extra(NamedTuple):
     begins: float | None
 
 
+_W_HR = Extra("weight_hr", None, None)
+
+
 class Cell(NamedTuple):
     """One recurrent cell.
 
@@ -45,11 +48,10 @@ class Cell(NamedTuple):
     shown : tuple of str
         The names of a step's gates, in the order of a tape's slots; c, if any, is last.
     extras : tuple of Extra
-        The cell's parameters after w_ih, w_hh, b_ih and b_hh, in this order.
+        The cell's parameters after w_ih, w_hh, b_ih and b_hh, in this order. W_hr, a projection of
+        h, is the first, if the cell has it.
     options : Options or None
         The options of a variant; None for the plain cell.
-    projects : bool
-        True if the cell has W_hr, a projection of h.
     """
 
     name: str
@@ -61,7 +63,11 @@ class Cell(NamedTuple):
     shown: tuple[str, ...]
     extras: tuple[Extra, ...] = ()
     options: Options | None = None
-    projects: bool = False
+
+    @property
+    def projects(self):
+        """True if the cell has a projection of h."""
+        return _W_HR in self.extras
 
     def __reduce__(self):
         """A pickle has the cell's name and not its index, which depends on the build."""
@@ -111,10 +117,10 @@ CELLS = {cell.name: cell for cell in _PLAIN_CELLS}
 
 
 def projected(cell):
-    """The cell with a projection of h: W_hr is the first of its extra parameters."""
+    """The cell with a projection of h."""
     if "proj_size" not in _LISTED[cell.index]["takes"]:
         raise ValueError(f"weight_hr or proj_size has no meaning for the cell {cell.name}")
-    return cell._replace(extras=(Extra("weight_hr", None, None), *cell.extras), projects=True)
+    return cell._replace(extras=(_W_HR, *cell.extras))
 
 
 def variant(cell, options):
