@@ -18,16 +18,17 @@ pass() { passed=$((passed + 1)); echo "PASS $*"; }
 fail() { failed=$((failed + 1)); echo "FAIL $*"; }
 missing() { if [ "$all" = --all ]; then fail "$*"; else echo "skip $*"; fi; }
 
-# build NAME COMMAND: out/NAME/check, options, own_cell and pool from the compiler's command, on all cores
+# build NAME COMMAND [BUILD]: out/NAME/check, options, own_cell and pool from the compiler's command, on all cores. With
+# BUILD the kernels are that build's.
 build() {
-  local name=$1 command=$2 dir=$out/$1 program
+  local name=$1 command=$2 dir=$out/$1 but=none
   rm -rf "$dir" && mkdir -p "$dir"
+  if [ $# = 3 ]; then but=csrc/isa/ && cp "$out/$3"/csrc_isa_*.o "$dir"; fi
   # shellcheck disable=SC2086
-  if printf '%s\n' csrc/*/*.c |
+  if printf '%s\n' csrc/*/*.c | grep -v "^$but" |
     xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(echo {} | tr / _).o" &&
-    for program in check options own_cell pool; do
-      $command $flags "$dir"/*.o tests/c/$program.c -o "$dir/$program" -lm -pthread || break
-    done && [ -x "$dir/pool" ]; then
+    printf '%s\n' check options own_cell pool |
+    xargs -P "$(nproc)" -I{} sh -c "$command $flags $dir/*.o tests/c/{}.c -o $dir/{} -lm -pthread"; then
     pass "$name: builds without a warning ($command)"
   else
     fail "$name: build ($command)"
@@ -77,6 +78,15 @@ count() {
 
 check() { run "$@" && count "$1" "$2"; }
 
+# natively NAME: the programs with one thread and with three, both at once
+natively() {
+  run "$1" "1 thread" 1 &
+  run "$1" "3 threads" 3
+  wait
+  count "$1" "1 thread"
+  count "$1" "3 threads"
+}
+
 # company NAME: the pool among callers, changes and forks
 company() {
   if "$out/$1/pool" 5 >"$out/$1/pool.log" 2>&1; then pass "$1: the thread pool"; else fail "$1: see $out/$1/pool.log"; fi
@@ -88,13 +98,12 @@ machine=$(uname -m)
 clang=$(compgen -c clang | grep -E '^clang(-[0-9]+)?$' | sort -t- -k2 -n | tail -1 || true)
 for compiler in gcc $clang; do
   build "$machine-$compiler" "$compiler" || continue
-  check "$machine-$compiler" "1 thread" 1
-  check "$machine-$compiler" "3 threads" 3
+  natively "$machine-$compiler"
   company "$machine-$compiler"
 done
 sanitized
 [ -n "$clang" ] || missing "clang: not installed"
-build "$machine-single" "gcc -DFRNN_SINGLE" && check "$machine-single" "without threads" 1
+build "$machine-single" "gcc -DFRNN_SINGLE" "$machine-gcc" && check "$machine-single" "without threads" 1
 
 if [ "$machine" != aarch64 ]; then
   cross=aarch64-linux-gnu-gcc emulator=$(command -v qemu-aarch64 || command -v qemu-aarch64-static || true)
