@@ -59,9 +59,9 @@ static void lay_gradients(const frnn_shape *s, backward_layout *at) {
   const int64_t columns[] = {s->input, features_of(s), s->hidden, 1, 1};
   for (int i = 0; i < GRADIENTS; i++) {
     int64_t row = i < OF_EXTRA ? rows[i] : product(part, s->hidden, cell->facts.extra[i - OF_EXTRA]);
-    int64_t column = i < OF_EXTRA ? columns[i] : 1, whole = i < OF_B_IH ? vectors_of(s, column) : 1;
+    int64_t column = i < OF_EXTRA ? columns[i] : 1, vectors = i < OF_B_IH ? vectors_of(s, column) : 1;
     at->elements[i] = product(part, row, column);
-    at->beside[i] = at->in_blocks ? product(part, row, whole) : 0;
+    at->beside[i] = at->in_blocks ? product(part, row, vectors) : 0;
     at->sum[i] = reserve(part, element, at->groups > 1 ? at->elements[i] : 0);
     at->arrays[i] = reserve(part, element, product(part, at->beside[i], ARRAYS_BESIDE));
   }

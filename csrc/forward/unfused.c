@@ -15,12 +15,12 @@ typedef struct {
   const int64_t *start_of;
 } chains_of_step;
 
-static void run_chains(const forward_pass *w, const frnn_step *whole, chains_of_step c, job_part mine) {
+static void run_chains(const forward_pass *w, const frnn_step *full, chains_of_step c, job_part mine) {
   int64_t of_gate = padded(w->shape) / w->kernels->lanes;
   range vectors = range_of(c.gates * of_gate, mine.slice, mine.slices);
   int first[] = {[FRNN_X] = c.x, [FRNN_H] = c.h};
   if (vectors.count < 1) return;
-  frnn_step s = *whole;
+  frnn_step s = *full;
   s.vector = vectors.begin;
   s.vectors = vectors.count;
   s.start = c.start;
@@ -36,9 +36,9 @@ static void run_chains(const forward_pass *w, const frnn_step *whole, chains_of_
 }
 
 /* Computes a part of each product of a phase. */
-static void multiply_phase(const forward_pass *w, const frnn_step *whole, int phase, job_part mine) {
+static void multiply_phase(const forward_pass *w, const frnn_step *full, int phase, job_part mine) {
   const frnn_cell *cell = w->cell;
-  frnn_step s = *whole;
+  frnn_step s = *full;
   int separate = 0;
   s.in[FRNN_H].rows = phase ? s.scratch : s.variant->after_dropout;
   s.in[FRNN_H].row = phase ? s.gate : s.variant->after_dropout_row;
@@ -61,9 +61,9 @@ static void multiply_phase(const forward_pass *w, const frnn_step *whole, int ph
 static const void *moved(const void *rows, int64_t count, ptrdiff_t row) { return rows ? at(rows, count * row) : NULL; }
 
 /* The step for some of its rows; their variant arguments go to `variant`. */
-static frnn_step rows_of_step(const frnn_step *whole, range rows, frnn_variant_arguments *variant) {
-  frnn_step s = *whole;
-  *variant = *whole->variant;
+static frnn_step rows_of_step(const frnn_step *full, range rows, frnn_variant_arguments *variant) {
+  frnn_step s = *full;
+  *variant = *full->variant;
   s.variant = variant;
   s.m = rows.count;
   if (s.start == s.z) s.start = at(s.z, rows.begin * s.z_row);

@@ -35,15 +35,15 @@ INLINE void rnn_variant_back(const int nonlinearity, const frnn_back *b) {
     real *dh_row = back_gradient(b, FRNN_STATE_H, m), *dg = AT(real, b->dg, m * b->dg_row);
     for (int64_t u = b->unit; u < b->end; u += LANES) {
       int64_t left = b->hidden - u;
-      vec made = vload(z + u), dh = vload(dh_row + u);
+      vec output = vload(z + u), dh = vload(dh_row + u);
       if (dy) dh += vload_part(dy + u, left);
       vstore(dh_row + u, gradient_past_step(b->variant, 0, m, u, left, &dh));
       if (nonlinearity == TANH) {
         ivec reached;
-        made = unmarked(&a, made, &reached);
-        dh = tanh_back(&a, dh, made, reached);
+        output = unmarked(&a, output, &reached);
+        dh = tanh_back(&a, dh, output, reached);
       } else {
-        dh = unless_reached(&a, (vec)((ivec)dh & ~(ivec)(made <= (vec){0})), (ivec)(made >= a.clip));
+        dh = unless_reached(&a, (vec)((ivec)dh & ~(ivec)(output <= (vec){0})), (ivec)(output >= a.clip));
       }
       vstore_part(dg + u, dh, left);
       keep_dropped(b, m, u);

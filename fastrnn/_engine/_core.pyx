@@ -165,7 +165,7 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
     cdef interruption interrupted = poll_function()
     cdef size_t room = 0
     cdef char *begin
-    cdef size_t places[2][4]
+    cdef size_t offsets[2][4]
     cdef Weights first_weights = None
     cdef bint reverse
     cdef int64_t slot
@@ -193,20 +193,20 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
         call.last = state_of(&call.shape, last, slot, True)
         call.tape = NULL if tape is None else aligned(tape, frnn_tape_size(&call.shape))
         packing[i] = packing_of(call, frnn_form_of(&call.shape), NULL)
-        places[i][0] = taken(&room, frnn_packed_size(&call.shape, packing[i].forms), &call.shape)
-        places[i][1] = taken(&room, frnn_forward_size(&call.shape), &call.shape)
+        offsets[i][0] = taken(&room, frnn_packed_size(&call.shape, packing[i].forms), &call.shape)
+        offsets[i][1] = taken(&room, frnn_forward_size(&call.shape), &call.shape)
         if of_ids:
-            places[i][2] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
-            places[i][3] = taken(&room, frnn_id_table_size(&tables[i].shape, call.ids.count), &tables[i].shape)
+            offsets[i][2] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
+            offsets[i][3] = taken(&room, frnn_id_table_size(&tables[i].shape, call.ids.count), &tables[i].shape)
     if <size_t>array_of(work).size < room + ALIGN:
         return room + ALIGN
     begin = <char *>aligned(work, room + ALIGN)
     for i in range(count):
-        calls[i].packed = packing[i].packed = begin + places[i][0]
-        calls[i].work = begin + places[i][1]
+        calls[i].packed = packing[i].packed = begin + offsets[i][0]
+        calls[i].work = begin + offsets[i][1]
         if of_ids:
-            tables[i].work = begin + places[i][2]
-            calls[i].ids.table = tables[i].table = begin + places[i][3]
+            tables[i].work = begin + offsets[i][2]
+            calls[i].ids.table = tables[i].table = begin + offsets[i][3]
     with nogil:
         for i in range(count if of_ids else 0):
             finished(frnn_make_id_table(&tables[i], interrupted))
@@ -229,7 +229,7 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
     cdef interruption interrupted = poll_function()
     cdef size_t room = 0
     cdef char *begin
-    cdef size_t places[2][6]
+    cdef size_t offsets[2][6]
     cdef size_t bytes_of_gradient = 0, bytes_of_counts = 0
     cdef Weights weights, first_weights = None
     inputs = ids.rows if of_ids else None  # keeps the array alive while C reads it
@@ -240,33 +240,33 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
         weights = backward_call(&calls[i], x, passes[i], gradients[i], rows, ids, checkpoint)
         first_weights = first_weights or weights
         alike(&weights.shape, &first_weights.shape)
-        places[i][0] = taken(&room, frnn_backward_size(&calls[i].shape), &calls[i].shape)
+        offsets[i][0] = taken(&room, frnn_backward_size(&calls[i].shape), &calls[i].shape)
         if of_ids:
             tables[i] = table_of(weights, inputs, ids.used, calls[i].ids.count)
             brought[i] = id_gradients_of(&tables[i], gradients[i], ids)
             bytes_of_gradient = known(frnn_id_gradient_size(&calls[i].shape, tables[i].count), &tables[i].shape)
-            places[i][1] = taken(&room, bytes_of_gradient, &tables[i].shape)
+            offsets[i][1] = taken(&room, bytes_of_gradient, &tables[i].shape)
             if frnn_goes_by_blocks(calls[i].shape.steps * calls[i].shape.batch):
                 bytes_of_counts = <size_t>tables[i].count * sizeof(int64_t)
-                places[i][2] = taken(&room, bytes_of_counts + ALIGN, &tables[i].shape)
-            places[i][3] = taken(&room, frnn_id_gradients_size(&brought[i]), &tables[i].shape)
+                offsets[i][2] = taken(&room, bytes_of_counts + ALIGN, &tables[i].shape)
+            offsets[i][3] = taken(&room, frnn_id_gradients_size(&brought[i]), &tables[i].shape)
             if checkpoint:
-                places[i][4] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
-                places[i][5] = taken(&room, frnn_id_table_size(&tables[i].shape, tables[i].count), &tables[i].shape)
+                offsets[i][4] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
+                offsets[i][5] = taken(&room, frnn_id_table_size(&tables[i].shape, tables[i].count), &tables[i].shape)
     if <size_t>array_of(work).size < room + ALIGN:
         return room + ALIGN
     begin = <char *>aligned(work, room + ALIGN)
     for i in range(count):
-        calls[i].work = begin + places[i][0]
+        calls[i].work = begin + offsets[i][0]
         if of_ids:
-            calls[i].ids.gradient = begin + places[i][1]
+            calls[i].ids.gradient = begin + offsets[i][1]
             brought[i].gradient = calls[i].ids.gradient
             if frnn_goes_by_blocks(calls[i].shape.steps * calls[i].shape.batch):
-                calls[i].ids.seen = <int64_t *>(begin + places[i][2])
-            brought[i].work = begin + places[i][3]
+                calls[i].ids.seen = <int64_t *>(begin + offsets[i][2])
+            brought[i].work = begin + offsets[i][3]
             if checkpoint:
-                tables[i].work = begin + places[i][4]
-                calls[i].ids.table = tables[i].table = begin + places[i][5]
+                tables[i].work = begin + offsets[i][4]
+                calls[i].ids.table = tables[i].table = begin + offsets[i][5]
     with nogil:
         for i in range(count if of_ids else 0):
             memset(calls[i].ids.gradient, 0, bytes_of_gradient - ALIGN)
