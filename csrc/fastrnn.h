@@ -186,11 +186,15 @@ enum { FRNN_INTERRUPTED = -1, FRNN_FORKED = -2 };
 typedef struct {
   frnn_shape shape;
   frnn_weights weights;
-  unsigned forms; /* of W_ih */
-  void *packed;   /* out */
+  unsigned forms;   /* of W_ih */
+  void *packed;     /* out */
+  const void *like; /* packed weights, whose instruction set packs these too; NULL: the selected one */
 } frnn_pack_call;
 
 int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void));
+
+/* Writes the matrices that were packed, each as frnn_weights describes it; one that is NULL is not written. */
+void frnn_unpack(const frnn_shape *shape, const void *packed, void *w_ih, void *w_hh, void *w_hr);
 
 /* Writes a plan, the values that follow from the shape alone, for a caller who makes many short calls of one shape.
  * Without a plan each frnn_forward computes them. */
@@ -232,6 +236,7 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
 typedef struct {
   frnn_shape shape;
   frnn_weights weights;
+  const void *packed; /* the same weights, packed for products: then `work` is not used. NULL: the call packs them */
   int64_t count;
   const void *x;
   const int64_t *used;

@@ -18,6 +18,7 @@ from fastrnn._engine.runtime import (  # noqa: E402
     show_config,
     threads,
 )
+from fastrnn._layer.frozen import Frozen  # noqa: E402
 from fastrnn._layer.stream import Stream  # noqa: E402
 from fastrnn._layer.tape import Gradients, Tape  # noqa: E402
 from fastrnn._layer.truncated import Window, tbptt  # noqa: E402
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from fastrnn import plot, reference, train
 
 __all__ = [
+    "Frozen",
     "GRU",
     "Gradients",
     "LSTM",

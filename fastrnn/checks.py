@@ -195,6 +195,22 @@ def rows(array):
     return dense(array)
 
 
+def output(name, out, symbols, shape, dtype):
+    """TypeError or ValueError unless `out` is a writeable array of this shape and dtype."""
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{name} must be an array, got {type(out).__name__}")
+    of_dtype(name, out, dtype)
+    shaped(name, out, symbols, shape)
+    if not out.flags.writeable:
+        raise ValueError(f"{name} must be writeable, got a read-only array")
+
+
+def is_dense_row(array):
+    """Return whether kernels can write to an array: its last axis is dense, and it is aligned."""
+    dense = array.size == 0 or array.shape[-1] == 1 or array.strides[-1] == array.itemsize
+    return dense and array.flags.aligned and array.dtype.isnative
+
+
 def aligned(owner, value):
     """ValueError if an array in `value`, also within tuples and lists, is not aligned.
 

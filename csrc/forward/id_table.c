@@ -34,7 +34,7 @@ size_t frnn_id_table_size(const frnn_shape *s, int64_t count) {
 typedef struct {
   const frnn_id_table_call *call;
   const frnn_kernels *kernels;
-  table_layout layout;
+  void *panels, *bias; /* of W_ih, in packed weights or in the workspace; the panels are for products */
   frnn_run run;
   job_parts job_parts;
 } tabulation;
@@ -54,8 +54,18 @@ static void transpose_columns(const tabulation *p, const frnn_transpose *full) {
              at(full->src, n * full->src_row + used[u] * (ptrdiff_t)element), element);
 }
 
-/* Writes columns of W_ih as rows of the table, and adds the bias. */
-static void tabulate_weights(const tabulation *p, range vectors, void *target, ptrdiff_t row, const void *bias) {
+/* Copies columns of W_ih to rows of the table, from packed panels. These have zeros for padding units. */
+static void copy_packed(const tabulation *p, range vectors, void *target, ptrdiff_t row, const void *panels) {
+  int64_t vector = p->kernels->lanes * p->kernels->size,
+          panel = panel_bytes(&p->call->shape, p->kernels, p->call->shape.input);
+  const int64_t *used = p->call->used;
+  for (int64_t u = 0; u < p->call->count; u++)
+    for (int64_t i = 0; i < vectors.count; i++)
+      memcpy(at(target, u * row + i * vector), at(panels, i * panel + (used ? used[u] : u) * vector), (size_t)vector);
+}
+
+/* Copies columns of W_ih to rows of the table. */
+static void copy_weights(const tabulation *p, range vectors, void *target, ptrdiff_t row) {
   const frnn_shape *s = &p->call->shape;
   int64_t lanes = p->kernels->lanes, vector = lanes * p->kernels->size, of_gate = padded(s) / lanes;
   /* Padding units are copied to tapes, so they must be zeros and not what was in memory. */
@@ -71,8 +81,6 @@ static void tabulate_weights(const tabulation *p, range vectors, void *target, p
                         .dst_k = row};
     if (t.outputs > 0) transpose_columns(p, &t);
   }
-  for (int64_t u = 0; u < p->call->count; u++)
-    p->kernels->add(at(target, u * row), at(target, u * row), bias, vectors.count * lanes);
 }
 
 static void tabulate_part(void *context, int part, int parts) {
@@ -82,16 +90,20 @@ static void tabulate_part(void *context, int part, int parts) {
   range vectors = range_of(vectors_of_gates(s, p->kernels), mine.slice, mine.slices);
   int64_t vector = p->kernels->lanes * p->kernels->size, panel = panel_bytes(s, p->kernels, s->input);
   ptrdiff_t row = s->cell->facts.gates * padded(s) * p->kernels->size;
-  void *target = at(p->call->table, vectors.begin * vector), *panels = at(p->call->work, (ptrdiff_t)p->layout.w_ih);
-  void *bias = at(p->call->work, (ptrdiff_t)p->layout.bias + vectors.begin * vector);
+  void *target = at(p->call->table, vectors.begin * vector), *panels = at(p->panels, vectors.begin * panel);
+  const void *bias = at(p->bias, vectors.begin * vector);
   (void)parts;
   if (frnn_stopped(&p->run)) return;
   if (!p->call->x) {
-    tabulate_weights(p, vectors, target, row, bias);
+    if (p->call->packed)
+      copy_packed(p, vectors, target, row, panels);
+    else
+      copy_weights(p, vectors, target, row);
+    for (int64_t u = 0; u < p->call->count; u++)
+      p->kernels->add(at(target, u * row), at(target, u * row), bias, vectors.count * p->kernels->lanes);
     return;
   }
-  panels = at(panels, vectors.begin * panel);
-  frnn_pack_for_product(s, p->kernels, vectors, p->call->weights.w_ih, s->input, panels);
+  if (!p->call->packed) frnn_pack_for_product(s, p->kernels, vectors, p->call->weights.w_ih, s->input, panels);
   frnn_gemm g = {.m = p->call->count,
                  .n = vectors.count * p->kernels->lanes,
                  .k = s->input,
@@ -108,11 +120,20 @@ static void tabulate_part(void *context, int part, int parts) {
 
 int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void)) {
   const frnn_shape *s = &call->shape;
-  tabulation p = {.call = call, .kernels = frnn_kernels_for(s->dtype), .layout = lay_table(s)};
+  const packed_header *packed = call->packed;
+  tabulation p = {.call = call, .kernels = packed ? packed->kernels : frnn_kernels_for(s->dtype)};
   double inputs = call->x ? (double)s->input : 2;
   double work = (double)s->cell->facts.gates * (double)s->hidden * inputs * (double)call->count;
-  frnn_pack_biases(s, p.kernels, &call->weights, at(call->work, (ptrdiff_t)p.layout.bias),
-                   at(call->work, (ptrdiff_t)p.layout.bias_h));
+  if (packed) {
+    assert(packed->forms & FRNN_FOR_PRODUCTS);
+    p.panels = at(packed, (ptrdiff_t)packed->at.for_products);
+    p.bias = at(packed, (ptrdiff_t)packed->at.bias);
+  } else {
+    table_layout layout = lay_table(s);
+    p.panels = at(call->work, (ptrdiff_t)layout.w_ih);
+    p.bias = at(call->work, (ptrdiff_t)layout.bias);
+    frnn_pack_biases(s, p.kernels, &call->weights, p.bias, at(call->work, (ptrdiff_t)layout.bias_h));
+  }
   p.job_parts = part_by_slices(1, work, vectors_of_gates(s, p.kernels));
   frnn_begin(&p.run, work, parts_of(&p.job_parts), interrupted);
   frnn_parallel(&p.run, work, tabulate_part, &p, parts_of(&p.job_parts));

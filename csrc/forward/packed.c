@@ -3,20 +3,50 @@
  * It must not know: dtypes, instruction sets, time. */
 #include "packed.h"
 
-/* Packs a gate of some vectors of W_ih or W_hh for the tiles of a step, which interleave the gates of one phase. */
-static void pack_phase(const frnn_shape *s, const frnn_kernels *kernels, phase_gates of, int gate, range vectors,
-                       const void *w, int64_t k, void *packed) {
-  int64_t column = panel_bytes(s, kernels, 1), used = vectors_of_units(s, kernels);
-  int64_t unit = vectors.begin * kernels->lanes, units = vectors.count * kernels->lanes;
-  int64_t before = of.first * used + vectors.begin * of.count;
-  frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * kernels->size),
-                      .src_row = k * kernels->size,
-                      .outputs = least(units, s->hidden - unit),
-                      .k = k,
-                      .dst = at(packed, panel_bytes(s, kernels, before * k) + (gate - of.first) * column),
-                      .dst_vector = panel_bytes(s, kernels, k) * of.count,
-                      .dst_k = column * of.count};
-  if (t.outputs > 0 && k > 0) kernels->pack_outputs(&t);
+/* A gate of W_ih or W_hh, and its panels for the tiles of a step, which interleave the gates of one phase. */
+static frnn_transpose gate_for_steps(const frnn_shape *s, const frnn_kernels *kernels, phase_gates of, int gate,
+                                     const void *w, int64_t k, const void *packed) {
+  int64_t column = panel_bytes(s, kernels, 1), before = of.first * vectors_of_units(s, kernels);
+  return (frnn_transpose){.src = at(w, gate * s->hidden * k * kernels->size),
+                          .src_row = k * kernels->size,
+                          .outputs = s->hidden,
+                          .k = k,
+                          .dst = at(packed, panel_bytes(s, kernels, before * k) + (gate - of.first) * column),
+                          .dst_vector = panel_bytes(s, kernels, k) * of.count,
+                          .dst_k = column * of.count};
+}
+
+/* A gate of W_ih or W_hh, and its panels for a product. */
+static frnn_transpose gate_for_product(const frnn_shape *s, const frnn_kernels *kernels, int gate, const void *w,
+                                       int64_t k, const void *packed) {
+  int64_t panel = panel_bytes(s, kernels, k), of_gate = padded(s) / kernels->lanes;
+  return (frnn_transpose){.src = at(w, gate * s->hidden * k * kernels->size),
+                          .src_row = k * kernels->size,
+                          .outputs = s->hidden,
+                          .k = k,
+                          .dst = at(packed, gate * of_gate * panel),
+                          .dst_vector = panel,
+                          .dst_k = panel_bytes(s, kernels, 1)};
+}
+
+/* W_hr and its panels. */
+static frnn_transpose projection(const frnn_shape *s, const frnn_kernels *kernels, const void *w, const void *packed) {
+  return (frnn_transpose){.src = w,
+                          .src_row = s->hidden * kernels->size,
+                          .outputs = s->projected,
+                          .k = s->hidden,
+                          .dst = at(packed, 0),
+                          .dst_vector = panel_bytes(s, kernels, s->hidden),
+                          .dst_k = panel_bytes(s, kernels, 1)};
+}
+
+/* Packs some vectors of outputs. */
+static void pack_vectors(const frnn_kernels *kernels, frnn_transpose t, range vectors) {
+  int64_t first = vectors.begin * kernels->lanes;
+  t.src = at(t.src, first * t.src_row);
+  t.dst = at(t.dst, vectors.begin * t.dst_vector);
+  t.outputs = least(vectors.count * kernels->lanes, t.outputs - first);
+  if (t.outputs > 0 && t.k > 0) kernels->pack_outputs(&t);
 }
 
 void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, range vectors, const void *w, int64_t k,
@@ -57,21 +87,6 @@ void frnn_pack_biases(const frnn_shape *s, const frnn_kernels *kernels, const fr
     }
 }
 
-/* Packs a part of W_hr into panels of one product. */
-static void pack_projection(const frnn_shape *s, const frnn_kernels *kernels, job_part mine, const void *w,
-                            void *packed) {
-  range vectors = vectors_of_part(kernels, s->projected, mine);
-  int64_t panel = panel_bytes(s, kernels, s->hidden), first = vectors.begin * kernels->lanes;
-  frnn_transpose t = {.src = at(w, first * s->hidden * kernels->size),
-                      .src_row = s->hidden * kernels->size,
-                      .outputs = least(vectors.count * kernels->lanes, s->projected - first),
-                      .k = s->hidden,
-                      .dst = at(packed, vectors.begin * panel),
-                      .dst_vector = panel,
-                      .dst_k = panel_bytes(s, kernels, 1)};
-  if (t.outputs > 0) kernels->pack_outputs(&t);
-}
-
 /* A job: all its parts read this. */
 typedef struct {
   const frnn_pack_call *calls;
@@ -87,7 +102,7 @@ static void pack_for_steps(packing *p, const frnn_shape *s, int h, job_part mine
   for (const frnn_phase *phase = s->cell->forward; phase->kind == FRNN_TILE; phase++) {
     phase_gates of = gates_of_phase(s->cell, h, phase->number);
     for (int gate = of.first; gate < of.first + of.count && !frnn_stopped(&p->run); gate++)
-      pack_phase(s, p->kernels, of, gate, vectors, w, k, packed);
+      pack_vectors(p->kernels, gate_for_steps(s, p->kernels, of, gate, w, k, packed), vectors);
   }
 }
 
@@ -122,7 +137,9 @@ static void pack_part(void *context, int part, int parts) {
   packed_layout layout = frnn_lay_packed(s, call->forms);
   (void)parts;
   pack_matrices(p, call, &layout, mine);
-  pack_projection(s, p->kernels, mine, call->weights.w_hr, at(call->packed, (ptrdiff_t)layout.w_hr));
+  void *w_hr = at(call->packed, (ptrdiff_t)layout.w_hr);
+  pack_vectors(p->kernels, projection(s, p->kernels, call->weights.w_hr, w_hr),
+               vectors_of_part(p->kernels, s->projected, mine));
   if (mine.slice > 0) return;
   packed_header header = {p->kernels, call->forms, layout};
   memcpy(call->packed, &header, sizeof header);
@@ -140,5 +157,45 @@ int frnn_pack_with(const frnn_kernels *kernels, const frnn_pack_call *calls, int
 }
 
 int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void)) {
-  return frnn_pack_with(frnn_kernels_for(calls->shape.dtype), calls, count, interrupted);
+  const packed_header *like = calls->like;
+  return frnn_pack_with(like ? like->kernels : frnn_kernels_for(calls->shape.dtype), calls, count, interrupted);
+}
+
+/* Writes `src` from its panels: the inverse of `pack_outputs`. */
+static void unpack(const frnn_kernels *kernels, frnn_transpose t) {
+  for (int64_t n = 0; n < t.outputs; n++) {
+    const char *from = at(t.dst, n / kernels->lanes * t.dst_vector + n % kernels->lanes * kernels->size);
+    for (int64_t k = 0; k < t.k; k++)
+      memcpy(at(t.src, n * t.src_row + k * kernels->size), from + k * t.dst_k, (size_t)kernels->size);
+  }
+}
+
+static void unpack_from_steps(const frnn_shape *s, const frnn_kernels *kernels, int h, int64_t k, const void *packed,
+                              void *matrix) {
+  for (const frnn_phase *phase = s->cell->forward; phase->kind == FRNN_TILE; phase++) {
+    phase_gates of = gates_of_phase(s->cell, h, phase->number);
+    for (int gate = of.first; gate < of.first + of.count; gate++)
+      unpack(kernels, gate_for_steps(s, kernels, of, gate, matrix, k, packed));
+  }
+}
+
+static void unpack_from_product(const frnn_shape *s, const frnn_kernels *kernels, int gates, int64_t k,
+                                const void *packed, void *matrix) {
+  for (int gate = 0; gate < gates; gate++) unpack(kernels, gate_for_product(s, kernels, gate, matrix, k, packed));
+}
+
+void frnn_unpack(const frnn_shape *s, const void *packed, void *w_ih, void *w_hh, void *w_hr) {
+  const packed_header *header = packed;
+  const frnn_kernels *kernels = header->kernels;
+  const frnn_cell_facts *facts = &s->cell->facts;
+  const packed_layout *layout = &header->at;
+  if (w_ih && header->forms & FRNN_FOR_PRODUCTS)
+    unpack_from_product(s, kernels, facts->gates, s->input, at(packed, (ptrdiff_t)layout->for_products), w_ih);
+  else if (w_ih)
+    unpack_from_steps(s, kernels, 0, s->input, at(packed, (ptrdiff_t)layout->for_steps), w_ih);
+  if (w_hh && is_unfused(s->cell))
+    unpack_from_product(s, kernels, facts->recurrent, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
+  else if (w_hh)
+    unpack_from_steps(s, kernels, 1, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
+  if (w_hr) unpack(kernels, projection(s, kernels, w_hr, at(packed, (ptrdiff_t)layout->w_hr)));
 }

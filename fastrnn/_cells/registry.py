@@ -179,10 +179,11 @@ def _with_options(cell, options):
     )  # fmt: skip
 
 
-def kernel_weights(cell, parameters):
+def kernel_weights(cell, parameters, packed=False):
     """The compiled module's `Weights` of a direction's parameters; None without that module.
 
     parameters : w_ih, w_hh, b_ih, b_hh and the cell's extras.
+    packed : the module's `Packed`, which does not refer to the matrices, but to the other arrays.
     """
     if runtime.core is None:
         return None
@@ -190,7 +191,8 @@ def kernel_weights(cell, parameters):
     if o is not None:
         variant_options = {"numbers": o.numbers(), "zoneout": o.zoneout}
     hidden = len(parameters[0]) // cell.gates
-    return runtime.core.Weights(cell.index, hidden, *_by_name(cell, parameters), **variant_options)
+    kind = runtime.core.Packed if packed else runtime.core.Weights
+    return kind(cell.index, hidden, *_by_name(cell, parameters), **variant_options)
 
 
 def kernel_gradients(cell, weights, arrays):

@@ -267,6 +267,9 @@ cdef frnn_dropout_masks masks_of(const frnn_shape *s, masks) except *:
     if masks is None:
         return q
     recurrent, zoneout = tuple_of(masks)
+    if (recurrent is not None and not frnn_facts_of(s.cell).takes >> FRNN_RECURRENT_DROPOUT & 1
+            or zoneout and not frnn_facts_of(s.cell).takes >> FRNN_ZONEOUT & 1):
+        raise ValueError("dropout masks of a cell that takes none")
     q.recurrent = dense(recurrent, s.dtype, s.batch, features_of(s))
     if len(zoneout) not in (0, frnn_facts_of(s.cell).states) or (zoneout and s.projected):
         raise ValueError("zoneout masks for all states or none expected, and none where h is projected")
@@ -349,13 +352,13 @@ cdef frnn_rows rows_of(frnn_shape *s, rows) except *:
     return r
 
 
-cdef frnn_ids ids_of(const frnn_shape *s, ids) except *:
-    """The checked ids of an `ids.Ids`, without the id table and its gradient."""
+cdef frnn_ids ids_of(const frnn_shape *s, ids, bint complete=False) except *:
+    """The checked ids of an `ids.Ids`, without the id table and its gradient. `complete`: the table has all ids."""
     cdef frnn_ids q
-    cdef cnp.ndarray numbers = array_of(ids.table_index)
+    cdef cnp.ndarray numbers = array_of(ids.ids if complete else ids.table_index)
     cdef int64_t k
     memset(&q, 0, sizeof(q))
-    q.count = ids.count
+    q.count = ids.vocabulary if complete else ids.count
     if not cnp.PyArray_IS_C_CONTIGUOUS(numbers) or numbers.ndim != 2 or q.count < 0:
         raise ValueError("dense ids expected")
     q.numbers = indices(numbers.reshape(-1), s.steps * s.batch)
@@ -376,6 +379,7 @@ cdef frnn_id_table_call table_of(Weights weights, inputs, used, int64_t count) e
     memset(&call, 0, sizeof(call))
     call.shape = weights.shape
     call.weights = weights.weights
+    call.packed = NULL
     call.count = count
     call.x = dense(inputs, call.shape.dtype, count, call.shape.input)
     call.used = indices(used, count)
@@ -393,6 +397,7 @@ cdef frnn_pack_call packing_of(frnn_forward_call *call, unsigned forms, void *pa
     packing.weights = call.weights
     packing.forms = forms
     packing.packed = packed
+    packing.like = NULL
     return packing
 
 

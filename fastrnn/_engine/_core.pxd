@@ -16,6 +16,8 @@ cdef extern from "fastrnn.h" nogil:
     enum:
         FRNN_STATES_MOST
         FRNN_PROJ_SIZE
+        FRNN_RECURRENT_DROPOUT
+        FRNN_ZONEOUT
         FRNN_WEIGHT_PEEPHOLE
         FRNN_BIAS_LN_C
         FRNN_EXTRAS
@@ -100,6 +102,7 @@ cdef extern from "fastrnn.h" nogil:
         frnn_weights weights
         unsigned forms
         void *packed
+        const void *like
 
     ctypedef struct frnn_backward_call:
         frnn_shape shape
@@ -127,6 +130,7 @@ cdef extern from "fastrnn.h" nogil:
     ctypedef struct frnn_id_table_call:
         frnn_shape shape
         frnn_weights weights
+        const void *packed
         int64_t count
         const void *x
         const int64_t *used
@@ -144,6 +148,9 @@ cdef extern from "fastrnn.h" nogil:
 
     int64_t frnn_tape_slots(const frnn_shape *)
     int64_t frnn_tape_units(const frnn_shape *)
+    enum:
+        FRNN_FOR_STEPS
+        FRNN_FOR_PRODUCTS
     unsigned frnn_form_of(const frnn_shape *)
     size_t frnn_packed_size(const frnn_shape *, unsigned)
     size_t frnn_forward_size(const frnn_shape *)
@@ -154,6 +161,7 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_FORKED
     # The functions below with an `interruption` return 0 or one of these. After FRNN_INTERRUPTED an exception is set.
     int frnn_pack(const frnn_pack_call *, int, interruption)
+    void frnn_unpack(const frnn_shape *, const void *, void *, void *, void *)
     size_t frnn_plan_size()
     void frnn_plan(const frnn_shape *, void *)
     int frnn_forward(const frnn_forward_call *, int, interruption)

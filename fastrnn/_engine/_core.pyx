@@ -140,6 +140,8 @@ cdef size_t taken(size_t *room, size_t nbytes, const frnn_shape *s) except? 0:
     return place
 
 
+include "_packed.pxi"
+
 # The fields of the named tuples of passes.py, ragged.py and dropout_masks.py, in their order. Fields are read by their
 # index here, because reading them by name takes ten times as long. passes.py asserts that the order is the same.
 DIRECTION_CALL = "reverse", "slot", "state", "parameters", "weights", "y", "last", "tape", "dropout_masks"
@@ -152,39 +154,46 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
     """Runs the directions of one layer forward, at once.
 
     x: (T, B, I), or None if ids is an `ids.Ids`. passes: for each direction a `DirectionCall`, whose weights are
-    `Weights`. Its y and last are written, and its tape unless that is None. rows: a `ragged.Rows` or None. checkpoint:
-    0, or the number of steps between two checkpoints of the tape. Returns 0. If `work` is too small, it does nothing
-    and returns the bytes that `work` must have.
+    `Weights`, which are packed for this call, or `Packed`. Its y and last are written, and its tape unless that is
+    None. rows: a `ragged.Rows` or None. checkpoint: 0, or the number of steps between two checkpoints of the tape.
+    Returns 0. If `work` is too small, it does nothing and returns the bytes that `work` must have.
     """
     cdef frnn_forward_call calls[2]
     cdef frnn_forward_call *call
     cdef frnn_pack_call packing[2]
     cdef frnn_id_table_call tables[2]
     cdef Weights weights
-    cdef int i, count = count_of(passes), of_ids = ids is not None
+    cdef int i, count = count_of(passes), of_ids = ids is not None, tabulates = of_ids
     cdef interruption interrupted = poll_function()
     cdef size_t room = 0
     cdef char *begin
     cdef size_t offsets[2][4]
     cdef Weights first_weights = None
-    cdef bint reverse
+    cdef bint reverse, packed = False
     cdef int64_t slot
     cdef tuple state, last
+    cdef list held = None  # buffers of `Packed`, which may have others soon
     inputs = ids.rows if of_ids else None  # keeps the array alive while C reads it
     memset(calls, 0, count * sizeof(frnn_forward_call))
     for i in range(count):
         reverse, slot, state, _, weights, y, last, tape, masks = tuple_of(passes[i])
         call = &calls[i]
         call.shape = shape_of(weights, x, ids, reverse, checkpoint)
-        first_weights = first_weights or weights
+        if i == 0:
+            first_weights, packed = weights, isinstance(weights, Packed)
+            held = [] if packed else None
+            tabulates = of_ids and not (packed and inputs is None)
         alike(&weights.shape, &first_weights.shape)
+        if packed != isinstance(weights, Packed):
+            raise ValueError("one direction packed and one not")
         call.rows = rows_of(&call.shape, rows)
         if of_ids:
-            call.ids = ids_of(&call.shape, ids)
-            tables[i] = table_of(weights, inputs, ids.used, call.ids.count)
+            call.ids = ids_of(&call.shape, ids, not tabulates)
             call.x.data = <void *>call.ids.numbers  # x has no features: C reads nothing there
         else:
             call.x = required(x, call.shape.dtype, &call.shape, call.shape.input)
+        if tabulates:
+            tables[i] = table_of(weights, inputs, ids.used, call.ids.count)
         call.weights = weights.weights
         call.variant = weights.variant
         call.dropout = masks_of(&call.shape, masks)
@@ -192,26 +201,53 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
         call.first = state_of(&call.shape, state, slot)
         call.last = state_of(&call.shape, last, slot, True)
         call.tape = NULL if tape is None else aligned(tape, frnn_tape_size(&call.shape))
-        packing[i] = packing_of(call, frnn_form_of(&call.shape), NULL)
-        offsets[i][0] = taken(&room, frnn_packed_size(&call.shape, packing[i].forms), &call.shape)
+        if packed:
+            take_packed(call, <Packed>weights, tabulates, held)
+            tables[i].packed = call.packed
+        else:
+            packing[i] = packing_of(call, frnn_form_of(&call.shape), NULL)
+            offsets[i][0] = taken(&room, frnn_packed_size(&call.shape, packing[i].forms), &call.shape)
         offsets[i][1] = taken(&room, frnn_forward_size(&call.shape), &call.shape)
-        if of_ids:
+        if tabulates:
             offsets[i][2] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
             offsets[i][3] = taken(&room, frnn_id_table_size(&tables[i].shape, call.ids.count), &tables[i].shape)
     if <size_t>array_of(work).size < room + ALIGN:
         return room + ALIGN
     begin = <char *>aligned(work, room + ALIGN)
     for i in range(count):
-        calls[i].packed = packing[i].packed = begin + offsets[i][0]
+        if not packed:
+            calls[i].packed = packing[i].packed = begin + offsets[i][0]
         calls[i].work = begin + offsets[i][1]
-        if of_ids:
+        if tabulates:
             tables[i].work = begin + offsets[i][2]
             calls[i].ids.table = tables[i].table = begin + offsets[i][3]
     with nogil:
-        for i in range(count if of_ids else 0):
+        for i in range(count if tabulates else 0):
             finished(frnn_make_id_table(&tables[i], interrupted))
-        finished(frnn_pack(packing, count, interrupted))
+        if not packed:
+            finished(frnn_pack(packing, count, interrupted))
         finished(frnn_forward(calls, count, interrupted))
+    return 0
+
+
+cdef int take_packed(frnn_forward_call *call, Packed weights, bint tabulates, list held) except -1:
+    """Fills in a call's packed weights, and the id table of one-hot ids; appends their buffers to `held`.
+
+    tabulates: the call makes an id table of its own, from weights that are packed for products."""
+    cdef unsigned forms = frnn_form_of(&call.shape)
+    if call.shape.has_ids:
+        forms = FRNN_FOR_PRODUCTS if tabulates else 0
+    elif forms == 0:  # without `Packed` the pass packs W_ih itself, for products
+        forms = FRNN_FOR_PRODUCTS
+    cdef cnp.ndarray buffer = weights.in_forms(forms)
+    held.append(buffer)
+    call.packed = boundary_of(buffer)
+    if call.shape.has_ids and not tabulates:
+        if call.ids.count != weights.shape.input:
+            raise ValueError("as many ids as inputs expected")
+        buffer = weights.one_hot_table()
+        held.append(buffer)
+        call.ids.table = boundary_of(buffer)
     return 0
 
 
@@ -291,6 +327,8 @@ cdef Weights backward_call(frnn_backward_call *call, x, p, gradients, rows, ids,
     cdef int i, states
     reverse, slot, state, _, weights, y, _, tape, masks = tuple_of(p)
     dy, dlast, dx, dfirst, _, dweights, dstates = tuple_of(gradients)
+    if isinstance(weights, Packed):
+        raise TypeError("weights that are not packed expected")
     states = frnn_facts_of(weights.shape.cell).states
     s[0] = shape_of(weights, x, ids, reverse, checkpoint)
     alike(&dweights.of.shape, &weights.shape)
@@ -373,29 +411,24 @@ def tape_slots(Weights weights not None, cnp.ndarray tape not None, int64_t step
         aligned(tape, known(frnn_tape_size(&s), &s)))
 
 
-def table_size(Weights weights not None, int64_t count):
-    """Bytes of the id table of `count` ids, slack included."""
-    if count < 0:
-        raise ValueError("a negative size")
-    return known(frnn_id_table_size(&weights.shape, count), &weights.shape)
-
-
-def tabulate(Weights weights not None, table, work):
-    """Writes the id table of all one-hot vectors of x into a byte buffer. Returns 0. If `work` is too small, it does
-    nothing and returns the bytes that `work` must have."""
-    cdef frnn_id_table_call call = table_of(weights, None, None, weights.shape.input)
-    cdef interruption interrupted = poll_function()
-    cdef size_t needed = known(frnn_id_table_work_size(&call.shape), &call.shape)
-    call.table = aligned(table, known(frnn_id_table_size(&call.shape, call.count), &call.shape))
-    if <size_t>array_of(work).size < needed:
-        return needed
-    call.work = aligned(work, needed)
-    with nogil:
-        finished(frnn_make_id_table(&call, interrupted))
-    return 0
+def step_size(list layers not None, int64_t batch, bint of_ids=False):
+    """Bytes of the workspace that one step of a stack needs, slack included. layers, of_ids: as for `Stepper`."""
+    cdef frnn_shape s
+    cdef Weights one
+    cdef size_t most = 0
+    cdef int i
+    for i in range(<int>len(layers)):
+        one = layers[i]
+        s = one.shape
+        s.steps, s.batch = 1, batch
+        if i == 0 and of_ids:
+            s.input, s.has_ids = 0, 1
+        most = max(most, known(0 if batch < 0 else frnn_forward_size(&s), &s))
+    return most
 
 
 include "_stepper.pxi"
+include "_runner.pxi"
 
 
 cdef extern from *:

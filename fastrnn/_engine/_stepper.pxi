@@ -16,12 +16,11 @@ cdef enum:
 
 
 cdef class Stepper:
-    """Runs a stack of layers, one step per call. It packs the weights and takes all addresses when it is made.
+    """Runs a stack of layers, one step per call. It takes all addresses when it is made.
 
-    layers: the `Weights` of each layer, from the lowest up. packed: for each layer a byte buffer of `Sizes.packed`
-    bytes. state: a tuple of (layers, batch, hidden) arrays, read and written. work: a byte buffer of the largest
+    layers: the `Packed` of each layer, from the lowest up. state: a tuple of (layers, batch, hidden) arrays, read and written. work: a byte buffer of the largest
     `Sizes.forward`. outputs: a (batch, hidden) array for each layer's output; the last one is used if `out` overlaps x.
-    table: None, or the id table that `tabulate` wrote for the lowest layer; then x is ids.
+    of_ids: x is one-hot ids.
 
     All calls use the same buffers. So a call that comes during another one, from another thread or from a signal
     handler, raises RuntimeError. `alone` keeps steps away in the same way.
@@ -38,12 +37,10 @@ cdef class Stepper:
     cdef atomic_flag claimed  # set while a call uses the buffers
     cdef int64_t *own_ids  # (batch,): a copy of a step's ids, to which no other thread can write
 
-    def __cinit__(self, list layers not None, list packed not None, int64_t batch, tuple state not None, work,
-                  list outputs not None, table=None):
+    def __cinit__(self, list layers not None, int64_t batch, tuple state not None, work, list outputs not None,
+                  bint of_ids=False):
         cdef frnn_forward_call *call
-        cdef frnn_pack_call packing
-        cdef unsigned form
-        cdef Weights one
+        cdef Packed one
         cdef int64_t element
         cdef int i
         atomic_flag_clear(&self.claimed)
@@ -52,9 +49,9 @@ cdef class Stepper:
         self.count = <int>len(layers)
         self.batch = batch
         self.ids = -1
-        self.kept = [tuple(layers), tuple(packed), state, work, tuple(outputs), table]
-        if self.count < 1 or len(outputs) != self.count or len(packed) != self.count:
-            raise ValueError("layers, their packed weights and their outputs do not agree")
+        self.kept = [tuple(layers), state, work, tuple(outputs)]
+        if self.count < 1 or len(outputs) != self.count:
+            raise ValueError("layers and their outputs do not agree")
         one = layers[0]
         self.dtype = one.shape.dtype
         element = 4 if self.dtype == FRNN_F32 else 8
@@ -63,7 +60,7 @@ cdef class Stepper:
         if self.calls == NULL or self.plans == NULL:
             raise MemoryError()
         memset(self.calls, 0, self.count * sizeof(frnn_forward_call))
-        if table is not None:
+        if of_ids:
             self.own_ids = <int64_t *>PyMem_Malloc(<size_t>max(batch, 1) * sizeof(int64_t))
             if self.own_ids == NULL:
                 raise MemoryError()
@@ -75,15 +72,11 @@ cdef class Stepper:
             call.shape.batch = batch
             call.weights = one.weights
             call.variant = one.variant
-            if i == 0 and table is not None:
-                self.ids = call.shape.input
-                call.ids.table = aligned(table, known(frnn_id_table_size(&call.shape, self.ids), &call.shape))
+            if i == 0 and of_ids:
+                self.ids = call.ids.count = call.shape.input
                 call.shape.input = 0
                 call.shape.has_ids = 1
-            form = frnn_form_of(&call.shape)
-            packing = packing_of(
-                call, form, aligned(packed[i], known(frnn_packed_size(&call.shape, form), &call.shape)))
-            call.packed = packing.packed
+            take_packed(call, one, False, self.kept)
             call.work = aligned(work, known(frnn_forward_size(&call.shape), &call.shape))
             call.first = state_of(&call.shape, state, i, True)
             call.last = call.first
@@ -96,7 +89,6 @@ cdef class Stepper:
                 call.x.data = dense(array_of(outputs[i - 1]), call.shape.dtype, batch, call.shape.input, True)
                 call.x.row = call.shape.input * element
                 self.calls[i - 1].y = call.x
-            frnn_pack(&packing, 1, NULL)
             call.plan = self.plans + i * frnn_plan_size()
             frnn_plan(&call.shape, <void *>call.plan)
         self.input = self.calls[0].shape.input

@@ -312,6 +312,11 @@ def in_workspace(call, *arguments):
         _workspaces.append(buffer)
 
 
+def runner(weights, directions, batch_first):
+    """The compiled module's `Runner` of a stack with packed weights."""
+    return core.Runner(weights, directions, batch_first, _workspaces, _KEPT_BYTES)
+
+
 def tape_buffer(nbytes):
     """A byte buffer for a tape. When the returned array is deleted, a later tape gets its memory.
 

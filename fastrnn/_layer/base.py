@@ -1,15 +1,13 @@
-"""Recurrent: inference and training of a layer, over the layers of its stack and their directions.
+"""Recurrent: the base of all layers, which trains and runs a stack of layers and their directions.
 
-A pass is one direction of one layer of the stack. structure.py has a layer's sizes and converts its
-arrays, parameters.py has its parameters as views into one flat buffer, dropout.py has the settings
-that may change later.
+structure.py has a layer's sizes and converts its arrays, running.py runs its passes, parameters.py
+has its parameters as views into one flat buffer, dropout.py has the settings that may change later.
 
 It must not know: which cells there are.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Generic, overload
 
 import numpy as np
@@ -17,23 +15,24 @@ import numpy as np
 from fastrnn import checks
 from fastrnn._cells import options
 from fastrnn._cells.registry import kernel_weights, projected, takes, variant
-from fastrnn._engine.passes import call_of, run_passes, run_with_masks
 from fastrnn._layer import initializers
 from fastrnn._layer.dropout import Dropout
+from fastrnn._layer.frozen import Frozen
 from fastrnn._layer.merge import MERGES
 from fastrnn._layer.parameters import Trainable
-from fastrnn._layer.stream import Stream
+from fastrnn._layer.running import Running
 from fastrnn._layer.structure import Structure
-from fastrnn._layer.tape import ForwardRecord, Tape
+from fastrnn._layer.tape import Tape
 from fastrnn._typing import Given, State
 
 if TYPE_CHECKING:
     from typing import Any, Final, Literal, SupportsIndex
 
+    from fastrnn._layer.stream import Stream
     from fastrnn._typing import Flags, Floats, Init, Lengths, Merge, ResetTo, X
 
 
-class Recurrent(Dropout, Trainable, Generic[State, Given]):
+class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
     """The base of all layers: everything but the cell.
 
     variant_options : the arguments of `options.checked`.
@@ -120,69 +119,6 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
                 "use bidirectional=True"
             )
         return merge
-
-    def _run(
-        self, x, state, rows, zero_masked, one_hot, embedding, keep=False, checkpoint=0, train=False
-    ):  # fmt: skip
-        """Run the layer -> y, the final state, and with `keep` a `ForwardRecord`, else None.
-
-        rows : lengths, mask, reset and reset_to, or None.
-        zero_masked : zero_output_for_mask.
-        train : True draws dropout and zoneout.
-        """
-        structure = self._structure
-        x, unbatched, rows = structure.checked_input(x, rows, one_hot, embedding)
-        shown = None
-        if zero_masked is not False and checks.flag("zero_output_for_mask", zero_masked):
-            shown = None if rows is None else rows.shown
-        batch = x.shape[1]
-        first = self._first_state(state, batch, unbatched, keep)
-        last = structure.new_state(batch)
-        y, layers = self._run_layers(x, unbatched, first, last, rows, keep, checkpoint, train)
-        y = structure.output(y, unbatched, shown, keep)
-        last = structure.state_to_user(last, unbatched)
-        return y, last, ForwardRecord(layers, unbatched, rows, shown, checkpoint) if keep else None
-
-    def _first_state(self, state, batch, unbatched, keep):
-        """The state before the first step, as passes read it; with `keep` a copy, for the tape."""
-        if state is None:
-            zeros = self._zeros  # another thread may assign it meanwhile
-            if zeros is None or zeros[0].shape[1] != batch:
-                self._zeros = zeros = self._structure.new_state(batch, np.zeros)
-            return zeros
-        first = self._structure.checked_state(state, batch, unbatched)
-        return tuple([s.copy() for s in first]) if keep else first
-
-    def _run_layers(self, x, unbatched, first, last, rows, keep, checkpoint, train):
-        """Run all layers of the stack -> the top layer's y (T, B, D*H), `ForwardRecord.layers`.
-
-        last : the arrays of the state after the last step; they are written.
-        """
-        structure, (steps, batch, _) = self._structure, x.shape
-        run, dropout = run_passes, 0
-        if train:
-            dropout = self._dropout
-            if self._recurrent_dropout or self.options.zoneout:
-                run = partial(run_with_masks, self._rng, self._recurrent_dropout)
-        by_batch = structure.batch_first and not unbatched  # the layout of y that the user gets
-        shape = (batch, steps, structure.width) if by_batch else (steps, batch, structure.width)
-        layers = []
-        for passes_of_layer in structure.passes_of_layers:
-            factors = None
-            if dropout and layers:
-                x, factors = self._with_dropout(x)
-            y = np.empty(shape, structure.dtype)
-            if by_batch:
-                y = y.swapaxes(0, 1)
-            passes = ()
-            for slot, reverse, half in passes_of_layer:
-                part = y if half is None else y[:, :, half]
-                own, weights = self._parameters[slot], self._kernel_weights[slot]
-                passes += (call_of((reverse, slot, first, own, weights, part, last, None, None)),)
-            passes = run(structure.cell, x, passes, keep, rows, checkpoint)
-            layers.append((x, factors, passes))
-            x = y  # the input of the layer above
-        return y, layers
 
     @overload
     def __call__(
@@ -345,13 +281,37 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         )  # fmt: skip
         return y, state, Tape(self._structure, record)
 
+    def freeze(self) -> Frozen[State, Given]:
+        """Return a `Frozen`: a snapshot of the layer whose weights are packed once.
+
+        A call of the layer packs the weights each time, which takes most of the time of a short
+        call. Freeze a layer that answers many short calls, that several threads call, or that has
+        many streams. A training that goes on does not change the snapshot.
+
+        Returns
+        -------
+        Frozen
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> layer, x = fastrnn.GRU(3, 5, rng=0), np.ones((7, 2, 3), "float32")
+        >>> frozen = layer.freeze()
+        >>> y, h = frozen(x)
+        >>> bool((y == layer(x)[0]).all())
+        True
+        """
+        return Frozen(self._structure, self._parameters)
+
     def stream(
         self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,
         embedding: Floats | None = None,
     ) -> Stream[State, Given]:  # fmt: skip
         """Return a `Stream`: it packs the weights once, runs step by step and keeps the state.
 
-        With `out`, a step allocates nothing, except with an embedding, whose rows it gathers into a
+        The same as ``layer.freeze().stream(...)``: freeze the layer yourself for several streams,
+        which then share the packed weights. With `out`, a step allocates nothing, except with an embedding, whose rows it gathers into a
         new array.
 
         Parameters
@@ -380,7 +340,7 @@ class Recurrent(Dropout, Trainable, Generic[State, Given]):
         >>> bool((np.stack([stream.step(x_t) for x_t in x]) == layer(x)[0]).all())
         True
         """
-        return Stream(self._structure, self._parameters, batch_size, one_hot, embedding)
+        return self.freeze().stream(batch_size, one_hot=one_hot, embedding=embedding)
 
     def __repr__(self) -> str:
         given = [f"{self.input_size}, {self.hidden_size}"]

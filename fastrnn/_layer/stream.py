@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Generic
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._cells.registry import kernel_weights
 from fastrnn._engine import ids, runtime
 from fastrnn._engine.passes import reference_backend
 from fastrnn._typing import Given, State
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import SupportsIndex
 
-    from fastrnn._layer.structure import Structure
+    from fastrnn._layer.frozen import Frozen
     from fastrnn._typing import Floats, RowIndex, X
 
 
@@ -31,10 +30,10 @@ def _write(state, values):
 
 
 class Stream(Generic[State, Given]):
-    """A layer that runs one time step per call. `layer.stream` creates it.
+    """A layer that runs one time step per call. `layer.stream` and `frozen.stream` create it.
 
-    A stream has a copy of the weights that the layer had when the stream was created. One thread at
-    a time may use it; a call from a second one raises RuntimeError.
+    A stream has the weights that the layer had when it was frozen; all streams of one `Frozen`
+    share them. One thread at a time may use a stream; a call from a second one raises RuntimeError.
 
     With `out`, a step allocates nothing, except with an embedding, whose rows it gathers into a new
     array.
@@ -46,10 +45,8 @@ class Stream(Generic[State, Given]):
 
     Parameters
     ----------
-    structure : Structure
+    frozen : Frozen
         That of a layer with one direction.
-    parameters : list
-        For each layer of the stack its parameters, as `Structure.parameters` returns them.
     batch_size : int
         B, the number of rows of a step.
     one_hot : bool
@@ -77,14 +74,12 @@ class Stream(Generic[State, Given]):
     """
 
     def __init__(
-        self, structure: Structure, parameters: list[tuple[Floats | None, ...]],
-        batch_size: SupportsIndex = 1, one_hot: bool = False, embedding: Floats | None = None,
+        self, frozen: Frozen[State, Given], batch_size: SupportsIndex = 1, one_hot: bool = False,
+        embedding: Floats | None = None,
     ) -> None:  # fmt: skip
-        if structure.num_directions > 1:
-            raise ValueError(
-                "a bidirectional layer cannot stream, because it reads the sequence's end first: "
-                "use bidirectional=False"
-            )
+        self._frozen = frozen
+        structure = frozen._structure
+        structure.check_steps()
         self._batch_size = checks.positive("batch_size", batch_size)
         checks.fits(
             structure.dtype.itemsize, structure.num_layers, self.batch_size,
@@ -96,10 +91,6 @@ class Stream(Generic[State, Given]):
         self._y_symbol, self._state_symbols = structure.features_symbol, structure.state_symbols
         self._time = int(structure.batch_first)  # the axis of time in a chunk
         self._state = structure.new_state(self.batch_size, np.zeros)
-        self._parameters = [
-            tuple([None if array is None else array.copy() for array in of_layer])
-            for of_layer in parameters
-        ]
         self._of_ids = ids.wanted(one_hot, embedding)
         self._embedding = None
         if embedding is not None:
@@ -116,38 +107,23 @@ class Stream(Generic[State, Given]):
         return self.__dict__ | {"_stepper": compiled, "_state": self._copied_state()}
 
     def __setstate__(self, state):
-        checks.aligned("Stream", [state["_state"], state["_parameters"], state["_embedding"]])
+        checks.aligned("Stream", [state["_state"], state["_embedding"]])
         self.__dict__.update(state)
         self._state = tuple(np.require(held, requirements="W") for held in self._state)
         compiled = self._stepper and runtime.core
         self._stepper = self._make_stepper() if compiled else self._reference_stepper()
 
     def _reference_stepper(self):
-        return reference_backend().Stepper(self._cell, self._parameters, self._state)
+        return reference_backend().Stepper(self._cell, self._frozen._unpacked(), self._state)
 
     def _make_stepper(self):
-        layers = [kernel_weights(self._cell, parameters) for parameters in self._parameters]
+        layers = self._frozen._kernel_weights
         of_ids = self._of_ids and self._embedding is None
-        sizes = [self._sizes_of(index, of_ids and index == 0) for index in range(len(layers))]
-        packed = [np.empty(each.packed, np.uint8) for each in sizes]
-        work = np.empty(max(each.forward for each in sizes), np.uint8)
+        work = runtime.core.step_size(layers, self.batch_size, of_ids)
         outputs = [np.empty(self._y_shape, self._dtype) for _ in layers]
-        table = None
-        if of_ids:
-            table = np.empty(runtime.core.table_size(layers[0], self._x_shape[1]), np.uint8)
-            runtime.in_workspace(runtime.core.tabulate, layers[0], table)
         return runtime.core.Stepper(
-            layers, packed, self.batch_size, self._state, work, outputs, table
+            layers, self.batch_size, self._state, np.empty(work, np.uint8), outputs, of_ids
         )
-
-    def _sizes_of(self, index, of_ids):
-        """The `Sizes` of the buffers for one step of a layer of the stack."""
-        inputs = 0 if of_ids else self._parameters[index][0].shape[1]
-        hidden, features = self._state[-1].shape[2], self._y_shape[1]
-        return runtime.core.Sizes(
-            self._cell.index, self._dtype, 1, self.batch_size, inputs, hidden,
-            ids=of_ids, projected=features if self._cell.projects else 0,
-        )  # fmt: skip
 
     def step(self, x: X | Sequence[int] | SupportsIndex, out: Floats | None = None) -> Floats:
         """Run one time step.
@@ -223,7 +199,7 @@ class Stream(Generic[State, Given]):
         shape = (*x.shape[:2], self._y_shape[1])
         checks.fits(self._dtype.itemsize, *shape)
         y = np.empty(shape, self._dtype) if out is None else out
-        self._check_out(y, (*symbols, self._y_symbol), shape)
+        checks.output("out", y, (*symbols, self._y_symbol), shape, self._dtype)
         self._feed(*(a.swapaxes(0, self._time) for a in (x, y)))
         return y
 
@@ -262,17 +238,9 @@ class Stream(Generic[State, Given]):
         steps = x.shape[self._time] if axes == 2 else "T"
         return (self._batch_size, steps) if self._time else (steps, self._batch_size)
 
-    def _check_out(self, out, symbols, shape):
-        if not isinstance(out, np.ndarray):
-            raise TypeError(f"out must be an array, got {type(out).__name__}")
-        checks.of_dtype("out", out, self._dtype)
-        checks.shaped("out", out, symbols, shape)
-        if not out.flags.writeable:
-            raise ValueError("out must be writeable, got a read-only array")
-
     def _checked_step(self, x, y):
         x = self._checked_x(x, ("B",))
-        self._check_out(y, ("B", self._y_symbol), self._y_shape)
+        checks.output("out", y, ("B", self._y_symbol), self._y_shape, self._dtype)
         self._feed(x[None], y[None])
         return y
 

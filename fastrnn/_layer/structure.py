@@ -202,6 +202,41 @@ class Structure:
         with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
             return MERGES[self.merge].together(y[..., : self.features], y[..., self.features :])
 
+    def check_steps(self):
+        """ValueError if the layer cannot run step by step."""
+        if self.num_directions > 1:
+            raise ValueError(
+                "a bidirectional layer cannot stream, because it reads the sequence's end first: "
+                "use bidirectional=False"
+            )
+
+    def checked_out(self, out, x, unbatched, first, shown):
+        """A view (T, B, D*H) of `out` that passes can write to; None if y must be copied into it.
+
+        first : the arrays of the state before the first step. shown : as for `output`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If `out` cannot be y.
+        """
+        if self.merge is None:
+            raise ValueError("out must be None with merge=None, because y is a pair there")
+        steps, batch, _ = x.shape
+        width = self.width if self.merge == "concat" else self.features
+        shape, symbols = (steps, batch, width), ("T", "B", "features of y")
+        if unbatched:
+            shape, symbols = shape[::2], symbols[::2]
+        elif self.batch_first:
+            shape, symbols = (batch, steps, width), ("B", "T", "features of y")
+        checks.output("out", out, symbols, shape, self.dtype)
+        read = (*first, *(() if isinstance(x, ids.Ids) else (x,)))
+        if self.merge != "concat" or shown is not None or not checks.is_dense_row(out):
+            return None
+        if any(np.may_share_memory(out, array) for array in read):
+            return None
+        return self.from_user(out, unbatched)
+
     def _checked_parts(self, name, value, batch, unbatched):
         """The arrays of a state or of its gradient, each (L*D, B, H) or None."""
         parts = checks.state_parts(self.cell, value, name)

@@ -136,6 +136,7 @@ OPTIONS = {"numbers": {"clip": 0.0, "cell_clip": 0.0, "recurrent_activation": 0.
            "zoneout": (0.5, 0.5)}
 PEEPHOLE = weights_of("lstm_peephole", extras=extras_of("lstm_peephole"), **OPTIONS)
 NORMALISED = weights_of("lstm_normalised", extras=extras_of("lstm_normalised"), **OPTIONS)
+PACKED = Call(_core.Packed, *LSTM.parts.values())
 MASKS = DropoutMasks(f4(B, H), (f4(T, B, H), f4(T, B, H)))
 ROWS = Rows(None, np.ones((T, B), bool), np.zeros((T, B), bool), "zero", np.array([3, 1]),
             np.array([1, 0]), np.array([1, 0]))
@@ -143,6 +144,8 @@ EMBEDDED = Ids(None, np.array([1, 4, 5]), np.array([False, False, True]), np.zer
                f4(V, I), np.dtype("f4"))
 ONE_HOT = EMBEDDED._replace(used=np.array([0, 2, 3]), idle=None, vocabulary=I, embedding=None)
 ALL_IDS = ONE_HOT._replace(used=None)
+PACKED_IDS = ONE_HOT._replace(ids=np.ones((T, B), "i8"))
+PACKED_EMBEDDED = EMBEDDED._replace(ids=np.ones((T, B), "i8"))
 # The attributes that the compiled module reads of `Ids`, each of them by itself.
 ATTRIBUTES = Call(SimpleNamespace, table_index=np.zeros((T, B), "i8"), used=np.array([1, 4, 5]),
                   count=3, rows=f4(3, I), vocabulary=V)
@@ -185,24 +188,25 @@ def backward(x, weights, dx, rows=None, ids=None, checkpoint=0, features=H, mask
 
 
 x = f4(T, B, I)
-WITH_INPUTS = [LSTM, weights_of("lstm", H)]
-sizes = [_core.Sizes(INDEX["lstm"], np.dtype("f4"), 1, B, n, H) for n in (I, H)]
-of_ids = _core.Sizes(INDEX["lstm"], np.dtype("f4"), 1, B, 0, H, ids=True)
-table = buffer(_core.table_size(result(LSTM), I))
+STACK = [PACKED, Call(_core.Packed, *weights_of("lstm", H).parts.values())]
+work = buffer(_core.step_size(result(STACK), B))
 
 
-def stepped(layers, packed, batch, state, work, outputs, table=None):
-    stepper = _core.Stepper(layers, packed, batch, state, work, outputs, table)
-    inputs = np.zeros(B, "i8") if table is not None else f4(B, I)
+def stepped(layers, batch, state, work, outputs, of_ids=False):
+    stepper = _core.Stepper(layers, batch, state, work, outputs, of_ids)
+    inputs = np.zeros(B, "i8") if of_ids else f4(B, I)
     return stepper.step(inputs, f4(B, H)), stepper.feed(inputs[None], f4(1, B, H))
 
 
-def step(x, out, sequence, outputs, table=None):
+def step(x, out, sequence, outputs, of_ids=False):
     """A step, and one for each element of a sequence, of one layer of features or of ids."""
-    one = of_ids if table is not None else sizes[0]
-    stepper = _core.Stepper([result(LSTM)], [buffer(one.packed)], B, (f4(1, B, H), f4(1, B, H)),
-                            buffer(one.forward), [f4(B, H)], table)
+    stepper = _core.Stepper([result(PACKED)], B, (f4(1, B, H), f4(1, B, H)), work, [f4(B, H)], of_ids)
     return stepper.step(x, out), stepper.feed(sequence, outputs)
+
+
+def run(weights, directions, batch_first, workspaces, kept, x, state, out):
+    answer = _core.Runner(weights, directions, batch_first, workspaces, kept).run(x, state, out)
+    return answer is None or answer[0]
 
 
 STATES = f4(2, B, H), f4(2, B, H)
@@ -214,6 +218,9 @@ CALLS = {
     "forward of ids": forward(None, LSTM, ids=ONE_HOT),
     "forward of all ids": forward(None, LSTM, ids=ALL_IDS),
     "forward of an embedding": forward(None, LSTM, ids=EMBEDDED),
+    "forward of packed": forward(x, PACKED, ROWS, directions=(False, True)),
+    "forward of packed, one-hot": forward(None, PACKED, ids=PACKED_IDS),
+    "forward of packed, embedding": forward(None, PACKED, ids=PACKED_EMBEDDED),
     "forward of attributes": forward(None, LSTM, ids=ATTRIBUTES),
     "backward": backward(x, LSTM, f4(T, B, I), ROWS, checkpoint=2),
     "backward of a variant": backward(x, NORMALISED, f4(T, B, I), masks=MASKS),
@@ -227,15 +234,15 @@ CALLS = {
     "tape_size": Call(_core.tape_size, LSTM, T, B, 2),
     "tape_slots": Call(_core.tape_slots, LSTM, buffer(_core.tape_size(result(LSTM), T, B)), T, B),
     "boundary": Call(_core.boundary, buffer(100)),
-    "table_size": Call(_core.table_size, LSTM, I),
-    "tabulate": in_workspace(_core.tabulate, LSTM, table),
-    "Stepper": Call(stepped, WITH_INPUTS, [buffer(s.packed) for s in sizes], B, STATES,
-                    buffer(max(s.forward for s in sizes)), [f4(B, H), f4(B, H)]),
-    "Stepper of ids": Call(stepped, [LSTM], [buffer(of_ids.packed)], B,
-                           (f4(1, B, H), f4(1, B, H)), buffer(of_ids.forward), [f4(B, H)], table),
+    "step_size": Call(_core.step_size, STACK, B, True),
+    "Stepper": Call(stepped, STACK, B, STATES, work, [f4(B, H), f4(B, H)]),
+    "Stepper of ids": Call(stepped, [PACKED], B, (f4(1, B, H), f4(1, B, H)), work, [f4(B, H)], True),
+    "Runner": Call(run, STACK, 1, False, [buffer(3)], 100, x, STATES, f4(T, B, H)),
+    "Runner of two directions": Call(run, [PACKED, PACKED], 2, True, [], 100, f4(B, T, I), STATES,
+                                     f4(B, T, 2 * H)),
     "step": Call(step, f4(B, I), f4(B, H), f4(T, B, I), f4(T, B, H)),
     "step of ids": Call(step, np.zeros(B, "i8"), f4(B, H), np.zeros((T, B), "i8"), f4(T, B, H),
-                        table),
+                        True),
     "select_isa": Call(_core.select_isa, "none"),
     "apply": Call(_core.apply, "exp", f4(3)),
     "probe_fma": Call(_core.probe_fma, 1, 0),
@@ -251,7 +258,7 @@ BAD = [
     None, -1, 0, 1, 2**31, 2**62 + 1, 2**63 - 1, 2**64, 0.5, float("nan"), "text", "initial", b"",
     (), [], {}, {"weight_peephole": f4(3 * H)}, {1: None}, object(), SimpleNamespace(),
     (None,) * 2, (None,) * 7, (None,) * 9, result(direction(LSTM)), EMBEDDED, ROWS, MASKS,
-    GRU, DOUBLES, result(LSTM), result(PROJECTED), result(PEEPHOLE),
+    GRU, DOUBLES, result(LSTM), result(PACKED), result(PROJECTED), result(PEEPHOLE),
     _core.Gradients(GRU, f4(3 * H, I)), _core.Gradients(DOUBLES, None), np.dtype("f8"),
     f4(0), f4(1), f4(B, H), f4(0, I), f4(T, B, H)[:, :, ::-1], f4(T, B, H).astype("f8"),
     f4(4 * H, I).astype("f8"), f4(I, 4 * H).T, np.zeros((), "f4"), np.array([0, 2, 4, 6]),
@@ -345,7 +352,7 @@ def test_sizes_beyond_memory_are_told_apart_from_negative_ones(size):
     with pytest.raises(ValueError, match=message):
         runtime.core.tape_size(weights, size, size)
     with pytest.raises(ValueError, match="hidden_size = 7 needs more bytes than can be addressed"):
-        runtime.core.table_size(weights, max(size, 2**60))
+        runtime.core.step_size([weights], max(size, 2**60))
     for negative in (-1, 1, 1, 1), (1, -1, 1, 1), (1, 1, -1, 1), (1, 1, 1, -1):
         with pytest.raises(ValueError, match="a negative size"):
             runtime.core.Sizes(index, dtype, *negative)
@@ -361,11 +368,12 @@ def test_what_holds_addresses_or_sizes_of_this_build_is_not_pickled(core):
     sizes = core.Sizes(0, np.dtype("f8"), 3, 2, 4, 5)
     weights = core.Weights(0, 5, np.ones((5, 4)), np.ones((5, 5)))
     gradients = core.Gradients(weights, np.ones((5, 4)), np.ones((5, 5)))
+    packed = core.Packed(0, 5, np.ones((5, 4)), np.ones((5, 5)))
     state, work = (np.zeros((1, 2, 5)),), np.zeros(1 << 16, "u1")
-    packed = [np.zeros(1 << 16, "u1")]
-    stepper = core.Stepper([weights], packed, 2, state, work, [np.zeros((2, 5))])
+    stepper = core.Stepper([packed], 2, state, work, [np.zeros((2, 5))])
+    runner = core.Runner([packed], 1, False, [], 0)
     attempts = [copy.copy, copy.deepcopy, *(partial(pickle.dumps, protocol=n) for n in range(6))]
-    for made in (sizes, weights, gradients, stepper):
+    for made in (sizes, weights, gradients, packed, stepper, runner):
         for attempt in attempts:
             with pytest.raises(TypeError, match="cannot pickle"):
                 attempt(made)

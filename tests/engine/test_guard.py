@@ -135,7 +135,22 @@ def cases(every):
                 yield n, cell, dtype, size
 
 
-def weights_of(pages, values, n, cell, dtype, inputs, hidden):
+class Paged:
+    """NumPy for the compiled module, with byte buffers in pages of their own."""
+
+    def __init__(self, pages):
+        self.pages = pages
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    def empty(self, shape, dtype):
+        if dtype is np.uint8:
+            return self.pages.buffer(shape)
+        return self.pages.array(shape, np.dtype(dtype))
+
+
+def weights_of(pages, values, n, cell, dtype, inputs, hidden, kind=core.Weights):
     """`Weights` of which every array is in pages of its own, and a dict of their arrays."""
     entry, states = CELLS[cell], CELLS[cell]["states"]
 
@@ -150,7 +165,7 @@ def weights_of(pages, values, n, cell, dtype, inputs, hidden):
             arrays[bias] = draw(entry[gates] * hidden)
     arrays["extras"] = {name: draw(units * hidden) for name, units in entry["extras"].items()}
     options = {"numbers": NUMBERS, "zoneout": ZONEOUT[:states]} if cell in VARIANTS else {}
-    return core.Weights(entry["index"], hidden, **arrays, **options), arrays
+    return kind(entry["index"], hidden, **arrays, **options), arrays
 
 
 def gradients_of(pages, weights, arrays):
@@ -271,30 +286,41 @@ def run_of_ids(*case):
     return run(*case, of_ids=True)
 
 
+def stack_of(pages, values, n, cell, dtype, inputs, hidden):
+    """The `Packed` of two layers."""
+    return [
+        weights_of(pages, values, n, cell, dtype, width, hidden, core.Packed)[0]
+        for width in (inputs, hidden)
+    ]
+
+
+def run_packed(pages, values, n, cell, dtype, size):
+    """A call of a stack of two layers, and what is unpacked after it."""
+    steps, batch, inputs, hidden = size
+    values = values.astype(dtype)
+    layers = stack_of(pages, values, n, cell, dtype, inputs, hidden)
+    x, y = pages.array((steps, batch, inputs), dtype, values), (steps, batch, hidden)
+    y, last = core.Runner(layers, 1, False, [], 0).run(x, None, pages.array(y, dtype))
+    matrices = [a for a in layers[0].matrices() if a is not None]
+    return [y, *(last if isinstance(last, tuple) else (last,)), *matrices]
+
+
 def run_stream(pages, values, n, cell, dtype, size):
     """Three steps of a stack of two layers, in some cases of ids -> outputs and states."""
     _, batch, inputs, hidden = size
-    index, of_ids = CELLS[cell]["index"], n % 5 == 3 and inputs > 0
+    of_ids = n % 5 == 3 and inputs > 0
     values = values.astype(dtype)
-    layers, packed, forward = [], [], 0
-    for width in (inputs, hidden):
-        layers.append(weights_of(pages, values, n, cell, dtype, width, hidden)[0])
-        tabulated = of_ids and len(layers) == 1
-        width = 0 if tabulated else width
-        sizes = core.Sizes(index, dtype, 1, batch, width, hidden, ids=tabulated)
-        packed.append(pages.buffer(sizes.packed))
-        forward = max(forward, sizes.forward)
+    layers = stack_of(pages, values, n, cell, dtype, inputs, hidden)
     outputs = [pages.array((batch, hidden), dtype) for _ in layers]
     state = tuple(pages.array((2, batch, hidden), dtype) for _ in range(CELLS[cell]["states"]))
     for array in state:
         array.fill(0.5)
-    x, table = pages.array((batch, inputs), dtype, values), None
+    x = pages.array((batch, inputs), dtype, values)
     if of_ids:
         x = pages.array(batch, np.dtype("i8"), np.random.default_rng(n).integers(0, inputs, batch))
-        table = pages.buffer(core.table_size(layers[0], inputs))
-        pages.in_workspace(core.tabulate, layers[0], table)
-    work, out = pages.buffer(forward), pages.array((batch, hidden), dtype)
-    stepper = core.Stepper(layers, packed, batch, state, work, outputs, table)
+    work = pages.buffer(core.step_size(layers, batch, of_ids))
+    out = pages.array((batch, hidden), dtype)
+    stepper = core.Stepper(layers, batch, state, work, outputs, of_ids)
     results = []
     for _ in range(3):
         assert stepper.step(x, out)
@@ -306,6 +332,8 @@ def applies(what, n, size):
     """Whether a case is one for this function."""
     if what is run_of_ids:
         return size[2] > 0 and (n % 5 == 3 or size in MANY_ROWS)
+    if what is run_packed:
+        return min(size) > 0
     return what is run or size[0] > 0
 
 
@@ -314,8 +342,9 @@ def main(isa, every):
     core.set_num_threads(3)
     values = np.random.default_rng(3).uniform(-0.1, 0.1, 1 << 17)
     pages = Pages()
+    core.np = Paged(pages)
     for case in cases(every):
-        for what in (run, run_of_ids, run_stream):
+        for what in (run, run_of_ids, run_packed, run_stream):
             if not applies(what, case[0], case[3]):
                 continue
             print(isa, what.__name__, *case, flush=True)

@@ -1,0 +1,350 @@
+"""Frozen: a layer whose weights are packed once, for serving.
+
+It must not know: training.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, overload
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn._cells.registry import kernel_weights
+from fastrnn._engine import ids, runtime
+from fastrnn._layer.running import Running
+from fastrnn._layer.stream import Stream
+from fastrnn._layer.tape import Tape
+from fastrnn._typing import Given, State
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Literal, SupportsIndex
+
+    from fastrnn._layer.structure import Structure
+    from fastrnn._typing import Flags, Floats, Lengths, ResetTo, X
+
+
+class Frozen(Running, Generic[State, Given]):
+    """A snapshot of a layer whose weights are packed once. `layer.freeze` creates it.
+
+    Its calls take what the layer's calls take, and give the same results bit for bit. Any number of
+    threads may use it at once. It does not change, so a copy is the object itself. It has no array
+    of the layer; a pickle has the parameters, and packs them again when it is loaded.
+
+    Parameters
+    ----------
+    structure : Structure
+        That of the layer.
+    parameters : list
+        For each pass its parameters, as `Structure.parameters` returns them. They are copied.
+
+    Attributes
+    ----------
+    nbytes : int
+        The bytes of the weights that it holds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastrnn
+    >>> layer = fastrnn.LSTM(3, 5, rng=0)
+    >>> frozen = layer.freeze()
+    >>> x, state = np.ones((2, 3), "float32"), None
+    >>> for _ in range(7):
+    ...     y, state = frozen.step(x, state)
+    >>> y.shape, bool((y == layer(np.broadcast_to(x, (7, 2, 3)))[0][-1]).all())
+    ((2, 5), True)
+    """
+
+    def __init__(
+        self, structure: Structure, parameters: Sequence[tuple[Floats | None, ...]]
+    ) -> None:
+        checks.aligned("Frozen", [*parameters])
+        self._structure = structure
+        self._zeros = None
+        cell = structure.cell
+        # Kernels have the matrices in packed form; what is no matrix is copied here.
+        copied = [
+            tuple([p.copy() if p is not None and p.ndim == 1 else p for p in of_pass])
+            for of_pass in parameters
+        ]
+        self._kernel_weights = [kernel_weights(cell, of_pass, packed=True) for of_pass in copied]
+        self._own = [
+            tuple([None if p is None else self._kept(p) for p in of_pass]) for of_pass in copied
+        ]
+
+        self._runner = None
+        if runtime.core is not None and structure.merge == "concat":
+            self._runner = runtime.runner(
+                self._kernel_weights, structure.num_directions, structure.batch_first
+            )
+
+    def _kept(self, parameter):
+        """What is kept of a parameter beside what the kernels have, which is every matrix."""
+        if parameter.ndim == 1:
+            return parameter
+        return parameter.copy() if runtime.core is None else None
+
+    @property
+    def _parameters(self):
+        """Each pass' parameters; where kernels run without the matrices, which they have."""
+        return self._own if runtime.uses_core() else self._unpacked()
+
+    def _unpacked(self):
+        """Each pass' parameters, with matrices that are unpacked for this call."""
+        if runtime.core is None:
+            return self._own
+        return [
+            _with_matrices(own, weights.matrices())
+            for own, weights in zip(self._own, self._kernel_weights, strict=True)
+        ]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of the weights that it holds now.
+
+        W_ih has two packed forms, for single steps and for many at once. The second one, and a
+        table for one-hot ids, come when a call first needs them.
+        """
+        if runtime.core is None:
+            return sum([p.nbytes for own in self._own for p in own if p is not None])
+        return sum([weights.nbytes for weights in self._kernel_weights])
+
+    @property
+    def input_size(self) -> int:
+        """The layer's."""
+        return self._structure.input_size
+
+    @property
+    def hidden_size(self) -> int:
+        """The layer's."""
+        return self._structure.hidden_size
+
+    @property
+    def num_layers(self) -> int:
+        """The layer's."""
+        return self._structure.num_layers
+
+    @property
+    def bidirectional(self) -> bool:
+        """The layer's."""
+        return self._structure.num_directions > 1
+
+    @property
+    def batch_first(self) -> bool:
+        """The layer's."""
+        return self._structure.batch_first
+
+    @property
+    def dtype(self) -> np.dtype[np.floating]:
+        """The layer's."""
+        return self._structure.dtype
+
+    @overload
+    def __call__(
+        self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
+        mask: Flags | None = None, reset: Flags | None = None, reset_to: ResetTo = "zero",
+        zero_output_for_mask: bool = False, one_hot: bool = False,
+        embedding: Floats | None = None, return_gates: Literal[False] = False,
+        out: Floats | None = None,
+    ) -> tuple[Floats, State]: ...  # fmt: skip
+
+    @overload
+    def __call__(
+        self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
+        mask: Flags | None = None, reset: Flags | None = None, reset_to: ResetTo = "zero",
+        zero_output_for_mask: bool = False, one_hot: bool = False,
+        embedding: Floats | None = None, return_gates: Literal[True],
+        out: Floats | None = None,
+    ) -> tuple[Floats, State, dict[str, Floats]]: ...  # fmt: skip
+
+    @overload
+    def __call__(
+        self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
+        mask: Flags | None = None, reset: Flags | None = None, reset_to: ResetTo = "zero",
+        zero_output_for_mask: bool = False, one_hot: bool = False,
+        embedding: Floats | None = None, return_gates: bool,
+        out: Floats | None = None,
+    ) -> tuple[Floats, State] | tuple[Floats, State, dict[str, Floats]]: ...  # fmt: skip
+
+    def __call__(
+        self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
+        mask: Flags | None = None, reset: Flags | None = None, reset_to: ResetTo = "zero",
+        zero_output_for_mask: bool = False, one_hot: bool = False,
+        embedding: Floats | None = None, return_gates: bool = False,
+        out: Floats | None = None,
+    ) -> tuple[Floats, State] | tuple[Floats, State, dict[str, Floats]]:  # fmt: skip
+        """Run inference: y and the final state.
+
+        Parameters
+        ----------
+        x, state, lengths, mask, reset, reset_to, zero_output_for_mask, one_hot, embedding
+            As for a call of the layer.
+        return_gates : bool
+            As for a call of the layer.
+        out : array like y, or None
+            It is written and returned as y; None allocates one. It may overlap x and the state.
+
+        Returns
+        -------
+        y, state : as from a call of the layer
+        gates : dict
+            Only with return_gates.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for a call of the layer; for an `out` that is no writeable array of y's shape and
+            dtype, and for any `out` with merge=None.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> frozen, x = fastrnn.GRU(3, 5, rng=0).freeze(), np.ones((7, 2, 3), "float32")
+        >>> out = np.empty((7, 2, 5), "float32")
+        >>> y, h = frozen(x, lengths=[7, 4], out=out)
+        >>> y is out, h.shape
+        (True, (1, 2, 5))
+        """
+        rows = None
+        if not (lengths is mask is reset is None and reset_to == "zero"):
+            rows = lengths, mask, reset, reset_to
+        elif (
+            return_gates is zero_output_for_mask is one_hot is False
+            and embedding is None
+            and self._runner is not None
+            and runtime.uses_core()
+        ):
+            result = self._runner.run(x, state, out)
+            if result is not None:
+                return result
+        keep = return_gates if return_gates is False else checks.flag("return_gates", return_gates)
+        y, state, record = self._run(
+            x, state, rows, zero_output_for_mask, one_hot, embedding, keep=keep, out=out
+        )
+        return (y, state, Tape(self._structure, record).gates()) if keep else (y, state)
+
+    def step(
+        self, x: X, state: Given | None = None, out: Floats | None = None, *,
+        one_hot: bool = False, embedding: Floats | None = None,
+    ) -> tuple[Floats, State]:  # fmt: skip
+        """Run one time step from a state that the caller keeps: y and the next state.
+
+        A `Stream` keeps the state itself, and a step of it is quicker.
+
+        Parameters
+        ----------
+        x : (B, input_size) array of the layer's dtype, or (B,) ids
+        state : array (num_layers, B, hidden_size), for the LSTM a pair of them, or None for zeros
+        out : (B, hidden_size) array, or None
+            It is written and returned as y; None allocates one.
+        one_hot, embedding : as for a call
+            With one of them x is ids.
+
+        Returns
+        -------
+        y : (B, hidden_size) array
+            The top layer's h.
+        state : like the argument, a new one
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for a call, and for a bidirectional layer.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> frozen = fastrnn.GRU(3, 5, rng=0).freeze()
+        >>> h = None
+        >>> for x_t in np.ones((7, 2, 3), "float32"):
+        ...     y, h = frozen.step(x_t, h)
+        >>> bool((y == h[0]).all())
+        True
+        """
+        structure = self._structure
+        structure.check_steps()
+        time = int(structure.batch_first)
+        if one_hot is False and embedding is None and out is None and type(x) is np.ndarray:
+            if x.ndim == 2 and self._runner is not None and runtime.uses_core():
+                x_of_time = x[:, None] if time else x[None]
+                result = self._runner.run(x_of_time, state, None)
+                if result is not None:
+                    y, state = result
+                    return y[:, 0] if time else y[0], state
+        if ids.wanted(one_hot, embedding):
+            x = ids.integers("x", x, (1,))
+        else:
+            x = checks.features("x", x, structure.dtype)
+            if x.ndim != 2:
+                raise ValueError(
+                    f"x must be (B, input_size) with input_size = {structure.input_size}, "
+                    f"got {x.shape}"
+                )
+        if out is not None:
+            shape = (len(x), structure.features)
+            checks.output("out", out, ("B", structure.features_symbol), shape, structure.dtype)
+            out = np.expand_dims(out, time)
+        y, state, _ = self._run(
+            np.expand_dims(x, time), state, None, False, one_hot, embedding, out=out
+        )
+        return y.squeeze(time), state
+
+    def stream(
+        self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,
+        embedding: Floats | None = None,
+    ) -> Stream[State, Given]:  # fmt: skip
+        """Return a `Stream`, which has the weights in common with all others of this object.
+
+        Parameters
+        ----------
+        batch_size : int
+            B, the number of rows of a step.
+        one_hot, embedding : as for a call
+            With one of them x is ids.
+
+        Returns
+        -------
+        Stream
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a bidirectional layer, because its reverse direction begins at the sequence's end;
+            and for arguments that do not fit.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> frozen, x = fastrnn.GRU(3, 5, rng=0).freeze(), np.ones((7, 1, 3), "float32")
+        >>> streams = [frozen.stream() for _ in range(100)]  # one copy of the weights
+        >>> bool((streams[7].feed(x) == frozen(x)[0]).all())
+        True
+        """
+        return Stream(self, batch_size, one_hot, embedding)
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self._structure, self._unpacked())
+
+    def __copy__(self) -> Frozen[State, Given]:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Frozen[State, Given]:
+        return self
+
+    def __repr__(self) -> str:
+        s = self._structure
+        stack = f", num_layers={s.num_layers}" if s.num_layers > 1 else ""
+        stack += ", bidirectional=True" if self.bidirectional else ""
+        return f"<fastrnn.Frozen {s.cell.name} {s.input_size}, {s.hidden_size}{stack} {s.dtype}>"
+
+
+def _with_matrices(own, matrices):
+    """A pass' parameters with these w_ih, w_hh and w_hr."""
+    w_ih, w_hh, w_hr = matrices
+    extras = own[4:] if w_hr is None else (w_hr, *own[5:])
+    return w_ih, w_hh, *own[2:4], *extras
