@@ -26,6 +26,7 @@ def test_the_example_of_inference_training_and_streaming_runs():
     assert names["y"].shape == (500, 8, 128)
     assert abs(names["grads"].flat).max() > 0
     assert abs(names["out"]).max() > 0
+    assert names["y_next"].shape == (4, 8, 128)
     assert names["y_more"].shape == (500, 8, 128)
 
 

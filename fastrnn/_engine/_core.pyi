@@ -1,6 +1,6 @@
 """Types of the compiled module, which passes.py, stream.py and runtime.py use."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableSequence, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -64,6 +64,26 @@ class Weights:
     ) -> Self: ...
 
 @disjoint_base
+class Packed(Weights):
+    def __init__(
+        self,
+        cell: int,
+        hidden: int,
+        w_ih: _Array,
+        w_hh: _Maybe = None,
+        b_ih: _Maybe = None,
+        b_hh: _Maybe = None,
+        w_hr: _Maybe = None,
+        extras: dict[str, _Maybe] = ...,
+        *,
+        numbers: dict[str, float] = ...,
+        zoneout: tuple[float, ...] = (),
+    ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    def matrices(self) -> tuple[_Array, _Maybe, _Maybe]: ...
+
+@disjoint_base
 class Gradients:
     def __new__(
         cls,
@@ -80,19 +100,33 @@ class Gradients:
 class Stepper:
     def __new__(
         cls,
-        layers: list[Weights],
-        packed: list[_Array],
+        layers: list[Packed],
         batch: int,
         state: tuple[_Array, ...],
         work: _Array,
         outputs: list[_Array],
-        table: _Maybe = None,
+        of_ids: bool = False,
     ) -> Self: ...
     def alone(self, function: Callable[[], _T]) -> _T: ...
     def step(self, given: _Array, wanted: _Array) -> bool: ...
     def feed(self, given: _Array, wanted: _Array) -> bool: ...
 
+@disjoint_base
+class Runner:
+    def __new__(
+        cls,
+        weights: list[Packed],
+        directions: int,
+        batch_first: bool,
+        workspaces: MutableSequence[_Array],
+        kept: int,
+    ) -> Self: ...
+    def run(
+        self, given: _Array, state: _Array | tuple[_Array, ...] | None, wanted: _Maybe
+    ) -> tuple | None: ...
+
 def remember_main_thread() -> None: ...
+def renew_packing_lock() -> None: ...
 def forward(
     x: _Maybe,
     passes: tuple[tuple, ...],
@@ -113,8 +147,7 @@ def backward(
 def tape_size(weights: Weights, steps: int, batch: int, checkpoint: int = 0) -> int: ...
 def tape_slots(weights: Weights, tape: _Array, steps: int, batch: int) -> _Array: ...
 def boundary(buffer: _Array) -> int: ...
-def table_size(weights: Weights, count: int) -> int: ...
-def tabulate(weights: Weights, table: _Array, work: _Array) -> int: ...
+def step_size(layers: list[Packed], batch: int, of_ids: bool = False) -> int: ...
 def build_id() -> str: ...
 def isa() -> str: ...
 def isas_compiled() -> list[str]: ...

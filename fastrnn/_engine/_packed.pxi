@@ -1,6 +1,20 @@
 # _packed.pxi - a part of _core.pyx: weights that are packed once, for any number of calls and threads.
 #
 # It must not know: when a pass reads them.
+# Taken to pack a second form and to make a table, once for all threads. A signal handler may take it again in the thread
+# that has it. A forked child makes a new one, for nobody may release the old one there.
+cdef object packing_lock = threading.RLock()
+
+
+def renew_packing_lock():
+    global packing_lock
+    packing_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=renew_packing_lock)
+
+
 cdef class Packed(Weights):
     """Weights in packed form, which do not change. The matrices that they came from are not kept.
 
@@ -10,15 +24,12 @@ cdef class Packed(Weights):
     """
     cdef tuple content  # the buffer, and the forms of W_ih in it: one object, so that threads see both or neither
     cdef object table   # the id table of all one-hot vectors, or None until it is needed
-    cdef object lock    # of the process `owner`: a forked child makes a new one, for nobody may release the old one there
-    cdef object owner
 
     def __init__(self, *_, **__):
         cdef frnn_shape one = self.shape
         cdef unsigned forms
         one.steps = one.batch = 1
         forms = frnn_form_of(&one)
-        self.lock, self.owner = threading.RLock(), os.getpid()
         self.content = (self.pack(&self.weights, forms, None), forms)
         self.weights.w_ih = self.weights.w_hh = self.weights.w_hr = NULL
         self.held = self.held[2:4] + self.held[5:]
@@ -66,16 +77,10 @@ cdef class Packed(Weights):
             frnn_unpack(s, buffer, to[0], to[1], to[2])
         return w_ih, w_hh, w_hr
 
-    cdef object own_lock(self):
-        """The lock of this process. A signal handler may take it again in the thread that has it."""
-        if self.owner != os.getpid():
-            self.lock, self.owner = threading.RLock(), os.getpid()
-        return self.lock
-
     cdef cnp.ndarray in_forms(self, unsigned forms):
         """The buffer, which has W_ih at least in these forms. It stays valid as long as the caller refers to it."""
         if forms & ~<unsigned>self.content[1]:
-            with self.own_lock():
+            with packing_lock:
                 forms |= <unsigned>self.content[1]
                 if forms != <unsigned>self.content[1]:
                     self.content = (self.repacked(forms), forms)
@@ -87,7 +92,7 @@ cdef class Packed(Weights):
         cdef interruption interrupted
         cdef size_t needed
         if self.table is None:
-            with self.own_lock():
+            with packing_lock:
                 if self.table is None:
                     interrupted = poll_function()
                     call = table_of(self, None, None, self.shape.input)

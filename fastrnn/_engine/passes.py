@@ -158,7 +158,8 @@ def gates_of_pass(cell, p, dtype, rows=None):
     Gates are zero in steps that a row does not take. c keeps its value there, and is zero beyond
     the row's end.
     """
-    (steps, batch, _), hidden = p.y.shape, p.last[-1].shape[2]  # of c, or of an h that is not projected
+    steps, batch, _ = p.y.shape
+    hidden = p.last[-1].shape[2]  # of c, or of h, which is not projected without c
     if steps == 0:  # the reference knows the names of its gates from the first step on
         return {name: np.empty((0, batch, hidden), dtype) for name in cell.shown}
     if not isinstance(p.tape, np.ndarray):

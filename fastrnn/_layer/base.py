@@ -209,7 +209,7 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
-        if return_gates:
+        if return_gates is not False and checks.flag("return_gates", return_gates):
             y, state, record = self._run(
                 x, state, rows, zero_output_for_mask, one_hot, embedding, keep=True
             )
@@ -310,9 +310,9 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
     ) -> Stream[State, Given]:  # fmt: skip
         """Return a `Stream`: it packs the weights once, runs step by step and keeps the state.
 
-        The same as ``layer.freeze().stream(...)``: freeze the layer yourself for several streams,
-        which then share the packed weights. With `out`, a step allocates nothing, except with an embedding, whose rows it gathers into a
-        new array.
+        The same as ``layer.freeze().stream(...)``. For several streams freeze the layer yourself:
+        they share the packed weights then. With `out`, a step allocates nothing, except with an
+        embedding, whose rows it gathers into a new array.
 
         Parameters
         ----------

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Literal, SupportsIndex
 
     from fastrnn._layer.structure import Structure
-    from fastrnn._typing import Flags, Floats, Lengths, ResetTo, X
+    from fastrnn._typing import Flags, Floats, Lengths, Merge, ResetTo, X
 
 
 class Frozen(Running, Generic[State, Given]):
@@ -137,6 +137,11 @@ class Frozen(Running, Generic[State, Given]):
         return self._structure.batch_first
 
     @property
+    def merge(self) -> Merge:
+        """The layer's."""
+        return self._structure.merge
+
+    @property
     def dtype(self) -> np.dtype[np.floating]:
         """The layer's."""
         return self._structure.dtype
@@ -220,7 +225,7 @@ class Frozen(Running, Generic[State, Given]):
             result = self._runner.run(x, state, out)
             if result is not None:
                 return result
-        keep = return_gates if return_gates is False else checks.flag("return_gates", return_gates)
+        keep = return_gates is not False and checks.flag("return_gates", return_gates)
         y, state, record = self._run(
             x, state, rows, zero_output_for_mask, one_hot, embedding, keep=keep, out=out
         )

@@ -147,6 +147,30 @@ def streaming(what, size, ids=False):
     return Operation(run, lambda: [s.copy() for s in stream._state], begin)
 
 
+def freezing(size, ids=False):
+    """A layer is frozen, and called in both forms of its weights."""
+    t, b, i, h = SIZES[size]
+    layer = fastrnn.LSTM(i, h, num_layers=2, rng=0)
+    x = np.random.default_rng(1).integers(0, i, (t, 1)) if ids else floats(t, 1, i)
+
+    def run():
+        frozen = layer.freeze()
+        return [frozen(x, one_hot=ids), frozen(x[:1], one_hot=ids)]
+
+    return Operation(run, lambda: layer.flat.copy())
+
+
+def calling_frozen():
+    """A frozen layer whose other form is packed by a call that may fail."""
+    layer, x = fastrnn.LSTM(60, 64, rng=0), floats(9, 1, 60)
+    held = [layer.freeze()]
+
+    def begin():
+        held[0] = layer.freeze()
+
+    return Operation(lambda: [held[0](x), held[0].step(x[0])], lambda: held[0](x[:1]), begin)
+
+
 def setting_a_state():
     stream = fastrnn.LSTM(4, 5, num_layers=2, rng=0).stream(3)
     other = tuple(floats(2, 3, 5) for _ in range(2))
@@ -194,6 +218,9 @@ OPERATIONS = {
     "feed": lambda: streaming("feed", "large"),
     "ids, a stream": lambda: streaming("make", "small", ids=True),
     "ids, feed": lambda: streaming("feed", "small", ids=True),
+    "freeze": lambda: freezing("small"),
+    "ids, freeze": lambda: freezing("small", ids=True),
+    "a frozen layer": calling_frozen,
     "a state": setting_a_state,
     "a function": lambda: a_function("small"),
     "windows": windows,

@@ -200,7 +200,8 @@ def stepped(layers, batch, state, work, outputs, of_ids=False):
 
 def step(x, out, sequence, outputs, of_ids=False):
     """A step, and one for each element of a sequence, of one layer of features or of ids."""
-    stepper = _core.Stepper([result(PACKED)], B, (f4(1, B, H), f4(1, B, H)), work, [f4(B, H)], of_ids)
+    state = f4(1, B, H), f4(1, B, H)
+    stepper = _core.Stepper([result(PACKED)], B, state, work, [f4(B, H)], of_ids)
     return stepper.step(x, out), stepper.feed(sequence, outputs)
 
 
@@ -236,7 +237,8 @@ CALLS = {
     "boundary": Call(_core.boundary, buffer(100)),
     "step_size": Call(_core.step_size, STACK, B, True),
     "Stepper": Call(stepped, STACK, B, STATES, work, [f4(B, H), f4(B, H)]),
-    "Stepper of ids": Call(stepped, [PACKED], B, (f4(1, B, H), f4(1, B, H)), work, [f4(B, H)], True),
+    "Stepper of ids": Call(stepped, [PACKED], B, (f4(1, B, H), f4(1, B, H)), work, [f4(B, H)],
+                           True),
     "Runner": Call(run, STACK, 1, False, [buffer(3)], 100, x, STATES, f4(T, B, H)),
     "Runner of two directions": Call(run, [PACKED, PACKED], 2, True, [], 100, f4(B, T, I), STATES,
                                      f4(B, T, 2 * H)),

@@ -43,6 +43,18 @@ def a_stream(run):
     run.same(answer, answers.only(run.answer, "call"))
 
 
+@relation("frozen", weight=3)
+def frozen(run):
+    """A frozen layer has the layer's bits, before and after a pickle."""
+    layer, batch = run.layer, run.batch
+    snapshot = layer.freeze()
+    if run.rng.random() < 0.3:
+        snapshot = pickle.loads(pickle.dumps(snapshot))
+    wanted = answers.only(run.answer, "call")
+    for _ in range(2):  # the second call has both forms of the weights
+        run.same(answers.only(answers.call(snapshot, batch), "call"), wanted)
+
+
 def _new_stream(run):
     batch = run.batch
     given = batches.ids_options(batch.are_ids, batch.embedding)

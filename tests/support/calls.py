@@ -88,6 +88,17 @@ def of_stream(a):
     )  # fmt: skip
 
 
+def of_frozen(a):
+    frozen = layer().freeze()
+    state = a["h"], a["c"]
+    rows = {"lengths": a["lengths"], "mask": a["mask"], "reset": a["reset"]}
+    return (
+        frozen(a["x"], state), frozen(a["x"], state, **rows), frozen.step(a["x_t"], state),
+        frozen(a["ids"], one_hot=True), frozen.step(a["ids_t"], one_hot=True),
+        frozen(a["ids"], embedding=a["embedding"], **rows),
+    )  # fmt: skip
+
+
 def of_windows(a):
     options = {"lengths": a["lengths"], "mask": a["mask"], "reset": a["reset"]}
     windows = fastrnn.tbptt(layer(), a["x"], 2, 4, (a["h"], a["c"]), **options)
@@ -171,6 +182,18 @@ CALLS = {
     of_embedding: ("ids", "embedding", "mask", "dy"),
     of_function: ("x", "ids", "w_ih", "w_hh", "b_ih", "embedding", "lengths", "mask", "reset"),
     of_stream: ("x_t", "x", "ids_t", "ids", "embedding", "h", "c"),
+    of_frozen: (
+        "x",
+        "h",
+        "c",
+        "lengths",
+        "mask",
+        "reset",
+        "x_t",
+        "ids",
+        "ids_t",
+        "embedding",
+    ),
     of_windows: ("x", "ids", "h", "c", "lengths", "mask", "reset"),
     of_loading: ("w_ih", "w_hh", "b_ih"),
     of_parts: ("ids", "x", "dy", "classes"),

@@ -40,6 +40,8 @@ y, h, tape = gru.forward(x)
 tape.backward(y, pair)  # mistake
 tape.backward()  # mistake
 print(tape.backward(y).weights)  # mistake
+gru.freeze("int4")  # mistake
+gru.freeze().step(x, pair)  # mistake
 gru.stream("8")  # mistake
 gru.stream().state = pair  # mistake
 gru.stream().step("x")  # mistake

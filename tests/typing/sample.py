@@ -60,6 +60,18 @@ def listen(layer: LSTM, chunks: list[Floats]) -> Floats:
     return out
 
 
+def serve(layer: LSTM, x: Floats) -> Floats:
+    frozen = layer.freeze()
+    y, (h, c) = frozen(x, lengths=[3], out=np.empty((5, 1, 8), "float32"))
+    y, (h, c) = frozen.step(x[0], (h, c))
+    return frozen.stream(batch_size=2).step(x[0]) + y
+
+
+def ask(frozen: fastrnn.Frozen[Any, Any], x: Floats) -> Floats:
+    y, _ = frozen(x)
+    return y
+
+
 def hear(stream: fastrnn.Stream[Any, Any], x_t: Floats) -> Floats:
     return stream.step(x_t).astype(np.float32)
 
