@@ -97,6 +97,10 @@ class Gradients:
     ) -> Self: ...
 
 @disjoint_base
+class Workspaces:
+    def __new__(cls, spare: MutableSequence[_Array], kept: int) -> Self: ...
+
+@disjoint_base
 class Stepper:
     def __new__(
         cls,
@@ -105,6 +109,7 @@ class Stepper:
         state: tuple[_Array, ...],
         work: _Array,
         outputs: list[_Array],
+        workspaces: Workspaces,
         of_ids: bool = False,
     ) -> Self: ...
     def alone(self, function: Callable[[], _T]) -> _T: ...
@@ -118,8 +123,7 @@ class Runner:
         weights: list[Packed],
         directions: int,
         batch_first: bool,
-        workspaces: MutableSequence[_Array],
-        kept: int,
+        workspaces: Workspaces,
     ) -> Self: ...
     def run(
         self, given: _Array, state: _Array | tuple[_Array, ...] | None, wanted: _Maybe

@@ -141,6 +141,7 @@ cdef size_t taken(size_t *room, size_t nbytes, const frnn_shape *s) except? 0:
 
 
 include "_packed.pxi"
+include "_workspaces.pxi"
 
 # The fields of the named tuples of passes.py, ragged.py and dropout_masks.py, in their order. Fields are read by their
 # index here, because reading them by name takes ten times as long. passes.py asserts that the order is the same.

@@ -8,23 +8,21 @@ cdef class Runner:
     """Runs all layers of a stack in one call from Python, with weights that are packed.
 
     weights: the `Packed` of each pass, layer by layer. directions: of a layer, 1 or 2. batch_first: whether x and y are
-    (batch, steps, features). workspaces: a deque of byte buffers that no call is using. kept: the bytes of the largest
-    buffer that goes there after a call.
+    (batch, steps, features). workspaces: a `Workspaces`.
     """
     cdef list weights
-    cdef object workspaces
-    cdef size_t kept
+    cdef Workspaces workspaces
     cdef int directions, states, dtype, number  # `number`: NumPy's of the dtype
     cdef bint batch_first
     cdef int64_t input, hidden, features, element
 
-    def __cinit__(self, list weights not None, int directions, bint batch_first, workspaces not None,
-                  size_t kept):
+    def __cinit__(self, list weights not None, int directions, bint batch_first,
+                  Workspaces workspaces not None):
         cdef Packed one, lower
         cdef int i
         if not 1 <= directions <= FRNN_TOGETHER or not weights or len(weights) % directions:
             raise ValueError("the weights of one or two directions of each layer expected")
-        self.weights, self.workspaces, self.kept = list(weights), workspaces, kept
+        self.weights, self.workspaces = list(weights), workspaces
         self.directions, self.batch_first = directions, batch_first
         one = weights[0]
         self.dtype = one.shape.dtype
@@ -148,31 +146,19 @@ cdef class Runner:
                 call.last.of[k] = self.state_at(last[k], slot + i)
             take_packed(call, one, False, held)
             offsets[i] = taken(&room, frnn_forward_size(&call.shape), &call.shape)
-        work = self.workspace(room + ALIGN)
+        work = self.workspaces.lend(room + ALIGN)
         begin = <char *>aligned(work, room + ALIGN)
         for i in range(self.directions):
             calls[i].work = begin + offsets[i]
         with nogil:
             status = frnn_forward(calls, self.directions, interrupted)
-        if <size_t>work.size <= self.kept:
-            self.workspaces.append(work)
-        return finished(status)
+        finished(status)
+        self.workspaces.take_back(work)
+        return 0
 
     cdef void *state_at(self, a, int slot) noexcept:
         cdef cnp.ndarray array = <cnp.ndarray>a
         return <char *>cnp.PyArray_DATA(array) + slot * array.shape[1] * array.shape[2] * self.element
-
-    cdef cnp.ndarray workspace(self, size_t nbytes):
-        """A buffer of nbytes at least; `run_layer` puts it among the workspaces later."""
-        cdef cnp.ndarray buffer
-        cdef cnp.npy_intp size = <cnp.npy_intp>nbytes
-        try:
-            buffer = self.workspaces.pop()
-        except IndexError:
-            buffer = None
-        if buffer is None or <size_t>buffer.size < nbytes:
-            buffer = cnp.PyArray_EMPTY(1, &size, cnp.NPY_UINT8, 0)
-        return buffer
 
 
 cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:

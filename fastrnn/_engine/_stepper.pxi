@@ -13,6 +13,14 @@ cdef extern from "<stdatomic.h>" nogil:
 
 cdef enum:
     POLL_AFTER = 10000000  # multiply-adds of one gate: less than 10 ms
+    ROWS_AT_ONCE = 4096  # of a chunk's y: they stay near
+
+
+# The workspace of a chunk of steps: offsets of the outputs of layers, every other layer's each; the bytes of all.
+cdef struct chunk_room:
+    size_t outputs[2]
+    size_t nbytes
+    char *begin
 
 
 cdef class Stepper:
@@ -20,7 +28,7 @@ cdef class Stepper:
 
     layers: the `Packed` of each layer, from the lowest up. state: a tuple of (layers, batch, hidden) arrays, read and written. work: a byte buffer of the largest
     `Sizes.forward`. outputs: a (batch, hidden) array for each layer's output; the last one is used if `out` overlaps x.
-    of_ids: x is one-hot ids.
+    workspaces: a `Workspaces`. of_ids: x is one-hot ids.
 
     All calls use the same buffers. So a call that comes during another one, from another thread or from a signal
     handler, raises RuntimeError. `alone` keeps steps away in the same way.
@@ -30,7 +38,8 @@ cdef class Stepper:
     cdef int count, dtype
     cdef int64_t batch, input, hidden  # features of x and of h
     cdef int64_t ids  # the number of ids; -1 if x has features
-    cdef list kept
+    cdef list kept, layers, packed  # packed: the buffers of each layer
+    cdef Workspaces workspaces
     cdef char *spare
     cdef size_t x_bytes, y_bytes
     cdef int64_t steps_between  # between two polls for interrupts
@@ -38,7 +47,7 @@ cdef class Stepper:
     cdef int64_t *own_ids  # (batch,): a copy of a step's ids, to which no other thread can write
 
     def __cinit__(self, list layers not None, int64_t batch, tuple state not None, work, list outputs not None,
-                  bint of_ids=False):
+                  Workspaces workspaces not None, bint of_ids=False):
         cdef frnn_forward_call *call
         cdef Packed one
         cdef int64_t element
@@ -49,7 +58,8 @@ cdef class Stepper:
         self.count = <int>len(layers)
         self.batch = batch
         self.ids = -1
-        self.kept = [tuple(layers), state, work, tuple(outputs)]
+        self.kept, self.layers, self.packed = [state, work, tuple(outputs)], list(layers), [[] for _ in layers]
+        self.workspaces = workspaces
         if self.count < 1 or len(outputs) != self.count:
             raise ValueError("layers and their outputs do not agree")
         one = layers[0]
@@ -76,7 +86,7 @@ cdef class Stepper:
                 self.ids = call.ids.count = call.shape.input
                 call.shape.input = 0
                 call.shape.has_ids = 1
-            take_packed(call, one, False, self.kept)
+            take_packed(call, one, False, self.packed[i])
             call.work = aligned(work, known(frnn_forward_size(&call.shape), &call.shape))
             call.first = state_of(&call.shape, state, i, True)
             call.last = call.first
@@ -197,29 +207,78 @@ cdef class Stepper:
     def feed(self, given, wanted):
         """Runs steps from x (steps, batch, input), or ids, to out (steps, batch, hidden). Returns False, with nothing
         done, if either does not fit or the two overlap. No other thread may write to ids meanwhile. If a signal handler
-        raises, the call ends after the step that is running."""
+        raises, the call ends after the steps that are running; the state is that after them."""
         if not self.fits(given, wanted, 1):
             return False
-        cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted
+        cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted, work
         if x.shape[0] != out.shape[0] or not self.are_ids(x):
             return False
         cdef char *source = <char *>cnp.PyArray_DATA(x)
         cdef char *target = <char *>cnp.PyArray_DATA(out)
-        cdef int64_t t, steps = x.shape[0], until_poll = self.steps_between
+        cdef int64_t done = 0, steps = x.shape[0], some
         cdef interruption interrupted = poll_function()
+        cdef chunk_room room
         if source + <size_t>steps * self.x_bytes > target and target + <size_t>steps * self.y_bytes > source:
             return False
+        some = max(1, min(steps, min(self.steps_between, ROWS_AT_ONCE // self.batch)))
         self.take()
         try:
+            self.lay_room(&room, some, steps % some)
+            work = self.workspaces.lend(room.nbytes)
+            room.begin = <char *>aligned(work, room.nbytes)
             with nogil:
-                for t in range(steps):
-                    self.advance(source + t * self.x_bytes, target + t * self.y_bytes)
-                    until_poll -= 1
-                    if until_poll <= 0 and interrupted != NULL:
-                        until_poll = self.steps_between
-                        if interrupted():
-                            break
+                while done < steps:
+                    some = min(some, steps - done)
+                    self.advance_all(&room, some, source + done * self.x_bytes, target + done * self.y_bytes)
+                    done += some
+                    if interrupted != NULL and interrupted():
+                        break
             passed()
+            self.workspaces.take_back(work)
         finally:
             atomic_flag_clear(&self.claimed)
         return True
+
+    cdef int lay_room(self, chunk_room *room, int64_t some, int64_t others) except -1:
+        """Lays out a workspace for so many steps at once, or others, and packs the weights in the form that they read."""
+        cdef int i
+        cdef frnn_forward_call call
+        cdef list held
+        cdef size_t nbytes = 0
+        for i in range(self.count):
+            call = self.calls[i]
+            call.shape.steps = others
+            nbytes = max(nbytes, known(frnn_forward_size(&call.shape), &call.shape))
+            call.shape.steps = some
+            nbytes = max(nbytes, known(frnn_forward_size(&call.shape), &call.shape))
+            held = []
+            take_packed(&call, self.layers[i], False, held)
+            self.calls[i].packed, self.calls[i].ids.table = call.packed, call.ids.table
+            self.packed[i] = held
+        room.nbytes = 0
+        taken(&room.nbytes, nbytes, &call.shape)
+        for i in range(2):
+            room.outputs[i] = taken(&room.nbytes, <size_t>some * self.y_bytes + ALIGN, &call.shape)
+        room.nbytes += ALIGN
+        return 0
+
+    cdef void advance_all(self, const chunk_room *room, int64_t steps, char *x, char *y) noexcept nogil:
+        """Does `steps` times what `advance` does, layer by layer: x and y are dense, with an axis of steps before."""
+        cdef frnn_forward_call call
+        cdef int i
+        if steps == 1:
+            self.advance(x, y)
+            return
+        for i in range(self.count):
+            call = self.calls[i]
+            call.shape.steps = steps
+            call.plan = NULL
+            call.work = room.begin
+            if i == 0 and self.ids >= 0:
+                call.ids.numbers, call.ids.step = <const int64_t *>x, self.batch
+            else:
+                call.x.data = x if i == 0 else room.begin + room.outputs[(i - 1) & 1]
+                call.x.step = self.batch * call.x.row
+            call.y.data = y if i == self.count - 1 else room.begin + room.outputs[i & 1]
+            call.y.step = self.batch * call.y.row
+            frnn_forward(&call, 1, NULL)

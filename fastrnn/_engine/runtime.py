@@ -312,9 +312,8 @@ def in_workspace(call, *arguments):
         _workspaces.append(buffer)
 
 
-def runner(weights, directions, batch_first):
-    """The compiled module's `Runner` of a stack with packed weights."""
-    return core.Runner(weights, directions, batch_first, _workspaces, _KEPT_BYTES)
+# The same workspaces as the compiled module takes them itself.
+workspaces = core.Workspaces(_workspaces, _KEPT_BYTES) if core else None
 
 
 def tape_buffer(nbytes):

@@ -76,9 +76,10 @@ class Frozen(Running, Generic[State, Given]):
 
         self._runner = None
         if runtime.core is not None and structure.merge == "concat":
-            self._runner = runtime.runner(
-                self._kernel_weights, structure.num_directions, structure.batch_first
-            )
+            self._runner = runtime.core.Runner(
+                self._kernel_weights, structure.num_directions, structure.batch_first,
+                runtime.workspaces,
+            )  # fmt: skip
 
     def _kept(self, parameter):
         """What is kept of a parameter beside what the kernels have, which is every matrix."""

@@ -114,16 +114,20 @@ class Stream(Generic[State, Given]):
         self._stepper = self._make_stepper() if compiled else self._reference_stepper()
 
     def _reference_stepper(self):
+        self._quick = False
         return reference_backend().Stepper(self._cell, self._frozen._unpacked(), self._state)
 
     def _make_stepper(self):
+        # Features in the order of time need no conversion: the compiled stepper checks such chunks.
+        self._quick = not (self._time or self._of_ids)
         layers = self._frozen._kernel_weights
         of_ids = self._of_ids and self._embedding is None
         work = runtime.core.step_size(layers, self.batch_size, of_ids)
         outputs = [np.empty(self._y_shape, self._dtype) for _ in layers]
         return runtime.core.Stepper(
-            layers, self.batch_size, self._state, np.empty(work, np.uint8), outputs, of_ids
-        )
+            layers, self.batch_size, self._state, np.empty(work, np.uint8), outputs,
+            runtime.workspaces, of_ids,
+        )  # fmt: skip
 
     def step(self, x: X | Sequence[int] | SupportsIndex, out: Floats | None = None) -> Floats:
         """Run one time step.
@@ -194,6 +198,10 @@ class Stream(Generic[State, Given]):
         >>> bool((np.concatenate(parts) == layer(x)[0]).all())
         True
         """
+        if self._quick and type(x) is np.ndarray and x.ndim == 3:
+            y = np.empty((len(x), *self._y_shape), self._dtype) if out is None else out
+            if self._stepper.feed(x, y):
+                return y
         symbols = ("B", "T") if self._time else ("T", "B")
         x = self._checked_x(x, symbols)
         shape = (*x.shape[:2], self._y_shape[1])

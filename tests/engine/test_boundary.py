@@ -192,8 +192,11 @@ STACK = [PACKED, Call(_core.Packed, *weights_of("lstm", H).parts.values())]
 work = buffer(_core.step_size(result(STACK), B))
 
 
-def stepped(layers, batch, state, work, outputs, of_ids=False):
-    stepper = _core.Stepper(layers, batch, state, work, outputs, of_ids)
+SPARE = Call(_core.Workspaces, [buffer(3)], 100)
+
+
+def stepped(layers, batch, state, work, outputs, workspaces, of_ids=False):
+    stepper = _core.Stepper(layers, batch, state, work, outputs, workspaces, of_ids)
     inputs = np.zeros(B, "i8") if of_ids else f4(B, I)
     return stepper.step(inputs, f4(B, H)), stepper.feed(inputs[None], f4(1, B, H))
 
@@ -201,12 +204,12 @@ def stepped(layers, batch, state, work, outputs, of_ids=False):
 def step(x, out, sequence, outputs, of_ids=False):
     """A step, and one for each element of a sequence, of one layer of features or of ids."""
     state = f4(1, B, H), f4(1, B, H)
-    stepper = _core.Stepper([result(PACKED)], B, state, work, [f4(B, H)], of_ids)
+    stepper = _core.Stepper([result(PACKED)], B, state, work, [f4(B, H)], result(SPARE), of_ids)
     return stepper.step(x, out), stepper.feed(sequence, outputs)
 
 
-def run(weights, directions, batch_first, workspaces, kept, x, state, out):
-    answer = _core.Runner(weights, directions, batch_first, workspaces, kept).run(x, state, out)
+def run(weights, directions, batch_first, workspaces, x, state, out):
+    answer = _core.Runner(weights, directions, batch_first, workspaces).run(x, state, out)
     return answer is None or answer[0]
 
 
@@ -236,11 +239,11 @@ CALLS = {
     "tape_slots": Call(_core.tape_slots, LSTM, buffer(_core.tape_size(result(LSTM), T, B)), T, B),
     "boundary": Call(_core.boundary, buffer(100)),
     "step_size": Call(_core.step_size, STACK, B, True),
-    "Stepper": Call(stepped, STACK, B, STATES, work, [f4(B, H), f4(B, H)]),
+    "Stepper": Call(stepped, STACK, B, STATES, work, [f4(B, H), f4(B, H)], SPARE),
     "Stepper of ids": Call(stepped, [PACKED], B, (f4(1, B, H), f4(1, B, H)), work, [f4(B, H)],
-                           True),
-    "Runner": Call(run, STACK, 1, False, [buffer(3)], 100, x, STATES, f4(T, B, H)),
-    "Runner of two directions": Call(run, [PACKED, PACKED], 2, True, [], 100, f4(B, T, I), STATES,
+                           SPARE, True),
+    "Runner": Call(run, STACK, 1, False, SPARE, x, STATES, f4(T, B, H)),
+    "Runner of two directions": Call(run, [PACKED, PACKED], 2, True, SPARE, f4(B, T, I), STATES,
                                      f4(B, T, 2 * H)),
     "step": Call(step, f4(B, I), f4(B, H), f4(T, B, I), f4(T, B, H)),
     "step of ids": Call(step, np.zeros(B, "i8"), f4(B, H), np.zeros((T, B), "i8"), f4(T, B, H),
@@ -372,10 +375,10 @@ def test_what_holds_addresses_or_sizes_of_this_build_is_not_pickled(core):
     gradients = core.Gradients(weights, np.ones((5, 4)), np.ones((5, 5)))
     packed = core.Packed(0, 5, np.ones((5, 4)), np.ones((5, 5)))
     state, work = (np.zeros((1, 2, 5)),), np.zeros(1 << 16, "u1")
-    stepper = core.Stepper([packed], 2, state, work, [np.zeros((2, 5))])
-    runner = core.Runner([packed], 1, False, [], 0)
+    stepper = core.Stepper([packed], 2, state, work, [np.zeros((2, 5))], runtime.workspaces)
+    runner = core.Runner([packed], 1, False, runtime.workspaces)
     attempts = [copy.copy, copy.deepcopy, *(partial(pickle.dumps, protocol=n) for n in range(6))]
-    for made in (sizes, weights, gradients, packed, stepper, runner):
+    for made in (sizes, weights, gradients, packed, stepper, runner, runtime.workspaces):
         for attempt in attempts:
             with pytest.raises(TypeError, match="cannot pickle"):
                 attempt(made)

@@ -300,7 +300,7 @@ def run_packed(pages, values, n, cell, dtype, size):
     values = values.astype(dtype)
     layers = stack_of(pages, values, n, cell, dtype, inputs, hidden)
     x, y = pages.array((steps, batch, inputs), dtype, values), (steps, batch, hidden)
-    y, last = core.Runner(layers, 1, False, [], 0).run(x, None, pages.array(y, dtype))
+    y, last = core.Runner(layers, 1, False, core.Workspaces([], 0)).run(x, None, pages.array(y, dtype))
     matrices = [a for a in layers[0].matrices() if a is not None]
     return [y, *(last if isinstance(last, tuple) else (last,)), *matrices]
 
@@ -320,7 +320,8 @@ def run_stream(pages, values, n, cell, dtype, size):
         x = pages.array(batch, np.dtype("i8"), np.random.default_rng(n).integers(0, inputs, batch))
     work = pages.buffer(core.step_size(layers, batch, of_ids))
     out = pages.array((batch, hidden), dtype)
-    stepper = core.Stepper(layers, batch, state, work, outputs, of_ids)
+    spare = core.Workspaces([], 0)
+    stepper = core.Stepper(layers, batch, state, work, outputs, spare, of_ids)
     results = []
     for _ in range(3):
         assert stepper.step(x, out)

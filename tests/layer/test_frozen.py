@@ -4,6 +4,7 @@ import copy
 import gc
 import os
 import pickle
+import signal
 import threading
 import tracemalloc
 import weakref
@@ -402,6 +403,28 @@ def test_either_backend_runs_what_the_other_one_froze():
     with fastrnn.backend("reference"):
         assert_same_bits(layer.freeze()(x), wanted)
         assert_same_bits(frozen(x), wanted)
+
+
+@pytest.mark.usefixtures("core")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
+def test_a_signal_ends_a_call_and_the_next_one_is_right():
+    class Stop(Exception):
+        pass
+
+    def stop(*_):
+        raise Stop
+
+    layer, x = fastrnn.LSTM(64, 256, rng=0), np.ones((60000, 1, 64), "f4")  # most of a second
+    frozen = layer.freeze()
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Stop):
+            frozen(x)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert_same_bits(frozen(x[:5]), layer(x[:5]))
 
 
 # ---- threads and processes -----------------------------------------------------------------------
