@@ -81,10 +81,7 @@ class Stream(Generic[State, Given]):
         structure = frozen._structure
         structure.check_steps()
         self._batch_size = checks.positive("batch_size", batch_size)
-        checks.fits(
-            structure.dtype.itemsize, structure.num_layers, self.batch_size,
-            max(structure.hidden_size, structure.input_size),
-        )  # fmt: skip
+        self._check_size(self._batch_size)
         self._cell, self._dtype = structure.cell, structure.dtype
         self._x_shape = (self.batch_size, structure.input_size)
         self._y_shape = (self.batch_size, structure.features)
@@ -92,51 +89,54 @@ class Stream(Generic[State, Given]):
         self._time = int(structure.batch_first)  # the axis of time in a chunk
         self._state = structure.new_state(self.batch_size, np.zeros)
         self._of_ids = ids.wanted(one_hot, embedding)
+        self._one_hot = self._of_ids and embedding is None
         self._embedding = None
         if embedding is not None:
             checked = ids.checked_embedding(embedding, structure.input_size, structure.dtype)
             self._embedding = checked.copy()
-        self._stepper = self._make_stepper() if runtime.uses_core() else self._reference_stepper()
+        self._compiled = runtime.uses_core()
+        self._stepper = self._make_stepper(self._state)
 
     def __getstate__(self):
         """The attributes for a copy. Every copy, also a shallow one, gets a state of its own.
 
-        The stepper has addresses of memory. So a flag replaces it, True for the compiled stepper.
+        The stepper has addresses of memory, so a copy makes its own.
         """
-        compiled = runtime.core is not None and isinstance(self._stepper, runtime.core.Stepper)
-        return self.__dict__ | {"_stepper": compiled, "_state": self._copied_state()}
+        return self.__dict__ | {"_stepper": None, "_state": self._copied_state()}
 
     def __setstate__(self, state):
         checks.aligned("Stream", [state["_state"], state["_embedding"]])
         self.__dict__.update(state)
         self._state = tuple(np.require(held, requirements="W") for held in self._state)
-        compiled = self._stepper and runtime.core
-        self._stepper = self._make_stepper() if compiled else self._reference_stepper()
+        self._compiled = self._compiled and runtime.core is not None
+        self._stepper = self._make_stepper(self._state)
 
-    def _reference_stepper(self):
-        self._quick = False
-        return reference_backend().Stepper(self._cell, self._frozen._unpacked(), self._state)
-
-    def _make_stepper(self):
-        # Features in the order of time need no conversion: the compiled stepper checks such chunks.
-        self._quick = not (self._time or self._of_ids)
-        layers = self._frozen._kernel_weights
-        of_ids = self._of_ids and self._embedding is None
-        work = runtime.core.step_size(layers, self.batch_size, of_ids)
-        outputs = [np.empty(self._y_shape, self._dtype) for _ in layers]
+    def _make_stepper(self, state):
+        """A stepper that reads and writes this state."""
+        if not self._compiled:
+            return reference_backend().Stepper(self._cell, self._frozen._unpacked(), state)
+        layers, batch = self._frozen._kernel_weights, state[0].shape[1]
+        work = np.empty(runtime.core.step_size(layers, batch, self._one_hot), np.uint8)
+        outputs = [np.empty((batch, self._y_shape[1]), self._dtype) for _ in layers]
         return runtime.core.Stepper(
-            layers, self.batch_size, self._state, np.empty(work, np.uint8), outputs,
-            runtime.workspaces, of_ids,
-        )  # fmt: skip
+            layers, batch, state, work, outputs, runtime.workspaces, self._one_hot
+        )
 
-    def step(self, x: X | Sequence[int] | SupportsIndex, out: Floats | None = None) -> Floats:
-        """Run one time step.
+    def step(
+        self, x: X | Sequence[int] | SupportsIndex, out: Floats | None = None, *,
+        rows: RowIndex | None = None,
+    ) -> Floats:  # fmt: skip
+        """Run one time step, of all rows or of some.
 
         Parameters
         ----------
         x : (B, input_size) array of the layer's dtype, or (B,) ids
         out : (B, hidden_size) C-contiguous array, or None
             It is written and returned; None allocates one.
+        rows : None, or an index of B rows as in NumPy: an int, a list, a slice, booleans
+            The rows that take the step, all for None; the others keep their state. x and y have
+            one row for each, in this order. So requests may come and go, and the weights are read
+            once for all that are there. The results are bit for bit those of rows that step alone.
 
         Returns
         -------
@@ -146,7 +146,8 @@ class Stream(Generic[State, Given]):
         Raises
         ------
         ValueError, TypeError
-            For arrays that do not fit; then the state does not change.
+            For arrays that do not fit, and for rows outside the batch or named twice; then the
+            state does not change.
         RuntimeError
             If another thread, or the code that a signal handler interrupted, is in a call of this
             stream.
@@ -161,12 +162,14 @@ class Stream(Generic[State, Given]):
         >>> y is out
         True
         """
+        if rows is not None:
+            return self._run_rows(x, out, rows, ("B",))
         y = np.empty(self._y_shape, self._dtype) if out is None else out
         if self._embedding is None and self._stepper.step(x, y):
             return y
         return self._checked_step(x, y)
 
-    def feed(self, x: X, out: Floats | None = None) -> Floats:
+    def feed(self, x: X, out: Floats | None = None, *, rows: RowIndex | None = None) -> Floats:
         """Run several time steps in one call, with the same results as calls of `step`.
 
         Parameters
@@ -175,6 +178,7 @@ class Stream(Generic[State, Given]):
             Or ids: integers without the last axis.
         out : (T, B, hidden_size) array, (B, T, hidden_size) if batch_first, or None
             It is written and returned; None allocates one.
+        rows : as for `step`
 
         Returns
         -------
@@ -198,12 +202,15 @@ class Stream(Generic[State, Given]):
         >>> bool((np.concatenate(parts) == layer(x)[0]).all())
         True
         """
-        if self._quick and type(x) is np.ndarray and x.ndim == 3:
+        symbols = ("B", "T") if self._time else ("T", "B")
+        if rows is not None:
+            return self._run_rows(x, out, rows, symbols)
+        quick = self._compiled and not self._time and not self._of_ids
+        if quick and type(x) is np.ndarray and x.ndim == 3:  # the compiled stepper checks it
             y = np.empty((len(x), *self._y_shape), self._dtype) if out is None else out
             if self._stepper.feed(x, y):
                 return y
-        symbols = ("B", "T") if self._time else ("T", "B")
-        x = self._checked_x(x, symbols)
+        x = self._checked_x(x, symbols, self._batch_size)
         shape = (*x.shape[:2], self._y_shape[1])
         checks.fits(self._dtype.itemsize, *shape)
         y = np.empty(shape, self._dtype) if out is None else out
@@ -222,32 +229,107 @@ class Stream(Generic[State, Given]):
                 )
             y[...] = dense
 
-    def _checked_x(self, x, symbols):
+    def _run_rows(self, x, out, rows, symbols):
+        """Run one or several steps of the named rows; symbols : the axes before the features."""
+        index = self._named(rows, ValueError)
+        x = self._checked_x(x, symbols, len(index))
+        shape = (*x.shape[: len(symbols)], self._y_shape[1])
+        if out is not None:
+            checks.output("out", out, (*symbols, self._y_symbol), shape, self._dtype)
+        if len(symbols) == 1:
+            x = np.expand_dims(x, self._time)
+        y = self._stepper.alone(lambda: self._run_frozen(x, index)).reshape(shape)
+        if out is None:
+            return y
+        out[...] = y
+        return out
+
+    def _run_frozen(self, x, index):
+        """Run steps of the rows of these indices, and only then write their state."""
+        state = tuple([held[:, index] for held in self._state])
+        with runtime.backend("core" if self._compiled else "reference"):
+            y, last = self._frozen(
+                x, state if len(state) > 1 else state[0], one_hot=self._one_hot
+            )  # fmt: skip
+        after = [held.copy() for held in self._state]
+        for array, part in zip(after, last if len(state) > 1 else (last,), strict=True):
+            array[:, index] = part
+        _write(self._state, after)
+        return y
+
+    def grow(self, n: SupportsIndex) -> None:
+        """Add n rows, whose state is zero, after the others, which keep theirs.
+
+        Parameters
+        ----------
+        n : int
+            0 or more. The batch size is then B + n.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If n is no such number; nothing changes then.
+        RuntimeError
+            As for `step`.
+
+        Examples
+        --------
+        >>> import fastrnn
+        >>> stream = fastrnn.GRU(3, 5, rng=0).stream(batch_size=4)
+        >>> stream.grow(2)
+        >>> stream.batch_size, stream.state.shape
+        (6, (1, 6, 5))
+        """
+        n = checks.positive("n", n, 0)
+        self._stepper.alone(lambda: self._grow(self._batch_size + n))
+
+    def _check_size(self, batch):
+        """ValueError if the arrays of a step of so many rows could not be addressed."""
+        structure = self._frozen._structure
+        checks.fits(
+            structure.dtype.itemsize, structure.num_layers, batch,
+            max(structure.hidden_size, structure.input_size),
+        )  # fmt: skip
+
+    def _grow(self, batch):
+        self._check_size(batch)
+        state = self._frozen._structure.new_state(batch, np.zeros)
+        for new, held in zip(state, self._state, strict=True):
+            new[:, : self._batch_size] = held
+        new = {
+            "_batch_size": batch, "_state": state, "_stepper": self._make_stepper(state),
+            "_x_shape": (batch, self._x_shape[1]), "_y_shape": (batch, self._y_shape[1]),
+        }  # fmt: skip
+        self.__dict__.update(new)  # all at once, also for a signal handler that raises
+
+    def _checked_x(self, x, symbols, batch):
         """The checked features of x; symbols are the names of the axes before them: B, T.
+
+        batch : the size that B must have.
 
         Ids without an embedding are returned as a copy, with one as their embeddings.
         """
         if self._of_ids:
-            alone = symbols == ("B",) and self.batch_size == 1  # then x may be a number
+            alone = symbols == ("B",) and batch == 1  # then x may be a number
             x = ids.integers("x", x, (0, 1) if alone else (len(symbols),))
             x = x.reshape(1) if x.ndim == 0 else x
-            checks.shaped("x", x, symbols, self._sizes(x, symbols, x.ndim))
+            checks.shaped("x", x, symbols, self._sizes(x, symbols, x.ndim, batch))
             vocabulary = self._x_shape[1] if self._embedding is None else len(self._embedding)
             x = checks.within("x", x, vocabulary - 1)
             return x if self._embedding is None else self._embedding[x]
         x = checks.features("x", x, self._dtype)
-        shape = (*self._sizes(x, symbols, x.ndim - 1), self._x_shape[1])
+        shape = (*self._sizes(x, symbols, x.ndim - 1, batch), self._x_shape[1])
         return checks.shaped("x", x, (*symbols, "input_size"), shape)
 
-    def _sizes(self, x, symbols, axes):
+    def _sizes(self, x, symbols, axes, batch):
         """The sizes that these axes of x must have: B rows, and any number of steps."""
         if len(symbols) == 1:
-            return (self._batch_size,)
+            return (batch,)
         steps = x.shape[self._time] if axes == 2 else "T"
-        return (self._batch_size, steps) if self._time else (steps, self._batch_size)
+        return (batch, steps) if self._time else (steps, batch)
 
     def _checked_step(self, x, y):
-        x = self._checked_x(x, ("B",))
+        x = self._checked_x(x, ("B",), self._batch_size)
         checks.output("out", y, ("B", self._y_symbol), self._y_shape, self._dtype)
         self._feed(x[None], y[None])
         return y
@@ -258,7 +340,7 @@ class Stream(Generic[State, Given]):
 
     @property
     def batch_size(self) -> int:
-        """B, which is fixed: create another stream for another B."""
+        """B. `grow` adds rows."""
         return self._batch_size
 
     @property
@@ -313,10 +395,7 @@ class Stream(Generic[State, Given]):
         >>> stream.state.any(axis=(0, 2))
         array([False,  True, False,  True])
         """
-        if rows is None:
-            rows = slice(None)
-        elif not isinstance(rows, slice):
-            rows = self._named(rows)
+        rows = slice(None) if rows is None else self._named(rows, IndexError)
         self._stepper.alone(lambda: self._reset(rows))
 
     def _reset(self, rows):
@@ -325,14 +404,21 @@ class Stream(Generic[State, Given]):
             array[:, rows] = 0
         _write(self._state, after)
 
-    def _named(self, rows):
-        """The indices of the named rows as an array, each row once."""
+    def _named(self, rows, error):
+        """The indices of the named rows as an array, each row once; `error` for one outside B."""
+        if isinstance(rows, slice):
+            return np.arange(self.batch_size)[rows]
         # A copy: another thread may write to the user's array.
         index = checks.converted("rows", rows, "numbers of rows or booleans", np.array)
         if index.ndim == 0 and index.dtype == bool:
             raise TypeError(f"rows must be numbers of rows or B booleans, got {rows}")
         index = index.astype(np.intp) if index.size == 0 and index.dtype != bool else index
-        named = np.arange(self.batch_size)[index].reshape(-1)
+        try:
+            named = np.arange(self.batch_size)[index].reshape(-1)
+        except IndexError as outside:
+            raise error(
+                f"rows must be within the {self.batch_size} of the stream: {outside}"
+            ) from None
         if len(np.unique(named)) != len(named):
             raise ValueError(
                 f"rows must name each row once, got {rows}: for flags use booleans, "

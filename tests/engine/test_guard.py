@@ -300,7 +300,9 @@ def run_packed(pages, values, n, cell, dtype, size):
     values = values.astype(dtype)
     layers = stack_of(pages, values, n, cell, dtype, inputs, hidden)
     x, y = pages.array((steps, batch, inputs), dtype, values), (steps, batch, hidden)
-    y, last = core.Runner(layers, 1, False, core.Workspaces([], 0)).run(x, None, pages.array(y, dtype))
+    y, last = core.Runner(layers, 1, False, core.Workspaces([], 0)).run(
+        x, None, pages.array(y, dtype)
+    )
     matrices = [a for a in layers[0].matrices() if a is not None]
     return [y, *(last if isinstance(last, tuple) else (last,)), *matrices]
 
