@@ -193,8 +193,10 @@ typedef struct {
 
 int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
-/* Writes the matrices that were packed, each as frnn_weights describes it; one that is NULL is not written. */
-void frnn_unpack(const frnn_shape *shape, const void *packed, void *w_ih, void *w_hh, void *w_hr);
+/* Writes the matrices that were packed, each as frnn_weights describes it; one that is NULL is not written. Returns
+ * what frnn_pack returns. */
+int frnn_unpack(const frnn_shape *shape, const void *packed, void *w_ih, void *w_hh, void *w_hr,
+                int (*interrupted)(void));
 
 /* Writes a plan, the values that follow from the shape alone, for a caller who makes many short calls of one shape.
  * Without a plan each frnn_forward computes them. */

@@ -205,10 +205,17 @@ def output(name, out, symbols, shape, dtype):
         raise ValueError(f"{name} must be writeable, got a read-only array")
 
 
-def is_dense_row(array):
-    """Return whether kernels can write to an array: its last axis is dense, and it is aligned."""
-    dense = array.size == 0 or array.shape[-1] == 1 or array.strides[-1] == array.itemsize
-    return dense and array.flags.aligned and array.dtype.isnative
+def has_rows(array):
+    """Return whether kernels can write to an array: its rows are dense, aligned and separate."""
+    if not (array.flags.aligned and array.dtype.isnative):
+        return False
+    *outer, row = zip(array.shape, array.strides, strict=True)
+    extent = array.itemsize
+    for size, stride in (row, *sorted(outer, key=lambda axis: abs(axis[1]))):
+        if size > 1 and (abs(stride) < extent or (extent == array.itemsize and stride != extent)):
+            return False
+        extent = max(extent, size * abs(stride))
+    return True
 
 
 def aligned(owner, value):

@@ -161,41 +161,58 @@ int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void)) 
   return frnn_pack_with(like ? like->kernels : frnn_kernels_for(calls->shape.dtype), calls, count, interrupted);
 }
 
+/* ---- unpacking -------------------------------------------------------------------------------------------------- */
+
+/* Copies one column of some outputs from a panel to their rows. */
+static inline void scatter(char *to, ptrdiff_t row, const char *from, int64_t outputs, size_t element) {
+  for (int64_t n = 0; n < outputs; n++) memcpy(to + n * row, from + n * (ptrdiff_t)element, element);
+}
+
 /* Writes `src` from its panels: the inverse of `pack_outputs`. */
-static void unpack(const frnn_kernels *kernels, frnn_transpose t) {
-  for (int64_t n = 0; n < t.outputs; n++) {
-    const char *from = at(t.dst, n / kernels->lanes * t.dst_vector + n % kernels->lanes * kernels->size);
-    for (int64_t k = 0; k < t.k; k++)
-      memcpy(at(t.src, n * t.src_row + k * kernels->size), from + k * t.dst_k, (size_t)kernels->size);
+static void unpack(frnn_run *run, const frnn_kernels *kernels, frnn_transpose t) {
+  int64_t lanes = kernels->lanes;
+  for (int64_t n = 0; n < t.outputs && !frnn_stopped(run); n += lanes) {
+    int64_t outputs = least(lanes, t.outputs - n);
+    for (int64_t k = 0; k < t.k; k++) {
+      char *to = at(t.src, n * t.src_row + k * kernels->size);
+      const char *from = at(t.dst, n / lanes * t.dst_vector + k * t.dst_k);
+      if (kernels->size == 4) /* a constant size is copied without a call */
+        scatter(to, t.src_row, from, outputs, 4);
+      else
+        scatter(to, t.src_row, from, outputs, 8);
+    }
   }
 }
 
-static void unpack_from_steps(const frnn_shape *s, const frnn_kernels *kernels, int h, int64_t k, const void *packed,
-                              void *matrix) {
+static void unpack_from_steps(frnn_run *run, const frnn_shape *s, const frnn_kernels *kernels, int h, int64_t k,
+                              const void *packed, void *matrix) {
   for (const frnn_phase *phase = s->cell->forward; phase->kind == FRNN_TILE; phase++) {
     phase_gates of = gates_of_phase(s->cell, h, phase->number);
     for (int gate = of.first; gate < of.first + of.count; gate++)
-      unpack(kernels, gate_for_steps(s, kernels, of, gate, matrix, k, packed));
+      unpack(run, kernels, gate_for_steps(s, kernels, of, gate, matrix, k, packed));
   }
 }
 
-static void unpack_from_product(const frnn_shape *s, const frnn_kernels *kernels, int gates, int64_t k,
+static void unpack_from_product(frnn_run *run, const frnn_shape *s, const frnn_kernels *kernels, int gates, int64_t k,
                                 const void *packed, void *matrix) {
-  for (int gate = 0; gate < gates; gate++) unpack(kernels, gate_for_product(s, kernels, gate, matrix, k, packed));
+  for (int gate = 0; gate < gates; gate++) unpack(run, kernels, gate_for_product(s, kernels, gate, matrix, k, packed));
 }
 
-void frnn_unpack(const frnn_shape *s, const void *packed, void *w_ih, void *w_hh, void *w_hr) {
+int frnn_unpack(const frnn_shape *s, const void *packed, void *w_ih, void *w_hh, void *w_hr, int (*interrupted)(void)) {
   const packed_header *header = packed;
   const frnn_kernels *kernels = header->kernels;
   const frnn_cell_facts *facts = &s->cell->facts;
   const packed_layout *layout = &header->at;
+  frnn_run run;
+  frnn_begin(&run, 0, 1, interrupted);
   if (w_ih && header->forms & FRNN_FOR_PRODUCTS)
-    unpack_from_product(s, kernels, facts->gates, s->input, at(packed, (ptrdiff_t)layout->for_products), w_ih);
+    unpack_from_product(&run, s, kernels, facts->gates, s->input, at(packed, (ptrdiff_t)layout->for_products), w_ih);
   else if (w_ih)
-    unpack_from_steps(s, kernels, 0, s->input, at(packed, (ptrdiff_t)layout->for_steps), w_ih);
+    unpack_from_steps(&run, s, kernels, 0, s->input, at(packed, (ptrdiff_t)layout->for_steps), w_ih);
   if (w_hh && is_unfused(s->cell))
-    unpack_from_product(s, kernels, facts->recurrent, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
+    unpack_from_product(&run, s, kernels, facts->recurrent, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
   else if (w_hh)
-    unpack_from_steps(s, kernels, 1, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
-  if (w_hr) unpack(kernels, projection(s, kernels, w_hr, at(packed, (ptrdiff_t)layout->w_hr)));
+    unpack_from_steps(&run, s, kernels, 1, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
+  if (w_hr) unpack(&run, kernels, projection(s, kernels, w_hr, at(packed, (ptrdiff_t)layout->w_hr)));
+  return frnn_end(&run);
 }

@@ -161,7 +161,7 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_FORKED
     # The functions below with an `interruption` return 0 or one of these. After FRNN_INTERRUPTED an exception is set.
     int frnn_pack(const frnn_pack_call *, int, interruption)
-    void frnn_unpack(const frnn_shape *, const void *, void *, void *, void *)
+    int frnn_unpack(const frnn_shape *, const void *, void *, void *, void *, interruption)
     size_t frnn_plan_size()
     void frnn_plan(const frnn_shape *, void *)
     int frnn_forward(const frnn_forward_call *, int, interruption)

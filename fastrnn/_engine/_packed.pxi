@@ -28,6 +28,8 @@ cdef class Packed(Weights):
     def __init__(self, *_, **__):
         cdef frnn_shape one = self.shape
         cdef unsigned forms
+        if self.content is not None:
+            raise TypeError("weights that are packed already")
         one.steps = one.batch = 1
         forms = frnn_form_of(&one)
         self.content = (self.pack(&self.weights, forms, None), forms)
@@ -64,6 +66,7 @@ cdef class Packed(Weights):
         cdef const frnn_shape *s = &self.shape
         cdef void *to[3]
         cdef const void *buffer
+        cdef interruption interrupted = poll_function()
         content = self.content[0]
         buffer = boundary_of(content)
         dtype = np.float64 if s.dtype == FRNN_F64 else np.float32
@@ -74,7 +77,7 @@ cdef class Packed(Weights):
         to[1] = dense(w_hh, s.dtype, recurrent_rows(s), features_of(s), True)
         to[2] = dense(w_hr, s.dtype, s.projected, s.hidden, True)
         with nogil:
-            frnn_unpack(s, buffer, to[0], to[1], to[2])
+            finished(frnn_unpack(s, buffer, to[0], to[1], to[2], interrupted))
         return w_ih, w_hh, w_hr
 
     cdef cnp.ndarray in_forms(self, unsigned forms):

@@ -285,7 +285,7 @@ class Frozen(Running, Generic[State, Given]):
             x = ids.integers("x", x, (1,))
         else:
             x = checks.features("x", x, structure.dtype)
-            if x.ndim != 2:
+            if x.ndim != 2 or x.shape[1] != structure.input_size:
                 raise ValueError(
                     f"x must be (B, input_size) with input_size = {structure.input_size}, "
                     f"got {x.shape}"
@@ -293,11 +293,11 @@ class Frozen(Running, Generic[State, Given]):
         if out is not None:
             shape = (len(x), structure.features)
             checks.output("out", out, ("B", structure.features_symbol), shape, structure.dtype)
-            out = np.expand_dims(out, time)
         y, state, _ = self._run(
-            np.expand_dims(x, time), state, None, False, one_hot, embedding, out=out
-        )
-        return y.squeeze(time), state
+            np.expand_dims(x, time), state, None, False, one_hot, embedding,
+            out=None if out is None else np.expand_dims(out, time),
+        )  # fmt: skip
+        return y.squeeze(time) if out is None else out, state
 
     def stream(
         self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,

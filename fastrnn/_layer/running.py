@@ -52,7 +52,7 @@ class Running:
         y, layers = self._run_layers(
             x, unbatched, first, last, rows, keep, checkpoint, train, target
         )  # fmt: skip
-        y = structure.output(y, unbatched, shown, keep)
+        y = structure.output(y, unbatched, shown, keep and target is None)
         if out is not None:
             if target is None:
                 out[...] = y
@@ -84,7 +84,7 @@ class Running:
                 run = partial(run_with_masks, self._rng, self._recurrent_dropout)
         by_batch = structure.batch_first and not unbatched  # the layout of y that the user gets
         shape = (batch, steps, structure.width) if by_batch else (steps, batch, structure.width)
-        layers = []
+        layers, parameters, kernel_weights = [], self._parameters, self._kernel_weights
         for passes_of_layer in structure.passes_of_layers:
             factors = None
             if dropout and layers:
@@ -97,7 +97,7 @@ class Running:
             passes = ()
             for slot, reverse, half in passes_of_layer:
                 part = y if half is None else y[:, :, half]
-                own, weights = self._parameters[slot], self._kernel_weights[slot]
+                own, weights = parameters[slot], kernel_weights[slot]
                 passes += (call_of((reverse, slot, first, own, weights, part, last, None, None)),)
             passes = run(structure.cell, x, passes, keep, rows, checkpoint)
             layers.append((x, factors, passes))

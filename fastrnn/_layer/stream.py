@@ -419,7 +419,8 @@ class Stream(Generic[State, Given]):
             raise error(
                 f"rows must be within the {self.batch_size} of the stream: {outside}"
             ) from None
-        if len(np.unique(named)) != len(named):
+        # Not np.unique: it drops an exception that a signal handler raises meanwhile.
+        if len(set(named.tolist())) != len(named):
             raise ValueError(
                 f"rows must name each row once, got {rows}: for flags use booleans, "
                 "rows=flags.astype(bool)"

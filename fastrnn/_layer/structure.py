@@ -230,10 +230,10 @@ class Structure:
         elif self.batch_first:
             shape, symbols = (batch, steps, width), ("B", "T", "features of y")
         checks.output("out", out, symbols, shape, self.dtype)
-        read = (*first, *(() if isinstance(x, ids.Ids) else (x,)))
-        if self.merge != "concat" or shown is not None or not checks.is_dense_row(out):
+        if self.merge != "concat" or shown is not None or not checks.has_rows(out):
             return None
-        if any(np.may_share_memory(out, array) for array in read):
+        read = x.embedding if isinstance(x, ids.Ids) else x
+        if any(array is not None and np.may_share_memory(out, array) for array in (read, *first)):
             return None
         return self.from_user(out, unbatched)
 

@@ -190,6 +190,40 @@ def test_out_is_written_and_returned(net, change, backend):
 
 
 @every_backend
+@pytest.mark.parametrize("strides", [(20, 0), (0, 20), (20, 4), (60, 16), (-60, 20), (20, 140)])
+def test_rows_of_out_may_share_memory(strides, backend):
+    """y is then what stays of it; the state is right all the same."""
+    layer, x = layer_of("lstm", I, 5), draw(T, B, I)
+    memory = np.zeros(999, "f4")[400:]
+    out = np.lib.stride_tricks.as_strided(memory, (T, B, 5), (*strides, 4))
+    y, state = layer.freeze()(x, out=out)
+    wanted = np.lib.stride_tricks.as_strided(np.zeros(999, "f4")[400:], (T, B, 5), (*strides, 4))
+    wanted[...] = layer(x)[0]
+    assert_same_bits((y, state), (wanted, layer(x)[1]))
+
+
+@every_backend
+@pytest.mark.parametrize("net", [{}, {"batch_first": True}, {"bidirectional": True}])
+def test_out_stays_writeable(net, backend):
+    layer = layer_of("lstm", I, H, **net)
+    frozen, x = layer.freeze(), sequence(layer)
+    out = np.empty_like(layer(x)[0])
+    for _ in range(2):
+        frozen(x, out=out, return_gates=True)
+        assert out.flags.writeable
+
+
+@every_backend
+def test_out_may_be_the_embedding(backend):
+    layer, ids = layer_of("gru_after", I, 2, bidirectional=True), np.array([[0, 1], [2, 3], [4, 1]])
+    memory = draw(24)
+    embedding = memory[:20].reshape(5, 4)
+    wanted = layer(ids, embedding=embedding.copy())
+    got = layer.freeze()(ids, embedding=embedding, out=memory.reshape(3, 2, 4))
+    assert_same_bits(got, wanted)
+
+
+@every_backend
 @pytest.mark.parametrize("layers", [1, 2])
 def test_out_may_be_x_or_the_state(layers, backend):
     layer = layer_of("gru_after", H, H, layers)
@@ -242,7 +276,9 @@ def test_steps_from_a_state_of_the_callers_are_the_sequence(cell, dtype, batch_f
     for t in range(T):
         before = copy.deepcopy(state)
         got, after = frozen.step(x[t], state)
-        assert_same_bits(frozen.step(x[t], state, out=out), (got, after))
+        answer = frozen.step(x[t], state, out)
+        assert answer[0] is out
+        assert_same_bits(answer, (got, after))
         assert_same_bits(state, before)
         state = after
         agree(got, y[t], dtype)
@@ -265,7 +301,11 @@ def test_steps_take_ids(backend):
     [
         (draw(I), ValueError, r"x must be \(B, input_size\) with input_size = 4, got \(4,\)"),
         (draw(1, B, I), ValueError, r"x must be \(B, input_size\) with input_size = 4"),
-        (draw(B, I + 1), ValueError, "input_size = 4"),
+        (
+            draw(B, I + 1),
+            ValueError,
+            r"x must be \(B, input_size\) with input_size = 4, got \(3, 5",
+        ),
         (draw(B, I, dtype="float64"), TypeError, "x must be float32 like the weights"),
         (np.zeros((B, I), int), TypeError, "x must be float32|x must be"),
     ],
@@ -360,6 +400,13 @@ def test_it_goes_on_with_the_instruction_set_that_packed_it():
             assert_same_bits((frozen(x), frozen(ids, one_hot=True)), wanted[isa])
     finally:
         runtime.select_isa(selected)
+
+
+@pytest.mark.usefixtures("core")
+def test_weights_are_packed_once():
+    packed = layer_of("lstm", I, H).freeze()._kernel_weights[0]
+    with pytest.raises(TypeError, match="packed already"):
+        packed.__init__()
 
 
 @pytest.mark.usefixtures("core")

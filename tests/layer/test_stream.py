@@ -545,10 +545,12 @@ def test_an_exception_of_a_handler_leaves_a_stream_to_be_used(backend):
         while time.monotonic() < end:
             try:
                 signal.setitimer(signal.ITIMER_REAL, rng.uniform(2e-5, 8e-5))
-                while True:
+                while time.monotonic() < end + 2:
                     stream.state = stream.state
                     stream.reset([0])
                     stream.step(x)
+                    stream.step(x[:1], rows=[1])
+                pytest.fail("the handler's exception was dropped")
             except InterruptedError:
                 pass
     finally:
