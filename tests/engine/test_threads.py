@@ -450,7 +450,9 @@ for training in (False, True):
     [
         {"steps": 200000, "batch": 1, "hidden": 64, "threads": 1},
         {"steps": 4000, "batch": 16, "hidden": 512, "threads": 2},
-        {"steps": 4000, "batch": 1, "hidden": 512, "threads": 2},
+        pytest.param(
+            {"steps": 4000, "batch": 1, "hidden": 512, "threads": 2}, marks=pytest.mark.slow
+        ),
         pytest.param(
             {"steps": 2, "batch": 60000, "hidden": 256, "threads": 2}, marks=pytest.mark.slow
         ),

@@ -354,7 +354,7 @@ def test_streams_of_one_frozen_layer_share_its_weights():
 
 
 @every_backend
-@every_cell
+@pytest.mark.parametrize("cell", ["lstm", "gru_before"])
 def test_the_layer_may_change_or_go(cell, backend):
     layer = layer_of(cell, I, H, 2)
     frozen, x = layer.freeze(), draw(T, B, I)

@@ -51,9 +51,13 @@ def x_of(kind, *shape, dtype="float32"):
 
 @every_backend
 @every_cell
-@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_named_rows_step_and_the_others_stay(cell, rows, kind, backend):
+def test_the_named_rows_step_and_the_others_stay(cell, kind, backend):
+    for rows in ROWS.values() if backend == "core" or kind == "ids" else [[4, 0, 2]]:
+        check_named(cell, rows, kind)
+
+
+def check_named(cell, rows, kind):
     frozen = layer_of(cell, I, H, 2).freeze()
     stream, whole = (frozen.stream(B, **KINDS[kind]) for _ in range(2))
     x = x_of(kind, 3, B)

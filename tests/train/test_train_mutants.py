@@ -56,6 +56,7 @@ def load_mutants(path, count, seed):
     return refused
 
 
+@pytest.mark.slow
 def test_two_thousand_mutants_are_loaded_or_refused_in_words(tmp_path):
     assert load_mutants(tmp_path, 1800, seed=0) > 1500
     with memory_below(2 * MIB):
