@@ -1,8 +1,9 @@
 # _packed.pxi - a part of _core.pyx: weights that are packed once, for any number of calls and threads.
 #
 # It must not know: when a pass reads them.
-# Taken to pack a second form and to make a table, once for all threads. A signal handler may take it again in the thread
-# that has it. A forked child makes a new one, for nobody may release the old one there.
+
+# Taken to pack a second form and to make a table, once for all threads. A signal handler may take it again in the
+# thread that has it. A forked child makes a new one, for nobody may release the old one there.
 cdef object packing_lock = threading.RLock()
 
 

@@ -26,9 +26,9 @@ cdef struct chunk_room:
 cdef class Stepper:
     """Runs a stack of layers, one step per call. It takes all addresses when it is made.
 
-    layers: the `Packed` of each layer, from the lowest up. state: a tuple of (layers, batch, hidden) arrays, read and written. work: a byte buffer of the largest
-    `Sizes.forward`. outputs: a (batch, hidden) array for each layer's output; the last one is used if `out` overlaps x.
-    workspaces: a `Workspaces`. of_ids: x is one-hot ids.
+    layers: the `Packed` of each layer, from the lowest up. state: a tuple of (layers, batch, hidden) arrays, read and
+    written. work: a byte buffer of `step_size` bytes. outputs: a (batch, hidden) array for each layer's output; the last
+    one is used if `out` overlaps x. workspaces: a `Workspaces`. of_ids: x is one-hot ids.
 
     All calls use the same buffers. So a call that comes during another one, from another thread or from a signal
     handler, raises RuntimeError. `alone` keeps steps away in the same way.
@@ -240,7 +240,7 @@ cdef class Stepper:
         return True
 
     cdef int lay_room(self, chunk_room *room, int64_t some, int64_t others) except -1:
-        """Lays out a workspace for so many steps at once, or others, and packs the weights in the form that they read."""
+        """Lays out a workspace for so many steps at once, or others. Packs the weights in the form that they read."""
         cdef int i
         cdef frnn_forward_call call
         cdef list held
