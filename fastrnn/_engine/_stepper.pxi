@@ -27,8 +27,8 @@ cdef class Stepper:
     """Runs a stack of layers, one step per call. It takes all addresses when it is made.
 
     layers: the `Packed` of each layer, from the lowest up. state: a tuple of (layers, batch, hidden) arrays, read and
-    written. work: a byte buffer of `step_size` bytes. outputs: a (batch, hidden) array for each layer's output; the last
-    one is used if `out` overlaps x. workspaces: a `Workspaces`. of_ids: x is one-hot ids.
+    written. work: a byte buffer of `step_size` bytes. outputs: a (batch, hidden) array for each layer's output; the
+    last one is used if `out` overlaps x. workspaces: a `Workspaces`. of_ids: x is one-hot ids.
 
     All calls use the same buffers. So a call that comes during another one, from another thread or from a signal
     handler, raises RuntimeError. `alone` keeps steps away in the same way.
