@@ -188,6 +188,7 @@ def some(task):
     }
 
 
+@pytest.mark.slow
 def test_demo_as_a_user_runs_it(tmp_path):
     command = [sys.executable, "-m", "fastrnn", "demo", "--series", "co2"]
     command += ["--epochs", "1", "--seeds", "2", "--cell", "rnn"]

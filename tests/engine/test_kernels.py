@@ -75,11 +75,23 @@ LARGE = {
 }
 
 
+# To draw a large problem of relu that is far from every kink takes a second.
+LONG = "rnn_relu", "many chunks of groups of rows"
+
+
 @outer_isas
 @every_dtype
 @both_ways
-@every_cell
-@pytest.mark.parametrize("sizes", LARGE.values(), ids=LARGE)
+@pytest.mark.parametrize(
+    "cell, sizes",
+    [
+        pytest.param(
+            cell, sizes, id=f"{cell}-{name}", marks=[pytest.mark.slow] * ((cell, name) == LONG)
+        )
+        for cell in CELLS
+        for name, sizes in LARGE.items()
+    ],
+)
 def test_kernels_are_the_reference_beyond_chunks_and_blocks(cell, dtype, isa, reverse, sizes):
     check(cell, sizes, dtype, reverse)
 

@@ -449,7 +449,9 @@ for training in (False, True):
     "call",
     [
         {"steps": 200000, "batch": 1, "hidden": 64, "threads": 1},
-        {"steps": 4000, "batch": 16, "hidden": 512, "threads": 2},
+        pytest.param(
+            {"steps": 4000, "batch": 16, "hidden": 512, "threads": 2}, marks=pytest.mark.slow
+        ),
         pytest.param(
             {"steps": 4000, "batch": 1, "hidden": 512, "threads": 2}, marks=pytest.mark.slow
         ),

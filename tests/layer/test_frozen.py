@@ -82,8 +82,11 @@ def agree(got, wanted, dtype="float32"):
 
 @every_backend
 @every_cell
-@pytest.mark.parametrize("net", NETS.values(), ids=NETS)
-@pytest.mark.parametrize("inputs", [4, 60])
+@pytest.mark.parametrize(
+    "net, inputs",
+    [(net, I) for net in NETS.values()] + [(NETS["batch_first"], 60), (NETS["two directions"], 60)],
+    ids=[*NETS, "many inputs", "many inputs, two directions"],
+)
 def test_a_call_is_the_layers_bit_for_bit(cell, net, inputs, backend):
     layer = layer_of(cell, inputs, H, **net)
     frozen = layer.freeze()
@@ -94,7 +97,7 @@ def test_a_call_is_the_layers_bit_for_bit(cell, net, inputs, backend):
 
 
 @outer_isas
-@every_dtype
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", VARIANTS)
 def test_so_are_those_of_variants(name, dtype, isa):
     cell, options = VARIANTS[name]
