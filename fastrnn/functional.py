@@ -189,6 +189,9 @@ def rnn(
 ) -> tuple[Floats, Floats] | tuple[Floats, Floats, Bytes]:  # fmt: skip
     """Elman network over a batch of sequences: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
 
+    Each call packs the weights anew: for many short calls with the same ones use a layer and its
+    `freeze`.
+
     Parameters
     ----------
     x : (T, B, I) array, float32 or float64
@@ -381,6 +384,9 @@ def lstm(
 
     i, f, o = sigmoid and g = tanh of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh;
     c_t = f c_{t-1} + i g; h_t = o tanh(c_t).
+
+    Each call packs the weights anew: for many short calls with the same ones use a layer and its
+    `freeze`.
 
     Parameters
     ----------
@@ -583,6 +589,9 @@ def gru(
     r, z = sigmoid of W_ih x_t + b_ih + W_hh h_{t-1} + b_hh;
     n = tanh(W_in x_t + b_in + r (W_hn h_{t-1} + b_hn)), or with reset_after=False
     n = tanh(W_in x_t + b_in + W_hn (r h_{t-1}) + b_hn); h_t = (1 - z) n + z h_{t-1}.
+
+    Each call packs the weights anew: for many short calls with the same ones use a layer and its
+    `freeze`.
 
     Parameters
     ----------

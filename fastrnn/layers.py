@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class RNN(Recurrent[Floats, Floats]):
     """Elman network [1]_: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
 
+    Each call packs the weights anew. For many short calls, for several threads and for streams
+    see `freeze`, which packs them once.
+
     Parameters
     ----------
     input_size, hidden_size : int
@@ -135,6 +138,9 @@ class RNN(Recurrent[Floats, Floats]):
 
 class LSTM(Recurrent[Pair, GivenPair]):
     """LSTM [1]_ with a forget gate [2]_; gates i f g o, state (h, c).
+
+    Each call packs the weights anew. For many short calls, for several threads and for streams
+    see `freeze`, which packs them once.
 
     Parameters
     ----------
@@ -282,6 +288,9 @@ class LSTM(Recurrent[Pair, GivenPair]):
 class GRU(Recurrent[Floats, Floats]):
     """GRU [1]_, gates r z n: h_t = (1 - z) n + z h_{t-1}.
 
+    Each call packs the weights anew. For many short calls, for several threads and for streams
+    see `freeze`, which packs them once.
+
     Parameters
     ----------
     input_size, hidden_size : int
@@ -410,6 +419,9 @@ class GRU(Recurrent[Floats, Floats]):
 class MinGRU(Recurrent[Floats, Floats]):
     """minGRU [1]_: h_t = (1 - z) h_{t-1} + z h~, where z and h~ depend on x alone.
 
+    Each call packs the weights anew. For many short calls, for several threads and for streams
+    see `freeze`, which packs them once.
+
     Parameters
     ----------
     input_size, hidden_size : int
@@ -497,6 +509,9 @@ class MinGRU(Recurrent[Floats, Floats]):
 
 class MinLSTM(Recurrent[Floats, Floats]):
     """minLSTM [1]_: h_t = f/(f+i) h_{t-1} + i/(f+i) h~, where f, i and h~ depend on x alone.
+
+    Each call packs the weights anew. For many short calls, for several threads and for streams
+    see `freeze`, which packs them once.
 
     Parameters
     ----------

@@ -77,6 +77,9 @@ def min_gru(
     z = sigmoid(W_iz x_t + b_z), h~ = W_ih x_t + b_h; h_t = (1 - z) h_{t-1} + z h~. Here z is
     the factor of the new value h~; in the GRU it is that of h_{t-1}.
 
+    Each call packs the weights anew: for many short calls with the same ones use a layer and its
+    `freeze`.
+
     Parameters
     ----------
     x : (T, B, I) array, float32 or float64
@@ -205,6 +208,9 @@ def min_lstm(
 
     f, i = sigmoid of W_ih x_t + b_ih, h~ = W_ih x_t + b_ih without an activation;
     h_t = f/(f + i) h_{t-1} + i/(f + i) h~. There is no c.
+
+    Each call packs the weights anew: for many short calls with the same ones use a layer and its
+    `freeze`.
 
     Parameters
     ----------
