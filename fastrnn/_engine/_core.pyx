@@ -429,7 +429,6 @@ def step_size(list layers not None, int64_t batch, bint of_ids=False):
 
 
 include "_stepper.pxi"
-include "_runner.pxi"
 
 
 cdef extern from *:
