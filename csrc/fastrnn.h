@@ -11,6 +11,10 @@
 
 enum frnn_dtype { FRNN_F32, FRNN_F64, FRNN_DTYPES };
 
+/* The precision of packed weights: that of the dtype; or, for float32 alone, matrices rounded to bfloat16, to nearest
+ * even, with all arithmetic in float32. */
+enum frnn_precision { FRNN_FULL, FRNN_BFLOAT16_WEIGHTS, FRNN_PRECISIONS };
+
 /* The options of cells. Their values are in frnn_variant, frnn_dropout_masks or frnn_shape. */
 enum frnn_option {
   FRNN_CLIP,
@@ -36,8 +40,9 @@ enum frnn_extra {
   FRNN_EXTRAS
 };
 
-/* The names of options and extra parameters, as in the layers of the Python package: "cell_clip", "weight_ln_ih". NULL
- * past the end. */
+/* The names of options and extra parameters, as in the layers of the Python package: "cell_clip", "weight_ln_ih"; and
+ * of precisions, "" that of the dtype. NULL past the end. */
+const char *frnn_precision_name(int precision);
 const char *frnn_option_name(int option);
 const char *frnn_extra_name(int extra);
 
@@ -71,6 +76,7 @@ typedef struct {
   int has_ids;        /* 1 if x comes as ids; input is 0 then */
   int64_t projected;  /* 0: h and y have `hidden` features. Else so many: h is W_hr times the LSTM's output */
   int64_t checkpoint; /* 0: a tape keeps every step. n: it has checkpoints, the states but h before every n-th step */
+  int precision;      /* of packed weights; FRNN_FULL in a backward pass */
 } frnn_shape;
 
 /* Element i of step t and row b lies at data + t * step + b * row + i * sizeof(element). */

@@ -70,7 +70,7 @@ static void multiply_part(void *context, int part, int parts) {
                  .c_row = c_row};
   if (frnn_stopped(&job->run)) return;
   if (!goes_by_blocks(p->k)) {
-    kernels->gemm(&g);
+    kernels->products.gemm(&g);
     return;
   }
   frnn_beside beside = beside_of(at(p->work, (ptrdiff_t)job->layout.arrays), p->m * row, rows.begin * row);

@@ -137,7 +137,7 @@ static void take_passage(const backward_pass *w, passage p, int64_t t, range row
                  .init_row = w->row,
                  .c = target,
                  .c_row = w->row};
-  w->kernels->gemm(&g);
+  w->kernels->products.gemm(&g);
 }
 
 /* Computes a part of each product that follows a phase. Of several that go to drh, the first writes it and the others

@@ -64,7 +64,7 @@ static void scatter_input_gradient(const backward_pass *w, frnn_gemm g, range st
     g.m = now.count;
     g.a = chunk_row(w, w->dg, t, now.begin);
     g.c = chunk_row(w, dx, t, now.begin);
-    w->kernels->gemm(&g);
+    w->kernels->products.gemm(&g);
     for (int64_t b = 0, p; (p = next_index(r, &b, rows)) >= 0; b++) {
       void *to = row_at(w->call->dx, t, b);
       if (p < now.begin + now.count)
@@ -90,7 +90,7 @@ static void input_gradient(const backward_pass *w, range steps, range rows) {
   }
   dx.data = row_at(dx, w->t0 + steps.begin, rows.begin);
   dg.data = row_at(dg, steps.begin, rows.begin);
-  product_of_rows(w->kernels, g, dg, dx, steps.count, rows.count);
+  product_of_rows(&w->kernels->products, g, dg, dx, steps.count, rows.count);
 }
 
 void frnn_finish_rows(const backward_pass *w, range steps, range rows) {
@@ -151,7 +151,7 @@ static void weight_gradient(const backward_pass *w, gate_part gates, enum operan
   if (w->layout->in_blocks)
     add_products(w->kernels, g, beside(w, which, first * vectors_of(w->shape, n)), rows_of_chunk(w));
   else
-    w->kernels->gemm(&g);
+    w->kernels->products.gemm(&g);
 }
 
 /* sum[rows of the part] += its columns of dg. */

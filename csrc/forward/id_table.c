@@ -12,7 +12,7 @@ static table_layout lay_table(const frnn_shape *s) {
   int64_t element = element_size(s), units = padded(s);
   table_layout at = {0};
   int64_t gate_units = product(&at.total, units, s->cell->facts.gates);
-  at.w_ih = reserve(&at.total, packed_element(s), product(&at.total, gate_units, s->input));
+  at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, packed_lanes(s, s->input)));
   at.bias = reserve(&at.total, element, gate_units);
   at.bias_h = reserve(&at.total, element, product(&at.total, units, separate_gates(s->cell)));
   return at;
@@ -34,6 +34,7 @@ size_t frnn_id_table_size(const frnn_shape *s, int64_t count) {
 typedef struct {
   const frnn_id_table_call *call;
   const frnn_kernels *kernels;
+  const frnn_products *products;
   void *panels, *bias; /* of W_ih, in packed weights or in the workspace; the panels are for products */
   frnn_run run;
   job_parts job_parts;
@@ -45,7 +46,7 @@ static void transpose_columns(const tabulation *p, const frnn_transpose *full) {
   const int64_t *used = p->call->used;
   size_t element = (size_t)p->kernels->size;
   if (!used) {
-    p->kernels->pack_outputs(full);
+    p->kernels->products.pack(full);
     return;
   }
   for (int64_t u = 0; u < full->k; u++)
@@ -61,7 +62,7 @@ static void copy_packed(const tabulation *p, range vectors, void *target, ptrdif
   const int64_t *used = p->call->used;
   for (int64_t u = 0; u < p->call->count; u++)
     for (int64_t i = 0; i < vectors.count; i++)
-      memcpy(at(target, u * row + i * vector), at(panels, i * panel + (used ? used[u] : u) * vector), (size_t)vector);
+      p->products->column(at(panels, i * panel), used ? used[u] : u, at(target, u * row + i * vector));
 }
 
 /* Copies columns of W_ih to rows of the table. */
@@ -103,7 +104,8 @@ static void tabulate_part(void *context, int part, int parts) {
       p->kernels->add(at(target, u * row), at(target, u * row), bias, vectors.count * p->kernels->lanes);
     return;
   }
-  if (!p->call->packed) frnn_pack_for_product(s, p->kernels, vectors, p->call->weights.w_ih, s->input, panels);
+  if (!p->call->packed)
+    frnn_pack_for_product(s, p->kernels, p->products, vectors, p->call->weights.w_ih, s->input, panels);
   frnn_gemm g = {.m = p->call->count,
                  .n = vectors.count * p->kernels->lanes,
                  .k = s->input,
@@ -115,13 +117,14 @@ static void tabulate_part(void *context, int part, int parts) {
                  .init = bias,
                  .c = target,
                  .c_row = row};
-  p->kernels->gemm(&g);
+  p->products->gemm(&g);
 }
 
 int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void)) {
   const frnn_shape *s = &call->shape;
   const packed_header *packed = call->packed;
   tabulation p = {.call = call, .kernels = packed ? packed->kernels : frnn_kernels_for(s->dtype)};
+  p.products = packed ? packed->products : frnn_products_for(p.kernels, s->precision);
   double inputs = call->x ? (double)s->input : 2;
   double work = (double)s->cell->facts.gates * (double)s->hidden * inputs * (double)call->count;
   if (packed) {

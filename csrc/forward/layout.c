@@ -13,9 +13,10 @@ static int enters_in_step(const frnn_shape *s) {
 }
 
 /* 1 if W_ih is packed within the product over all of time, which alone reads it: some panels are packed and multiplied
- * at once, so that they never leave the cache. Only for so few rows that no threads divide them. */
+ * at once, so that they never leave the cache. Only for so few rows that no threads divide them, and at full precision:
+ * there alone a call has W_ih. */
 static int packs_in_product(const frnn_shape *s) {
-  return !enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
+  return s->precision == FRNN_FULL && !enters_in_step(s) && s->batch > 0 && s->batch < 2 * ROWS_OF_A_READING &&
          s->steps <= PROJECTED_ROWS_MOST / s->batch;
 }
 
@@ -30,12 +31,13 @@ packed_layout frnn_lay_packed(const frnn_shape *s, unsigned forms) {
   packed_layout at = {0};
   int64_t gate_units = product(&at.total, units, cell->facts.gates);
   reserve(&at.total, sizeof(packed_header), 1);
-  int64_t of_x = product(&at.total, gate_units, s->input), packed = packed_element(s);
-  at.for_steps = reserve(&at.total, packed, forms & FRNN_FOR_STEPS ? of_x : 0);
-  at.for_products = reserve(&at.total, packed, forms & FRNN_FOR_PRODUCTS ? of_x : 0);
-  int64_t of_h = product(&at.total, product(&at.total, units, cell->facts.recurrent), features_of(s));
-  at.w_hh = reserve(&at.total, packed, of_h);
-  at.w_hr = reserve(&at.total, packed, product(&at.total, vectors_of(s, s->projected), s->hidden));
+  int64_t of_x = product(&at.total, gate_units, packed_lanes(s, s->input));
+  at.for_steps = reserve(&at.total, element, forms & FRNN_FOR_STEPS ? of_x : 0);
+  at.for_products = reserve(&at.total, element, forms & FRNN_FOR_PRODUCTS ? of_x : 0);
+  int64_t recurrent_units = product(&at.total, units, cell->facts.recurrent);
+  at.w_hh = reserve(&at.total, element, product(&at.total, recurrent_units, packed_lanes(s, features_of(s))));
+  int64_t projected = vectors_of(s, s->projected);
+  at.w_hr = reserve(&at.total, element, product(&at.total, projected, packed_lanes(s, s->hidden)));
   at.bias = reserve(&at.total, element, gate_units);
   at.bias_h = reserve(&at.total, element, product(&at.total, units, separate_gates(cell)));
   return at;
@@ -62,14 +64,14 @@ static int64_t steps_of_chunk(const frnn_shape *s) {
   return packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));
 }
 
-forward_layout frnn_lay_forward(const frnn_shape *s) {
+static forward_layout lay_pass(const frnn_shape *s) {
   const frnn_cell *cell = s->cell;
   int64_t element = element_size(s), units = padded(s);
   forward_layout at = {.steps = steps_of_chunk(s), .in_step = enters_in_step(s), .packing = packs_in_product(s)};
   int64_t rows = product(&at.total, at.steps, s->batch);
   int64_t row_units = product(&at.total, s->batch, units);
   int64_t w_ih = product(&at.total, product(&at.total, units, cell->facts.gates), s->input);
-  at.w_ih = reserve(&at.total, packed_element(s), at.packing ? w_ih : 0);
+  at.w_ih = reserve(&at.total, element, at.packing ? w_ih : 0);
   at.z = reserve(&at.total, element, product(&at.total, rows, product(&at.total, units, work_slots(cell))));
   int64_t held_units = product(&at.total, row_units, held_states(cell));
   at.held = reserve(&at.total, element, held_units);
@@ -85,6 +87,32 @@ forward_layout frnn_lay_forward(const frnn_shape *s) {
     at.h_at[i] = reserve(&at.total, element, row_units);
     at.held_at[i] = reserve(&at.total, element, held_units);
   }
+  return at;
+}
+
+/* Widening pays if so many tiles read each weight, and more if there are more weights: for that many bytes one more.
+ * Beyond the last number it is faster to read half the bytes. Measured. */
+enum { READINGS_LEAST = 24, BYTES_PER_READING = 21845, WIDENED_BYTES_MOST = 2097152 };
+enum { ROWS_LEAST = 3, ROWS_OF_A_TILE = 6 };
+
+int frnn_widens(const frnn_shape *s) {
+  if (s->precision != FRNN_BFLOAT16_WEIGHTS || s->batch < ROWS_LEAST) return 0;
+  double readings = (double)((s->batch - 1) / ROWS_OF_A_TILE + 1) * (double)s->steps;
+  double bytes = weights_of(s) * (double)element_size(s);
+  return readings >= READINGS_LEAST && readings * BYTES_PER_READING >= bytes && bytes <= WIDENED_BYTES_MOST;
+}
+
+frnn_shape frnn_widened_shape(const frnn_shape *narrow) {
+  frnn_shape s = *narrow;
+  s.precision = FRNN_FULL;
+  return s;
+}
+
+forward_layout frnn_lay_forward(const frnn_shape *s) {
+  frnn_shape wide = frnn_widened_shape(s);
+  if (!frnn_widens(s)) return lay_pass(s);
+  forward_layout at = lay_pass(&wide);
+  at.widened = reserve(&at.total, 1, (int64_t)frnn_packed_size(&wide, frnn_form_of(s)));
   return at;
 }
 

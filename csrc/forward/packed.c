@@ -6,14 +6,15 @@
 /* A gate of W_ih or W_hh, and its panels for the tiles of a step, which interleave the gates of one phase. */
 static frnn_transpose gate_for_steps(const frnn_shape *s, const frnn_kernels *kernels, phase_gates of, int gate,
                                      const void *w, int64_t k, const void *packed) {
-  int64_t column = panel_bytes(s, kernels, 1), before = of.first * vectors_of_units(s, kernels);
-  return (frnn_transpose){.src = at(w, gate * s->hidden * k * kernels->size),
-                          .src_row = k * kernels->size,
-                          .outputs = s->hidden,
-                          .k = k,
-                          .dst = at(packed, panel_bytes(s, kernels, before * k) + (gate - of.first) * column),
-                          .dst_vector = panel_bytes(s, kernels, k) * of.count,
-                          .dst_k = column * of.count};
+  int64_t column = panel_bytes(s, kernels, 1), panel = panel_bytes(s, kernels, k);
+  return (frnn_transpose){
+      .src = at(w, gate * s->hidden * k * kernels->size),
+      .src_row = k * kernels->size,
+      .outputs = s->hidden,
+      .k = k,
+      .dst = at(packed, of.first * vectors_of_units(s, kernels) * panel + (gate - of.first) * column),
+      .dst_vector = panel * of.count,
+      .dst_k = column * of.count};
 }
 
 /* A gate of W_ih or W_hh, and its panels for a product. */
@@ -40,17 +41,26 @@ static frnn_transpose projection(const frnn_shape *s, const frnn_kernels *kernel
                           .dst_k = panel_bytes(s, kernels, 1)};
 }
 
+/* A job: all its parts read this. */
+typedef struct {
+  const frnn_pack_call *calls;
+  const frnn_kernels *kernels;
+  const frnn_products *products;
+  frnn_run run;
+  job_parts job_parts;
+} packing;
+
 /* Packs some vectors of outputs. */
-static void pack_vectors(const frnn_kernels *kernels, frnn_transpose t, range vectors) {
-  int64_t first = vectors.begin * kernels->lanes;
+static void pack_vectors(const packing *p, frnn_transpose t, range vectors) {
+  int64_t lanes = p->kernels->lanes, first = vectors.begin * lanes;
   t.src = at(t.src, first * t.src_row);
   t.dst = at(t.dst, vectors.begin * t.dst_vector);
-  t.outputs = least(vectors.count * kernels->lanes, t.outputs - first);
-  if (t.outputs > 0 && t.k > 0) kernels->pack_outputs(&t);
+  t.outputs = least(vectors.count * lanes, t.outputs - first);
+  if (t.outputs > 0 && t.k > 0) p->products->pack(&t);
 }
 
-void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, range vectors, const void *w, int64_t k,
-                           void *packed) {
+void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, const frnn_products *products,
+                           range vectors, const void *w, int64_t k, void *packed) {
   int64_t panel = panel_bytes(s, kernels, k), of_gate = padded(s) / kernels->lanes;
   for (int64_t i = 0; i < vectors.count; i++) {
     int64_t gate = (vectors.begin + i) / of_gate, unit = (vectors.begin + i) % of_gate * kernels->lanes;
@@ -62,7 +72,7 @@ void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, ran
                         .dst_vector = panel,
                         .dst_k = panel_bytes(s, kernels, 1)};
     if (t.outputs > 0 && k > 0)
-      kernels->pack_outputs(&t);
+      products->pack(&t);
     else
       memset(t.dst, 0, (size_t)panel);
   }
@@ -87,14 +97,6 @@ void frnn_pack_biases(const frnn_shape *s, const frnn_kernels *kernels, const fr
     }
 }
 
-/* A job: all its parts read this. */
-typedef struct {
-  const frnn_pack_call *calls;
-  const frnn_kernels *kernels;
-  frnn_run run;
-  job_parts job_parts;
-} packing;
-
 /* Packs a part of W_ih or W_hh for the tiles of a step. */
 static void pack_for_steps(packing *p, const frnn_shape *s, int h, job_part mine, const void *w, int64_t k,
                            void *packed) {
@@ -102,7 +104,7 @@ static void pack_for_steps(packing *p, const frnn_shape *s, int h, job_part mine
   for (const frnn_phase *phase = s->cell->forward; phase->kind == FRNN_TILE; phase++) {
     phase_gates of = gates_of_phase(s->cell, h, phase->number);
     for (int gate = of.first; gate < of.first + of.count && !frnn_stopped(&p->run); gate++)
-      pack_vectors(p->kernels, gate_for_steps(s, p->kernels, of, gate, w, k, packed), vectors);
+      pack_vectors(p, gate_for_steps(s, p->kernels, of, gate, w, k, packed), vectors);
   }
 }
 
@@ -110,7 +112,8 @@ static void pack_for_steps(packing *p, const frnn_shape *s, int h, job_part mine
 static void pack_for_product(packing *p, const frnn_shape *s, int gates, job_part mine, const void *w, int64_t k,
                              void *packed) {
   range vectors = range_of(gates * (padded(s) / p->kernels->lanes), mine.slice, mine.slices);
-  frnn_pack_for_product(s, p->kernels, vectors, w, k, at(packed, vectors.begin * panel_bytes(s, p->kernels, k)));
+  frnn_pack_for_product(s, p->kernels, p->products, vectors, w, k,
+                        at(packed, vectors.begin * panel_bytes(s, p->kernels, k)));
 }
 
 /* Packs a part of W_hh, and of W_ih in the forms that the call names. */
@@ -138,10 +141,9 @@ static void pack_part(void *context, int part, int parts) {
   (void)parts;
   pack_matrices(p, call, &layout, mine);
   void *w_hr = at(call->packed, (ptrdiff_t)layout.w_hr);
-  pack_vectors(p->kernels, projection(s, p->kernels, call->weights.w_hr, w_hr),
-               vectors_of_part(p->kernels, s->projected, mine));
+  pack_vectors(p, projection(s, p->kernels, call->weights.w_hr, w_hr), vectors_of_part(p->kernels, s->projected, mine));
   if (mine.slice > 0) return;
-  packed_header header = {p->kernels, call->forms, layout};
+  packed_header header = {p->kernels, p->products, call->forms, layout};
   memcpy(call->packed, &header, sizeof header);
   frnn_pack_biases(s, p->kernels, &call->weights, at(call->packed, (ptrdiff_t)layout.bias),
                    at(call->packed, (ptrdiff_t)layout.bias_h));
@@ -149,7 +151,7 @@ static void pack_part(void *context, int part, int parts) {
 
 int frnn_pack_with(const frnn_kernels *kernels, const frnn_pack_call *calls, int count, int (*interrupted)(void)) {
   const frnn_shape *s = &calls->shape;
-  packing p = {.calls = calls, .kernels = kernels};
+  packing p = {.calls = calls, .kernels = kernels, .products = frnn_products_for(kernels, s->precision)};
   p.job_parts = part_by_slices(count, MULTIPLY_ADDS_OF_PACKING * weights_of(s), vectors_of_units(s, kernels));
   frnn_begin(&p.run, p.job_parts.work, parts_of(&p.job_parts), interrupted);
   frnn_parallel(&p.run, p.job_parts.work, pack_part, &p, parts_of(&p.job_parts));
@@ -163,56 +165,49 @@ int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void)) 
 
 /* ---- unpacking -------------------------------------------------------------------------------------------------- */
 
-/* Copies one column of some outputs from a panel to their rows. */
-static inline void scatter(char *to, ptrdiff_t row, const char *from, int64_t outputs, size_t element) {
-  for (int64_t n = 0; n < outputs; n++) memcpy(to + n * row, from + n * (ptrdiff_t)element, element);
-}
+/* So many outputs between two polls. */
+enum { UNPACKED_AT_ONCE = 64 };
 
-/* Writes `src` from its panels: the inverse of `pack_outputs`. */
-static void unpack(frnn_run *run, const frnn_kernels *kernels, frnn_transpose t) {
-  int64_t lanes = kernels->lanes;
-  for (int64_t n = 0; n < t.outputs && !frnn_stopped(run); n += lanes) {
-    int64_t outputs = least(lanes, t.outputs - n);
-    for (int64_t k = 0; k < t.k; k++) {
-      char *to = at(t.src, n * t.src_row + k * kernels->size);
-      const char *from = at(t.dst, n / lanes * t.dst_vector + k * t.dst_k);
-      if (kernels->size == 4) /* a constant size is copied without a call */
-        scatter(to, t.src_row, from, outputs, 4);
-      else
-        scatter(to, t.src_row, from, outputs, 8);
-    }
+/* Writes `src` from its panels. */
+static void unpack(frnn_run *run, const packed_header *packed, frnn_transpose t) {
+  int64_t lanes = packed->kernels->lanes;
+  for (int64_t left = t.outputs; left > 0 && !frnn_stopped(run); left -= t.outputs) {
+    t.outputs = next_count(UNPACKED_AT_ONCE, left);
+    if (t.k > 0) packed->products->unpack(&t);
+    t.src = at(t.src, t.outputs * t.src_row);
+    t.dst = at(t.dst, t.outputs / lanes * t.dst_vector);
   }
 }
 
-static void unpack_from_steps(frnn_run *run, const frnn_shape *s, const frnn_kernels *kernels, int h, int64_t k,
-                              const void *packed, void *matrix) {
+static void unpack_from_steps(frnn_run *run, const frnn_shape *s, const packed_header *packed, int h, int64_t k,
+                              const void *panels, void *matrix) {
   for (const frnn_phase *phase = s->cell->forward; phase->kind == FRNN_TILE; phase++) {
     phase_gates of = gates_of_phase(s->cell, h, phase->number);
     for (int gate = of.first; gate < of.first + of.count; gate++)
-      unpack(run, kernels, gate_for_steps(s, kernels, of, gate, matrix, k, packed));
+      unpack(run, packed, gate_for_steps(s, packed->kernels, of, gate, matrix, k, panels));
   }
 }
 
-static void unpack_from_product(frnn_run *run, const frnn_shape *s, const frnn_kernels *kernels, int gates, int64_t k,
-                                const void *packed, void *matrix) {
-  for (int gate = 0; gate < gates; gate++) unpack(run, kernels, gate_for_product(s, kernels, gate, matrix, k, packed));
+static void unpack_from_product(frnn_run *run, const frnn_shape *s, const packed_header *packed, int gates, int64_t k,
+                                const void *panels, void *matrix) {
+  for (int gate = 0; gate < gates; gate++)
+    unpack(run, packed, gate_for_product(s, packed->kernels, gate, matrix, k, panels));
 }
 
 int frnn_unpack(const frnn_shape *s, const void *packed, void *w_ih, void *w_hh, void *w_hr, int (*interrupted)(void)) {
   const packed_header *header = packed;
-  const frnn_kernels *kernels = header->kernels;
   const frnn_cell_facts *facts = &s->cell->facts;
   const packed_layout *layout = &header->at;
   frnn_run run;
   frnn_begin(&run, 0, 1, interrupted);
   if (w_ih && header->forms & FRNN_FOR_PRODUCTS)
-    unpack_from_product(&run, s, kernels, facts->gates, s->input, at(packed, (ptrdiff_t)layout->for_products), w_ih);
+    unpack_from_product(&run, s, header, facts->gates, s->input, at(packed, (ptrdiff_t)layout->for_products), w_ih);
   else if (w_ih)
-    unpack_from_steps(&run, s, kernels, 0, s->input, at(packed, (ptrdiff_t)layout->for_steps), w_ih);
+    unpack_from_steps(&run, s, header, 0, s->input, at(packed, (ptrdiff_t)layout->for_steps), w_ih);
   if (w_hh && is_unfused(s->cell))
-    unpack_from_product(&run, s, kernels, facts->recurrent, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
+    unpack_from_product(&run, s, header, facts->recurrent, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
   else if (w_hh)
-    unpack_from_steps(&run, s, kernels, 1, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
-  if (w_hr) unpack(&run, kernels, projection(s, kernels, w_hr, at(packed, (ptrdiff_t)layout->w_hr)));
+    unpack_from_steps(&run, s, header, 1, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
+  if (w_hr) unpack(&run, header, projection(s, header->kernels, w_hr, at(packed, (ptrdiff_t)layout->w_hr)));
   return frnn_end(&run);
 }

@@ -21,16 +21,22 @@ typedef struct {
   size_t w_ih, z, held, scratch, output, after_dropout, ids, x, aux, h, held_at[2], h_at[2];
   int64_t steps;        /* of a chunk */
   int in_step, packing; /* 1 if x enters in the step; 1 if the product over all of time packs W_ih */
+  size_t widened;       /* the weights, if the pass widens them; the other offsets are those of the widened pass */
   size total;
 } forward_layout;
 
 packed_layout frnn_lay_packed(const frnn_shape *s, unsigned forms);
 forward_layout frnn_lay_forward(const frnn_shape *s);
 
+/* 1 if a pass of this shape widens its weights before, see widen.c; the shape of the pass then. */
+int frnn_widens(const frnn_shape *s);
+frnn_shape frnn_widened_shape(const frnn_shape *narrow);
+
 /* Packed weights begin with this header. Panels are as wide as the vectors of the kernels that packed them, so forward
- * passes use those kernels whatever instruction set has been selected since. */
+ * passes use those kernels whatever instruction set has been selected since. `products` are for the precision. */
 typedef struct {
   const frnn_kernels *kernels;
+  const frnn_products *products;
   unsigned forms;
   packed_layout at;
 } packed_header;
@@ -38,16 +44,15 @@ typedef struct {
 /* Does frnn_pack with given kernels. */
 int frnn_pack_with(const frnn_kernels *kernels, const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
-/* Bytes of k columns of one vector of outputs, as packed. Packed weights may have narrower elements than rows have:
- * only this function, the kernels' packing and their tiles know their layout. */
+/* Bytes of k columns of one vector of outputs, as packed. */
 static inline int64_t panel_bytes(const frnn_shape *s, const frnn_kernels *kernels, int64_t k) {
-  return k * kernels->lanes * packed_element(s);
+  return packed_lanes(s, k) * kernels->lanes * kernels->size;
 }
 
 /* Packs some vectors of a matrix of k columns, all gates one after another, into panels of one product; units beyond a
  * gate's are zeros. */
-void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, range vectors, const void *w, int64_t k,
-                           void *packed);
+void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, const frnn_products *products,
+                           range vectors, const void *w, int64_t k, void *packed);
 
 /* Writes the biases that the chains begin with. `bias` is for chains over x: b_ih, plus b_hh if they go on over h.
  * `bias_h` is for chains over h alone. Both are zeros in a cell that normalises its products, for it adds the biases

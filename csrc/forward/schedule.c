@@ -122,12 +122,20 @@ void frnn_run_passes(frnn_run *run, const forward_pass *passes, int count) {
 
 int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
   forward_pass passes[FRNN_TOGETHER];
+  frnn_forward_call widened[FRNN_TOGETHER];
+  const frnn_forward_call *narrow = NULL;
   frnn_run run;
   assert(count >= 1 && count <= FRNN_TOGETHER);
   if (calls->shape.batch == 0) return 0;
+  if (frnn_widens(&calls->shape)) {
+    for (int i = 0; i < count; i++) widened[i] = frnn_widened_call(&calls[i]);
+    narrow = calls;
+    calls = widened;
+  }
   for (int i = 0; i < count; i++) frnn_begin_forward(&passes[i], &calls[i]);
   forward_job p = {.passes = passes, .run = &run, .job_parts = job_parts_of(passes, count)};
   frnn_begin(&run, multiply_adds_of(passes) * count, parts_of(&p.job_parts), interrupted);
+  if (narrow) frnn_widen(&run, narrow, widened, count);
   run_passes(&p, count);
   return frnn_end(&run);
 }

@@ -23,6 +23,7 @@ static void begin_pass(forward_pass *w, const frnn_forward_call *call, const frn
   w->cell = s->cell;
   w->packed = call->packed;
   w->kernels = w->packed->kernels;
+  w->products = w->packed->products;
   w->functions = functions_of(w->kernels, s);
   w->layout = call->plan;
   w->row = padded(s) * element_size(s);
@@ -96,7 +97,7 @@ static void project_with(const forward_pass *w, chunk c, range rows, range vecto
   rows = working_of(s, &w->call->rows, rows, t);
   frnn_sequence x = x_of(w, c, rows.begin), z = w->in_tape ? w->tape : w->work;
   z.data = at(z_at(w, c, t, rows.begin), vectors.begin * vector);
-  product_of_rows(w->kernels, g, x, z, c.to - c.from, rows.count);
+  product_of_rows(w->products, g, x, z, c.to - c.from, rows.count);
 }
 
 void frnn_project(const forward_pass *w, chunk c, range rows, range vectors) {
@@ -110,7 +111,7 @@ void frnn_project(const forward_pass *w, chunk c, range rows, range vectors) {
   int64_t some = most(4, PACKED_AT_ONCE / most(1, panel)), end = vectors.begin + vectors.count;
   for (range now = {vectors.begin, 0}; now.begin < end; now.begin += now.count) {
     now.count = next_count(some, end - now.begin);
-    frnn_pack_for_product(w->shape, w->kernels, now, w->call->weights.w_ih, w->shape->input, place);
+    frnn_pack_for_product(w->shape, w->kernels, w->products, now, w->call->weights.w_ih, w->shape->input, place);
     project_with(w, c, rows, now, place);
   }
 }
@@ -271,7 +272,7 @@ static void project_h(const forward_pass *w, int64_t i, range rows, job_part min
                  .panel = panel,
                  .c = at(h.data, vectors.begin * vector),
                  .c_row = h.row};
-  w->kernels->gemm(&g);
+  w->products->gemm(&g);
 }
 
 static inline frnn_step_state state_in_step(const forward_pass *w, int state, int64_t i, int64_t b) {
@@ -331,7 +332,7 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase,
   if (is_unfused(w->cell))
     frnn_take_unfused_step(w, &step, t, phase, rows.begin, mine);
   else
-    w->functions->step[phase.number](&step);
+    w->products->tiles[w->cell->number][phase.number](&step);
 }
 
 /* Rows that the mask holds keep their state. */

@@ -13,6 +13,7 @@ typedef struct {
   const frnn_shape *shape;
   const frnn_cell *cell;
   const frnn_kernels *kernels;
+  const frnn_products *products;
   const frnn_cell_functions *functions;
   const packed_header *packed;
   const forward_layout *layout;
@@ -69,6 +70,11 @@ static inline void *frnn_after_dropout(const forward_pass *w, int64_t index) {
 /* unfused.c: a phase of an unfused cell's step, for the step's rows; `index` is the sorted index of the first. */
 void frnn_take_unfused_step(const forward_pass *w, frnn_step *step, int64_t t, frnn_phase phase, int64_t index,
                             job_part mine);
+
+/* widen.c: the call of a pass that widens its weights, as one at full precision; frnn_widen writes its packed weights.
+ */
+frnn_forward_call frnn_widened_call(const frnn_forward_call *narrow);
+void frnn_widen(frnn_run *run, const frnn_forward_call *narrow, const frnn_forward_call *wide, int count);
 
 /* schedule.c: frnn_run_passes takes all steps of some passes of one shape at once, frnn_run_rows those of some rows of
  * one pass on the calling thread alone. Both return early if the run is stopped. */

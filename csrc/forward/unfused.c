@@ -32,7 +32,7 @@ static void run_chains(const forward_pass *w, const frnn_step *full, chains_of_s
     if (s.in[i].k > 0)
       s.in[i].panels = at(s.in[i].panels, first[i] * of_gate * panel_bytes(w->shape, w->kernels, s.in[i].k));
   }
-  w->kernels->chains(&s);
+  w->products->chains(&s);
 }
 
 /* Computes a part of each product of a phase. */

@@ -302,6 +302,11 @@ const frnn_cell *frnn_cell_named(const char *name) {
 
 const frnn_cell_facts *frnn_facts_of(const frnn_cell *cell) { return &cell->facts; }
 
+const char *frnn_precision_name(int precision) {
+  static const char *const names[FRNN_PRECISIONS] = {[FRNN_FULL] = "", [FRNN_BFLOAT16_WEIGHTS] = "bfloat16-weights"};
+  return precision >= 0 && precision < FRNN_PRECISIONS ? names[precision] : NULL;
+}
+
 const char *frnn_option_name(int option) {
   static const char *const names[FRNN_OPTIONS] = {[FRNN_CLIP] = "clip",
                                                   [FRNN_CELL_CLIP] = "cell_clip",

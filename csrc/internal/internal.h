@@ -65,7 +65,8 @@ typedef struct {
   frnn_blocks blocks;
 } frnn_row_sum;
 
-/* dst panels from a matrix whose rows are the outputs (W as the user stores it): a transposition. */
+/* dst panels from a matrix whose rows are the outputs (W as the user stores it): a transposition. A lane of a panel
+ * holds as many numbers of k as the precision has in the bytes of one element; dst_k is the distance of such lanes. */
 typedef struct {
   const void *src;
   ptrdiff_t src_row;
@@ -188,20 +189,34 @@ enum frnn_cell_number {
   FRNN_CELLS
 };
 
-/* A cell's functions, by phase. A phase of `step` reads the results of the phase before for all units; in an unfused
- * cell it follows the products, and takes all units of m rows. Products that the cell names follow phases of `back`. */
+/* A cell's functions, by phase. Those of `step` are an unfused cell's: each follows the products of its phase, and
+ * takes all units of m rows. Products that the cell names follow phases of `back`. */
 enum { FRNN_PHASES = 2, FRNN_BACK_PHASES = 3 };
 typedef struct {
   void (*step[FRNN_PHASES])(const frnn_step *);
   void (*back[FRNN_BACK_PHASES])(const frnn_back *);
 } frnn_cell_functions;
 
+/* The functions that write and read packed weights of one precision. */
+typedef struct {
+  void (*pack)(const frnn_transpose *);
+  void (*unpack)(const frnn_transpose *); /* writes `src` from the panels */
+  /* a panel at full precision; NULL at full precision, and if the precision has an arithmetic of its own */
+  void (*widen)(const void *panel, int64_t k, int gates, void *full);
+  /* one column of a panel, a number for each lane */
+  void (*column)(const void *panel, int64_t k, void *lanes);
+  void (*gemm)(const frnn_gemm *);
+  /* an unfused cell's chains, which write to z: `vectors` counts vectors of all gates, one after another */
+  void (*chains)(const frnn_step *);
+  /* a fused cell's tiles, by phase. A phase reads the results of the phase before for all units */
+  void (*tiles[FRNN_CELLS][FRNN_PHASES])(const frnn_step *);
+} frnn_products;
+
 typedef struct {
   const char *isa;
-  int fused;       /* 1 if a multiply-add rounds once: all such sets give the same bits */
-  int size, lanes; /* bytes of an element, elements of a vector */
-  void (*gemm)(const frnn_gemm *);
-  void (*pack_outputs)(const frnn_transpose *);
+  int fused;              /* 1 if a multiply-add rounds once: all such sets give the same bits */
+  int size, lanes;        /* bytes of an element, elements of a vector */
+  frnn_products products; /* at full precision */
   /* dst[vector][k][lane] = src[k][n]: rows already along k */
   void (*pack_rows)(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, void *dst, ptrdiff_t panel);
   /* dst[n] = a[n] + b[n]; a or b may be NULL */
@@ -214,8 +229,6 @@ typedef struct {
   void (*add_keeping)(void *sum, void *lost, const void *x, int64_t n);
   /* dst[n] = a[n] * b[n] + c[n]; c may be NULL */
   void (*multiply_add)(void *dst, const void *a, const void *b, const void *c, int64_t n);
-  /* an unfused cell's chains, which write to z: `vectors` counts vectors of all gates, one after another */
-  void (*chains)(const frnn_step *);
   frnn_cell_functions cells[FRNN_CELLS];
   void (*exp)(const void *x, void *y, int64_t n);
   void (*sigmoid)(const void *x, void *y, int64_t n);
@@ -291,6 +304,9 @@ struct frnn_cell {
 /* The kernels of the instruction set that is selected now. Another thread may select another one at any time, so a call
  * reads them once, at its entry, and keeps them. */
 const frnn_kernels *frnn_kernels_for(int dtype);
+
+/* The products of the same instruction set for a precision. */
+const frnn_products *frnn_products_for(const frnn_kernels *kernels, int precision);
 
 /* The floating-point environment, as far as run.h keeps it. */
 typedef union {

@@ -61,9 +61,11 @@ static inline size_t total(const size *s) { return s->overflow ? 0 : s->bytes + 
 
 static inline int64_t element_size(const frnn_shape *s) { return s->dtype == FRNN_F32 ? 4 : 8; }
 
-/* Bytes of an element of packed weights: today element_size. All sizes and strides of packed weights follow from it, so
- * outside the kernels it is the one place that changes when they get narrower elements than rows. */
-static inline int64_t packed_element(const frnn_shape *s) { return element_size(s); }
+/* The lanes that hold k numbers of a row of packed weights: each lane has an element's bytes, in which the precision
+ * has one number or several. All sizes and strides of packed weights follow from this. */
+static inline int64_t packed_lanes(const frnn_shape *s, int64_t k) {
+  return s->precision == FRNN_BFLOAT16_WEIGHTS ? k / 2 + k % 2 : k;
+}
 
 /* Units of a gate, rounded up to full vectors of the widest instruction set. */
 static inline int64_t padded(const frnn_shape *s) {
@@ -190,7 +192,7 @@ static inline run runs_of(frnn_sequence a, frnn_sequence c, int64_t steps, int64
 }
 
 /* c = init + a * panels over all rows of a chunk; `g` has all arguments but the rows. */
-static inline void product_of_rows(const frnn_kernels *kernels, frnn_gemm g, frnn_sequence a, frnn_sequence c,
+static inline void product_of_rows(const frnn_products *products, frnn_gemm g, frnn_sequence a, frnn_sequence c,
                                    int64_t steps, int64_t batch) {
   run r = runs_of(a, c, steps, batch);
   g.m = r.rows;
@@ -199,7 +201,7 @@ static inline void product_of_rows(const frnn_kernels *kernels, frnn_gemm g, frn
   for (int64_t i = 0; i < r.runs; i++) {
     g.a = at(a.data, i * r.a_run);
     g.c = at(c.data, i * r.c_run);
-    kernels->gemm(&g);
+    products->gemm(&g);
   }
 }
 

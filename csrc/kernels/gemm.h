@@ -1,15 +1,14 @@
-/* gemm.h - products: the chain that every tile is made of, and the packed GEMM.
+/* gemm.h - products: the chains of a step's tile, and the packed GEMM.
  *
  * Layout. b is packed in panels [vector of outputs][k][gate][lane]; a is read in place, along k (rows of activations)
  * or across it (gate gradients, which are so transposed). A tile holds R rows x P panels x G gates of accumulators in
  * registers. k is never split between accumulators: a tile that stops at KBLOCK and goes on later stores and reloads
- * exact values, so every result is one chain.
+ * exact values, so every result is one chain. full.h or bfloat16.h has the chain and what a lane of a panel holds.
  *
  * It must not know: cells, time, threads. */
 
 #define KBLOCK (4096 / (int)sizeof(real)) /* k of panels: a block stays in L2 while rows pass by */
 #define ROW_BLOCK 128                     /* rows of a: a block stays in L2 while panels pass by */
-#define MAX_ROWS 8
 
 /* The most rows of a tile with G gates, for tiles four vectors wide; three wide for three gates, if there are registers
  * beside the accumulators (with 16, four rows of three gates would take every one). */
@@ -20,47 +19,12 @@
 #define BYTES_PER_K 256
 #define WIDE_ENOUGH(P, G) ((P) > 2 && (P) / 2 * (G) * VEC_BYTES >= BYTES_PER_K)
 
-#define AT(type, base, bytes) ((type *)((char *)(uintptr_t)(base) + (bytes)))
-
-/* acc[r][p][g] += sum over k of a[r][k] * b[p][k][g]. The smaller of the two sets is held in registers. */
-INLINE void chain(const int R, const int P, const int G, vec *acc, const void *a, ptrdiff_t a_row, ptrdiff_t a_k,
-                  const real *panels, ptrdiff_t panel, int64_t k) {
-  const int V = P * G;
-  const char *row = a;
-  UNROLL_PRODUCT
-  for (; k > 0; k--) {
-    if (R <= V) {
-      vec x[MAX_ROWS];
-#pragma GCC unroll 8
-      for (int r = 0; r < R; r++) x[r] = vset1(*(const real *)(row + r * a_row));
-#pragma GCC unroll 16
-      for (int v = 0; v < V; v++) {
-        vec w = vload(panels + (v / G) * panel + (v % G) * LANES);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++) acc[r * V + v] = vfma(x[r], w, acc[r * V + v]);
-      }
-    } else {
-      vec w[ACCUMULATORS];
-#pragma GCC unroll 16
-      for (int v = 0; v < V; v++) w[v] = vload(panels + (v / G) * panel + (v % G) * LANES);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; r++) {
-        vec x = vset1(*(const real *)(row + r * a_row));
-#pragma GCC unroll 16
-        for (int v = 0; v < V; v++) acc[r * V + v] = vfma(x, w[v], acc[r * V + v]);
-      }
-    }
-    row += a_k;
-    panels += G * LANES;
-  }
-}
-
 /* The same over a factor of a step, for rows from m and the gates of units from `vector` on. `before` vectors of other
  * phases come before its panels. */
 INLINE void chain_factor(const int R, const int P, const int G, vec *acc, const frnn_factor *f, int64_t m,
                          int64_t vector, int64_t before) {
   chain(R, P, G, acc, AT(const char, f->rows, m * f->row), f->row, sizeof(real),
-        (const real *)f->panels + (before + vector * G) * f->k * LANES, f->k * G * LANES, f->k);
+        (const real *)f->panels + (before + vector * G) * PACKED(f->k) * LANES, PACKED(f->k) * G * LANES, f->k);
 }
 
 /* Loads the values that the chains begin with: the gates from `gate` on of units from `vector` on. */

@@ -169,9 +169,7 @@ KERNEL void gru_before_back_reset(const frnn_back *b) {
   }
 }
 
-#define GRU_CELLS                                                                                              \
-  [FRNN_GRU_AFTER] = {.step = {gru_after_step}, .back = {gru_after_back}}, [FRNN_GRU_BEFORE] = {               \
-                                                                               .step = {gru_reset_step,        \
-                                                                                        gru_blend_step},       \
-                                                                               .back = {gru_before_back_blend, \
-                                                                                        gru_before_back_reset}}
+#define GRU_STEPS [FRNN_GRU_AFTER] = {gru_after_step}, [FRNN_GRU_BEFORE] = {gru_reset_step, gru_blend_step}
+#define GRU_CELLS                                                      \
+  [FRNN_GRU_AFTER] = {.back = {gru_after_back}}, [FRNN_GRU_BEFORE] = { \
+                                                     .back = {gru_before_back_blend, gru_before_back_reset}}

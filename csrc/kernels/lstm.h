@@ -90,4 +90,5 @@ KERNEL void lstm_back(const frnn_back *b) {
   }
 }
 
-#define LSTM_CELLS [FRNN_LSTM] = {.step = {lstm_step}, .back = {lstm_back}}
+#define LSTM_STEPS [FRNN_LSTM] = {lstm_step}
+#define LSTM_CELLS [FRNN_LSTM] = {.back = {lstm_back}}

@@ -1,39 +1,6 @@
-/* pack.h - packs matrices into panels, and adds rows. Packing and sums over rows run once per call or per chunk, never
- * per step.
+/* pack.h - packs rows into panels, and adds rows. These run once per call or per chunk, never per step.
  *
  * It must not know: cells, time, threads. */
-
-/* A square of W, LANES rows (outputs) by LANES columns (k), transposed in registers; `full` if it has all of them; else
- * it has `rows` and `columns`, and the outputs beyond are zeros. */
-INLINE void pack_square(const int full, const char *src, ptrdiff_t src_row, int64_t rows, int64_t columns, real *panel,
-                        ptrdiff_t step) {
-  vec square[LANES];
-#pragma GCC unroll 16
-  for (int i = 0; i < LANES; i++) {
-    if (full)
-      square[i] = vload((const real *)(src + i * src_row));
-    else
-      square[i] = i < rows ? vload_part((const real *)(src + i * src_row), columns) : (vec){0};
-  }
-  vtranspose(square);
-#pragma GCC unroll 16
-  for (int i = 0; i < LANES; i++)
-    if (full || i < columns) vstore(panel + i * step, square[i]);
-}
-
-KERNEL void pack_outputs(const frnn_transpose *p) {
-  ptrdiff_t step = p->dst_k / (ptrdiff_t)sizeof(real);
-  for (int64_t n = 0; n < p->outputs; n += LANES) {
-    real *panel = AT(real, p->dst, n / LANES * p->dst_vector);
-    const char *src = AT(const char, p->src, n * p->src_row);
-    int64_t rows = p->outputs - n, k = 0;
-    if (rows >= LANES)
-      for (; k + LANES <= p->k; k += LANES)
-        pack_square(1, src + k * (ptrdiff_t)sizeof(real), p->src_row, LANES, LANES, panel + k * step, step);
-    for (; k < p->k; k += LANES)
-      pack_square(0, src + k * (ptrdiff_t)sizeof(real), p->src_row, rows, p->k - k, panel + k * step, step);
-  }
-}
 
 /* Some rows at a time, so that both sides are read in runs of a page or less. */
 KERNEL void pack_rows(const void *src, ptrdiff_t src_k, int64_t k, int64_t n, void *dst, ptrdiff_t panel) {

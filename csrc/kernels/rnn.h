@@ -59,6 +59,5 @@ INLINE void rnn_back(const int nonlinearity, const frnn_back *b) {
 KERNEL void rnn_tanh_back(const frnn_back *b) { rnn_back(TANH, b); }
 KERNEL void rnn_relu_back(const frnn_back *b) { rnn_back(RELU, b); }
 
-#define RNN_CELLS                                                                                                   \
-  [FRNN_RNN_TANH] = {.step = {rnn_tanh_step}, .back = {rnn_tanh_back}}, [FRNN_RNN_RELU] = {.step = {rnn_relu_step}, \
-                                                                                           .back = {rnn_relu_back}}
+#define RNN_STEPS [FRNN_RNN_TANH] = {rnn_tanh_step}, [FRNN_RNN_RELU] = {rnn_relu_step}
+#define RNN_CELLS [FRNN_RNN_TANH] = {.back = {rnn_tanh_back}}, [FRNN_RNN_RELU] = {.back = {rnn_relu_back}}

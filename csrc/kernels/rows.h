@@ -4,20 +4,10 @@
  *
  * It must not know: anything but which tiles there are. */
 
-#define JOIN_(name, rows) name##_by_##rows
-#define JOIN(name, rows) JOIN_(name, rows)
-#define TILE(name) JOIN(name, ROWS)
-#define FITS(P, G) (ROWS <= TILE_ROWS(G) && ROWS * (P) * (G) <= ACCUMULATORS && !WIDE_ENOUGH(P, G))
-
 NOINLINE void TILE(gemm_1)(const frnn_gemm *s, int64_t m, int64_t v) { gemm_tile(ROWS, 1, s, m, v); }
 NOINLINE void TILE(gemm_2)(const frnn_gemm *s, int64_t m, int64_t v) { gemm_tile(ROWS, 2, s, m, v); }
 NOINLINE void TILE(gemm_4)(const frnn_gemm *s, int64_t m, int64_t v) { gemm_tile(ROWS, 4, s, m, v); }
 NOINLINE void TILE(gemm_8)(const frnn_gemm *s, int64_t m, int64_t v) { gemm_tile(ROWS, 8, s, m, v); }
-
-NOINLINE void TILE(blocks_1)(const frnn_product_sum *s, int64_t m, int64_t v) { blocks_tile(ROWS, 1, s, m, v); }
-NOINLINE void TILE(blocks_2)(const frnn_product_sum *s, int64_t m, int64_t v) { blocks_tile(ROWS, 2, s, m, v); }
-NOINLINE void TILE(blocks_4)(const frnn_product_sum *s, int64_t m, int64_t v) { blocks_tile(ROWS, 4, s, m, v); }
-NOINLINE void TILE(blocks_8)(const frnn_product_sum *s, int64_t m, int64_t v) { blocks_tile(ROWS, 8, s, m, v); }
 
 /* The tiles of a step: of each name in STEP_TILES a function for every width. */
 #define DEFINE(name, P) \
@@ -35,15 +25,9 @@ STEP_TILES(DEFINE_TILES)
 static const struct tiles TILE(tiles) = {
     .gemm = {FITS(1, 1) ? TILE(gemm_1) : NULL, FITS(2, 1) ? TILE(gemm_2) : NULL, FITS(4, 1) ? TILE(gemm_4) : NULL,
              FITS(8, 1) ? TILE(gemm_8) : NULL},
-    .blocks = {FITS(1, 1) ? TILE(blocks_1) : NULL, FITS(2, 1) ? TILE(blocks_2) : NULL,
-               FITS(4, 1) ? TILE(blocks_4) : NULL, FITS(8, 1) ? TILE(blocks_8) : NULL},
     .step = {STEP_TILES(TILE_ENTRIES)},
 };
 
-#undef JOIN_
-#undef JOIN
-#undef TILE
-#undef FITS
 #undef DEFINE
 #undef DEFINE_3
 #undef DEFINE_4
@@ -52,4 +36,3 @@ static const struct tiles TILE(tiles) = {
 #undef ENTRIES_3
 #undef ENTRIES_4
 #undef TILE_ENTRIES
-#undef ROWS

@@ -1,9 +1,9 @@
 /* vec.h - one vector type and its operations, for the instruction set and dtype of the stub that includes it.
  *
- * The stub defines FRNN_BITS (32 or 64), FRNN_TARGET (what the compiler may use) and at most one of FRNN_AVX2,
- * FRNN_AVX512, FRNN_NEON; none of them means the generic set: 16-byte vectors, multiply then add. Among the kernels
- * only this file has instruction-set names. Every operation is exactly rounded or exact, so results do not depend on
- * the set (the generic one, which has no fused multiply-add, excepted).
+ * The stub defines FRNN_BITS (32 or 64), FRNN_TARGET (what the compiler may use), FRNN_NARROW if it has products alone,
+ * and at most one of FRNN_AVX2, FRNN_AVX512, FRNN_NEON; none of these means the generic set: 16-byte vectors, multiply
+ * then add. Among the kernels only this file has instruction-set names. Every operation is exactly rounded or exact, so
+ * results do not depend on the set (the generic one, which has no fused multiply-add, excepted).
  *
  * It must not know: cells, layouts, time. */
 #include <stdint.h>
@@ -19,7 +19,11 @@
 #else
 #define TARGET
 #endif
+#if defined(FRNN_NARROW)
+#define KERNEL static TARGET __attribute__((unused)) /* such as derivatives */
+#else
 #define KERNEL static TARGET
+#endif
 #define NOINLINE static TARGET __attribute__((noinline))
 #define INLINE static inline TARGET __attribute__((always_inline))
 
@@ -27,25 +31,33 @@
 #include <immintrin.h>
 #define VEC_BYTES 64
 #define FUSED 1
-#define ACCUMULATORS 24 /* of 32 registers: the most that a tile holds while weights and inputs pass by */
+#define REGISTERS 32
+#define ACCUMULATORS 24 /* the most registers that a tile holds while weights and inputs pass by */
 #define UNROLL_PRODUCT _Pragma("GCC unroll 4")
+#define UNROLL_PAIRS _Pragma("GCC unroll 2")
 #elif defined(FRNN_AVX2)
 #include <immintrin.h>
 #define VEC_BYTES 32
 #define FUSED 1
+#define REGISTERS 16
 #define ACCUMULATORS 12
 #define UNROLL_PRODUCT _Pragma("GCC unroll 4")
+#define UNROLL_PAIRS _Pragma("GCC unroll 2")
 #elif defined(FRNN_NEON)
 #include <arm_neon.h>
 #define VEC_BYTES 16
 #define FUSED 1
+#define REGISTERS 32
 #define ACCUMULATORS 24
 #define UNROLL_PRODUCT _Pragma("GCC unroll 1") /* clang would write out a block of 32 steps */
+#define UNROLL_PAIRS _Pragma("GCC unroll 1")
 #else
 #define VEC_BYTES 16
 #define FUSED 0 /* multiply, then add */
+#define REGISTERS 16
 #define ACCUMULATORS 12
 #define UNROLL_PRODUCT _Pragma("GCC unroll 1")
+#define UNROLL_PAIRS _Pragma("GCC unroll 1")
 #endif
 
 #if FRNN_BITS == 32
@@ -56,6 +68,8 @@ typedef double real;
 typedef int64_t integer;
 #endif
 
+#define MAX_ROWS 8 /* of a tile */
+#define AT(type, base, bytes) ((type *)((char *)(uintptr_t)(base) + (bytes)))
 #define LANES (VEC_BYTES / (int)sizeof(real))
 #define SIGN_BIT ((integer)((uint64_t)1 << (FRNN_BITS - 1)))
 
@@ -107,6 +121,41 @@ INLINE vec vscale(vec x, vec k, vec biased, vec unguard) {
   return x * vpower_of_two(biased) * unguard;
 #endif
 }
+
+#if FRNN_BITS == 32
+/* The upper half of each lane of 32 bits, or the lower half in its place; the other half is zero. */
+INLINE vec vupper(vec pair) { return (vec)((ivec)pair & (int32_t)0xffff0000); }
+INLINE vec vlower(vec pair) { return (vec)((ivec)pair << 16); }
+
+/* The same of lanes in memory. The compiler would take two registers for one of these, or another one for the mask, and
+ * move them: then a tile has too few. */
+INLINE vec vload_upper(const real *p) {
+#if defined(FRNN_AVX512)
+  vec v;
+  __asm__ volatile("vmovdqu16 %1, %0%{%2%}%{z%}" : "=v"(v) : "m"(*(const vec_at_any_address *)p), "Yk"(0xaaaaaaaau));
+  return v;
+#elif defined(FRNN_AVX2)
+  vec v;
+  __asm__ volatile("vpxor %0, %0, %0\n\tvpblendw $0xaa, %1, %0, %0" : "=&x"(v) : "m"(*(const vec_at_any_address *)p));
+  return v;
+#else
+  return vupper(vload(p));
+#endif
+}
+INLINE vec vload_lower(const real *p) {
+#if defined(FRNN_AVX512)
+  vec v;
+  __asm__ volatile("vpslld $16, %1, %0" : "=v"(v) : "m"(*(const vec_at_any_address *)p));
+  return v;
+#elif defined(FRNN_AVX2)
+  vec v;
+  __asm__ volatile("vmovups %1, %0\n\tvpslld $16, %0, %0" : "=x"(v) : "m"(*(const vec_at_any_address *)p));
+  return v;
+#else
+  return vlower(vload(p));
+#endif
+}
+#endif
 
 /* The larger of the two; x if x is NaN. */
 INLINE vec vmax(vec x, vec floor) {

@@ -7,11 +7,13 @@
 #include "../internal/internal.h"
 
 extern const frnn_kernels frnn_generic_f32, frnn_generic_f64;
+extern const frnn_products frnn_generic_bfloat16;
 
 static int always(void) { return 1; }
 
 #if defined(__x86_64__)
 extern const frnn_kernels frnn_avx512_f32, frnn_avx512_f64, frnn_avx2_f32, frnn_avx2_f64;
+extern const frnn_products frnn_avx512_bfloat16, frnn_avx2_bfloat16;
 
 /* The compiler's run-time library also checks that the system saves the registers. */
 static int has_avx512(void) {
@@ -25,20 +27,22 @@ static int has_avx2(void) {
 }
 #elif defined(__aarch64__)
 extern const frnn_kernels frnn_neon_f32, frnn_neon_f64;
+extern const frnn_products frnn_neon_bfloat16;
 #endif
 
 /* Best first. */
 static const struct {
   const frnn_kernels *kernels[FRNN_DTYPES];
+  const frnn_products *bfloat16;
   int (*runs)(void);
 } sets[] = {
 #if defined(__x86_64__)
-    {{&frnn_avx512_f32, &frnn_avx512_f64}, has_avx512},
-    {{&frnn_avx2_f32, &frnn_avx2_f64}, has_avx2},
+    {{&frnn_avx512_f32, &frnn_avx512_f64}, &frnn_avx512_bfloat16, has_avx512},
+    {{&frnn_avx2_f32, &frnn_avx2_f64}, &frnn_avx2_bfloat16, has_avx2},
 #elif defined(__aarch64__)
-    {{&frnn_neon_f32, &frnn_neon_f64}, always},
+    {{&frnn_neon_f32, &frnn_neon_f64}, &frnn_neon_bfloat16, always},
 #endif
-    {{&frnn_generic_f32, &frnn_generic_f64}, always},
+    {{&frnn_generic_f32, &frnn_generic_f64}, &frnn_generic_bfloat16, always},
 };
 enum { SETS = sizeof sets / sizeof *sets };
 
@@ -54,6 +58,13 @@ static int current(void) {
 }
 
 const frnn_kernels *frnn_kernels_for(int dtype) { return sets[current()].kernels[dtype]; }
+
+const frnn_products *frnn_products_for(const frnn_kernels *kernels, int precision) {
+  int set = 0;
+  if (precision == FRNN_FULL) return &kernels->products;
+  while (sets[set].kernels[FRNN_F32] != kernels) set++;
+  return sets[set].bfloat16;
+}
 
 const char *frnn_isa(void) { return sets[current()].kernels[0]->isa; }
 

@@ -179,20 +179,35 @@ def _with_options(cell, options):
     )  # fmt: skip
 
 
-def kernel_weights(cell, parameters, packed=False):
+def kernel_weights(cell, parameters):
     """The compiled module's `Weights` of a direction's parameters; None without that module.
 
     parameters : w_ih, w_hh, b_ih, b_hh and the cell's extras.
-    packed : the module's `Packed`, which does not refer to the matrices, but to the other arrays.
     """
     if runtime.core is None:
         return None
-    o, variant_options = cell.options, {}
-    if o is not None:
-        variant_options = {"numbers": o.numbers(), "zoneout": o.zoneout}
-    hidden = len(parameters[0]) // cell.gates
-    kind = runtime.core.Packed if packed else runtime.core.Weights
-    return kind(cell.index, hidden, *_by_name(cell, parameters), **variant_options)
+    return runtime.core.Weights(*_sizes(cell, parameters), **_variant_options(cell))
+
+
+def packed_weights(cell, parameters, precision=None):
+    """The same as the module's `Packed`: it refers to the biases and extras, not to the matrices.
+
+    precision : that of the matrices; None is that of their dtype.
+    """
+    if runtime.core is None:
+        return None
+    options = _variant_options(cell)
+    return runtime.core.Packed(*_sizes(cell, parameters), **options, precision=precision or "")
+
+
+def _sizes(cell, parameters):
+    """The arguments of `Weights` by position: the cell, its sizes, the parameters."""
+    return cell.index, len(parameters[0]) // cell.gates, *_by_name(cell, parameters)
+
+
+def _variant_options(cell):
+    o = cell.options
+    return {} if o is None else {"numbers": o.numbers(), "zoneout": o.zoneout}
 
 
 def kernel_gradients(cell, weights, arrays):

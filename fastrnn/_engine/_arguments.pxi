@@ -170,15 +170,16 @@ cdef class Weights:
     cell: its index. hidden: H. w_ih: (G*H, I). w_hh: (R*H, H), None for a cell without recurrent gates (R = 0). b_ih,
     b_hh: (G*H,) and (R*H,), or None. w_hr: (P, H) or None; with it w_hh is (R*H, P). extras: name -> array. numbers:
     name -> value for options that are numbers; for recurrent_activation the slope. zoneout: a rate for each state,
-    or ().
+    or (). precision: a name of `precisions`, of `Packed` alone.
     """
-    cdef frnn_shape shape  # cell, dtype, input, hidden, projected
+    cdef frnn_shape shape  # cell, dtype, input, hidden, projected, precision
     cdef frnn_weights weights
     cdef frnn_variant variant
     cdef tuple held
 
     def __cinit__(self, int cell, int64_t hidden, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
-                  dict extras not None={}, *, dict numbers not None={}, tuple zoneout not None=()):
+                  dict extras not None={}, *, dict numbers not None={}, tuple zoneout not None=(),
+                  str precision not None=""):
         cdef frnn_shape *s = &self.shape
         cdef const frnn_cell_facts *facts
         cdef int i
@@ -189,6 +190,10 @@ cdef class Weights:
         s.dtype = dtype_of(matrix_of(w_ih))
         s.input = matrix_of(w_ih).shape[1]
         s.hidden = hidden
+        if precision:
+            s.precision = precisions().index(precision)
+        if s.precision and (s.dtype != FRNN_F32 or not isinstance(self, Packed)):
+            raise ValueError("float32 weights in packed form expected with a precision")
         if hidden < 1 or not is_product(matrix_of(w_ih).shape[0], facts.gates, hidden):
             raise ValueError(f"w_ih of {facts.gates} * hidden rows expected, and hidden = {hidden} of 1 at least, "
                              f"got {w_ih.shape}")
@@ -416,6 +421,6 @@ cdef int count_of(passes) except -1:
 
 cdef int alike(const frnn_shape *a, const frnn_shape *b) except -1:
     if (a.cell != b.cell or a.hidden != b.hidden or a.projected != b.projected or a.dtype != b.dtype
-            or a.input != b.input):
+            or a.input != b.input or a.precision != b.precision):
         raise ValueError("passes of different cells or sizes")
     return 0

@@ -30,6 +30,7 @@ cdef extern from "fastrnn.h" nogil:
         int gates, recurrent, states, aux
         int extra[5]
     const frnn_cell_facts *frnn_facts_of(const frnn_cell *)
+    const char *frnn_precision_name(int)
     const char *frnn_option_name(int)
     const char *frnn_extra_name(int)
 
@@ -39,6 +40,7 @@ cdef extern from "fastrnn.h" nogil:
         int64_t steps, batch, input, hidden
         int ragged, has_ids
         int64_t projected, checkpoint
+        int precision
 
     ctypedef struct frnn_rows:
         const int64_t *lengths

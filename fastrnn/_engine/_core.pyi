@@ -14,6 +14,7 @@ most_threads: int
 ALIGN: int
 
 def cells() -> list[dict]: ...
+def precisions() -> tuple[str, ...]: ...
 def extras() -> tuple[str, ...]: ...
 
 DIRECTION_CALL: tuple[str, ...]
@@ -61,6 +62,7 @@ class Weights:
         *,
         numbers: dict[str, float] = ...,
         zoneout: tuple[float, ...] = (),
+        precision: str = "",
     ) -> Self: ...
 
 @disjoint_base
@@ -78,6 +80,7 @@ class Packed(Weights):
         *,
         numbers: dict[str, float] = ...,
         zoneout: tuple[float, ...] = (),
+        precision: str = "",
     ) -> None: ...
     @property
     def nbytes(self) -> int: ...

@@ -103,6 +103,11 @@ def cells():
     return found
 
 
+def precisions():
+    """The names of the precisions of packed weights, at first that of the dtype, ""."""
+    return tuple(names(frnn_precision_name))
+
+
 def extras():
     """The names of all extra parameters, in the order of csrc/fastrnn.h."""
     return tuple(names(frnn_extra_name))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, Literal, SupportsIndex
 
     from fastrnn._layer.stream import Stream
-    from fastrnn._typing import Flags, Floats, Init, Lengths, Merge, ResetTo, X
+    from fastrnn._typing import Flags, Floats, Init, Lengths, Merge, Precision, ResetTo, X
 
 
 class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
@@ -281,16 +281,33 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         )  # fmt: skip
         return y, state, Tape(self._structure, record)
 
-    def freeze(self) -> Frozen[State, Given]:
+    def freeze(self, precision: Precision | None = None) -> Frozen[State, Given]:
         """Return a `Frozen`: a snapshot of the layer whose weights are packed once.
 
         A call of the layer packs the weights each time, which takes most of the time of a short
         call. Freeze a layer that answers many short calls, that several threads call, or that has
         many streams. A training that goes on does not change the snapshot.
 
+        Parameters
+        ----------
+        precision : None or "bfloat16-weights"
+            That of W_ih, W_hh and W_hr in the snapshot. None is the layer's dtype: results are
+            those of the layer, bit for bit. "bfloat16-weights" is for float32 layers: it rounds
+            these matrices to bfloat16, which has 8 significant bits, and takes half the memory.
+            Everything else is float32, so results are those of the layer with rounded weights, bit
+            for bit. Batches of one or two rows and 256 units or more, which read their weights from
+            far in each step, are 1.2 to 2.5 times as fast; larger batches are not faster.
+
         Returns
         -------
         Frozen
+
+        Raises
+        ------
+        ValueError
+            For an unknown precision.
+        TypeError
+            For a precision other than None and a layer that is not float32.
 
         Examples
         --------
@@ -302,7 +319,7 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         >>> bool((y == layer(x)[0]).all())
         True
         """
-        return Frozen(self._structure, self._parameters)
+        return Frozen(self._structure, self._parameters, precision)
 
     def stream(
         self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,

@@ -5,12 +5,12 @@ It must not know: training.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, overload
+from typing import TYPE_CHECKING, Final, Generic, overload
 
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._cells.registry import kernel_weights
+from fastrnn._cells.registry import packed_weights
 from fastrnn._engine import ids, runtime
 from fastrnn._layer.running import Running
 from fastrnn._layer.stream import Stream
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from typing import Literal, SupportsIndex
 
     from fastrnn._layer.structure import Structure
-    from fastrnn._typing import Flags, Floats, Lengths, Merge, ResetTo, X
+    from fastrnn._typing import Flags, Floats, Lengths, Merge, Precision, ResetTo, X
+
+# The precisions of packed weights besides that of their dtype.
+PRECISIONS = ("bfloat16-weights",)
 
 
 class Frozen(Running, Generic[State, Given]):
@@ -38,9 +41,13 @@ class Frozen(Running, Generic[State, Given]):
         That of the layer.
     parameters : list
         For each pass its parameters, as `Structure.parameters` returns them. They are copied.
+    precision : str or None
+        That of W_ih, W_hh and W_hr, as for `layer.freeze`.
 
     Attributes
     ----------
+    precision : str or None
+        That of the weights; None is that of `dtype`.
     nbytes : int
         The bytes of the weights that it holds.
 
@@ -58,9 +65,11 @@ class Frozen(Running, Generic[State, Given]):
     """
 
     def __init__(
-        self, structure: Structure, parameters: Sequence[tuple[Floats | None, ...]]
-    ) -> None:
+        self, structure: Structure, parameters: Sequence[tuple[Floats | None, ...]],
+        precision: Precision | None = None,
+    ) -> None:  # fmt: skip
         checks.aligned("Frozen", [*parameters])
+        self.precision: Final[Precision | None] = _checked(precision, structure.dtype)
         self._structure = structure
         self._zeros = None
         cell = structure.cell
@@ -69,7 +78,7 @@ class Frozen(Running, Generic[State, Given]):
             tuple([p.copy() if p is not None and p.ndim == 1 else p for p in of_pass])
             for of_pass in parameters
         ]
-        self._kernel_weights = [kernel_weights(cell, of_pass, packed=True) for of_pass in copied]
+        self._kernel_weights = [packed_weights(cell, of_pass, precision) for of_pass in copied]
         self._own = [
             tuple([None if p is None else self._kept(p) for p in of_pass]) for of_pass in copied
         ]
@@ -78,7 +87,9 @@ class Frozen(Running, Generic[State, Given]):
         """What is kept of a parameter beside what the kernels have, which is every matrix."""
         if parameter.ndim == 1:
             return parameter
-        return parameter.copy() if runtime.core is None else None
+        if runtime.core is not None:
+            return None
+        return parameter.copy() if self.precision is None else _rounded(parameter, self.precision)
 
     @property
     def _parameters(self):
@@ -311,7 +322,7 @@ class Frozen(Running, Generic[State, Given]):
         return Stream(self, batch_size, one_hot, embedding)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self._structure, self._unpacked())
+        return type(self), (self._structure, self._unpacked(), self.precision)
 
     def __copy__(self) -> Frozen[State, Given]:
         return self
@@ -323,7 +334,27 @@ class Frozen(Running, Generic[State, Given]):
         s = self._structure
         stack = f", num_layers={s.num_layers}" if s.num_layers > 1 else ""
         stack += ", bidirectional=True" if self.bidirectional else ""
-        return f"<fastrnn.Frozen {s.cell.name} {s.input_size}, {s.hidden_size}{stack} {s.dtype}>"
+        precision = self.precision or s.dtype
+        return f"<fastrnn.Frozen {s.cell.name} {s.input_size}, {s.hidden_size}{stack} {precision}>"
+
+
+def _checked(precision, dtype):
+    """The precision, if weights of this dtype may have it."""
+    if precision is None:
+        return None
+    checks.choice("precision", precision, (None, *PRECISIONS))
+    if dtype != np.float32:
+        raise TypeError(
+            f"precision={precision!r} is for float32 layers, got a layer of {dtype}: "
+            'create it with dtype="float32", or convert its weights'
+        )
+    return precision
+
+
+def _rounded(matrix, precision):
+    from fastrnn.reference.precision import ROUND_WEIGHTS  # on first use: it takes time to import
+
+    return ROUND_WEIGHTS[precision](matrix)
 
 
 def _with_matrices(own, matrices):

@@ -157,6 +157,60 @@ static void run_case(verdict *v, int cell, int dtype, enum layout layout, const 
   free(tape), free(work);
 }
 
+/* ---- narrow weights ------------------------------------------------------------------------------------------- */
+
+/* Rounds floats to bfloat16, to nearest even. */
+static void round_to_bfloat16(array *a) {
+  for (int i = 0; i < elements_of(a); i++) {
+    uint32_t bits;
+    memcpy(&bits, element(a, i), 4);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+    memcpy(element(a, i), &bits, 4);
+  }
+}
+
+/* y, computed with weights that are packed in a precision. */
+static array forward_in(int precision, frnn_shape shape, const frnn_weights *weights, const problem *p, const array *x,
+                        const frnn_state *first) {
+  shape.precision = precision;
+  array y = make(shape.dtype, DENSE, p->T, p->B, p->H, NULL), h = make(shape.dtype, DENSE, 1, p->B, p->H, NULL);
+  array c = make(shape.dtype, DENSE, 1, p->B, p->H, NULL);
+  frnn_pack_call packing = {.shape = shape, .weights = *weights, .forms = FRNN_FOR_STEPS | FRNN_FOR_PRODUCTS};
+  packing.packed = work_memory(frnn_packed_size(&shape, packing.forms));
+  frnn_pack(&packing, 1, NULL);
+  frnn_forward_call call = {.shape = shape, .weights = *weights, .packed = packing.packed, .x = x->q, .y = y.q};
+  call.first = *first;
+  call.last = (frnn_state){{h.q.data, p->cell == LSTM ? c.q.data : NULL}};
+  call.work = work_memory(frnn_forward_size(&shape));
+  frnn_forward(&call, 1, NULL);
+  free(packing.packed), free(call.work), free(h.memory), free(c.memory);
+  return y;
+}
+
+/* Weights packed as bfloat16 have the bits of rounded weights. */
+static void run_narrow(verdict *v, int cell, const problem *p) {
+  int rows = gates_of(p->cell) * p->H, recurrent = frnn_facts_of(frnn_cell_at(cell))->recurrent * p->H;
+  frnn_shape shape = {.cell = frnn_cell_at(cell),
+                      .dtype = FRNN_F32,
+                      .reverse = p->reverse,
+                      .steps = p->T,
+                      .batch = p->B,
+                      .input = p->I,
+                      .hidden = p->H};
+  array x = make(FRNN_F32, DENSE, p->T, p->B, p->I, p->x), h0 = make(FRNN_F32, DENSE, 1, p->B, p->H, p->h0);
+  array c0 = make(FRNN_F32, DENSE, 1, p->B, p->H, p->c0), w_ih = make(FRNN_F32, DENSE, 1, rows, p->I, p->w_ih);
+  array w_hh = make(FRNN_F32, DENSE, 1, recurrent, p->H, p->w_hh);
+  frnn_weights weights = {.w_ih = w_ih.q.data, .w_hh = recurrent ? w_hh.q.data : NULL};
+  frnn_state first = {{h0.q.data, p->cell == LSTM ? c0.q.data : NULL}};
+  array narrow = forward_in(FRNN_BFLOAT16_WEIGHTS, shape, &weights, p, &x, &first);
+  round_to_bfloat16(&w_ih), round_to_bfloat16(&w_hh);
+  array wide = forward_in(FRNN_FULL, shape, &weights, p, &x, &first);
+  if (memcmp(narrow.memory, wide.memory, narrow.bytes) != 0)
+    fail(v, p, "y", "bfloat16 weights have other bits than rounded weights");
+  array *all[] = {&x, &h0, &c0, &w_ih, &w_hh, &narrow, &wide};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]->memory);
+}
+
 /* ---- all cases ------------------------------------------------------------------------------------------------ */
 
 static verdict verdicts[SETS][FRNN_DTYPES][CELLS_MOST];
@@ -193,6 +247,7 @@ static void run_sizes(int cell, int n, int T, int B, int I, int H) {
     frnn_select(frnn_isa_available(set));
     for (int dtype = 0; dtype < FRNN_DTYPES; dtype++)
       run_case(&verdicts[set][dtype][cell], cell, dtype, (enum layout)(n % LAYOUTS), &p);
+    run_narrow(&verdicts[set][FRNN_F32][cell], cell, &p);
   }
   double *all[] = {p.x, p.h0,     p.c0,     p.w_ih, p.w_hh, p.b_ih, p.b_hh,  p.dy,    p.dh,    p.dc,
                    p.y, p.h_last, p.c_last, p.dx,   p.dh0,  p.dc0,  p.dw_ih, p.dw_hh, p.db_ih, p.db_hh};

@@ -137,6 +137,7 @@ OPTIONS = {"numbers": {"clip": 0.0, "cell_clip": 0.0, "recurrent_activation": 0.
 PEEPHOLE = weights_of("lstm_peephole", extras=extras_of("lstm_peephole"), **OPTIONS)
 NORMALISED = weights_of("lstm_normalised", extras=extras_of("lstm_normalised"), **OPTIONS)
 PACKED = Call(_core.Packed, *LSTM.parts.values())
+NARROW = Call(_core.Packed, *LSTM.parts.values(), precision="bfloat16-weights")
 MASKS = DropoutMasks(f4(B, H), (f4(T, B, H), f4(T, B, H)))
 ROWS = Rows(None, np.ones((T, B), bool), np.zeros((T, B), bool), "zero", np.array([3, 1]),
             np.array([1, 0]), np.array([1, 0]))
@@ -218,6 +219,7 @@ CALLS = {
     "forward of all ids": forward(None, LSTM, ids=ALL_IDS),
     "forward of an embedding": forward(None, LSTM, ids=EMBEDDED),
     "forward of packed": forward(x, PACKED, ROWS, directions=(False, True)),
+    "forward of narrow": forward(x, NARROW, ROWS),
     "forward of packed, one-hot": forward(None, PACKED, ids=PACKED_IDS),
     "forward of packed, embedding": forward(None, PACKED, ids=PACKED_EMBEDDED),
     "forward of attributes": forward(None, LSTM, ids=ATTRIBUTES),

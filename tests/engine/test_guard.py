@@ -287,9 +287,14 @@ def run_of_ids(*case):
 
 
 def stack_of(pages, values, n, cell, dtype, inputs, hidden):
-    """The `Packed` of two layers."""
+    """The `Packed` of two layers, of a precision that depends on n."""
+
+    def packed(*args, **options):
+        precisions = core.precisions() if dtype == np.float32 else ("",)
+        return core.Packed(*args, **options, precision=precisions[n % len(precisions)])
+
     return [
-        weights_of(pages, values, n, cell, dtype, width, hidden, core.Packed)[0]
+        weights_of(pages, values, n, cell, dtype, width, hidden, packed)[0]
         for width in (inputs, hidden)
     ]
 

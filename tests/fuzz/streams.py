@@ -7,6 +7,7 @@ import numpy as np
 from problems import parameter_name, weight_names
 
 import fastrnn
+from fastrnn.reference.precision import to_bfloat16
 
 from . import answers, batches, layouts
 from .relations import relation
@@ -53,6 +54,17 @@ def frozen(run):
     wanted = answers.only(run.answer, "call")
     for _ in range(2):  # the second call has both forms of the weights
         run.same(answers.only(answers.call(snapshot, batch), "call"), wanted)
+
+
+@relation("rounded weights", lambda case: case.layer.dtype == np.float32, weight=3)
+def rounded_weights(run):
+    """A frozen layer of bfloat16 weights has the bits of the layer with rounded weights."""
+    snapshot, rounded = run.layer.freeze("bfloat16-weights"), copy.deepcopy(run.layer)
+    matrices = {name: to_bfloat16(w) for name, w in run.layer.params.items() if w.ndim == 2}
+    rounded.load(run.layer.params | matrices)
+    wanted = answers.only(answers.call(rounded, run.batch), "call")
+    for _ in range(2):
+        run.same(answers.only(answers.call(snapshot, run.batch), "call"), wanted)
 
 
 def _new_stream(run):

@@ -1,0 +1,9 @@
+/* x86-64 with AVX2 and FMA, weights rounded to bfloat16. */
+#if defined(__x86_64__)
+#define FRNN_ISA avx2
+#define FRNN_BITS 32
+#define FRNN_NARROW
+#define FRNN_AVX2
+#define FRNN_TARGET "avx2,fma"
+#include "../kernels/narrow.h"
+#endif

@@ -1,0 +1,16 @@
+/* narrow.h - the products of one instruction set with weights rounded to bfloat16: a stub in isa/ sets its target and
+ * its macros, then includes this file once. All is static but the frnn_products.
+ *
+ * It must not know: time, threads, Python. */
+#include "../internal/internal.h"
+
+#include "vec.h"
+
+#include "vmath.h"
+
+#include "bfloat16.h"
+
+#include "products.h"
+
+extern const frnn_products TABLE(FRNN_ISA, bfloat16);
+const frnn_products TABLE(FRNN_ISA, bfloat16) = PRODUCTS;
