@@ -79,9 +79,6 @@ INLINE void chain_steps(const int R, const int V, const int G, vec *acc, const c
   chain_step(R, V, G, 1, acc, row + a_k, a_row, panels, panel);
 }
 
-/* A tile of so many multiply-adds for a step of k needs no longer loop. */
-#define LONG_STEP 12
-
 /* acc[r][p][g] += sum over k of a[r][k] * b[p][k][g]. */
 INLINE void chain(const int R, const int P, const int G, vec *acc, const void *a, ptrdiff_t a_row, ptrdiff_t a_k,
                   const real *panels, ptrdiff_t panel, int64_t k) {

@@ -5,36 +5,42 @@
 /* The lanes of k numbers of a row. */
 #define PACKED(k) (k)
 
-/* acc[r][p][g] += sum over k of a[r][k] * b[p][k][g]. The smaller of the two sets is held in registers. */
+/* A step of k. The smaller of the two sets is held in registers. */
+INLINE void chain_step(const int R, const int V, const int G, vec *acc, const char *row, ptrdiff_t a_row,
+                       const real *panels, ptrdiff_t panel) {
+  if (R <= V) {
+    vec x[MAX_ROWS];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) x[r] = vset1(*(const real *)(row + r * a_row));
+#pragma GCC unroll 16
+    for (int v = 0; v < V; v++) {
+      vec w = vload(panels + (v / G) * panel + (v % G) * LANES);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) acc[r * V + v] = vfma(x[r], w, acc[r * V + v]);
+    }
+  } else {
+    vec w[ACCUMULATORS];
+#pragma GCC unroll 16
+    for (int v = 0; v < V; v++) w[v] = vload(panels + (v / G) * panel + (v % G) * LANES);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) {
+      vec x = vset1(*(const real *)(row + r * a_row));
+#pragma GCC unroll 16
+      for (int v = 0; v < V; v++) acc[r * V + v] = vfma(x, w[v], acc[r * V + v]);
+    }
+  }
+}
+
+/* acc[r][p][g] += sum over k of a[r][k] * b[p][k][g]. */
 INLINE void chain(const int R, const int P, const int G, vec *acc, const void *a, ptrdiff_t a_row, ptrdiff_t a_k,
                   const real *panels, ptrdiff_t panel, int64_t k) {
-  const int V = P * G;
   const char *row = a;
-  UNROLL_PRODUCT
-  for (; k > 0; k--) {
-    if (R <= V) {
-      vec x[MAX_ROWS];
-#pragma GCC unroll 8
-      for (int r = 0; r < R; r++) x[r] = vset1(*(const real *)(row + r * a_row));
-#pragma GCC unroll 16
-      for (int v = 0; v < V; v++) {
-        vec w = vload(panels + (v / G) * panel + (v % G) * LANES);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; r++) acc[r * V + v] = vfma(x[r], w, acc[r * V + v]);
-      }
-    } else {
-      vec w[ACCUMULATORS];
-#pragma GCC unroll 16
-      for (int v = 0; v < V; v++) w[v] = vload(panels + (v / G) * panel + (v % G) * LANES);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; r++) {
-        vec x = vset1(*(const real *)(row + r * a_row));
-#pragma GCC unroll 16
-        for (int v = 0; v < V; v++) acc[r * V + v] = vfma(x, w[v], acc[r * V + v]);
-      }
-    }
-    row += a_k;
-    panels += G * LANES;
+  if (R * P * G < LONG_STEP) {
+    UNROLL_PRODUCT
+    for (; k > 0; k--, row += a_k, panels += G * LANES) chain_step(R, P * G, G, acc, row, a_row, panels, panel);
+  } else {
+#pragma GCC unroll 1
+    for (; k > 0; k--, row += a_k, panels += G * LANES) chain_step(R, P * G, G, acc, row, a_row, panels, panel);
   }
 }
 

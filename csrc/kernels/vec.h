@@ -33,6 +33,7 @@
 #define FUSED 1
 #define REGISTERS 32
 #define ACCUMULATORS 24 /* the most registers that a tile holds while weights and inputs pass by */
+#define LONG_STEP 12    /* multiply-adds of a step of k, from which on the loop takes one step at a time */
 #define UNROLL_PRODUCT _Pragma("GCC unroll 4")
 #define UNROLL_PAIRS _Pragma("GCC unroll 2")
 #elif defined(FRNN_AVX2)
@@ -41,6 +42,7 @@
 #define FUSED 1
 #define REGISTERS 16
 #define ACCUMULATORS 12
+#define LONG_STEP 16 /* no tile has as many */
 #define UNROLL_PRODUCT _Pragma("GCC unroll 4")
 #define UNROLL_PAIRS _Pragma("GCC unroll 2")
 #elif defined(FRNN_NEON)
@@ -49,6 +51,7 @@
 #define FUSED 1
 #define REGISTERS 32
 #define ACCUMULATORS 24
+#define LONG_STEP 12
 #define UNROLL_PRODUCT _Pragma("GCC unroll 1") /* clang would write out a block of 32 steps */
 #define UNROLL_PAIRS _Pragma("GCC unroll 1")
 #else
@@ -56,6 +59,7 @@
 #define FUSED 0 /* multiply, then add */
 #define REGISTERS 16
 #define ACCUMULATORS 12
+#define LONG_STEP 12
 #define UNROLL_PRODUCT _Pragma("GCC unroll 1")
 #define UNROLL_PAIRS _Pragma("GCC unroll 1")
 #endif
