@@ -119,6 +119,19 @@ class Stepper:
     def step(self, given: _Array, wanted: _Array) -> bool: ...
     def feed(self, given: _Array, wanted: _Array) -> bool: ...
 
+@disjoint_base
+class Runner:
+    def __new__(
+        cls,
+        weights: list[Packed],
+        directions: int,
+        batch_first: bool,
+        workspaces: Workspaces,
+    ) -> Self: ...
+    def run(
+        self, given: _Array, state: _Array | tuple[_Array, ...] | None, wanted: _Maybe
+    ) -> tuple | None: ...
+
 def remember_main_thread() -> None: ...
 def renew_packing_lock() -> None: ...
 def forward(

@@ -5,6 +5,8 @@
 A function checks everything that protects memory, takes addresses, releases the GIL and calls C. It computes nothing
 from the data. Its messages are for developers; users get those of checks.py first.
 """
+# Lists of new objects are made by `append`: Cython 3.3.1's list comprehensions release an object twice if memory ends
+# while the list grows.
 import os
 import threading
 
@@ -434,6 +436,7 @@ def step_size(list layers not None, int64_t batch, bint of_ids=False):
 
 
 include "_stepper.pxi"
+include "_runner.pxi"
 
 
 cdef extern from *:

@@ -113,5 +113,7 @@ cdef class Packed(Weights):
     @property
     def nbytes(self):
         """The bytes of everything that is there now."""
-        arrays = self.content[0], self.table, *self.held
-        return sum([array.nbytes for array in arrays if array is not None])
+        nbytes = 0
+        for array in (self.content[0], self.table, *self.held):
+            nbytes += 0 if array is None else array.nbytes
+        return nbytes

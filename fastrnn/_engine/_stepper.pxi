@@ -58,7 +58,9 @@ cdef class Stepper:
         self.count = <int>len(layers)
         self.batch = batch
         self.ids = -1
-        self.kept, self.layers, self.packed = [state, work, tuple(outputs)], list(layers), [[] for _ in layers]
+        self.kept, self.layers, self.packed = [state, work, tuple(outputs)], list(layers), []
+        for _ in layers:
+            self.packed.append([])
         self.workspaces = workspaces
         if self.count < 1 or len(outputs) != self.count:
             raise ValueError("layers and their outputs do not agree")

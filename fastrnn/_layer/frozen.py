@@ -83,6 +83,13 @@ class Frozen(Running, Generic[State, Given]):
             tuple([None if p is None else self._kept(p) for p in of_pass]) for of_pass in copied
         ]
 
+        self._runner = None
+        if runtime.core is not None and structure.merge == "concat":
+            self._runner = runtime.core.Runner(
+                self._kernel_weights, structure.num_directions, structure.batch_first,
+                runtime.workspaces,
+            )  # fmt: skip
+
     def _kept(self, parameter):
         """What is kept of a parameter beside what the kernels have, which is every matrix."""
         if parameter.ndim == 1:
@@ -221,6 +228,15 @@ class Frozen(Running, Generic[State, Given]):
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
+        elif (
+            return_gates is zero_output_for_mask is one_hot is False
+            and embedding is None
+            and self._runner is not None
+            and runtime.uses_core()
+        ):
+            result = self._runner.run(x, state, out)
+            if result is not None:
+                return result
         keep = return_gates is not False and checks.flag("return_gates", return_gates)
         y, state, record = self._run(
             x, state, rows, zero_output_for_mask, one_hot, embedding, keep=keep, out=out
@@ -269,6 +285,13 @@ class Frozen(Running, Generic[State, Given]):
         structure = self._structure
         structure.check_steps()
         time = int(structure.batch_first)
+        if one_hot is False and embedding is None and out is None and type(x) is np.ndarray:
+            if x.ndim == 2 and self._runner is not None and runtime.uses_core():
+                x_of_time = x[:, None] if time else x[None]
+                result = self._runner.run(x_of_time, state, None)
+                if result is not None:
+                    y, state = result
+                    return y[:, 0] if time else y[0], state
         if ids.wanted(one_hot, embedding):
             x = ids.integers("x", x, (1,))
         else:

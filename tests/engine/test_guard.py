@@ -300,10 +300,15 @@ def stack_of(pages, values, n, cell, dtype, inputs, hidden):
 
 
 def run_packed(pages, values, n, cell, dtype, size):
-    """What is unpacked of a packed layer."""
-    _, _, inputs, hidden = size
-    packed = stack_of(pages, values.astype(dtype), n, cell, dtype, inputs, hidden)
-    return [a.copy() for layer in packed for a in layer.matrices() if a is not None]
+    """A call of a stack of two layers, and what is unpacked after it."""
+    steps, batch, inputs, hidden = size
+    values = values.astype(dtype)
+    layers = stack_of(pages, values, n, cell, dtype, inputs, hidden)
+    x, y = pages.array((steps, batch, inputs), dtype, values), (steps, batch, hidden)
+    runner = core.Runner(layers, 1, False, core.Workspaces([], 0))
+    y, last = runner.run(x, None, pages.array(y, dtype))
+    matrices = [a.copy() for layer in layers for a in layer.matrices() if a is not None]
+    return [y, *(last if isinstance(last, tuple) else (last,)), *matrices]
 
 
 def run_stream(pages, values, n, cell, dtype, size):
