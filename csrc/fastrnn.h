@@ -11,9 +11,10 @@
 
 enum frnn_dtype { FRNN_F32, FRNN_F64, FRNN_DTYPES };
 
-/* The precision of packed weights: that of the dtype; or, for float32 alone, matrices rounded to bfloat16, to nearest
- * even, with all arithmetic in float32. */
-enum frnn_precision { FRNN_FULL, FRNN_BFLOAT16_WEIGHTS, FRNN_PRECISIONS };
+/* The precision of packed weights: that of the dtype; or, for float32 alone, one of two others. bfloat16 weights:
+ * matrices rounded to nearest even, with all arithmetic in float32. int8: matrices, and the rows that they multiply,
+ * are integers with a scale for each row; their products are summed exactly, all else is float32. */
+enum frnn_precision { FRNN_FULL, FRNN_BFLOAT16_WEIGHTS, FRNN_INT8, FRNN_PRECISIONS };
 
 /* The options of cells. Their values are in frnn_variant, frnn_dropout_masks or frnn_shape. */
 enum frnn_option {
@@ -89,6 +90,7 @@ typedef struct {
   const void *w_ih, *w_hh; /* (gates * hidden, input), (gates * hidden, hidden) */
   const void *b_ih, *b_hh; /* (gates * hidden) or NULL. W_hh and b_hh have `recurrent` gates, maybe not as many */
   const void *w_hr;        /* (projected, hidden); then w_hh is (gates * hidden, projected), and so is h */
+  const float *scale_ih, *scale_hh, *scale_hr; /* of int8 weights: the scale of each row; NULL: packing computes it */
 } frnn_weights;
 
 /* The values of a variant's options; all zero: none is set. A normalised variant needs all its gains; its shift and its
@@ -199,10 +201,15 @@ typedef struct {
 
 int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
-/* Writes the matrices that were packed, each as frnn_weights describes it; one that is NULL is not written. Returns
- * what frnn_pack returns. */
-int frnn_unpack(const frnn_shape *shape, const void *packed, void *w_ih, void *w_hh, void *w_hr,
-                int (*interrupted)(void));
+/* Arrays for the matrices that were packed and for the scales of their rows, each as frnn_weights describes it; one
+ * that is NULL is not written. int8 weights have scales, others do not. */
+typedef struct {
+  void *w_ih, *w_hh, *w_hr;
+  float *scale_ih, *scale_hh, *scale_hr;
+} frnn_matrices;
+
+/* Writes these arrays. Returns what frnn_pack returns. Packing them again gives the same packed weights. */
+int frnn_unpack(const frnn_shape *shape, const void *packed, const frnn_matrices *to, int (*interrupted)(void));
 
 /* Writes a plan, the values that follow from the shape alone, for a caller who makes many short calls of one shape.
  * Without a plan each frnn_forward computes them. */
@@ -244,7 +251,7 @@ int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)
 typedef struct {
   frnn_shape shape;
   frnn_weights weights;
-  const void *packed; /* the same weights, packed for products: then `work` is not used. NULL: the call packs them */
+  const void *packed; /* the same weights, packed for products. NULL: the call packs them in `work` */
   int64_t count;
   const void *x;
   const int64_t *used;
@@ -253,7 +260,7 @@ typedef struct {
 } frnn_id_table_call;
 
 size_t frnn_id_table_size(const frnn_shape *shape, int64_t count);
-size_t frnn_id_table_work_size(const frnn_shape *shape);
+size_t frnn_id_table_work_size(const frnn_shape *shape, int64_t count);
 int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void));
 
 /* After a backward pass: from the gradient of a table the gradient of W_ih, and of the embedding if x's rows come from
@@ -282,6 +289,10 @@ const char *frnn_isa_available(int i);
 const char *frnn_isa_compiled(int i);
 int frnn_isa_fused(const char *isa); /* 1 if it fuses multiply and add: all such sets give the same bits. Else 0 */
 int frnn_select(const char *isa);
+
+/* 0: int8 weights that are packed from now on are multiplied without the dot products that some CPUs have besides the
+ * set. Results are the same, but for the time. Returns what was in force. */
+int frnn_use_dot(int wanted);
 
 const char *frnn_compiler(void);
 

@@ -63,5 +63,5 @@ if TYPE_CHECKING:
     Nonlinearity: TypeAlias = Literal["tanh", "relu"]
     Activation: TypeAlias = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"]
     Init: TypeAlias = Literal["pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"]
-    Precision: TypeAlias = Literal["bfloat16-weights"]
+    Precision: TypeAlias = Literal["bfloat16-weights", "int8"]
     Backend: TypeAlias = Literal["core", "reference"]

@@ -4,22 +4,23 @@
 #include "packed.h"
 
 typedef struct {
-  size_t w_ih, bias, bias_h;
+  size_t w_ih, bias, bias_h, operands;
   size total;
 } table_layout;
 
-static table_layout lay_table(const frnn_shape *s) {
+static table_layout lay_table(const frnn_shape *s, int64_t count) {
   int64_t element = element_size(s), units = padded(s);
   table_layout at = {0};
   int64_t gate_units = product(&at.total, units, s->cell->facts.gates);
   at.w_ih = reserve(&at.total, element, product(&at.total, gate_units, packed_lanes(s, s->input)));
   at.bias = reserve(&at.total, element, gate_units);
   at.bias_h = reserve(&at.total, element, product(&at.total, units, separate_gates(s->cell)));
+  at.operands = reserve(&at.total, reads_operands(s) ? operand_bytes(s->input) : 0, count);
   return at;
 }
 
-size_t frnn_id_table_work_size(const frnn_shape *s) {
-  table_layout layout = lay_table(s);
+size_t frnn_id_table_work_size(const frnn_shape *s, int64_t count) {
+  table_layout layout = lay_table(s, count);
   return total(&layout.total);
 }
 
@@ -35,7 +36,8 @@ typedef struct {
   const frnn_id_table_call *call;
   const frnn_kernels *kernels;
   const frnn_products *products;
-  void *panels, *bias; /* of W_ih, in packed weights or in the workspace; the panels are for products */
+  frnn_sequence factor; /* rows of x, or the operands that they became */
+  void *panels, *bias;  /* of W_ih, in packed weights or in the workspace; the panels are for products */
   frnn_run run;
   job_parts job_parts;
 } tabulation;
@@ -62,7 +64,8 @@ static void copy_packed(const tabulation *p, range vectors, void *target, ptrdif
   const int64_t *used = p->call->used;
   for (int64_t u = 0; u < p->call->count; u++)
     for (int64_t i = 0; i < vectors.count; i++)
-      p->products->column(at(panels, i * panel), used ? used[u] : u, at(target, u * row + i * vector));
+      p->products->column(at(panels, i * panel), used ? used[u] : u, p->call->shape.input,
+                          at(target, u * row + i * vector));
 }
 
 /* Copies columns of W_ih to rows of the table. */
@@ -105,12 +108,13 @@ static void tabulate_part(void *context, int part, int parts) {
     return;
   }
   if (!p->call->packed)
-    frnn_pack_for_product(s, p->kernels, p->products, vectors, p->call->weights.w_ih, s->input, panels);
+    frnn_pack_for_product(s, p->kernels, p->products, vectors, (frnn_matrix){p->call->weights.w_ih, s->input, NULL},
+                          panels);
   frnn_gemm g = {.m = p->call->count,
                  .n = vectors.count * p->kernels->lanes,
                  .k = s->input,
-                 .a = p->call->x,
-                 .a_row = s->input * p->kernels->size,
+                 .a = p->factor.data,
+                 .a_row = p->factor.row,
                  .a_k = p->kernels->size,
                  .panels = panels,
                  .panel = panel,
@@ -127,12 +131,19 @@ int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void))
   p.products = packed ? packed->products : frnn_products_for(p.kernels, s->precision);
   double inputs = call->x ? (double)s->input : 2;
   double work = (double)s->cell->facts.gates * (double)s->hidden * inputs * (double)call->count;
+  table_layout layout = lay_table(s, call->count);
+  p.factor = dense((void *)(uintptr_t)call->x, 1, s->input * p.kernels->size);
+  if (call->x && p.products->convert) {
+    frnn_sequence x = p.factor;
+    p.factor = dense(at(call->work, (ptrdiff_t)layout.operands), 1, operand_bytes(s->input));
+    frnn_operands operands = {x.data, x.row, call->count, s->input, 0, p.factor.data, p.factor.row};
+    p.products->convert(&operands);
+  }
   if (packed) {
     assert(packed->forms & FRNN_FOR_PRODUCTS);
     p.panels = at(packed, (ptrdiff_t)packed->at.for_products);
     p.bias = at(packed, (ptrdiff_t)packed->at.bias);
   } else {
-    table_layout layout = lay_table(s);
     p.panels = at(call->work, (ptrdiff_t)layout.w_ih);
     p.bias = at(call->work, (ptrdiff_t)layout.bias);
     frnn_pack_biases(s, p.kernels, &call->weights, p.bias, at(call->work, (ptrdiff_t)layout.bias_h));

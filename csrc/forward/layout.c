@@ -7,8 +7,9 @@ enum { INPUTS_PER_ROW = 8 };
 
 /* 1 if x enters in the step's own tile, 0 if it enters by a product over a chunk before. Both give the same bits. The
  * tile saves writing and reading the pre-activations; the product reads W_ih once for many steps. Measured, the tile is
- * faster up to INPUTS_PER_ROW inputs for each row of the batch. */
+ * faster up to INPUTS_PER_ROW inputs for each row of the batch. A tile of operands has no registers for two sums. */
 static int enters_in_step(const frnn_shape *s) {
+  if (s->input > 0 && reads_operands(s)) return 0;
   return s->steps == 1 || s->input == 0 || (s->input - 1) / INPUTS_PER_ROW < s->batch;
 }
 
@@ -78,6 +79,10 @@ static forward_layout lay_pass(const frnn_shape *s) {
   at.scratch = reserve(&at.total, element, multiplies_scratch(cell) ? row_units : 0);
   at.output = reserve(&at.total, element, s->projected ? row_units : 0);
   at.after_dropout = reserve(&at.total, element, is_unfused(cell) ? row_units : 0);
+  int64_t operand = reads_operands(s) ? operand_bytes(units) : 0,
+          of_x = reads_operands(s) ? operand_bytes(s->input) : 0;
+  at.operand = reserve(&at.total, operand, s->batch);
+  at.operand_x = reserve(&at.total, of_x, rows);
   if (!s->ragged && !s->checkpoint) return at;
   at.ids = reserve(&at.total, sizeof(int64_t), s->has_ids ? s->batch : 0);
   at.x = reserve(&at.total, element, product(&at.total, rows, s->input));

@@ -6,7 +6,7 @@
 /* A gate of W_ih or W_hh, and its panels for the tiles of a step, which interleave the gates of one phase. */
 static frnn_transpose gate_for_steps(const frnn_shape *s, const frnn_kernels *kernels, phase_gates of, int gate,
                                      const void *w, int64_t k, const void *packed) {
-  int64_t column = panel_bytes(s, kernels, 1), panel = panel_bytes(s, kernels, k);
+  int64_t column = vector_bytes(kernels), panel = panel_bytes(s, kernels, k);
   return (frnn_transpose){
       .src = at(w, gate * s->hidden * k * kernels->size),
       .src_row = k * kernels->size,
@@ -27,7 +27,7 @@ static frnn_transpose gate_for_product(const frnn_shape *s, const frnn_kernels *
                           .k = k,
                           .dst = at(packed, gate * of_gate * panel),
                           .dst_vector = panel,
-                          .dst_k = panel_bytes(s, kernels, 1)};
+                          .dst_k = vector_bytes(kernels)};
 }
 
 /* W_hr and its panels. */
@@ -38,8 +38,10 @@ static frnn_transpose projection(const frnn_shape *s, const frnn_kernels *kernel
                           .k = s->hidden,
                           .dst = at(packed, 0),
                           .dst_vector = panel_bytes(s, kernels, s->hidden),
-                          .dst_k = panel_bytes(s, kernels, 1)};
+                          .dst_k = vector_bytes(kernels)};
 }
+
+enum { PACKED_AT_ONCE = 64 }; /* so many outputs between two polls */
 
 /* A job: all its parts read this. */
 typedef struct {
@@ -50,29 +52,45 @@ typedef struct {
   job_parts job_parts;
 } packing;
 
-/* Packs some vectors of outputs. */
-static void pack_vectors(const packing *p, frnn_transpose t, range vectors) {
+/* Packs outputs, one vector or several. `scales` are theirs, or NULL. */
+static void pack_outputs(const frnn_shape *s, const frnn_kernels *kernels, const frnn_products *products,
+                         const frnn_transpose *t, const float *scales) {
+  if (s->precision == FRNN_INT8) frnn_write_scales(t, kernels->lanes, scales);
+  products->pack(t);
+}
+
+static const float *scales_from(const float *scales, int64_t first) { return scales ? scales + first : NULL; }
+
+/* Packs some vectors of a matrix that `t` describes, with the scales of its outputs or NULL. */
+static void pack_vectors(packing *p, const frnn_shape *s, frnn_transpose t, range vectors, const float *scales) {
   int64_t lanes = p->kernels->lanes, first = vectors.begin * lanes;
   t.src = at(t.src, first * t.src_row);
   t.dst = at(t.dst, vectors.begin * t.dst_vector);
   t.outputs = least(vectors.count * lanes, t.outputs - first);
-  if (t.outputs > 0 && t.k > 0) p->products->pack(&t);
+  scales = scales_from(scales, first);
+  for (int64_t left = t.outputs; left > 0 && t.k > 0 && !frnn_stopped(&p->run); left -= t.outputs) {
+    t.outputs = next_count(PACKED_AT_ONCE / lanes * lanes, left);
+    pack_outputs(s, p->kernels, p->products, &t, scales);
+    t.src = at(t.src, t.outputs * t.src_row);
+    t.dst = at(t.dst, t.outputs / lanes * t.dst_vector);
+    scales = scales_from(scales, t.outputs);
+  }
 }
 
 void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, const frnn_products *products,
-                           range vectors, const void *w, int64_t k, void *packed) {
-  int64_t panel = panel_bytes(s, kernels, k), of_gate = padded(s) / kernels->lanes;
+                           range vectors, frnn_matrix matrix, void *packed) {
+  int64_t k = matrix.k, panel = panel_bytes(s, kernels, k), of_gate = padded(s) / kernels->lanes;
   for (int64_t i = 0; i < vectors.count; i++) {
     int64_t gate = (vectors.begin + i) / of_gate, unit = (vectors.begin + i) % of_gate * kernels->lanes;
-    frnn_transpose t = {.src = at(w, (gate * s->hidden + unit) * k * kernels->size),
+    frnn_transpose t = {.src = at(matrix.w, (gate * s->hidden + unit) * k * kernels->size),
                         .src_row = k * kernels->size,
                         .outputs = least(kernels->lanes, s->hidden - unit),
                         .k = k,
                         .dst = at(packed, i * panel),
                         .dst_vector = panel,
-                        .dst_k = panel_bytes(s, kernels, 1)};
+                        .dst_k = vector_bytes(kernels)};
     if (t.outputs > 0 && k > 0)
-      products->pack(&t);
+      pack_outputs(s, kernels, products, &t, scales_from(matrix.scales, gate * s->hidden + unit));
     else
       memset(t.dst, 0, (size_t)panel);
   }
@@ -98,22 +116,24 @@ void frnn_pack_biases(const frnn_shape *s, const frnn_kernels *kernels, const fr
 }
 
 /* Packs a part of W_ih or W_hh for the tiles of a step. */
-static void pack_for_steps(packing *p, const frnn_shape *s, int h, job_part mine, const void *w, int64_t k,
-                           void *packed) {
+static void pack_for_steps(packing *p, const frnn_shape *s, int h, job_part mine, frnn_matrix m, void *packed) {
   range vectors = range_of(vectors_of_units(s, p->kernels), mine.slice, mine.slices);
   for (const frnn_phase *phase = s->cell->forward; phase->kind == FRNN_TILE; phase++) {
     phase_gates of = gates_of_phase(s->cell, h, phase->number);
     for (int gate = of.first; gate < of.first + of.count && !frnn_stopped(&p->run); gate++)
-      pack_vectors(p, gate_for_steps(s, p->kernels, of, gate, w, k, packed), vectors);
+      pack_vectors(p, s, gate_for_steps(s, p->kernels, of, gate, m.w, m.k, packed), vectors,
+                   scales_from(m.scales, gate * s->hidden));
   }
 }
 
 /* Packs a part of a matrix of `gates` gates for a product. */
-static void pack_for_product(packing *p, const frnn_shape *s, int gates, job_part mine, const void *w, int64_t k,
-                             void *packed) {
+static void pack_for_product(packing *p, const frnn_shape *s, int gates, job_part mine, frnn_matrix m, void *packed) {
   range vectors = range_of(gates * (padded(s) / p->kernels->lanes), mine.slice, mine.slices);
-  frnn_pack_for_product(s, p->kernels, p->products, vectors, w, k,
-                        at(packed, vectors.begin * panel_bytes(s, p->kernels, k)));
+  int64_t panel = panel_bytes(s, p->kernels, m.k);
+  for (range now = {vectors.begin, 1}; now.begin < vectors.begin + vectors.count; now.begin++) {
+    if (frnn_stopped(&p->run)) return;
+    frnn_pack_for_product(s, p->kernels, p->products, now, m, at(packed, now.begin * panel));
+  }
 }
 
 /* Packs a part of W_hh, and of W_ih in the forms that the call names. */
@@ -123,13 +143,14 @@ static void pack_matrices(packing *p, const frnn_pack_call *call, const packed_l
   const frnn_weights *w = &call->weights;
   void *for_steps = at(call->packed, (ptrdiff_t)layout->for_steps), *w_hh = at(call->packed, (ptrdiff_t)layout->w_hh);
   void *for_products = at(call->packed, (ptrdiff_t)layout->for_products);
-  if (call->forms & FRNN_FOR_STEPS && !is_unfused(s->cell)) pack_for_steps(p, s, 0, mine, w->w_ih, s->input, for_steps);
-  if (call->forms & FRNN_FOR_PRODUCTS) pack_for_product(p, s, facts->gates, mine, w->w_ih, s->input, for_products);
+  frnn_matrix of_x = {w->w_ih, s->input, w->scale_ih}, of_h = {w->w_hh, features_of(s), w->scale_hh};
+  if (call->forms & FRNN_FOR_STEPS && !is_unfused(s->cell)) pack_for_steps(p, s, 0, mine, of_x, for_steps);
+  if (call->forms & FRNN_FOR_PRODUCTS) pack_for_product(p, s, facts->gates, mine, of_x, for_products);
   if (facts->recurrent == 0) return;
   if (is_unfused(s->cell))
-    pack_for_product(p, s, facts->recurrent, mine, w->w_hh, features_of(s), w_hh);
+    pack_for_product(p, s, facts->recurrent, mine, of_h, w_hh);
   else
-    pack_for_steps(p, s, 1, mine, w->w_hh, features_of(s), w_hh);
+    pack_for_steps(p, s, 1, mine, of_h, w_hh);
 }
 
 static void pack_part(void *context, int part, int parts) {
@@ -141,7 +162,8 @@ static void pack_part(void *context, int part, int parts) {
   (void)parts;
   pack_matrices(p, call, &layout, mine);
   void *w_hr = at(call->packed, (ptrdiff_t)layout.w_hr);
-  pack_vectors(p, projection(s, p->kernels, call->weights.w_hr, w_hr), vectors_of_part(p->kernels, s->projected, mine));
+  pack_vectors(p, s, projection(s, p->kernels, call->weights.w_hr, w_hr),
+               vectors_of_part(p->kernels, s->projected, mine), call->weights.scale_hr);
   if (mine.slice > 0) return;
   packed_header header = {p->kernels, p->products, call->forms, layout};
   memcpy(call->packed, &header, sizeof header);
@@ -165,49 +187,57 @@ int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void)) 
 
 /* ---- unpacking -------------------------------------------------------------------------------------------------- */
 
-/* So many outputs between two polls. */
-enum { UNPACKED_AT_ONCE = 64 };
-
-/* Writes `src` from its panels. */
-static void unpack(frnn_run *run, const packed_header *packed, frnn_transpose t) {
+/* Writes `src` from its panels, unless it is NULL, and the scales of its outputs, unless that is NULL. */
+static void unpack(frnn_run *run, const packed_header *packed, frnn_transpose t, float *scales) {
   int64_t lanes = packed->kernels->lanes;
-  for (int64_t left = t.outputs; left > 0 && !frnn_stopped(run); left -= t.outputs) {
-    t.outputs = next_count(UNPACKED_AT_ONCE, left);
-    if (t.k > 0) packed->products->unpack(&t);
+  if (scales && t.k > 0) frnn_read_scales(&t, lanes, scales);
+  for (int64_t left = t.outputs; t.src && t.k > 0 && left > 0 && !frnn_stopped(run); left -= t.outputs) {
+    t.outputs = next_count(PACKED_AT_ONCE / lanes * lanes, left);
+    packed->products->unpack(&t);
     t.src = at(t.src, t.outputs * t.src_row);
     t.dst = at(t.dst, t.outputs / lanes * t.dst_vector);
   }
 }
 
+/* The same for a matrix of k columns in the panels for steps. */
 static void unpack_from_steps(frnn_run *run, const frnn_shape *s, const packed_header *packed, int h, int64_t k,
-                              const void *panels, void *matrix) {
+                              size_t panels, void *matrix, float *scales) {
   for (const frnn_phase *phase = s->cell->forward; phase->kind == FRNN_TILE; phase++) {
     phase_gates of = gates_of_phase(s->cell, h, phase->number);
-    for (int gate = of.first; gate < of.first + of.count; gate++)
-      unpack(run, packed, gate_for_steps(s, packed->kernels, of, gate, matrix, k, panels));
+    for (int gate = of.first; gate < of.first + of.count; gate++) {
+      frnn_transpose t = gate_for_steps(s, packed->kernels, of, gate, matrix, k, at(packed, (ptrdiff_t)panels));
+      if (!matrix) t.src = NULL;
+      unpack(run, packed, t, scales ? scales + gate * s->hidden : NULL);
+    }
   }
 }
 
+/* The same for panels of one product. */
 static void unpack_from_product(frnn_run *run, const frnn_shape *s, const packed_header *packed, int gates, int64_t k,
-                                const void *panels, void *matrix) {
-  for (int gate = 0; gate < gates; gate++)
-    unpack(run, packed, gate_for_product(s, packed->kernels, gate, matrix, k, panels));
+                                size_t panels, void *matrix, float *scales) {
+  for (int gate = 0; gate < gates; gate++) {
+    frnn_transpose t = gate_for_product(s, packed->kernels, gate, matrix, k, at(packed, (ptrdiff_t)panels));
+    if (!matrix) t.src = NULL;
+    unpack(run, packed, t, scales ? scales + gate * s->hidden : NULL);
+  }
 }
 
-int frnn_unpack(const frnn_shape *s, const void *packed, void *w_ih, void *w_hh, void *w_hr, int (*interrupted)(void)) {
+int frnn_unpack(const frnn_shape *s, const void *packed, const frnn_matrices *to, int (*interrupted)(void)) {
   const packed_header *header = packed;
   const frnn_cell_facts *facts = &s->cell->facts;
   const packed_layout *layout = &header->at;
+  int64_t features = features_of(s);
   frnn_run run;
   frnn_begin(&run, 0, 1, interrupted);
-  if (w_ih && header->forms & FRNN_FOR_PRODUCTS)
-    unpack_from_product(&run, s, header, facts->gates, s->input, at(packed, (ptrdiff_t)layout->for_products), w_ih);
-  else if (w_ih)
-    unpack_from_steps(&run, s, header, 0, s->input, at(packed, (ptrdiff_t)layout->for_steps), w_ih);
-  if (w_hh && is_unfused(s->cell))
-    unpack_from_product(&run, s, header, facts->recurrent, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
-  else if (w_hh)
-    unpack_from_steps(&run, s, header, 1, features_of(s), at(packed, (ptrdiff_t)layout->w_hh), w_hh);
-  if (w_hr) unpack(&run, header, projection(s, header->kernels, w_hr, at(packed, (ptrdiff_t)layout->w_hr)));
+  if (header->forms & FRNN_FOR_PRODUCTS)
+    unpack_from_product(&run, s, header, facts->gates, s->input, layout->for_products, to->w_ih, to->scale_ih);
+  else
+    unpack_from_steps(&run, s, header, 0, s->input, layout->for_steps, to->w_ih, to->scale_ih);
+  if (is_unfused(s->cell))
+    unpack_from_product(&run, s, header, facts->recurrent, features, layout->w_hh, to->w_hh, to->scale_hh);
+  else
+    unpack_from_steps(&run, s, header, 1, features, layout->w_hh, to->w_hh, to->scale_hh);
+  frnn_transpose w_hr = projection(s, header->kernels, to->w_hr, at(packed, (ptrdiff_t)layout->w_hr));
+  if (s->projected) unpack(&run, header, w_hr, to->scale_hr);
   return frnn_end(&run);
 }

@@ -18,7 +18,7 @@ typedef struct {
 /* Offsets in the workspace, and other values that follow from the shape. Arrays for ragged rows and checkpoints alone
  * come last. */
 typedef struct {
-  size_t w_ih, z, held, scratch, output, after_dropout, ids, x, aux, h, held_at[2], h_at[2];
+  size_t w_ih, z, held, scratch, output, after_dropout, operand, operand_x, ids, x, aux, h, held_at[2], h_at[2];
   int64_t steps;        /* of a chunk */
   int in_step, packing; /* 1 if x enters in the step; 1 if the product over all of time packs W_ih */
   size_t widened;       /* the weights, if the pass widens them; the other offsets are those of the widened pass */
@@ -44,15 +44,29 @@ typedef struct {
 /* Does frnn_pack with given kernels. */
 int frnn_pack_with(const frnn_kernels *kernels, const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
+/* Bytes of a vector: of one lane of each output in a panel, and of numbers of a row. */
+static inline int64_t vector_bytes(const frnn_kernels *kernels) { return kernels->lanes * kernels->size; }
+
 /* Bytes of k columns of one vector of outputs, as packed. */
 static inline int64_t panel_bytes(const frnn_shape *s, const frnn_kernels *kernels, int64_t k) {
-  return packed_lanes(s, k) * kernels->lanes * kernels->size;
+  return packed_lanes(s, k) * vector_bytes(kernels);
 }
 
-/* Packs some vectors of a matrix of k columns, all gates one after another, into panels of one product; units beyond a
- * gate's are zeros. */
+/* A matrix of k columns, and the scales of its rows or NULL. */
+typedef struct {
+  const void *w;
+  int64_t k;
+  const float *scales;
+} frnn_matrix;
+
+/* Packs some vectors of a matrix, all gates one after another, into panels of one product; units beyond a gate's are
+ * zeros. */
 void frnn_pack_for_product(const frnn_shape *s, const frnn_kernels *kernels, const frnn_products *products,
-                           range vectors, const void *w, int64_t k, void *packed);
+                           range vectors, frnn_matrix matrix, void *packed);
+
+/* scales.c: write and read the scales of a matrix' outputs, in panels of int8 weights. NULL: they are computed. */
+void frnn_write_scales(const frnn_transpose *t, int64_t lanes, const float *scales);
+void frnn_read_scales(const frnn_transpose *t, int64_t lanes, float *scales);
 
 /* Writes the biases that the chains begin with. `bias` is for chains over x: b_ih, plus b_hh if they go on over h.
  * `bias_h` is for chains over h alone. Both are zeros in a cell that normalises its products, for it adds the biases

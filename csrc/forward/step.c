@@ -64,7 +64,9 @@ static void *z_at(const forward_pass *w, chunk c, int64_t t, int64_t b) {
 /* x of a chunk by sorted index, from its earliest time and row b on. */
 static frnn_sequence x_of(const forward_pass *w, chunk c, int64_t b) {
   frnn_sequence x = w->call->x;
-  if (w->call->rows.sort_order)
+  if (w->products->convert)
+    x = dense(work_at(w, w->layout->operand_x), w->shape->batch, operand_bytes(w->shape->input));
+  else if (w->call->rows.sort_order)
     x = dense(work_at(w, w->layout->x), w->shape->batch, w->shape->input * w->kernels->size);
   else
     x.data = row_at(x, earliest(w->shape, c.from, c.to), 0);
@@ -72,16 +74,26 @@ static frnn_sequence x_of(const forward_pass *w, chunk c, int64_t b) {
   return x;
 }
 
+static void convert(const forward_pass *w, const void *rows, ptrdiff_t row, int64_t m, int64_t k, int bounded,
+                    void *operands, ptrdiff_t operand_row) {
+  frnn_operands o = {rows, row, m, k, bounded, operands, operand_row};
+  w->products->convert(&o);
+}
+
 void frnn_gather(const forward_pass *w, chunk c, range rows) {
   const frnn_rows *r = &w->call->rows;
   int64_t first = earliest(w->shape, c.from, c.to);
   size_t bytes = (size_t)(w->shape->input * w->kernels->size);
   frnn_sequence to = x_of(w, c, 0);
-  if (!r->sort_order) return;
+  if (!r->sort_order && !(w->products->convert && w->shape->input > 0)) return;
   rows = working_of(w->shape, r, rows, first);
   for (int64_t t = first; t < first + c.to - c.from; t++)
-    for (int64_t b = 0, p; (p = next_index(r, &b, rows)) >= 0; b++)
-      copy_row(row_at(to, t - first, p), row_at(w->call->x, t, b), bytes);
+    for (int64_t b = 0, p; (p = next_index(r, &b, rows)) >= 0; b++) {
+      if (w->products->convert)
+        convert(w, row_at(w->call->x, t, b), 0, 1, w->shape->input, 0, row_at(to, t - first, p), 0);
+      else
+        copy_row(row_at(to, t - first, p), row_at(w->call->x, t, b), bytes);
+    }
 }
 
 /* Computes bias + W_ih x of a chunk for some rows and some of the gates' vectors, whose panels are given. */
@@ -111,7 +123,8 @@ void frnn_project(const forward_pass *w, chunk c, range rows, range vectors) {
   int64_t some = most(4, PACKED_AT_ONCE / most(1, panel)), end = vectors.begin + vectors.count;
   for (range now = {vectors.begin, 0}; now.begin < end; now.begin += now.count) {
     now.count = next_count(some, end - now.begin);
-    frnn_pack_for_product(w->shape, w->kernels, w->products, now, w->call->weights.w_ih, w->shape->input, place);
+    frnn_pack_for_product(w->shape, w->kernels, w->products, now,
+                          (frnn_matrix){w->call->weights.w_ih, w->shape->input, NULL}, place);
     project_with(w, c, rows, now, place);
   }
 }
@@ -256,17 +269,51 @@ void frnn_prepare_step(const forward_pass *w, int64_t i, range rows) {
   if (w->call->dropout.recurrent) drop(w, i, rows);
 }
 
+/* The rows that W_hh multiplies in a phase, or W_hr, from row b on. */
+static frnn_sequence multiplied_in(const forward_pass *w, int64_t i, frnn_phase phase, int64_t b) {
+  if (phase.kind == FRNN_PROJECTION) return (frnn_sequence){at(work_at(w, w->layout->output), b * w->row), 0, w->row};
+  if (phase.number > 0) return (frnn_sequence){at(work_at(w, w->layout->scratch), b * w->row), 0, w->row};
+  if (w->call->dropout.recurrent) return (frnn_sequence){frnn_after_dropout(w, b), 0, w->row};
+  return state_before(w, FRNN_STATE_H, i, b);
+}
+
+static frnn_sequence operands_of(const forward_pass *w, int64_t b) {
+  ptrdiff_t row = operand_bytes(padded(w->shape));
+  return (frnn_sequence){at(work_at(w, w->layout->operand), b * row), 0, row};
+}
+
+/* What the products of a phase read: these rows, or the operands that they became. */
+static frnn_sequence factor_in(const forward_pass *w, int64_t i, frnn_phase phase, int64_t b) {
+  return w->products->convert ? operands_of(w, b) : multiplied_in(w, i, phase, b);
+}
+
+/* 1 if the numbers that W_hh multiplies are at most 1, but for a state of the caller's. */
+static int is_bounded(const frnn_shape *s) {
+  int number = s->cell->number;
+  return !s->cell->own && !s->projected && number != FRNN_RNN_RELU && number != FRNN_RNN_RELU_VARIANT;
+}
+
+void frnn_prepare_phase(const forward_pass *w, int64_t i, frnn_phase phase, range rows) {
+  if (!w->products->convert || phase.kind == FRNN_POINTWISE) return;
+  int64_t k = phase.kind == FRNN_PROJECTION ? w->shape->hidden : features_of(w->shape);
+  if (phase.kind != FRNN_PROJECTION && w->cell->facts.recurrent == 0) return;
+  rows = working_of(w->shape, &w->call->rows, rows, time_of(w->shape, i));
+  frnn_sequence from = multiplied_in(w, i, phase, rows.begin), to = operands_of(w, rows.begin);
+  convert(w, from.data, from.row, rows.count, k, is_bounded(w->shape), to.data, to.row);
+}
+
 /* Computes h of a step from the cell's output, by W_hr. */
 static void project_h(const forward_pass *w, int64_t i, range rows, job_part mine) {
   int64_t lanes = w->kernels->lanes, vector = lanes * w->kernels->size;
   int64_t panel = panel_bytes(w->shape, w->kernels, w->shape->hidden);
   range vectors = vectors_of_part(w->kernels, w->shape->projected, mine);
   frnn_sequence h = h_at(w, i, rows.begin);
+  frnn_sequence a = factor_in(w, i, (frnn_phase){FRNN_PROJECTION, 0}, rows.begin);
   frnn_gemm g = {.m = rows.count,
                  .n = least(vectors.count * lanes, w->shape->projected - vectors.begin * lanes),
                  .k = w->shape->hidden,
-                 .a = at(work_at(w, w->layout->output), rows.begin * w->row),
-                 .a_row = w->row,
+                 .a = a.data,
+                 .a_row = a.row,
                  .a_k = w->kernels->size,
                  .panels = at(packed_at(w, w->packed->at.w_hr), vectors.begin * panel),
                  .panel = panel,
@@ -292,6 +339,7 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase,
   }
   frnn_sequence x = x_of(w, c, rows.begin);
   frnn_step_state h = state_in_step(w, FRNN_STATE_H, i, rows.begin);
+  frnn_sequence factor = factor_in(w, i, phase, rows.begin);
   ptrdiff_t z_row = w->in_tape ? w->tape.row : w->work.row;
   void *z = z_at(w, c, t, rows.begin);
   frnn_step step = {.m = rows.count,
@@ -300,7 +348,7 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase,
                     .vectors = vectors.count,
                     .start = w->layout->in_step ? packed_at(w, w->packed->at.bias) : z,
                     .start_row = w->layout->in_step ? 0 : z_row,
-                    .in[FRNN_H] = {h.before, h.before_row, features_of(s), packed_at(w, w->packed->at.w_hh)},
+                    .in[FRNN_H] = {factor.data, factor.row, features_of(s), packed_at(w, w->packed->at.w_hh)},
                     .z = z,
                     .z_row = z_row,
                     .gate = w->row,

@@ -50,15 +50,16 @@ static inline chunk chunk_of(const forward_pass *w, int64_t from) {
 void frnn_begin_rows(const forward_pass *w, range rows);
 void frnn_end_rows(const forward_pass *w, range rows);
 
-/* frnn_gather copies x of a chunk into sorted order, if that is not the user's order. frnn_project then computes bias +
- * W_ih x for some rows and some of the gates' vectors, unless x enters in the step. */
+/* frnn_gather copies x of a chunk into sorted order, if that is not the user's order, or as operands. frnn_project then
+ * computes bias + W_ih x for some rows and some of the gates' vectors, unless x enters in the step. */
 void frnn_gather(const forward_pass *w, chunk c, range rows);
 void frnn_project(const forward_pass *w, chunk c, range rows, range vectors);
 
-/* A step, in this order: frnn_prepare_step sets the states and arguments that some rows begin with; frnn_take_step runs
- * one phase for some of these rows and a part of the units; frnn_settle_step keeps the states of held rows, writes
- * checkpoints and copies h to y. */
+/* A step, in this order: frnn_prepare_step sets the states and arguments that some rows begin with; for each phase
+ * frnn_prepare_phase writes the operands that it reads, and frnn_take_step runs it for some of these rows and a part of
+ * the units; frnn_settle_step keeps the states of held rows, writes checkpoints and copies h to y. */
 void frnn_prepare_step(const forward_pass *w, int64_t i, range rows);
+void frnn_prepare_phase(const forward_pass *w, int64_t i, frnn_phase phase, range rows);
 void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase, range rows, job_part mine);
 void frnn_settle_step(const forward_pass *w, int64_t i, range rows);
 

@@ -40,8 +40,6 @@ static void multiply_phase(const forward_pass *w, const frnn_step *full, int pha
   const frnn_cell *cell = w->cell;
   frnn_step s = *full;
   int separate = 0;
-  s.in[FRNN_H].rows = phase ? s.scratch : s.variant->after_dropout;
-  s.in[FRNN_H].row = phase ? s.gate : s.variant->after_dropout_row;
   for (const frnn_chains *c = cell->chains; c < cell->chains + FRNN_CHAINS; c++) {
     chains_of_step chains = {c->x, c->h, c->gates, c->slot, NULL, s.start_row, s.start_of};
     if (c->gates > 0 && c->x == NOT_IN) {
@@ -90,8 +88,8 @@ static frnn_variant_arguments variant_arguments_of(const forward_pass *w, const 
                                     .shift_ih = call->weights.b_ih,
                                     .shift_hh = call->weights.b_hh,
                                     .features = features_of(w->shape),
-                                    .after_dropout = s->in[FRNN_H].rows,
-                                    .after_dropout_row = s->in[FRNN_H].row,
+                                    .after_dropout = s->state[FRNN_STATE_H].before,
+                                    .after_dropout_row = s->state[FRNN_STATE_H].before_row,
                                     .zoneout_row = w->shape->hidden * w->kernels->size};
   if (call->dropout.recurrent) {
     variant.after_dropout = frnn_after_dropout(w, index);

@@ -85,6 +85,12 @@ typedef struct {
 
 enum { FRNN_X, FRNN_H };
 
+/* The lanes of packed int8 weights before those with numbers: the scales of the outputs; then for each block of k,
+ * whose sum 32 bits hold, 128 times the sum of the numbers, negative. Rows that are operands begin with their scale. */
+enum { FRNN_INT8_BLOCK = 131072, FRNN_OPERAND_HEADER = 64 };
+#define FRNN_INT8_BLOCKS(k) (((k) - 1) / FRNN_INT8_BLOCK + 1)
+#define FRNN_INT8_HEADER(k) (1 + FRNN_INT8_BLOCKS(k))
+
 /* h among the arrays of a state. */
 enum { FRNN_STATE_H };
 
@@ -116,7 +122,8 @@ typedef struct {
                         bias + W_ih x */
   ptrdiff_t start_row;
   const int64_t *start_of; /* the row of `start` for each row; NULL: its own */
-  frnn_factor in[2];       /* x, k = 0 if z holds W_ih x already; h_{t-1}, dense rows */
+  frnn_factor in[2];       /* x, k = 0 if z holds W_ih x already; what W_hh multiplies in this phase: h_{t-1}, after
+                              dropout if there is any, or scratch */
   frnn_step_state state[FRNN_STATES_MOST];
   const void *aux; /* dense rows, if the cell has aux */
   ptrdiff_t aux_row;
@@ -197,14 +204,26 @@ typedef struct {
   void (*back[FRNN_BACK_PHASES])(const frnn_back *);
 } frnn_cell_functions;
 
+/* Rows that become operands: as products of int8 weights read them, each with a scale of its own. A row of `bounded`
+ * rows whose numbers are at most 1 has the same scale as others like it. */
+typedef struct {
+  const void *rows;
+  ptrdiff_t row;
+  int64_t m, k;
+  int bounded;
+  void *operands;
+  ptrdiff_t operand_row;
+} frnn_operands;
+
 /* The functions that write and read packed weights of one precision. */
 typedef struct {
+  void (*convert)(const frnn_operands *); /* NULL: products read rows as they are */
   void (*pack)(const frnn_transpose *);
   void (*unpack)(const frnn_transpose *); /* writes `src` from the panels */
   /* a panel at full precision; NULL at full precision, and if the precision has an arithmetic of its own */
   void (*widen)(const void *panel, int64_t k, int gates, void *full);
-  /* one column of a panel, a number for each lane */
-  void (*column)(const void *panel, int64_t k, void *lanes);
+  /* column k of a panel of `columns`, a number for each lane */
+  void (*column)(const void *panel, int64_t k, int64_t columns, void *lanes);
   void (*gemm)(const frnn_gemm *);
   /* an unfused cell's chains, which write to z: `vectors` counts vectors of all gates, one after another */
   void (*chains)(const frnn_step *);

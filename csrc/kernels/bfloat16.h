@@ -3,6 +3,8 @@
  *
  * It must not know: cells, time, threads. */
 
+#define KBLOCK (4096 / (int)sizeof(real)) /* k of panels: a block stays in L2 while rows pass by */
+
 /* The lanes of k numbers of a row. */
 #define PACKED(k) ((k) / 2 + (k) % 2)
 
@@ -131,3 +133,8 @@ KERNEL void widen(const void *panel, int64_t k, int gates, void *full) {
 }
 
 #define WIDEN widen
+
+#define CONVERT NULL
+
+#define INLINE_EPILOGUE \
+  0 /* tiles share an epilogue, which reads their sums from memory: less code, for somewhat more time */

@@ -2,6 +2,8 @@
  *
  * It must not know: cells, time, threads. */
 
+#define KBLOCK (4096 / (int)sizeof(real)) /* k of panels: a block stays in L2 while rows pass by */
+
 /* The lanes of k numbers of a row. */
 #define PACKED(k) (k)
 
@@ -60,3 +62,7 @@ INLINE void load_columns(vec *square, int64_t columns, const real *panel, ptrdif
 INLINE vec column_of(const real *panel, int64_t k) { return vload(panel + k * LANES); }
 
 #define WIDEN NULL
+
+#define CONVERT NULL
+
+#define INLINE_EPILOGUE FUSED /* an epilogue reads registers, so it is a part of every tile; not in the generic set */

@@ -7,8 +7,7 @@
  *
  * It must not know: cells, time, threads. */
 
-#define KBLOCK (4096 / (int)sizeof(real)) /* k of panels: a block stays in L2 while rows pass by */
-#define ROW_BLOCK 128                     /* rows of a: a block stays in L2 while panels pass by */
+#define ROW_BLOCK 128 /* rows of a: a block stays in L2 while panels pass by */
 
 /* The most rows of a tile with G gates, for tiles four vectors wide; three wide for three gates, if there are registers
  * beside the accumulators (with 16, four rows of three gates would take every one). */
@@ -44,6 +43,12 @@ INLINE void run_chains(const int R, const int P, const int G, vec *acc, const fr
   start_chains(R, P, G, acc, s, m, vector, 0);
 #pragma GCC unroll 1
   for (int i = FRNN_X; i <= FRNN_H; i++) chain_factor(R, P, G, acc, &s->in[i], m, vector, 0);
+}
+
+/* Writes a tile's sums to memory, for an epilogue that is a function of its own. */
+INLINE void keep_units(const int V, const vec *acc, vec *units) {
+#pragma GCC unroll 32
+  for (int v = 0; v < V; v++) vstore((real *)&units[v], acc[v]);
 }
 
 /* A tile without an epilogue: the pre-activations go to z, where an unfused cell reads them. */

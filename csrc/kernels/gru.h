@@ -36,6 +36,13 @@ INLINE void gru_after_end(const int N, const int P, const frnn_step *s, int64_t 
   EACH vstore(SLOT(3), a[n * 3 + 2]);
 }
 
+/* The same for all units of a tile, two by two. */
+NOINLINE void gru_after_ends(int units, int P, const frnn_step *s, int64_t m, int64_t unit, vec *a) {
+  int first = 0;
+  for (; first + TOGETHER <= units; first += TOGETHER) gru_after_end(TOGETHER, P, s, m, unit, first, a + first * 3);
+  if (first < units) gru_after_end(1, P, s, m, unit, first, a + first * 3);
+}
+
 INLINE void gru_after_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
@@ -52,6 +59,12 @@ INLINE void gru_after_tile(const int R, const int P, const frnn_step *s, int64_t
       }
     }
     chain_factor(R, P, 3, acc, &s->in[i], m, vector, 0);
+  }
+  if (!INLINE_EPILOGUE) {
+    vec units[ACCUMULATORS];
+    keep_units(R * P * 3, acc, units);
+    gru_after_ends(R * P, P, s, m, unit, units);
+    return;
   }
 #pragma GCC unroll 16
   for (int first = 0; first < R * P; first += TOGETHER)
@@ -72,10 +85,23 @@ INLINE void gru_reset_end(const int N, const int P, const frnn_step *s, int64_t 
   EACH vstore(SLOT(0), r[n]);
 }
 
+/* The same for all units of a tile, two by two. */
+NOINLINE void gru_reset_ends(int units, int P, const frnn_step *s, int64_t m, int64_t unit, vec *a) {
+  int first = 0;
+  for (; first + TOGETHER <= units; first += TOGETHER) gru_reset_end(TOGETHER, P, s, m, unit, first, a + first * 2);
+  if (first < units) gru_reset_end(1, P, s, m, unit, first, a + first * 2);
+}
+
 INLINE void gru_reset_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
   run_chains(R, P, 2, acc, s, m, vector);
+  if (!INLINE_EPILOGUE) {
+    vec units[ACCUMULATORS];
+    keep_units(R * P * 2, acc, units);
+    gru_reset_ends(R * P, P, s, m, unit, units);
+    return;
+  }
 #pragma GCC unroll 16
   for (int first = 0; first < R * P; first += TOGETHER)
     gru_reset_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first * 2);
@@ -90,14 +116,26 @@ INLINE void gru_blend_end(const int N, const int P, const frnn_step *s, int64_t 
   EACH vstore(SLOT(2), new[n]);
 }
 
+/* The same for all units of a tile, two by two. */
+NOINLINE void gru_blend_ends(int units, int P, const frnn_step *s, int64_t m, int64_t unit, vec *a) {
+  int first = 0;
+  for (; first + TOGETHER <= units; first += TOGETHER) gru_blend_end(TOGETHER, P, s, m, unit, first, a + first * 1);
+  if (first < units) gru_blend_end(1, P, s, m, unit, first, a + first * 1);
+}
+
 INLINE void gru_blend_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
-  const frnn_factor in[] = {s->in[FRNN_X], {s->scratch, s->gate, s->in[FRNN_H].k, s->in[FRNN_H].panels}};
   int64_t before = (s->hidden + LANES - 1) / LANES * 2;
   start_chains(R, P, 1, acc, s, m, vector, 2);
 #pragma GCC unroll 1
-  for (int i = FRNN_X; i <= FRNN_H; i++) chain_factor(R, P, 1, acc, &in[i], m, vector, before);
+  for (int i = FRNN_X; i <= FRNN_H; i++) chain_factor(R, P, 1, acc, &s->in[i], m, vector, before);
+  if (!INLINE_EPILOGUE) {
+    vec units[ACCUMULATORS];
+    keep_units(R * P * 1, acc, units);
+    gru_blend_ends(R * P, P, s, m, unit, units);
+    return;
+  }
 #pragma GCC unroll 16
   for (int first = 0; first < R * P; first += TOGETHER)
     gru_blend_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first);

@@ -10,6 +10,8 @@
 
 #include "full.h"
 
+#include "transpose.h"
+
 #include "products.h"
 
 #include "blocks.h"

@@ -44,10 +44,23 @@ INLINE void lstm_end(const int N, const int P, const frnn_step *s, int64_t m, in
   }
 }
 
+/* The same for all units of a tile, two by two. */
+NOINLINE void lstm_ends(int units, int P, const frnn_step *s, int64_t m, int64_t unit, vec *a) {
+  int first = 0;
+  for (; first + TOGETHER <= units; first += TOGETHER) lstm_end(TOGETHER, P, s, m, unit, first, a + first * 4);
+  if (first < units) lstm_end(1, P, s, m, unit, first, a + first * 4);
+}
+
 INLINE void lstm_tile(const int R, const int P, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
   run_chains(R, P, 4, acc, s, m, vector);
+  if (!INLINE_EPILOGUE) {
+    vec units[ACCUMULATORS];
+    keep_units(R * P * 4, acc, units);
+    lstm_ends(R * P, P, s, m, unit, units);
+    return;
+  }
 #pragma GCC unroll 16
   for (int first = 0; first < R * P; first += TOGETHER)
     lstm_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, s, m, unit, first, acc + first * 4);

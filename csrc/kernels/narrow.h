@@ -10,6 +10,8 @@
 
 #include "bfloat16.h"
 
+#include "transpose.h"
+
 #include "products.h"
 
 extern const frnn_products TABLE(FRNN_ISA, bfloat16);

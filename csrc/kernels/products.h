@@ -13,8 +13,6 @@
 
 #include "gru.h"
 
-#include "transpose.h"
-
 /* The tiles of all steps, each as (name, gates, number of widths: 3 stands for 1, 2 and 4 panels, 4 for these and 8).
  * The function name_tile is the body of such a tile. */
 #define STEP_TILES(T) RNN_TILES(T) LSTM_TILES(T) GRU_TILES(T) CHAINS_TILES(T)
@@ -129,7 +127,7 @@ KERNEL void gemm(const frnn_gemm *full) {
       gemm_block(&g);
       k += g.k;
       g.a = AT(const char, g.a, g.k *g.a_k);
-      g.panels = AT(const char, g.panels, g.k *VEC_BYTES);
+      g.panels = AT(const char, g.panels, PACKED(g.k) * VEC_BYTES);
       g.init = g.c;
       g.init_row = g.c_row;
     } while (k < full->k);
@@ -157,10 +155,10 @@ INLINE void step(const int kind, const int G, const frnn_step *s) {
   KERNEL void name##_step(const frnn_step *s) { step(TILE_##name, G, s); }
 STEP_TILES(STEP_FUNCTION)
 
-#define PRODUCTS                                                                                           \
-  {                                                                                                        \
-    .pack = pack, .unpack = unpack, .widen = WIDEN, .column = column, .gemm = gemm, .chains = chains_step, \
-    .tiles = {RNN_STEPS, LSTM_STEPS, GRU_STEPS}                                                            \
+#define PRODUCTS                                                                                        \
+  {                                                                                                     \
+    .convert = CONVERT, .pack = pack, .unpack = unpack, .widen = WIDEN, .column = column, .gemm = gemm, \
+    .chains = chains_step, .tiles = {RNN_STEPS, LSTM_STEPS, GRU_STEPS}                                  \
   }
 
 #define QUOTE_(name) #name

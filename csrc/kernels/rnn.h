@@ -19,10 +19,24 @@ INLINE void rnn_end(const int N, const int P, const int nonlinearity, const frnn
   }
 }
 
+/* The same for all units of a tile, two by two. */
+NOINLINE void rnn_ends(int units, int P, int nonlinearity, const frnn_step *s, int64_t m, int64_t unit, vec *a) {
+  int first = 0;
+  for (; first + TOGETHER <= units; first += TOGETHER)
+    rnn_end(TOGETHER, P, nonlinearity, s, m, unit, first, a + first * 1);
+  if (first < units) rnn_end(1, P, nonlinearity, s, m, unit, first, a + first * 1);
+}
+
 INLINE void rnn_tile(const int R, const int P, const int nonlinearity, const frnn_step *s, int64_t m, int64_t vector) {
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
   run_chains(R, P, 1, acc, s, m, vector);
+  if (!INLINE_EPILOGUE) {
+    vec units[ACCUMULATORS];
+    keep_units(R * P * 1, acc, units);
+    rnn_ends(R * P, P, nonlinearity, s, m, unit, units);
+    return;
+  }
 #pragma GCC unroll 16
   for (int first = 0; first < R * P; first += TOGETHER)
     rnn_end(R * P - first < TOGETHER ? R * P - first : TOGETHER, P, nonlinearity, s, m, unit, first, acc + first);

@@ -51,4 +51,7 @@ KERNEL void unpack(const frnn_transpose *p) {
                     p->k - k, AT(const real, p->dst, n / LANES * p->dst_vector) + PACKED(k) * step, step);
 }
 
-KERNEL void column(const void *panel, int64_t k, void *lanes) { vstore(lanes, column_of(panel, k)); }
+KERNEL void column(const void *panel, int64_t k, int64_t columns, void *lanes) {
+  (void)columns;
+  vstore(lanes, column_of(panel, k));
+}

@@ -24,7 +24,7 @@
 #else
 #define KERNEL static TARGET
 #endif
-#define NOINLINE static TARGET __attribute__((noinline))
+#define NOINLINE static TARGET __attribute__((noinline, unused))
 #define INLINE static inline TARGET __attribute__((always_inline))
 
 #if defined(FRNN_AVX512)

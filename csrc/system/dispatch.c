@@ -7,13 +7,14 @@
 #include "../internal/internal.h"
 
 extern const frnn_kernels frnn_generic_f32, frnn_generic_f64;
-extern const frnn_products frnn_generic_bfloat16;
+extern const frnn_products frnn_generic_bfloat16, frnn_generic_int8;
 
 static int always(void) { return 1; }
+static int never(void) { return 0; }
 
 #if defined(__x86_64__)
 extern const frnn_kernels frnn_avx512_f32, frnn_avx512_f64, frnn_avx2_f32, frnn_avx2_f64;
-extern const frnn_products frnn_avx512_bfloat16, frnn_avx2_bfloat16;
+extern const frnn_products frnn_avx512_bfloat16, frnn_avx512_int8, frnn_avx512_vnni, frnn_avx2_bfloat16, frnn_avx2_int8;
 
 /* The compiler's run-time library also checks that the system saves the registers. */
 static int has_avx512(void) {
@@ -21,32 +22,45 @@ static int has_avx512(void) {
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
 }
+static int has_vnni(void) {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512vnni");
+}
 static int has_avx2(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 #elif defined(__aarch64__)
 extern const frnn_kernels frnn_neon_f32, frnn_neon_f64;
-extern const frnn_products frnn_neon_bfloat16;
+extern const frnn_products frnn_neon_bfloat16, frnn_neon_int8;
 #endif
 
 /* Best first. */
 static const struct {
   const frnn_kernels *kernels[FRNN_DTYPES];
-  const frnn_products *bfloat16;
+  const frnn_products *bfloat16, *int8;
   int (*runs)(void);
+  const frnn_products *dot; /* of int8 weights, with instructions that not every such CPU has */
+  int (*has_dot)(void);
 } sets[] = {
 #if defined(__x86_64__)
-    {{&frnn_avx512_f32, &frnn_avx512_f64}, &frnn_avx512_bfloat16, has_avx512},
-    {{&frnn_avx2_f32, &frnn_avx2_f64}, &frnn_avx2_bfloat16, has_avx2},
+    {{&frnn_avx512_f32, &frnn_avx512_f64},
+     &frnn_avx512_bfloat16,
+     &frnn_avx512_int8,
+     has_avx512,
+     &frnn_avx512_vnni,
+     has_vnni},
+    {{&frnn_avx2_f32, &frnn_avx2_f64}, &frnn_avx2_bfloat16, &frnn_avx2_int8, has_avx2, NULL, never},
 #elif defined(__aarch64__)
-    {{&frnn_neon_f32, &frnn_neon_f64}, &frnn_neon_bfloat16, always},
+    {{&frnn_neon_f32, &frnn_neon_f64}, &frnn_neon_bfloat16, &frnn_neon_int8, always, NULL, never},
 #endif
-    {{&frnn_generic_f32, &frnn_generic_f64}, &frnn_generic_bfloat16, always},
+    {{&frnn_generic_f32, &frnn_generic_f64}, &frnn_generic_bfloat16, &frnn_generic_int8, always, NULL, never},
 };
 enum { SETS = sizeof sets / sizeof *sets };
 
-static int chosen = -1;
+static int chosen = -1, uses_dot = 1;
+
+int frnn_use_dot(int wanted) { return __atomic_exchange_n(&uses_dot, wanted, __ATOMIC_RELAXED); }
 
 /* Several threads may run this at once: all find the same set. */
 static int current(void) {
@@ -63,7 +77,8 @@ const frnn_products *frnn_products_for(const frnn_kernels *kernels, int precisio
   int set = 0;
   if (precision == FRNN_FULL) return &kernels->products;
   while (sets[set].kernels[FRNN_F32] != kernels) set++;
-  return sets[set].bfloat16;
+  if (precision == FRNN_BFLOAT16_WEIGHTS) return sets[set].bfloat16;
+  return __atomic_load_n(&uses_dot, __ATOMIC_RELAXED) && sets[set].has_dot() ? sets[set].dot : sets[set].int8;
 }
 
 const char *frnn_isa(void) { return sets[current()].kernels[0]->isa; }

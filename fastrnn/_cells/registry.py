@@ -189,15 +189,18 @@ def kernel_weights(cell, parameters):
     return runtime.core.Weights(*_sizes(cell, parameters), **_variant_options(cell))
 
 
-def packed_weights(cell, parameters, precision=None):
+def packed_weights(cell, parameters, precision=None, scales=None):
     """The same as the module's `Packed`: it refers to the biases and extras, not to the matrices.
 
     precision : that of the matrices; None is that of their dtype.
+    scales : the scales of int8 weights, as `Packed.scales` returns them; None computes them.
     """
     if runtime.core is None:
         return None
-    options = _variant_options(cell)
-    return runtime.core.Packed(*_sizes(cell, parameters), **options, precision=precision or "")
+    return runtime.core.Packed(
+        *_sizes(cell, parameters), **_variant_options(cell), precision=precision or "",
+        scales=scales,
+    )  # fmt: skip
 
 
 def _sizes(cell, parameters):

@@ -170,7 +170,7 @@ cdef class Weights:
     cell: its index. hidden: H. w_ih: (G*H, I). w_hh: (R*H, H), None for a cell without recurrent gates (R = 0). b_ih,
     b_hh: (G*H,) and (R*H,), or None. w_hr: (P, H) or None; with it w_hh is (R*H, P). extras: name -> array. numbers:
     name -> value for options that are numbers; for recurrent_activation the slope. zoneout: a rate for each state,
-    or (). precision: a name of `precisions`, of `Packed` alone.
+    or (). precision, scales: of `Packed` alone, see there.
     """
     cdef frnn_shape shape  # cell, dtype, input, hidden, projected, precision
     cdef frnn_weights weights
@@ -179,7 +179,7 @@ cdef class Weights:
 
     def __cinit__(self, int cell, int64_t hidden, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
                   dict extras not None={}, *, dict numbers not None={}, tuple zoneout not None=(),
-                  str precision not None=""):
+                  str precision not None="", scales=None):
         cdef frnn_shape *s = &self.shape
         cdef const frnn_cell_facts *facts
         cdef int i
@@ -194,6 +194,8 @@ cdef class Weights:
             s.precision = precisions().index(precision)
         if s.precision and (s.dtype != FRNN_F32 or not isinstance(self, Packed)):
             raise ValueError("float32 weights in packed form expected with a precision")
+        if scales is not None and not isinstance(self, Packed):
+            raise ValueError("weights in packed form expected with scales")
         if hidden < 1 or not is_product(matrix_of(w_ih).shape[0], facts.gates, hidden):
             raise ValueError(f"w_ih of {facts.gates} * hidden rows expected, and hidden = {hidden} of 1 at least, "
                              f"got {w_ih.shape}")

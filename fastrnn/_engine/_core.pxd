@@ -14,6 +14,9 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_F64
 
     enum:
+        FRNN_INT8
+
+    enum:
         FRNN_STATES_MOST
         FRNN_PROJ_SIZE
         FRNN_RECURRENT_DROPOUT
@@ -69,6 +72,17 @@ cdef extern from "fastrnn.h" nogil:
         const void *b_ih
         const void *b_hh
         const void *w_hr
+        const float *scale_ih
+        const float *scale_hh
+        const float *scale_hr
+
+    ctypedef struct frnn_matrices:
+        void *w_ih
+        void *w_hh
+        void *w_hr
+        float *scale_ih
+        float *scale_hh
+        float *scale_hr
 
     ctypedef struct frnn_variant:
         double number[9]
@@ -163,13 +177,13 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_FORKED
     # The functions below with an `interruption` return 0 or one of these. After FRNN_INTERRUPTED an exception is set.
     int frnn_pack(const frnn_pack_call *, int, interruption)
-    int frnn_unpack(const frnn_shape *, const void *, void *, void *, void *, interruption)
+    int frnn_unpack(const frnn_shape *, const void *, const frnn_matrices *, interruption)
     size_t frnn_plan_size()
     void frnn_plan(const frnn_shape *, void *)
     int frnn_forward(const frnn_forward_call *, int, interruption)
     int frnn_backward(const frnn_backward_call *, int, interruption)
     size_t frnn_id_table_size(const frnn_shape *, int64_t)
-    size_t frnn_id_table_work_size(const frnn_shape *)
+    size_t frnn_id_table_work_size(const frnn_shape *, int64_t)
     int frnn_make_id_table(const frnn_id_table_call *, interruption)
     size_t frnn_id_gradient_size(const frnn_shape *, int64_t)
     size_t frnn_id_gradients_size(const frnn_id_gradients_call *)
@@ -180,6 +194,7 @@ cdef extern from "fastrnn.h" nogil:
     const char *frnn_isa_compiled(int)
     int frnn_isa_fused(const char *)
     int frnn_select(const char *)
+    int frnn_use_dot(int)
     const char *frnn_compiler()
     enum:
         FRNN_THREADS

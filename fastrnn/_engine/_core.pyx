@@ -217,7 +217,7 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
             offsets[i][0] = taken(&room, frnn_packed_size(&call.shape, packing[i].forms), &call.shape)
         offsets[i][1] = taken(&room, frnn_forward_size(&call.shape), &call.shape)
         if tabulates:
-            offsets[i][2] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
+            offsets[i][2] = taken(&room, frnn_id_table_work_size(&tables[i].shape, tables[i].count), &tables[i].shape)
             offsets[i][3] = taken(&room, frnn_id_table_size(&tables[i].shape, call.ids.count), &tables[i].shape)
     if <size_t>array_of(work).size < room + ALIGN:
         return room + ALIGN
@@ -274,7 +274,7 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
     cdef size_t room = 0
     cdef char *begin
     cdef size_t offsets[2][6]
-    cdef size_t bytes_of_gradient = 0, bytes_of_counts = 0
+    cdef size_t bytes_of_gradient = 0, bytes_of_counts = 0, bytes_of_work
     cdef Weights weights, first_weights = None
     inputs = ids.rows if of_ids else None  # keeps the array alive while C reads it
     if len(gradients) != count:
@@ -295,7 +295,8 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
                 offsets[i][2] = taken(&room, bytes_of_counts + ALIGN, &tables[i].shape)
             offsets[i][3] = taken(&room, frnn_id_gradients_size(&brought[i]), &tables[i].shape)
             if checkpoint:
-                offsets[i][4] = taken(&room, frnn_id_table_work_size(&tables[i].shape), &tables[i].shape)
+                bytes_of_work = frnn_id_table_work_size(&tables[i].shape, tables[i].count)
+                offsets[i][4] = taken(&room, bytes_of_work, &tables[i].shape)
                 offsets[i][5] = taken(&room, frnn_id_table_size(&tables[i].shape, tables[i].count), &tables[i].shape)
     if <size_t>array_of(work).size < room + ALIGN:
         return room + ALIGN
@@ -469,6 +470,11 @@ def isas_available():
 def select_isa(str isa not None):
     """Chooses an instruction set by name. Returns False if this build or machine has none of that name."""
     return frnn_select(isa.encode()) == 0
+
+
+def use_dot(bint wanted):
+    """False: weights packed from now on are multiplied without dot products. Returns what was in force."""
+    return bool(frnn_use_dot(wanted))
 
 
 def compiler():

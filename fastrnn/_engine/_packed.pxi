@@ -19,23 +19,38 @@ if hasattr(os, "register_at_fork"):
 cdef class Packed(Weights):
     """Weights in packed form, which do not change. The matrices that they came from are not kept.
 
-    It takes the arguments of `Weights`. It refers to the biases and the extras, so these must be arrays that nobody
-    writes to. W_ih is packed at first in the form that a single step reads, and in the other form when a pass needs it.
+    It takes the arguments of `Weights`, a name of `precisions`, and for int8 weights the scales of the rows of W_ih,
+    W_hh and W_hr, as `scales` returns them; None computes them. It refers to the biases and the extras, so these must
+    be arrays that nobody writes to. W_ih is packed at first in the form that a single step reads, and in the other form
+    when a pass needs it.
     The instruction set that packed the weights runs all passes with them.
     """
     cdef tuple content  # the buffer, and the forms of W_ih in it: one object, so that threads see both or neither
     cdef object table   # the id table of all one-hot vectors, or None until it is needed
 
-    def __init__(self, *_, **__):
+    def __init__(self, *_, tuple scales=None, **__):
         cdef frnn_shape one = self.shape
         cdef unsigned forms
         if self.content is not None:
             raise TypeError("weights that are packed already")
+        if scales is not None:
+            self.take_scales(&self.weights, scales)
         one.steps = one.batch = 1
         forms = frnn_form_of(&one)
         self.content = (self.pack(&self.weights, forms, None), forms)
         self.weights.w_ih = self.weights.w_hh = self.weights.w_hr = NULL
+        self.weights.scale_ih = self.weights.scale_hh = self.weights.scale_hr = NULL
         self.held = self.held[2:4] + self.held[5:]
+
+    cdef int take_scales(self, frnn_weights *weights, tuple scales) except -1:
+        """Fills in the scales, of which C keeps addresses: the caller keeps the arrays."""
+        cdef const frnn_shape *s = &self.shape
+        if s.precision != FRNN_INT8 or len(scales) != 3:
+            raise ValueError("three arrays of scales, or None, of int8 weights expected")
+        weights.scale_ih = <const float *>dense(scales[0], s.dtype, gate_rows(s), 1)
+        weights.scale_hh = <const float *>dense(scales[1], s.dtype, recurrent_rows(s), 1)
+        weights.scale_hr = <const float *>dense(scales[2], s.dtype, s.projected, 1)
+        return 0
 
     cdef cnp.ndarray pack(self, const frnn_weights *weights, unsigned forms, like):
         """A new buffer with these matrices; packed by the instruction set of the buffer `like`, unless that is None."""
@@ -57,29 +72,52 @@ cdef class Packed(Weights):
         cdef frnn_weights weights = self.weights
         cdef const frnn_shape *s = &self.shape
         w_ih, w_hh, w_hr = self.matrices()
+        scales = self.scales()
         weights.w_ih = dense(w_ih, s.dtype, gate_rows(s), s.input)
         weights.w_hh = dense(w_hh, s.dtype, recurrent_rows(s), features_of(s))
         weights.w_hr = dense(w_hr, s.dtype, s.projected, s.hidden)
+        if scales is not None:
+            self.take_scales(&weights, scales)
         return self.pack(&weights, forms, self.content[0])
 
-    def matrices(self):
-        """w_ih, w_hh and w_hr as new arrays; None for one that the cell does not have."""
+    cdef tuple unpacked(self, bint scales):
+        """w_ih, w_hh and w_hr, or the scales of their rows, as new arrays."""
         cdef const frnn_shape *s = &self.shape
-        cdef void *to[3]
+        cdef frnn_matrices to
         cdef const void *buffer
         cdef interruption interrupted = poll_function()
+        cdef void *addresses[3]
+        cdef int64_t rows[3]
+        cdef int64_t columns[3]
+        cdef int i
+        cdef list arrays = []
+        memset(&to, 0, sizeof(to))
         content = self.content[0]
         buffer = boundary_of(content)
         dtype = np.float64 if s.dtype == FRNN_F64 else np.float32
-        w_ih = np.empty((gate_rows(s), s.input), dtype)
-        w_hh = np.empty((recurrent_rows(s), features_of(s)), dtype) if recurrent_rows(s) else None
-        w_hr = np.empty((s.projected, s.hidden), dtype) if s.projected else None
-        to[0] = dense(w_ih, s.dtype, gate_rows(s), s.input, True)
-        to[1] = dense(w_hh, s.dtype, recurrent_rows(s), features_of(s), True)
-        to[2] = dense(w_hr, s.dtype, s.projected, s.hidden, True)
+        rows[0], rows[1], rows[2] = gate_rows(s), recurrent_rows(s), s.projected
+        columns[0], columns[1], columns[2] = s.input, features_of(s), s.hidden
+        for i in range(3):
+            array = None
+            if rows[i]:
+                array = np.empty([rows[i]] if scales else [rows[i], columns[i]], dtype)
+            addresses[i] = dense(array, s.dtype, rows[i], 1 if scales else columns[i], True)
+            arrays.append(array)
+        if scales:
+            to.scale_ih, to.scale_hh, to.scale_hr = <float *>addresses[0], <float *>addresses[1], <float *>addresses[2]
+        else:
+            to.w_ih, to.w_hh, to.w_hr = addresses[0], addresses[1], addresses[2]
         with nogil:
-            finished(frnn_unpack(s, buffer, to[0], to[1], to[2], interrupted))
-        return w_ih, w_hh, w_hr
+            finished(frnn_unpack(s, buffer, &to, interrupted))
+        return tuple(arrays)
+
+    def matrices(self):
+        """w_ih, w_hh and w_hr as new arrays; None for one that the cell does not have."""
+        return self.unpacked(False)
+
+    def scales(self):
+        """The scales of the rows of w_ih, w_hh and w_hr, as `matrices`; None if the precision is not int8."""
+        return self.unpacked(True) if self.shape.precision == FRNN_INT8 else None
 
     cdef cnp.ndarray in_forms(self, unsigned forms):
         """The buffer, which has W_ih at least in these forms. It stays valid as long as the caller refers to it."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fastrnn._typing import Flags, Floats, Lengths, Merge, Precision, ResetTo, X
 
 # The precisions of packed weights besides that of their dtype.
-PRECISIONS = ("bfloat16-weights",)
+PRECISIONS = ("bfloat16-weights", "int8")
 
 
 class Frozen(Running, Generic[State, Given]):
@@ -43,6 +43,8 @@ class Frozen(Running, Generic[State, Given]):
         For each pass its parameters, as `Structure.parameters` returns them. They are copied.
     precision : str or None
         That of W_ih, W_hh and W_hr, as for `layer.freeze`.
+    scales : list or None
+        For each pass the scales of int8 weights, as a frozen layer has them that was pickled.
 
     Attributes
     ----------
@@ -66,7 +68,7 @@ class Frozen(Running, Generic[State, Given]):
 
     def __init__(
         self, structure: Structure, parameters: Sequence[tuple[Floats | None, ...]],
-        precision: Precision | None = None,
+        precision: Precision | None = None, scales: Sequence[tuple] | None = None,
     ) -> None:  # fmt: skip
         checks.aligned("Frozen", [*parameters])
         self.precision: Final[Precision | None] = _checked(precision, structure.dtype)
@@ -78,7 +80,17 @@ class Frozen(Running, Generic[State, Given]):
             tuple([p.copy() if p is not None and p.ndim == 1 else p for p in of_pass])
             for of_pass in parameters
         ]
-        self._kernel_weights = [packed_weights(cell, of_pass, precision) for of_pass in copied]
+        self._scales_given = scales is not None  # then matrices are multiples of them
+        scales = scales or [None] * len(copied)
+        self._kernel_weights = [
+            packed_weights(cell, of_pass, precision, of_int8)
+            for of_pass, of_int8 in zip(copied, scales, strict=True)
+        ]
+        self._scales = None
+        if precision == "int8" and runtime.core is None:
+            self._scales = [
+                _int8_scales(p) if s is None else s for p, s in zip(copied, scales, strict=True)
+            ]
         self._own = [
             tuple([None if p is None else self._kept(p) for p in of_pass]) for of_pass in copied
         ]
@@ -96,21 +108,33 @@ class Frozen(Running, Generic[State, Given]):
             return parameter
         if runtime.core is not None:
             return None
-        return parameter.copy() if self.precision is None else _rounded(parameter, self.precision)
+        if self.precision is None or self._scales_given:
+            return parameter.copy()
+        return _rounded(parameter, self.precision)
 
     @property
     def _parameters(self):
         """Each pass' parameters; where kernels run without the matrices, which they have."""
-        return self._own if runtime.uses_core() else self._unpacked()
+        if runtime.uses_core():
+            return self._own
+        if self.precision != "int8":
+            return self._unpacked()
+        return _int8_parameters(self._structure.cell, self._unpacked(), self._all_scales())
 
     def _unpacked(self):
         """Each pass' parameters, with matrices that are unpacked for this call."""
         if runtime.core is None:
             return self._own
         return [
-            _with_matrices(own, weights.matrices())
+            _with_matrices(own, *weights.matrices())
             for own, weights in zip(self._own, self._kernel_weights, strict=True)
         ]
+
+    def _all_scales(self):
+        """Each pass' scales of int8 weights, None for others."""
+        if runtime.core is None:
+            return self._scales
+        return [weights.scales() for weights in self._kernel_weights]
 
     @property
     def nbytes(self) -> int:
@@ -345,7 +369,8 @@ class Frozen(Running, Generic[State, Given]):
         return Stream(self, batch_size, one_hot, embedding)
 
     def __reduce__(self) -> tuple:
-        return type(self), (self._structure, self._unpacked(), self.precision)
+        scales = self._all_scales() if self.precision == "int8" else None
+        return type(self), (self._structure, self._unpacked(), self.precision, scales)
 
     def __copy__(self) -> Frozen[State, Given]:
         return self
@@ -380,8 +405,30 @@ def _rounded(matrix, precision):
     return ROUND_WEIGHTS[precision](matrix)
 
 
-def _with_matrices(own, matrices):
-    """A pass' parameters with these w_ih, w_hh and w_hr."""
-    w_ih, w_hh, w_hr = matrices
+def _with_matrices(own, w_ih, w_hh, w_hr):
+    """A pass' parameters with these matrices."""
     extras = own[4:] if w_hr is None else (w_hr, *own[5:])
     return w_ih, w_hh, *own[2:4], *extras
+
+
+def _int8_scales(parameters):
+    """The scales of w_ih, w_hh and w_hr; None for one that the cell does not have."""
+    from fastrnn.reference.precision import int8_scales
+
+    w_ih, w_hh, _, _, *extras = parameters
+    w_hr = extras[0] if extras and extras[0] is not None and extras[0].ndim == 2 else None
+    return tuple([None if w is None else int8_scales(w) for w in (w_ih, w_hh, w_hr)])
+
+
+def _int8_parameters(cell, parameters, scales):
+    """Each pass' parameters with matrices that multiply as the kernels' int8 weights do."""
+    from fastrnn.reference.precision import Int8Matrix
+
+    bounded = cell.name != "rnn_relu" and not cell.projects
+    found = []
+    for (w_ih, w_hh, *others), (s_ih, s_hh, s_hr) in zip(parameters, scales, strict=True):
+        w_ih = Int8Matrix(w_ih, s_ih)
+        w_hh = None if w_hh is None else Int8Matrix(w_hh, s_hh, bounded)
+        w_hr = None if s_hr is None else Int8Matrix(others[2], s_hr)
+        found.append(_with_matrices((None, None, *others), w_ih, w_hh, w_hr))
+    return found

@@ -120,7 +120,7 @@ static frnn_ids ids_of(const problem *p, int dtype, const inputs *in) {
   if (!p->has_ids) return ids;
   call.shape.input = p->I;
   ids.table = call.table = room(frnn_id_table_size(&call.shape, p->I));
-  call.work = room(frnn_id_table_work_size(&call.shape));
+  call.work = room(frnn_id_table_work_size(&call.shape, call.count));
   frnn_make_id_table(&call, NULL);
   return ids;
 }

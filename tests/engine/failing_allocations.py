@@ -147,14 +147,14 @@ def streaming(what, size, ids=False):
     return Operation(run, lambda: [s.copy() for s in stream._state], begin)
 
 
-def freezing(size, ids=False):
+def freezing(size, ids=False, precision=None):
     """A layer is frozen, and called in both forms of its weights."""
     t, b, i, h = SIZES[size]
     layer = fastrnn.LSTM(i, h, num_layers=2, rng=0)
     x = np.random.default_rng(1).integers(0, i, (t, 1)) if ids else floats(t, 1, i)
 
     def run():
-        frozen = layer.freeze()
+        frozen = layer.freeze(precision)
         return [frozen(x, one_hot=ids), frozen(x[:1], one_hot=ids)]
 
     return Operation(run, lambda: layer.flat.copy())
@@ -220,6 +220,7 @@ OPERATIONS = {
     "ids, feed": lambda: streaming("feed", "small", ids=True),
     "freeze": lambda: freezing("small"),
     "ids, freeze": lambda: freezing("small", ids=True),
+    "freeze, int8": lambda: freezing("small", precision="int8"),
     "a frozen layer": calling_frozen,
     "a state": setting_a_state,
     "a function": lambda: a_function("small"),

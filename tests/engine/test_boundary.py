@@ -138,6 +138,8 @@ PEEPHOLE = weights_of("lstm_peephole", extras=extras_of("lstm_peephole"), **OPTI
 NORMALISED = weights_of("lstm_normalised", extras=extras_of("lstm_normalised"), **OPTIONS)
 PACKED = Call(_core.Packed, *LSTM.parts.values())
 NARROW = Call(_core.Packed, *LSTM.parts.values(), precision="bfloat16-weights")
+INT8 = Call(_core.Packed, *LSTM.parts.values(), precision="int8",
+            scales=(f4(4 * H), f4(4 * H), None))
 MASKS = DropoutMasks(f4(B, H), (f4(T, B, H), f4(T, B, H)))
 ROWS = Rows(None, np.ones((T, B), bool), np.zeros((T, B), bool), "zero", np.array([3, 1]),
             np.array([1, 0]), np.array([1, 0]))
@@ -225,6 +227,7 @@ CALLS = {
     "forward of an embedding": forward(None, LSTM, ids=EMBEDDED),
     "forward of packed": forward(x, PACKED, ROWS, directions=(False, True)),
     "forward of narrow": forward(x, NARROW, ROWS),
+    "forward of int8": forward(x, INT8, ROWS),
     "forward of packed, one-hot": forward(None, PACKED, ids=PACKED_IDS),
     "forward of packed, embedding": forward(None, PACKED, ids=PACKED_EMBEDDED),
     "forward of attributes": forward(None, LSTM, ids=ATTRIBUTES),

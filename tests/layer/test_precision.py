@@ -5,18 +5,20 @@ import pickle
 
 import numpy as np
 import pytest
-from decorators import every_backend, every_cell, every_isa, outer_isas
-from problems import assert_same_bits, layer_of
+from decorators import every_backend, every_cell, every_fused_isa, every_isa, outer_isas
+from problems import FUSED_ISAS, assert_same_bits, layer_of
 from variants import VARIANTS
 
 import fastrnn
+from fastrnn._engine import runtime
 from fastrnn._layer.frozen import PRECISIONS
-from fastrnn.reference.precision import ROUND_WEIGHTS, to_bfloat16
+from fastrnn.reference.precision import ROUND_WEIGHTS, int8_scales, to_bfloat16, to_int8
 
 T, B, I, H = 7, 3, 5, 21  # noqa: E741 - as in all the equations
 
 # Tiles of 1 to 8 rows, several tiles; x in the step and by a product; odd and even numbers of k.
 SIZES = [(1, 1), (1, 2), (2, 3), (7, 4), (1, 5), (9, 6), (2, 7), (1, 8), (3, 13), (0, 2), (2, 0)]
+LONG = [(1, 1), (20, 2), (9, 6)]  # with more inputs or units than a product takes at once
 # Passes that widen their weights first: many steps, many rows, or both.
 WIDENED = [(30, 3), (25, 7), (1, 150), (4, 40)]
 
@@ -64,6 +66,17 @@ def assert_calls_agree(layer, sizes):
 def test_a_call_is_that_of_the_layer_with_rounded_weights(cell, inputs, hidden, isa):
     layer = layer_of(cell, inputs, hidden)
     assert_calls_agree(layer, SIZES + WIDENED)
+
+
+@every_fused_isa
+@pytest.mark.parametrize("cell", ["lstm", "min_gru"])
+def test_so_are_calls_with_many_inputs(cell, isa):
+    assert_calls_agree(layer_of(cell, 2051, 5), LONG)
+
+
+@every_fused_isa
+def test_so_are_calls_of_a_projection_from_many_units(isa):
+    assert_calls_agree(layer_of("lstm", 3, 1029, proj_size=5), [(2, 3)])
 
 
 @every_backend
@@ -151,6 +164,192 @@ def test_numbers_that_are_hard_to_round(value, isa):
         assert_calls_agree(layer, [(3, 1), (2, 4), (30, 4)])
 
 
+# ---- int8 ----------------------------------------------------------------------------------------
+
+NEAR = 2e-6  # what the functions of a cell may differ by
+
+
+def by_reference(frozen, *args, **options):
+    """The call on NumPy, whose integer sums are those of the kernels."""
+    with fastrnn.backend("reference"):
+        return frozen(*args, **options)
+
+
+def largest_difference(got, wanted):
+    return max(float(np.abs(a - b).max(initial=0)) for a, b in zip(got, wanted, strict=True))
+
+
+def parts(result):
+    y, state = result[:2]
+    return [y, *(state if isinstance(state, tuple) else (state,))]
+
+
+@pytest.mark.usefixtures("core")
+@every_isa
+@every_cell
+@pytest.mark.parametrize("inputs, hidden", [(1, 1), (4, 21), (61, 32), (130, 70)])
+def test_int8_sums_are_exact(cell, inputs, hidden, isa):
+    layer = layer_of(cell, inputs, hidden)
+    frozen = layer.freeze("int8")
+    for b in 1, 2, 3, 6, 9, 40:
+        x, state = draw(1, b, inputs), frozen(draw(3, b, inputs, seed=4))[1]
+        wanted = by_reference(frozen, x, state)
+        assert largest_difference(parts(frozen(x, state)), parts(wanted)) < NEAR
+
+
+@pytest.mark.usefixtures("core")
+@pytest.mark.skipif(len(FUSED_ISAS) < 2, reason="needs two instruction sets")
+@every_cell
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
+def test_int8_has_the_same_bits_on_all_sets_with_fused_multiply_adds(cell, options):
+    layer, results = layer_of(cell, 37, 45, **options), []
+    before = runtime.core.isa()
+    try:
+        for isa in FUSED_ISAS:
+            runtime.select_isa(isa)
+            for dot in True, False:
+                runtime.core.use_dot(dot)
+                frozen = layer.freeze("int8")
+                results.append(
+                    [frozen(draw(*size, 37)) for size in [(1, 1), (9, 5), (40, 2), (3, 50)]]
+                )
+    finally:
+        runtime.select_isa(before)
+        runtime.core.use_dot(True)
+    for result in results[1:]:
+        assert_same_bits(result, results[0])
+
+
+@pytest.mark.usefixtures("core")
+@every_cell
+@pytest.mark.parametrize("net", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True}])
+def test_int8_is_near_the_layer(cell, net):
+    layer = layer_of(cell, 40, 64, **net)
+    for t, b in (1, 1), (30, 3), (5, 70):
+        x = draw(*((b, t) if layer.batch_first else (t, b)), 40)
+        for given in rows_of(layer, t, b)[:3]:
+            got, wanted = layer.freeze("int8")(x, **given), layer(x, **given)
+            assert largest_difference(parts(got), parts(wanted)) < 0.08
+
+
+@every_backend
+@pytest.mark.parametrize("name", VARIANTS)
+def test_int8_runs_variants(name, backend):
+    cell, options = VARIANTS[name]
+    layer = layer_of(cell, 12, 33, **options)
+    frozen, x = layer.freeze("int8"), draw(1, 4, 12)
+    assert largest_difference(parts(frozen(x)), parts(by_reference(frozen, x))) < 1e-5
+    assert largest_difference(parts(frozen(draw(9, 4, 12))), parts(layer(draw(9, 4, 12)))) < 0.3
+
+
+@every_backend
+@pytest.mark.parametrize("hidden", [6, 40])
+def test_int8_runs_projections(hidden, backend):
+    layer = layer_of("lstm", 12, hidden, 2, proj_size=5)
+    frozen = layer.freeze("int8")
+    assert (
+        largest_difference(
+            parts(frozen(draw(1, 4, 12))), parts(by_reference(frozen, draw(1, 4, 12)))
+        )
+        < NEAR
+    )
+    assert largest_difference(parts(frozen(draw(9, 4, 12))), parts(layer(draw(9, 4, 12)))) < 0.1
+
+
+@pytest.mark.usefixtures("core")
+@every_cell
+def test_int8_takes_ids(cell):
+    layer = layer_of(cell, 12, 33)
+    frozen, ids, embedding = layer.freeze("int8"), np.array([[3, 0, 11]]), draw(20, 12)
+    for more in {"one_hot": True}, {"embedding": embedding}:
+        wanted = by_reference(frozen, ids, **more)
+        assert largest_difference(parts(frozen(ids, **more)), parts(wanted)) < NEAR
+    assert_same_bits(frozen(ids, embedding=embedding), frozen(embedding[ids]))
+
+
+@pytest.mark.usefixtures("core")
+@every_cell
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_streams_and_the_batch_do_not_show_in_int8(cell, threads):
+    layer = layer_of(cell, 70, 130)
+    frozen, x = layer.freeze("int8"), draw(7, 40, 70)
+    with fastrnn.threads(1):
+        y, last = frozen(x)
+    with fastrnn.threads(threads):
+        assert_same_bits(frozen(x), (y, last))
+        assert_same_bits(frozen(x[:, 7:8])[0], y[:, 7:8])
+        stream = frozen.stream(40)
+        assert_same_bits(np.concatenate([stream.feed(x[:3]), stream.feed(x[3:6])]), y[:6])
+        assert_same_bits(stream.step(x[6]), y[6])
+        assert_same_bits(stream.state, last)
+
+
+@every_backend
+@pytest.mark.parametrize("cell", ["lstm", "gru_after", "rnn_relu"])
+def test_a_row_that_is_not_finite_is_nan_in_int8_and_no_other(cell, backend):
+    frozen, x = layer_of(cell, 12, 33).freeze("int8"), draw(5, 4, 12)
+    wanted, _ = frozen(x)
+    for value in np.nan, np.inf, -np.inf:
+        x[2, 1, 3] = value
+        y, _ = frozen(x)
+        assert np.isnan(y[2:, 1]).all()
+        assert_same_bits(y[:, [0, 2, 3]], wanted[:, [0, 2, 3]])
+        assert_same_bits(y[:2], wanted[:2])
+
+
+@pytest.mark.usefixtures("core")
+@every_cell
+@pytest.mark.parametrize("scale", [0, 1e-42, 1e-30, 1e20, 3e38])
+def test_int8_rows_may_have_any_size(cell, scale):
+    layer = layer_of(cell, 12, 33)
+    frozen, x = layer.freeze("int8"), draw(1, 4, 12) * np.float32(scale)
+    h = draw(1, 4, 33) * 50
+    state = (h, draw(1, 4, 33)) if cell == "lstm" else h
+    got, wanted = frozen(x, state), by_reference(frozen, x, state)
+    for a, b in zip(parts(got), parts(wanted), strict=True):
+        np.testing.assert_allclose(a, b, 1e-4, 1e-4)
+
+
+@every_isa
+@pytest.mark.parametrize("inputs", [131072, 131073, 140001])
+def test_int8_sums_beyond_32_bits(inputs, isa):
+    layer = layer_of("rnn_relu", inputs, 2)
+    layer.load({name: np.ones_like(w) for name, w in layer.params.items()})
+    y, _ = layer.freeze("int8")(np.ones((1, 1, inputs), "float32"))
+    np.testing.assert_allclose(y, inputs + 2, 1e-6)
+    y, _ = layer.freeze("int8")(-np.ones((1, 1, inputs), "float32"))
+    assert (y == 0).all()
+
+
+@every_backend
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_weight_that_is_not_finite_spoils_its_unit(value, backend):
+    layer = layer_of("min_gru", 5, 33)
+    weights = {k: v.copy() for k, v in layer.params.items()}
+    weights["weight_ih_l0"][4, 1] = value
+    layer.load(weights)
+    y, _ = layer.freeze("int8")(draw(3, 2, 5))
+    assert np.isnan(y[:, :, 4]).all() and np.isfinite(np.delete(y, 4, 2)).all()
+
+
+@pytest.mark.usefixtures("core")
+@every_isa
+@pytest.mark.parametrize("inputs, hidden", [(1, 1), (5, 21), (64, 33), (300, 16)])
+def test_weights_become_the_integers_of_the_reference(inputs, hidden, isa):
+    layer = (
+        layer_of("lstm", inputs, hidden, proj_size=hidden // 2)
+        if hidden > 1
+        else layer_of("lstm", 1, 1)
+    )
+    (packed,) = layer.freeze("int8")._kernel_weights
+    w_ih, w_hh, _, _, *w_hr = layer._parameters[0]
+    for w, matrix, scales in zip(
+        [w_ih, w_hh, *w_hr], packed.matrices(), packed.scales(), strict=False
+    ):
+        assert_same_bits(scales, int8_scales(w))
+        assert_same_bits(matrix, to_int8(w))
+
+
 # ---- every precision -----------------------------------------------------------------------------
 
 every_precision = pytest.mark.parametrize("precision", PRECISIONS)
@@ -171,25 +370,19 @@ def test_copies_and_pickles_have_the_same_bits(name, precision, backend):
 
 
 @pytest.mark.usefixtures("core")
-@every_precision
 @every_cell
-def test_the_reference_runs_what_the_kernels_froze(cell, precision):
+def test_the_reference_runs_what_the_kernels_froze(cell):
     layer = layer_of(cell, I, H)
-    frozen, x = layer.freeze(precision), draw(T, B, I)
-    rounded = copy.deepcopy(layer)
-    rounded.load(
-        {k: ROUND_WEIGHTS[precision](v) if v.ndim == 2 else v for k, v in layer.params.items()}
-    )
-    with fastrnn.backend("reference"):
-        assert_same_bits(frozen(x), rounded(x))
+    frozen, x = layer.freeze("bfloat16-weights"), draw(T, B, I)
+    assert_same_bits(by_reference(frozen, x), by_reference(with_rounded_weights(layer), x))
 
 
 @pytest.mark.usefixtures("core")
 @every_cell
-def test_it_takes_half_the_memory(cell):
-    layer = layer_of(cell, 64, 256, 2)
-    ratio = layer.freeze("bfloat16-weights").nbytes / layer.freeze().nbytes
-    assert ratio < 0.53
+@pytest.mark.parametrize("precision, most", [("bfloat16-weights", 0.53), ("int8", 0.29)])
+def test_it_takes_less_memory(cell, precision, most):
+    layer = layer_of(cell, 256, 256, 2)
+    assert layer.freeze(precision).nbytes < most * layer.freeze().nbytes
 
 
 def test_its_name_is_told():
@@ -210,13 +403,13 @@ def test_layers_of_float64_have_no_other_precision(precision, backend):
 @every_backend
 @pytest.mark.parametrize("wrong", ["bf16", "float32", 16, np.float32])
 def test_an_unknown_precision_is_refused(wrong, backend):
-    with pytest.raises(ValueError, match="precision must be one of None, 'bfloat16-weights'"):
+    with pytest.raises(
+        ValueError, match="precision must be one of None, 'bfloat16-weights', 'int8'"
+    ):
         layer_of("lstm", 3, 4).freeze(wrong)
 
 
 @pytest.mark.usefixtures("core")
 def test_kernels_and_registry_have_the_same_precisions():
-    from fastrnn._engine import runtime
-
     assert ("", *PRECISIONS) == runtime.core.precisions()
     assert ROUND_WEIGHTS.keys() == set(PRECISIONS)

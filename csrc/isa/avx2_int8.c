@@ -1,0 +1,10 @@
+/* x86-64 with AVX2 and FMA, int8 weights. */
+#if defined(__x86_64__)
+#define FRNN_ISA avx2
+#define FRNN_BITS 32
+#define FRNN_NARROW
+#define FRNN_KIND int8
+#define FRNN_AVX2
+#define FRNN_TARGET "avx2,fma"
+#include "../kernels/narrow_int8.h"
+#endif
