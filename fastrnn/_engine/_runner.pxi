@@ -15,6 +15,7 @@ cdef class Runner:
     cdef int directions, states, dtype, number  # `number`: NumPy's of the dtype
     cdef bint batch_first
     cdef int64_t input, hidden, features, element
+    cdef double work  # of one row and step
 
     def __cinit__(self, list weights not None, int directions, bint batch_first,
                   Workspaces workspaces not None):
@@ -23,7 +24,7 @@ cdef class Runner:
         if not 1 <= directions <= FRNN_TOGETHER or not weights or len(weights) % directions:
             raise ValueError("the weights of one or two directions of each layer expected")
         self.weights, self.workspaces = list(weights), workspaces
-        self.directions, self.batch_first = directions, batch_first
+        self.directions, self.batch_first, self.work = directions, batch_first, work_of(weights)
         one = weights[0]
         self.dtype = one.shape.dtype
         self.states = frnn_facts_of(one.shape.cell).states
@@ -159,8 +160,11 @@ cdef class Runner:
         begin = <char *>aligned(work, room + ALIGN)
         for i in range(self.directions):
             calls[i].work = begin + offsets[i]
-        with nogil:
-            status = frnn_forward(calls, self.directions, interrupted)
+        if self.work * steps * batch < SHORT:
+            status = frnn_forward(calls, self.directions, NULL)
+        else:
+            with nogil:
+                status = frnn_forward(calls, self.directions, interrupted)
         finished(status)
         self.workspaces.take_back(work)
         return 0

@@ -14,6 +14,17 @@ cdef extern from "<stdatomic.h>" nogil:
 cdef enum:
     POLL_AFTER = 10000000  # multiply-adds of one gate: less than 10 ms
     ROWS_AT_ONCE = 4096  # of a chunk's y: they stay near
+    SHORT = 100000  # multiply-adds of some 4 us. A shorter call keeps the GIL: if others took it, the call would
+    #                 wait for them longer than it runs
+
+
+cdef double work_of(list layers) except -1:
+    """Multiply-adds of a step of one row through all of these weights."""
+    cdef Packed one
+    cdef double work = 0
+    for one in layers:
+        work += <double>(gate_rows(&one.shape)) * (one.shape.input + features_of(&one.shape))
+    return work
 
 
 # The workspace of a chunk of steps: offsets of the outputs of layers, every other layer's each; the bytes of all.
@@ -43,6 +54,7 @@ cdef class Stepper:
     cdef char *spare
     cdef size_t x_bytes, y_bytes
     cdef int64_t steps_between  # between two polls for interrupts
+    cdef bint is_short  # a step keeps the GIL
     cdef atomic_flag claimed  # set while a call uses the buffers
     cdef int64_t *own_ids  # (batch,): a copy of a step's ids, to which no other thread can write
 
@@ -110,6 +122,7 @@ cdef class Stepper:
         self.calls[0].x.row = self.input * element
         self.calls[self.count - 1].y.row = self.hidden * element
         self.steps_between = 1 + POLL_AFTER // (batch * self.count * self.hidden * (self.hidden + self.input) + 1)
+        self.is_short = work_of(self.layers) * batch < SHORT
         self.spare = <char *>dense(array_of(outputs[self.count - 1]), self.dtype, batch, self.hidden, True)
         if self.ids >= 0:
             self.x_bytes = <size_t>batch * sizeof(int64_t)
@@ -182,6 +195,13 @@ cdef class Stepper:
             frnn_forward(&self.calls[i], 1, NULL)
         return 0
 
+    cdef int advance_to(self, char *x, char *y, bint disjoint) except -1 nogil:
+        """Does the same to a y that may overlap x."""
+        self.advance(x, y if disjoint else self.spare)
+        if not disjoint:
+            memcpy(y, self.spare, self.y_bytes)
+        return 0
+
     def step(self, given, wanted):
         """Runs a step from x (batch, input), or ids (batch,), to out (batch, hidden). Returns False, with nothing done,
         if either does not fit."""
@@ -198,10 +218,11 @@ cdef class Stepper:
                 if not self.take_ids(<const int64_t *>source):
                     return False
                 source, disjoint = <char *>self.own_ids, True
-            with nogil:
-                self.advance(source, target if disjoint else self.spare)
-                if not disjoint:
-                    memcpy(target, self.spare, self.y_bytes)
+            if self.is_short:
+                self.advance_to(source, target, disjoint)
+            else:
+                with nogil:
+                    self.advance_to(source, target, disjoint)
         finally:
             atomic_flag_clear(&self.claimed)
         return True

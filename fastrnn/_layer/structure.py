@@ -79,6 +79,14 @@ class Structure:
         self.shapes = self._shapes()
         self.size = size_of(self.shapes)
 
+    def is_like(self, other):
+        """Return whether a layer of another structure takes and gives the same arrays."""
+        mine, its = [
+            (s.cell, s.shapes, s.dtype, s.merge, s.batch_first, s.num_directions)
+            for s in (self, other)
+        ]
+        return mine == its
+
     def _names_of(self, slot):
         """The name of each of a pass's parameters, in the order of `_kinds`.
 

@@ -350,6 +350,65 @@ def test_weights_become_the_integers_of_the_reference(inputs, hidden, isa):
         assert_same_bits(matrix, to_int8(w))
 
 
+# ---- reports -------------------------------------------------------------------------------------
+
+
+@every_backend
+@every_cell
+@pytest.mark.parametrize(
+    "net",
+    [{"num_layers": 3}, {"bidirectional": True, "merge": None}, {"batch_first": True}],
+    ids=["stack", "pair", "batch_first"],
+)
+def test_a_report_has_the_differences_of_each_layer(cell, net, backend):
+    layer = layer_of(cell, 12, 33, **net)
+    x = draw(9, 4, 12)
+    frozen = layer.freeze("int8")
+    got = frozen.report(layer, x, lengths=[9, 3, 5, 0] if not net.get("batch_first") else None)
+    assert len(got) == layer.num_layers
+    assert all(0 < d.mean < d.largest < 0.2 for d in got)
+    given = {} if net.get("batch_first") else {"lengths": [9, 3, 5, 0]}
+    y, wanted = (np.asarray(net(x, **given)[0], float) for net in (frozen, layer))
+    assert got[-1] == (abs(y - wanted).max(), pytest.approx(abs(y - wanted).mean()))
+    assert layer.freeze().report(layer, x) == [(0, 0)] * layer.num_layers
+
+
+def test_a_report_takes_ids_and_samples_without_elements():
+    layer = layer_of("lstm", 12, 33)
+    frozen = layer.freeze("int8")
+    assert frozen.report(layer, np.array([[3, 4]]), one_hot=True)[0].largest > 0
+    assert frozen.report(layer, np.array([[3, 4]]), embedding=draw(9, 12))[0].largest > 0
+    assert frozen.report(layer, draw(0, 2, 12)) == [(0, 0)]
+    assert np.isnan(frozen.report(layer, draw(2, 2, 12) * np.float32(np.nan))).all()
+
+
+@pytest.mark.parametrize(
+    "other", [layer_of("gru_after", 3, 4), layer_of("lstm", 3, 5), layer_of("lstm", 3, 4, 2), None]
+)
+def test_a_report_refuses_layers_of_another_kind(other):
+    with pytest.raises(
+        ValueError, match="layer must be one of the sizes of <fastrnn.Frozen lstm 3"
+    ):
+        layer_of("lstm", 3, 4).freeze("int8").report(other, draw(2, 1, 3))
+
+
+def cosine(a, b):
+    return float((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()))
+
+
+@pytest.mark.usefixtures("core")
+@pytest.mark.parametrize("precision, far", [("bfloat16-weights", 1e-4), ("int8", 1e-2)])
+@pytest.mark.parametrize(
+    "sizes", [(128, 128, 1), (40, 256, 3)], ids=["voice activity", "speaker encoder"]
+)
+def test_directions_of_outputs_are_kept(sizes, precision, far):
+    layer = layer_of("lstm", *sizes)
+    x = np.cumsum(draw(160, 4, sizes[0]) - 0.5, 0) / 10  # smooth, as features of sound are
+    _, (h, _) = layer(x.astype("float32"))
+    _, (narrow, _) = layer.freeze(precision)(x.astype("float32"))
+    assert all(1 - cosine(narrow[-1, b], h[-1, b]) < far for b in range(4))
+
+
 # ---- every precision -----------------------------------------------------------------------------
 
 every_precision = pytest.mark.parametrize("precision", PRECISIONS)
