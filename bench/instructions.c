@@ -55,7 +55,7 @@ static frnn_ids ids_of(const problem *p, const frnn_shape *shape, const frnn_wei
   s.input = p->ids, s.has_ids = 0;
   frnn_id_table_call call = {.shape = s, .weights = *weights, .count = p->ids};
   call.weights.w_ih = numbers(rows * p->ids);
-  call.table = memory(frnn_id_table_size(&s, p->ids)), call.work = memory(frnn_id_table_work_size(&s));
+  call.table = memory(frnn_id_table_size(&s, p->ids)), call.work = memory(frnn_id_table_work_size(&s, p->ids));
   frnn_make_id_table(&call, NULL);
   return (frnn_ids){.numbers = ids, .step = s.batch, .table = call.table, .gradient = numbers(rows * p->ids)};
 }

@@ -37,7 +37,7 @@ void frnn_run_rows(frnn_run *run, const forward_pass *w, range rows, int64_t ste
       frnn_prepare_step(w, i, rows);
       const frnn_phase *phase = next_phase(w->shape, w->cell->forward);
       for (; phase->kind != FRNN_NO_PHASE; phase = next_phase(w->shape, phase + 1)) {
-        frnn_prepare_phase(w, i, *phase, rows);
+        if (w->products->convert) frnn_prepare_phase(w, i, *phase, rows);
         frnn_take_step(w, c, i, *phase, rows, all);
       }
       frnn_settle_step(w, i, rows);
@@ -91,7 +91,8 @@ static void run_in_step(forward_job *p, int count) {
       const frnn_phase *phase = next_phase(first->shape, first->cell->forward);
       for (; phase->kind != FRNN_NO_PHASE; phase = next_phase(first->shape, phase + 1)) {
         p->phase = *phase;
-        for (int i = 0; i < count; i++) frnn_prepare_phase(&p->passes[i], p->i, *phase, all);
+        for (int i = 0; i < count && first->products->convert; i++)
+          frnn_prepare_phase(&p->passes[i], p->i, *phase, all);
         frnn_parallel(p->run, p->job_parts.work, step_part, p, parts);
       }
       for (int i = 0; i < count; i++) frnn_settle_step(&p->passes[i], p->i, all);
@@ -130,7 +131,7 @@ int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(v
   frnn_run run;
   assert(count >= 1 && count <= FRNN_TOGETHER);
   if (calls->shape.batch == 0) return 0;
-  if (frnn_widens(&calls->shape)) {
+  if (calls->shape.precision != FRNN_FULL && frnn_widens(&calls->shape)) {
     for (int i = 0; i < count; i++) widened[i] = frnn_widened_call(&calls[i]);
     narrow = calls;
     calls = widened;

@@ -294,7 +294,7 @@ static int is_bounded(const frnn_shape *s) {
 }
 
 void frnn_prepare_phase(const forward_pass *w, int64_t i, frnn_phase phase, range rows) {
-  if (!w->products->convert || phase.kind == FRNN_POINTWISE) return;
+  if (phase.kind == FRNN_POINTWISE) return;
   int64_t k = phase.kind == FRNN_PROJECTION ? w->shape->hidden : features_of(w->shape);
   if (phase.kind != FRNN_PROJECTION && w->cell->facts.recurrent == 0) return;
   rows = working_of(w->shape, &w->call->rows, rows, time_of(w->shape, i));
@@ -339,7 +339,8 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase,
   }
   frnn_sequence x = x_of(w, c, rows.begin);
   frnn_step_state h = state_in_step(w, FRNN_STATE_H, i, rows.begin);
-  frnn_sequence factor = factor_in(w, i, phase, rows.begin);
+  frnn_sequence factor = {(void *)(uintptr_t)h.before, 0, h.before_row};
+  if (w->products->convert || phase.number > 0 || call->dropout.recurrent) factor = factor_in(w, i, phase, rows.begin);
   ptrdiff_t z_row = w->in_tape ? w->tape.row : w->work.row;
   void *z = z_at(w, c, t, rows.begin);
   frnn_step step = {.m = rows.count,

@@ -56,8 +56,9 @@ void frnn_gather(const forward_pass *w, chunk c, range rows);
 void frnn_project(const forward_pass *w, chunk c, range rows, range vectors);
 
 /* A step, in this order: frnn_prepare_step sets the states and arguments that some rows begin with; for each phase
- * frnn_prepare_phase writes the operands that it reads, and frnn_take_step runs it for some of these rows and a part of
- * the units; frnn_settle_step keeps the states of held rows, writes checkpoints and copies h to y. */
+ * frnn_prepare_phase writes the operands that it reads, if its products read operands, and frnn_take_step runs it for
+ * some of these rows and a part of the units; frnn_settle_step keeps the states of held rows, writes checkpoints and
+ * copies h to y. */
 void frnn_prepare_step(const forward_pass *w, int64_t i, range rows);
 void frnn_prepare_phase(const forward_pass *w, int64_t i, frnn_phase phase, range rows);
 void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase, range rows, job_part mine);
