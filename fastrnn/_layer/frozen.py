@@ -43,8 +43,9 @@ class Difference(NamedTuple):
 class Frozen(Running, Generic[State, Given]):
     """A snapshot of a layer whose weights are packed once. `layer.freeze` creates it.
 
-    Its calls take what the layer's calls take, and give the same results bit for bit. Any number of
-    threads may use it at once. It does not change, so a copy is the object itself. It has no array
+    Its calls take what the layer's calls take, and with precision None give the same results bit
+    for bit; `layer.freeze` says what the other precisions give. Any number of threads may use it at
+    once. It does not change, so a copy is the object itself. It has no array
     of the layer; a pickle has the parameters, and packs them again when it is loaded.
 
     Parameters
