@@ -49,7 +49,7 @@ def fail(library, *operations, malloc="pymalloc", **environment):
         f"failing_allocations.main({list(operations)!r})"
     )
     environment |= {"LD_PRELOAD": library, "PYTHONMALLOC": malloc}
-    done = run_python(code, "-X", "faulthandler", **environment)
+    done = run_python(code, "-X", "faulthandler", timeout=300, **environment)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     return done.stdout
 
