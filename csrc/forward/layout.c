@@ -59,9 +59,9 @@ static int64_t projected_rows(const frnn_shape *s) {
   return rows > PROJECTED_ROWS_MOST ? PROJECTED_ROWS_MOST : rows < CHUNK_ROWS_LEAST ? CHUNK_ROWS_LEAST : (int64_t)rows;
 }
 
-/* Steps whose x is projected together. If x enters in the step, z holds a single step. */
+/* Steps of a chunk: those whose x is projected together; all, if x enters in the step from the user's rows. */
 static int64_t steps_of_chunk(const frnn_shape *s) {
-  if (enters_in_step(s)) return 1;
+  if (enters_in_step(s)) return s->ragged || s->checkpoint ? 1 : most(1, s->steps);
   return packs_in_product(s) ? s->steps : chunk_steps(s, projected_rows(s));
 }
 
@@ -69,7 +69,7 @@ static forward_layout lay_pass(const frnn_shape *s) {
   const frnn_cell *cell = s->cell;
   int64_t element = element_size(s), units = padded(s);
   forward_layout at = {.steps = steps_of_chunk(s), .in_step = enters_in_step(s), .packing = packs_in_product(s)};
-  int64_t rows = product(&at.total, at.steps, s->batch);
+  int64_t rows = product(&at.total, at.in_step ? 1 : at.steps, s->batch);
   int64_t row_units = product(&at.total, s->batch, units);
   int64_t w_ih = product(&at.total, product(&at.total, units, cell->facts.gates), s->input);
   at.w_ih = reserve(&at.total, element, at.packing ? w_ih : 0);

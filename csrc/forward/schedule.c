@@ -24,15 +24,21 @@ static range rows_of(const forward_job *p, job_part mine) {
 
 void frnn_run_rows(frnn_run *run, const forward_pass *w, range rows, int64_t steps_between) {
   job_part all = {0, 0, 1, 0, 1};
-  int64_t until_poll = 0;
+  int64_t until_poll = 0, some = 1;
+  int steady = frnn_is_steady(w);
   frnn_begin_rows(w, rows);
   for (chunk c = chunk_of(w, w->begin); c.from < w->end; c = chunk_of(w, c.to)) {
     frnn_gather(w, c, rows);
     frnn_project(w, c, rows, (range){0, vectors_of_gates(w->shape, w->kernels)});
-    for (int64_t i = c.from; i < c.to; i++) {
-      if (--until_poll < 0) {
+    for (int64_t i = c.from; i < c.to; i += some, until_poll -= some) {
+      if (until_poll <= 0) {
         until_poll = steps_between;
         if (frnn_stopped(run)) return;
+      }
+      if (steady) {
+        some = least(until_poll, c.to - i);
+        frnn_take_steps(w, c, (range){i, some}, rows);
+        continue;
       }
       frnn_prepare_step(w, i, rows);
       const frnn_phase *phase = next_phase(w->shape, w->cell->forward);

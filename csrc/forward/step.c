@@ -56,9 +56,10 @@ void frnn_begin_recompute(forward_pass *w, const frnn_forward_call *call, const 
 static const void *packed_at(const forward_pass *w, size_t offset) { return at(w->call->packed, (ptrdiff_t)offset); }
 static void *work_at(const forward_pass *w, size_t offset) { return at(w->call->work, (ptrdiff_t)offset); }
 
-/* The slots of row b at time t. */
+/* The slots of row b at time t. The workspace has those of a chunk; of one step, if x enters in the step. */
 static void *z_at(const forward_pass *w, chunk c, int64_t t, int64_t b) {
-  return w->in_tape ? row_at(w->tape, t - w->t0, b) : row_at(w->work, t - earliest(w->shape, c.from, c.to), b);
+  if (w->in_tape) return row_at(w->tape, t - w->t0, b);
+  return row_at(w->work, w->layout->in_step ? 0 : t - earliest(w->shape, c.from, c.to), b);
 }
 
 /* x of a chunk by sorted index, from its earliest time and row b on. */
@@ -84,8 +85,8 @@ void frnn_gather(const forward_pass *w, chunk c, range rows) {
   const frnn_rows *r = &w->call->rows;
   int64_t first = earliest(w->shape, c.from, c.to);
   size_t bytes = (size_t)(w->shape->input * w->kernels->size);
-  frnn_sequence to = x_of(w, c, 0);
   if (!r->sort_order && !(w->products->convert && w->shape->input > 0)) return;
+  frnn_sequence to = x_of(w, c, 0);
   rows = working_of(w->shape, r, rows, first);
   for (int64_t t = first; t < first + c.to - c.from; t++)
     for (int64_t b = 0, p; (p = next_index(r, &b, rows)) >= 0; b++) {
@@ -113,8 +114,8 @@ static void project_with(const forward_pass *w, chunk c, range rows, range vecto
 }
 
 void frnn_project(const forward_pass *w, chunk c, range rows, range vectors) {
-  int64_t panel = panel_bytes(w->shape, w->kernels, w->shape->input);
   if (w->layout->in_step) return;
+  int64_t panel = panel_bytes(w->shape, w->kernels, w->shape->input);
   if (!w->layout->packing || w->packed->forms & FRNN_FOR_PRODUCTS) {
     project_with(w, c, rows, vectors, at(packed_at(w, w->packed->at.for_products), vectors.begin * panel));
     return;
@@ -327,16 +328,10 @@ static inline frnn_step_state state_in_step(const forward_pass *w, int state, in
   return (frnn_step_state){before.data, before.row, after.data, after.row};
 }
 
-void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase, range rows, job_part mine) {
+frnn_step frnn_step_of(const forward_pass *w, chunk c, int64_t i, frnn_phase phase, range rows, range vectors) {
   const frnn_shape *s = w->shape;
   const frnn_forward_call *call = w->call;
   int64_t t = time_of(s, i);
-  range vectors = vectors_of_part(w->kernels, s->hidden, mine);
-  rows = working_of(s, &call->rows, rows, t);
-  if (phase.kind == FRNN_PROJECTION) {
-    project_h(w, i, rows, mine);
-    return;
-  }
   frnn_sequence x = x_of(w, c, rows.begin);
   frnn_step_state h = state_in_step(w, FRNN_STATE_H, i, rows.begin);
   frnn_sequence factor = {(void *)(uintptr_t)h.before, 0, h.before_row};
@@ -376,8 +371,20 @@ void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase,
   }
   if (w->layout->in_step) {
     size_t w_ih = is_unfused(w->cell) ? w->packed->at.for_products : w->packed->at.for_steps;
-    step.in[FRNN_X] = (frnn_factor){x.data, x.row, s->input, packed_at(w, w_ih)};
+    void *rows_of_x = row_at(x, t - earliest(s, c.from, c.to), 0);
+    step.in[FRNN_X] = (frnn_factor){rows_of_x, x.row, s->input, packed_at(w, w_ih)};
   }
+  return step;
+}
+
+void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase, range rows, job_part mine) {
+  int64_t t = time_of(w->shape, i);
+  rows = working_of(w->shape, &w->call->rows, rows, t);
+  if (phase.kind == FRNN_PROJECTION) {
+    project_h(w, i, rows, mine);
+    return;
+  }
+  frnn_step step = frnn_step_of(w, c, i, phase, rows, vectors_of_part(w->kernels, w->shape->hidden, mine));
   if (is_unfused(w->cell))
     frnn_take_unfused_step(w, &step, t, phase, rows.begin, mine);
   else

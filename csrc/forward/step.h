@@ -64,6 +64,14 @@ void frnn_prepare_phase(const forward_pass *w, int64_t i, frnn_phase phase, rang
 void frnn_take_step(const forward_pass *w, chunk c, int64_t i, frnn_phase phase, range rows, job_part mine);
 void frnn_settle_step(const forward_pass *w, int64_t i, range rows);
 
+/* The arguments of a phase of a step, for rows that work in it, and some vectors of units. */
+frnn_step frnn_step_of(const forward_pass *w, chunk c, int64_t i, frnn_phase phase, range rows, range vectors);
+
+/* steps.c: 1 if the rows of a pass have nothing to prepare before a step and nothing to settle after it;
+ * frnn_take_steps then takes some steps of a chunk, for all units. */
+int frnn_is_steady(const forward_pass *w);
+void frnn_take_steps(const forward_pass *w, chunk c, range steps, range rows);
+
 /* The row of h_{t-1} after dropout of a sorted index. */
 static inline void *frnn_after_dropout(const forward_pass *w, int64_t index) {
   return at(w->call->work, (ptrdiff_t)w->layout->after_dropout + index * w->row);

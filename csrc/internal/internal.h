@@ -91,8 +91,8 @@ enum { FRNN_INT8_BLOCK = 131072, FRNN_OPERAND_HEADER = 64 };
 #define FRNN_INT8_BLOCKS(k) (((k) - 1) / FRNN_INT8_BLOCK + 1)
 #define FRNN_INT8_HEADER(k) (1 + FRNN_INT8_BLOCKS(k))
 
-/* h among the arrays of a state. */
-enum { FRNN_STATE_H };
+/* h among the arrays of a state; the most arrays of a state of a fused cell. */
+enum { FRNN_STATE_H, FRNN_TILE_STATES = 2 };
 
 /* Variant arguments: further arguments of a variant's step, forward and backward. */
 typedef struct {
@@ -115,7 +115,13 @@ typedef struct {
   ptrdiff_t after_row;
 } frnn_step_state;
 
-/* One step of time, forward, for m rows and some vectors of units. Gates are `gate` bytes apart in a row. */
+/* From the addresses of a step to those of the next one, in bytes. */
+typedef struct {
+  ptrdiff_t start, start_of, x, h, z, state[FRNN_STATES_MOST];
+} frnn_strides;
+
+/* A step of time, forward, for m rows and some vectors of units, and maybe further steps. Gates are `gate` bytes apart
+ * in a row. */
 typedef struct {
   int64_t m, hidden, vector, vectors;
   const void *start; /* the values that chains begin with: one bias for all rows, rows of an id table, or z, which holds
@@ -134,7 +140,26 @@ typedef struct {
   int keep;                              /* write the tape's slots into z */
   int backwards;                         /* read the panels from the last to the first */
   const frnn_variant_arguments *variant; /* variants alone */
+  int64_t more;                          /* so many steps follow in the same call, each `by` further on */
+  frnn_strides by;
 } frnn_step;
+
+static inline const void *frnn_further(const void *address, ptrdiff_t by) { return (const char *)address + by; }
+
+/* Makes the arguments of a step those of the next one. */
+static inline void frnn_advance(frnn_step *s) {
+  const frnn_strides *by = &s->by;
+  s->backwards ^= 1;
+  s->start = frnn_further(s->start, by->start);
+  s->start_of = frnn_further(s->start_of, by->start_of);
+  s->in[FRNN_X].rows = frnn_further(s->in[FRNN_X].rows, by->x);
+  s->in[FRNN_H].rows = frnn_further(s->in[FRNN_H].rows, by->h);
+  s->z = (char *)s->z + by->z;
+  for (int i = 0; i < FRNN_TILE_STATES; i++) {
+    s->state[i].before = frnn_further(s->state[i].before, by->state[i]);
+    s->state[i].after = (char *)s->state[i].after + by->state[i];
+  }
+}
 
 /* Rows of a state, before the step and after it. `d`: rows of its gradient, padded; in, the gradient from later steps;
  * out, the part that goes to t - 1 without a product. `shown`: rows of the caller's for the gradient of the state after
@@ -226,9 +251,9 @@ typedef struct {
   void (*column)(const void *panel, int64_t k, int64_t columns, void *lanes);
   void (*gemm)(const frnn_gemm *);
   /* an unfused cell's chains, which write to z: `vectors` counts vectors of all gates, one after another */
-  void (*chains)(const frnn_step *);
+  void (*chains)(frnn_step *);
   /* a fused cell's tiles, by phase. A phase reads the results of the phase before for all units */
-  void (*tiles[FRNN_CELLS][FRNN_PHASES])(const frnn_step *);
+  void (*tiles[FRNN_CELLS][FRNN_PHASES])(frnn_step *);
 } frnn_products;
 
 typedef struct {

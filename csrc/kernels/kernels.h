@@ -71,9 +71,9 @@ static const struct block_tiles *const block_tiles_of[] = {NULL,         &blocks
 INLINE void sum_block(const int grows, const frnn_product_sum *s) {
   int64_t vectors = (s->product.n + LANES - 1) / LANES;
   row_tiles tiles = split_rows(s->product.m, TILE_ROWS(1));
-  int widths = widths_of_gemm(tiles.rows + (tiles.larger > 0));
+  int width = widths_of_gemm(tiles.rows + (tiles.larger > 0)) - 1;
   for (int64_t v = 0; v < vectors;) {
-    int width = widest(widths, vectors - v);
+    width = narrower(width, vectors - v);
     for (int64_t t = 0, m = 0; t < tiles.tiles; t++) {
       int rows = tiles.rows + (t < tiles.larger);
       if (grows)

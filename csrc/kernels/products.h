@@ -2,7 +2,7 @@
  * the product, packing. A stub in isa/ includes it once, by itself or within kernels.h, after full.h or bfloat16.h. All
  * is static.
  *
- * It must not know: time, threads, Python. */
+ * It must not know: the order of time (a step's arguments say how far away the next step is), threads, Python. */
 #include "gemm.h"
 
 #include "states.h"
@@ -23,17 +23,19 @@ enum tile_kind { STEP_TILES(TILE_KIND) TILE_KINDS };
 typedef void gemm_tile_function(const frnn_gemm *, int64_t row, int64_t vector);
 typedef void step_tile_function(const frnn_step *, int64_t row, int64_t vector);
 
-/* By the number of panels: 1, 2, 4, 8. NULL if the registers do not hold the tile. */
+/* By the number of panels: 1, 2, 4, 8. NULL if the registers do not hold the tile. `three`: of three panels, for steps
+ * that have no more. */
 #define WIDTHS 4
 struct tiles {
   gemm_tile_function *gemm[WIDTHS];
-  step_tile_function *step[TILE_KINDS][WIDTHS];
+  step_tile_function *step[TILE_KINDS][WIDTHS], *three[TILE_KINDS];
 };
 
 /* rows.h and block_rows.h define names that end in the number of rows, and tiles that fit the registers alone. */
 #define JOIN_(name, rows) name##_by_##rows
 #define JOIN(name, rows) JOIN_(name, rows)
 #define TILE(name) JOIN(name, ROWS)
+#define FITS_THREE(G) (ROWS == 1 && INLINE_EPILOGUE && 3 * (G) <= ACCUMULATORS)
 #define FITS(P, G) (ROWS <= TILE_ROWS(G) && ROWS * (P) * (G) <= ACCUMULATORS && !WIDE_ENOUGH(P, G))
 
 #define ROWS 1
@@ -64,9 +66,8 @@ struct tiles {
 static const struct tiles *const tiles_of[] = {NULL,        &tiles_by_1, &tiles_by_2, &tiles_by_3, &tiles_by_4,
                                                &tiles_by_5, &tiles_by_6, &tiles_by_7, &tiles_by_8};
 
-/* The base 2 logarithm of the number of panels that the next tile takes of those left. */
-INLINE int widest(int count, int64_t left) {
-  int width = count - 1;
+/* The base 2 logarithm of the number of panels that the next tile takes of those left: at most `width`. */
+INLINE int narrower(int width, int64_t left) {
   while (width > 0 && ((int64_t)1 << width) > left) width--;
   return width;
 }
@@ -92,6 +93,7 @@ typedef struct {
 } row_tiles;
 
 INLINE row_tiles split_rows(int64_t rows, int most) {
+  if (rows <= most) return (row_tiles){1, 0, (int)rows};
   int64_t tiles = (rows + most - 1) / most;
   return (row_tiles){tiles, rows % tiles, (int)(rows / tiles)};
 }
@@ -100,9 +102,9 @@ INLINE row_tiles split_rows(int64_t rows, int most) {
 KERNEL void gemm_block(const frnn_gemm *g) {
   int64_t vectors = (g->n + LANES - 1) / LANES;
   row_tiles tiles = split_rows(g->m, TILE_ROWS(1));
-  int widths = widths_of_gemm(tiles.rows + (tiles.larger > 0));
+  int width = widths_of_gemm(tiles.rows + (tiles.larger > 0)) - 1;
   for (int64_t v = 0; v < vectors;) {
-    int width = widest(widths, vectors - v);
+    width = narrower(width, vectors - v);
     for (int64_t t = 0, m = 0; t < tiles.tiles; t++) {
       int rows = tiles.rows + (t < tiles.larger);
       tiles_of[rows]->gemm[width](g, m, v);
@@ -135,12 +137,10 @@ KERNEL void gemm(const frnn_gemm *full) {
 }
 
 /* All rows and vectors of one step. */
-INLINE void step(const int kind, const int G, const frnn_step *s) {
-  if (s->m <= 0) return;
-  row_tiles tiles = split_rows(s->m, TILE_ROWS(G));
-  int widths = widths_of_step(kind, tiles.rows + (tiles.larger > 0));
+INLINE void one_step(const int kind, const frnn_step *s, row_tiles tiles, int widths) {
+  int width = widths - 1;
   for (int64_t done = 0; done < s->vectors;) {
-    int width = widest(widths, s->vectors - done);
+    width = narrower(width, s->vectors - done);
     int64_t v = s->vector + (s->backwards ? s->vectors - done - ((int64_t)1 << width) : done);
     for (int64_t t = 0, m = 0; t < tiles.tiles; t++) {
       int rows = tiles.rows + (t < tiles.larger);
@@ -151,8 +151,31 @@ INLINE void step(const int kind, const int G, const frnn_step *s) {
   }
 }
 
+/* The tile that takes all rows and vectors of a step; NULL if there is none. */
+INLINE step_tile_function *only_tile(const int kind, const frnn_step *s, row_tiles tiles, int widths) {
+  if (tiles.tiles > 1) return NULL;
+  if (s->vectors == 3) return tiles_of[tiles.rows]->three[kind];
+  int width = narrower(widths - 1, s->vectors);
+  return (int64_t)1 << width == s->vectors ? tiles_of[tiles.rows]->step[kind][width] : NULL;
+}
+
+/* All steps. Steps of a single tile do nothing between two tiles but advance. */
+INLINE void step(const int kind, const int G, frnn_step *s) {
+  if (s->m <= 0) return;
+  row_tiles tiles = split_rows(s->m, TILE_ROWS(G));
+  int widths = widths_of_step(kind, tiles.rows + (tiles.larger > 0));
+  step_tile_function *tile = only_tile(kind, s, tiles, widths);
+  for (;; frnn_advance(s)) {
+    if (tile)
+      tile(s, 0, s->vector);
+    else
+      one_step(kind, s, tiles, widths);
+    if (s->more-- <= 0) return;
+  }
+}
+
 #define STEP_FUNCTION(name, G, widths) \
-  KERNEL void name##_step(const frnn_step *s) { step(TILE_##name, G, s); }
+  KERNEL void name##_step(frnn_step *s) { step(TILE_##name, G, s); }
 STEP_TILES(STEP_FUNCTION)
 
 #define PRODUCTS                                                                                        \

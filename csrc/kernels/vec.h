@@ -193,6 +193,26 @@ INLINE vec vselect_negative(vec sign, vec negative, vec positive) {
 #endif
 }
 
+#if defined(FRNN_AVX2) && FRNN_BITS == 32
+/* Less than four floats. A load of the same parts as the stores before it needs not wait until they are in the cache.
+ */
+INLINE __m128 load_few(const float *p, int64_t n) {
+  __m128 v = _mm_setzero_ps();
+  if (n & 2) v = _mm_loadl_pi(v, (const __m64 *)p);
+  if (n & 1) v = n & 2 ? _mm_movelh_ps(v, _mm_load_ss(p + 2)) : _mm_load_ss(p);
+  return v;
+}
+
+INLINE void store_few(float *p, __m128 v, int64_t n) {
+  if (n & 2) {
+    _mm_storel_pi((__m64 *)p, v);
+    v = _mm_movehl_ps(v, v);
+    p += 2;
+  }
+  if (n & 1) _mm_store_ss(p, v);
+}
+#endif
+
 /* The first n lanes, 0 < n <= LANES; the others are zero (load) or left alone (store). Memory past n elements
  * is never touched, so rows need no padding. */
 INLINE vec vload_part(const real *p, int64_t n) {
@@ -201,6 +221,9 @@ INLINE vec vload_part(const real *p, int64_t n) {
   return (vec)_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 #elif defined(FRNN_AVX512)
   return (vec)_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#elif defined(FRNN_AVX2) && FRNN_BITS == 32
+  __m256 low = _mm256_zextps128_ps256(n & 4 ? _mm_loadu_ps(p) : load_few(p, n));
+  return (vec)(n > 4 ? _mm256_insertf128_ps(low, load_few(p + 4, n), 1) : low);
 #else
   real lanes[LANES] = {0};
   for (int i = 0; i < LANES; i++)
@@ -218,6 +241,14 @@ INLINE void vstore_part(real *p, vec v, int64_t n) {
   _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
 #elif defined(FRNN_AVX512)
   _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+#elif defined(FRNN_AVX2) && FRNN_BITS == 32
+  __m128 rest = _mm256_castps256_ps128((__m256)v);
+  if (n & 4) {
+    _mm_storeu_ps(p, rest);
+    rest = _mm256_extractf128_ps((__m256)v, 1);
+    p += 4;
+  }
+  store_few(p, rest, n);
 #else
   real lanes[LANES];
   vstore(lanes, v);

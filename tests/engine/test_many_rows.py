@@ -77,9 +77,10 @@ def worst(got, sums, sizes):
 
 
 def check(kinds, steps, batch, **options):
-    """The reference may be off by three times as much: NumPy computes a row alone differently."""
+    """The reference may be off by four times as much: NumPy computes a row alone differently, and
+    how differently depends on the processor, for which its BLAS has kernels of its own."""
     which = np.random.default_rng(1).integers(0, kinds.count, (steps, batch))
-    allowed = AT_MOST[which.size] * (1 if runtime.uses_core() else 3)
+    allowed = AT_MOST[which.size] * (1 if runtime.uses_core() else 4)
     assert worst(kinds.gradients(which, **options), *kinds.expected(which)) <= allowed
 
 
