@@ -280,6 +280,28 @@ size_t frnn_id_gradient_size(const frnn_shape *shape, int64_t count);
 size_t frnn_id_gradients_size(const frnn_id_gradients_call *call);
 int frnn_id_gradients(const frnn_id_gradients_call *call, int (*interrupted)(void));
 
+/* A dense layer, such as a head on h: y = activation(W x + b) for rows of x, at the precision of the dtype. */
+enum frnn_activation { FRNN_LINEAR, FRNN_SIGMOID, FRNN_SOFTMAX };
+typedef struct {
+  int dtype, activation;
+  int64_t inputs, outputs;
+} frnn_dense_shape;
+
+/* Packs W, (outputs, inputs), and b, (outputs), both dense, into frnn_dense_size bytes (0 if they do not fit size_t),
+ * and writes them back. */
+size_t frnn_dense_size(const frnn_dense_shape *shape);
+void frnn_pack_dense(const frnn_dense_shape *shape, const void *weight, const void *bias, void *packed);
+void frnn_unpack_dense(const void *packed, void *weight, void *bias);
+
+typedef struct {
+  const void *packed;
+  int64_t rows;
+  const void *x; /* (rows, inputs), dense */
+  void *y;       /* out, (rows, outputs), dense, separate from x */
+} frnn_dense_call;
+
+int frnn_dense(const frnn_dense_call *call, int (*interrupted)(void));
+
 /* The instruction set in use; the i-th set that this machine runs; the i-th set that this build has (NULL past the
  * end). Both lists have the best first. frnn_select chooses one by name: 0, or -1 if this machine runs none of that
  * name. A running call goes on with the set that it began with, and packed weights are read by the set that packed

@@ -37,6 +37,14 @@ if TYPE_CHECKING:
 
         def state_dict(self) -> Any: ...
 
+    class IsDense(Protocol):
+        """A dense layer, as `train.Dense` is one."""
+
+        @property
+        def params(self) -> Mapping[str, Floats]: ...
+        @property
+        def activation(self) -> HeadActivation: ...
+
     Ints: TypeAlias = NDArray[np.integer[Any]]
     Bools: TypeAlias = NDArray[np.bool_]
     Bytes: TypeAlias = NDArray[np.uint8]
@@ -64,4 +72,5 @@ if TYPE_CHECKING:
     Activation: TypeAlias = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"]
     Init: TypeAlias = Literal["pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"]
     Precision: TypeAlias = Literal["bfloat16-weights", "int8"]
+    HeadActivation: TypeAlias = Literal["sigmoid", "softmax"] | None
     Backend: TypeAlias = Literal["core", "reference"]

@@ -277,6 +277,7 @@ typedef struct {
   void (*exp)(const void *x, void *y, int64_t n);
   void (*sigmoid)(const void *x, void *y, int64_t n);
   void (*tanh)(const void *x, void *y, int64_t n);
+  void (*softmax)(void *x, int64_t n);                           /* in place */
   double (*probe_fma)(int64_t rounds);                           /* flops done */
   double (*probe_read)(const void *p, size_t n, int64_t rounds); /* a result, so that the compiler does not drop the
                                                                     reads */

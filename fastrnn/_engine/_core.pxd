@@ -162,6 +162,21 @@ cdef extern from "fastrnn.h" nogil:
         void *dembedding
         void *work
 
+    enum:
+        FRNN_LINEAR
+        FRNN_SIGMOID
+        FRNN_SOFTMAX
+
+    ctypedef struct frnn_dense_shape:
+        int dtype, activation
+        int64_t inputs, outputs
+
+    ctypedef struct frnn_dense_call:
+        const void *packed
+        int64_t rows
+        const void *x
+        void *y
+
     int64_t frnn_tape_slots(const frnn_shape *)
     int64_t frnn_tape_units(const frnn_shape *)
     enum:
@@ -188,6 +203,10 @@ cdef extern from "fastrnn.h" nogil:
     size_t frnn_id_gradient_size(const frnn_shape *, int64_t)
     size_t frnn_id_gradients_size(const frnn_id_gradients_call *)
     int frnn_id_gradients(const frnn_id_gradients_call *, interruption)
+    size_t frnn_dense_size(const frnn_dense_shape *)
+    void frnn_pack_dense(const frnn_dense_shape *, const void *, const void *, void *)
+    void frnn_unpack_dense(const void *, void *, void *)
+    int frnn_dense(const frnn_dense_call *, interruption)
     int frnn_goes_by_blocks(int64_t)
     const char *frnn_isa()
     const char *frnn_isa_available(int)

@@ -438,6 +438,7 @@ def step_size(list layers not None, int64_t batch, bint of_ids=False):
 
 include "_stepper.pxi"
 include "_runner.pxi"
+include "_dense.pxi"
 
 
 cdef extern from *:

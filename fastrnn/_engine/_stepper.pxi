@@ -265,7 +265,7 @@ cdef class Stepper:
     cdef int lay_room(self, chunk_room *room, int64_t some, int64_t others) except -1:
         """Lays out a workspace for so many steps at once, or others. Packs the weights in the form that they read."""
         cdef int i
-        cdef frnn_forward_call call
+        cdef frnn_forward_call call = self.calls[0]
         cdef list held
         cdef size_t nbytes = 0
         for i in range(self.count):

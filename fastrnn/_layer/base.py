@@ -18,6 +18,7 @@ from fastrnn._cells.registry import kernel_weights, projected, takes, variant
 from fastrnn._layer import initializers
 from fastrnn._layer.dropout import Dropout
 from fastrnn._layer.frozen import Frozen
+from fastrnn._layer.head import head_of
 from fastrnn._layer.merge import MERGES
 from fastrnn._layer.parameters import Trainable
 from fastrnn._layer.running import Running
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
     from typing import Any, Final, Literal, SupportsIndex
 
     from fastrnn._layer.stream import Stream
-    from fastrnn._typing import Flags, Floats, Init, Lengths, Merge, Precision, ResetTo, X
+    from fastrnn._typing import (
+        Flags,
+        Floats,
+        Init,
+        IsDense,
+        Lengths,
+        Merge,
+        Precision,
+        ResetTo,
+        X,
+    )  # fmt: skip
 
 
 class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
@@ -281,7 +292,9 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         )  # fmt: skip
         return y, state, Tape(self._structure, record)
 
-    def freeze(self, precision: Precision | None = None) -> Frozen[State, Given]:
+    def freeze(
+        self, precision: Precision | None = None, head: IsDense | None = None
+    ) -> Frozen[State, Given]:  # fmt: skip
         """Return a `Frozen`: a snapshot of the layer whose weights are packed once.
 
         A call of the layer packs the weights each time, which takes most of the time of a short
@@ -309,6 +322,12 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
             small batches of large layers gain. A row of x or of the state that has a NaN or an
             infinity gives NaN from that step on.
 
+        head : train.Dense or None
+            A dense layer, which reads y. Then calls, steps and streams return its outputs in place
+            of y; the state stays that of the layer. It is computed at the layer's dtype at every
+            precision, each sum in one order, so results are the same for every batch and number of
+            threads.
+
         Returns
         -------
         Frozen
@@ -316,9 +335,10 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         Raises
         ------
         ValueError
-            For an unknown precision.
+            For an unknown precision, and for a head that does not fit y.
         TypeError
-            For a precision other than None and a layer that is not float32.
+            For a precision other than None and a layer that is not float32, and for a head of
+            another dtype.
 
         References
         ----------
@@ -334,8 +354,15 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         >>> y, h = frozen(x)
         >>> bool((y == layer(x)[0]).all())
         True
+
+        >>> from fastrnn import train
+        >>> head = train.Dense(5, 2, activation="softmax", rng=0)
+        >>> p, h = layer.freeze(head=head)(x)
+        >>> p.shape, bool(np.allclose(p, head(y)))
+        ((7, 2, 2), True)
         """
-        return Frozen(self._structure, self._parameters, precision)
+        of_y = head_of(head, self._structure)
+        return Frozen(self._structure, self._parameters, precision, head=of_y)
 
     def stream(
         self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,

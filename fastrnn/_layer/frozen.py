@@ -13,7 +13,7 @@ from fastrnn import checks
 from fastrnn._cells.registry import packed_weights
 from fastrnn._engine import ids, runtime
 from fastrnn._layer.running import Running
-from fastrnn._layer.stream import Stream
+from fastrnn._layer.stream import Stream, StreamWithHead
 from fastrnn._layer.tape import Tape
 from fastrnn._typing import Given, State
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Literal, SupportsIndex
 
     from fastrnn._layer.base import Recurrent
+    from fastrnn._layer.head import Head
     from fastrnn._layer.structure import Structure
     from fastrnn._typing import Flags, Floats, Lengths, Merge, Precision, ResetTo, X
 
@@ -58,6 +59,8 @@ class Frozen(Running, Generic[State, Given]):
         That of W_ih, W_hh and W_hr, as for `layer.freeze`.
     scales : list or None
         For each pass the scales of int8 weights, as a frozen layer has them that was pickled.
+    head : Head or None
+        What calls, steps and streams apply to y, as for `layer.freeze`.
 
     Attributes
     ----------
@@ -82,6 +85,7 @@ class Frozen(Running, Generic[State, Given]):
     def __init__(
         self, structure: Structure, parameters: Sequence[tuple[Floats | None, ...]],
         precision: Precision | None = None, scales: Sequence[tuple] | None = None,
+        head: Head | None = None,
     ) -> None:  # fmt: skip
         checks.aligned("Frozen", [*parameters])
         self.precision: Final[Precision | None] = _checked(precision, structure.dtype)
@@ -114,6 +118,11 @@ class Frozen(Running, Generic[State, Given]):
                 self._kernel_weights, structure.num_directions, structure.batch_first,
                 runtime.workspaces,
             )  # fmt: skip
+        self._head, self._bare = None, self
+        if head is not None:
+            self._bare = object.__new__(type(self))  # the same without the head
+            self._bare.__dict__.update(self.__dict__)
+            self._head = head
 
     def _kept(self, parameter):
         """What is kept of a parameter beside what the kernels have, which is every matrix."""
@@ -156,9 +165,10 @@ class Frozen(Running, Generic[State, Given]):
         W_ih has two packed forms, for single steps and for many at once. The second one, and a
         table for one-hot ids, come when a call first needs them.
         """
+        head = 0 if self._head is None else self._head.nbytes
         if runtime.core is None:
-            return sum([p.nbytes for own in self._own for p in own if p is not None])
-        return sum([weights.nbytes for weights in self._kernel_weights])
+            return head + sum([p.nbytes for own in self._own for p in own if p is not None])
+        return head + sum([weights.nbytes for weights in self._kernel_weights])
 
     @property
     def input_size(self) -> int:
@@ -262,6 +272,7 @@ class Frozen(Running, Generic[State, Given]):
         >>> y is out, h.shape
         (True, (1, 2, 5))
         """
+        head = self._head
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
@@ -271,13 +282,15 @@ class Frozen(Running, Generic[State, Given]):
             and self._runner is not None
             and runtime.uses_core()
         ):
-            result = self._runner.run(x, state, out)
+            result = self._runner.run(x, state, out if head is None else None)
             if result is not None:
-                return result
+                return result if head is None else (self._read(result[0], out), result[1])
         keep = return_gates is not False and checks.flag("return_gates", return_gates)
         y, state, record = self._run(
-            x, state, rows, zero_output_for_mask, one_hot, embedding, keep=keep, out=out
-        )
+            x, state, rows, zero_output_for_mask, one_hot, embedding, keep=keep,
+            out=out if head is None else None,
+        )  # fmt: skip
+        y = y if head is None else self._read(y, out)
         return (y, state, Tape(self._structure, record).gates()) if keep else (y, state)
 
     def step(
@@ -319,6 +332,9 @@ class Frozen(Running, Generic[State, Given]):
         >>> bool((y == h[0]).all())
         True
         """
+        if self._head is not None:
+            y, state = self._bare.step(x, state, one_hot=one_hot, embedding=embedding)
+            return self._read(y, out, ("B",)), state
         structure = self._structure
         structure.check_steps()
         time = int(structure.batch_first)
@@ -346,6 +362,14 @@ class Frozen(Running, Generic[State, Given]):
             out=None if out is None else np.expand_dims(out, time),
         )  # fmt: skip
         return y.squeeze(time) if out is None else out, state
+
+    def _read(self, y, out, symbols=None):
+        """The head's outputs for y, in `out` if it is not None. symbols : the axes but the last."""
+        if out is not None:
+            both = ("B", "T") if self._structure.batch_first else ("T", "B")
+            symbols = symbols or (both if y.ndim > 2 else ("T",))
+            self._head.check_out(out, symbols, y.shape[:-1])
+        return self._head(y, out)
 
     def stream(
         self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,
@@ -379,7 +403,8 @@ class Frozen(Running, Generic[State, Given]):
         >>> bool((streams[7].feed(x) == frozen(x)[0]).all())
         True
         """
-        return Stream(self, batch_size, one_hot, embedding)
+        make = Stream if self._head is None else StreamWithHead
+        return make(self, batch_size, one_hot, embedding)
 
     def report(
         self, layer: Recurrent[State, Given], x: X, *, lengths: Lengths | None = None,
@@ -433,7 +458,7 @@ class Frozen(Running, Generic[State, Given]):
 
     def __reduce__(self) -> tuple:
         scales = self._all_scales() if self.precision == "int8" else None
-        return type(self), (self._structure, self._unpacked(), self.precision, scales)
+        return type(self), (self._structure, self._unpacked(), self.precision, scales, self._head)
 
     def __copy__(self) -> Frozen[State, Given]:
         return self
@@ -446,6 +471,7 @@ class Frozen(Running, Generic[State, Given]):
         stack = f", num_layers={s.num_layers}" if s.num_layers > 1 else ""
         stack += ", bidirectional=True" if self.bidirectional else ""
         precision = self.precision or s.dtype
+        stack += "" if self._head is None else f", head of {self._head.outputs}"
         return f"<fastrnn.Frozen {s.cell.name} {s.input_size}, {s.hidden_size}{stack} {precision}>"
 
 

@@ -426,3 +426,34 @@ class Stream(Generic[State, Given]):
                 "rows=flags.astype(bool)"
             )
         return named
+
+
+class StreamWithHead(Stream[State, Given]):
+    """A stream of a frozen layer with a head: its steps return the head's outputs."""
+
+    def __init__(
+        self, frozen: Frozen[State, Given], batch_size: SupportsIndex, one_hot: bool,
+        embedding: Floats | None,
+    ) -> None:  # fmt: skip
+        super().__init__(frozen._bare, batch_size, one_hot, embedding)
+        self._head = frozen._head
+
+    def step(
+        self, x: X | Sequence[int] | SupportsIndex, out: Floats | None = None, *,
+        rows: RowIndex | None = None,
+    ) -> Floats:  # fmt: skip
+        """Run one time step, as `Stream.step` does; y and `out` are (B, outputs of the head)."""
+        if out is not None:
+            self._head.check_out(out, ("B",), (self._count(rows),))
+        return self._head(super().step(x, rows=rows), out, self._compiled)
+
+    def feed(self, x: X, out: Floats | None = None, *, rows: RowIndex | None = None) -> Floats:
+        """Run several time steps, as `Stream.feed` does; y and `out` have the head's outputs."""
+        if out is not None and np.ndim(x) >= 2:  # any other x is refused below
+            steps, batch = np.shape(x)[self._time], self._count(rows)
+            lead = (batch, steps) if self._time else (steps, batch)
+            self._head.check_out(out, ("B", "T") if self._time else ("T", "B"), lead)
+        return self._head(super().feed(x, rows=rows), out, self._compiled)
+
+    def _count(self, rows):
+        return self._batch_size if rows is None else len(self._named(rows, ValueError))

@@ -12,12 +12,14 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn._layer.parameters import Trainable, size_of, views_of
+from fastrnn.reference.dense import ACTIVATIONS, activation_backward, dense
 
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
     from numpy.typing import ArrayLike
 
+    from fastrnn._typing import HeadActivation
     from fastrnn.train.protocols import FloatDType, Floats, Seed
 
 # The most rows of a float32 product of NumPy. Such a product sums hundreds of terms in a chain,
@@ -44,7 +46,7 @@ class PartGradients(NamedTuple):
 
 
 class _Part(Trainable):
-    _fixed = frozenset({"inputs", "outputs", "ids", "features", "dtype"})
+    _fixed = frozenset({"inputs", "outputs", "activation", "ids", "features", "dtype"})
 
     def __init__(self, shapes: dict[str, tuple[int, ...]], dtype: FloatDType) -> None:
         self.dtype: np.dtype[np.floating[Any]] = checks.dtype(dtype)
@@ -56,11 +58,15 @@ class _Part(Trainable):
 
 
 class Dense(_Part):
-    """y = x W^T + b over the last axis: a head on hidden states.
+    """y = activation(x W^T + b) over the last axis: a head on hidden states.
+
+    `layer.freeze(head=...)` computes it together with a layer.
 
     Parameters
     ----------
     inputs, outputs : int
+    activation : None, "sigmoid" or "softmax"
+        None for losses that take logits, as those of this package do.
     dtype : {"float32", "float64"}
     rng : None, int or numpy.random.Generator
         weight (outputs, inputs) and bias (outputs,) begin uniform in +-1/sqrt(inputs), like
@@ -90,11 +96,15 @@ class Dense(_Part):
         inputs: SupportsIndex,
         outputs: SupportsIndex,
         *,
+        activation: HeadActivation = None,
         dtype: FloatDType = "float32",
         rng: Seed = None,
     ) -> None:
         self.inputs: int = checks.positive("inputs", inputs)
         self.outputs: int = checks.positive("outputs", outputs)
+        self.activation: HeadActivation = activation
+        if activation is not None:
+            checks.choice("activation", activation, ACTIVATIONS)
         super().__init__({"weight": (self.outputs, self.inputs), "bias": (self.outputs,)}, dtype)
         bound = self.inputs**-0.5
         self.flat[...] = checks.generator("rng", rng).uniform(-bound, bound, self.flat.size)
@@ -115,7 +125,10 @@ class Dense(_Part):
         >>> head(np.zeros(3, "float32"))
         array([1., 2.], dtype=float32)
         """
-        return self._checked("x", x, self.inputs) @ self.params["weight"].T + self.params["bias"]
+        return self._outputs(self._checked("x", x, self.inputs))
+
+    def _outputs(self, x):
+        return dense(x, self.params["weight"], self.params["bias"], self.activation)
 
     def backward(self, x: ArrayLike, dy: ArrayLike) -> PartGradients:
         """Compute the gradients of a loss of y.
@@ -145,6 +158,8 @@ class Dense(_Part):
         """
         x, dy = self._checked("x", x, self.inputs), self._checked("dy", dy, self.outputs)
         checks.shaped("dy", dy, None, (*x.shape[:-1], self.outputs))
+        if self.activation is not None:
+            dy = activation_backward(self._outputs(x), dy, self.activation)
         rows, d_rows = x.reshape(-1, self.inputs), dy.reshape(-1, self.outputs)
         flat, views = self._gradient()
         views["weight"][...] = _products(d_rows, rows)

@@ -1,0 +1,126 @@
+/* dense.c - a dense layer, such as a head on h: activation(W x + b) of some rows, each pre-activation one chain that
+ * begins with its bias. The rows and outputs of a job do not matter to the result.
+ *
+ * Layout of packed weights: a header, the biases, and panels for products at full precision.
+ *
+ * It must not know: dtypes, instruction sets, time. */
+#include "../internal/sequence.h"
+
+/* As packed weights begin with: the kernels that packed them run all calls. */
+typedef struct {
+  const frnn_kernels *kernels;
+  frnn_dense_shape shape;
+} dense_header;
+
+typedef struct {
+  size_t bias, panels;
+  size total;
+} dense_layout;
+
+static int64_t dense_element(const frnn_dense_shape *s) { return s->dtype == FRNN_F32 ? 4 : 8; }
+
+static dense_layout lay_dense(const frnn_dense_shape *s) {
+  int64_t element = dense_element(s), vector = FRNN_ALIGN / element;
+  dense_layout at = {0};
+  int64_t padded = product(&at.total, sum(&at.total, s->outputs, vector - 1) / vector, vector);
+  reserve(&at.total, sizeof(dense_header), 1);
+  at.bias = reserve(&at.total, element, padded);
+  at.panels = reserve(&at.total, element, product(&at.total, padded, s->inputs));
+  return at;
+}
+
+size_t frnn_dense_size(const frnn_dense_shape *s) {
+  dense_layout layout = lay_dense(s);
+  return total(&layout.total);
+}
+
+/* The transposition between W and its panels. */
+static frnn_transpose transpose_of(const dense_header *packed, const void *weight) {
+  const frnn_dense_shape *s = &packed->shape;
+  int64_t vector = packed->kernels->lanes * packed->kernels->size;
+  return (frnn_transpose){.src = weight,
+                          .src_row = s->inputs * packed->kernels->size,
+                          .outputs = s->outputs,
+                          .k = s->inputs,
+                          .dst = at(packed, (ptrdiff_t)lay_dense(s).panels),
+                          .dst_vector = s->inputs * vector,
+                          .dst_k = vector};
+}
+
+void frnn_pack_dense(const frnn_dense_shape *s, const void *weight, const void *bias, void *packed) {
+  dense_header *header = packed;
+  *header = (dense_header){frnn_kernels_for(s->dtype), *s};
+  memcpy(at(packed, (ptrdiff_t)lay_dense(s).bias), bias, (size_t)(s->outputs * dense_element(s)));
+  frnn_transpose t = transpose_of(header, weight);
+  header->kernels->products.pack(&t);
+}
+
+void frnn_unpack_dense(const void *packed, void *weight, void *bias) {
+  const dense_header *header = packed;
+  const frnn_dense_shape *s = &header->shape;
+  frnn_transpose t = transpose_of(header, weight);
+  memcpy(bias, at(packed, (ptrdiff_t)lay_dense(s).bias), (size_t)(s->outputs * dense_element(s)));
+  header->kernels->products.unpack(&t);
+}
+
+/* A job: all its parts read this. */
+typedef struct {
+  const frnn_dense_call *call;
+  const dense_header *packed;
+  frnn_run run;
+  job_parts job_parts;
+} dense_job;
+
+/* The pre-activations of some outputs, for all rows. */
+static void multiply_part(void *context, int part, int parts) {
+  dense_job *p = context;
+  const frnn_dense_call *call = p->call;
+  const frnn_dense_shape *s = &p->packed->shape;
+  const frnn_kernels *kernels = p->packed->kernels;
+  int64_t lanes = kernels->lanes, panel = s->inputs * lanes * kernels->size;
+  range vectors = vectors_of_part(kernels, s->outputs, part_of_job(&p->job_parts, part));
+  dense_layout layout = lay_dense(s);
+  ptrdiff_t first = vectors.begin * lanes * kernels->size;
+  frnn_gemm g = {.m = call->rows,
+                 .n = least(vectors.count * lanes, s->outputs - vectors.begin * lanes),
+                 .k = s->inputs,
+                 .a = call->x,
+                 .a_row = s->inputs * kernels->size,
+                 .a_k = kernels->size,
+                 .panels = at(p->packed, (ptrdiff_t)layout.panels + vectors.begin * panel),
+                 .panel = panel,
+                 .init = at(p->packed, (ptrdiff_t)layout.bias + first),
+                 .c = at(call->y, first),
+                 .c_row = s->outputs * kernels->size};
+  (void)parts;
+  if (!frnn_stopped(&p->run)) kernels->products.gemm(&g);
+}
+
+/* The activation of some rows, in place. */
+static void activate_part(void *context, int part, int parts) {
+  dense_job *p = context;
+  const frnn_dense_shape *s = &p->packed->shape;
+  const frnn_kernels *kernels = p->packed->kernels;
+  range rows = range_of(p->call->rows, part, parts);
+  void *y = at(p->call->y, rows.begin * s->outputs * kernels->size);
+  if (frnn_stopped(&p->run)) return;
+  if (s->activation == FRNN_SIGMOID) {
+    kernels->sigmoid(y, y, rows.count * s->outputs);
+    return;
+  }
+  for (int64_t i = 0; i < rows.count; i++) kernels->softmax(at(y, i * s->outputs * kernels->size), s->outputs);
+}
+
+int frnn_dense(const frnn_dense_call *call, int (*interrupted)(void)) {
+  enum { COST = 20 }; /* of an activation, in multiply-adds */
+  dense_job p = {.call = call, .packed = call->packed};
+  const frnn_dense_shape *s = &p.packed->shape;
+  if (call->rows == 0 || s->outputs == 0) return 0;
+  double outputs = (double)call->rows * (double)s->outputs, work = outputs * (double)s->inputs;
+  p.job_parts = part_by_slices(1, work, (s->outputs + p.packed->kernels->lanes - 1) / p.packed->kernels->lanes);
+  frnn_begin(&p.run, work, parts_of(&p.job_parts), interrupted);
+  frnn_parallel(&p.run, work, multiply_part, &p, parts_of(&p.job_parts));
+  if (s->activation != FRNN_LINEAR)
+    frnn_parallel(&p.run, outputs * COST, activate_part, &p, (int)least(call->rows, parts_of(&p.job_parts)));
+  return frnn_end(&p.run);
+}

@@ -1,0 +1,84 @@
+# _dense.pxi - a part of _core.pyx: a dense layer whose weights are packed once.
+cdef class Dense:
+    """activation(W x + b). Any number of threads may run it at once.
+
+    weight: (outputs, inputs). bias: (outputs,). Both dense, of one dtype. activation: a number of frnn_activation.
+    """
+    cdef frnn_dense_shape shape
+    cdef cnp.ndarray packed
+
+    def __cinit__(self, weight, bias, int activation):
+        cdef cnp.ndarray matrix = matrix_of(weight)
+        cdef const void *w
+        cdef const void *b
+        cdef size_t needed
+        if not FRNN_LINEAR <= activation <= FRNN_SOFTMAX:
+            raise ValueError(f"an unknown activation {activation}")
+        self.shape.dtype, self.shape.activation = dtype_of(matrix), activation
+        self.shape.outputs, self.shape.inputs = matrix.shape[0], matrix.shape[1]
+        w = dense(matrix, self.shape.dtype, matrix.shape[0], matrix.shape[1])
+        b = dense(array_of(bias), self.shape.dtype, matrix.shape[0], 1)
+        needed = frnn_dense_size(&self.shape)
+        if needed == 0:
+            raise ValueError(f"a matrix of {matrix.shape[0]} x {matrix.shape[1]} cannot be addressed")
+        self.packed = np.empty(needed, np.uint8)
+        frnn_pack_dense(&self.shape, w, b, aligned(self.packed, needed))
+
+    cdef bint fits(self, a, int64_t last) noexcept:
+        """Returns whether an object is a dense array of the dtype and no subclass, with so many features."""
+        if not cnp.PyArray_CheckExact(a):
+            return False
+        cdef cnp.ndarray array = <cnp.ndarray>a
+        cdef int number = cnp.NPY_FLOAT32 if self.shape.dtype == FRNN_F32 else cnp.NPY_FLOAT64
+        return (array.descr.type_num == number and array.ndim > 0 and array.shape[array.ndim - 1] == last
+                and cnp.PyArray_ISCARRAY_RO(array))
+
+    def apply(self, given, wanted):
+        """The outputs (..., outputs) for x (..., inputs), in the array `wanted` unless it is None.
+
+        Returns None, with nothing done, if an array is of another dtype, or not dense, or if the two do not fit."""
+        cdef cnp.ndarray x, y
+        cdef frnn_dense_call call
+        cdef interruption interrupted = poll_function()
+        cdef cnp.npy_intp sizes[cnp.NPY_MAXDIMS]
+        cdef int i
+        if not self.fits(given, self.shape.inputs):
+            return None
+        x = <cnp.ndarray>given
+        if wanted is None:
+            for i in range(x.ndim - 1):
+                sizes[i] = x.shape[i]
+            sizes[x.ndim - 1] = self.shape.outputs
+            y = cnp.PyArray_EMPTY(x.ndim, sizes, x.descr.type_num, 0)
+        elif not self.fits(wanted, self.shape.outputs):
+            return None
+        else:
+            y = <cnp.ndarray>wanted
+            if not cnp.PyArray_ISWRITEABLE(y) or y.ndim != x.ndim or overlap(x, y):
+                return None
+            for i in range(x.ndim - 1):
+                if x.shape[i] != y.shape[i]:
+                    return None
+        call.packed = boundary_of(self.packed)
+        call.rows = 1
+        for i in range(x.ndim - 1):
+            call.rows *= x.shape[i]
+        call.x, call.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
+        if <double>call.rows * self.shape.inputs * self.shape.outputs < SHORT:
+            finished(frnn_dense(&call, NULL))
+        else:
+            with nogil:
+                finished(frnn_dense(&call, interrupted))
+        return y
+
+    def arrays(self):
+        """weight and bias as new arrays."""
+        dtype = np.float64 if self.shape.dtype == FRNN_F64 else np.float32
+        cdef cnp.ndarray weight = np.empty((self.shape.outputs, self.shape.inputs), dtype)
+        cdef cnp.ndarray bias = np.empty(self.shape.outputs, dtype)
+        frnn_unpack_dense(boundary_of(self.packed), cnp.PyArray_DATA(weight), cnp.PyArray_DATA(bias))
+        return weight, bias
+
+    @property
+    def nbytes(self):
+        return self.packed.nbytes

@@ -1,0 +1,94 @@
+"""Head: a dense layer that a frozen layer applies to its outputs.
+
+It must not know: training, cells, time.
+"""
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn._engine import runtime
+from fastrnn.reference.dense import ACTIVATIONS, dense
+
+
+class Head:
+    """activation(W y + b) over the last axis of y. It does not change, and has no array of others.
+
+    Parameters
+    ----------
+    weight : (outputs, inputs) array
+    bias : (outputs,) array
+    activation : None, "sigmoid" or "softmax"
+
+    Attributes
+    ----------
+    outputs : int
+    activation : str or None
+    nbytes : int
+        The bytes of the weights.
+    """
+
+    def __init__(self, weight, bias, activation):
+        weight, bias = np.array(weight, order="C"), np.array(bias, order="C")
+        self.outputs, self.activation = len(bias), activation
+        self._dtype, self._weights = weight.dtype, None
+        if runtime.core is not None:
+            self._dense = runtime.core.Dense(weight, bias, ACTIVATIONS.index(activation))
+            self.nbytes = self._dense.nbytes
+        else:
+            self._dense, self._weights = None, (weight, bias)
+            self.nbytes = weight.nbytes + bias.nbytes
+
+    def arrays(self):
+        """The weight and the bias."""
+        return self._weights if self._dense is None else self._dense.arrays()
+
+    def __reduce__(self):
+        return Head, (*self.arrays(), self.activation)
+
+    def __call__(self, y, out=None, core=None):
+        """The head's outputs, in `out` if it is not None.
+
+        core : whether the kernels compute them; None for the backend that is chosen.
+        """
+        if runtime.uses_core() if core is None else core:
+            result = self._dense.apply(y, out)
+            if result is not None:
+                return result
+            result = self._dense.apply(np.ascontiguousarray(y), None)
+        else:
+            with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
+                result = dense(y, *self.arrays(), self.activation)
+        if out is None:
+            return result
+        out[...] = result
+        return out
+
+    def check_out(self, out, symbols, lead):
+        """ValueError or TypeError if `out`, unless None, cannot take outputs of `lead` rows."""
+        if out is not None:
+            shape = (*lead, self.outputs)
+            checks.output("out", out, (*symbols, "outputs of head"), shape, self._dtype)
+
+
+def head_of(dense, structure):
+    """The `Head` of a user's dense layer that fits the outputs of a layer; None for None."""
+    if dense is None:
+        return None
+    params = getattr(dense, "params", None)
+    activation = getattr(dense, "activation", None)
+    try:
+        weight, bias = params["weight"], params["bias"]
+    except (TypeError, KeyError):
+        raise TypeError(
+            f"head must be a train.Dense, with params weight and bias, got {type(dense).__name__}"
+        ) from None
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"head must have an activation of {ACTIVATIONS}, got {activation!r}")
+    if structure.merge is None:
+        raise ValueError("head needs one y: use merge='concat', 'sum', 'mean' or 'mul', not None")
+    width = structure.width if structure.merge == "concat" else structure.features
+    weight = checks.of_dtype("weight of head", weight, structure.dtype)
+    bias = checks.of_dtype("bias of head", bias, structure.dtype)
+    checks.shaped("weight of head", weight, ("outputs", "features of y"), (len(weight), width))
+    checks.shaped("bias of head", bias, ("outputs",), weight.shape[:1])
+    return Head(weight, bias, activation)
