@@ -78,7 +78,7 @@ static inline void *frnn_after_dropout(const forward_pass *w, int64_t index) {
 }
 
 /* unfused.c: a phase of an unfused cell's step, for the step's rows; `index` is the sorted index of the first. */
-void frnn_take_unfused_step(const forward_pass *w, frnn_step *step, int64_t t, frnn_phase phase, int64_t index,
+void frnn_take_unfused_step(const forward_pass *w, const frnn_step *given, int64_t t, frnn_phase phase, int64_t index,
                             job_part mine);
 
 /* widen.c: the call of a pass that widens its weights, as one at full precision; frnn_widen writes its packed weights.

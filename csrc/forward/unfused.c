@@ -108,23 +108,24 @@ static int64_t near_rows(const frnn_step *s) {
   return rows < NEAR_ROWS_LEAST ? s->m : rows;
 }
 
-void frnn_take_unfused_step(const forward_pass *w, frnn_step *step, int64_t t, frnn_phase phase, int64_t index,
+void frnn_take_unfused_step(const forward_pass *w, const frnn_step *given, int64_t t, frnn_phase phase, int64_t index,
                             job_part mine) {
   int products = phase.kind == FRNN_PRODUCTS;
-  frnn_variant_arguments variant = variant_arguments_of(w, step, t, index), of_rows;
-  step->variant = &variant;
+  frnn_variant_arguments variant = variant_arguments_of(w, given, t, index), of_rows;
+  frnn_step step = *given;
+  step.variant = &variant;
   if (mine.slices > 1) {
-    frnn_step rows = rows_of_step(step, range_of(step->m, mine.slice, mine.slices), &of_rows);
+    frnn_step rows = rows_of_step(&step, range_of(step.m, mine.slice, mine.slices), &of_rows);
     if (products)
-      multiply_phase(w, step, phase.number, mine);
+      multiply_phase(w, &step, phase.number, mine);
     else
       w->functions->step[phase.number](&rows);
     return;
   }
-  range rows = {0, near_rows(step)};
-  for (; products && rows.begin < step->m; rows.begin += rows.count) {
-    rows.count = next_count(rows.count, step->m - rows.begin);
-    frnn_step some = rows_of_step(step, rows, &of_rows);
+  range rows = {0, near_rows(&step)};
+  for (; products && rows.begin < step.m; rows.begin += rows.count) {
+    rows.count = next_count(rows.count, step.m - rows.begin);
+    frnn_step some = rows_of_step(&step, rows, &of_rows);
     multiply_phase(w, &some, phase.number, mine);
     w->functions->step[phase.number](&some);
   }
