@@ -47,7 +47,9 @@ cdef class Stepper:
     cdef frnn_forward_call *calls
     cdef char *plans  # one for each call
     cdef int count, dtype
-    cdef int64_t batch, input, hidden  # features of x and of h
+    cdef int64_t batch, most  # rows, and the most of them
+    cdef int64_t input, hidden  # features of x and of h
+    cdef object work
     cdef int64_t ids  # the number of ids; -1 if x has features
     cdef list kept, layers, packed  # packed: the buffers of each layer
     cdef Workspaces workspaces
@@ -57,6 +59,9 @@ cdef class Stepper:
     cdef bint is_short  # a step keeps the GIL
     cdef atomic_flag claimed  # set while a call uses the buffers
     cdef int64_t *own_ids  # (batch,): a copy of a step's ids, to which no other thread can write
+    cdef int64_t *own_rows  # (batch,): the same of the indices of rows; and after them, for each row, the number of the
+    #                         last call that named it
+    cdef int64_t named  # calls with rows until now
 
     def __cinit__(self, list layers not None, int64_t batch, tuple state not None, work, list outputs not None,
                   Workspaces workspaces not None, bint of_ids=False):
@@ -65,12 +70,12 @@ cdef class Stepper:
         cdef int64_t element
         cdef int i
         atomic_flag_clear(&self.claimed)
-        self.own_ids = NULL
+        self.own_ids = self.own_rows = NULL
         self.plans = NULL
         self.count = <int>len(layers)
-        self.batch = batch
+        self.most = batch
         self.ids = -1
-        self.kept, self.layers, self.packed = [state, work, tuple(outputs)], list(layers), []
+        self.kept, self.layers, self.packed, self.work = [state, tuple(outputs)], list(layers), [], work
         for _ in layers:
             self.packed.append([])
         self.workspaces = workspaces
@@ -100,8 +105,6 @@ cdef class Stepper:
                 self.ids = call.ids.count = call.shape.input
                 call.shape.input = 0
                 call.shape.has_ids = 1
-            take_packed(call, one, False, self.packed[i])
-            call.work = aligned(work, known(frnn_forward_size(&call.shape), &call.shape))
             call.first = state_of(&call.shape, state, i, True)
             call.last = call.first
             if i > 0:
@@ -113,24 +116,48 @@ cdef class Stepper:
                 call.x.data = dense(array_of(outputs[i - 1]), call.shape.dtype, batch, call.shape.input, True)
                 call.x.row = call.shape.input * element
                 self.calls[i - 1].y = call.x
-            call.plan = self.plans + i * frnn_plan_size()
-            frnn_plan(&call.shape, <void *>call.plan)
         self.input = self.calls[0].shape.input
         self.hidden = features_of(&self.calls[0].shape)
-        self.x_bytes = <size_t>(batch * self.input * element)
-        self.y_bytes = <size_t>(batch * self.hidden * element)
         self.calls[0].x.row = self.input * element
         self.calls[self.count - 1].y.row = self.hidden * element
+        self.spare = <char *>dense(array_of(outputs[self.count - 1]), self.dtype, batch, self.hidden, True)
+        self.fit(batch)
+
+    cdef int fit(self, int64_t batch) except -1:
+        """Prepares steps of so many rows, which the buffers hold."""
+        cdef int64_t element = 4 if self.dtype == FRNN_F32 else 8
+        cdef frnn_forward_call *call
+        cdef list held
+        cdef size_t needed
+        cdef int i
+        self.batch = -1  # until all fits
+        if batch < self.most:  # a layout for fewer rows may take more room
+            needed = step_size(self.layers, batch, self.ids >= 0)
+            if needed > <size_t>self.work.size:
+                self.work = np.empty(needed, np.uint8)
+        for i in range(self.count):
+            call = &self.calls[i]
+            call.shape.batch = batch
+            held = []
+            take_packed(call, self.layers[i], False, held)
+            self.packed[i] = held
+            call.work = aligned(self.work, known(frnn_forward_size(&call.shape), &call.shape))
+            call.plan = self.plans + i * frnn_plan_size()
+            frnn_plan(&call.shape, <void *>call.plan)
+        self.x_bytes = <size_t>(batch * self.input * element)
+        self.y_bytes = <size_t>(batch * self.hidden * element)
         self.steps_between = 1 + POLL_AFTER // (batch * self.count * self.hidden * (self.hidden + self.input) + 1)
         self.is_short = work_of(self.layers) * batch < SHORT
-        self.spare = <char *>dense(array_of(outputs[self.count - 1]), self.dtype, batch, self.hidden, True)
         if self.ids >= 0:
             self.x_bytes = <size_t>batch * sizeof(int64_t)
+        self.batch = batch
+        return 0
 
     def __dealloc__(self):
         PyMem_Free(self.calls)
         PyMem_Free(self.plans)
         PyMem_Free(self.own_ids)
+        PyMem_Free(self.own_rows)
 
     cdef int take(self) except -1:
         if atomic_flag_test_and_set(&self.claimed):
@@ -226,6 +253,74 @@ cdef class Stepper:
         finally:
             atomic_flag_clear(&self.claimed)
         return True
+
+    def step_some(self, Stepper some not None, cnp.ndarray rows not None, given, wanted, bint chunk):
+        """Runs a step, or a chunk of them, of the rows of these indices alone, with `some`: a stepper that nobody else
+        uses, for the same layers and as many rows at most, whose state is overwritten. x and out have the named rows.
+
+        Returns False, with nothing done, if x or out does not fit, as `step` and `feed` do, and if a row is not there
+        or is named twice. If a signal handler raises, the state does not change."""
+        cdef bint done = False
+        if some is self or some.count != self.count or some.most < self.most or some.layers != self.layers:
+            raise ValueError("a stepper of the same layers expected")
+        self.take()
+        try:
+            if not self.take_rows(rows):
+                return False
+            some.take()
+            try:
+                if some.batch != rows.shape[0]:
+                    some.fit(rows.shape[0])
+                self.move_rows(some, False)
+            finally:
+                atomic_flag_clear(&some.claimed)
+            done = some.feed(given, wanted) if chunk else some.step(given, wanted)
+            if done:
+                self.move_rows(some, True)
+        finally:
+            atomic_flag_clear(&self.claimed)
+        return done
+
+    cdef bint take_rows(self, cnp.ndarray rows) except -1:
+        """Copies the indices of rows. Returns False if they are no indices of different rows, at least one."""
+        cdef int64_t i, n, row
+        cdef const int64_t *indices
+        if not (rows.ndim == 1 and rows.descr.type_num == cnp.NPY_INT64 and cnp.PyArray_ISCARRAY_RO(rows)):
+            return False
+        n, indices = rows.shape[0], <const int64_t *>cnp.PyArray_DATA(rows)
+        if not 1 <= n <= self.most:
+            return False
+        if self.own_rows == NULL:
+            self.own_rows = <int64_t *>PyMem_Malloc(2 * <size_t>self.most * sizeof(int64_t))
+            if self.own_rows == NULL:
+                raise MemoryError()
+            memset(self.own_rows, 0, 2 * <size_t>self.most * sizeof(int64_t))
+        self.named += 1
+        for i in range(n):
+            row = indices[i]
+            if not 0 <= row < self.most or self.own_rows[self.most + row] == self.named:
+                return False
+            self.own_rows[self.most + row] = self.named
+            self.own_rows[i] = row
+        return True
+
+    cdef void move_rows(self, Stepper some, bint back) noexcept:
+        """Copies the state of the rows of `own_rows` to the first rows of another stepper, or from there."""
+        cdef int64_t j
+        cdef size_t nbytes
+        cdef char *mine
+        cdef char *other
+        cdef int i, k
+        for i in range(self.count):
+            for k in range(frnn_facts_of(self.calls[i].shape.cell).states):
+                nbytes = <size_t>(numbers_of_state(&self.calls[i].shape, k) * (4 if self.dtype == FRNN_F32 else 8))
+                other = <char *>some.calls[i].first.of[k]
+                for j in range(some.batch):
+                    mine = <char *>self.calls[i].first.of[k] + <size_t>self.own_rows[j] * nbytes
+                    if back:
+                        memcpy(mine, other + <size_t>j * nbytes, nbytes)
+                    else:
+                        memcpy(other + <size_t>j * nbytes, mine, nbytes)
 
     def feed(self, given, wanted):
         """Runs steps from x (steps, batch, input), or ids, to out (steps, batch, hidden). Returns False, with nothing

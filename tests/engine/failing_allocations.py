@@ -19,6 +19,7 @@ import numpy as np
 from problems import assert_same_bits
 
 import fastrnn
+from fastrnn import train
 
 library = ctypes.CDLL(None)
 arm, disarm = library.failing_arm, library.failing_disarm
@@ -132,19 +133,30 @@ def streaming(what, size, ids=False):
     t, b, i, h = SIZES[size]
     layer = fastrnn.LSTM(i, h, num_layers=2, rng=0)
     x = np.random.default_rng(1).integers(0, i, (t, b)) if ids else floats(t, b, i)
-    stream, given = layer.stream(b, one_hot=ids), {"make": None, "step": x[0], "feed": x}[what]
+    stream = layer.stream(b, one_hot=ids)
+    given, rows = {"make": None, "step": x[0], "feed": x, "rows": x[0, 1:]}[what], np.arange(1, b)
     first = tuple(floats(2, b, h) for _ in range(2))
 
     def begin():
-        stream.state = first
+        stream.state, stream._stepper_of_some = first, None
 
     def run():
         if what == "make":
             new = layer.stream(b, one_hot=ids)
             return [new.step(x[0]), new.state]
+        if what == "rows":
+            return stream.step(given, rows=rows)
         return (stream.step if what == "step" else stream.feed)(given)
 
     return Operation(run, lambda: [s.copy() for s in stream._state], begin)
+
+
+def with_head(size):
+    """A layer that is frozen with a head, and a call of it."""
+    t, b, i, h = SIZES[size]
+    layer, head = fastrnn.GRU(i, h, rng=0), train.Dense(h, 3, activation="softmax", rng=0)
+    x = floats(t, b, i)
+    return Operation(lambda: layer.freeze(head=head)(x), lambda: [layer.flat.copy()])
 
 
 def freezing(size, ids=False, precision=None):
@@ -216,6 +228,9 @@ OPERATIONS = {
     "a stream": lambda: streaming("make", "small"),
     "step": lambda: streaming("step", "small"),
     "feed": lambda: streaming("feed", "large"),
+    "rows": lambda: streaming("rows", "small"),
+    "ids, rows": lambda: streaming("rows", "small", ids=True),
+    "a head": lambda: with_head("small"),
     "ids, a stream": lambda: streaming("make", "small", ids=True),
     "ids, feed": lambda: streaming("feed", "small", ids=True),
     "freeze": lambda: freezing("small"),

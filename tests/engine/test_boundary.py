@@ -382,8 +382,9 @@ def test_what_holds_addresses_or_sizes_of_this_build_is_not_pickled(core):
     state, work = (np.zeros((1, 2, 5)),), np.zeros(1 << 16, "u1")
     stepper = core.Stepper([packed], 2, state, work, [np.zeros((2, 5))], runtime.workspaces)
     runner = core.Runner([packed], 1, False, runtime.workspaces)
+    dense = core.Dense(np.ones((2, 5)), np.ones(2), 0)
     attempts = [copy.copy, copy.deepcopy, *(partial(pickle.dumps, protocol=n) for n in range(6))]
-    for made in (sizes, weights, gradients, packed, stepper, runner, runtime.workspaces):
+    for made in (sizes, weights, gradients, packed, stepper, runner, dense, runtime.workspaces):
         for attempt in attempts:
             with pytest.raises(TypeError, match="cannot pickle"):
                 attempt(made)
@@ -410,3 +411,67 @@ def test_a_buffer_needs_slack_only_before_its_boundary():
         assert slots.ctypes.data == tape.ctypes.data + slack
         with pytest.raises(ValueError, match=f"a buffer of {nbytes} bytes expected"):
             runtime.core.tape_slots(weights, tape[:-1], 4, 3)
+
+
+def test_steps_of_some_rows_refuse_what_is_not_there(core):
+    packed = core.Packed(0, 5, np.ones((5, 4)), np.ones((5, 5)))
+    shape, work = (1, 3, 5), np.zeros(1 << 16, "u1")
+
+    def stepper_of(state, layers=(packed,)):
+        outputs = [np.zeros((state.shape[1], 5)) for _ in layers]
+        return core.Stepper(
+            list(layers), state.shape[1], (state,), work, outputs, runtime.workspaces
+        )
+
+    state, x, out = np.ones(shape), np.ones((2, 4)), np.full((2, 5), 7.0)
+    stepper, some = stepper_of(state), stepper_of(np.zeros(shape))
+    for rows in (
+        np.array([0, 3]),
+        np.array([-1, 0]),
+        np.array([1, 1]),
+        np.array([0, 1], "i4"),
+        np.array([0, 1, 2, 0])[::2],
+        np.array([[0, 1]]),
+        np.array([0]),
+        np.array([], "i8"),
+        np.array([0, 1, 2, 0]),
+    ):
+        assert not stepper.step_some(some, rows, x, out, False)
+    rows = np.array([2, 0])
+    for given, wanted in (x[:, :3], out), (x.astype("f4"), out), (x, out[:1]), (x, out[:, ::-1]):
+        assert not stepper.step_some(some, rows, given, wanted, False)
+    assert not stepper.step_some(some, rows, x, out, True)
+    assert (state == 1).all() and (out == 7).all()
+    others = core.Packed(0, 5, np.ones((5, 4)), np.ones((5, 5)))
+    for other in stepper, stepper_of(np.zeros((1, 2, 5))), stepper_of(np.zeros(shape), [others]):
+        with pytest.raises(ValueError, match="a stepper of the same layers expected"):
+            stepper.step_some(other, rows, x, out, False)
+    assert stepper.step_some(some, rows, x, out, False)
+    assert (out != 7).all() and (state[0, 1] == 1).all() and (state[0, [2, 0]] == out).all()
+
+
+def test_a_dense_layer_refuses_what_does_not_fit(core):
+    weight, bias = np.ones((2, 5)), np.ones(2)
+    dense, x, y = core.Dense(weight, bias, 0), np.ones((3, 5)), np.full((3, 2), 7.0)
+    for given, wanted in (
+        (x.astype("f4"), None),
+        (x[:, :4], None),
+        (x[:, ::-1], None),
+        (x.tolist(), None),
+        (x, y[:2]),
+        (x, y.astype("f4")),
+        (x, y[None]),
+        (x, np.zeros((2, 3)).T),
+        (x, np.broadcast_to(7.0, (3, 2))),
+        (x, x.reshape(-1)[:6].reshape(3, 2)),
+    ):
+        assert dense.apply(given, wanted) is None
+    assert (y == 7).all() and dense.apply(x, y) is y and (y == 6).all()
+    for given in (
+        (weight, bias[:1], 0),
+        (weight, bias.astype("f4"), 0),
+        (weight, bias, 3),
+        (bias, bias, 0),
+    ):
+        with pytest.raises((TypeError, ValueError)):
+            core.Dense(*given)
