@@ -11,10 +11,12 @@
 
 enum frnn_dtype { FRNN_F32, FRNN_F64, FRNN_DTYPES };
 
-/* The precision of packed weights: that of the dtype; or, for float32 alone, one of two others. bfloat16 weights:
+/* The precision of packed weights: that of the dtype; or, for float32 alone, one of three others. bfloat16 weights:
  * matrices rounded to nearest even, with all arithmetic in float32. int8: matrices, and the rows that they multiply,
- * are integers with a scale for each row; their products are summed exactly, all else is float32. */
-enum frnn_precision { FRNN_FULL, FRNN_BFLOAT16_WEIGHTS, FRNN_INT8, FRNN_PRECISIONS };
+ * are integers with a scale for each row; their products are summed exactly, all else is float32. bfloat16: matrices,
+ * and the rows that they multiply, are rounded, all else is float32; subnormal numbers count as zeros in such a call.
+ */
+enum frnn_precision { FRNN_FULL, FRNN_BFLOAT16_WEIGHTS, FRNN_INT8, FRNN_BFLOAT16, FRNN_PRECISIONS };
 
 /* The options of cells. Their values are in frnn_variant, frnn_dropout_masks or frnn_shape. */
 enum frnn_option {
@@ -312,9 +314,11 @@ const char *frnn_isa_compiled(int i);
 int frnn_isa_fused(const char *isa); /* 1 if it fuses multiply and add: all such sets give the same bits. Else 0 */
 int frnn_select(const char *isa);
 
-/* 0: int8 weights that are packed from now on are multiplied without the dot products that some CPUs have besides the
- * set. Results are the same, but for the time. Returns what was in force. */
-int frnn_use_dot(int wanted);
+/* Instructions that some CPUs have besides the set, for products of int8 and of bfloat16: weights that are packed from
+ * now on are multiplied with none of them, with those that are fast on this CPU, or with all. Results are the same, but
+ * for the time. Returns what was in force. */
+enum frnn_extensions { FRNN_NO_EXTENSIONS, FRNN_FAST_EXTENSIONS, FRNN_ALL_EXTENSIONS };
+int frnn_use_extensions(int which);
 
 const char *frnn_compiler(void);
 

@@ -71,6 +71,6 @@ if TYPE_CHECKING:
     Nonlinearity: TypeAlias = Literal["tanh", "relu"]
     Activation: TypeAlias = Literal["sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"]
     Init: TypeAlias = Literal["pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"]
-    Precision: TypeAlias = Literal["bfloat16-weights", "int8"]
+    Precision: TypeAlias = Literal["bfloat16-weights", "bfloat16", "int8"]
     HeadActivation: TypeAlias = Literal["sigmoid", "softmax"] | None
     Backend: TypeAlias = Literal["core", "reference"]

@@ -133,12 +133,6 @@ int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void))
   double work = (double)s->cell->facts.gates * (double)s->hidden * inputs * (double)call->count;
   table_layout layout = lay_table(s, call->count);
   p.factor = dense((void *)(uintptr_t)call->x, 1, s->input * p.kernels->size);
-  if (call->x && p.products->convert) {
-    frnn_sequence x = p.factor;
-    p.factor = dense(at(call->work, (ptrdiff_t)layout.operands), 1, operand_bytes(s->input));
-    frnn_operands operands = {x.data, x.row, call->count, s->input, 0, p.factor.data, p.factor.row};
-    p.products->convert(&operands);
-  }
   if (packed) {
     assert(packed->forms & FRNN_FOR_PRODUCTS);
     p.panels = at(packed, (ptrdiff_t)packed->at.for_products);
@@ -150,6 +144,13 @@ int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void))
   }
   p.job_parts = part_by_slices(1, work, vectors_of_gates(s, p.kernels));
   frnn_begin(&p.run, work, parts_of(&p.job_parts), interrupted);
+  if (s->precision == FRNN_BFLOAT16) frnn_flush_subnormals(&p.run);
+  if (call->x && p.products->convert) {
+    frnn_sequence x = p.factor;
+    p.factor = dense(at(call->work, (ptrdiff_t)layout.operands), 1, operand_bytes(s->input));
+    frnn_operands operands = {x.data, x.row, call->count, s->input, 0, p.factor.data, p.factor.row};
+    p.products->convert(&operands);
+  }
   frnn_parallel(&p.run, work, tabulate_part, &p, parts_of(&p.job_parts));
   return frnn_end(&p.run);
 }

@@ -145,6 +145,7 @@ int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(v
   for (int i = 0; i < count; i++) frnn_begin_forward(&passes[i], &calls[i]);
   forward_job p = {.passes = passes, .run = &run, .job_parts = job_parts_of(passes, count)};
   frnn_begin(&run, multiply_adds_of(passes) * count, parts_of(&p.job_parts), interrupted);
+  if (passes->shape->precision == FRNN_BFLOAT16) frnn_flush_subnormals(&run);
   if (narrow) frnn_widen(&run, narrow, widened, count);
   run_passes(&p, count);
   return frnn_end(&run);

@@ -303,8 +303,10 @@ const frnn_cell *frnn_cell_named(const char *name) {
 const frnn_cell_facts *frnn_facts_of(const frnn_cell *cell) { return &cell->facts; }
 
 const char *frnn_precision_name(int precision) {
-  static const char *const names[FRNN_PRECISIONS] = {
-      [FRNN_FULL] = "", [FRNN_BFLOAT16_WEIGHTS] = "bfloat16-weights", [FRNN_INT8] = "int8"};
+  static const char *const names[FRNN_PRECISIONS] = {[FRNN_FULL] = "",
+                                                     [FRNN_BFLOAT16_WEIGHTS] = "bfloat16-weights",
+                                                     [FRNN_INT8] = "int8",
+                                                     [FRNN_BFLOAT16] = "bfloat16"};
   return precision >= 0 && precision < FRNN_PRECISIONS ? names[precision] : NULL;
 }
 

@@ -229,8 +229,8 @@ typedef struct {
   void (*back[FRNN_BACK_PHASES])(const frnn_back *);
 } frnn_cell_functions;
 
-/* Rows that become operands: as products of int8 weights read them, each with a scale of its own. A row of `bounded`
- * rows whose numbers are at most 1 has the same scale as others like it. */
+/* Rows that become operands, as products read them: with int8 weights each has a scale of its own, but a row of
+ * `bounded` rows whose numbers are at most 1 has the same scale as others like it; with bfloat16 they are rounded. */
 typedef struct {
   const void *rows;
   ptrdiff_t row;
@@ -359,10 +359,10 @@ typedef union {
   unsigned word;
 } frnn_environment;
 
-/* A running call: the floating-point environment in which all its threads compute, and whether they must stop. Only the
- * thread that began it polls `interrupted`, now and then. */
+/* A running call: the floating-point environment in which all its threads compute, that of its caller, and whether they
+ * must stop. Only the thread that began it polls `interrupted`, now and then. */
 typedef struct {
-  frnn_environment environment;
+  frnn_environment environment, callers;
   int (*interrupted)(void);
   uintptr_t caller; /* the thread that began it */
   int64_t polled;   /* the time of the last poll, in nanoseconds */
@@ -375,8 +375,9 @@ typedef struct {
 /* work: multiply-adds of the call, by which the pool decides whether to wake workers; parts: the most that a job of the
  * call will have. */
 void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void));
-int frnn_stopped(frnn_run *run); /* other than 0 if the call must stop; any thread may call it */
-int frnn_end(frnn_run *run);     /* 0, FRNN_INTERRUPTED or FRNN_FORKED */
+void frnn_flush_subnormals(frnn_run *run); /* until frnn_end subnormal numbers count as zeros */
+int frnn_stopped(frnn_run *run);           /* other than 0 if the call must stop; any thread may call it */
+int frnn_end(frnn_run *run);               /* 0, FRNN_INTERRUPTED or FRNN_FORKED */
 
 /* Does task(context, part, parts) for every part, on the threads that are available; returns when all are done. `work`
  * is that of all parts. Parts may run in any order and at once. A part tends to run on the same thread each time, and

@@ -65,13 +65,15 @@ static inline int64_t element_size(const frnn_shape *s) { return s->dtype == FRN
  * has one number or several. All sizes and strides of packed weights follow from this. */
 static inline int64_t packed_lanes(const frnn_shape *s, int64_t k) {
   if (s->precision == FRNN_INT8) return k == 0 ? 0 : (k - 1) / 4 + 1 + FRNN_INT8_HEADER(k);
-  return s->precision == FRNN_BFLOAT16_WEIGHTS ? k / 2 + k % 2 : k;
+  return s->precision == FRNN_FULL ? k : k / 2 + k % 2;
 }
 
 /* 1 if the products of packed weights read operands rather than rows. */
-static inline int reads_operands(const frnn_shape *s) { return s->precision == FRNN_INT8; }
+static inline int reads_operands(const frnn_shape *s) {
+  return s->precision == FRNN_INT8 || s->precision == FRNN_BFLOAT16;
+}
 
-/* Bytes of the operand of a row of k numbers: its scale, and room for any instruction set's form of the numbers. */
+/* Bytes of the operand of a row of k numbers: room for a scale and for any instruction set's form of the numbers. */
 static inline int64_t operand_bytes(int64_t k) { return FRNN_OPERAND_HEADER + ((k + 15) / 16 * 64); }
 
 /* Units of a gate, rounded up to full vectors of the widest instruction set. */

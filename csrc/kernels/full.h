@@ -6,6 +6,8 @@
 
 /* The lanes of k numbers of a row. */
 #define PACKED(k) (k)
+/* Bytes of k numbers of a row that products read, which are a_k apart. */
+#define ALONG(k, a_k) ((k) * (a_k))
 
 /* A step of k. The smaller of the two sets is held in registers. */
 INLINE void chain_step(const int R, const int V, const int G, vec *acc, const char *row, ptrdiff_t a_row,

@@ -12,6 +12,7 @@
 
 /* The lanes of k numbers of a row. */
 #define PACKED(k) ((k) == 0 ? 0 : ((k) - 1) / 4 + 1 + FRNN_INT8_HEADER(k))
+#define ALONG(k, a_k) ((k) * (a_k)) /* of all of k: the row is not read beyond */
 #define LARGEST 127
 
 /* acc[r][p][g] += sum over k of a[r][k] * b[p][k][g]. */

@@ -131,6 +131,23 @@ INLINE vec vscale(vec x, vec k, vec biased, vec unguard) {
 INLINE vec vupper(vec pair) { return (vec)((ivec)pair & (int32_t)0xffff0000); }
 INLINE vec vlower(vec pair) { return (vec)((ivec)pair << 16); }
 
+/* Products of pairs of bfloat16, a lane's upper half first: two fused multiply-adds, for which subnormals are zeros.
+ * And numbers k to k + LANES of a row that are rounded, as operands: pairs, or floats. */
+#if defined(FRNN_BF16)
+#define MULTIPLIES_PAIRS 1
+INLINE vec vfma_pairs(vec x, vec y, vec z) {
+  return (vec)_mm512_dpbf16_ps((__m512)z, (__m512bh)(__m512)x, (__m512bh)(__m512)y);
+}
+INLINE void vstore_rounded(char *to, int64_t k, vec v) {
+  __m512i pairs = _mm512_or_si512((__m512i)v, _mm512_srli_epi64((__m512i)v, 48));
+  _mm256_storeu_si256((__m256i *)(to + k * 2), _mm512_cvtepi64_epi32(pairs));
+}
+#else
+#define MULTIPLIES_PAIRS 0
+INLINE vec vfma_pairs(vec x, vec y, vec z) { return (void)x, (void)y, z; }
+INLINE void vstore_rounded(char *to, int64_t k, vec v) { vstore((real *)(void *)to + k, v); }
+#endif
+
 /* The same of lanes in memory. The compiler would take two registers for one of these, or another one for the mask, and
  * move them: then a tile has too few. */
 INLINE vec vload_upper(const real *p) {

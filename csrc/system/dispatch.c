@@ -7,14 +7,14 @@
 #include "../internal/internal.h"
 
 extern const frnn_kernels frnn_generic_f32, frnn_generic_f64;
-extern const frnn_products frnn_generic_bfloat16, frnn_generic_int8;
+extern const frnn_products frnn_generic_bfloat16_weights, frnn_generic_bfloat16, frnn_generic_int8;
 
 static int always(void) { return 1; }
-static int never(void) { return 0; }
 
 #if defined(__x86_64__)
 extern const frnn_kernels frnn_avx512_f32, frnn_avx512_f64, frnn_avx2_f32, frnn_avx2_f64;
-extern const frnn_products frnn_avx512_bfloat16, frnn_avx512_int8, frnn_avx512_vnni, frnn_avx2_bfloat16, frnn_avx2_int8;
+extern const frnn_products frnn_avx512_bfloat16_weights, frnn_avx512_bfloat16, frnn_avx512_pairs, frnn_avx512_int8,
+    frnn_avx512_vnni, frnn_avx2_bfloat16_weights, frnn_avx2_bfloat16, frnn_avx2_int8;
 
 /* The compiler's run-time library also checks that the system saves the registers. */
 static int has_avx512(void) {
@@ -26,41 +26,68 @@ static int has_vnni(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512vnni");
 }
+/* The instruction for pairs of bfloat16 is slower than two multiply-adds on Intel's CPUs. */
+static int has_pairs(void) {
+  __builtin_cpu_init();
+  return __builtin_cpu_supports("avx512bf16");
+}
+static int has_fast_pairs(void) { return has_pairs() && __builtin_cpu_is("amd"); }
 static int has_avx2(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 #elif defined(__aarch64__)
 extern const frnn_kernels frnn_neon_f32, frnn_neon_f64;
-extern const frnn_products frnn_neon_bfloat16, frnn_neon_int8;
+extern const frnn_products frnn_neon_bfloat16_weights, frnn_neon_bfloat16, frnn_neon_int8;
 #endif
+
+/* Instructions that not every CPU of a set has, for the products of one precision. */
+typedef struct {
+  const frnn_products *products;
+  int (*has)(void), (*is_fast)(void);
+} extension;
 
 /* Best first. */
 static const struct {
   const frnn_kernels *kernels[FRNN_DTYPES];
-  const frnn_products *bfloat16, *int8;
+  const frnn_products *products[FRNN_PRECISIONS]; /* none at full precision: those are in the kernels */
   int (*runs)(void);
-  const frnn_products *dot; /* of int8 weights, with instructions that not every such CPU has */
-  int (*has_dot)(void);
+  extension extension[FRNN_PRECISIONS];
 } sets[] = {
 #if defined(__x86_64__)
     {{&frnn_avx512_f32, &frnn_avx512_f64},
-     &frnn_avx512_bfloat16,
-     &frnn_avx512_int8,
+     {[FRNN_BFLOAT16_WEIGHTS] = &frnn_avx512_bfloat16_weights,
+      [FRNN_INT8] = &frnn_avx512_int8,
+      [FRNN_BFLOAT16] = &frnn_avx512_bfloat16},
      has_avx512,
-     &frnn_avx512_vnni,
-     has_vnni},
-    {{&frnn_avx2_f32, &frnn_avx2_f64}, &frnn_avx2_bfloat16, &frnn_avx2_int8, has_avx2, NULL, never},
+     {[FRNN_INT8] = {&frnn_avx512_vnni, has_vnni, has_vnni},
+      [FRNN_BFLOAT16] = {&frnn_avx512_pairs, has_pairs, has_fast_pairs}}},
+    {{&frnn_avx2_f32, &frnn_avx2_f64},
+     {[FRNN_BFLOAT16_WEIGHTS] = &frnn_avx2_bfloat16_weights,
+      [FRNN_INT8] = &frnn_avx2_int8,
+      [FRNN_BFLOAT16] = &frnn_avx2_bfloat16},
+     has_avx2,
+     {{NULL, NULL, NULL}}},
 #elif defined(__aarch64__)
-    {{&frnn_neon_f32, &frnn_neon_f64}, &frnn_neon_bfloat16, &frnn_neon_int8, always, NULL, never},
+    {{&frnn_neon_f32, &frnn_neon_f64},
+     {[FRNN_BFLOAT16_WEIGHTS] = &frnn_neon_bfloat16_weights,
+      [FRNN_INT8] = &frnn_neon_int8,
+      [FRNN_BFLOAT16] = &frnn_neon_bfloat16},
+     always,
+     {{NULL, NULL, NULL}}},
 #endif
-    {{&frnn_generic_f32, &frnn_generic_f64}, &frnn_generic_bfloat16, &frnn_generic_int8, always, NULL, never},
+    {{&frnn_generic_f32, &frnn_generic_f64},
+     {[FRNN_BFLOAT16_WEIGHTS] = &frnn_generic_bfloat16_weights,
+      [FRNN_INT8] = &frnn_generic_int8,
+      [FRNN_BFLOAT16] = &frnn_generic_bfloat16},
+     always,
+     {{NULL, NULL, NULL}}},
 };
 enum { SETS = sizeof sets / sizeof *sets };
 
-static int chosen = -1, uses_dot = 1;
+static int chosen = -1, extensions = FRNN_FAST_EXTENSIONS;
 
-int frnn_use_dot(int wanted) { return __atomic_exchange_n(&uses_dot, wanted, __ATOMIC_RELAXED); }
+int frnn_use_extensions(int which) { return __atomic_exchange_n(&extensions, which, __ATOMIC_RELAXED); }
 
 /* Several threads may run this at once: all find the same set. */
 static int current(void) {
@@ -77,8 +104,11 @@ const frnn_products *frnn_products_for(const frnn_kernels *kernels, int precisio
   int set = 0;
   if (precision == FRNN_FULL) return &kernels->products;
   while (sets[set].kernels[FRNN_F32] != kernels) set++;
-  if (precision == FRNN_BFLOAT16_WEIGHTS) return sets[set].bfloat16;
-  return __atomic_load_n(&uses_dot, __ATOMIC_RELAXED) && sets[set].has_dot() ? sets[set].dot : sets[set].int8;
+  const extension *more = &sets[set].extension[precision];
+  int which = __atomic_load_n(&extensions, __ATOMIC_RELAXED);
+  if (more->products && which != FRNN_NO_EXTENSIONS && (which == FRNN_ALL_EXTENSIONS ? more->has : more->is_fast)())
+    return more->products;
+  return sets[set].products[precision];
 }
 
 const char *frnn_isa(void) { return sets[current()].kernels[0]->isa; }

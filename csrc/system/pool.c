@@ -279,9 +279,11 @@ int frnn_end(frnn_run *run) {
     atomic_store(&in_a_call, 0);
     atomic_flag_clear(&busy);
   }
-  set_environment(&run->environment);
+  set_environment(&run->callers);
   return atomic_load(&run->stop);
 }
+
+void frnn_flush_subnormals(frnn_run *run) { flush_run(run); }
 
 void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, int parts) {
   int others = run->has_pool && work >= WORTH_A_JOB ? workers_for(work, parts, run->threads) : 0;

@@ -16,9 +16,11 @@ int frnn_stopped(frnn_run *run) {
 }
 
 int frnn_end(frnn_run *run) {
-  set_environment(&run->environment);
+  set_environment(&run->callers);
   return atomic_load(&run->stop);
 }
+
+void frnn_flush_subnormals(frnn_run *run) { flush_run(run); }
 
 void frnn_set_threads(int n) { (void)n; }
 void frnn_set_threads_here(int n) { (void)n; }

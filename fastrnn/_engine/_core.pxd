@@ -213,7 +213,10 @@ cdef extern from "fastrnn.h" nogil:
     const char *frnn_isa_compiled(int)
     int frnn_isa_fused(const char *)
     int frnn_select(const char *)
-    int frnn_use_dot(int)
+    enum:
+        FRNN_NO_EXTENSIONS
+        FRNN_ALL_EXTENSIONS
+    int frnn_use_extensions(int)
     const char *frnn_compiler()
     enum:
         FRNN_THREADS

@@ -473,9 +473,12 @@ def select_isa(str isa not None):
     return frnn_select(isa.encode()) == 0
 
 
-def use_dot(bint wanted):
-    """False: weights packed from now on are multiplied without dot products. Returns what was in force."""
-    return bool(frnn_use_dot(wanted))
+def use_extensions(int which):
+    """0, 1, 2: weights packed from now on are multiplied with no instructions besides the set's, with those that are
+    fast on this CPU, with all that it has. Returns what was in force."""
+    if not FRNN_NO_EXTENSIONS <= which <= FRNN_ALL_EXTENSIONS:
+        raise ValueError(f"0, 1 or 2 expected, got {which}")
+    return frnn_use_extensions(which)
 
 
 def compiler():

@@ -303,7 +303,7 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
 
         Parameters
         ----------
-        precision : None, "bfloat16-weights" or "int8"
+        precision : None, "bfloat16-weights", "bfloat16" or "int8"
             That of W_ih, W_hh and W_hr in the snapshot. None is the layer's dtype: results are
             those of the layer, bit for bit. The others are for float32 layers; biases, the state
             and y stay float32.
@@ -312,6 +312,11 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
             takes half the memory. Results are those of the layer with rounded weights, bit for bit.
             Batches of one or two rows and 256 units or more, which read their weights from far in
             each step, are 1.2 to 2.5 times as fast; larger batches are not faster.
+
+            "bfloat16" rounds the rows that the matrices multiply too: x, h and r * h. It is for
+            batches of 16 rows or more on CPUs of AMD with AVX-512 BF16, which multiply two pairs at
+            once; elsewhere it is as fast as "bfloat16-weights". Results differ from the layer's in
+            the third digit. Subnormal numbers count as zeros in such a call.
 
             "int8" makes the matrices integers from -127 to 127, with a scale for each row, and
             takes a quarter of the memory. In each step x and h become such integers too, with a

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastrnn._typing import Flags, Floats, Lengths, Merge, Precision, ResetTo, X
 
 # The precisions of packed weights besides that of their dtype.
-PRECISIONS = ("bfloat16-weights", "int8")
+PRECISIONS = ("bfloat16-weights", "int8", "bfloat16")
 
 
 class Difference(NamedTuple):
@@ -137,11 +137,15 @@ class Frozen(Running, Generic[State, Given]):
     @property
     def _parameters(self):
         """Each pass' parameters; where kernels run without the matrices, which they have."""
-        if runtime.uses_core():
-            return self._own
-        if self.precision != "int8":
-            return self._unpacked()
-        return _int8_parameters(self._structure.cell, self._unpacked(), self._all_scales())
+        return self._own if runtime.uses_core() else self._reference_parameters()
+
+    def _reference_parameters(self):
+        """Each pass' parameters as the reference takes them."""
+        if self.precision == "bfloat16":
+            return _bfloat16_parameters(self._unpacked())
+        if self.precision == "int8":
+            return _int8_parameters(self._structure.cell, self._unpacked(), self._all_scales())
+        return self._unpacked()
 
     def _unpacked(self):
         """Each pass' parameters, with matrices that are unpacked for this call."""
@@ -513,6 +517,16 @@ def _int8_scales(parameters):
     w_ih, w_hh, _, _, *extras = parameters
     w_hr = extras[0] if extras and extras[0] is not None and extras[0].ndim == 2 else None
     return tuple([None if w is None else int8_scales(w) for w in (w_ih, w_hh, w_hr)])
+
+
+def _bfloat16_parameters(parameters):
+    """Each pass' parameters with matrices whose products round rows, as the kernels do."""
+    from fastrnn.reference.precision import BFloat16Matrix
+
+    return [
+        tuple([BFloat16Matrix(p) if p is not None and p.ndim == 2 else p for p in of_pass])
+        for of_pass in parameters
+    ]
 
 
 def _int8_parameters(cell, parameters, scales):

@@ -117,7 +117,9 @@ class Stream(Generic[State, Given]):
     def _make_stepper(self, state):
         """A stepper that reads and writes this state."""
         if not self._compiled:
-            return reference_backend().Stepper(self._cell, self._frozen._unpacked(), state)
+            return reference_backend().Stepper(
+                self._cell, self._frozen._reference_parameters(), state
+            )
         layers, batch = self._frozen._kernel_weights, state[0].shape[1]
         work = np.empty(runtime.core.step_size(layers, batch, self._one_hot), np.uint8)
         outputs = [np.empty((batch, self._y_shape[1]), self._dtype) for _ in layers]

@@ -100,27 +100,14 @@ def to_int8(w):
     return scales[:, None] * _in_units(np.asarray(w, np.float32), scales)
 
 
-class Int8Matrix:
-    """A matrix of int8 weights, as far as forward passes need one.
-
-    A product with it sums integers exactly: each row that it multiplies becomes integers with a
-    scale of their own, so that its largest number is 127.
-
-    Parameters
-    ----------
-    w : (N, K) float32 array
-        Multiples of `scales`.
-    scales : (N,) float32 array
-    bounded : bool
-        True gives rows of numbers of at most 1 the scale 1/127.
-    """
+class NarrowMatrix:
+    """A matrix that converts the rows that it multiplies, as far as forward passes need one."""
 
     __array_ufunc__ = None  # NumPy leaves products to __rmatmul__
     dtype = np.dtype(np.float32)
 
-    def __init__(self, w, scales, bounded=False):
-        self._w, self._scales, self._bounded = w, scales, bounded
-        self._integers = _in_units(w, scales)
+    def __init__(self, w):
+        self._w = w
 
     @property
     def shape(self):
@@ -128,9 +115,6 @@ class Int8Matrix:
 
     def __len__(self):
         return len(self._w)
-
-    def __getitem__(self, rows):
-        return Int8Matrix(self._w[rows], self._scales[rows], self._bounded)
 
     @property
     def T(self):
@@ -147,9 +131,51 @@ class _Transposed:
         return self._matrix._w.T[columns]
 
     def __rmatmul__(self, rows):
-        m = self._matrix
+        return self._matrix.products_of(rows)
+
+
+class BFloat16Matrix(NarrowMatrix):
+    """A matrix of weights rounded to bfloat16, whose products round rows too.
+
+    Parameters
+    ----------
+    w : (N, K) float32 array
+        Rounded numbers.
+    """
+
+    def __getitem__(self, rows):
+        return BFloat16Matrix(self._w[rows])
+
+    def products_of(self, rows):
+        return to_bfloat16(rows) @ self._w.T
+
+
+class Int8Matrix(NarrowMatrix):
+    """A matrix of int8 weights.
+
+    A product with it sums integers exactly: each row that it multiplies becomes integers with a
+    scale of their own, so that its largest number is 127.
+
+    Parameters
+    ----------
+    w : (N, K) float32 array
+        Multiples of `scales`.
+    scales : (N,) float32 array
+    bounded : bool
+        True gives rows of numbers of at most 1 the scale 1/127.
+    """
+
+    def __init__(self, w, scales, bounded=False):
+        super().__init__(w)
+        self._scales, self._bounded = scales, bounded
+        self._integers = _in_units(w, scales)
+
+    def __getitem__(self, rows):
+        return Int8Matrix(self._w[rows], self._scales[rows], self._bounded)
+
+    def products_of(self, rows):
         most = np.abs(rows).max(1, initial=0)
-        if m._bounded:
+        if self._bounded:
             most[most <= 1] = 1
         most[~np.isfinite(rows).all(1)] = np.nan
         with np.errstate(all="ignore"):
@@ -157,9 +183,9 @@ class _Transposed:
         zero = scale < np.finfo(np.float32).tiny
         scale[zero] = inverse[zero] = 0
         q = np.rint(np.nan_to_num(rows * inverse[:, None])).astype(float)
-        sums = (q @ m._integers.T.astype(float)).astype(np.float32)  # exact in float64
-        return scale[:, None] * m._scales * sums
+        sums = (q @ self._integers.T.astype(float)).astype(np.float32)  # exact in float64
+        return scale[:, None] * self._scales * sums
 
 
-ROUND_WEIGHTS = {"bfloat16-weights": to_bfloat16, "int8": to_int8}
+ROUND_WEIGHTS = {"bfloat16-weights": to_bfloat16, "int8": to_int8, "bfloat16": to_bfloat16}
 """precision -> the function that rounds a matrix of weights."""

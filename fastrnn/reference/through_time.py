@@ -12,7 +12,7 @@ import numpy as np
 
 from fastrnn.checks import plain
 from fastrnn.reference.cells import CELLS, Cell, by_gate
-from fastrnn.reference.precision import Int8Matrix
+from fastrnn.reference.precision import NarrowMatrix
 from fastrnn.reference.ragged import Rows, added, chosen, rows_of
 from fastrnn.reference.variant_arguments import VariantArguments
 
@@ -58,7 +58,7 @@ class Tape:
 
 def _same(array, dtype):
     """The value as an array. NumPy raises TypeError if its dtype is not `dtype`."""
-    if isinstance(array, Int8Matrix):
+    if isinstance(array, NarrowMatrix):
         return array
     return plain("an array", array).astype(dtype, casting="equiv", copy=False)
 
@@ -90,7 +90,7 @@ def _prepare(cell, x, state, weights, dropout_masks, rows):
     cell = CELLS[cell] if isinstance(cell, str) else cell
     w_ih, w_hh, b_ih, b_hh, *params = weights
     x = plain("x", x)
-    w_ih = w_ih if isinstance(w_ih, Int8Matrix) else plain("w_ih", w_ih)
+    w_ih = w_ih if isinstance(w_ih, NarrowMatrix) else plain("w_ih", w_ih)
     dtype = w_ih.dtype
     w_hh, b_ih, b_hh, *params = (
         None if a is None else _same(a, dtype) for a in (w_hh, b_ih, b_hh, *params)

@@ -14,7 +14,8 @@
 #include "oracle.h"
 
 enum { SETS = 4 };
-enum pass { FORWARD, INFERENCE, BACKWARD, INT8, PASSES }; /* INT8: inference with int8 weights, float32 alone */
+/* INT8, BFLOAT16: inference at these precisions, float32 alone */
+enum pass { FORWARD, INFERENCE, BACKWARD, INT8, BFLOAT16, PASSES };
 
 /* The number of the plain cell whose results a cell has if no option is set; -1 if there is none. */
 static int plain_of(int cell) {
@@ -26,7 +27,7 @@ static int plain_of(int cell) {
 
 static enum equations equations_for(int cell) { return equations_of(name_of(plain_of(cell))); }
 
-static const char *const pass_names[PASSES] = {"forward", "inference", "backward", "int8"};
+static const char *const pass_names[PASSES] = {"forward", "inference", "backward", "int8", "bfloat16"};
 
 /* ---- data ----------------------------------------------------------------------------------------------------- */
 
@@ -187,8 +188,8 @@ static array forward_in(int precision, frnn_shape shape, const frnn_weights *wei
   return y;
 }
 
-/* Weights packed as bfloat16 have the bits of rounded weights; int8 weights have those of all sets, with and without
- * dot products. */
+/* Weights packed as bfloat16 have the bits of rounded weights. The other precisions have those of all sets, with and
+ * without instructions that the set need not have. */
 static void run_narrow(verdict *v, int cell, const problem *p) {
   int rows = gates_of(p->cell) * p->H, recurrent = frnn_facts_of(frnn_cell_at(cell))->recurrent * p->H;
   frnn_shape shape = {.cell = frnn_cell_at(cell),
@@ -203,19 +204,24 @@ static void run_narrow(verdict *v, int cell, const problem *p) {
   array w_hh = make(FRNN_F32, DENSE, 1, recurrent, p->H, p->w_hh);
   frnn_weights weights = {.w_ih = w_ih.q.data, .w_hh = recurrent ? w_hh.q.data : NULL};
   frnn_state first = {{h0.q.data, p->cell == LSTM ? c0.q.data : NULL}};
-  array dot = forward_in(FRNN_INT8, shape, &weights, p, &x, &first);
-  frnn_use_dot(0);
-  array no_dot = forward_in(FRNN_INT8, shape, &weights, p, &x, &first);
-  frnn_use_dot(1);
-  if (memcmp(dot.memory, no_dot.memory, dot.bytes) != 0)
-    fail(v, p, "y", "int8 weights have other bits by dot products");
-  v->hash[INT8] = hash_bytes(v->hash[INT8], dot.memory, dot.bytes);
+  static const int precisions[] = {FRNN_INT8, FRNN_BFLOAT16};
+  for (int i = 0; i < 2; i++) {
+    frnn_use_extensions(FRNN_ALL_EXTENSIONS);
+    array with = forward_in(precisions[i], shape, &weights, p, &x, &first);
+    frnn_use_extensions(FRNN_NO_EXTENSIONS);
+    array without = forward_in(precisions[i], shape, &weights, p, &x, &first);
+    frnn_use_extensions(FRNN_FAST_EXTENSIONS);
+    if (memcmp(with.memory, without.memory, with.bytes) != 0)
+      fail(v, p, "y", "other bits by instructions that the set need not have");
+    v->hash[INT8 + i] = hash_bytes(v->hash[INT8 + i], with.memory, with.bytes);
+    free(with.memory), free(without.memory);
+  }
   array narrow = forward_in(FRNN_BFLOAT16_WEIGHTS, shape, &weights, p, &x, &first);
   round_to_bfloat16(&w_ih), round_to_bfloat16(&w_hh);
   array wide = forward_in(FRNN_FULL, shape, &weights, p, &x, &first);
   if (memcmp(narrow.memory, wide.memory, narrow.bytes) != 0)
     fail(v, p, "y", "bfloat16 weights have other bits than rounded weights");
-  array *all[] = {&x, &h0, &c0, &w_ih, &w_hh, &dot, &no_dot, &narrow, &wide};
+  array *all[] = {&x, &h0, &c0, &w_ih, &w_hh, &narrow, &wide};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]->memory);
 }
 
@@ -327,7 +333,7 @@ static int report_cell(int set, int dtype, int cell) {
     failed += report(v->hash[FORWARD] == plain, isa, dtype, cell, "bits of the plain cell, forward");
   if (set > 0 && frnn_isa_fused(isa))
     failed += report(memcmp(v->hash, best->hash, sizeof v->hash) == 0, isa, dtype, cell, "bits of the best set");
-  for (int pass = 0; pass < PASSES - (dtype == FRNN_F64); pass++)
+  for (int pass = 0; pass < (dtype == FRNN_F64 ? INT8 : PASSES); pass++)
     printf("hash %s %s %s %s %016llx\n", bits_of(isa), dtype_names[dtype], name_of(cell), pass_names[pass],
            (unsigned long long)v->hash[pass]);
   return failed;

@@ -226,6 +226,8 @@ def look_of(stub):
     look = SETS[stub.split("_")[0]]
     if stub.endswith("_vnni"):
         look = replace(look, product=r"vpdpbusd .*%zmm", broadcast="", load="")
+    if stub.endswith("_pairs"):
+        look = replace(look, product=r"vdpbf16ps .*%zmm", broadcast="", load="")
     return look
 
 

@@ -201,21 +201,22 @@ def test_int8_sums_are_exact(cell, inputs, hidden, isa):
 @pytest.mark.skipif(len(FUSED_ISAS) < 2, reason="needs two instruction sets")
 @every_cell
 @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
-def test_int8_has_the_same_bits_on_all_sets_with_fused_multiply_adds(cell, options):
+@pytest.mark.parametrize("precision", ["int8", "bfloat16"])
+def test_all_sets_with_fused_multiply_adds_give_the_same_bits(precision, cell, options):
     layer, results = layer_of(cell, 37, 45, **options), []
     before = runtime.core.isa()
     try:
         for isa in FUSED_ISAS:
             runtime.select_isa(isa)
-            for dot in True, False:
-                runtime.core.use_dot(dot)
-                frozen = layer.freeze("int8")
+            for extensions in 2, 0:
+                runtime.core.use_extensions(extensions)
+                frozen = layer.freeze(precision)
                 results.append(
                     [frozen(draw(*size, 37)) for size in [(1, 1), (9, 5), (40, 2), (3, 50)]]
                 )
     finally:
         runtime.select_isa(before)
-        runtime.core.use_dot(True)
+        runtime.core.use_extensions(1)
     for result in results[1:]:
         assert_same_bits(result, results[0])
 
@@ -397,7 +398,9 @@ def cosine(a, b):
 
 
 @pytest.mark.usefixtures("core")
-@pytest.mark.parametrize("precision, far", [("bfloat16-weights", 1e-4), ("int8", 1e-2)])
+@pytest.mark.parametrize(
+    "precision, far", [("bfloat16-weights", 1e-4), ("bfloat16", 1e-4), ("int8", 1e-2)]
+)
 @pytest.mark.parametrize(
     "sizes", [(128, 128, 1), (40, 256, 3)], ids=["voice activity", "speaker encoder"]
 )
@@ -438,7 +441,9 @@ def test_the_reference_runs_what_the_kernels_froze(cell):
 
 @pytest.mark.usefixtures("core")
 @every_cell
-@pytest.mark.parametrize("precision, most", [("bfloat16-weights", 0.53), ("int8", 0.29)])
+@pytest.mark.parametrize(
+    "precision, most", [("bfloat16-weights", 0.53), ("bfloat16", 0.53), ("int8", 0.29)]
+)
 def test_it_takes_less_memory(cell, precision, most):
     layer = layer_of(cell, 256, 256, 2)
     assert layer.freeze(precision).nbytes < most * layer.freeze().nbytes
