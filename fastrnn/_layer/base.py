@@ -40,7 +40,7 @@ if TYPE_CHECKING:
         Precision,
         ResetTo,
         X,
-    )  # fmt: skip
+    )
 
 
 class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
@@ -313,10 +313,11 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
             Batches of one or two rows and 256 units or more, which read their weights from far in
             each step, are 1.2 to 2.5 times as fast; larger batches are not faster.
 
-            "bfloat16" rounds the rows that the matrices multiply too: x, h and r * h. It is for
-            batches of 16 rows or more on CPUs of AMD with AVX-512 BF16, which multiply two pairs at
-            once; elsewhere it is as fast as "bfloat16-weights". Results differ from the layer's in
-            the third digit. Subnormal numbers count as zeros in such a call.
+            "bfloat16" also rounds the rows that the matrices multiply: x, h and r * h. It is meant
+            for batches of 16 rows or more on AMD's CPUs with AVX-512 BF16, which have an
+            instruction for two such products; on other CPUs it is up to a tenth slower than
+            "bfloat16-weights". Results differ from the layer's in the third digit. Subnormal
+            numbers count as zeros in such a call.
 
             "int8" makes the matrices integers from -127 to 127, with a scale for each row, and
             takes a quarter of the memory. In each step x and h become such integers too, with a
