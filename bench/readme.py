@@ -1,15 +1,17 @@
-"""The README's figures of speed, from the file of the run that gave them: bench/speed.json.
+"""The README's figures of speed, from the files of the runs that gave them, one for each group of
+cases: bench/speed.json of `programs`, bench/speed-GROUP.json of the others.
 
 On a machine at rest, for some hours, in a checkout without changes:
 
     python bench/run.py --threads 1,2 --rounds 3 --batch 0.015 --json build/speed.json
     python bench/readme.py --record build/speed.json
 
-writes bench/speed.json, the README's figures and bench/speed.png (needs matplotlib). Without
---record it writes the README's figures from the existing bench/speed.json.
+writes bench/speed.json, the README's figures and bench/speed.png (needs matplotlib). The other
+groups take one thread and half an hour each: `--group serve --threads 1`. Without --record it
+writes the README's figures from the existing files.
 
 The README has them between `<!-- speed: NAME -->` and `<!-- speed -->`; SECTIONS has a function for
-each name. The file is that of `--json` without the values that no figure needs, with one job in a
+each name. A file is that of `--json` without the values that no figure needs, with one job in a
 line. `python -m fastrnn bench --from bench/speed.json` shows it.
 """
 
@@ -26,14 +28,16 @@ ROOT = Path(__file__).resolve().parent.parent
 if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 
-from fastrnn.bench import measure, picture, report  # noqa: E402
-from fastrnn.bench.cases import CASES, CELLS, MODES  # noqa: E402
+from fastrnn.bench import markdown, measure, picture, report  # noqa: E402
+from fastrnn.bench.cases import CASES, GROUPS, MODES, named  # noqa: E402
 from fastrnn.bench.peers import PEERS  # noqa: E402
 
-README, FILE, PICTURE = ROOT / "README.md", ROOT / "bench/speed.json", ROOT / "bench/speed.png"
+README, FOLDER = ROOT / "README.md", ROOT / "bench"
+PROGRAMS = "programs"
 WIDTH = 120  # the width of the README's lines
 STAT = "best"
 KEPT = ("status", "reason", "variant", "best", "median", "seconds", "interruptions", "memory")
+KEPT_OF_OTHER_GROUPS = ("status", "reason", "variant", "best", "median")
 NAMES = {
     "lstm": "LSTM",
     "gru": "GRU, reset after",
@@ -43,29 +47,45 @@ NAMES = {
 }
 
 
+def file(group: str) -> Path:
+    """The file of a group's run; its picture has the same name with another ending."""
+    return FOLDER / ("speed.json" if group == PROGRAMS else f"speed-{group}.json")
+
+
+def group_of(found: dict) -> str:
+    return found["jobs"][0].get("group", PROGRAMS)
+
+
 def machine(found: dict) -> str:
     """The paragraph about the run: its machine, commit, peers and command."""
     about, settings = found["about"], found["settings"]
     ours = about["fastrnn"]
     versions = {name: about["versions"].get(PEERS[name].package) for name in report.TITLES}
-    peers = [f"{report.TITLES[n]} {v}" for n, v in versions.items() if v and n != report.REFERENCE]
-    command = "python bench/run.py --threads {} --rounds {} --batch {}".format(
-        ",".join(map(str, settings["threads"])), settings["rounds"], settings["batch"]
+    peers = [
+        f"{report.TITLES[n]} {v}" for n, v in versions.items() if v and n not in report.ALSO_OURS
+    ]
+    group = group_of(found)
+    command = "python bench/run.py{} --threads {} --rounds {} --batch {}".format(
+        "" if group == PROGRAMS else f" --group {group}",
+        ",".join(map(str, settings["threads"])),
+        settings["rounds"],
+        settings["batch"],
     )
+    narrow = "" if group == "precision" else "float32, "
     commit = f"commit {about['commit'][:7]}" + " with changes" * bool(about["uncommitted"])
     return paragraph(
         f"Measured at {commit} on {about['time'][:10]}, on {len(about['cores'])} cores of "
         f"{about['cpu']}, with the instruction set {ours['isa']} and {ours['compiler']}, against "
-        f"{', '.join(peers[:-1])} and {peers[-1]}, by `{command}`: float32, best of "
+        f"{', '.join(peers[:-1])} and {peers[-1]}, by `{command}`: {narrow}best of "
         f"{settings['rounds']} interleaved rounds, results checked against each other first. "
-        + about.get("note", "The measurements: `bench/speed.json`.")
+        + about.get("note", f"The measurements: `bench/{file(group).name}`.")
     )
 
 
 def lstm(found: dict) -> str:
     """The table of the LSTM on one thread."""
     jobs = [job for job in found["jobs"] if (job["cell"], job["threads"]) == ("lstm", 1)]
-    return report.markdown(found | {"jobs": jobs}, STAT).partition("\n\n")[2]
+    return markdown.programs(jobs, STAT)
 
 
 def means(found: dict) -> str:
@@ -84,15 +104,22 @@ def means(found: dict) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def tables(found: dict) -> str:
+    """The tables of a group's run, with a title each."""
+    return markdown.markdown(found, STAT)
+
+
 def is_complete(found: dict) -> bool:
-    """Return whether the run has every case, cell and mode, on one thread and on two."""
+    """Return whether the run has every case, cell and mode of its group, on one thread and, for
+    `programs`, on two."""
     jobs = {(job["case"], job["cell"], job["mode"], job["threads"]) for job in found["jobs"]}
+    group = group_of(found)
     return jobs >= {
-        (case.name, cell, mode, threads)
-        for case in CASES.values()
-        for cell in CELLS
-        for mode in case.modes
-        for threads in (1, 2)
+        (name, cell, mode, threads)
+        for name in named([group])
+        for cell in CASES[name].cells
+        for mode in CASES[name].modes
+        for threads in ((1, 2) if group == PROGRAMS else (1,))
     }
 
 
@@ -115,7 +142,12 @@ def behind(found: dict) -> str | None:
     )
 
 
-SECTIONS = {"machine": machine, "lstm": lstm, "means": means, "behind": behind}
+SECTIONS = {
+    PROGRAMS: {"machine": machine, "lstm": lstm, "means": means, "behind": behind},
+    **{
+        group: {f"{group}-machine": machine, group: tables} for group in GROUPS if group != PROGRAMS
+    },
+}
 
 
 def paragraph(text: str) -> str:
@@ -123,22 +155,25 @@ def paragraph(text: str) -> str:
 
 
 def filled(page: str, found: dict) -> str:
-    """The README's text with the figures of a run; a section without figures does not change."""
+    """The README's text with the figures of a run; sections of other groups do not change, nor one
+    that the run has no figures for."""
+    sections = SECTIONS[group_of(found)]
 
     def section(match):
-        text = SECTIONS[match["name"]](found)
+        text = sections[match["name"]](found) if match["name"] in sections else None
         return match[0] if text is None else f"{match['begin']}\n{text}\n{match['end']}"
 
-    pattern = r"(?P<begin><!-- speed: (?P<name>\w+) -->)\n.*?\n(?P<end><!-- speed -->)"
+    pattern = r"(?P<begin><!-- speed: (?P<name>[\w-]+) -->)\n.*?\n(?P<end><!-- speed -->)"
     return re.sub(pattern, section, page, flags=re.DOTALL)
 
 
 def shortened(found: dict) -> str:
     """A run's JSON with one job in a line, without the errors of the checked results."""
+    kept = KEPT if group_of(found) == PROGRAMS else KEPT_OF_OTHER_GROUPS
     rows = []
     for job in found["jobs"]:
         peers = {
-            name: {key: peer[key] for key in KEPT if key in peer}
+            name: {key: peer[key] for key in kept if key in peer}
             for name, peer in job["peers"].items()
         }
         rows.append(json.dumps(job | {"peers": peers}))
@@ -151,8 +186,10 @@ def lacking(found: dict) -> str | None:
     """The reason why the README cannot have its figures from a run, or None."""
     if not found["about"]["commit"]:
         return "it names no commit: measure in a checkout"
+    if len({job.get("group", PROGRAMS) for job in found["jobs"]}) != 1:
+        return "it must have the jobs of one group"
     if not is_complete(found):
-        return "it has not all cases, cells and modes, on one thread and on two"
+        return "it has not all cases, cells and modes, on one thread and, of programs, on two"
     if not found["probes"]:
         return "the machine's limits were not measured"
     return None
@@ -168,10 +205,13 @@ def main(arguments: list[str] | None = None) -> int:
         found = measure.read(text)
         if reason := lacking(found):
             parser.error(f"{options.record}: {reason}")
-        picture.draw(PICTURE, found, STAT)
-        FILE.write_text(shortened(json.loads(text)), encoding="utf-8")
-    found = measure.read(FILE.read_text(encoding="utf-8"))
-    README.write_text(filled(README.read_text(encoding="utf-8"), found), encoding="utf-8")
+        path = file(group_of(found))
+        picture.draw(path.with_suffix(".png"), found, STAT)
+        path.write_text(shortened(json.loads(text)), encoding="utf-8")
+    page = README.read_text(encoding="utf-8")
+    for path in filter(Path.exists, map(file, GROUPS)):
+        page = filled(page, measure.read(path.read_text(encoding="utf-8")))
+    README.write_text(page, encoding="utf-8")
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OURS = "csrc/fastrnn.h"  # every checkout of this project has this file, no wheel has it
-PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "jax", "jaxlib")
+PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "openvino", "ai_edge_litert", "jax", "jaxlib")
 
 
 def git(*args) -> str | None:

@@ -41,7 +41,7 @@ def pick_cores() -> list[int]:
 
 def missing_packages(name: str) -> list[str]:
     """The packages that a peer needs and that are not installed."""
-    needed = [PEERS[name].package] + ["onnx"] * (name in ("onnxruntime", "openvino"))
+    needed = [PEERS[name].package, *PEERS[name].also_needs]
     specs = {package: util.find_spec(package) for package in needed}
     # A bare folder has a spec, but no origin.
     return [package for package, spec in specs.items() if not (spec and spec.origin)]
@@ -80,7 +80,8 @@ def finish(found: dict, options):
     machine = found["probes"].get(1)
     for job in found["jobs"] if machine else ():
         case = CASES[job["case"]]
-        job["limit"] = case.limit(machine, job["cell"], job["mode"], job["threads"])
+        if case.precision == "float32":
+            job["limit"] = case.limit(machine, job["cell"], job["mode"], job["threads"])
     found["geometric_means"] = report.means(found["jobs"], options.stat)
     if options.json:
         probes = {count: asdict(machine) for count, machine in found["probes"].items()}
@@ -115,7 +116,7 @@ def measure(options) -> dict:
         for case, mode, cell, threads in product(
             options.cases, options.modes, options.cells, options.threads
         )
-        if mode in CASES[case].modes
+        if mode in CASES[case].modes and cell in CASES[case].cells
     ]
     for number, what in enumerate(wanted, 1):
         job, counter = Job(*what, options), f"[{number}/{len(wanted)}]"

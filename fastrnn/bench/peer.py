@@ -6,7 +6,10 @@ variants: the ways in which a careful user of it could run the case. The fastest
 
 `variants` maps a name to a function that makes a call; the call takes one x in the peer's form
 and returns the peer's own outputs. A stream's call holds its state and starts from zeros.
-`collect` turns outputs into NumPy arrays: y, h, c, and in training dx and d.<parameter>.
+What a peer cannot run is said by `unsupported`, before it is made, or by an Unsupported that
+`prepare` raises, if only the framework itself can tell.
+`collect` turns outputs into NumPy arrays: y, h, c, and in training dx and d.<parameter>; of a case
+with a feature not h and c, and d.embedding in place of dx where x has ids.
 """
 
 from __future__ import annotations
@@ -18,20 +21,32 @@ import numpy as np
 from fastrnn.bench.cases import Case
 
 
+class Unsupported(Exception):
+    """A job that a peer cannot run on this machine or with this version of its framework."""
+
+
 class Peer:
     name = package = ""
+    also_needs: tuple[str, ...] = ()  # packages besides `package`
+    precisions: tuple[str, ...] = ("float32",)
+    features: tuple[str, ...] = ()
     variants: dict
-    xs: list  # one x in the peer's form; for a stream one for each checked step
+    xs: list  # one x in the peer's form; for a stream one for each checked call
 
     def __init__(self, case: Case, cell: str, mode: str, threads: int):
         self.case, self.cell, self.mode, self.threads = case, cell, mode, threads
         self.weights, self.x, self.dy = case.arrays(cell)
+        self.extra = case.extra_arrays(cell)
         self.training = mode == "training"
         self.prepare()
 
     @classmethod
     def unsupported(cls, case: Case, cell: str, mode: str) -> str | None:
         """The reason why this peer cannot run a job, or None."""
+        if case.precision not in cls.precisions:
+            return f"no {case.precision}"
+        if case.feature and case.feature not in cls.features:
+            return f"no {case.feature}"
         return None
 
     def prepare(self):

@@ -1,6 +1,7 @@
-"""Tables of a run's results, as aligned text and as Markdown. A ratio is a peer's time over ours.
+"""A run's results as text: a row per job, and means. A ratio is a peer's time over fastrnn's.
 
 `found` is measure.py's dict, measured or read from a file. The functions take it or its jobs.
+markdown.py has the tables of the README.
 """
 
 from __future__ import annotations
@@ -8,14 +9,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
-from fastrnn.bench.cases import CASES
-
-OURS, REFERENCE = "fastrnn", "numpy"
+OURS = "fastrnn"
+ALSO_OURS = ("numpy", "call", "float32")  # peers that are fastrnn too, in another way
 TITLES = {
     "numpy": "NumPy",
+    "call": "frozen(x)",
+    "float32": "float32",
     "torch": "PyTorch",
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
+    "litert": "LiteRT",
     "jax": "JAX",
 }
 
@@ -45,8 +48,17 @@ def threads_text(count: int) -> str:
 
 
 def peers_of(jobs: list[dict]) -> list[str]:
-    """The peers that one of the jobs was to time, without fastrnn."""
-    return [name for name in dict.fromkeys(p for job in jobs for p in job["peers"]) if name != OURS]
+    """The peers that could run one of the jobs, without fastrnn, in the order of TITLES."""
+    able = {n for job in jobs for n, peer in job["peers"].items() if peer["status"] != "skipped"}
+    return [name for name in TITLES if name in able]
+
+
+def label(job: dict) -> str:
+    """What a job's means are called by: its group, at a narrow precision that precision."""
+    group = job.get("group", "programs")
+    if group == "precision":
+        return job["case"].partition(":")[2]
+    return "" if group == "programs" else group
 
 
 def figures(job: dict, stat: str) -> dict[str, float]:
@@ -56,7 +68,7 @@ def figures(job: dict, stat: str) -> dict[str, float]:
     if ours is None:
         return {}
     result = {name: seconds / ours for name, seconds in found.items()}
-    frameworks = [seconds for name, seconds in found.items() if name != REFERENCE]
+    frameworks = [seconds for name, seconds in found.items() if name not in ALSO_OURS]
     if frameworks:
         result["best peer"] = min(frameworks) / ours
     if "limit" in job:
@@ -106,14 +118,16 @@ def geometric_mean(values: list[float]) -> float:
 
 
 def means(jobs: list[dict], stat: str) -> dict[str, dict[str, float]]:
-    """Geometric means for every mode, number of threads and cell, and for all of them together."""
+    """Geometric means for every group of cases, mode, number of threads and cell, and for all of a
+    group together."""
     groups = defaultdict(lambda: defaultdict(list))
     for job in jobs:
-        where = f"{job['mode']}, {threads_text(job['threads'])}"
+        of_group = f"{label(job)} ".lstrip()
+        where = f"{of_group}{job['mode']}, {threads_text(job['threads'])}"
         for name, value in figures(job, stat).items():
-            for group in (f"{where}, {job['cell']}", where, "all"):
+            for group in (f"{where}, {job['cell']}", where, of_group + "all"):
                 groups[group][name].append(value)
-    order = sorted(groups, key=lambda group: (group == "all", group))
+    order = sorted(groups, key=lambda group: (group.endswith("all"), group))
     return {
         group: {name: geometric_mean(values) for name, values in groups[group].items()}
         for group in order
@@ -123,7 +137,7 @@ def means(jobs: list[dict], stat: str) -> dict[str, dict[str, float]]:
 def means_text(jobs: list[dict], stat: str) -> str:
     lines = []
     for group, values in means(jobs, stat).items():
-        words = [f"{n} {values[n]:.2f}x" for n in ("best peer", REFERENCE) if n in values]
+        words = [f"{n} {values[n]:.2f}x" for n in ("best peer", *ALSO_OURS) if n in values]
         if "limit" in values:
             words.append(f"share of limit {values['limit']:.0%}")
         lines.append(f"  {group}: " + ", ".join(words))
@@ -200,38 +214,3 @@ def text(found: dict, stat: str) -> str:
         troubles_text(jobs),
     ]
     return "\n\n".join(part for part in parts if part)
-
-
-def markdown(found: dict, stat: str) -> str:
-    """The README's tables: one for each cell and number of threads, with a row per case and the
-    modes side by side."""
-    groups = defaultdict(list)
-    for job in found["jobs"]:
-        groups[job["cell"], job["threads"]].append(job)
-    return "\n\n".join(
-        f"{cell.upper()}, float32, {threads_text(threads)}\n\n{_markdown_table(jobs, stat)}"
-        for (cell, threads), jobs in groups.items()
-    )
-
-
-def _markdown_table(jobs: list[dict], stat: str) -> str:
-    columns = []  # (mode, peer): in each mode fastrnn first, then the other timed peers
-    for mode in dict.fromkeys(job["mode"] for job in jobs):
-        timed = [name for job in jobs if job["mode"] == mode for name in times(job, stat)]
-        columns += [(mode, OURS)]
-        columns += [(mode, name) for name in peers_of(jobs) if name in timed]
-    cases = dict.fromkeys(job["case"] for job in jobs)
-    rows = [["case (T, B, I, H)", *(mode if p == OURS else TITLES[p] for mode, p in columns)]]
-    rows.append(["---"] * len(rows[0]))
-    for case in cases:
-        by_mode = {job["mode"]: job for job in jobs if job["case"] == case}
-        rows.append([f"{case} {CASES[case].sizes()}" if case in CASES else case])
-        for mode, peer in columns:
-            shown = cell_text(by_mode[mode], peer, stat) if mode in by_mode else ""
-            rows[-1].append("" if shown == "-" else shown)
-    rows.append(["geometric mean"])
-    for mode, peer in columns:
-        ratios = [figures(job, stat).get(peer) for job in jobs if job["mode"] == mode]
-        ratios = [ratio for ratio in ratios if ratio is not None]
-        rows[-1].append(f"{geometric_mean(ratios):.2f}" if ratios else "")
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,6 +1,11 @@
 """Times fastrnn, its NumPy path and the installed frameworks on networks from real programs.
 
     python -m fastrnn bench --cases seq-128,charlm --cells lstm,gru --threads 1,2 --json out.json
+    python -m fastrnn bench --group serve,audio
+
+Groups of cases: `programs` (the default) has shapes from real programs; `serve` short requests;
+`precision` inference in bfloat16 and int8; `audio` one sample a step, 512 samples a call;
+`features` ragged batches, resets, ids and layer normalisation.
 
 A peer is a framework, fastrnn or its NumPy path. A job is a case, cell, mode and number of threads.
 Each job starts a new process for every peer, bound to as many cores. The results are compared
@@ -9,8 +14,8 @@ per round. The machine's FMA peak and read bandwidth, measured before and after,
 each job; the report has the part of it that was reached. It runs on Linux only (affinity, stopped
 processes). To choose the cores, start it under taskset.
 
---from shows the results that an earlier run wrote with --json; --cases, --cells, --modes, --threads
-and --peers then choose a part of them.
+--from shows the results that an earlier run wrote with --json; --group, --cases, --cells, --modes,
+--threads and --peers then choose a part of them.
 """
 
 from __future__ import annotations
@@ -21,8 +26,8 @@ import sys
 from pathlib import Path
 
 from fastrnn._engine import runtime
-from fastrnn.bench import measure, picture, report
-from fastrnn.bench.cases import CASES, CELLS, MODES, QUICK
+from fastrnn.bench import markdown, measure, picture, report
+from fastrnn.bench.cases import CASES, CELLS, GROUPS, MODES, named
 from fastrnn.bench.peers import PEERS
 from fastrnn.demos import pictures
 
@@ -34,7 +39,8 @@ def _names(known):
         chosen = list(known) if text == "all" else text.split(",")
         unknown = [name for name in chosen if name not in known]
         if unknown:
-            raise argparse.ArgumentTypeError(f"{unknown}: choose from {', '.join(known)}")
+            names = ", ".join(known) if len(known) < 30 else "those that --list names"
+            raise argparse.ArgumentTypeError(f"{unknown}: choose from {names}")
         return chosen
 
     return split
@@ -67,7 +73,9 @@ def _found_file(text: str) -> dict:
 def add_arguments(parser):
     """Declare the bench's options on an argparse parser."""
     add = parser.add_argument
-    add("--cases", type=_names(CASES), help="names, or all (the default): " + ",".join(CASES))
+    add("--group", type=_names(GROUPS), help=",".join(GROUPS) + "; default: programs")
+    add("--cases", type=_names(CASES), help="names instead of a group, or all; --list shows them")
+    add("--list", action="store_true", help="show the cases of the groups, and end")
     add("--cells", type=_names(CELLS), help=",".join(CELLS))
     add("--modes", type=_names(MODES), help=",".join(MODES))
     add("--threads", type=lambda text: [_count(n) for n in text.split(",")], help="default: 1")
@@ -76,7 +84,7 @@ def add_arguments(parser):
     add("--batch", type=_seconds, help="least seconds of a timed batch of calls; default: 0.03")
     add("--probe", type=_seconds, help="of one probe of the machine; default: 0.05")
     add("--timeout", type=_seconds, default=300, help="of a peer's answer; default: 300")
-    add("--quick", action="store_true", help=f"5 short rounds; by default of {','.join(QUICK)}")
+    add("--quick", action="store_true", help="5 short rounds, of a few cases of each group")
     add("--stat", choices=("best", "median"), default="best", help="of the rounds, for the table")
     add("--markdown", action="store_true", help="print tables in Markdown, as in the README")
     add("--picture", type=pictures.new_picture, metavar="FILE", help="draw one (needs matplotlib)")
@@ -123,7 +131,7 @@ def trouble(options) -> str | None:
 
 def fill_in(options):
     """Set the options that the command line left open, for a run that measures."""
-    options.cases = options.cases or list(QUICK if options.quick else CASES)
+    options.cases = options.cases or named(options.group or ["programs"], options.quick)
     options.cells = options.cells or list(CELLS)
     options.modes = options.modes or list(MODES)
     options.threads = options.threads or [1]
@@ -136,8 +144,9 @@ def fill_in(options):
 
 def select(found: dict, options) -> dict:
     """The part of an earlier run that the options name."""
+    cases = options.cases or (named(options.group) if options.group else None)
     wanted = {
-        "case": options.cases,
+        "case": cases,
         "cell": options.cells,
         "mode": options.modes,
         "threads": options.threads,
@@ -155,6 +164,10 @@ def select(found: dict, options) -> dict:
 
 def run(options) -> int:
     """Measure, or read earlier results; show them -> exit code."""
+    if options.list:
+        for name in options.cases or named(options.group or list(GROUPS)):
+            print(f"{name:30} {CASES[name].sizes()}")
+        return 0
     if options.found:
         found = select(options.found, options)
     elif reason := trouble(options):
@@ -165,7 +178,7 @@ def run(options) -> int:
             print(f"python -m fastrnn bench: {missing}", file=sys.stderr)  # the others run
         fill_in(options)
         found = measure.measure(options)
-    text = report.markdown if options.markdown else report.text
+    text = markdown.markdown if options.markdown else report.text
     print(text(found, options.stat))
     code = 0
     if options.picture:

@@ -103,10 +103,15 @@ def resident(what: str) -> int:
 class Orders:
     """The child's end of the socket: a method for each command of the parent."""
 
-    def prepare(self, name: str, case, cell: str, mode: str, threads: int):
+    def prepare(self, name: str, case, cell: str, mode: str, threads: int) -> list[str] | str:
+        """The names of the peer's variants, or the reason why it cannot run this job."""
+        from fastrnn.bench.peer import Unsupported
         from fastrnn.bench.peers import PEERS
 
-        self.peer = PEERS[name](case, cell, mode, threads)
+        try:
+            self.peer = PEERS[name](case, cell, mode, threads)
+        except Unsupported as reason:
+            return str(reason)
         self.before = resident("VmRSS")
         return list(self.peer.variants)
 

@@ -15,13 +15,14 @@ import pytest
 
 from fastrnn.__main__ import main
 from fastrnn._engine import runtime
-from fastrnn.bench import about, measure, picture, report, status
-from fastrnn.bench.cases import CASES, CELLS
+from fastrnn.bench import about, markdown, measure, picture, report, status
+from fastrnn.bench.cases import CASES, CELLS, FEATURES
 from fastrnn.bench.limits import Machine
 
 pytestmark = pytest.mark.any_isa
 
 ROOT = pathlib.Path(__file__).parents[2]
+PRECISION, SERVE, AUDIO = ({"group": name} for name in ("precision", "serve", "audio"))
 MACHINE = {"peak": 1e11, "reads": {"16384": 2e11, "32768": 1e11}}
 
 
@@ -81,7 +82,7 @@ def test_the_table_has_times_ratios_and_what_failed(found):
 
 
 def test_markdown_has_a_row_per_case_and_the_modes_side_by_side(found):
-    text = report.markdown(found, "best")
+    text = markdown.markdown(found, "best")
     lstm, gru = text.split("\n\nGRU, float32, 2 threads\n\n")
     lines = lstm.splitlines()
     assert lines[0] == "LSTM, float32, 1 thread"
@@ -90,6 +91,60 @@ def test_markdown_has_a_row_per_case_and_the_modes_side_by_side(found):
     assert lines[5] == "| seq-128 (500, 1, 40, 128) |  |  |  |  | 4 ms | 2.00 | 0.50 |"
     assert lines[6] == "| geometric mean |  | 15.00 | 8.00 | 4.00 |  | 2.00 | 0.50 |"
     assert gru.splitlines()[2] == "| seq-128 (500, 1, 40, 128) | 4 ms | 1.25 |"
+
+
+def test_serve_has_a_column_per_number_of_units():
+    jobs = [
+        _job("serve-1x8-64", "forward", fastrnn=2e-6, torch=4e-6, jax=3e-6) | SERVE,
+        _job("serve-1x8-256", "forward", fastrnn=2e-6, torch=1.6e-6) | SERVE,
+        _job("serve-4x1-64", "forward", fastrnn=1e-3, torch=6e-3) | SERVE,
+    ]
+    assert markdown.markdown({"jobs": jobs}, "best").splitlines() == [
+        "LSTM, float32, 1 thread",
+        "",
+        "| rows B, steps T | I = H = 64 | I = H = 256 |",
+        "| --- | --- | --- |",
+        "| 1, 4 | 1 ms, 6.00 |  |",
+        "| 8, 1 | 2 us, 1.50 | 2 us, 0.80 |",
+        "| geometric mean | 3.00 | 0.80 |",
+    ]
+
+
+def test_precisions_stand_side_by_side_against_float32_and_the_best_peer():
+    jobs = [
+        _job("imdb:bfloat16", "forward", fastrnn=1e-3, float32=2e-3, numpy=1) | PRECISION,
+        _job("imdb:int8", "forward", fastrnn=1e-3, float32=4e-3, torch=3e-3) | PRECISION,
+    ]
+    lines = markdown.markdown({"jobs": jobs}, "best").splitlines()
+    assert lines[0] == "LSTM, 1 thread"
+    assert lines[2:] == [
+        "| case (T, B, I, H) | float32 | bfloat16 | best peer | int8 | best peer |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| imdb (200, 32, 128, 128) | 2 ms | 2.00 |  | 4.00 | 3.00 |",
+        "| geometric mean |  | 2.00 |  | 4.00 | 3.00 |",
+    ]
+
+
+def test_audio_has_the_time_of_a_sample():
+    jobs = [
+        _job("audio-8", "forward", fastrnn=51.2e-6, call=1.024e-4, jax=5.12e-3) | AUDIO,
+        _job("audio-8", "forward", "gru", fastrnn=51.2e-6) | AUDIO,
+    ]
+    lines = markdown.markdown({"jobs": jobs}, "best").splitlines()
+    assert lines[0] == "float32, 1 thread"
+    assert lines[2].startswith("| units H | LSTM, a sample | frozen(x) | best peer | GRU, a")
+    assert lines[4] == "| 8 | 100 ns | 2.00 | 100.00 | 100 ns |  |  |"
+
+
+def test_means_are_those_of_a_group():
+    jobs = [
+        _job("imdb:int8", "forward", fastrnn=1.0, float32=4.0, torch=3.0) | PRECISION,
+        _job("audio-8", "forward", fastrnn=1.0, call=1.5, jax=2.0) | AUDIO,
+    ]
+    means = report.means(jobs, "best")
+    assert means["int8 all"] == pytest.approx({"float32": 4, "torch": 3, "best peer": 3})
+    assert means["audio forward, 1 thread"]["best peer"] == pytest.approx(2)
+    assert "audio all: best peer 2.00x, call 1.50x" in report.means_text(jobs, "best")
 
 
 def test_sizes_tell_layers_and_directions():
@@ -136,9 +191,16 @@ def test_picture_is_written(file, tmp_path, capsys):
 
 
 def test_picture_is_relative_to_the_best_framework(found):
-    shown = [picture.relative(job, "best") for job in found["jobs"]]
-    assert shown == [("jax", 0.25, 0.125), ("torch", 2.0, 0.5), ("torch", 0.8, None)]
-    assert picture.relative(_job("seq-128", "forward", fastrnn=1.0, numpy=2.0), "best") is None
+    Bar = picture.Bar
+    shown = [picture.bar(job, "best") for job in found["jobs"]]
+    assert shown == [Bar("jax", 0.25, 0.125), Bar("torch", 2.0, 0.5), Bar("torch", 0.8, None)]
+    assert picture.bar(_job("seq-128", "forward", fastrnn=1.0, numpy=2.0), "best") is None
+
+
+def test_at_a_narrow_precision_the_picture_is_relative_to_float32():
+    job = _job("imdb:int8", "forward", fastrnn=2.0, float32=8.0, torch=4.0) | PRECISION
+    assert picture.bar(job, "best") == picture.Bar("float32", 0.25, 0.5)
+    assert picture.column(job) == "int8" and picture.tick(job) == "imdb"
 
 
 def test_without_a_picture_it_says_why_and_goes_on(file, tmp_path, capsys, monkeypatch):
@@ -154,7 +216,11 @@ def test_without_a_picture_it_says_why_and_goes_on(file, tmp_path, capsys, monke
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cases", "seq-128,mnist"], "['mnist']: choose from step-64"),
+        (["--cases", "seq-128,mnist"], "['mnist']: choose from those that --list names"),
+        (
+            ["--group", "lunch"],
+            "['lunch']: choose from programs, serve, precision, ",
+        ),
         (["--cells", "transformer"], "['transformer']: choose from lstm"),
         (["--modes", "both"], "['both']: choose from forward"),
         (["--peers", "keras"], "['keras']: choose from fastrnn"),
@@ -216,6 +282,45 @@ def test_importing_fastrnn_leaves_the_bench_alone():
 
 
 # --- a tiny run ---
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures on Linux only")
+@pytest.mark.parametrize("case", ["serve-2x8-64", "audio-8", "rl-batch:int8", "layer_norm-imdb"])
+def test_every_groups_kernels_agree_with_the_reference(case, core, tmp_path):
+    path, numbers = tmp_path / "tiny.json", "--rounds 1 --batch 1e-9 --probe 1e-4"
+    peers = "fastrnn,call,float32,numpy"
+    arguments = (
+        f"--cases {case} --cells gru --modes forward --peers {peers} {numbers} --json {path}"
+    )
+    assert main(["bench", *arguments.split()]) == 0
+    (job,) = json.loads(path.read_text())["jobs"]
+    assert job["group"] == CASES[case].group and job["checked_against"] == "numpy"
+    assert job["peers"]["call"]["status"] == ("ok" if case == "audio-8" else "skipped")
+    assert job["peers"]["float32"]["status"] == ("ok" if ":" in case else "skipped")
+    assert ("limit" in job) == (":" not in case)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures on Linux only")
+@pytest.mark.parametrize("mode", ["forward", "training"])
+def test_pytorchs_ways_to_a_feature_agree_with_the_reference(mode, core, tmp_path):
+    pytest.importorskip("torch")
+    path, numbers = tmp_path / "tiny.json", "--rounds 1 --batch 1e-9 --probe 1e-4"
+    chosen = f"--group features --cells lstm,gru --modes {mode} --peers fastrnn,numpy,torch"
+    assert main(["bench", *chosen.split(), *numbers.split(), "--json", str(path)]) == 0
+    jobs = json.loads(path.read_text())["jobs"]
+    assert {CASES[job["case"]].feature for job in jobs} == set(FEATURES)
+    for job in jobs:
+        peers = job["peers"]
+        assert "wrong_variants" not in peers["torch"], peers["torch"]
+        keys = {"y"} if mode == "forward" else {"y", "d.weight_hh_l0"}
+        assert all(errors.keys() >= keys for errors in peers["fastrnn"]["errors"].values())
+
+
+def test_list_shows_the_cases_of_a_group(capsys):
+    assert main(["bench", "--list", "--group", "audio"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split(maxsplit=1) == ["audio-8", "(512, 1, 1, 8)"] and len(shown) == 6
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures on Linux only")

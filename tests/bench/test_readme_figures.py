@@ -1,15 +1,16 @@
-"""The README's figures of speed are those of bench/speed.json, and a new run can take its place."""
+"""The README's figures of speed are those of bench/speed*.json; a new run can take their place."""
 
 import importlib.util
 import json
 import pathlib
 import re
+import shutil
 from itertools import product
 
 import pytest
 
 from fastrnn.bench import measure, report
-from fastrnn.bench.cases import CASES, CELLS
+from fastrnn.bench.cases import CASES, CELLS, GROUPS, named
 
 pytestmark = [pytest.mark.any_isa, pytest.mark.no_kernels]
 
@@ -28,23 +29,27 @@ def figures():
 @pytest.fixture
 def copies(figures, tmp_path, monkeypatch):
     """The same, on copies of what it writes."""
-    for name in ("README", "FILE"):
-        text = getattr(figures, name).read_text(encoding="utf-8")
-        monkeypatch.setattr(figures, name, tmp_path / name)
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    monkeypatch.setattr(figures, "PICTURE", tmp_path / "picture.png")
+    for path in (figures.README, *filter(pathlib.Path.exists, map(figures.file, GROUPS))):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(figures, "README", tmp_path / "README.md")
+    monkeypatch.setattr(figures, "FOLDER", tmp_path)
     return figures
 
 
 @pytest.fixture
 def kept(figures):
-    return measure.read(figures.FILE.read_text(encoding="utf-8"))
+    """The files of the runs that the README's figures come from."""
+    return {
+        group: measure.read(path.read_text(encoding="utf-8"))
+        for group in GROUPS
+        if (path := figures.file(group)).exists()
+    }
 
 
 def complete_run():
     """The JSON of a run of everything: fastrnn is ahead but in one job."""
     jobs = []
-    for case, cell, threads in product(CASES.values(), CELLS, (1, 2)):
+    for case, cell, threads in product(map(CASES.get, named(["programs"])), CELLS, (1, 2)):
         for mode in case.modes:
             lost = (case.name, cell, mode, threads) == ("seq-512", "gru", "training", 1)
             ours = 1e-3 / threads
@@ -73,31 +78,34 @@ def complete_run():
 
 def sections(page):
     """Name -> text, of the parts of a page that a run gives."""
-    found = re.findall(r"<!-- speed: (\w+) -->\n(.*?)\n<!-- speed -->", page, re.DOTALL)
+    found = re.findall(r"<!-- speed: ([\w-]+) -->\n(.*?)\n<!-- speed -->", page, re.DOTALL)
     return dict(found)
 
 
 def test_the_readme_has_the_figures_of_the_file(figures, kept):
     page = figures.README.read_text(encoding="utf-8")
-    assert sections(page).keys() == figures.SECTIONS.keys()
-    assert figures.filled(page, kept) == page, "run python bench/readme.py"
+    assert sections(page).keys() == {n for group in kept for n in figures.SECTIONS[group]}
+    for found in kept.values():
+        assert figures.filled(page, found) == page, "run python bench/readme.py"
 
 
-def test_the_file_says_where_and_of_what(kept):
-    about = kept["about"]
-    assert re.fullmatch("[0-9a-f]{40}", about["commit"])
-    assert about["cpu"] and about["fastrnn"]["isa"] and about["fastrnn"]["compiler"]
-    assert {job["case"] for job in kept["jobs"]} == CASES.keys()
+def test_a_file_says_where_and_of_what(kept):
+    for group, found in kept.items():
+        about = found["about"]
+        assert re.fullmatch("[0-9a-f]{40}", about["commit"])
+        assert about["cpu"] and about["fastrnn"]["isa"] and about["fastrnn"]["compiler"]
+        assert {job["case"] for job in found["jobs"]} == set(named([group]))
 
 
-def test_the_files_means_are_those_of_its_jobs(kept):
+def test_a_files_means_are_those_of_its_jobs(kept):
     """Of each cell that it has the jobs of."""
-    computed = report.means(kept["jobs"], "best")
-    groups = [group for group in computed if group.count(",") == 2]
-    assert groups
-    for group in groups:
-        wanted = kept["geometric_means"][group]["best peer"]
-        assert computed[group]["best peer"] == pytest.approx(wanted, abs=0.005)
+    for found in kept.values():
+        means = report.means(found["jobs"], "best")
+        names = [name for name in means if name.count(",") == 2 and "best peer" in means[name]]
+        assert names
+        for name in names:
+            wanted = found["geometric_means"][name]["best peer"]
+            assert means[name]["best peer"] == pytest.approx(wanted, abs=0.005)
 
 
 def test_a_new_run_takes_the_place_of_the_old_one(copies, tmp_path):
@@ -105,10 +113,11 @@ def test_a_new_run_takes_the_place_of_the_old_one(copies, tmp_path):
     run, path = complete_run(), tmp_path / "run.json"
     path.write_text(json.dumps(run))
     assert copies.main(["--record", str(path)]) == 0
-    assert copies.PICTURE.read_bytes().startswith(b"\x89PNG")
-    kept = json.loads(copies.FILE.read_text())
+    file = copies.file("programs")
+    assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    kept = json.loads(file.read_text())
     assert kept["about"] == run["about"] and len(kept["jobs"]) == len(run["jobs"])
-    assert "errors" not in copies.FILE.read_text()
+    assert "errors" not in file.read_text()
     page = copies.README.read_text(encoding="utf-8")
     new = sections(page)
     begin = "Measured at commit aaaaaaa on 2027-01-02, on 2 cores of a fast CPU"
@@ -126,6 +135,7 @@ def test_a_new_run_takes_the_place_of_the_old_one(copies, tmp_path):
         (lambda run: run["about"].update(commit=None), "it names no commit"),
         (lambda run: run["jobs"].pop(), "not all cases, cells and modes"),
         (lambda run: run["probes"].clear(), "limits were not measured"),
+        (lambda run: run["jobs"][0].update(group="audio"), "the jobs of one group"),
     ],
 )
 def test_a_run_without_all_of_it_is_refused(copies, change, message, tmp_path, capsys):
@@ -136,4 +146,5 @@ def test_a_run_without_all_of_it_is_refused(copies, change, message, tmp_path, c
     with pytest.raises(SystemExit):
         copies.main(["--record", str(path)])
     assert message in capsys.readouterr().err
-    assert copies.README.read_text(encoding="utf-8") == before and not copies.PICTURE.exists()
+    assert copies.README.read_text(encoding="utf-8") == before
+    assert not copies.file("programs").with_suffix(".png").exists()
