@@ -16,7 +16,7 @@ import pytest
 from fastrnn.__main__ import main
 from fastrnn._engine import runtime
 from fastrnn.bench import about, markdown, measure, picture, report, status
-from fastrnn.bench.cases import CASES, CELLS, FEATURES
+from fastrnn.bench.cases import CASES, CELLS
 from fastrnn.bench.limits import Machine
 
 pytestmark = pytest.mark.any_isa
@@ -298,23 +298,6 @@ def test_every_groups_kernels_agree_with_the_reference(case, core, tmp_path):
     assert job["peers"]["call"]["status"] == ("ok" if case == "audio-8" else "skipped")
     assert job["peers"]["float32"]["status"] == ("ok" if ":" in case else "skipped")
     assert ("limit" in job) == (":" not in case)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures on Linux only")
-@pytest.mark.parametrize("mode", ["forward", "training"])
-def test_pytorchs_ways_to_a_feature_agree_with_the_reference(mode, core, tmp_path):
-    pytest.importorskip("torch")
-    path, numbers = tmp_path / "tiny.json", "--rounds 1 --batch 1e-9 --probe 1e-4"
-    chosen = f"--group features --cells lstm,gru --modes {mode} --peers fastrnn,numpy,torch"
-    assert main(["bench", *chosen.split(), *numbers.split(), "--json", str(path)]) == 0
-    jobs = json.loads(path.read_text())["jobs"]
-    assert {CASES[job["case"]].feature for job in jobs} == set(FEATURES)
-    for job in jobs:
-        peers = job["peers"]
-        assert "wrong_variants" not in peers["torch"], peers["torch"]
-        keys = {"y"} if mode == "forward" else {"y", "d.weight_hh_l0"}
-        assert all(errors.keys() >= keys for errors in peers["fastrnn"]["errors"].values())
 
 
 def test_list_shows_the_cases_of_a_group(capsys):
