@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
-State = TypeVar("State")
-Given = TypeVar("Given")
+if TYPE_CHECKING:  # a generic class without its types is one of any: `stream: fastrnn.Stream`
+    import typing_extensions
+
+    State = typing_extensions.TypeVar("State", default=Any)
+    Given = typing_extensions.TypeVar("Given", default=Any)
+else:
+    State = TypeVar("State")
+    Given = TypeVar("Given")
 
 # This is NDArray[np.floating[Any]], without the time to import numpy.typing.
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]]

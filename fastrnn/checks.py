@@ -106,7 +106,7 @@ def same_dtype(name, array, dtype, owner="the weights", value=None):
     return array
 
 
-def features(name, value, dtype):
+def features(name, value, dtype, ids_are="one_hot=True or embedding="):
     """The value as an array of this dtype; the message for integers says how to pass ids."""
     if type(value) is np.ndarray and value.dtype == dtype:
         return value
@@ -114,7 +114,7 @@ def features(name, value, dtype):
     if array.dtype.kind in "iu":
         raise TypeError(
             f"{name} must be {dtype}, got {array.dtype}: cast it with {name}.astype('{dtype}'), "
-            "or, if these are ids, say one_hot=True or give embedding="
+            f"or, if these are ids, give {ids_are}"
         )
     return of_dtype(name, value, dtype)
 
@@ -132,6 +132,8 @@ def shaped(name, array, symbols, numbers, hint=None):
     if array.shape != tuple(numbers):
         if hint is None and len(array.shape) == 2 and array.shape[::-1] == tuple(numbers):
             hint = "transposed?"
+        if hint is None and (1, *array.shape) == tuple(numbers):
+            hint = "[None] adds the first axis"
         raise ValueError(
             f"{name} must be {_shape_text(symbols, numbers)}, got {array.shape}"
             + (f": {hint}" if hint else "")
@@ -361,7 +363,8 @@ def generator(name, value):
 def choice(name, value, allowed):
     """Return the value if it is one of the allowed strings."""
     if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+        got = repr(value) if isinstance(value, str) else shown(repr(value))
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {got}")
     return value
 
 

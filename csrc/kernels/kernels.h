@@ -120,13 +120,15 @@ KERNEL void map_exp(const void *x, void *y, int64_t n) { map(vexp, x, y, n); }
 KERNEL void map_sigmoid(const void *x, void *y, int64_t n) { map(vsigmoid, x, y, n); }
 KERNEL void map_tanh(const void *x, void *y, int64_t n) { map(vtanh, x, y, n); }
 
-/* exp(x - max) over its sum, which is added up in the order of the elements: the same for all widths of vectors. */
+/* exp(x - max) over its sum, which is added up in the order of the elements: the same for all widths of vectors. The
+   sum has 64 bits, because rows may have millions of elements. */
 KERNEL void softmax(void *row, int64_t n) {
-  real *x = row, most = x[0], sum = 0;
+  real *x = row, most = x[0];
+  double sum = 0;
   for (int64_t i = 1; i < n; i++) most = x[i] > most || x[i] != x[i] ? x[i] : most;
   for (int64_t i = 0; i < n; i += LANES) vstore_part(x + i, vexp(vload_part(x + i, n - i) - vset1(most)), n - i);
   for (int64_t i = 0; i < n; i++) sum += x[i];
-  for (int64_t i = 0; i < n; i += LANES) vstore_part(x + i, vload_part(x + i, n - i) / vset1(sum), n - i);
+  for (int64_t i = 0; i < n; i += LANES) vstore_part(x + i, vload_part(x + i, n - i) / vset1((real)sum), n - i);
 }
 
 #define KIND_(bits) f##bits

@@ -436,9 +436,9 @@ def step_size(list layers not None, int64_t batch, bint of_ids=False):
     return most
 
 
+include "_dense.pxi"
 include "_stepper.pxi"
 include "_runner.pxi"
-include "_dense.pxi"
 
 
 cdef extern from *:

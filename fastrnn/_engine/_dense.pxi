@@ -33,6 +33,10 @@ cdef class Dense:
         return (array.descr.type_num == number and array.ndim > 0 and array.shape[array.ndim - 1] == last
                 and cnp.PyArray_ISCARRAY_RO(array))
 
+    cdef double work_of(self, int64_t rows) noexcept:
+        """Multiply-adds of so many rows."""
+        return <double>rows * self.shape.inputs * self.shape.outputs
+
     def apply(self, given, wanted):
         """The outputs (..., outputs) for x (..., inputs), in the array `wanted` unless it is None.
 
@@ -64,7 +68,7 @@ cdef class Dense:
         for i in range(x.ndim - 1):
             call.rows *= x.shape[i]
         call.x, call.y = cnp.PyArray_DATA(x), cnp.PyArray_DATA(y)
-        if <double>call.rows * self.shape.inputs * self.shape.outputs < SHORT:
+        if self.work_of(call.rows) < SHORT:
             finished(frnn_dense(&call, NULL))
         else:
             with nogil:

@@ -177,9 +177,22 @@ cdef class Stepper:
         finally:
             atomic_flag_clear(&self.claimed)
 
-    cdef bint fits(self, given, wanted, int before) noexcept:
+    def replaced(self, function):
+        """Does what `alone` does. If function() returns, all later calls of this stepper raise RuntimeError: a call
+        that another thread has begun with it must not write to a state that nobody reads any more."""
+        self.take()
+        cdef bint returned = False
+        try:
+            result = function()
+            returned = True
+        finally:
+            if not returned:
+                atomic_flag_clear(&self.claimed)
+        return result
+
+    cdef bint fits(self, given, wanted, int before, int64_t features) noexcept:
         """Returns whether x and out are dense arrays with `before` axes and then (batch, input), or (batch,) for ids,
-        and (batch, hidden). No subclass of ndarray fits: a masked array, say, is more than its elements."""
+        and (batch, features). No subclass of ndarray fits: a masked array, say, is more than its elements."""
         if not cnp.PyArray_CheckExact(given) or not cnp.PyArray_CheckExact(wanted):
             return False
         cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted
@@ -189,7 +202,7 @@ cdef class Stepper:
                 and x.ndim == before + (1 if of_ids else 2) and (of_ids or x.shape[before + 1] == self.input)
                 and out.descr.type_num == number and out.ndim == before + 2
                 and x.shape[before] == self.batch
-                and out.shape[before] == self.batch and out.shape[before + 1] == self.hidden
+                and out.shape[before] == self.batch and out.shape[before + 1] == features
                 and cnp.PyArray_ISCARRAY_RO(x) and cnp.PyArray_ISCARRAY(out))
 
     cdef bint are_ids(self, cnp.ndarray x) noexcept:
@@ -232,7 +245,7 @@ cdef class Stepper:
     def step(self, given, wanted):
         """Runs a step from x (batch, input), or ids (batch,), to out (batch, hidden). Returns False, with nothing done,
         if either does not fit."""
-        if not self.fits(given, wanted, 0):
+        if not self.fits(given, wanted, 0, self.hidden):
             return False
         cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted
         self.take()
@@ -254,9 +267,37 @@ cdef class Stepper:
             atomic_flag_clear(&self.claimed)
         return True
 
-    def step_some(self, Stepper some not None, cnp.ndarray rows not None, given, wanted, bint chunk):
+    def step_with_head(self, Dense head not None, given, wanted):
+        """Does what `step` does, and writes the outputs of a dense layer for y to out (batch, outputs), which may
+        overlap x. No other step can run between the two."""
+        if (not self.fits(given, wanted, 0, head.shape.outputs)
+                or head.shape.dtype != self.dtype or head.shape.inputs != self.hidden):
+            return False
+        cdef char *source = <char *>cnp.PyArray_DATA(<cnp.ndarray>given)
+        cdef frnn_dense_call call
+        call.packed, call.rows = boundary_of(head.packed), self.batch
+        call.x, call.y = self.spare, cnp.PyArray_DATA(<cnp.ndarray>wanted)
+        self.take()
+        try:
+            if self.ids >= 0:
+                if not self.take_ids(<const int64_t *>source):
+                    return False
+                source = <char *>self.own_ids
+            if self.is_short and head.work_of(self.batch) < SHORT:
+                self.advance(source, self.spare)
+                frnn_dense(&call, NULL)
+            else:
+                with nogil:
+                    self.advance(source, self.spare)
+                    frnn_dense(&call, NULL)
+        finally:
+            atomic_flag_clear(&self.claimed)
+        return True
+
+    def step_some(self, Stepper some not None, cnp.ndarray rows not None, given, wanted, bint chunk, Dense head=None):
         """Runs a step, or a chunk of them, of the rows of these indices alone, with `some`: a stepper that nobody else
         uses, for the same layers and as many rows at most, whose state is overwritten. x and out have the named rows.
+        A step may have a head.
 
         Returns False, with nothing done, if x or out does not fit, as `step` and `feed` do, and if a row is not there
         or is named twice. If a signal handler raises, the state does not change."""
@@ -274,7 +315,10 @@ cdef class Stepper:
                 self.move_rows(some, False)
             finally:
                 atomic_flag_clear(&some.claimed)
-            done = some.feed(given, wanted) if chunk else some.step(given, wanted)
+            if chunk:
+                done = some.feed(given, wanted)
+            else:
+                done = some.step(given, wanted) if head is None else some.step_with_head(head, given, wanted)
             if done:
                 self.move_rows(some, True)
         finally:
@@ -326,7 +370,7 @@ cdef class Stepper:
         """Runs steps from x (steps, batch, input), or ids, to out (steps, batch, hidden). Returns False, with nothing
         done, if either does not fit or the two overlap. No other thread may write to ids meanwhile. If a signal handler
         raises, the call ends after the steps that are running; the state is that after them."""
-        if not self.fits(given, wanted, 1):
+        if not self.fits(given, wanted, 1, self.hidden):
             return False
         cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted, work
         if x.shape[0] != out.shape[0] or not self.are_ids(x):

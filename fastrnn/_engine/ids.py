@@ -92,6 +92,11 @@ def integers(name, value, axes):
 
 def checked_embedding(embedding, input_size, dtype):
     """A (V, input_size) array."""
+    if not isinstance(embedding, np.ndarray) and hasattr(embedding, "params"):
+        raise TypeError(
+            f"embedding must be an array, got a {type(embedding).__name__}: of a train.Embedding "
+            'that is embedding.params["weight"]'
+        )
     array = checks.of_dtype("embedding", embedding, dtype)
     if array.ndim != 2 or array.shape[1] != input_size:
         raise ValueError(

@@ -3,6 +3,8 @@
 It must not know: kernels, layers.
 """
 
+import weakref
+
 import numpy as np
 
 from fastrnn import reference
@@ -51,31 +53,49 @@ def _run_backward(x, p, i):
             target[...] = source
 
 
+class _Call:
+    """A call of a stepper, as long as it runs."""
+
+
 class Stepper:
     """The stepper of the NumPy path, with the compiled stepper's methods."""
 
     def __init__(self, cell, weights, state):
         self._cell, self._parameters, self._state = variants.reference_cell(cell), weights, state
-        self._here = []  # the calls that have begun; only the first one may run
+        self._here = []  # weak references to the calls that have begun; only the first one may run
+        self._last = None  # the call that `replaced` leaves there
 
     def alone(self, function):
         """Call function() while no step can run, as the compiled stepper does.
 
         There is no lock, because a signal handler may raise at any point, also between taking a
-        lock and the `try` that would release it.
+        lock and the `try` that would release it, or before a line of `finally`. What such a call
+        leaves behind is a reference that is dead.
         """
-        me = object()
+        me = _Call()
+        reference = weakref.ref(me)
         try:
-            self._here.append(me)
-            if self._here[0] is not me:
+            self._here.append(reference)
+            if next(call for r in self._here if (call := r()) is not None) is not me:
                 raise RuntimeError(
                     "another thread is stepping this stream, or the code that a signal's handler "
                     "has interrupted: give each thread a stream of its own, or let them take turns"
                 )
             return function()
         finally:
-            if me in self._here:
-                self._here.remove(me)
+            if reference in self._here:
+                self._here.remove(reference)
+
+    def replaced(self, function):
+        """Call function() alone; if it returns, all later calls raise RuntimeError."""
+
+        def run():
+            result = function()
+            self._last = _Call()
+            self._here.append(weakref.ref(self._last))
+            return result
+
+        return self.alone(run)
 
     def step(self, x, out):
         """Do nothing and return False: the stream then checks x and calls `feed`."""

@@ -317,7 +317,7 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
             for batches of 16 rows or more on AMD's CPUs with AVX-512 BF16, which have an
             instruction for two such products; on other CPUs it is up to a tenth slower than
             "bfloat16-weights". Results differ from the layer's in the third digit. Subnormal
-            numbers count as zeros in such a call.
+            numbers count as zeros in such a call, and numbers beyond 3.39e38 as infinities.
 
             "int8" makes the matrices integers from -127 to 127, with a scale for each row, and
             takes a quarter of the memory. In each step x and h become such integers too, with a

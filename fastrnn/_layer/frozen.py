@@ -5,7 +5,7 @@ It must not know: training.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, overload
+from typing import TYPE_CHECKING, Generic, NamedTuple, overload
 
 import numpy as np
 
@@ -88,11 +88,11 @@ class Frozen(Running, Generic[State, Given]):
         head: Head | None = None,
     ) -> None:  # fmt: skip
         checks.aligned("Frozen", [*parameters])
-        self.precision: Final[Precision | None] = _checked(precision, structure.dtype)
+        self._precision = _checked(precision, structure.dtype)
         self._structure = structure
         self._zeros = None
         cell = structure.cell
-        # Kernels have the matrices in packed form; what is no matrix is copied here.
+        # The kernels keep matrices packed, so only vectors are copied here.
         copied = [
             tuple([p.copy() if p is not None and p.ndim == 1 else p for p in of_pass])
             for of_pass in parameters
@@ -118,14 +118,15 @@ class Frozen(Running, Generic[State, Given]):
                 self._kernel_weights, structure.num_directions, structure.batch_first,
                 runtime.workspaces,
             )  # fmt: skip
-        self._head, self._bare = None, self
+        # Not a reference to this object itself: it would live on until the garbage collector runs.
+        self._head = self._bare = None
         if head is not None:
-            self._bare = object.__new__(type(self))  # the same without the head
-            self._bare.__dict__.update(self.__dict__)
-            self._head = head
+            bare = object.__new__(type(self))  # the same without the head
+            bare.__dict__.update(self.__dict__)
+            self._head, self._bare = head, bare
 
     def _kept(self, parameter):
-        """What is kept of a parameter beside what the kernels have, which is every matrix."""
+        """The copy to keep of a parameter; None for a matrix that the kernels have packed."""
         if parameter.ndim == 1:
             return parameter
         if runtime.core is not None:
@@ -161,6 +162,19 @@ class Frozen(Running, Generic[State, Given]):
         if runtime.core is None:
             return self._scales
         return [weights.scales() for weights in self._kernel_weights]
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse all attributes that users set, because they would change no result."""
+        if not name.startswith("_"):
+            raise AttributeError(
+                f"{name} cannot be set: freeze the layer again, with what you need"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def precision(self) -> Precision | None:
+        """That of the weights; None is that of `dtype`."""
+        return self._precision
 
     @property
     def nbytes(self) -> int:
@@ -354,9 +368,10 @@ class Frozen(Running, Generic[State, Given]):
         else:
             x = checks.features("x", x, structure.dtype)
             if x.ndim != 2 or x.shape[1] != structure.input_size:
+                mend = ": x[None] is a batch of one row" if x.ndim == 1 else ""
                 raise ValueError(
                     f"x must be (B, input_size) with input_size = {structure.input_size}, "
-                    f"got {x.shape}"
+                    f"got {x.shape}{mend}"
                 )
         if out is not None:
             shape = (len(x), structure.features)
@@ -417,8 +432,8 @@ class Frozen(Running, Generic[State, Given]):
         """Compare the outputs with those of a layer, on a sample of your own data.
 
         A lower precision changes results by an amount that depends on weights and data. The
-        differences of the last layer are those of y; those of a task, such as its accuracy, you
-        can only measure there.
+        last differences are those of y, with a head those of its outputs, which it then computes
+        for both; those of a task, such as its accuracy, you can only measure there.
 
         Parameters
         ----------
@@ -429,9 +444,9 @@ class Frozen(Running, Generic[State, Given]):
         Returns
         -------
         list of Difference
-            For each layer of the stack, from the lowest one on, the largest and the mean absolute
-            difference of its outputs; ``(0.0, 0.0)`` if there are none. NaN if an output is
-            not finite.
+            For each layer of the stack, from the lowest one on, and then for the head if there is
+            one, the largest and the mean absolute difference of its outputs; ``(0.0, 0.0)`` if
+            there are none. NaN if an output is not finite.
 
         Raises
         ------
@@ -451,13 +466,17 @@ class Frozen(Running, Generic[State, Given]):
         structure = self._structure
         other = getattr(layer, "_structure", None)
         if other is None or not structure.is_like(other):
-            raise ValueError(f"layer must be one of the sizes of {self!r}, got {layer!r}")
+            got = type(layer).__name__ if other is None else checks.shown(repr(layer))
+            raise ValueError(
+                f"layer must be one of the sizes of {self!r}, got {got}: report(layer, x)"
+            )
         rows = None if lengths is None else (lengths, None, None, "zero")
         outputs = []
         for net in self, layer:
             y, _, record = net._run(x, None, rows, False, one_hot, embedding, keep=True)
             below = [given for given, _, _ in record.layers[1:]]
-            outputs.append([*below, np.concatenate(y, -1) if isinstance(y, tuple) else y])
+            y = np.concatenate(y, -1) if isinstance(y, tuple) else y
+            outputs.append([*below, y] + ([] if self._head is None else [self._head(y)]))
         return [_difference(a, b) for a, b in zip(*outputs, strict=True)]
 
     def __reduce__(self) -> tuple:
@@ -480,8 +499,9 @@ class Frozen(Running, Generic[State, Given]):
 
 
 def _difference(a, b):
-    with np.errstate(invalid="ignore"):
-        size = np.abs(a.astype(float) - b.astype(float))
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return Difference(float("nan"), float("nan"))
+    size = np.abs(a.astype(float) - b.astype(float))
     return Difference(float(size.max(initial=0)), float(size.mean()) if size.size else 0.0)
 
 
@@ -489,6 +509,8 @@ def _checked(precision, dtype):
     """The precision, if weights of this dtype may have it."""
     if precision is None:
         return None
+    if hasattr(precision, "params"):
+        raise TypeError(f"precision got a {type(precision).__name__}: a head is freeze(head=...)")
     checks.choice("precision", precision, (None, *PRECISIONS))
     if dtype != np.float32:
         raise TypeError(

@@ -11,7 +11,7 @@ from fastrnn.reference.dense import ACTIVATIONS, dense
 
 
 class Head:
-    """activation(W y + b) over the last axis of y. It does not change, and has no array of others.
+    """activation(W y + b) over the last axis of y. It does not change: it copies its arrays.
 
     Parameters
     ----------
@@ -23,6 +23,8 @@ class Head:
     ----------
     outputs : int
     activation : str or None
+    dense : core.Dense or None
+        What the kernels run; None without them.
     nbytes : int
         The bytes of the weights.
     """
@@ -32,29 +34,29 @@ class Head:
         self.outputs, self.activation = len(bias), activation
         self._dtype, self._weights = weight.dtype, None
         if runtime.core is not None:
-            self._dense = runtime.core.Dense(weight, bias, ACTIVATIONS.index(activation))
-            self.nbytes = self._dense.nbytes
+            self.dense = runtime.core.Dense(weight, bias, ACTIVATIONS.index(activation))
+            self.nbytes = self.dense.nbytes
         else:
-            self._dense, self._weights = None, (weight, bias)
+            self.dense, self._weights = None, (weight, bias)
             self.nbytes = weight.nbytes + bias.nbytes
 
     def arrays(self):
         """The weight and the bias."""
-        return self._weights if self._dense is None else self._dense.arrays()
+        return self._weights if self.dense is None else self.dense.arrays()
 
     def __reduce__(self):
         return Head, (*self.arrays(), self.activation)
 
-    def __call__(self, y, out=None, core=None):
+    def __call__(self, y, out=None, by_kernels=None):
         """The head's outputs, in `out` if it is not None.
 
-        core : whether the kernels compute them; None for the backend that is chosen.
+        by_kernels : whether the kernels compute them; None for the backend that is chosen.
         """
-        if runtime.uses_core() if core is None else core:
-            result = self._dense.apply(y, out)
+        if runtime.uses_core() if by_kernels is None else by_kernels:
+            result = self.dense.apply(y, out)
             if result is not None:
                 return result
-            result = self._dense.apply(np.ascontiguousarray(y), None)
+            result = self.dense.apply(np.ascontiguousarray(y), None)
         else:
             with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
                 result = dense(y, *self.arrays(), self.activation)
@@ -80,8 +82,14 @@ def head_of(dense, structure):
         weight, bias = params["weight"], params["bias"]
     except (TypeError, KeyError):
         raise TypeError(
-            f"head must be a train.Dense, with params weight and bias, got {type(dense).__name__}"
+            f"head must be a train.Dense, with params weight and bias, got {type(dense).__name__}: "
+            "make a train.Dense(inputs, outputs) and load the weights into it"
         ) from None
+    if callable(dense) and not type(dense).__call__.__module__.startswith("fastrnn."):
+        raise TypeError(
+            f"head must be a train.Dense, got a {type(dense).__name__} with a __call__ of its own, "
+            "which a frozen layer would not run: apply it to y yourself"
+        )
     if activation not in ACTIVATIONS:
         raise ValueError(f"head must have an activation of {ACTIVATIONS}, got {activation!r}")
     if structure.merge is None:
@@ -89,6 +97,10 @@ def head_of(dense, structure):
     width = structure.width if structure.merge == "concat" else structure.features
     weight = checks.of_dtype("weight of head", weight, structure.dtype)
     bias = checks.of_dtype("bias of head", bias, structure.dtype)
-    checks.shaped("weight of head", weight, ("outputs", "features of y"), (len(weight), width))
+    if weight.ndim != 2 or weight.shape[1] != width:
+        raise ValueError(
+            f"weight of head must be (outputs, features of y) with {width} features, got "
+            f"{weight.shape}: make it by train.Dense({width}, outputs)"
+        )
     checks.shaped("bias of head", bias, ("outputs",), weight.shape[:1])
     return Head(weight, bias, activation)

@@ -96,7 +96,8 @@ class Stream(Generic[State, Given]):
             self._embedding = checked.copy()
         self._compiled = runtime.uses_core()
         self._stepper = self._make_stepper(self._state)
-        self._stepper_of_some = None  # for steps of some rows: it is made when they come
+        # A stepper, and one for steps of some of its rows, which is made when they come.
+        self._of_rows = None, None
 
     def __getstate__(self):
         """The attributes for a copy. Every copy, also a shallow one, gets a state of its own.
@@ -104,7 +105,7 @@ class Stream(Generic[State, Given]):
         The stepper has addresses of memory, so a copy makes its own.
         """
         return self.__dict__ | {
-            "_stepper": None, "_stepper_of_some": None, "_state": self._copied_state(),
+            "_stepper": None, "_of_rows": (None, None), "_state": self._copied_state(),
         }  # fmt: skip
 
     def __setstate__(self, state):
@@ -136,7 +137,7 @@ class Stream(Generic[State, Given]):
         Parameters
         ----------
         x : (B, input_size) array of the layer's dtype, or (B,) ids
-        out : (B, hidden_size) C-contiguous array, or None
+        out : (B, hidden_size) array, or None
             It is written and returned; None allocates one.
         rows : None, or an index of B rows as in NumPy: an int, a list, a slice, booleans
             The rows that take the step, all for None; the others keep their state. x and y have
@@ -216,19 +217,20 @@ class Stream(Generic[State, Given]):
             y = np.empty((len(x), *self._y_shape), self._dtype) if out is None else out
             if self._stepper.feed(x, y):
                 return y
+        stepper = self._stepper  # `grow` replaces it, and a replaced one raises
         x = self._checked_x(x, symbols, self._batch_size)
         shape = (*x.shape[:2], self._y_shape[1])
         checks.fits(self._dtype.itemsize, *shape)
         y = np.empty(shape, self._dtype) if out is None else out
         checks.output("out", y, (*symbols, self._y_symbol), shape, self._dtype)
-        self._feed(*(a.swapaxes(0, self._time) for a in (x, y)))
+        self._feed(stepper, *(a.swapaxes(0, self._time) for a in (x, y)))
         return y
 
-    def _feed(self, x, y):
+    def _feed(self, stepper, x, y):
         """Run the steps of x (T, B, input_size), or ids (T, B), into y (T, B, hidden_size)."""
-        if not self._stepper.feed(x, y):
+        if not stepper.feed(x, y):
             dense = np.empty(y.shape, self._dtype)
-            if not self._stepper.feed(checks.dense(x), dense):
+            if not stepper.feed(checks.dense(x), dense):
                 raise RuntimeError(
                     "x passed every check, but the kernels refuse it: this is a bug in fastrnn, "
                     "please report it"
@@ -238,15 +240,9 @@ class Stream(Generic[State, Given]):
     def _run_rows(self, x, out, rows, symbols):
         """Run one or several steps of the named rows; symbols : the axes before the features."""
         one = len(symbols) == 1
-        quick = self._compiled and (one or not self._time and not self._of_ids)
-        if quick and self._embedding is None and type(x) is np.ndarray and x.ndim > 0:
-            index = rows
-            if type(rows) is not np.ndarray or rows.dtype != np.int64:
-                index = self._named(rows, ValueError)
-            shape = (*x.shape[: len(symbols)], self._y_shape[1])
-            y = np.empty(shape, self._dtype) if out is None else out
-            if self._step_some(index, x, y, not one):  # the compiled stepper checks all of them
-                return y
+        y = self._some_quickly(x, out, rows, len(symbols), self._y_shape[1])
+        if y is not None:
+            return y
         index = self._named(rows, ValueError)
         x = self._checked_x(x, symbols, len(index))
         shape = (*x.shape[: len(symbols)], self._y_shape[1])
@@ -267,12 +263,29 @@ class Stream(Generic[State, Given]):
         out[...] = y
         return out
 
-    def _step_some(self, index, x, y, chunk):
+    def _some_quickly(self, x, out, rows, axes, features, head=None):
+        """The outputs of the named rows' steps; None if the compiled stepper does not take it all.
+
+        axes : those of x and y before the features. features : the size of y's last axis. head : a
+        core.Dense, or None.
+        """
+        quick = self._compiled and (axes == 1 or not self._time and not self._of_ids)
+        if not (quick and self._embedding is None and type(x) is np.ndarray and x.ndim > 0):
+            return None
+        index = rows
+        if type(rows) is not np.ndarray or rows.dtype != np.int64:
+            index = self._named(rows, ValueError)
+        y = np.empty((*x.shape[:axes], features), self._dtype) if out is None else out
+        return y if self._step_some(index, x, y, axes > 1, head) else None
+
+    def _step_some(self, index, x, y, chunk, head=None):
         """Run a step or a chunk of the rows of these indices; False if an array does not fit."""
-        if self._stepper_of_some is None:
-            state = self._frozen._structure.new_state(self._batch_size)
-            self._stepper_of_some = self._make_stepper(state)
-        return self._stepper.step_some(self._stepper_of_some, index, x, y, chunk)
+        stepper = self._stepper
+        owner, of_rows = self._of_rows
+        if owner is not stepper:
+            of_rows = self._make_stepper(self._frozen._structure.new_state(self._batch_size))
+            self._of_rows = stepper, of_rows
+        return stepper.step_some(of_rows, index, x, y, chunk, head)
 
     def _run_frozen(self, x, index):
         """Run steps of the rows of these indices, and only then write their state."""
@@ -289,6 +302,8 @@ class Stream(Generic[State, Given]):
 
     def grow(self, n: SupportsIndex) -> None:
         """Add n rows, whose state is zero, after the others, which keep theirs.
+
+        No call takes rows away: `reset` a row that is free, for whoever comes next.
 
         Parameters
         ----------
@@ -311,7 +326,7 @@ class Stream(Generic[State, Given]):
         (6, (1, 6, 5))
         """
         n = checks.positive("n", n, 0)
-        self._stepper.alone(lambda: self._grow(self._batch_size + n))
+        self._stepper.replaced(lambda: self._grow(self._batch_size + n))
 
     def _check_size(self, batch):
         """ValueError if the arrays of a step of so many rows could not be addressed."""
@@ -328,7 +343,6 @@ class Stream(Generic[State, Given]):
             new[:, : self._batch_size] = held
         new = {
             "_batch_size": batch, "_state": state, "_stepper": self._make_stepper(state),
-            "_stepper_of_some": None,
             "_x_shape": (batch, self._x_shape[1]), "_y_shape": (batch, self._y_shape[1]),
         }  # fmt: skip
         self.__dict__.update(new)  # all at once, also for a signal handler that raises
@@ -348,7 +362,9 @@ class Stream(Generic[State, Given]):
             vocabulary = self._x_shape[1] if self._embedding is None else len(self._embedding)
             x = checks.within("x", x, vocabulary - 1)
             return x if self._embedding is None else self._embedding[x]
-        x = checks.features("x", x, self._dtype)
+        x = checks.features(
+            "x", x, self._dtype, "one_hot=True or embedding= where you make the stream"
+        )
         shape = (*self._sizes(x, symbols, x.ndim - 1, batch), self._x_shape[1])
         return checks.shaped("x", x, (*symbols, "input_size"), shape)
 
@@ -360,9 +376,10 @@ class Stream(Generic[State, Given]):
         return (batch, steps) if self._time else (steps, batch)
 
     def _checked_step(self, x, y):
+        stepper = self._stepper
         x = self._checked_x(x, ("B",), self._batch_size)
         checks.output("out", y, ("B", self._y_symbol), self._y_shape, self._dtype)
-        self._feed(x[None], y[None])
+        self._feed(stepper, x[None], y[None])
         return y
 
     def _copied_state(self):
@@ -374,9 +391,14 @@ class Stream(Generic[State, Given]):
         """B. `grow` adds rows."""
         return self._batch_size
 
+    def __repr__(self) -> str:
+        return f"<fastrnn.Stream of {self._frozen!r}, batch_size={self._batch_size}>"
+
     @property
     def state(self) -> State:
         """A copy of the state, h or for the LSTM a pair (h, c). It may be assigned.
+
+        To change some rows, change a copy and assign it: a write to the copy alone has no effect.
 
         h and c are (num_layers, B, hidden_size). With proj_size, h has proj_size features.
 
@@ -387,14 +409,27 @@ class Stream(Generic[State, Given]):
 
     @state.setter
     def state(self, value: State) -> None:
-        parts = checks.state_parts(self._cell, value)
-        checked = []
-        known = zip(self._cell.states, self._state_symbols, self._state, strict=True)
-        for part, (label, symbol, held) in zip(parts, known, strict=True):
-            label = "state" if len(parts) == 1 else f"{label} of state"
-            part = checks.of_dtype(label, part, self._dtype)
-            checked.append(checks.shaped(label, part, ("num_layers", "B", symbol), held.shape))
-        self._stepper.alone(lambda: _write(self._state, checked))
+        parts, labels = checks.state_parts(self._cell, value), ["state"]
+        if len(parts) > 1:
+            labels = [f"{name} of state" for name in self._cell.states]
+        named = zip(labels, parts, strict=True)
+        arrays = [checks.of_dtype(label, part, self._dtype) for label, part in named]
+
+        def write():  # here and not before, no other thread can add rows
+            known = zip(labels, arrays, self._state_symbols, self._state, strict=True)
+            for label, array, symbol, held in known:
+                checks.shaped(label, array, ("num_layers", "B", symbol), held.shape)
+            _write(self._state, arrays)
+
+        self._stepper.alone(write)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Refuse new attributes and fixed ones, because they would change no result."""
+        if name != "state" and not name.startswith("_"):
+            raise AttributeError(
+                f"{name} cannot be set: of a stream only `state` can; make a new stream"
+            )
+        super().__setattr__(name, value)
 
     def reset(self, rows: RowIndex | None = None) -> None:
         """Set the state to zero.
@@ -412,7 +447,7 @@ class Stream(Generic[State, Given]):
             For a row that is named twice, as by flags 0 and 1 that are integers. Nothing is reset
             then.
         TypeError
-            For masked arrays, and for a boolean that is no array.
+            For sets, fractions and masked arrays, and for a boolean that is no array.
         RuntimeError
             As for `step`.
 
@@ -441,9 +476,17 @@ class Stream(Generic[State, Given]):
             return np.arange(self.batch_size)[rows]
         # A copy: another thread may write to the user's array.
         index = checks.converted("rows", rows, "numbers of rows or booleans", np.array)
-        if index.ndim == 0 and index.dtype == bool:
-            raise TypeError(f"rows must be numbers of rows or B booleans, got {rows}")
+        if index.ndim == 0 and index.dtype == bool or index.size and index.dtype.kind not in "biu":
+            if isinstance(rows, set | frozenset | dict):
+                mend = ": for a set use rows=sorted(rows)"
+            else:
+                mend = "" if index.dtype.kind != "f" else ": for whole numbers use astype(int)"
+            raise TypeError(
+                f"rows must be numbers of rows or B booleans, got {checks.shown(rows)}{mend}"
+            )
         index = index.astype(np.intp) if index.size == 0 and index.dtype != bool else index
+        if index.dtype.kind == "u" and index.size:  # NumPy would make large ones negative
+            index = np.minimum(index, self._batch_size).astype(np.intp)
         try:
             named = np.arange(self.batch_size)[index].reshape(-1)
         except IndexError as outside:
@@ -453,7 +496,7 @@ class Stream(Generic[State, Given]):
         # Not np.unique: it drops an exception that a signal handler raises meanwhile.
         if len(set(named.tolist())) != len(named):
             raise ValueError(
-                f"rows must name each row once, got {rows}: for flags use booleans, "
+                f"rows must name each row once, got {checks.shown(rows)}: for flags use booleans, "
                 "rows=flags.astype(bool)"
             )
         return named
@@ -474,12 +517,26 @@ class StreamWithHead(Stream[State, Given]):
         rows: RowIndex | None = None,
     ) -> Floats:  # fmt: skip
         """Run one time step, as `Stream.step` does; y and `out` are (B, outputs of the head)."""
+        head = self._head
+        if self._compiled and self._embedding is None:
+            if rows is None:
+                shape = self._batch_size, head.outputs
+                y = np.empty(shape, self._dtype) if out is None else out
+                if self._stepper.step_with_head(head.dense, x, y):
+                    return y
+            else:
+                y = self._some_quickly(x, out, rows, 1, head.outputs, head.dense)
+                if y is not None:
+                    return y
         if out is not None:
-            self._head.check_out(out, ("B",), (self._count(rows),))
-        return self._head(super().step(x, rows=rows), out, self._compiled)
+            head.check_out(out, ("B",), (self._count(rows),))
+        return head(super().step(x, rows=rows), out, self._compiled)
 
     def feed(self, x: X, out: Floats | None = None, *, rows: RowIndex | None = None) -> Floats:
-        """Run several time steps, as `Stream.feed` does; y and `out` have the head's outputs."""
+        """Run several time steps, as `Stream.feed` does; y and `out` have the head's outputs.
+
+        If a signal's handler raises while the head is computed, the state is that after the steps.
+        """
         if out is not None and np.ndim(x) >= 2:  # any other x is refused below
             steps, batch = np.shape(x)[self._time], self._count(rows)
             lead = (batch, steps) if self._time else (steps, batch)

@@ -138,7 +138,7 @@ def streaming(what, size, ids=False):
     first = tuple(floats(2, b, h) for _ in range(2))
 
     def begin():
-        stream.state, stream._stepper_of_some = first, None
+        stream.state, stream._of_rows = first, (None, None)
 
     def run():
         if what == "make":

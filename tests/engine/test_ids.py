@@ -396,7 +396,7 @@ BAD = {
     "one_hot of 1": (np.zeros((3, 2), int), {"one_hot": 1}, TypeError, "one_hot must be True or"),
     "a last axis": (np.zeros((3, 2, 6), int), HOT, ValueError, "and none of features, got shape"),
     # Counts in a batch of 3 and 2 steps, for a layer without one_hot or embedding.
-    "integers": (np.zeros((3, 2), int), {}, TypeError, r"say one_hot=True or give embedding="),
+    "integers": (np.zeros((3, 2), int), {}, TypeError, r"give one_hot=True or embedding="),
     "integers of features": (
         np.zeros((3, 2, 6), int), {}, TypeError,
         r"x must be float32, got int64: cast it with x.astype\('float32'\), or, if these are ids",

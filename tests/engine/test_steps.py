@@ -2,7 +2,8 @@
 
 A pass whose rows all take every step computes the arguments of a step once, and a step that one
 tile computes stays within the kernel (csrc/forward/steps.c). So the sizes here are those at which
-the number of tiles changes.
+the number of tiles changes. Variants and projections are not part of it; their steps are computed
+one by one.
 """
 
 import numpy as np
@@ -17,8 +18,8 @@ KINDS = {
     "lstm": (fastrnn.LSTM, {}),
     "gru": (fastrnn.GRU, {}),
     "gru before": (fastrnn.GRU, {"reset_after": False}),
-    "variant": (fastrnn.LSTM, {"coupled": True, "peephole": True}),
-    "projected": (fastrnn.LSTM, {"proj_size": 1}),
+    "variant, one by one": (fastrnn.LSTM, {"coupled": True, "peephole": True}),
+    "projected, one by one": (fastrnn.LSTM, {"proj_size": 1}),
 }
 SIZES = [2, 7, 8, 9, 16, 17, 20, 24, 25, 32, 33, 40, 48, 49, 64, 65]
 STEPS = 70  # more than between two polls for interrupts

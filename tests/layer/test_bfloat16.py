@@ -93,6 +93,8 @@ def test_variants(name):
     cell, options = VARIANTS[name]
     frozen, x = layer_of(cell, 12, 33, **options).freeze("bfloat16"), draw(1, 4, 12)
     near(frozen(x), by_reference(frozen, x))
+    state = frozen(draw(3, 4, 12, seed=2))[1]  # so that W_hh multiplies more than zeros
+    near(frozen(x, state), by_reference(frozen, x, state))
 
 
 @every_cell

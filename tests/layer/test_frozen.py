@@ -357,6 +357,58 @@ def test_streams_of_one_frozen_layer_share_its_weights():
 
 
 @every_backend
+def test_attributes_are_not_set_in_vain(backend):
+    frozen = layer_of("lstm", I, H).freeze()
+    stream = frozen.stream(2)
+    for name, value in ("precision", "int8"), ("head", None), ("batch_first", True):
+        with pytest.raises(AttributeError, match="freeze the layer again"):
+            setattr(frozen, name, value)
+    for name, value in ("embedding", None), ("batch_size", 3), ("one_hot", True):
+        with pytest.raises(AttributeError, match="of a stream only `state` can"):
+            setattr(stream, name, value)
+    assert pickle.loads(pickle.dumps(frozen)).precision is None
+    assert repr(stream) == f"<fastrnn.Stream of {frozen!r}, batch_size=2>"
+
+
+def test_messages_say_what_to_write_instead():
+    layer = layer_of("lstm", I, H)
+    dense, table = fastrnn.train.Dense(H, 2), fastrnn.train.Embedding(9, I)
+    frozen = layer.freeze()
+    stream, ids = frozen.stream(1), np.zeros((1,), int)
+    for call, error, message in (
+        (lambda: layer.freeze(dense), TypeError, r"got a Dense: a head is freeze\(head=\.\.\.\)"),
+        (lambda: layer.freeze(head=lambda y: y), TypeError, r"make a train\.Dense\(inputs, outp"),
+        (lambda: frozen.stream(embedding=table), TypeError, r'embedding\.params\["weight"\]'),
+        (lambda: frozen.step(draw(I)), ValueError, r"x\[None\] is a batch of one row"),
+        (lambda: stream.step(draw(I)), ValueError, r"\[None\] adds the first axis"),
+        (lambda: stream.step(ids), TypeError, "give one_hot=True or embedding= where you make the"),
+        (lambda: frozen(ids[None]), TypeError, "if these are ids, give one_hot=True or embedding="),
+        (lambda: frozen(draw(T, B, I), (draw(B, H),) * 2), ValueError, r"\[None\] adds the first"),
+    ):
+        with pytest.raises(error, match=message):
+            call()
+
+
+@every_backend
+@pytest.mark.parametrize("has_head", [False, True])
+def test_it_goes_with_its_last_user(has_head, backend):
+    """And not later, when the garbage collector runs: a server may freeze anew again and again."""
+    layer = layer_of("lstm", I, H)
+    head = fastrnn.train.Dense(H, 2) if has_head else None
+    gc.collect()
+    gc.disable()
+    try:
+        frozen = layer.freeze(head=head)
+        stream = frozen.stream(2)
+        stream.step(draw(2, I), rows=[1, 0])
+        gone = weakref.ref(frozen), weakref.ref(stream)
+        del frozen, stream
+        assert [ref() for ref in gone] == [None, None]
+    finally:
+        gc.enable()
+
+
+@every_backend
 @pytest.mark.parametrize("cell", ["lstm", "gru_before"])
 def test_the_layer_may_change_or_go(cell, backend):
     layer = layer_of(cell, I, H, 2)

@@ -114,9 +114,9 @@ def test_every_form_of_a_call(backend):
             assert_close(got, dense(layer(given)[0]), "float32")
             assert set(gates) == set(layer(given, return_gates=True)[2])
             assert_close(frozen(x[:, 0])[0], dense(layer(x[:, 0])[0]), "float32")
-            for wide in (np.empty((*got.shape[:-1], 10), "float32")[..., ::2],):
-                assert frozen(given, out=wide)[0] is wide
-                assert_same_bits(wide, got)
+            wide = np.empty((*got.shape[:-1], 10), "float32")[..., ::2]
+            assert frozen(given, out=wide)[0] is wide
+            assert_same_bits(wide, got)
 
 
 @every_backend
@@ -149,13 +149,51 @@ def test_streams_of_ids_and_of_some_rows(backend):
             stream.reset()
             assert_close(stream.step(ids[:, 0]), y[:, 0], "float32")
             stream.grow(1)
-            assert_close(stream.step(ids[:, 0], rows=[2, 0])[:1], y[:1, 0] * 0 + stream_of(
-                frozen, ids[0, 0], options), "float32")  # fmt: skip
+            alone = copy.copy(stream)
+            new, old = stream.step(ids[:, 0], rows=[2, 0])
+            first = frozen.stream(1, **options).step(ids[:1, 0])
+            assert_close(new, first[0], "float32")
+            assert_close(old, alone.step(ids[1:, 0], rows=0)[0], "float32")
 
 
-def stream_of(frozen, first, options):
-    """The outputs of a first step with one id."""
-    return frozen.stream(1, **options).step(np.array([first]))
+@needs_core
+@every_activation
+@pytest.mark.parametrize("hidden", [3, 300])  # a short step keeps Python's lock
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_a_steps_out_may_overlap_x_and_be_rows_of_any_array(activation, hidden, one_hot):
+    layer = fastrnn.GRU(I, hidden, rng=0, num_layers=2)
+    frozen = layer.freeze(head=train.Dense(hidden, I, activation=activation, rng=1))
+    x = np.array([[1, 0, 3], [3, 2, 1]]) if one_hot else features(2, B, I)
+    wanted = frozen(x, one_hot=one_hot)[0]
+    stream, room = frozen.stream(B, one_hot=one_hot), np.zeros(B * I + 64, "float32")
+    out = room[:12].reshape(B, I)
+    for x_t, y_t in zip(x, wanted, strict=True):
+        if not one_hot:
+            room[1 : 1 + x_t.size] = x_t.ravel()
+            x_t = room[1 : 1 + x_t.size].reshape(B, I)  # one number further on than out
+        assert stream.step(x_t, out=out) is out
+        assert_same_bits(out, y_t)
+    stream.reset()
+    wide = np.full((2, 2 * I), np.nan, "float32")[:, ::2]
+    x_1 = x[1][[2, 0]]
+    expected = frozen(x_1[None], one_hot=one_hot)[0][0]
+    assert stream.step(x_1, out=wide, rows=np.array([2, 0])) is wide
+    assert_same_bits(wide, expected)
+
+
+@needs_core
+@pytest.mark.parametrize("made, used", [("core", "reference"), ("reference", "core")])
+def test_a_streams_head_runs_where_its_steps_do(made, used):
+    """A stream keeps the backend that it was made under."""
+    layer, dense = pair_of(33, "sigmoid")
+    frozen, x = layer.freeze(head=dense), features(T, B, I)
+    with fastrnn.backend(made):
+        stream, witness = frozen.stream(B), frozen.stream(B)
+        wanted = [witness.step(x_t) for x_t in x]
+        expected = layer.freeze(head=dense)(x)[0] if made == "core" else np.stack(wanted)
+    with fastrnn.backend(used):
+        assert_same_bits(np.stack([stream.step(x_t) for x_t in x[:3]]), expected[:3])
+        assert_same_bits(stream.feed(x[3:]), expected[3:])
 
 
 @every_backend
@@ -177,7 +215,31 @@ def test_copies_and_pickles_have_the_head(backend):
             assert_same_bits(first, expected[0][0])
     assert frozen.nbytes >= bytes_without + 5 * (H + 1) * 4
     assert "head of 5" in repr(frozen)
-    assert frozen.report(layer, x)[0].largest < 1e-5
+
+
+@every_backend
+def test_a_report_ends_with_the_outputs_of_the_head(backend):
+    layer, dense = pair_of(5, "sigmoid", num_layers=2)
+    x = features(T, B, I)
+    with fastrnn.backend(backend):
+        frozen = layer.freeze("bfloat16-weights", head=dense)
+        *_, of_y, of_head = report = frozen.report(layer, x)
+        assert len(report) == 3
+        assert of_y == layer.freeze("bfloat16-weights").report(layer, x)[-1]
+        size = np.abs(frozen(x)[0] - layer.freeze(head=dense)(x)[0])
+        assert 0 < of_head.largest == pytest.approx(size.max(), rel=1e-4)
+        assert of_head.mean == pytest.approx(size.mean(), rel=1e-4)
+
+
+@every_backend
+def test_softmax_of_infinite_and_large_numbers(backend):
+    """It subtracts the largest number of a row first, so no exponential overflows."""
+    layer, dense = pair_of(5, "softmax")
+    dense.flat[...] = 0
+    dense.params["bias"] = np.array([0, -np.inf, -np.inf, 1, 100], "float32")
+    with fastrnn.backend(backend):
+        y = layer.freeze(head=dense)(features(T, B, I))[0]
+        assert np.isfinite(y).all() and (y[..., 4] == 1).all() and (y[..., 1:3] == 0).all()
 
 
 @every_backend
@@ -195,12 +257,31 @@ def test_nan_and_infinity_stay_in_their_row(backend):
         assert layer.freeze(head=dense)(features(T, 0, I))[0].shape == (T, 0, 5)
 
 
+class Squashed(train.Dense):
+    def __call__(self, x):
+        return np.tanh(super().__call__(x))
+
+
+@every_backend
+def test_softmax_of_millions_of_outputs(backend):
+    layer, dense = fastrnn.RNN(1, 1, rng=0), train.Dense(1, 2_000_000, activation="softmax", rng=0)
+    dense.params["bias"] = np.random.default_rng(0).normal(0, 0.5, 2_000_000).astype("float32")
+    with fastrnn.backend(backend):
+        y = layer.freeze(head=dense)(np.ones((1, 1, 1), "float32"))[0]
+    assert y.sum(dtype=float) == pytest.approx(1, rel=1e-6)
+
+
 def test_what_does_not_fit_is_refused_and_changes_nothing():
     layer, dense = pair_of()
-    with pytest.raises(ValueError, match="weight of head must be .*features of y"):
+    message = r"weight of head .* with 9 features, got \(2, 10\): make it by train.Dense\(9, outp"
+    with pytest.raises(ValueError, match=message):
         layer.freeze(head=train.Dense(H + 1, 2))
+    with pytest.raises(ValueError, match=r"train.Dense\(18, outputs\)"):
+        fastrnn.GRU(I, H, bidirectional=True).freeze(head=dense)
     with pytest.raises(TypeError, match="weight of head"):
         layer.freeze(head=train.Dense(H, 2, dtype="float64"))
+    with pytest.raises(TypeError, match="got a Squashed with a __call__ of its own"):
+        layer.freeze(head=Squashed(H, 2))
     with pytest.raises(TypeError, match=r"head must be a train\.Dense"):
         layer.freeze(head=np.ones((H, 2)))
     with pytest.raises(ValueError, match="merge"):

@@ -175,6 +175,11 @@ def by_reference(frozen, *args, **options):
         return frozen(*args, **options)
 
 
+def with_and_without_state(frozen, rows):
+    """A state for such rows, so that W_hh multiplies more than zeros; and None."""
+    return frozen(draw(3, rows, 12, seed=2))[1], None
+
+
 def largest_difference(got, wanted):
     return max(float(np.abs(a - b).max(initial=0)) for a, b in zip(got, wanted, strict=True))
 
@@ -239,7 +244,9 @@ def test_int8_runs_variants(name, backend):
     cell, options = VARIANTS[name]
     layer = layer_of(cell, 12, 33, **options)
     frozen, x = layer.freeze("int8"), draw(1, 4, 12)
-    assert largest_difference(parts(frozen(x)), parts(by_reference(frozen, x))) < 1e-5
+    for state in with_and_without_state(frozen, 4):
+        wanted = by_reference(frozen, x, state)
+        assert largest_difference(parts(frozen(x, state)), parts(wanted)) < 1e-5
     assert largest_difference(parts(frozen(draw(9, 4, 12))), parts(layer(draw(9, 4, 12)))) < 0.3
 
 
@@ -247,13 +254,10 @@ def test_int8_runs_variants(name, backend):
 @pytest.mark.parametrize("hidden", [6, 40])
 def test_int8_runs_projections(hidden, backend):
     layer = layer_of("lstm", 12, hidden, 2, proj_size=5)
-    frozen = layer.freeze("int8")
-    assert (
-        largest_difference(
-            parts(frozen(draw(1, 4, 12))), parts(by_reference(frozen, draw(1, 4, 12)))
-        )
-        < NEAR
-    )
+    frozen, x = layer.freeze("int8"), draw(1, 4, 12)
+    for state in with_and_without_state(frozen, 4):
+        wanted = by_reference(frozen, x, state)
+        assert largest_difference(parts(frozen(x, state)), parts(wanted)) < NEAR
     assert largest_difference(parts(frozen(draw(9, 4, 12))), parts(layer(draw(9, 4, 12)))) < 0.1
 
 
@@ -263,8 +267,9 @@ def test_int8_takes_ids(cell):
     layer = layer_of(cell, 12, 33)
     frozen, ids, embedding = layer.freeze("int8"), np.array([[3, 0, 11]]), draw(20, 12)
     for more in {"one_hot": True}, {"embedding": embedding}:
-        wanted = by_reference(frozen, ids, **more)
-        assert largest_difference(parts(frozen(ids, **more)), parts(wanted)) < NEAR
+        for state in with_and_without_state(frozen, 3):
+            wanted = by_reference(frozen, ids, state, **more)
+            assert largest_difference(parts(frozen(ids, state, **more)), parts(wanted)) < NEAR
     assert_same_bits(frozen(ids, embedding=embedding), frozen(embedding[ids]))
 
 
@@ -381,6 +386,16 @@ def test_a_report_takes_ids_and_samples_without_elements():
     assert frozen.report(layer, np.array([[3, 4]]), embedding=draw(9, 12))[0].largest > 0
     assert frozen.report(layer, draw(0, 2, 12)) == [(0, 0)]
     assert np.isnan(frozen.report(layer, draw(2, 2, 12) * np.float32(np.nan))).all()
+    relu = layer_of("rnn_relu", 1, 1, bias=False)
+    relu.flat[...] = 1
+    large = np.full((1, 1, 1), 3.4e38, "f4")  # it rounds to infinity
+    assert np.isnan(relu.freeze("bfloat16").report(relu, large)).all()
+
+
+def test_a_report_of_swapped_arguments_is_one_line():
+    layer, x = layer_of("lstm", 12, 33), draw(50, 20, 12)
+    with pytest.raises(ValueError, match=r"got ndarray: report\(layer, x\)$"):
+        layer.freeze("int8").report(x, layer)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Streams whose rows come and go: steps and chunks of some rows, and more rows."""
 
 import copy
+import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -116,7 +118,11 @@ def test_rows_are_as_if_each_had_a_stream_of_its_own(backend):
         (draw(2, I), [0, B], None, ValueError, f"rows must be within the {B} of the stream"),
         (draw(2, I), [0, -B - 1], None, ValueError, f"rows must be within the {B} of the stream"),
         (draw(2, I), np.ones(4, bool), None, ValueError, f"rows must be within the {B}"),
-        (draw(2, I), [0.5, 1], None, (TypeError, ValueError), "rows"),
+        (draw(2, I), [0.5, 1], None, TypeError, "numbers of rows .* use astype"),
+        (draw(2, I), {0, 1}, None, TypeError, r"numbers of rows .* use rows=sorted\(rows\)"),
+        (draw(2, I), "all", None, TypeError, "rows must be numbers of rows or B booleans, got all"),
+        (draw(1, I), [2**64 - 1], None, ValueError, f"rows must be within the {B} of the stream"),
+        (draw(1, I), np.uint64(2**64 - 1), None, ValueError, f"rows must be within the {B}"),
         (draw(2, I), True, None, TypeError, "rows must be numbers of rows"),
         (draw(3, I), [0, 1], None, ValueError, r"x must be \(B, input_size\) = \(2, 4\)"),
         (draw(2, I + 1), [0, 1], None, ValueError, "x must be"),
@@ -164,3 +170,82 @@ def test_a_stream_does_not_grow_by_what_is_no_number_of_rows(n, error, backend):
     with pytest.raises(error):
         stream.grow(n)
     assert stream.batch_size == B and stream.state.shape[1] == B
+
+
+@every_backend
+def test_large_unsigned_rows_are_outside_and_small_ones_are_not(backend):
+    stream = layer_of("lstm", I, H).stream(B)
+    with pytest.raises(IndexError, match=f"within the {B}"):
+        stream.reset(np.array([2**64 - 2], "u8"))
+    x, other = draw(2, I), copy.deepcopy(stream)
+    assert_same_bits(
+        stream.step(x, rows=np.array([3, 1], "u8")), other.step(x, rows=np.array([3, 1]))
+    )
+
+
+# ---- rows that come while another call has begun -------------------------------------------------
+
+
+class Between:
+    """Runs a function once, at the n-th line of this package's Python code that a call reaches."""
+
+    def __init__(self, n, function):
+        self.left, self.function = n, function
+
+    def __call__(self, frame, event, argument):
+        if "fastrnn" + os.sep not in frame.f_code.co_filename:
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                self.function()
+        return self
+
+
+def calls_of_a_stream():
+    """Name -> a function that calls a stream of two rows once."""
+    x = np.ones((2, I), "f4")
+    return {
+        "step": lambda s: s.step(x),
+        "step of an odd array": lambda s: s.step(np.asfortranarray(x)),
+        "step of some rows": lambda s: s.step(x[:1], rows=[1]),
+        "feed": lambda s: s.feed(np.asfortranarray(x[None])),
+        "feed of some rows": lambda s: s.feed(x[None, :1], rows=np.array([1])),
+        "state": lambda s: setattr(s, "state", np.ones((1, 2, H), "f4")),
+        "reset": lambda s: s.reset([0]),
+    }
+
+
+@every_backend
+@pytest.mark.parametrize("call", calls_of_a_stream())
+def test_rows_that_come_during_a_call_lose_nothing(call, backend):
+    """The call does all that it does, or raises and does nothing; the next call works."""
+    make, run = layer_of("gru_after", I, H).freeze, calls_of_a_stream()[call]
+    frozen = make()
+    first = np.full((1, 2, H), 0.5, "f4")
+    wanted = frozen.stream(2)
+    wanted.state = first
+    run(wanted)
+    cut = 0
+    for line in range(1, 200):
+        stream = frozen.stream(2)
+        stream.state = first
+        between = Between(line, lambda stream=stream: stream.grow(1))
+        sys.settrace(between)
+        try:
+            run(stream)
+            done = True
+        except (RuntimeError, ValueError):
+            done = False
+        finally:
+            sys.settrace(None)
+        if between.left > 0:
+            break
+        cut += 1
+        after = wanted.state if done else first
+        if stream.batch_size == 3:
+            assert_same_bits(stream.state[:, :2], after)
+            assert not stream.state[:, 2].any()
+        stream.step(np.ones((1, I), "f4"), rows=[0])
+        stream.step(np.ones((stream.batch_size, I), "f4"))
+    assert cut > 1

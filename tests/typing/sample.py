@@ -67,12 +67,12 @@ def serve(layer: LSTM, x: Floats) -> Floats:
     return frozen.stream(batch_size=2).step(y)
 
 
-def ask(frozen: fastrnn.Frozen[Any, Any], x: Floats) -> Floats:
+def ask(frozen: fastrnn.Frozen, x: Floats) -> Floats:
     y, _ = frozen(x)
     return y
 
 
-def hear(stream: fastrnn.Stream[Any, Any], x_t: Floats) -> Floats:
+def hear(stream: fastrnn.Stream, x_t: Floats) -> Floats:
     return stream.step(x_t).astype(np.float32)
 
 
