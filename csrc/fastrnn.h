@@ -180,6 +180,9 @@ typedef struct {
   void *tape;             /* out, or NULL for inference */
   void *work;
   const void *plan; /* by frnn_plan for this shape; or NULL */
+  int turned; /* 1: the first step reads the panels of weights from the last to the first, the next one the other way
+                 round, and so on. Results are the same. Calls that go on where the last one ended find panels in the
+                 caches */
 } frnn_forward_call;
 
 /* The functions below do up to FRNN_TOGETHER calls at once, such as the directions of a layer: calls of one shape but

@@ -17,10 +17,8 @@ typedef struct {
   size total;
 } dense_layout;
 
-static int64_t dense_element(const frnn_dense_shape *s) { return s->dtype == FRNN_F32 ? 4 : 8; }
-
 static dense_layout lay_dense(const frnn_dense_shape *s) {
-  int64_t element = dense_element(s), vector = FRNN_ALIGN / element;
+  int64_t element = bytes_of(s->dtype), vector = FRNN_ALIGN / element;
   dense_layout at = {0};
   int64_t padded = product(&at.total, sum(&at.total, s->outputs, vector - 1) / vector, vector);
   reserve(&at.total, sizeof(dense_header), 1);
@@ -50,7 +48,7 @@ static frnn_transpose transpose_of(const dense_header *packed, const void *weigh
 void frnn_pack_dense(const frnn_dense_shape *s, const void *weight, const void *bias, void *packed) {
   dense_header *header = packed;
   *header = (dense_header){frnn_kernels_for(s->dtype), *s};
-  memcpy(at(packed, (ptrdiff_t)lay_dense(s).bias), bias, (size_t)(s->outputs * dense_element(s)));
+  memcpy(at(packed, (ptrdiff_t)lay_dense(s).bias), bias, (size_t)(s->outputs * bytes_of(s->dtype)));
   frnn_transpose t = transpose_of(header, weight);
   header->kernels->products.pack(&t);
 }
@@ -59,7 +57,7 @@ void frnn_unpack_dense(const void *packed, void *weight, void *bias) {
   const dense_header *header = packed;
   const frnn_dense_shape *s = &header->shape;
   frnn_transpose t = transpose_of(header, weight);
-  memcpy(bias, at(packed, (ptrdiff_t)lay_dense(s).bias), (size_t)(s->outputs * dense_element(s)));
+  memcpy(bias, at(packed, (ptrdiff_t)lay_dense(s).bias), (size_t)(s->outputs * bytes_of(s->dtype)));
   header->kernels->products.unpack(&t);
 }
 

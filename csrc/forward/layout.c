@@ -96,14 +96,16 @@ static forward_layout lay_pass(const frnn_shape *s) {
 }
 
 /* Widening pays if so many tiles read each weight, and more if there are more weights: for that many bytes one more.
- * Beyond the last number it is faster to read half the bytes. Measured. */
+ * Beyond the last number of bytes it is faster to read half of them. But in a step of many rows reading does not
+ * matter: there READINGS_ENOUGH pay for any number of bytes. Measured. */
 enum { READINGS_LEAST = 24, BYTES_PER_READING = 21845, WIDENED_BYTES_MOST = 2097152 };
-enum { ROWS_LEAST = 3, ROWS_OF_A_TILE = 6 };
+enum { ROWS_LEAST = 3, ROWS_OF_A_TILE = 6, ROWS_MANY = 16, READINGS_ENOUGH = 128 };
 
 int frnn_widens(const frnn_shape *s) {
   if (s->precision != FRNN_BFLOAT16_WEIGHTS || s->batch < ROWS_LEAST) return 0;
   double readings = (double)((s->batch - 1) / ROWS_OF_A_TILE + 1) * (double)s->steps;
   double bytes = weights_of(s) * (double)element_size(s);
+  if (s->batch >= ROWS_MANY && readings >= READINGS_ENOUGH) return 1;
   return readings >= READINGS_LEAST && readings * BYTES_PER_READING >= bytes && bytes <= WIDENED_BYTES_MOST;
 }
 

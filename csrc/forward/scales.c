@@ -8,12 +8,12 @@
 
 #include "packed.h"
 
-enum { LARGEST = 127, ITERATIONS = 2, BEGINNINGS = 3 };
+enum { ITERATIONS = 2, BEGINNINGS = 3 };
 
-/* w in units of a scale, rounded to an integer, at most LARGEST in size. */
+/* w in units of a scale, rounded to an integer, at most FRNN_INT8_LARGEST in size. */
 static double in_units(double w, double scale) {
   double q = w / scale, to_integer = 0x1.8p52;
-  q = q > LARGEST ? LARGEST : q < -LARGEST ? -LARGEST : q;
+  q = q > FRNN_INT8_LARGEST ? FRNN_INT8_LARGEST : q < -FRNN_INT8_LARGEST ? -FRNN_INT8_LARGEST : q;
   return (q + to_integer) - to_integer;
 }
 
@@ -46,9 +46,9 @@ static float scale_of(const float *w, int64_t k) {
     if (!(size <= FLT_MAX)) return NAN;
     largest = size > largest ? size : largest;
   }
-  if (largest / LARGEST < FLT_MIN) return 0;
+  if (largest / FRNN_INT8_LARGEST < FLT_MIN) return 0;
   for (int i = 0; i < BEGINNINGS; i++) {
-    double scale = largest / LARGEST * (1 - 0.125 * i);
+    double scale = largest / FRNN_INT8_LARGEST * (1 - 0.125 * i);
     for (int j = 0; j < ITERATIONS; j++) scale = better_scale(w, k, scale);
     double error = squared_error(w, k, scale);
     if (error >= least_error) continue;

@@ -351,7 +351,7 @@ frnn_step frnn_step_of(const forward_pass *w, chunk c, int64_t i, frnn_phase pha
                     .scratch = at(work_at(w, w->layout->scratch), rows.begin * w->row),
                     .bias_h = packed_at(w, w->packed->at.bias_h),
                     .keep = w->in_tape,
-                    .backwards = (int)(i & 1),
+                    .backwards = (int)(i & 1) ^ call->turned,
                     .state[FRNN_STATE_H] = h};
   for (int state = 1; state < w->cell->facts.states; state++)
     step.state[state] = state_in_step(w, state, i, rows.begin);

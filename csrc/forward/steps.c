@@ -4,14 +4,16 @@
  * It must not know: dtypes, instruction sets, activations, threads, Python. */
 #include "step.h"
 
+/* Each row takes every step, and a step is nothing but tiles: nothing is copied to a tape or converted between them.
+ * What variants add, such as zoneout, is not looked at, for their steps are unfused. */
 int frnn_is_steady(const forward_pass *w) {
   const frnn_shape *s = w->shape;
   return !s->ragged && !w->recompute && !w->checkpoints.data && !s->projected && !w->call->dropout.recurrent &&
          !w->products->convert && !is_unfused(w->cell);
 }
 
-/* From a phase of a step to that of the next step, neither of them the pass' first one: that reads the caller's state.
- */
+/* The strides from a phase of a step to the same phase of the next step. The pass' first step has none: it reads the
+ * caller's state. */
 static frnn_strides strides_of(const forward_pass *w, frnn_phase phase) {
   ptrdiff_t sign = w->shape->reverse ? -1 : 1, z = sign * (w->in_tape ? w->tape.step : w->work.step);
   if (w->layout->in_step && !w->in_tape) z = 0;

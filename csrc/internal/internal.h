@@ -85,9 +85,10 @@ typedef struct {
 
 enum { FRNN_X, FRNN_H };
 
-/* The lanes of packed int8 weights before those with numbers: the scales of the outputs; then for each block of k,
- * whose sum 32 bits hold, 128 times the sum of the numbers, negative. Rows that are operands begin with their scale. */
-enum { FRNN_INT8_BLOCK = 131072, FRNN_OPERAND_HEADER = 64 };
+/* Packed int8 weights begin with lanes that are no numbers: first the scales of the outputs; then, for each block of
+ * FRNN_INT8_BLOCK numbers of k, -128 times their sum. A sum over one block fits 32 bits. Rows that are operands begin
+ * with FRNN_OPERAND_HEADER bytes, of which the first four are their scale. */
+enum { FRNN_INT8_LARGEST = 127, FRNN_INT8_BLOCK = 131072, FRNN_OPERAND_HEADER = 64 };
 #define FRNN_INT8_BLOCKS(k) (((k) - 1) / FRNN_INT8_BLOCK + 1)
 #define FRNN_INT8_HEADER(k) (1 + FRNN_INT8_BLOCKS(k))
 
@@ -140,7 +141,8 @@ typedef struct {
   int keep;                              /* write the tape's slots into z */
   int backwards;                         /* read the panels from the last to the first */
   const frnn_variant_arguments *variant; /* variants alone */
-  int64_t more;                          /* so many steps follow in the same call, each `by` further on */
+  int kind;                              /* of the tile, for an epilogue that several kinds share */
+  int64_t more;                          /* the further steps of this call; `by` leads from one to the next */
   frnn_strides by;
 } frnn_step;
 
@@ -190,6 +192,7 @@ typedef struct {
                 d_row bytes. Phases after the product read it */
   ptrdiff_t scratch_row;
   const frnn_variant_arguments *variant; /* variants alone */
+  int kind;                              /* of the tile, for an epilogue that several kinds share */
   const void *aux;                       /* dense rows, if the cell has aux */
   void *daux; /* out: their gradients, zeros before. They are sums over all units, whose terms an earlier phase wrote,
                  so only the part with unit 0 writes them. NULL if not wanted and in the other parts */

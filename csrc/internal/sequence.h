@@ -59,7 +59,9 @@ static inline size_t reserve(size *s, int64_t element, int64_t count) {
 
 static inline size_t total(const size *s) { return s->overflow ? 0 : s->bytes + FRNN_ALIGN; }
 
-static inline int64_t element_size(const frnn_shape *s) { return s->dtype == FRNN_F32 ? 4 : 8; }
+static inline int64_t bytes_of(int dtype) { return dtype == FRNN_F32 ? 4 : 8; }
+
+static inline int64_t element_size(const frnn_shape *s) { return bytes_of(s->dtype); }
 
 /* The lanes that hold k numbers of a row of packed weights: each lane has an element's bytes, in which the precision
  * has one number or several. All sizes and strides of packed weights follow from this. */

@@ -1,4 +1,5 @@
-/* x86-64 with AVX-512 F, BW, DQ and VL and BF16, rows and weights rounded to bfloat16. */
+/* x86-64 with AVX-512 F, BW, DQ, VL and BF16, whose vdpbf16ps multiplies pairs of bfloat16: rows and weights rounded.
+ */
 #if defined(__x86_64__)
 #define FRNN_ISA avx512
 #define FRNN_BITS 32

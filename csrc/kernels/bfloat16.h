@@ -162,5 +162,4 @@ KERNEL void round_rows(const frnn_operands *o) {
   }
 }
 
-#define INLINE_EPILOGUE \
-  0 /* tiles share an epilogue, which reads their sums from memory: less code, for somewhat more time */
+#define COMPACT 1

@@ -67,4 +67,4 @@ INLINE vec column_of(const real *panel, int64_t k) { return vload(panel + k * LA
 
 #define CONVERT NULL
 
-#define INLINE_EPILOGUE FUSED /* an epilogue reads registers, so it is a part of every tile; not in the generic set */
+#define COMPACT (!FUSED) /* see gemm.h */

@@ -3,7 +3,9 @@
  * Layout. b is packed in panels [vector of outputs][k][gate][lane]; a is read in place, along k (rows of activations)
  * or across it (gate gradients, which are so transposed). A tile holds R rows x P panels x G gates of accumulators in
  * registers. k is never split between accumulators: a tile that stops at KBLOCK and goes on later stores and reloads
- * exact values, so every result is one chain. full.h or bfloat16.h has the chain and what a lane of a panel holds.
+ * exact values, so every result is one chain. full.h, bfloat16.h or int8.h has the chain, what a lane of a panel holds,
+ * and COMPACT: 1 for less code that takes somewhat more time. Then the tiles of a cell share an epilogue, which reads
+ * their sums from memory; else it is a part of every tile. And the product has no form of its own for whole vectors.
  *
  * It must not know: cells, time, threads. */
 
@@ -99,7 +101,7 @@ INLINE void gemm_tile_of(const int R, const int P, const int full, const frnn_ge
 }
 
 INLINE void gemm_tile(const int R, const int P, const frnn_gemm *g, int64_t m, int64_t vector) {
-  if (g->n - vector * LANES >= P * LANES)
+  if (!COMPACT && g->n - vector * LANES >= P * LANES)
     gemm_tile_of(R, P, 1, g, m, vector);
   else
     gemm_tile_of(R, P, 0, g, m, vector);

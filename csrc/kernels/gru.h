@@ -60,7 +60,7 @@ INLINE void gru_after_tile(const int R, const int P, const frnn_step *s, int64_t
     }
     chain_factor(R, P, 3, acc, &s->in[i], m, vector, 0);
   }
-  if (!INLINE_EPILOGUE) {
+  if (COMPACT) {
     vec units[ACCUMULATORS];
     keep_units(R * P * 3, acc, units);
     gru_after_ends(R * P, P, s, m, unit, units);
@@ -96,7 +96,7 @@ INLINE void gru_reset_tile(const int R, const int P, const frnn_step *s, int64_t
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
   run_chains(R, P, 2, acc, s, m, vector);
-  if (!INLINE_EPILOGUE) {
+  if (COMPACT) {
     vec units[ACCUMULATORS];
     keep_units(R * P * 2, acc, units);
     gru_reset_ends(R * P, P, s, m, unit, units);
@@ -130,7 +130,7 @@ INLINE void gru_blend_tile(const int R, const int P, const frnn_step *s, int64_t
   start_chains(R, P, 1, acc, s, m, vector, 2);
 #pragma GCC unroll 1
   for (int i = FRNN_X; i <= FRNN_H; i++) chain_factor(R, P, 1, acc, &s->in[i], m, vector, before);
-  if (!INLINE_EPILOGUE) {
+  if (COMPACT) {
     vec units[ACCUMULATORS];
     keep_units(R * P * 1, acc, units);
     gru_blend_ends(R * P, P, s, m, unit, units);

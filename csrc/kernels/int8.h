@@ -8,12 +8,11 @@
  *
  * It must not know: cells, time, threads. */
 
-#define KBLOCK INT64_MAX /* a sum of integers is not cut */
+#define KBLOCK INT64_MAX /* all of k at once: the scales of a row and of a panel stand before all their numbers */
 
 /* The lanes of k numbers of a row. */
 #define PACKED(k) ((k) == 0 ? 0 : ((k) - 1) / 4 + 1 + FRNN_INT8_HEADER(k))
-#define ALONG(k, a_k) ((k) * (a_k)) /* of all of k: the row is not read beyond */
-#define LARGEST 127
+#define ALONG(k, a_k) ((k) * (a_k)) /* after all of k: nothing is read there */
 
 /* acc[r][p][g] += sum over k of a[r][k] * b[p][k][g]. */
 INLINE void chain(const int R, const int P, const int G, vec *acc, const void *a, ptrdiff_t a_row, ptrdiff_t a_k,
@@ -65,10 +64,10 @@ INLINE void chain(const int R, const int P, const int G, vec *acc, const void *a
   }
 }
 
-/* x / scale, rounded to an integer, at most LARGEST in size. */
+/* x / scale, rounded to an integer, at most FRNN_INT8_LARGEST in size. */
 INLINE integer rounded(real x, real scale) {
   real q = scale > 0 ? x / scale : 0;
-  q = q > LARGEST ? LARGEST : q < -LARGEST ? -LARGEST : q;
+  q = q > FRNN_INT8_LARGEST ? FRNN_INT8_LARGEST : q < -FRNN_INT8_LARGEST ? -FRNN_INT8_LARGEST : q;
   return (integer)((q + MAGIC) - MAGIC);
 }
 
@@ -133,14 +132,15 @@ INLINE real largest_of(const real *x, int64_t k) {
   return most;
 }
 
-/* Numbers of rows in units of a scale for each row, LARGEST at most. A row is zeros if its scale would be subnormal. */
+/* Numbers of rows in units of a scale for each row, FRNN_INT8_LARGEST at most. A row is zeros if its scale would be
+ * subnormal. */
 KERNEL void convert(const frnn_operands *o) {
   for (int64_t m = 0; m < o->m; m++) {
     const real *x = AT(const real, o->rows, m * o->row);
     char *to = AT(char, o->operands, m * o->operand_row);
     real most = largest_of(x, o->k);
     if (o->bounded && most <= 1) most = 1;
-    real scale = most / LARGEST, inverse = LARGEST / most;
+    real scale = most / FRNN_INT8_LARGEST, inverse = FRNN_INT8_LARGEST / most;
     if (scale < 0x1p-126f) scale = inverse = 0;
     *(real *)to = scale;
     for (int64_t k = 0; k < o->k; k += LANES) {
@@ -153,4 +153,4 @@ KERNEL void convert(const frnn_operands *o) {
 #define WIDEN NULL
 #define CONVERT convert
 
-#define INLINE_EPILOGUE 0 /* as of bfloat16 */
+#define COMPACT 1

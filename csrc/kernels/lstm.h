@@ -55,7 +55,7 @@ INLINE void lstm_tile(const int R, const int P, const frnn_step *s, int64_t m, i
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
   run_chains(R, P, 4, acc, s, m, vector);
-  if (!INLINE_EPILOGUE) {
+  if (COMPACT) {
     vec units[ACCUMULATORS];
     keep_units(R * P * 4, acc, units);
     lstm_ends(R * P, P, s, m, unit, units);

@@ -14,7 +14,7 @@
 
 #include "products.h"
 
-/* Rows as they are. */
+/* Products that read rows as they are. */
 #define WIDEN widen
 #define CONVERT NULL
 extern const frnn_products TABLE(FRNN_ISA, bfloat16_weights);
@@ -22,7 +22,7 @@ const frnn_products TABLE(FRNN_ISA, bfloat16_weights) = PRODUCTS;
 #undef WIDEN
 #undef CONVERT
 
-/* Rows that are operands. */
+/* Products that read rows rounded to bfloat16. */
 #define WIDEN NULL
 #define CONVERT round_rows
 extern const frnn_products TABLE(FRNN_ISA, bfloat16);

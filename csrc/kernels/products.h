@@ -20,6 +20,10 @@
 #define TILE_KIND(name, G, widths) TILE_##name,
 enum tile_kind { STEP_TILES(TILE_KIND) TILE_KINDS };
 
+/* 1 for a kind that runs the tiles of tanh: an epilogue that tiles share reads the nonlinearity from the step. */
+#define RUNS_TANH(kind) (COMPACT && (kind) == TILE_rnn_relu)
+_Static_assert((int)TILE_rnn_tanh == TANH && (int)TILE_rnn_relu == RELU, "rnn.h reads a step's kind as a nonlinearity");
+
 typedef void gemm_tile_function(const frnn_gemm *, int64_t row, int64_t vector);
 typedef void step_tile_function(const frnn_step *, int64_t row, int64_t vector);
 
@@ -35,7 +39,7 @@ struct tiles {
 #define JOIN_(name, rows) name##_by_##rows
 #define JOIN(name, rows) JOIN_(name, rows)
 #define TILE(name) JOIN(name, ROWS)
-#define FITS_THREE(G) (ROWS == 1 && INLINE_EPILOGUE && FRNN_BITS == 32 && 3 * (G) <= ACCUMULATORS)
+#define FITS_THREE(G) (ROWS == 1 && !COMPACT && FRNN_BITS == 32 && 3 * (G) <= ACCUMULATORS)
 #define FITS(P, G) (ROWS <= TILE_ROWS(G) && ROWS * (P) * (G) <= ACCUMULATORS && !WIDE_ENOUGH(P, G))
 
 #define ROWS 1
@@ -160,8 +164,10 @@ INLINE step_tile_function *only_tile(const int kind, const frnn_step *s, row_til
 }
 
 /* All steps. Steps of a single tile do nothing between two tiles but advance. */
-INLINE void step(const int kind, const int G, frnn_step *s) {
+INLINE void step(const int own_kind, const int G, frnn_step *s) {
+  const int kind = RUNS_TANH(own_kind) ? TILE_rnn_tanh : own_kind;
   if (s->m <= 0) return;
+  s->kind = own_kind;
   row_tiles tiles = split_rows(s->m, TILE_ROWS(G));
   int widths = widths_of_step(kind, tiles.rows + (tiles.larger > 0));
   step_tile_function *tile = only_tile(kind, s, tiles, widths);

@@ -31,10 +31,10 @@ INLINE void rnn_tile(const int R, const int P, const int nonlinearity, const frn
   vec acc[ACCUMULATORS];
   int64_t unit = vector * LANES;
   run_chains(R, P, 1, acc, s, m, vector);
-  if (!INLINE_EPILOGUE) {
+  if (COMPACT) {
     vec units[ACCUMULATORS];
     keep_units(R * P * 1, acc, units);
-    rnn_ends(R * P, P, nonlinearity, s, m, unit, units);
+    rnn_ends(R * P, P, s->kind, s, m, unit, units);
     return;
   }
 #pragma GCC unroll 16

@@ -17,7 +17,7 @@ NOINLINE void TILE(gemm_8)(const frnn_gemm *s, int64_t m, int64_t v) { gemm_tile
 #define DEFINE_TILES(name, G, widths) DEFINE_##widths(name)
 STEP_TILES(DEFINE_TILES)
 
-#define ENTRY(name, P, G) FITS(P, G) ? TILE(name##_##P) : NULL
+#define ENTRY(name, P, G) FITS(P, G) && !RUNS_TANH(TILE_##name) ? TILE(name##_##P) : NULL
 #define ENTRIES_3(name, G) ENTRY(name, 1, G), ENTRY(name, 2, G), ENTRY(name, 4, G)
 #define ENTRIES_4(name, G) ENTRIES_3(name, G), ENTRY(name, 8, G)
 #define TILE_ENTRIES(name, G, widths) {ENTRIES_##widths(name, G)},

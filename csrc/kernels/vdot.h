@@ -8,7 +8,7 @@
  * It must not know: cells, layouts, time. */
 
 /* Without dot products a number takes two registers, or four, so tiles have fewer rows. */
-#if !defined(FRNN_VNNI)
+#if !defined(FRNN_VNNI) && !defined(FRNN_DOTPROD)
 #undef ACCUMULATORS
 #if defined(FRNN_AVX512) || defined(FRNN_AVX2)
 #define ACCUMULATORS 8
@@ -29,9 +29,35 @@ INLINE four vload_four(const char *p) {
   return (ivec){0} + x;
 }
 INLINE bytes vload_bytes(const real *lanes) { return (ivec)vload(lanes); }
+#if defined(FRNN_AVX512)
 INLINE ivec vdot(ivec sum, four x, bytes w) { return (ivec)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)w); }
 INLINE void vstore_numbers(char *to, int64_t k, ivec q) {
   _mm_storeu_si128((__m128i *)(to + k), _mm512_cvtepi32_epi8((__m512i)(q + 128)));
+}
+#else
+INLINE ivec vdot(ivec sum, four x, bytes w) {
+  return (ivec)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)x, (__m256i)w);
+}
+INLINE void vstore_numbers(char *to, int64_t k, ivec q) {
+  for (int i = 0; i < LANES; i++) to[k + i] = (char)(q[i] + 128);
+}
+#endif
+
+#elif defined(FRNN_DOTPROD)
+#define DOT_ADDS_128 0
+#define DOT_BYTES 4
+typedef int8x16_t four;
+typedef int8x16_t bytes;
+
+INLINE four vload_four(const char *p) {
+  int32_t x;
+  memcpy(&x, p, 4);
+  return vreinterpretq_s8_s32(vdupq_n_s32(x));
+}
+INLINE bytes vload_bytes(const real *lanes) { return (bytes)vload(lanes); }
+INLINE ivec vdot(ivec sum, four x, bytes w) { return (ivec)vdotq_s32((int32x4_t)sum, x, w); }
+INLINE void vstore_numbers(char *to, int64_t k, ivec q) {
+  for (int i = 0; i < LANES; i++) to[k + i] = (char)q[i];
 }
 
 #elif defined(FRNN_AVX512) || defined(FRNN_AVX2)

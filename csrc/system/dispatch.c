@@ -4,6 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include "../internal/internal.h"
 
 extern const frnn_kernels frnn_generic_f32, frnn_generic_f64;
@@ -14,7 +21,7 @@ static int always(void) { return 1; }
 #if defined(__x86_64__)
 extern const frnn_kernels frnn_avx512_f32, frnn_avx512_f64, frnn_avx2_f32, frnn_avx2_f64;
 extern const frnn_products frnn_avx512_bfloat16_weights, frnn_avx512_bfloat16, frnn_avx512_pairs, frnn_avx512_int8,
-    frnn_avx512_vnni, frnn_avx2_bfloat16_weights, frnn_avx2_bfloat16, frnn_avx2_int8;
+    frnn_avx512_vnni, frnn_avx2_bfloat16_weights, frnn_avx2_bfloat16, frnn_avx2_int8, frnn_avx2_vnni;
 
 /* The compiler's run-time library also checks that the system saves the registers. */
 static int has_avx512(void) {
@@ -25,6 +32,10 @@ static int has_avx512(void) {
 static int has_vnni(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512vnni");
+}
+static int has_avx_vnni(void) {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax >> 4 & 1;
 }
 /* The instruction for pairs of bfloat16 is slower than two multiply-adds on Intel's CPUs. */
 static int has_pairs(void) {
@@ -38,7 +49,17 @@ static int has_avx2(void) {
 }
 #elif defined(__aarch64__)
 extern const frnn_kernels frnn_neon_f32, frnn_neon_f64;
-extern const frnn_products frnn_neon_bfloat16_weights, frnn_neon_bfloat16, frnn_neon_int8;
+extern const frnn_products frnn_neon_bfloat16_weights, frnn_neon_bfloat16, frnn_neon_int8, frnn_neon_dotprod;
+
+static int has_dotprod(void) {
+#if defined(__ARM_FEATURE_DOTPROD)
+  return 1;
+#elif defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+  return 0;
+#endif
+}
 #endif
 
 /* Instructions that not every CPU of a set has, for the products of one precision. */
@@ -67,14 +88,14 @@ static const struct {
       [FRNN_INT8] = &frnn_avx2_int8,
       [FRNN_BFLOAT16] = &frnn_avx2_bfloat16},
      has_avx2,
-     {{NULL, NULL, NULL}}},
+     {[FRNN_INT8] = {&frnn_avx2_vnni, has_avx_vnni, has_avx_vnni}}},
 #elif defined(__aarch64__)
     {{&frnn_neon_f32, &frnn_neon_f64},
      {[FRNN_BFLOAT16_WEIGHTS] = &frnn_neon_bfloat16_weights,
       [FRNN_INT8] = &frnn_neon_int8,
       [FRNN_BFLOAT16] = &frnn_neon_bfloat16},
      always,
-     {{NULL, NULL, NULL}}},
+     {[FRNN_INT8] = {&frnn_neon_dotprod, has_dotprod, has_dotprod}}},
 #endif
     {{&frnn_generic_f32, &frnn_generic_f64},
      {[FRNN_BFLOAT16_WEIGHTS] = &frnn_generic_bfloat16_weights,

@@ -112,6 +112,7 @@ cdef extern from "fastrnn.h" nogil:
         void *tape
         void *work
         const void *plan
+        int turned
 
     ctypedef struct frnn_pack_call:
         frnn_shape shape

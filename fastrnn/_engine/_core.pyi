@@ -124,7 +124,7 @@ class Stepper:
     def step_with_head(self, head: Dense, given: _Array, wanted: _Array) -> bool: ...
     def step_some(
         self,
-        some: Stepper,
+        of_rows: Stepper,
         rows: _Array,
         given: _Array,
         wanted: _Array,

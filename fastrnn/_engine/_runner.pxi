@@ -16,6 +16,7 @@ cdef class Runner:
     cdef bint batch_first
     cdef int64_t input, hidden, features, element
     cdef double work  # of one row and step
+    cdef int turned  # where the last call ended: see frnn_forward_call
 
     def __cinit__(self, list weights not None, int directions, bint batch_first,
                   Workspaces workspaces not None):
@@ -128,6 +129,7 @@ cdef class Runner:
             target = y if i == layers - 1 else self.output(steps, batch)
             self.run_layer(i * self.directions, steps, batch, source, target, first, last)
             source = target
+        self.turned = (self.turned + steps) & 1
         return y, last if self.states > 1 else last[0]
 
     cdef int run_layer(self, int slot, int64_t steps, int64_t batch, cnp.ndarray x, cnp.ndarray y, tuple first,
@@ -148,7 +150,7 @@ cdef class Runner:
             one, call = self.weights[slot + i], &calls[i]
             call.shape = one.shape
             call.shape.steps, call.shape.batch, call.shape.reverse = steps, batch, i
-            call.weights, call.variant = one.weights, one.variant
+            call.weights, call.variant, call.turned = one.weights, one.variant, self.turned
             call.x = self.sequence(x, steps, batch, 0)
             call.y = self.sequence(y, steps, batch, i * self.features)
             for k in range(self.states):

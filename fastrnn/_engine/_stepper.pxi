@@ -27,7 +27,7 @@ cdef double work_of(list layers) except -1:
     return work
 
 
-# The workspace of a chunk of steps: offsets of the outputs of layers, every other layer's each; the bytes of all.
+# The workspace of a chunk of steps: two outputs, which layers write in turn; `outputs` has their offsets.
 cdef struct chunk_room:
     size_t outputs[2]
     size_t nbytes
@@ -47,21 +47,20 @@ cdef class Stepper:
     cdef frnn_forward_call *calls
     cdef char *plans  # one for each call
     cdef int count, dtype
-    cdef int64_t batch, most  # rows, and the most of them
+    cdef int64_t batch, most_rows  # of a step, and the most of them
     cdef int64_t input, hidden  # features of x and of h
     cdef object work
     cdef int64_t ids  # the number of ids; -1 if x has features
-    cdef list kept, layers, packed  # packed: the buffers of each layer
+    cdef list referenced, layers, packed  # referenced: what C has addresses in; packed: the buffers of each layer
     cdef Workspaces workspaces
-    cdef char *spare
+    cdef char *last_output  # of the uppermost layer, if it cannot go to `out` at once
     cdef size_t x_bytes, y_bytes
     cdef int64_t steps_between  # between two polls for interrupts
     cdef bint is_short  # a step keeps the GIL
     cdef atomic_flag claimed  # set while a call uses the buffers
     cdef int64_t *own_ids  # (batch,): a copy of a step's ids, to which no other thread can write
-    cdef int64_t *own_rows  # (batch,): the same of the indices of rows; and after them, for each row, the number of the
-    #                         last call that named it
-    cdef int64_t named  # calls with rows until now
+    cdef int64_t *own_rows  # (2, batch): a copy of a call's row indices; for each row the last call that named it
+    cdef int64_t row_call  # the number of calls with rows until now
 
     def __cinit__(self, list layers not None, int64_t batch, tuple state not None, work, list outputs not None,
                   Workspaces workspaces not None, bint of_ids=False):
@@ -73,9 +72,9 @@ cdef class Stepper:
         self.own_ids = self.own_rows = NULL
         self.plans = NULL
         self.count = <int>len(layers)
-        self.most = batch
+        self.most_rows = batch
         self.ids = -1
-        self.kept, self.layers, self.packed, self.work = [state, tuple(outputs)], list(layers), [], work
+        self.referenced, self.layers, self.packed, self.work = [state, tuple(outputs)], list(layers), [], work
         for _ in layers:
             self.packed.append([])
         self.workspaces = workspaces
@@ -120,7 +119,7 @@ cdef class Stepper:
         self.hidden = features_of(&self.calls[0].shape)
         self.calls[0].x.row = self.input * element
         self.calls[self.count - 1].y.row = self.hidden * element
-        self.spare = <char *>dense(array_of(outputs[self.count - 1]), self.dtype, batch, self.hidden, True)
+        self.last_output = <char *>dense(array_of(outputs[self.count - 1]), self.dtype, batch, self.hidden, True)
         self.fit(batch)
 
     cdef int fit(self, int64_t batch) except -1:
@@ -131,7 +130,7 @@ cdef class Stepper:
         cdef size_t needed
         cdef int i
         self.batch = -1  # until all fits
-        if batch < self.most:  # a layout for fewer rows may take more room
+        if batch < self.most_rows:  # a layout for fewer rows may take more room
             needed = step_size(self.layers, batch, self.ids >= 0)
             if needed > <size_t>self.work.size:
                 self.work = np.empty(needed, np.uint8)
@@ -233,13 +232,14 @@ cdef class Stepper:
         self.calls[self.count - 1].y.data = y
         for i in range(self.count):
             frnn_forward(&self.calls[i], 1, NULL)
+            self.calls[i].turned = 1 - self.calls[i].turned
         return 0
 
     cdef int advance_to(self, char *x, char *y, bint disjoint) except -1 nogil:
         """Does the same to a y that may overlap x."""
-        self.advance(x, y if disjoint else self.spare)
+        self.advance(x, y if disjoint else self.last_output)
         if not disjoint:
-            memcpy(y, self.spare, self.y_bytes)
+            memcpy(y, self.last_output, self.y_bytes)
         return 0
 
     def step(self, given, wanted):
@@ -249,7 +249,7 @@ cdef class Stepper:
             return False
         cdef cnp.ndarray x = <cnp.ndarray>given, out = <cnp.ndarray>wanted
         self.take()
-        # A layer reads x while it writes y. So if the two overlap, y is written to the spare array and copied.
+        # A layer reads x while it writes y. So if the two overlap, y is written elsewhere and copied.
         cdef char *source = <char *>cnp.PyArray_DATA(x)
         cdef char *target = <char *>cnp.PyArray_DATA(out)
         cdef bint disjoint = source + self.x_bytes <= target or target + self.y_bytes <= source
@@ -276,7 +276,7 @@ cdef class Stepper:
         cdef char *source = <char *>cnp.PyArray_DATA(<cnp.ndarray>given)
         cdef frnn_dense_call call
         call.packed, call.rows = boundary_of(head.packed), self.batch
-        call.x, call.y = self.spare, cnp.PyArray_DATA(<cnp.ndarray>wanted)
+        call.x, call.y = self.last_output, cnp.PyArray_DATA(<cnp.ndarray>wanted)
         self.take()
         try:
             if self.ids >= 0:
@@ -284,43 +284,45 @@ cdef class Stepper:
                     return False
                 source = <char *>self.own_ids
             if self.is_short and head.work_of(self.batch) < SHORT:
-                self.advance(source, self.spare)
+                self.advance(source, self.last_output)
                 frnn_dense(&call, NULL)
             else:
                 with nogil:
-                    self.advance(source, self.spare)
+                    self.advance(source, self.last_output)
                     frnn_dense(&call, NULL)
         finally:
             atomic_flag_clear(&self.claimed)
         return True
 
-    def step_some(self, Stepper some not None, cnp.ndarray rows not None, given, wanted, bint chunk, Dense head=None):
-        """Runs a step, or a chunk of them, of the rows of these indices alone, with `some`: a stepper that nobody else
-        uses, for the same layers and as many rows at most, whose state is overwritten. x and out have the named rows.
-        A step may have a head.
+    def step_some(self, Stepper of_rows not None, cnp.ndarray rows not None, given, wanted, bint chunk,
+                  Dense head=None):
+        """Runs a step, or a chunk of them, of the rows of these indices alone, with `of_rows`: a stepper that nobody
+        else uses, for the same layers and as many rows at most, whose state is overwritten. x and out have the named
+        rows. A step may have a head.
 
         Returns False, with nothing done, if x or out does not fit, as `step` and `feed` do, and if a row is not there
         or is named twice. If a signal handler raises, the state does not change."""
         cdef bint done = False
-        if some is self or some.count != self.count or some.most < self.most or some.layers != self.layers:
+        if (of_rows is self or of_rows.count != self.count or of_rows.most_rows < self.most_rows
+                or of_rows.layers != self.layers):
             raise ValueError("a stepper of the same layers expected")
         self.take()
         try:
             if not self.take_rows(rows):
                 return False
-            some.take()
+            of_rows.take()
             try:
-                if some.batch != rows.shape[0]:
-                    some.fit(rows.shape[0])
-                self.move_rows(some, False)
+                if of_rows.batch != rows.shape[0]:
+                    of_rows.fit(rows.shape[0])
+                self.move_rows(of_rows, False)
             finally:
-                atomic_flag_clear(&some.claimed)
+                atomic_flag_clear(&of_rows.claimed)
             if chunk:
-                done = some.feed(given, wanted)
+                done = of_rows.feed(given, wanted)
             else:
-                done = some.step(given, wanted) if head is None else some.step_with_head(head, given, wanted)
+                done = of_rows.step(given, wanted) if head is None else of_rows.step_with_head(head, given, wanted)
             if done:
-                self.move_rows(some, True)
+                self.move_rows(of_rows, True)
         finally:
             atomic_flag_clear(&self.claimed)
         return done
@@ -332,23 +334,23 @@ cdef class Stepper:
         if not (rows.ndim == 1 and rows.descr.type_num == cnp.NPY_INT64 and cnp.PyArray_ISCARRAY_RO(rows)):
             return False
         n, indices = rows.shape[0], <const int64_t *>cnp.PyArray_DATA(rows)
-        if not 1 <= n <= self.most:
+        if not 1 <= n <= self.most_rows:
             return False
         if self.own_rows == NULL:
-            self.own_rows = <int64_t *>PyMem_Malloc(2 * <size_t>self.most * sizeof(int64_t))
+            self.own_rows = <int64_t *>PyMem_Malloc(2 * <size_t>self.most_rows * sizeof(int64_t))
             if self.own_rows == NULL:
                 raise MemoryError()
-            memset(self.own_rows, 0, 2 * <size_t>self.most * sizeof(int64_t))
-        self.named += 1
+            memset(self.own_rows, 0, 2 * <size_t>self.most_rows * sizeof(int64_t))
+        self.row_call += 1
         for i in range(n):
             row = indices[i]
-            if not 0 <= row < self.most or self.own_rows[self.most + row] == self.named:
+            if not 0 <= row < self.most_rows or self.own_rows[self.most_rows + row] == self.row_call:
                 return False
-            self.own_rows[self.most + row] = self.named
+            self.own_rows[self.most_rows + row] = self.row_call
             self.own_rows[i] = row
         return True
 
-    cdef void move_rows(self, Stepper some, bint back) noexcept:
+    cdef void move_rows(self, Stepper of_rows, bint back) noexcept:
         """Copies the state of the rows of `own_rows` to the first rows of another stepper, or from there."""
         cdef int64_t j
         cdef size_t nbytes
@@ -358,8 +360,8 @@ cdef class Stepper:
         for i in range(self.count):
             for k in range(frnn_facts_of(self.calls[i].shape.cell).states):
                 nbytes = <size_t>(numbers_of_state(&self.calls[i].shape, k) * (4 if self.dtype == FRNN_F32 else 8))
-                other = <char *>some.calls[i].first.of[k]
-                for j in range(some.batch):
+                other = <char *>of_rows.calls[i].first.of[k]
+                for j in range(of_rows.batch):
                     mine = <char *>self.calls[i].first.of[k] + <size_t>self.own_rows[j] * nbytes
                     if back:
                         memcpy(mine, other + <size_t>j * nbytes, nbytes)
@@ -377,22 +379,22 @@ cdef class Stepper:
             return False
         cdef char *source = <char *>cnp.PyArray_DATA(x)
         cdef char *target = <char *>cnp.PyArray_DATA(out)
-        cdef int64_t done = 0, steps = x.shape[0], some
+        cdef int64_t done = 0, steps = x.shape[0], at_once
         cdef interruption interrupted = poll_function()
         cdef chunk_room room
         if source + <size_t>steps * self.x_bytes > target and target + <size_t>steps * self.y_bytes > source:
             return False
-        some = max(1, min(steps, min(self.steps_between, ROWS_AT_ONCE // self.batch)))
+        at_once = max(1, min(steps, min(self.steps_between, ROWS_AT_ONCE // self.batch)))
         self.take()
         try:
-            self.lay_room(&room, some, steps % some)
+            self.lay_room(&room, at_once, steps % at_once)
             work = self.workspaces.lend(room.nbytes)
             room.begin = <char *>aligned(work, room.nbytes)
             with nogil:
                 while done < steps:
-                    some = min(some, steps - done)
-                    self.advance_all(&room, some, source + done * self.x_bytes, target + done * self.y_bytes)
-                    done += some
+                    at_once = min(at_once, steps - done)
+                    self.advance_all(&room, at_once, source + done * self.x_bytes, target + done * self.y_bytes)
+                    done += at_once
                     if interrupted != NULL and interrupted():
                         break
             passed()
@@ -401,7 +403,7 @@ cdef class Stepper:
             atomic_flag_clear(&self.claimed)
         return True
 
-    cdef int lay_room(self, chunk_room *room, int64_t some, int64_t others) except -1:
+    cdef int lay_room(self, chunk_room *room, int64_t at_once, int64_t others) except -1:
         """Lays out a workspace for so many steps at once, or others. Packs the weights in the form that they read."""
         cdef int i
         cdef frnn_forward_call call = self.calls[0]
@@ -411,7 +413,7 @@ cdef class Stepper:
             call = self.calls[i]
             call.shape.steps = others
             nbytes = max(nbytes, known(frnn_forward_size(&call.shape), &call.shape))
-            call.shape.steps = some
+            call.shape.steps = at_once
             nbytes = max(nbytes, known(frnn_forward_size(&call.shape), &call.shape))
             held = []
             take_packed(&call, self.layers[i], False, held)
@@ -420,7 +422,7 @@ cdef class Stepper:
         room.nbytes = 0
         taken(&room.nbytes, nbytes, &call.shape)
         for i in range(2):
-            room.outputs[i] = taken(&room.nbytes, <size_t>some * self.y_bytes + ALIGN, &call.shape)
+            room.outputs[i] = taken(&room.nbytes, <size_t>at_once * self.y_bytes + ALIGN, &call.shape)
         room.nbytes += ALIGN
         return 0
 
@@ -444,3 +446,4 @@ cdef class Stepper:
             call.y.data = y if i == self.count - 1 else room.begin + room.outputs[i & 1]
             call.y.step = self.batch * call.y.row
             frnn_forward(&call, 1, NULL)
+            self.calls[i].turned = (self.calls[i].turned + steps) & 1

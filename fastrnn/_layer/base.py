@@ -311,11 +311,12 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
             "bfloat16-weights" rounds the matrices to bfloat16, which has 8 significant bits, and
             takes half the memory. Results are those of the layer with rounded weights, bit for bit.
             Batches of one or two rows and 256 units or more, which read their weights from far in
-            each step, are 1.2 to 2.5 times as fast; larger batches are not faster.
+            each step, are 1.2 to 2.5 times as fast; larger batches are as fast as in float32, or up
+            to a fifth slower.
 
             "bfloat16" also rounds the rows that the matrices multiply: x, h and r * h. It is meant
             for batches of 16 rows or more on AMD's CPUs with AVX-512 BF16, which have an
-            instruction for two such products; on other CPUs it is up to a tenth slower than
+            instruction for two such products; on other CPUs it is up to a third slower than
             "bfloat16-weights". Results differ from the layer's in the third digit. Subnormal
             numbers count as zeros in such a call, and numbers beyond 3.39e38 as infinities.
 

@@ -227,6 +227,17 @@ def test_all_sets_with_fused_multiply_adds_give_the_same_bits(precision, cell, o
 
 
 @pytest.mark.usefixtures("core")
+@pytest.mark.parametrize("steps, rows", [(43, 16), (43, 15), (42, 16), (9, 90)])
+def test_large_matrices_in_large_batches_are_those_of_rounded_weights(steps, rows):
+    """From 16 rows and 128 tiles on, a pass widens matrices of any size before its first step."""
+    layer, x = layer_of("lstm", 300, 400), draw(steps, rows, 300)
+    rounded = with_rounded_weights(layer)
+    for threads in 1, 3:
+        with fastrnn.threads(threads):
+            assert_same_bits(layer.freeze("bfloat16-weights")(x), rounded(x))
+
+
+@pytest.mark.usefixtures("core")
 @every_cell
 @pytest.mark.parametrize("net", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True}])
 def test_int8_is_near_the_layer(cell, net):
