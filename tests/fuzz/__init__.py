@@ -7,6 +7,6 @@ cases.py draws a case: a layer, a batch, the machine's settings and the relation
 relation is another way to compute the same results. batches.py and layouts.py make the arrays of a
 case, buffers.py the memory for results. answers.py computes the answer of a case: all its results.
 rounding.py computes the effect of rounding on them. relations.py has the table of relations;
-machines.py, repeats.py, forms.py, parts.py and streams.py fill it. running.py runs single cases,
-__main__.py runs many in a process of their own.
+machines.py, repeats.py, forms.py, parts.py, streams.py and frozen.py fill it. running.py runs
+single cases, __main__.py runs many in a process of their own.
 """

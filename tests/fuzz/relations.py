@@ -1,7 +1,8 @@
 """Relations: other ways to compute the answer of a case, compared with it.
 
-machines.py, repeats.py, forms.py, parts.py and streams.py put them into the table here. Each is a
-function of a `Run`. Answers of the kernels must be equal to the bit, as their contract says. Those
+machines.py, repeats.py, forms.py, parts.py, streams.py and frozen.py put them into the table here.
+Each is a function of a `Run`. Answers of the kernels must be equal to the bit, as their contract
+says. Those
 of the reference must be near, because the order of NumPy's sums varies.
 """
 

@@ -6,10 +6,17 @@ import warnings
 
 import numpy as np
 
-from . import answers, buffers, cases, forms, machines, parts, repeats, streams
+from . import answers, buffers, cases, forms, frozen, machines, parts, repeats, streams
 from .relations import RELATIONS, compute
 
-WAYS = machines, repeats, forms, parts, streams  # imported: they put relations into the table
+WAYS = (
+    machines,
+    repeats,
+    forms,
+    parts,
+    streams,
+    frozen,
+)  # imported: they put relations into the table
 
 SECONDS_OF_A_CASE = 90
 

@@ -7,7 +7,6 @@ import numpy as np
 from problems import parameter_name, weight_names
 
 import fastrnn
-from fastrnn.reference.precision import to_bfloat16
 
 from . import answers, batches, layouts
 from .relations import relation
@@ -42,29 +41,6 @@ def a_stream(run):
     last = stream.state if isinstance(stream.state, tuple) else (stream.state,)
     answer = {"call y": np.concatenate(got)} | answers.named(case.layer, "call", last)
     run.same(answer, answers.only(run.answer, "call"))
-
-
-@relation("frozen", weight=3)
-def frozen(run):
-    """A frozen layer has the layer's bits, before and after a pickle."""
-    layer, batch = run.layer, run.batch
-    snapshot = layer.freeze()
-    if run.rng.random() < 0.3:
-        snapshot = pickle.loads(pickle.dumps(snapshot))
-    wanted = answers.only(run.answer, "call")
-    for _ in range(2):  # the second call has both forms of the weights
-        run.same(answers.only(answers.call(snapshot, batch), "call"), wanted)
-
-
-@relation("rounded weights", lambda case: case.layer.dtype == np.float32, weight=3)
-def rounded_weights(run):
-    """A frozen layer of bfloat16 weights has the bits of the layer with rounded weights."""
-    snapshot, rounded = run.layer.freeze("bfloat16-weights"), copy.deepcopy(run.layer)
-    matrices = {name: to_bfloat16(w) for name, w in run.layer.params.items() if w.ndim == 2}
-    rounded.load(run.layer.params | matrices)
-    wanted = answers.only(answers.call(rounded, run.batch), "call")
-    for _ in range(2):
-        run.same(answers.only(answers.call(snapshot, run.batch), "call"), wanted)
 
 
 def _new_stream(run):
