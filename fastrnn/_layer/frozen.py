@@ -6,6 +6,7 @@ It must not know: training.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, NamedTuple, overload
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -112,6 +113,7 @@ class Frozen(Running, Generic[State, Given]):
             tuple([None if p is None else self._kept(p) for p in of_pass]) for of_pass in copied
         ]
 
+        self._embeddings = WeakValueDictionary()  # those of streams, while one is there
         self._runner = None
         if runtime.core is not None and structure.merge == "concat":
             self._runner = runtime.core.Runner(
@@ -124,6 +126,16 @@ class Frozen(Running, Generic[State, Given]):
             bare = object.__new__(type(self))  # the same without the head
             bare.__dict__.update(self.__dict__)
             self._head, self._bare = head, bare
+
+    def _shared_embedding(self, embedding):
+        """A copy of an embedding; streams that are given equal ones have one copy in common."""
+        given = np.ascontiguousarray(embedding)
+        for held in list(self._embeddings.values()):
+            if held.shape == given.shape and np.array_equal(held.view("u1"), given.view("u1")):
+                return held
+        own = given.copy()
+        self._embeddings[id(own)] = own
+        return own
 
     def _kept(self, parameter):
         """The copy to keep of a parameter; None for a matrix that the kernels have packed."""
@@ -395,6 +407,8 @@ class Frozen(Running, Generic[State, Given]):
         embedding: Floats | None = None,
     ) -> Stream[State, Given]:  # fmt: skip
         """Return a `Stream`, which has the weights in common with all others of this object.
+
+        Streams that are given equal embeddings have one copy of it in common, too.
 
         Parameters
         ----------

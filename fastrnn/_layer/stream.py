@@ -93,7 +93,7 @@ class Stream(Generic[State, Given]):
         self._embedding = None
         if embedding is not None:
             checked = ids.checked_embedding(embedding, structure.input_size, structure.dtype)
-            self._embedding = checked.copy()
+            self._embedding = frozen._shared_embedding(checked)
         self._compiled = runtime.uses_core()
         self._stepper = self._make_stepper(self._state)
         # A stepper, and one for steps of some of its rows, which is made when they come.
@@ -111,6 +111,8 @@ class Stream(Generic[State, Given]):
     def __setstate__(self, state):
         checks.aligned("Stream", [state["_state"], state["_embedding"]])
         self.__dict__.update(state)
+        if self._embedding is not None:
+            self._embedding = self._frozen._shared_embedding(self._embedding)
         self._state = tuple(np.require(held, requirements="W") for held in self._state)
         self._compiled = self._compiled and runtime.core is not None
         self._stepper = self._make_stepper(self._state)

@@ -353,6 +353,28 @@ def test_streams_of_one_frozen_layer_share_its_weights():
     assert frozen.nbytes == before and grown < before / 10
 
 
+@every_backend
+def test_streams_with_equal_embeddings_share_one_copy(backend):
+    frozen, embedding = layer_of("lstm", I, H).freeze(), draw(50_000, I)
+    embedding[3] = np.nan
+    ids = np.array([7])
+    tracemalloc.start()
+    try:
+        streams = [frozen.stream(embedding=embedding) for _ in range(10)]
+        streams += [copy.deepcopy(streams[0]), pickle.loads(pickle.dumps(streams[0]))]
+        first = streams[0].step(ids)
+        embedding[7] += 1  # an equal array has the same copy, another one has another
+        streams.append(frozen.stream(embedding=embedding))
+        assert tracemalloc.get_traced_memory()[0] < 3.5 * embedding.nbytes
+    finally:
+        tracemalloc.stop()
+    for stream in streams[1:10]:
+        assert_same_bits(stream.step(ids), first)
+    assert (streams[-1].step(ids) != first).any()
+    del streams, stream
+    assert len(frozen._embeddings) == 0
+
+
 # ---- a snapshot ----------------------------------------------------------------------------------
 
 
