@@ -1,16 +1,16 @@
-"""The README's figures of speed, from the files of the runs that gave them, one for each group of
-cases: bench/speed.json of `programs`, bench/speed-GROUP.json of the others.
+"""The figures of speed in README.md and docs/speed.md, from the files of the runs that gave them,
+one for each group of cases: bench/speed.json of `programs`, bench/speed-GROUP.json of the others.
 
 On a machine at rest, for some hours, in a checkout without changes:
 
     python bench/run.py --threads 1,2 --rounds 3 --batch 0.015 --json build/speed.json
     python bench/readme.py --record build/speed.json
 
-writes bench/speed.json, the README's figures and bench/speed.png (needs matplotlib). The other
-groups take one thread and half an hour each: `--group serve --threads 1`. Without --record it
-writes the README's figures from the existing files.
+writes bench/speed.json, bench/speed.png (needs matplotlib) and the pages' figures. The other groups
+take one thread and up to half an hour each: `--group serve`. Without --record it writes the pages'
+figures from the existing files.
 
-The README has them between `<!-- speed: NAME -->` and `<!-- speed -->`; SECTIONS has a function for
+A page has them between `<!-- speed: NAME -->` and `<!-- speed -->`; SECTIONS has a function for
 each name. A file is that of `--json` without the values that no figure needs, with one job in a
 line. `python -m fastrnn bench --from bench/speed.json` shows it.
 """
@@ -32,7 +32,7 @@ from fastrnn.bench import markdown, measure, picture, report  # noqa: E402
 from fastrnn.bench.cases import CASES, GROUPS, MODES, named  # noqa: E402
 from fastrnn.bench.peers import PEERS  # noqa: E402
 
-README, FOLDER = ROOT / "README.md", ROOT / "bench"
+PAGES, FOLDER = (ROOT / "README.md", ROOT / "docs/speed.md"), ROOT / "bench"
 PROGRAMS = "programs"
 WIDTH = 120  # the width of the README's lines
 STAT = "best"
@@ -104,9 +104,19 @@ def means(found: dict) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def tables(found: dict) -> str:
-    """The tables of a group's run, with a title each."""
-    return markdown.markdown(found, STAT)
+def table_of(cell: str):
+    """A function that gives the table of one cell."""
+
+    def table(found: dict) -> str:
+        jobs = [job for job in found["jobs"] if job["cell"] == cell]
+        return markdown.markdown(found | {"jobs": jobs}, STAT).partition("\n\n")[2]
+
+    return table
+
+
+def table(found: dict) -> str:
+    """The table of a group that has one for all cells."""
+    return markdown.markdown(found, STAT).partition("\n\n")[2]
 
 
 def is_complete(found: dict) -> bool:
@@ -144,8 +154,11 @@ def behind(found: dict) -> str | None:
 
 SECTIONS = {
     PROGRAMS: {"machine": machine, "lstm": lstm, "means": means, "behind": behind},
+    "audio": {"audio-machine": machine, "audio": table},
     **{
-        group: {f"{group}-machine": machine, group: tables} for group in GROUPS if group != PROGRAMS
+        group: {f"{group}-machine": machine}
+        | {f"{group}-{cell}": table_of(cell) for cell in ("lstm", "gru")}
+        for group in ("serve", "precision", "features")
     },
 }
 
@@ -155,7 +168,7 @@ def paragraph(text: str) -> str:
 
 
 def filled(page: str, found: dict) -> str:
-    """The README's text with the figures of a run; sections of other groups do not change, nor one
+    """A page's text with the figures of a run; sections of other groups do not change, nor one
     that the run has no figures for."""
     sections = SECTIONS[group_of(found)]
 
@@ -163,7 +176,7 @@ def filled(page: str, found: dict) -> str:
         text = sections[match["name"]](found) if match["name"] in sections else None
         return match[0] if text is None else f"{match['begin']}\n{text}\n{match['end']}"
 
-    pattern = r"(?P<begin><!-- speed: (?P<name>[\w-]+) -->)\n.*?\n(?P<end><!-- speed -->)"
+    pattern = r"(?P<begin><!-- speed: (?P<name>[\w-]+) -->)\n(?:.*?\n)??(?P<end><!-- speed -->)"
     return re.sub(pattern, section, page, flags=re.DOTALL)
 
 
@@ -208,10 +221,11 @@ def main(arguments: list[str] | None = None) -> int:
         path = file(group_of(found))
         picture.draw(path.with_suffix(".png"), found, STAT)
         path.write_text(shortened(json.loads(text)), encoding="utf-8")
-    page = README.read_text(encoding="utf-8")
-    for path in filter(Path.exists, map(file, GROUPS)):
-        page = filled(page, measure.read(path.read_text(encoding="utf-8")))
-    README.write_text(page, encoding="utf-8")
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for path in map(file, GROUPS):
+            text = filled(text, measure.read(path.read_text(encoding="utf-8")))
+        page.write_text(text, encoding="utf-8")
     return 0
 
 

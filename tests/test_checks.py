@@ -489,8 +489,9 @@ def test_a_refused_state_or_reset_leaves_the_stream_as_it_was(cell):
             with refuses((ValueError, TypeError), "state must be"):
                 stream.state = value
             assert_same_bits(stream.state, state)
-    for rows in (B, -B - 1, [0, B], [True] * (B + 1), 1.5, "text"):
-        with pytest.raises(IndexError):
+    outside = [(rows, IndexError) for rows in (B, -B - 1, [0, B], [True] * (B + 1))]
+    for rows, error in (*outside, (1.5, TypeError), ("text", TypeError)):
+        with pytest.raises(error):
             stream.reset(rows)
         assert_same_bits(stream.state, state)
 

@@ -40,7 +40,9 @@ def bar(job: dict, stat: str) -> Bar | None:
     ours = times.get(report.OURS)
     if ours is None:
         return None
-    if "float32" in times:
+    if is_narrow(job):
+        if "float32" not in times:
+            return None
         mark = times[best] / times["float32"] if best else None
         return Bar("float32", ours / times["float32"], mark)
     if best is None:
@@ -49,9 +51,13 @@ def bar(job: dict, stat: str) -> Bar | None:
     return Bar(best, ours / frameworks[best], mark)
 
 
+def is_narrow(job: dict) -> bool:
+    return job.get("group") == "precision"
+
+
 def column(job: dict) -> str:
     """What a column of panels shows: a mode, or a precision."""
-    return report.label(job) if "float32" in job["peers"] else job["mode"]
+    return report.label(job) if is_narrow(job) else job["mode"]
 
 
 def tick(job: dict) -> str:
@@ -59,15 +65,12 @@ def tick(job: dict) -> str:
 
 
 def _draw_panel(axes, jobs: list[dict], cases: list[str], stat: str):
-    tallest = 0.0
     for job in jobs:
         found, x = bar(job, stat), cases.index(tick(job))
         axes.bar(x, found.height, width=0.7, color=found.colour)
-        tallest = max(tallest, found.height)
         if found.mark is not None:
             axes.hlines(found.mark, x - 0.45, x + 0.45, color="black", linewidth=1.6)
     axes.axhline(1, color="black", linewidth=0.7, linestyle=":")
-    axes.set_ylim(0, max(1.1, 1.1 * tallest))  # a slow peer's mark may lie outside
     first = jobs[0]
     threads = report.threads_text(first["threads"])
     axes.set_title(f"{first['cell'].upper()} {column(first)}, {threads}", fontsize="medium")
@@ -104,7 +107,9 @@ def draw(path: Path, found: dict, stat: str):
                 _draw_panel(axes, mine, cases, stat)
             else:
                 axes.set_axis_off()
-    bars, narrow = [bar(job, stat) for job in jobs], any("float32" in j["peers"] for j in jobs)
+    bars, narrow = [bar(job, stat) for job in jobs], any(map(is_narrow, jobs))
+    # Of all panels. A slow peer's mark may lie outside.
+    panels[0, 0].set_ylim(0, 1.1 * max(1, *(found.height for found in bars)))
     handles = [
         Patch(color=f"C{n}", label=f"best peer: {report.TITLES[name]}")
         for n, name in enumerate(PEERS)

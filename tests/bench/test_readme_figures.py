@@ -29,9 +29,9 @@ def figures():
 @pytest.fixture
 def copies(figures, tmp_path, monkeypatch):
     """The same, on copies of what it writes."""
-    for path in (figures.README, *filter(pathlib.Path.exists, map(figures.file, GROUPS))):
+    for path in (*figures.PAGES, *map(figures.file, GROUPS)):
         shutil.copy(path, tmp_path)
-    monkeypatch.setattr(figures, "README", tmp_path / "README.md")
+    monkeypatch.setattr(figures, "PAGES", [tmp_path / page.name for page in figures.PAGES])
     monkeypatch.setattr(figures, "FOLDER", tmp_path)
     return figures
 
@@ -40,9 +40,7 @@ def copies(figures, tmp_path, monkeypatch):
 def kept(figures):
     """The files of the runs that the README's figures come from."""
     return {
-        group: measure.read(path.read_text(encoding="utf-8"))
-        for group in GROUPS
-        if (path := figures.file(group)).exists()
+        group: measure.read(figures.file(group).read_text(encoding="utf-8")) for group in GROUPS
     }
 
 
@@ -82,11 +80,14 @@ def sections(page):
     return dict(found)
 
 
-def test_the_readme_has_the_figures_of_the_file(figures, kept):
-    page = figures.README.read_text(encoding="utf-8")
-    assert sections(page).keys() == {n for group in kept for n in figures.SECTIONS[group]}
-    for found in kept.values():
-        assert figures.filled(page, found) == page, "run python bench/readme.py"
+def test_the_pages_have_the_figures_of_the_files(figures, kept):
+    shown = set()
+    for path in figures.PAGES:
+        page = path.read_text(encoding="utf-8")
+        shown |= sections(page).keys()
+        for found in kept.values():
+            assert figures.filled(page, found) == page, "run python bench/readme.py"
+    assert shown == {name for group in GROUPS for name in figures.SECTIONS[group]}
 
 
 def test_a_file_says_where_and_of_what(kept):
@@ -118,7 +119,7 @@ def test_a_new_run_takes_the_place_of_the_old_one(copies, tmp_path):
     kept = json.loads(file.read_text())
     assert kept["about"] == run["about"] and len(kept["jobs"]) == len(run["jobs"])
     assert "errors" not in file.read_text()
-    page = copies.README.read_text(encoding="utf-8")
+    page = copies.PAGES[0].read_text(encoding="utf-8")
     new = sections(page)
     begin = "Measured at commit aaaaaaa on 2027-01-02, on 2 cores of a fast CPU"
     assert new["machine"].replace("\n", " ").startswith(begin)
@@ -126,7 +127,7 @@ def test_a_new_run_takes_the_place_of_the_old_one(copies, tmp_path):
     assert new["lstm"].splitlines()[4].endswith("| 1 ms | 4.00 | 2.00 | 1 ms | 4.00 | 2.00 |")
     assert new["means"].splitlines()[2] == "| LSTM | 2.00 | 2.00 | 2.00 | 2.00 | 50% | 50% |"
     assert new["behind"].endswith("at one thread in seq-512 gru training 0.90.")
-    assert copies.main([]) == 0 and copies.README.read_text(encoding="utf-8") == page
+    assert copies.main([]) == 0 and copies.PAGES[0].read_text(encoding="utf-8") == page
 
 
 @pytest.mark.parametrize(
@@ -142,9 +143,9 @@ def test_a_run_without_all_of_it_is_refused(copies, change, message, tmp_path, c
     run, path = complete_run(), tmp_path / "run.json"
     change(run)
     path.write_text(json.dumps(run))
-    before = copies.README.read_text(encoding="utf-8")
+    before = copies.PAGES[0].read_text(encoding="utf-8")
     with pytest.raises(SystemExit):
         copies.main(["--record", str(path)])
     assert message in capsys.readouterr().err
-    assert copies.README.read_text(encoding="utf-8") == before
+    assert copies.PAGES[0].read_text(encoding="utf-8") == before
     assert not copies.file("programs").with_suffix(".png").exists()
