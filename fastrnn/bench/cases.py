@@ -54,6 +54,11 @@ class Case:
         trained = self.group in ("programs", "features") and not self.stream
         return MODES if trained else ("forward",)
 
+    @property
+    def has_limit(self) -> bool:
+        """Whether `limit` knows what the case needs: not what its feature saves or adds."""
+        return self.precision == "float32" and not self.feature
+
     def sizes(self) -> str:
         """(T, B, I, H), and the numbers of layers and directions if there are more than one."""
         words = [str(n) for n in (self.T, self.B, self.I, self.H)]

@@ -80,7 +80,7 @@ def finish(found: dict, options):
     machine = found["probes"].get(1)
     for job in found["jobs"] if machine else ():
         case = CASES[job["case"]]
-        if case.precision == "float32":
+        if case.has_limit:
             job["limit"] = case.limit(machine, job["cell"], job["mode"], job["threads"])
     found["geometric_means"] = report.means(found["jobs"], options.stat)
     if options.json:

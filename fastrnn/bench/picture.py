@@ -115,9 +115,11 @@ def draw(path: Path, found: dict, stat: str):
         for n, name in enumerate(PEERS)
         if any(found.base == name for found in bars)
     ]
-    mark = MARKS["best" if narrow else "limit"]
-    handles.append(Line2D([], [], color="black", linewidth=1.6, label=mark))
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize="small")
+    if any(found.mark is not None for found in bars):
+        mark = MARKS["best" if narrow else "limit"]
+        handles.append(Line2D([], [], color="black", linewidth=1.6, label=mark))
+    across = max(1, int(size[0] / 2))  # of the legend, by the inches that an entry takes
+    figure.legend(handles=handles, loc="outside lower center", ncols=across, fontsize="small")
     base = "fastrnn's float32 time" if narrow else "the best peer's time"
     figure.supylabel(f"time / {base}", fontsize="medium")
     figure.savefig(path, dpi=120)
