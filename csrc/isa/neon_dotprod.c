@@ -6,6 +6,10 @@
 #define FRNN_KIND dotprod
 #define FRNN_NEON
 #define FRNN_DOTPROD
+#if defined(__clang__)
+#define FRNN_TARGET "dotprod"
+#else
 #define FRNN_TARGET "arch=armv8.2-a+dotprod"
+#endif
 #include "../kernels/narrow_int8.h"
 #endif
