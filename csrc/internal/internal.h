@@ -192,7 +192,6 @@ typedef struct {
                 d_row bytes. Phases after the product read it */
   ptrdiff_t scratch_row;
   const frnn_variant_arguments *variant; /* variants alone */
-  int kind;                              /* of the tile, for an epilogue that several kinds share */
   const void *aux;                       /* dense rows, if the cell has aux */
   void *daux; /* out: their gradients, zeros before. They are sums over all units, whose terms an earlier phase wrote,
                  so only the part with unit 0 writes them. NULL if not wanted and in the other parts */
