@@ -323,6 +323,11 @@ int frnn_select(const char *isa);
 enum frnn_extensions { FRNN_NO_EXTENSIONS, FRNN_FAST_EXTENSIONS, FRNN_ALL_EXTENSIONS };
 int frnn_use_extensions(int which);
 
+/* The i-th of these that the set in use is extended by now; the i-th that this build has, of all sets (NULL past the
+ * end). The names are those of the Linux kernel's list of a CPU's features. */
+const char *frnn_extension(int i);
+const char *frnn_extension_compiled(int i);
+
 const char *frnn_compiler(void);
 
 /* How many threads a call may use, the caller's own included, 1 to FRNN_THREADS: for the process, and for the calls of

@@ -180,9 +180,15 @@ int frnn_pack_with(const frnn_kernels *kernels, const frnn_pack_call *calls, int
   return frnn_end(&p.run);
 }
 
+/* Products over all of time multiply the padding of units too, so half of the lanes are for layers of few inputs. */
+static const frnn_kernels *kernels_for(const frnn_shape *s) {
+  if (s->precision == FRNN_FULL && s->input <= s->hidden) return frnn_kernels_for_units(s->dtype, s->hidden);
+  return frnn_kernels_for(s->dtype);
+}
+
 int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void)) {
   const packed_header *like = calls->like;
-  return frnn_pack_with(like ? like->kernels : frnn_kernels_for(calls->shape.dtype), calls, count, interrupted);
+  return frnn_pack_with(like ? like->kernels : kernels_for(&calls->shape), calls, count, interrupted);
 }
 
 /* ---- unpacking -------------------------------------------------------------------------------------------------- */

@@ -352,6 +352,10 @@ struct frnn_cell {
  * reads them once, at its entry, and keeps them. */
 const frnn_kernels *frnn_kernels_for(int dtype);
 
+/* The kernels for the forward steps of a layer of so many units: those of the next set if they leave half of a vector
+ * empty and it gives the same bits. The functions of half a vector take less time. */
+const frnn_kernels *frnn_kernels_for_units(int dtype, int64_t units);
+
 /* The products of the same instruction set for a precision. */
 const frnn_products *frnn_products_for(const frnn_kernels *kernels, int precision);
 

@@ -64,6 +64,7 @@ static int has_dotprod(void) {
 
 /* Instructions that not every CPU of a set has, for the products of one precision. */
 typedef struct {
+  const char *name;
   const frnn_products *products;
   int (*has)(void), (*is_fast)(void);
 } extension;
@@ -81,28 +82,28 @@ static const struct {
       [FRNN_INT8] = &frnn_avx512_int8,
       [FRNN_BFLOAT16] = &frnn_avx512_bfloat16},
      has_avx512,
-     {[FRNN_INT8] = {&frnn_avx512_vnni, has_vnni, has_vnni},
-      [FRNN_BFLOAT16] = {&frnn_avx512_pairs, has_pairs, has_fast_pairs}}},
+     {[FRNN_INT8] = {"avx512_vnni", &frnn_avx512_vnni, has_vnni, has_vnni},
+      [FRNN_BFLOAT16] = {"avx512_bf16", &frnn_avx512_pairs, has_pairs, has_fast_pairs}}},
     {{&frnn_avx2_f32, &frnn_avx2_f64},
      {[FRNN_BFLOAT16_WEIGHTS] = &frnn_avx2_bfloat16_weights,
       [FRNN_INT8] = &frnn_avx2_int8,
       [FRNN_BFLOAT16] = &frnn_avx2_bfloat16},
      has_avx2,
-     {[FRNN_INT8] = {&frnn_avx2_vnni, has_avx_vnni, has_avx_vnni}}},
+     {[FRNN_INT8] = {"avx_vnni", &frnn_avx2_vnni, has_avx_vnni, has_avx_vnni}}},
 #elif defined(__aarch64__)
     {{&frnn_neon_f32, &frnn_neon_f64},
      {[FRNN_BFLOAT16_WEIGHTS] = &frnn_neon_bfloat16_weights,
       [FRNN_INT8] = &frnn_neon_int8,
       [FRNN_BFLOAT16] = &frnn_neon_bfloat16},
      always,
-     {[FRNN_INT8] = {&frnn_neon_dotprod, has_dotprod, has_dotprod}}},
+     {[FRNN_INT8] = {"asimddp", &frnn_neon_dotprod, has_dotprod, has_dotprod}}},
 #endif
     {{&frnn_generic_f32, &frnn_generic_f64},
      {[FRNN_BFLOAT16_WEIGHTS] = &frnn_generic_bfloat16_weights,
       [FRNN_INT8] = &frnn_generic_int8,
       [FRNN_BFLOAT16] = &frnn_generic_bfloat16},
      always,
-     {{NULL, NULL, NULL}}},
+     {{NULL, NULL, NULL, NULL}}},
 };
 enum { SETS = sizeof sets / sizeof *sets };
 
@@ -121,15 +122,40 @@ static int current(void) {
 
 const frnn_kernels *frnn_kernels_for(int dtype) { return sets[current()].kernels[dtype]; }
 
+const frnn_kernels *frnn_kernels_for_units(int dtype, int64_t units) {
+  int set = current(), next = set + 1;
+  const frnn_kernels *kernels = sets[set].kernels[dtype];
+  if (2 * units > kernels->lanes || next == SETS || !sets[next].runs()) return kernels;
+  return sets[next].kernels[dtype]->fused == kernels->fused ? sets[next].kernels[dtype] : kernels;
+}
+
+/* Whether products of a set and precision use the extension that there is for them. */
+static int extends(int set, int precision) {
+  const extension *more = &sets[set].extension[precision];
+  int which = __atomic_load_n(&extensions, __ATOMIC_RELAXED);
+  return more->products && which != FRNN_NO_EXTENSIONS &&
+         (which == FRNN_ALL_EXTENSIONS ? more->has : more->is_fast)();
+}
+
 const frnn_products *frnn_products_for(const frnn_kernels *kernels, int precision) {
   int set = 0;
   if (precision == FRNN_FULL) return &kernels->products;
   while (sets[set].kernels[FRNN_F32] != kernels) set++;
-  const extension *more = &sets[set].extension[precision];
-  int which = __atomic_load_n(&extensions, __ATOMIC_RELAXED);
-  if (more->products && which != FRNN_NO_EXTENSIONS && (which == FRNN_ALL_EXTENSIONS ? more->has : more->is_fast)())
-    return more->products;
-  return sets[set].products[precision];
+  return extends(set, precision) ? sets[set].extension[precision].products : sets[set].products[precision];
+}
+
+const char *frnn_extension(int i) {
+  int set = current();
+  for (int precision = 0; precision < FRNN_PRECISIONS; precision++)
+    if (extends(set, precision) && i-- == 0) return sets[set].extension[precision].name;
+  return NULL;
+}
+
+const char *frnn_extension_compiled(int i) {
+  for (int set = 0; set < SETS; set++)
+    for (int precision = 0; precision < FRNN_PRECISIONS; precision++)
+      if (sets[set].extension[precision].name && i-- == 0) return sets[set].extension[precision].name;
+  return NULL;
 }
 
 const char *frnn_isa(void) { return sets[current()].kernels[0]->isa; }

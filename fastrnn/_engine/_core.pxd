@@ -218,6 +218,8 @@ cdef extern from "fastrnn.h" nogil:
         FRNN_NO_EXTENSIONS
         FRNN_ALL_EXTENSIONS
     int frnn_use_extensions(int)
+    const char *frnn_extension(int)
+    const char *frnn_extension_compiled(int)
     const char *frnn_compiler()
     enum:
         FRNN_THREADS

@@ -473,6 +473,14 @@ def select_isa(str isa not None):
     return frnn_select(isa.encode()) == 0
 
 
+def extensions():
+    return names(frnn_extension)
+
+
+def extensions_compiled():
+    return names(frnn_extension_compiled)
+
+
 def use_extensions(int which):
     """0, 1, 2: weights packed from now on are multiplied with no instructions besides the set's, with those that are
     fast on this CPU, with all that it has. Returns what was in force."""

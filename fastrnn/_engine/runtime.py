@@ -438,6 +438,8 @@ def show_config() -> dict[str, Any]:
         "isa": core.isa() if core else None,
         "isas available": core.isas_available() if core else [],
         "isas compiled in": core.isas_compiled() if core else [],
+        "extensions": core.extensions() if core else [],
+        "extensions built": core.extensions_compiled() if core else [],
         "compiler": core.compiler() if core else None,
         "threads": get_num_threads(),
         "numpy": np.__version__,

@@ -4,9 +4,9 @@
  *   check [threads]
  *
  * Prints PASS and FAIL lines, then lines "hash <bits> <dtype> <cell or function> <pass> <16 digits>", <bits> being
- * "fused" or a set without fused multiply-add; exit status 1 on a failure. Data come from an integer recurrence and
- * have 24 bits, so they are the same numbers everywhere and in both dtypes. Work memory, tapes and outputs begin as
- * NaN; the memory around and between the elements of an output must stay so. */
+ * "fused" or a set without fused multiply-add, then which sets have run; exit status 1 on a failure. Data come from an
+ * integer recurrence and have 24 bits, so they are the same numbers everywhere and in both dtypes. Work memory, tapes
+ * and outputs begin as NaN; the memory around and between the elements of an output must stay so. */
 #include <stdio.h>
 
 #include "common.h"
@@ -339,6 +339,32 @@ static int report_cell(int set, int dtype, int cell) {
   return failed;
 }
 
+static int has(const char *(*list)(int), const char *name) {
+  for (int i = 0; list(i); i++)
+    if (strcmp(list(i), name) == 0) return 1;
+  return 0;
+}
+
+/* Says which sets have run, each with the extensions that this CPU has for it, and which ones have not. */
+static void say_what_ran(void) {
+  const char *ran[16];
+  int count = 0;
+  frnn_use_extensions(FRNN_ALL_EXTENSIONS);
+  for (int set = 0; frnn_isa_available(set); set++) {
+    frnn_select(frnn_isa_available(set));
+    printf("ran %s", frnn_isa());
+    for (int i = 0; frnn_extension(i); i++) printf(" %s", ran[count++] = frnn_extension(i));
+    printf("\n");
+  }
+  frnn_use_extensions(FRNN_FAST_EXTENSIONS);
+  for (int i = 0; frnn_isa_compiled(i); i++)
+    if (!has(frnn_isa_available, frnn_isa_compiled(i))) printf("skipped %s: not on this CPU\n", frnn_isa_compiled(i));
+  for (int i = 0, k; frnn_extension_compiled(i); i++) {
+    for (k = 0; k < count && strcmp(ran[k], frnn_extension_compiled(i)) != 0;) k++;
+    if (k == count) printf("skipped %s: not on this CPU\n", frnn_extension_compiled(i));
+  }
+}
+
 int main(int argc, char **argv) {
   int failed = 0;
   frnn_set_threads(argc > 1 ? atoi(argv[1]) : 1);
@@ -356,5 +382,6 @@ int main(int argc, char **argv) {
     frnn_select(frnn_isa_available(set));
     hash_functions(frnn_isa_available(set));
   }
+  say_what_ran();
   return failed > 0;
 }

@@ -339,6 +339,7 @@ def test_show_config_prints_what_it_returns(capsys):
         assert config["isa"] == runtime.core.isa() and config["isa"] in ISAS
         assert set(ISAS) <= set(config["isas compiled in"])
         assert config["compiler"].startswith(("gcc ", "clang "))
+        assert set(config["extensions"]) <= set(config["extensions built"])
     for key, value in config.items():
         line = next(line for line in printed.splitlines() if line.strip().startswith(f"{key}:"))
         shown = ", ".join(value) if isinstance(value, list) else str(value)
@@ -415,6 +416,7 @@ y, h = fastrnn.rnn(x, None, w["weight_ih_l0"], w["weight_hh_l0"], nonlinearity="
 config = fastrnn.show_config()
 assert config["backend"] == "reference" and config["isa"] is None
 assert config["isas available"] == config["isas compiled in"] == []
+assert config["extensions"] == config["extensions built"] == []
 fastrnn.set_num_threads(2)
 assert fastrnn.get_num_threads() == 2
 with fastrnn.backend("reference"), fastrnn.threads(1):
