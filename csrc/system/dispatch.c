@@ -133,8 +133,7 @@ const frnn_kernels *frnn_kernels_for_units(int dtype, int64_t units) {
 static int extends(int set, int precision) {
   const extension *more = &sets[set].extension[precision];
   int which = __atomic_load_n(&extensions, __ATOMIC_RELAXED);
-  return more->products && which != FRNN_NO_EXTENSIONS &&
-         (which == FRNN_ALL_EXTENSIONS ? more->has : more->is_fast)();
+  return more->products && which != FRNN_NO_EXTENSIONS && (which == FRNN_ALL_EXTENSIONS ? more->has : more->is_fast)();
 }
 
 const frnn_products *frnn_products_for(const frnn_kernels *kernels, int precision) {

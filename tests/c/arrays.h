@@ -25,13 +25,15 @@ static inline unsigned char *element(const array *a, int i) {
   return (unsigned char *)a->q.data + t * a->q.step + b * a->q.row + (ptrdiff_t)((size_t)f * size_of(a->dtype));
 }
 
-/* The element's value, in [-FLT_MAX, FLT_MAX], or NaN. */
-static inline double value_of(const array *a, int i) {
+/* An element's value, in [-FLT_MAX, FLT_MAX], or NaN. */
+static inline double value_at(const unsigned char *element, int dtype) {
   double wide;
   float narrow;
-  memcpy(a->dtype == FRNN_F32 ? (void *)&narrow : (void *)&wide, element(a, i), size_of(a->dtype));
-  return a->dtype == FRNN_F32 ? narrow : wide;
+  if (dtype == FRNN_F64) return memcpy(&wide, element, sizeof wide), wide;
+  return memcpy(&narrow, element, sizeof narrow), narrow;
 }
+
+static inline double value_of(const array *a, int i) { return value_at(element(a, i), a->dtype); }
 
 static inline void clear_element(array *a, int i) { memset(element(a, i), 0xFF, size_of(a->dtype)); }
 

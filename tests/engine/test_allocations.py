@@ -38,15 +38,15 @@ def library(tmp_path_factory):
     return str(library)
 
 
-def fail(library, *operations, malloc="pymalloc", **environment):
-    """Run operations, by default all -> the number of allocations that failed.
+def fail(library, *operations, but=(), malloc="pymalloc", **environment):
+    """Run operations, by default all `but` some -> what the program printed.
 
     malloc : Python's allocator. With "malloc" allocations of Python itself may fail too.
     """
     code = (
         f"import sys; sys.path[:0] = {[str(TESTS / name) for name in ('engine', 'support')]}; "
         "import failing_allocations; "
-        f"failing_allocations.main({list(operations)!r})"
+        f"failing_allocations.main({list(operations)!r}, {list(but)!r})"
     )
     environment |= {"LD_PRELOAD": library, "PYTHONMALLOC": malloc}
     done = run_python(code, "-X", "faulthandler", timeout=300, **environment)
@@ -83,4 +83,6 @@ def test_a_stream_of_the_reference_is_not_left_between_two_steps(library):
 @pytest.mark.parametrize("threads", ["1", "2"])
 @pytest.mark.parametrize("malloc", ["pymalloc", "malloc"])
 def test_every_allocation_of_every_operation(library, malloc, threads):
-    fail(library, malloc=malloc, FASTRNN_NUM_THREADS=threads)
+    # A file is read by no kernel, and has more allocations than all others: once is enough.
+    but = [] if threads == "1" else ["a file"]
+    fail(library, but=but, malloc=malloc, FASTRNN_NUM_THREADS=threads)
