@@ -375,6 +375,24 @@ def test_streams_with_equal_embeddings_share_one_copy(backend):
     assert len(frozen._embeddings) == 0
 
 
+@pytest.mark.usefixtures("hurried")
+def test_threads_make_streams_with_embeddings_at_once():
+    frozen = layer_of("gru_after", I, H).freeze()
+
+    def make(seed):
+        kept = []  # the embeddings that the other threads' calls look through
+        for i in range(60):
+            embedding = draw(V, I, seed=1000 * seed + i)
+            kept.append(frozen.stream(embedding=embedding))
+        return embedding, kept[-1].step(ids)
+
+    ids = np.array([3])
+    functions = [lambda seed=seed: make(seed) for seed in range(4)]
+    for answers in at_once(functions, 1):
+        ((embedding, y),) = answers
+        assert_same_bits(y, frozen.stream(embedding=embedding).step(ids))
+
+
 # ---- a snapshot ----------------------------------------------------------------------------------
 
 
