@@ -1,0 +1,119 @@
+"""Calls of a `Net` on tensors, with or without gradients.
+
+It must not know: modules, packed sequences.
+"""
+
+import torch
+
+from fastrnn._layer.tape import Tape
+from fastrnn.torch import _equations
+from fastrnn.torch._net import array_of, places
+
+
+def run(net, x, state, rows, parameters, train):
+    """Run a net -> y and the final state, a tuple of tensors.
+
+    state : a tuple of tensors, or of Nones for zeros. rows : lengths, mask, reset and reset_to, or
+    None. parameters : the net's tensors in the order of its structure's shapes. train : True draws
+    dropout and zoneout.
+    """
+    tensors = x, *state, *parameters
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+        y, *last = _Call.apply(net, rows, train, len(state), *tensors)
+        return y, tuple(last)
+    y, last, _ = net._run(array_of(x), _state_of(net, state), rows, False, False, None, train=train)
+    return torch.from_numpy(y), _tensors_of(last)
+
+
+def _state_of(net, tensors):
+    """A state as a layer takes it; None if all of it is None."""
+    if all(t is None for t in tensors):
+        return None
+    arrays = tuple([array_of(t) for t in tensors])
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
+def _tensors_of(state):
+    return tuple([torch.from_numpy(s) for s in (state if isinstance(state, tuple) else (state,))])
+
+
+class _Call(torch.autograd.Function):
+    """A call with gradients of x, the state and the parameters."""
+
+    @staticmethod
+    def forward(ctx, net, rows, train, states, x, *others):
+        structure, state = net._structure, others[:states]
+        # With `out`, the array of y is the user's: `backward` reads it, so a change of y in place
+        # must be an error, or y must be a copy.
+        shape = (*x.shape[:-1], structure.width)
+        y = torch.empty(shape, dtype=x.dtype)
+        _, last, ctx.record = net._run(
+            array_of(x), _state_of(net, state), rows, False, False, None, keep=True, train=train,
+            out=y.numpy(),
+        )  # fmt: skip
+        ctx.net, ctx.states, ctx.places = net, states, places((x, *others[states:]))
+        ctx.set_materialize_grads(False)
+        # torch.nn.LSTM refuses a change of y before backward, torch.nn.GRU and RNN do not.
+        own = y if len(structure.cell.states) > 1 else y.clone()
+        ctx.save_for_backward(x, *others, *([y] if own is y else []))
+        return own, *_tensors_of(last)
+
+    @staticmethod
+    def backward(ctx, dy, *dlast):
+        x, *others = ctx.saved_tensors  # RuntimeError if one of them was changed in place
+        structure, states = ctx.net._structure, ctx.states
+        wanted = ctx.needs_input_grad[4:]
+        parameters = others[states : states + len(structure.shapes)]
+        if places((x, *parameters)) != ctx.places:
+            raise RuntimeError(
+                "the memory of the input or of a parameter has moved since forward, as "
+                "share_memory() does: run forward again"
+            )
+        if torch.is_grad_enabled():
+            return (
+                None,
+                None,
+                None,
+                None,
+                *_with_graph(ctx, wanted, x, others[:states], parameters, dy, dlast),
+            )
+        grads = Tape(structure, ctx.record).backward(
+            array_of(dy), _state_of(ctx.net, dlast), need_x=wanted[0]
+        )
+        arrays = [grads.x, *_arrays_of(grads.state), *grads.params.values()]
+        return (
+            None,
+            None,
+            None,
+            None,
+            *[
+                torch.from_numpy(a) if wants else None
+                for a, wants in zip(arrays, wanted, strict=True)
+            ],
+        )
+
+
+def _arrays_of(state):
+    return state if isinstance(state, tuple) else (state,)
+
+
+def _with_graph(ctx, wanted, x, state, parameters, dy, dlast):
+    """The gradients as functions of the tensors, for gradients of gradients."""
+    structure = ctx.net._structure
+    drawn = any(p.dropout_masks is not None for _, _, ps in ctx.record.layers for p in ps)
+    if drawn or not _equations.has(structure.cell):
+        raise NotImplementedError(
+            "create_graph=True needs a cell without fastrnn's own options: gradients of gradients "
+            f"are not implemented for {structure.cell.options or 'recurrent_dropout'}"
+        )
+    inputs = x, *state, *parameters
+    y, last = _equations.run(structure, ctx.record, x, state, parameters)
+    pairs = [(o, d) for o, d in zip((y, *last), (dy, *dlast), strict=True) if d is not None]
+    of = [t for t, wants in zip(inputs, wanted, strict=True) if wants]
+    if not pairs or not of:
+        return [None] * len(inputs)
+    outputs, gradients = zip(*pairs, strict=True)
+    found = iter(torch.autograd.grad(
+        outputs, of, gradients, create_graph=True, allow_unused=True
+    ))  # fmt: skip
+    return [next(found) if wants else None for wants in wanted]

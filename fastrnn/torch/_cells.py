@@ -1,0 +1,125 @@
+"""RNNCell, LSTMCell and GRUCell: one step, with torch.nn's constructors, parameters and calls.
+
+It must not know: kernels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastrnn import checks
+from fastrnn._cells.registry import CELLS
+from fastrnn.torch._autograd import run
+from fastrnn.torch._bound import Bound, structure_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class OneStep(Bound):
+    """A module that takes one step of one layer."""
+
+    def __init__(self, cell, input_size, hidden_size, bias, device, dtype):
+        super().__init__()
+        self.input_size = checks.positive("input_size", input_size, 0)
+        self.hidden_size = checks.positive("hidden_size", hidden_size)
+        self.bias = checks.flag("bias", bool(bias))
+        self._cell = cell
+        names = {name: name.removesuffix("_l0") for name in self._shapes()}
+        self._make_parameters(names, device, dtype)
+        for absent in {"bias_ih", "bias_hh"}.difference(names.values()):
+            self.register_parameter(absent, None)
+        self.reset_parameters()
+
+    def _new_structure(self, dtype):
+        return structure_of(
+            self._cell, dtype, (self.input_size, self.hidden_size, 0), bias=self.bias
+        )
+
+    def extra_repr(self) -> str:
+        """The arguments of the constructor that are not its defaults."""
+        given = f"{self.input_size}, {self.hidden_size}"
+        return given if self.bias else f"{given}, bias=False"
+
+    def _step(self, input, state):
+        """The state after a step, a tuple of tensors."""
+        if input.dim() not in (1, 2):
+            raise ValueError(
+                f"input must be (B, input_size) or (input_size,), got {tuple(input.shape)}"
+            )
+        net, parameters, input, state = self._bound(input[None], state)
+        _, last = run(net, input, state, None, parameters, train=False)
+        return tuple([s[0] for s in self._as_result(last)])
+
+
+def _one_more_axis(state):
+    return tuple([None if s is None else s[None] for s in state])
+
+
+class RNNCell(OneStep):
+    """torch.nn.RNNCell on fastrnn's kernels.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, nonlinearity, device, dtype : as for torch.nn.RNNCell
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh",
+        device: Any = None, dtype: Any = None,
+    ) -> None:  # fmt: skip
+        checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+        super().__init__(CELLS[f"rnn_{nonlinearity}"], input_size, hidden_size, bias, device, dtype)
+        self.nonlinearity = nonlinearity
+
+    def extra_repr(self) -> str:
+        """The arguments of the constructor that are not its defaults."""
+        given = super().extra_repr()
+        return given if self.nonlinearity == "tanh" else f"{given}, nonlinearity=relu"
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Take a step: h (B, hidden_size), or (hidden_size,) for one row."""
+        return self._step(input, _one_more_axis((hx,)))[0]
+
+
+class GRUCell(OneStep):
+    """torch.nn.GRUCell on fastrnn's kernels.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, device, dtype : as for torch.nn.GRUCell
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None,
+        dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(CELLS["gru_after"], input_size, hidden_size, bias, device, dtype)
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Take a step: h (B, hidden_size), or (hidden_size,) for one row."""
+        return self._step(input, _one_more_axis((hx,)))[0]
+
+
+class LSTMCell(OneStep):
+    """torch.nn.LSTMCell on fastrnn's kernels.
+
+    Parameters
+    ----------
+    input_size, hidden_size, bias, device, dtype : as for torch.nn.LSTMCell
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, device: Any = None,
+        dtype: Any = None,
+    ) -> None:  # fmt: skip
+        super().__init__(CELLS["lstm"], input_size, hidden_size, bias, device, dtype)
+
+    def forward(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Take a step: h and c, each (B, hidden_size), or (hidden_size,) for one row."""
+        if hx is not None and (not isinstance(hx, tuple | list) or len(hx) != 2):
+            raise TypeError(f"hx must be a pair (h, c), got a {type(hx).__name__}")
+        h, c = self._step(input, _one_more_axis((None, None) if hx is None else hx))
+        return h, c

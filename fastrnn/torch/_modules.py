@@ -1,0 +1,261 @@
+"""RNN, LSTM and GRU as modules with torch.nn's constructors, parameters and calls.
+
+They do not inherit from torch.nn.RNNBase: torch.compile refuses modules that do.
+
+It must not know: kernels.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.utils.rnn import PackedSequence
+
+from fastrnn import checks
+from fastrnn._cells import options
+from fastrnn._cells.registry import CELLS, projected, takes, variant
+from fastrnn.torch._autograd import run
+from fastrnn.torch._bound import Bound, structure_of
+from fastrnn.torch._packed import packed_like, unpacked
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+class Recurrent(Bound):
+    """What RNN, LSTM and GRU have in common."""
+
+    mode: str
+
+    def __init__(
+        self, mode, cell, input_size, hidden_size, num_layers, *, bias, batch_first, dropout,
+        bidirectional, proj_size, device, dtype, recurrent_dropout, variant_options,
+    ):  # fmt: skip
+        super().__init__()
+        self.mode = mode
+        self.input_size = checks.positive("input_size", input_size, 0)
+        self.hidden_size = checks.positive("hidden_size", hidden_size)
+        self.num_layers = checks.positive("num_layers", num_layers)
+        self.bias = checks.flag("bias", bool(bias))
+        self.batch_first = checks.flag("batch_first", bool(batch_first))
+        self.dropout = float(checks.fraction("dropout", dropout))
+        if self.dropout and self.num_layers == 1:
+            warnings.warn(
+                f"dropout acts between layers, so dropout = {self.dropout} does nothing with "
+                "num_layers = 1: use more layers or dropout=0",
+                UserWarning,
+                stacklevel=3,
+            )
+        self.bidirectional = checks.flag("bidirectional", bool(bidirectional))
+        self.proj_size = checks.positive("proj_size", proj_size, 0)
+        if self.proj_size >= self.hidden_size:
+            raise ValueError(
+                f"proj_size must be less than hidden_size = {self.hidden_size}, got {proj_size}"
+            )
+        self.recurrent_dropout = float(checks.fraction("recurrent_dropout", recurrent_dropout))
+        if self.recurrent_dropout and not takes(cell, "recurrent_dropout"):
+            raise ValueError(f"recurrent_dropout must be 0 for {type(self).__name__}")
+        self._options = options.checked(cell.states, **variant_options)
+        if self.proj_size and self._options.zoneout:
+            raise ValueError("zoneout must be 0 with proj_size: a projected h has no zoneout")
+        cell = variant(cell, self._options)
+        self._cell = projected(cell) if self.proj_size else cell
+        self._make_parameters({name: name for name in self._shapes()}, device, dtype)
+        self.reset_parameters()
+
+    def _new_structure(self, dtype):
+        return structure_of(
+            self._cell, dtype, (self.input_size, self.hidden_size, self.proj_size),
+            num_layers=self.num_layers, bias=self.bias, batch_first=self.batch_first,
+            bidirectional=self.bidirectional,
+        )  # fmt: skip
+
+    @property
+    def all_weights(self) -> list[list[nn.Parameter]]:
+        """The parameters of each pass: for each layer that of each direction."""
+        names = list(self._names)
+        passes = self.num_layers * (2 if self.bidirectional else 1)
+        each = len(names) // passes
+        return [[getattr(self, n) for n in names[i * each :][:each]] for i in range(passes)]
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: the kernels read parameters where they are."""
+
+    def extra_repr(self) -> str:
+        """The arguments of the constructor that are not its defaults."""
+        given = [f"{self.input_size}, {self.hidden_size}"]
+        given += [f"proj_size={self.proj_size}"] * (self.proj_size != 0)
+        given += [f"num_layers={self.num_layers}"] * (self.num_layers != 1)
+        given += ["bias=False"] * (not self.bias)
+        given += ["batch_first=True"] * self.batch_first
+        given += [f"dropout={self.dropout}"] * (self.dropout != 0)
+        given += ["bidirectional=True"] * self.bidirectional
+        given += [f"{name}={value!r}" for name, value in self._options.non_default().items()]
+        given += [f"recurrent_dropout={self.recurrent_dropout}"] * (self.recurrent_dropout != 0)
+        return ", ".join(given)
+
+    def forward(
+        self, input: Tensor | PackedSequence, hx: Any = None, *,
+        lengths: Any = None, mask: Any = None, reset: Any = None, reset_to: str = "zero",
+    ) -> tuple[Any, Any]:  # fmt: skip
+        """Run the module: y and the final state, as torch.nn's modules return them.
+
+        Parameters
+        ----------
+        input : Tensor or PackedSequence
+            (T, B, input_size), (B, T, input_size) if batch_first, (T, input_size) unbatched.
+        hx : Tensor, or for an LSTM a pair (h, c), or None for zeros
+            (L*D, B, H) each, L layers, D directions; h is (L*D, B, P) with proj_size.
+        lengths : (B,) integers or None
+            The number of steps of each row, in any order. Beyond them y is 0.
+        mask : booleans like input but for its last axis, or None
+            False where a row keeps its state and repeats its y.
+        reset : booleans like the mask, or None
+            True where a row's state is reset before that step, as where an episode begins. No
+            gradient passes through a reset.
+        reset_to : {"zero", "initial"}
+            The value after a reset: zero, or hx.
+
+        Returns
+        -------
+        y : like input, with D*H or D*P features
+        hx : like the argument
+
+        Raises
+        ------
+        ValueError, TypeError, RuntimeError
+            For shapes, dtypes and devices that do not fit.
+        """
+        packed = None
+        if isinstance(input, PackedSequence):
+            if not (lengths is mask is reset is None):
+                raise ValueError("lengths, mask and reset must be None with a PackedSequence")
+            packed = input
+            input, lengths = unpacked(packed, self.batch_first)
+        net, parameters, input, state = self._bound(input, self._state(hx))
+        rows = None
+        if not (lengths is mask is reset is None and reset_to == "zero"):
+            rows = *map(_array, (lengths, mask, reset)), reset_to
+        train = self.training and self._draws()
+        if train:
+            net = net.drawing(self.dropout, self.recurrent_dropout)
+        y, last = run(net, input, state, rows, parameters, train)
+        y, *last = self._as_result((y, *last))
+        if packed is not None:
+            y = packed_like(packed, y, lengths, self.batch_first)
+        return y, tuple(last) if len(last) > 1 else last[0]
+
+    def _draws(self):
+        between = self.dropout and self.num_layers > 1
+        return bool(between or self.recurrent_dropout or self._options.zoneout)
+
+    def _state(self, hx):
+        states = len(self._cell.states)
+        if hx is None:
+            return (None,) * states
+        if states == 1:
+            return (hx,)
+        if not isinstance(hx, tuple | list) or len(hx) != states:
+            raise TypeError(f"hx must be a pair (h, c), got a {type(hx).__name__}")
+        return tuple(hx)
+
+
+def _array(value):
+    return value.numpy() if isinstance(value, torch.Tensor) else value
+
+
+class RNN(Recurrent):
+    """torch.nn.RNN on fastrnn's kernels: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional
+        As for torch.nn.RNN.
+    device, dtype : as for torch.nn.RNN
+        Calls need the CPU, and float32 or float64.
+    recurrent_dropout, clip, zoneout : as for `fastrnn.RNN`
+        They draw from torch's default generator.
+
+    Examples
+    --------
+    >>> import torch  # doctest: +SKIP
+    >>> from fastrnn.torch import RNN
+    >>> y, h = RNN(3, 5)(torch.ones(7, 2, 3))
+    >>> y.shape
+    torch.Size([7, 2, 5])
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh",
+        bias: bool = True, batch_first: bool = False, dropout: float = 0.0,
+        bidirectional: bool = False, device: Any = None, dtype: Any = None, *,
+        recurrent_dropout: float = 0.0, **variant_options: Any,
+    ) -> None:  # fmt: skip
+        checks.choice("nonlinearity", nonlinearity, ("tanh", "relu"))
+        super().__init__(
+            f"RNN_{nonlinearity.upper()}", CELLS[f"rnn_{nonlinearity}"], input_size, hidden_size,
+            num_layers, bias=bias, batch_first=batch_first, dropout=dropout,
+            bidirectional=bidirectional, proj_size=0, device=device, dtype=dtype,
+            recurrent_dropout=recurrent_dropout, variant_options=variant_options,
+        )  # fmt: skip
+        self.nonlinearity = nonlinearity
+
+
+class LSTM(Recurrent):
+    """torch.nn.LSTM on fastrnn's kernels.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size
+        As for torch.nn.LSTM.
+    device, dtype : as for torch.nn.LSTM
+        Calls need the CPU, and float32 or float64.
+    recurrent_dropout, clip, zoneout, cell_clip, peephole, coupled, layer_norm, recurrent_activation
+        As for `fastrnn.LSTM`. Dropout and zoneout draw from torch's default generator.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+        proj_size: int = 0, device: Any = None, dtype: Any = None, *,
+        recurrent_dropout: float = 0.0, **variant_options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(
+            "LSTM", CELLS["lstm"], input_size, hidden_size, num_layers, bias=bias,
+            batch_first=batch_first, dropout=dropout, bidirectional=bidirectional,
+            proj_size=proj_size, device=device, dtype=dtype, recurrent_dropout=recurrent_dropout,
+            variant_options=variant_options,
+        )  # fmt: skip
+
+
+class GRU(Recurrent):
+    """torch.nn.GRU on fastrnn's kernels.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
+        As for torch.nn.GRU.
+    device, dtype : as for torch.nn.GRU
+        Calls need the CPU, and float32 or float64.
+    reset_after : bool
+        True is torch.nn's GRU. False resets h before the product, as in Cho et al., 2014.
+    recurrent_dropout, clip, zoneout, layer_norm, recurrent_activation : as for `fastrnn.GRU`
+        Dropout and zoneout draw from torch's default generator.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+        batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+        device: Any = None, dtype: Any = None, *, reset_after: bool = True,
+        recurrent_dropout: float = 0.0, **variant_options: Any,
+    ) -> None:  # fmt: skip
+        checks.flag("reset_after", reset_after)
+        super().__init__(
+            "GRU", CELLS["gru_after" if reset_after else "gru_before"], input_size, hidden_size,
+            num_layers, bias=bias, batch_first=batch_first, dropout=dropout,
+            bidirectional=bidirectional, proj_size=0, device=device, dtype=dtype,
+            recurrent_dropout=recurrent_dropout, variant_options=variant_options,
+        )  # fmt: skip
+        self.reset_after = reset_after

@@ -1,0 +1,56 @@
+"""Net: a stack of layers whose parameters are the memory of tensors, and the autograd function.
+
+A `Net` runs as a layer does, but its weights are arrays over the tensors' own memory: nothing is
+copied, so a change of a tensor in place is seen by the next call.
+
+It must not know: modules, packed sequences.
+"""
+
+import numpy as np
+import torch
+
+from fastrnn._cells.options import Options
+from fastrnn._cells.registry import kernel_weights
+from fastrnn._layer.running import Running
+
+
+def array_of(tensor):
+    """A tensor's memory as an array; None stays None."""
+    return None if tensor is None else tensor.detach().numpy()
+
+
+def places(tensors):
+    """Where tensors are in memory: equal as long as arrays over them are valid."""
+    return [(t.data_ptr(), t.stride()) for t in tensors]
+
+
+class Net(Running):
+    """The run of a stack over tensors' memory.
+
+    structure : `Structure`, whose parameters `tensors` are, by name.
+    """
+
+    def __init__(self, structure, tensors):
+        arrays = {name: np.ascontiguousarray(array_of(t)) for name, t in tensors.items()}
+        self._structure, self.options = structure, structure.cell.options or Options()
+        self._parameters = [structure.parameters(k, arrays) for k in range(structure.slots)]
+        self._kernel_weights = [kernel_weights(structure.cell, own) for own in self._parameters]
+        self._zeros = None
+        self._dropout, self._recurrent_dropout, self._rng = 0.0, 0.0, None
+
+    def drawing(self, dropout, recurrent_dropout):
+        """This net with dropout for one call. It draws from torch's default generator."""
+        net = object.__new__(type(self))
+        net.__dict__.update(self.__dict__)
+        net._dropout, net._recurrent_dropout = dropout, recurrent_dropout
+        zoneout = self.options.zoneout
+        if recurrent_dropout or zoneout:
+            net._rng = np.random.default_rng(int(torch.randint(2**62, ())))
+        return net
+
+    def _with_dropout(self, x):
+        """x after dropout, and its factors: those that torch.nn.LSTM draws."""
+        ones = torch.ones(x.shape, dtype=torch.from_numpy(np.empty(0, x.dtype)).dtype)
+        factors = torch.nn.functional.dropout(ones, self._dropout, training=True).numpy()
+        with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
+            return x * factors, factors
