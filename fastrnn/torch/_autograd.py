@@ -17,24 +17,30 @@ def run(net, x, state, rows, parameters, train):
     None. parameters : the net's tensors in the order of its structure's shapes. train : True draws
     dropout and zoneout.
     """
-    tensors = x, *state, *parameters
-    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
-        y, *last = _Call.apply(net, rows, train, len(state), *tensors)
-        return y, tuple(last)
-    y, last, _ = net._run(array_of(x), _state_of(net, state), rows, False, False, None, train=train)
+    if torch.is_grad_enabled():
+        tensors = x, *state, *parameters
+        if any([t is not None and t.requires_grad for t in tensors]):
+            y, *last = _Call.apply(net, rows, train, len(state), *tensors)
+            return y, tuple(last)
+    y, last, _ = net._run(
+        array_of(x), _state_of(state), rows, False, False, None, False, 0, train
+    )  # fmt: skip
     return torch.from_numpy(y), _tensors_of(last)
 
 
-def _state_of(net, tensors):
+def _state_of(tensors):
     """A state as a layer takes it; None if all of it is None."""
-    if all(t is None for t in tensors):
+    if tensors[0] is None and tensors[-1] is None:
         return None
-    arrays = tuple([array_of(t) for t in tensors])
-    return arrays if len(arrays) > 1 else arrays[0]
+    if len(tensors) == 1:
+        return array_of(tensors[0])
+    return tuple([array_of(t) for t in tensors])
 
 
 def _tensors_of(state):
-    return tuple([torch.from_numpy(s) for s in (state if isinstance(state, tuple) else (state,))])
+    if isinstance(state, tuple):
+        return tuple([torch.from_numpy(s) for s in state])
+    return (torch.from_numpy(state),)
 
 
 class _Call(torch.autograd.Function):
@@ -48,7 +54,7 @@ class _Call(torch.autograd.Function):
         shape = (*x.shape[:-1], structure.width)
         y = torch.empty(shape, dtype=x.dtype)
         _, last, ctx.record = net._run(
-            array_of(x), _state_of(net, state), rows, False, False, None, keep=True, train=train,
+            array_of(x), _state_of(state), rows, False, False, None, keep=True, train=train,
             out=y.numpy(),
         )  # fmt: skip
         ctx.net, ctx.states, ctx.places = net, states, places((x, *others[states:]))
@@ -78,7 +84,7 @@ class _Call(torch.autograd.Function):
                 *_with_graph(ctx, wanted, x, others[:states], parameters, dy, dlast),
             )
         grads = Tape(structure, ctx.record).backward(
-            array_of(dy), _state_of(ctx.net, dlast), need_x=wanted[0]
+            array_of(dy), _state_of(dlast), need_x=wanted[0]
         )
         arrays = [grads.x, *_arrays_of(grads.state), *grads.params.values()]
         return (

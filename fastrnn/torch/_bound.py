@@ -108,11 +108,12 @@ class Bound(nn.Module):
             self._net = held
         return held
 
-    def _as_result(self, tensors):
-        """Tensors in the dtype that autocast has, if it is on."""
-        if not torch.is_autocast_enabled("cpu"):
-            return tensors
-        return tuple([t.to(torch.get_autocast_dtype("cpu")) for t in tensors])
+
+def as_autocast(tensors):
+    """Tensors in the dtype of autocast, if it is on."""
+    if not torch.is_autocast_enabled("cpu"):
+        return tensors
+    return tuple([t.to(torch.get_autocast_dtype("cpu")) for t in tensors])
 
 
 def _check_device(name, tensor):

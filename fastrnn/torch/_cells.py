@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from fastrnn import checks
 from fastrnn._cells.registry import CELLS
 from fastrnn.torch._autograd import run
-from fastrnn.torch._bound import Bound, structure_of
+from fastrnn.torch._bound import Bound, as_autocast, structure_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,13 +45,23 @@ class OneStep(Bound):
 
     def _step(self, input, state):
         """The state after a step, a tuple of tensors."""
+        if torch.compiler.is_compiling():
+            return _uncompiled(self, input, state)
+        return self._take_step(input, state)
+
+    def _take_step(self, input, state):
         if input.dim() not in (1, 2):
             raise ValueError(
                 f"input must be (B, input_size) or (input_size,), got {tuple(input.shape)}"
             )
         net, parameters, input, state = self._bound(input[None], state)
         _, last = run(net, input, state, None, parameters, train=False)
-        return tuple([s[0] for s in self._as_result(last)])
+        return tuple([s[0] for s in as_autocast(last)])
+
+
+@torch.compiler.disable
+def _uncompiled(module, *arguments):
+    return module._take_step(*arguments)
 
 
 def _one_more_axis(state):

@@ -17,7 +17,7 @@ from fastrnn import checks
 from fastrnn._cells import options
 from fastrnn._cells.registry import CELLS, projected, takes, variant
 from fastrnn.torch._autograd import run
-from fastrnn.torch._bound import Bound, structure_of
+from fastrnn.torch._bound import Bound, as_autocast, structure_of
 from fastrnn.torch._packed import packed_like, unpacked
 
 if TYPE_CHECKING:
@@ -128,6 +128,11 @@ class Recurrent(Bound):
         ValueError, TypeError, RuntimeError
             For shapes, dtypes and devices that do not fit.
         """
+        if torch.compiler.is_compiling():
+            return _uncompiled(self, input, hx, lengths, mask, reset, reset_to)
+        return self._forward(input, hx, lengths, mask, reset, reset_to)
+
+    def _forward(self, input, hx, lengths, mask, reset, reset_to):
         packed = None
         if isinstance(input, PackedSequence):
             if not (lengths is mask is reset is None):
@@ -142,7 +147,7 @@ class Recurrent(Bound):
         if train:
             net = net.drawing(self.dropout, self.recurrent_dropout)
         y, last = run(net, input, state, rows, parameters, train)
-        y, *last = self._as_result((y, *last))
+        y, *last = as_autocast((y, *last))
         if packed is not None:
             y = packed_like(packed, y, lengths, self.batch_first)
         return y, tuple(last) if len(last) > 1 else last[0]
@@ -160,6 +165,11 @@ class Recurrent(Bound):
         if not isinstance(hx, tuple | list) or len(hx) != states:
             raise TypeError(f"hx must be a pair (h, c), got a {type(hx).__name__}")
         return tuple(hx)
+
+
+@torch.compiler.disable
+def _uncompiled(module, *arguments):
+    return module._forward(*arguments)
 
 
 def _array(value):

@@ -16,7 +16,9 @@ from fastrnn._layer.running import Running
 
 def array_of(tensor):
     """A tensor's memory as an array; None stays None."""
-    return None if tensor is None else tensor.detach().numpy()
+    if tensor is None:
+        return None
+    return tensor.detach().numpy() if tensor.requires_grad else tensor.numpy()
 
 
 def places(tensors):
