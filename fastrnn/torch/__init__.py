@@ -15,5 +15,16 @@ except ImportError as error:
 
 from fastrnn.torch._cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.torch._modules import GRU, LSTM, RNN
+from fastrnn.torch._swap import Report, accelerate, restore
 
-__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
+__all__ = [
+    "GRU",
+    "GRUCell",
+    "LSTM",
+    "LSTMCell",
+    "RNN",
+    "RNNCell",
+    "Report",
+    "accelerate",
+    "restore",
+]

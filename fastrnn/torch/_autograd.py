@@ -17,6 +17,11 @@ def run(net, x, state, rows, parameters, train):
     None. parameters : the net's tensors in the order of its structure's shapes. train : True draws
     dropout and zoneout.
     """
+    if torch.jit.is_tracing():
+        raise RuntimeError(
+            "fastrnn's modules cannot be traced, for torch.jit.trace or torch.onnx.export: call "
+            "fastrnn.torch.restore(model) before"
+        )
     if torch.is_grad_enabled():
         tensors = x, *state, *parameters
         if any([t is not None and t.requires_grad for t in tensors]):

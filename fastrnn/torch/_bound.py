@@ -95,7 +95,7 @@ class Bound(nn.Module):
             if tensor.dtype not in _DTYPES or tensor.dtype is not dtype:
                 raise TypeError(
                     f"parameters must all be float32, or all float64, got {tensor.dtype} for "
-                    f"{name}: use module.float(), or torch.nn's module"
+                    f"{name}: use module.float(), or fastrnn.torch.restore(model)"
                 )
         if input.dtype is not dtype:
             raise TypeError(
@@ -120,5 +120,5 @@ def _check_device(name, tensor):
     if tensor.device.type != "cpu":
         raise RuntimeError(
             f"{name} must be on the CPU, where fastrnn computes, got {tensor.device}: use "
-            "torch.nn's module there"
+            "torch.nn's module there, or fastrnn.torch.restore(model)"
         )

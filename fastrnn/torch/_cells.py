@@ -74,6 +74,14 @@ class RNNCell(OneStep):
     Parameters
     ----------
     input_size, hidden_size, bias, nonlinearity, device, dtype : as for torch.nn.RNNCell
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastrnn.torch import RNNCell
+    >>> h = RNNCell(3, 5)(torch.ones(2, 3))
+    >>> tuple(h.shape)
+    (2, 5)
     """
 
     def __init__(
@@ -100,6 +108,14 @@ class GRUCell(OneStep):
     Parameters
     ----------
     input_size, hidden_size, bias, device, dtype : as for torch.nn.GRUCell
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastrnn.torch import GRUCell
+    >>> h = GRUCell(3, 5)(torch.ones(2, 3))
+    >>> tuple(h.shape)
+    (2, 5)
     """
 
     def __init__(
@@ -119,6 +135,14 @@ class LSTMCell(OneStep):
     Parameters
     ----------
     input_size, hidden_size, bias, device, dtype : as for torch.nn.LSTMCell
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastrnn.torch import LSTMCell
+    >>> h, c = LSTMCell(3, 5)(torch.ones(2, 3))
+    >>> tuple(h.shape)
+    (2, 5)
     """
 
     def __init__(

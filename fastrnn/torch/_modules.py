@@ -92,9 +92,15 @@ class Recurrent(Bound):
         given += ["batch_first=True"] * self.batch_first
         given += [f"dropout={self.dropout}"] * (self.dropout != 0)
         given += ["bidirectional=True"] * self.bidirectional
-        given += [f"{name}={value!r}" for name, value in self._options.non_default().items()]
-        given += [f"recurrent_dropout={self.recurrent_dropout}"] * (self.recurrent_dropout != 0)
+        given += [f"{name}={value!r}" for name, value in self.options().items()]
         return ", ".join(given)
+
+    def options(self) -> dict[str, Any]:
+        """The arguments that torch.nn's constructor has not, where they are not the defaults."""
+        given = self._options.non_default()
+        if self.recurrent_dropout:
+            given["recurrent_dropout"] = self.recurrent_dropout
+        return given
 
     def forward(
         self, input: Tensor | PackedSequence, hx: Any = None, *,
@@ -190,11 +196,11 @@ class RNN(Recurrent):
 
     Examples
     --------
-    >>> import torch  # doctest: +SKIP
+    >>> import torch
     >>> from fastrnn.torch import RNN
-    >>> y, h = RNN(3, 5)(torch.ones(7, 2, 3))
-    >>> y.shape
-    torch.Size([7, 2, 5])
+    >>> y, h = RNN(3, 5, nonlinearity="relu")(torch.ones(7, 2, 3))
+    >>> tuple(y.shape), tuple(h.shape)
+    ((7, 2, 5), (1, 2, 5))
     """
 
     def __init__(
@@ -224,6 +230,16 @@ class LSTM(Recurrent):
         Calls need the CPU, and float32 or float64.
     recurrent_dropout, clip, zoneout, cell_clip, peephole, coupled, layer_norm, recurrent_activation
         As for `fastrnn.LSTM`. Dropout and zoneout draw from torch's default generator.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastrnn.torch import LSTM
+    >>> lstm = LSTM(3, 5, num_layers=2, batch_first=True)
+    >>> y, (h, c) = lstm(torch.ones(2, 7, 3), lengths=[7, 4])
+    >>> y.sum().backward()
+    >>> tuple(y.shape), tuple(c.shape), tuple(lstm.weight_hh_l1.grad.shape)
+    ((2, 7, 5), (2, 2, 5), (20, 5))
     """
 
     def __init__(
@@ -253,6 +269,18 @@ class GRU(Recurrent):
         True is torch.nn's GRU. False resets h before the product, as in Cho et al., 2014.
     recurrent_dropout, clip, zoneout, layer_norm, recurrent_activation : as for `fastrnn.GRU`
         Dropout and zoneout draw from torch's default generator.
+
+    Examples
+    --------
+    An episode begins at step 3 of the second row:
+
+    >>> import torch
+    >>> from fastrnn.torch import GRU
+    >>> begins = torch.zeros(7, 2, dtype=torch.bool)
+    >>> begins[3, 1] = True
+    >>> y, h = GRU(3, 5)(torch.ones(7, 2, 3), reset=begins)
+    >>> bool((y[3, 1] == y[0, 1]).all())
+    True
     """
 
     def __init__(
@@ -269,3 +297,8 @@ class GRU(Recurrent):
             recurrent_dropout=recurrent_dropout, variant_options=variant_options,
         )  # fmt: skip
         self.reset_after = reset_after
+
+    def options(self) -> dict[str, Any]:
+        """The arguments that torch.nn's constructor has not, where they are not the defaults."""
+        given = super().options()
+        return given if self.reset_after else {"reset_after": False, **given}

@@ -1,6 +1,7 @@
 """fastrnn.torch: the numbers of torch.nn's modules, in calls and training, and its errors."""
 
 import copy
+import doctest
 import io
 import pathlib
 import pickle
@@ -612,6 +613,14 @@ def test_the_pages_examples_run():
     for block in re.findall("```python\n(.*?)```", page.read_text(), re.S):
         exec(block, names)
     assert names["y"].shape == (100, 3, 64)
+
+
+@pytest.mark.parametrize("name", fastrnn.torch.__all__)
+def test_the_docstrings_examples_run(name):
+    finder = doctest.DocTestFinder(recurse=False)
+    (found,) = finder.find(getattr(fastrnn.torch, name), name)
+    assert found.examples
+    assert doctest.DocTestRunner().run(found).failed == 0
 
 
 def test_no_call_warns():

@@ -1,0 +1,197 @@
+"""accelerate and restore: swap the recurrent modules of a model for fastrnn's, and back.
+
+A swapped module has the very parameters of the one before it, so optimizers go on.
+
+It must not know: how modules compute.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from fastrnn.torch._cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.torch._modules import GRU, LSTM, RNN
+
+_OURS = {
+    nn.RNN: RNN, nn.LSTM: LSTM, nn.GRU: GRU,
+    nn.RNNCell: RNNCell, nn.LSTMCell: LSTMCell, nn.GRUCell: GRUCell,
+}  # fmt: skip
+_THEIRS = {ours: theirs for theirs, ours in _OURS.items()}
+
+_ARGUMENTS = (  # of constructors, where a module has them
+    "input_size", "hidden_size", "num_layers", "nonlinearity", "bias", "batch_first", "dropout",
+    "bidirectional", "proj_size",
+)  # fmt: skip
+_HOOKS = (
+    "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+    "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks",
+    "_backward_pre_hooks", "_is_full_backward_hook", "_state_dict_hooks", "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
+
+
+class Report(NamedTuple):
+    """The modules that `accelerate` or `restore` swapped, and those that it left.
+
+    Attributes
+    ----------
+    swapped : list of str
+        Their names in the model.
+    left : dict
+        The name of each recurrent module that was left, and the reason.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastrnn.torch import accelerate
+    >>> accelerate(torch.nn.Sequential(torch.nn.GRU(3, 5).double(), torch.nn.GRU(3, 5).half()))
+    Report(swapped=['0'], left={'1': 'weight_ih_l0 is torch.float16'})
+    """
+
+    swapped: list[str]
+    left: dict[str, str]
+
+
+def accelerate(model: nn.Module) -> Report:
+    """Swap each recurrent module of torch.nn in a model for fastrnn's, in place.
+
+    The new modules have the same parameters, the very tensors: optimizers, `state_dict` and tied
+    weights go on as before. Hooks are kept.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+
+    Returns
+    -------
+    Report
+
+    See Also
+    --------
+    restore : the way back, which `torch.onnx.export` and other devices need.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastrnn.torch import accelerate
+    >>> model = torch.nn.ModuleDict({"encoder": torch.nn.GRU(3, 5), "head": torch.nn.Linear(5, 2)})
+    >>> accelerate(model).swapped
+    ['encoder']
+    >>> type(model["encoder"])
+    <class 'fastrnn.torch._modules.GRU'>
+    """
+    return _swap(model, (nn.RNNBase, nn.RNNCellBase), _reason_against_ours, _OURS)
+
+
+def restore(model: nn.Module) -> Report:
+    """Swap fastrnn's modules in a model for those of torch.nn, in place: undo `accelerate`.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+
+    Returns
+    -------
+    Report
+
+    Examples
+    --------
+    >>> import torch
+    >>> from fastrnn.torch import GRU, restore
+    >>> model = torch.nn.Sequential(GRU(3, 5))
+    >>> restore(model).swapped
+    ['0']
+    >>> type(model[0])
+    <class 'torch.nn.modules.rnn.GRU'>
+    """
+    return _swap(model, tuple(_THEIRS), _reason_against_theirs, _THEIRS)
+
+
+def _swap(model, classes, reason_against, new_classes):
+    swapped, left, made = [], {}, {}
+    if isinstance(model, classes):
+        new = new_classes.get(type(model))
+        hint = "" if new is None else f": use a {new.__module__.split('._')[0]}.{new.__name__}"
+        left[""] = f"it is the model itself, which cannot be swapped in place{hint}"
+    for path, parent in list(model.named_modules()):
+        for key, module in list(parent._modules.items()):
+            if not isinstance(module, classes) and not _is_quantised(module):
+                continue
+            name = f"{path}.{key}" if path else key
+            reason = reason_against(module)
+            if reason:
+                left[name] = reason
+                continue
+            if module not in made:
+                made[module] = _like(module, new_classes[type(module)])
+            parent._modules[key] = made[module]
+            swapped.append(name)
+    return Report(swapped, left)
+
+
+def _is_quantised(module):
+    of_torch = type(module).__module__.startswith("torch.ao.nn.quant")
+    return of_torch and type(module).__name__ in {cls.__name__ for cls in _OURS}
+
+
+def _reason_against_ours(module):
+    """The reason to leave a module of torch.nn, or None."""
+    if _is_quantised(module):
+        return "it is quantised"
+    if parametrize.is_parametrized(module):
+        return "it has parametrizations: call accelerate before they are registered"
+    if type(module) not in _OURS:
+        return f"it is a {type(module).__name__}, which may compute something else"
+    if "forward" in vars(module):
+        return "its forward was replaced"
+    own = dict(module.named_parameters())
+    if set(own) != {name for name, _ in _new(module, type(module)).named_parameters()}:
+        return "its parameters are not those of its class"
+    for name, parameter in own.items():
+        if parameter.device.type != "cpu":
+            return f"{name} is on {parameter.device}"
+        if parameter.dtype not in (torch.float32, torch.float64):
+            return f"{name} is {parameter.dtype}"
+    return None
+
+
+def _reason_against_theirs(module):
+    """The reason to leave a module of fastrnn's, or None."""
+    if type(module) not in _THEIRS:
+        return f"it is a {type(module).__name__}, which may compute something else"
+    if parametrize.is_parametrized(module):
+        return "it has parametrizations"
+    options = module.options() if hasattr(module, "options") else {}
+    if options:
+        return f"torch.nn has no {', '.join(options)}"
+    return None
+
+
+def _new(module, cls):
+    """A module of a class with another one's arguments, its parameters without memory."""
+    given = {name: getattr(module, name) for name in _ARGUMENTS if hasattr(module, name)}
+    if cls in (nn.GRU, nn.RNN, GRU, RNN):
+        given.pop("proj_size", None)
+    if cls in (nn.LSTM, nn.GRU, nn.LSTMCell, nn.GRUCell, LSTM, GRU, LSTMCell, GRUCell):
+        given.pop("nonlinearity", None)
+    if given.get("num_layers") == 1:
+        given["dropout"] = 0.0  # it does nothing there, and the constructors warn
+    return cls(**given, device="meta")
+
+
+def _like(module, cls):
+    """A module of a class with another one's parameters and hooks."""
+    new = _new(module, cls)
+    for name, parameter in module._parameters.items():
+        setattr(new, name, parameter)  # so that torch.nn's modules find it in their lists, too
+    new.train(module.training)
+    if hasattr(module, "dropout"):
+        new.dropout = module.dropout
+    for name in _HOOKS:
+        if name in vars(module):
+            vars(new)[name] = vars(module)[name]
+    return new

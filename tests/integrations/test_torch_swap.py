@@ -1,0 +1,189 @@
+"""accelerate and restore: the same model, faster, and back."""
+
+import copy
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import fastrnn.torch  # noqa: E402
+from fastrnn.torch import accelerate, restore  # noqa: E402
+
+pytestmark = [
+    pytest.mark.any_isa,
+    pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
+    pytest.mark.filterwarnings("ignore:dropout option adds dropout"),
+]
+
+I, H = 3, 5  # noqa: E741
+
+MODULES = {
+    "rnn": lambda: torch.nn.RNN(I, H, nonlinearity="relu", batch_first=True),
+    "lstm": lambda: torch.nn.LSTM(I, H, 2, dropout=0.4, bidirectional=True),
+    "projected": lambda: torch.nn.LSTM(I, H, proj_size=2, bias=False),
+    "gru": lambda: torch.nn.GRU(I, H, dropout=0.0, dtype=torch.float64),
+    "one layer": lambda: torch.nn.GRU(I, H, dropout=0.5),
+    "rnn cell": lambda: torch.nn.RNNCell(I, H, nonlinearity="relu"),
+    "lstm cell": lambda: torch.nn.LSTMCell(I, H, bias=False),
+    "gru cell": lambda: torch.nn.GRUCell(I, H),
+}
+
+
+class Model(torch.nn.Module):
+    """A recurrent module with others around it."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.body = torch.nn.ModuleDict({"recurrent": make()})
+        self.scale = torch.nn.Parameter(torch.tensor(2.0))
+
+    def forward(self, x):
+        y = self.body["recurrent"](x * self.scale)
+        return y[0] if isinstance(y, tuple) else y
+
+
+def model_of(kind):
+    torch.manual_seed(0)
+    return Model(MODULES[kind])
+
+
+def x_for(model):
+    recurrent = model.body["recurrent"]
+    shape = (4, I) if "Cell" in type(recurrent).__name__ else (6, 4, I)
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(shape, generator=generator, dtype=recurrent.weight_ih_l0.dtype
+                       if hasattr(recurrent, "weight_ih_l0") else torch.float32)  # fmt: skip
+
+
+def gradients(model, x):
+    model.zero_grad()
+    torch.manual_seed(2)
+    y = model(x)
+    y.square().sum().backward()
+    return [y, *[p.grad.clone() for p in model.parameters()]]
+
+
+def assert_close(got, wanted):
+    for a, b in zip(got, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
+
+
+every_module = pytest.mark.parametrize("kind", MODULES)
+
+
+@every_module
+def test_there_and_back_is_the_same_model(kind):
+    model = model_of(kind)
+    x, before = x_for(model), repr(model)
+    wanted, parameters = gradients(model, x), list(model.parameters())
+    report = accelerate(model)
+    assert report == (["body.recurrent"], {})
+    assert type(model.body["recurrent"]).__module__.startswith("fastrnn.")
+    assert repr(model) == before
+    assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    assert_close(gradients(model, x), wanted)
+    assert restore(model) == (["body.recurrent"], {})
+    assert type(model.body["recurrent"]).__module__.startswith("torch.")
+    assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
+    assert_close(gradients(model, x), wanted)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru cell"])
+def test_an_optimizer_and_the_mode_go_on(kind):
+    trained = []
+    for swaps in False, True:
+        model = model_of(kind)
+        optimizer, x = torch.optim.Adam(model.parameters(), 0.1), x_for(model)
+        for step in range(4):
+            if swaps:
+                (accelerate if step % 2 == 0 else restore)(model)
+            gradients(model, x)
+            optimizer.step()
+        trained.append(list(model.parameters()))
+    assert_close(*trained)
+    model.eval()
+    accelerate(model)
+    assert not model.body["recurrent"].training
+
+
+def test_hooks_are_kept_and_can_be_removed():
+    model, seen = model_of("gru"), []
+    handle = model.body["recurrent"].register_forward_hook(lambda *_: seen.append(1))
+    x = x_for(model)
+    accelerate(model)
+    model(x)
+    restore(model)
+    model(x)
+    assert len(seen) == 2
+    handle.remove()
+    model(x)
+    assert len(seen) == 2
+
+
+def test_a_module_in_two_places_stays_one():
+    shared = torch.nn.GRU(H, H)
+    model = torch.nn.ModuleList([shared, torch.nn.Sequential(shared)])
+    report = accelerate(model)
+    assert report.swapped == ["0", "1.0"] and model[0] is model[1][0]
+
+
+def test_modules_that_may_be_something_else_are_left_with_a_reason():
+    class Own(torch.nn.LSTM):
+        pass
+
+    replaced = torch.nn.LSTM(I, H)
+    replaced.forward = lambda x: x
+    model = torch.nn.ModuleDict(
+        {
+            "own": Own(I, H),
+            "low": torch.nn.GRU(I, H).half(),
+            "meta": torch.nn.GRU(I, H, device="meta"),
+            "parametrized": torch.nn.GRU(H, H),
+            "normed": torch.nn.GRU(I, H),
+            "replaced": replaced,
+            "fine": torch.nn.RNN(I, H),
+        }
+    )
+    torch.nn.utils.parametrizations.orthogonal(model["parametrized"], "weight_hh_l0")
+    with pytest.warns(FutureWarning):
+        torch.nn.utils.weight_norm(model["normed"], "weight_hh_l0")
+    report = accelerate(model)
+    assert report.swapped == ["fine"]
+    for name, reason in {
+        "own": "it is a Own",
+        "low": "torch.float16",
+        "meta": "on meta",
+        "parametrized": "parametrizations",
+        "normed": "not those of its class",
+        "replaced": "forward was replaced",
+    }.items():
+        assert reason in report.left[name]
+    report = accelerate(torch.nn.LSTM(I, H))
+    assert "use a fastrnn.torch.LSTM" in report.left[""]
+
+
+def test_options_that_torch_has_not_are_left():
+    model = torch.nn.ModuleList([fastrnn.torch.GRU(I, H, clip=3.0, reset_after=False)])
+    assert "torch.nn has no reset_after, clip" in restore(model).left["0"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_swapped_model_is_not_traced_but_refused():
+    model = model_of("gru")
+    x = x_for(model)
+    accelerate(model)
+    with pytest.raises(RuntimeError, match=r"fastrnn.torch.restore"):
+        torch.jit.trace(model, x)
+    restore(model)
+    torch.jit.trace(model, x)
+
+
+def test_a_copy_of_a_swapped_model_is_its_own():
+    model = model_of("lstm")
+    accelerate(model)
+    x, other = x_for(model), copy.deepcopy(model)
+    wanted = gradients(model, x)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(2)
+    assert_close(gradients(model, x), wanted)
