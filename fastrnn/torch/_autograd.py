@@ -48,6 +48,9 @@ def _tensors_of(state):
     return (torch.from_numpy(state),)
 
 
+_NO_TENSORS = 4  # the first arguments of _Call.forward: net, rows, train, states
+
+
 class _Call(torch.autograd.Function):
     """A call with gradients of x, the state and the parameters."""
 
@@ -73,7 +76,7 @@ class _Call(torch.autograd.Function):
     def backward(ctx, dy, *dlast):
         x, *others = ctx.saved_tensors  # RuntimeError if one of them was changed in place
         structure, states = ctx.net._structure, ctx.states
-        wanted = ctx.needs_input_grad[4:]
+        wanted = ctx.needs_input_grad[_NO_TENSORS:]
         parameters = others[states : states + len(structure.shapes)]
         if places((x, *parameters)) != ctx.places:
             raise RuntimeError(
@@ -81,27 +84,15 @@ class _Call(torch.autograd.Function):
                 "share_memory() does: run forward again"
             )
         if torch.is_grad_enabled():
-            return (
-                None,
-                None,
-                None,
-                None,
-                *_with_graph(ctx, wanted, x, others[:states], parameters, dy, dlast),
+            found = _with_graph(ctx, wanted, x, others[:states], parameters, dy, dlast)
+        else:
+            grads = Tape(structure, ctx.record).backward(
+                array_of(dy), _state_of(dlast), need_x=wanted[0]
             )
-        grads = Tape(structure, ctx.record).backward(
-            array_of(dy), _state_of(dlast), need_x=wanted[0]
-        )
-        arrays = [grads.x, *_arrays_of(grads.state), *grads.params.values()]
-        return (
-            None,
-            None,
-            None,
-            None,
-            *[
-                torch.from_numpy(a) if wants else None
-                for a, wants in zip(arrays, wanted, strict=True)
-            ],
-        )
+            arrays = [grads.x, *_arrays_of(grads.state), *grads.params.values()]
+            pairs = zip(arrays, wanted, strict=True)
+            found = [torch.from_numpy(array) if wants else None for array, wants in pairs]
+        return (*(None,) * _NO_TENSORS, *found)
 
 
 def _arrays_of(state):
@@ -118,7 +109,8 @@ def _with_graph(ctx, wanted, x, state, parameters, dy, dlast):
             f"are not implemented for {structure.cell.options or 'recurrent_dropout'}"
         )
     inputs = x, *state, *parameters
-    y, last = _equations.run(structure, ctx.record, x, state, parameters)
+    with torch.autocast("cpu", enabled=False):
+        y, last = _equations.run(structure, ctx.record, x, state, parameters)
     pairs = [(o, d) for o, d in zip((y, *last), (dy, *dlast), strict=True) if d is not None]
     of = [t for t, wants in zip(inputs, wanted, strict=True) if wants]
     if not pairs or not of:

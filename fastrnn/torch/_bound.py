@@ -97,6 +97,8 @@ class Bound(nn.Module):
                     f"parameters must all be float32, or all float64, got {tensor.dtype} for "
                     f"{name}: use module.float(), or fastrnn.torch.restore(model)"
                 )
+            if tensor.numel() > 0 and tensor.data_ptr() == 0:
+                raise RuntimeError(f"{name} must have memory, got a tensor whose storage is empty")
         if input.dtype is not dtype:
             raise TypeError(
                 f"input must be {dtype}, the parameters' dtype, got {input.dtype}: use "

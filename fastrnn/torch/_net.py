@@ -1,4 +1,4 @@
-"""Net: a stack of layers whose parameters are the memory of tensors, and the autograd function.
+"""Net: a stack of layers whose parameters are the memory of tensors.
 
 A `Net` runs as a layer does, but its weights are arrays over the tensors' own memory: nothing is
 copied, so a change of a tensor in place is seen by the next call.

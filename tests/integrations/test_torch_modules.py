@@ -574,6 +574,13 @@ def test_mistakes_are_told_in_words():
         GRU(I, H, dropout=0.5)
 
 
+def test_parameters_without_memory_are_refused():
+    module = GRU(I, H)
+    module.weight_hh_l0.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="weight_hh_l0 must have memory"):
+        module(draw(T, B, I, dtype=torch.float32))
+
+
 def test_autocast_gives_its_dtype():
     module, x = LSTM(I, H), draw(T, B, I, dtype=torch.float32).requires_grad_()
     wanted = module(x)
