@@ -17,11 +17,6 @@ def run(net, x, state, rows, parameters, train):
     None. parameters : the net's tensors in the order of its structure's shapes. train : True draws
     dropout and zoneout.
     """
-    if torch.jit.is_tracing():
-        raise RuntimeError(
-            "fastrnn's modules cannot be traced, for torch.jit.trace or torch.onnx.export: call "
-            "fastrnn.torch.restore(model) before"
-        )
     if torch.is_grad_enabled():
         tensors = x, *state, *parameters
         if any([t is not None and t.requires_grad for t in tensors]):
@@ -30,6 +25,15 @@ def run(net, x, state, rows, parameters, train):
     y, last, _ = net._run(
         array_of(x), _state_of(state), rows, False, False, None, False, 0, train
     )  # fmt: skip
+    return torch.from_numpy(y), _tensors_of(last)
+
+
+def run_frozen(frozen, x, state, rows):
+    """Run a `Frozen` -> y and the final state, a tuple of tensors."""
+    options = {} if rows is None else dict(
+        zip(("lengths", "mask", "reset", "reset_to"), rows, strict=True)
+    )  # fmt: skip
+    y, last = frozen(array_of(x), _state_of(state), **options)
     return torch.from_numpy(y), _tensors_of(last)
 
 

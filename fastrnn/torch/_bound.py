@@ -6,13 +6,20 @@ It must not know: sequences, packed or not.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
+from fastrnn._layer.frozen import Frozen
 from fastrnn._layer.structure import Structure
-from fastrnn.torch._net import Net, places
+from fastrnn.torch._net import Net, array_of, places
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from fastrnn._typing import Precision
 
 _DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
 
@@ -34,10 +41,12 @@ class Bound(nn.Module):
         super().__init__()
         self._structures = {}  # by dtype
         self._net = None  # a `Net`, and where its tensors were when it was made
+        self._is_frozen, self._precision = False, None
+        self._frozen = {}  # by precision: a `Frozen`, and the tensors that it was packed from
 
     def __getstate__(self):
-        """The attributes for a copy, which makes a `Net` of its own."""
-        return {**self.__dict__, "_net": None}
+        """The attributes for a copy, which makes a `Net` and a `Frozen` of its own."""
+        return {**self.__dict__, "_net": None, "_frozen": {}}
 
     def _structure(self, dtype):
         if dtype not in self._structures:
@@ -66,6 +75,94 @@ class Bound(nn.Module):
             else:
                 nn.init.constant_(getattr(self, own), begin)
 
+    # ---- frozen: weights that are packed once ----------------------------------------------------
+
+    def freeze(self, precision: Precision | None = None) -> Self:
+        """Pack the weights once, for inference, rather than at each call.
+
+        It lasts until `thaw`, ``train()`` or ``load_state_dict``. Calls compute no gradients then.
+        A parameter that is another tensor, or was changed by an operation of torch's, is packed
+        anew. Changes that torch does not count are not seen: through ``.data``, a NumPy view, or
+        another process' shared memory.
+
+        Parameters
+        ----------
+        precision : None, "bfloat16-weights", "bfloat16" or "int8"
+            As for ``fastrnn.LSTM.freeze``. With None, autocast to bfloat16 means "bfloat16".
+
+        Returns
+        -------
+        the module itself, in ``eval()`` mode
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an unknown precision, and for one other than None if parameters are not float32.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from fastrnn.torch import LSTM
+        >>> lstm, x = LSTM(3, 5), torch.ones(7, 2, 3)
+        >>> y, _ = lstm.freeze()(x)
+        >>> bool((y == lstm.thaw()(x)[0]).all())
+        True
+        """
+        tensors = self._tensors()
+        _check_parameters(self._names.values(), tensors)
+        self._packed(tensors, precision)
+        self._is_frozen, self._precision = True, precision
+        return self.eval()
+
+    def thaw(self) -> Self:
+        """Undo `freeze`: calls pack the weights anew, and compute gradients."""
+        self._is_frozen, self._frozen = False, {}
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode, as every module does; training mode thaws."""
+        if mode:
+            self.thaw()
+        return super().train(mode)
+
+    def _load_from_state_dict(self, *arguments):
+        self.thaw()
+        super()._load_from_state_dict(*arguments)
+
+    def _packed(self, tensors, precision):
+        """The `Frozen` of the parameters as they are now."""
+        where = [(*place, _version(t)) for place, t in zip(places(tensors), tensors, strict=True)]
+        held = self._frozen.get(precision)
+        if held is not None and held[1] == where:
+            if all([a is b for a, b in zip(held[2], tensors, strict=True)]):
+                return held[0]
+        structure = self._structure(_DTYPES[tensors[0].dtype])
+        named = dict(zip(self._names, map(array_of, tensors), strict=True))
+        arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
+        frozen = Frozen(
+            structure, [structure.parameters(k, arrays) for k in range(structure.slots)], precision
+        )
+        self._frozen[precision] = frozen, where, tensors
+        return frozen
+
+    def _frozen_for(self, tensors, input, state):
+        """The `Frozen` of a call, or None if the module is not frozen."""
+        if not self._is_frozen:
+            return None
+        precision = self._precision
+        wanting = [t is not None and t.requires_grad for t in (input, *state)]
+        if torch.is_grad_enabled() and any(wanting):
+            raise RuntimeError(
+                "a frozen module computes no gradients, but input or hx wants one: call thaw(), or "
+                "use torch.no_grad()"
+            )
+        low = torch.is_autocast_enabled("cpu") and precision is None
+        if low and torch.get_autocast_dtype("cpu") is torch.bfloat16:
+            precision = "bfloat16" if tensors[0].dtype is torch.float32 else None
+        return self._packed(tensors, precision)
+
+    # ---- where parameters are --------------------------------------------------------------------
+
     def _tensors(self):
         """The parameters, or what stands in their place (functional_call, parametrizations)."""
         own = self._parameters
@@ -76,6 +173,11 @@ class Bound(nn.Module):
 
         With autocast the input and the state are cast to the parameters' dtype.
         """
+        if torch.jit.is_tracing():
+            raise RuntimeError(
+                "fastrnn's modules cannot be traced, for torch.jit.trace or torch.onnx.export: "
+                "call fastrnn.torch.restore(model) before"
+            )
         tensors = self._tensors()
         if torch.is_autocast_enabled("cpu"):
             input, *state = [
@@ -90,15 +192,7 @@ class Bound(nn.Module):
 
     def _new_net(self, tensors, where, input):
         dtype = tensors[0].dtype
-        for name, tensor in zip(self._names.values(), tensors, strict=True):
-            _check_device(name, tensor)
-            if tensor.dtype not in _DTYPES or tensor.dtype is not dtype:
-                raise TypeError(
-                    f"parameters must all be float32, or all float64, got {tensor.dtype} for "
-                    f"{name}: use module.float(), or fastrnn.torch.restore(model)"
-                )
-            if tensor.numel() > 0 and tensor.data_ptr() == 0:
-                raise RuntimeError(f"{name} must have memory, got a tensor whose storage is empty")
+        _check_parameters(self._names.values(), tensors)
         if input.dtype is not dtype:
             raise TypeError(
                 f"input must be {dtype}, the parameters' dtype, got {input.dtype}: use "
@@ -116,6 +210,23 @@ def as_autocast(tensors):
     if not torch.is_autocast_enabled("cpu"):
         return tensors
     return tuple([t.to(torch.get_autocast_dtype("cpu")) for t in tensors])
+
+
+def _version(tensor):
+    """The number of changes of a tensor that torch has counted."""
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _check_parameters(names, tensors):
+    for name, tensor in zip(names, tensors, strict=True):
+        _check_device(name, tensor)
+        if tensor.dtype not in _DTYPES or tensor.dtype is not tensors[0].dtype:
+            raise TypeError(
+                f"parameters must all be float32, or all float64, got {tensor.dtype} for {name}: "
+                "use module.float(), or fastrnn.torch.restore(model)"
+            )
+        if tensor.numel() > 0 and tensor.data_ptr() == 0:
+            raise RuntimeError(f"{name} must have memory, got a tensor whose storage is empty")
 
 
 def _check_device(name, tensor):

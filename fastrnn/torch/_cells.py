@@ -11,7 +11,7 @@ import torch
 
 from fastrnn import checks
 from fastrnn._cells.registry import CELLS
-from fastrnn.torch._autograd import run
+from fastrnn.torch._autograd import run, run_frozen
 from fastrnn.torch._bound import Bound, as_autocast, structure_of
 
 if TYPE_CHECKING:
@@ -55,7 +55,11 @@ class OneStep(Bound):
                 f"input must be (B, input_size) or (input_size,), got {tuple(input.shape)}"
             )
         net, parameters, input, state = self._bound(input[None], state)
-        _, last = run(net, input, state, None, parameters, train=False)
+        frozen = self._frozen_for(parameters, input, state)
+        if frozen is None:
+            _, last = run(net, input, state, None, parameters, train=False)
+        else:
+            _, last = run_frozen(frozen, input, state, None)
         return tuple([s[0] for s in as_autocast(last)])
 
 

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastrnn import checks
 from fastrnn._cells import options
 from fastrnn._cells.registry import CELLS, projected, takes, variant
-from fastrnn.torch._autograd import run
+from fastrnn.torch._autograd import run, run_frozen
 from fastrnn.torch._bound import Bound, as_autocast, structure_of
 from fastrnn.torch._packed import packed_like, unpacked
 
@@ -149,10 +149,14 @@ class Recurrent(Bound):
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = *map(_array, (lengths, mask, reset)), reset_to
+        frozen = self._frozen_for(parameters, input, state)
         train = self.training and self._draws()
         if train:
             net = net.drawing(self.dropout, self.recurrent_dropout)
-        y, last = run(net, input, state, rows, parameters, train)
+        if frozen is None:
+            y, last = run(net, input, state, rows, parameters, train)
+        else:
+            y, last = run_frozen(frozen, input, state, rows)
         y, *last = as_autocast((y, *last))
         if packed is not None:
             y = packed_like(packed, y, lengths, self.batch_first)

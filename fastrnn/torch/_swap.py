@@ -56,7 +56,7 @@ class Report(NamedTuple):
     left: dict[str, str]
 
 
-def accelerate(model: nn.Module) -> Report:
+def accelerate(model: nn.Module, *, inference_only: bool = False) -> Report:
     """Swap each recurrent module of torch.nn in a model for fastrnn's, in place.
 
     The new modules have the same parameters, the very tensors: optimizers, `state_dict` and tied
@@ -65,6 +65,8 @@ def accelerate(model: nn.Module) -> Report:
     Parameters
     ----------
     model : torch.nn.Module
+    inference_only : bool
+        Freeze the new modules: their weights are packed once, and they compute no gradients.
 
     Returns
     -------
@@ -84,7 +86,11 @@ def accelerate(model: nn.Module) -> Report:
     >>> type(model["encoder"])
     <class 'fastrnn.torch._modules.GRU'>
     """
-    return _swap(model, (nn.RNNBase, nn.RNNCellBase), _reason_against_ours, _OURS)
+    report = _swap(model, (nn.RNNBase, nn.RNNCellBase), _reason_against_ours, _OURS)
+    if inference_only:
+        for name in report.swapped:
+            model.get_submodule(name).freeze()
+    return report
 
 
 def restore(model: nn.Module) -> Report:

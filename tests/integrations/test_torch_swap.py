@@ -72,6 +72,18 @@ every_module = pytest.mark.parametrize("kind", MODULES)
 
 
 @every_module
+def test_for_inference_only_the_modules_are_frozen(kind):
+    model = model_of(kind).eval()
+    x = x_for(model)
+    with torch.no_grad():
+        wanted = model(x)
+        accelerate(model, inference_only=True)
+        got = model(x)
+    assert_close([got], [wanted])
+    assert not model.body["recurrent"](x * 1)[0].requires_grad
+
+
+@every_module
 def test_there_and_back_is_the_same_model(kind):
     model = model_of(kind)
     x, before = x_for(model), repr(model)
