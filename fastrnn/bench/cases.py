@@ -9,6 +9,7 @@ The groups:
     precision  inference with weights (and rows) in bfloat16 or int8
     audio      one sample a step, 512 samples a call, the state carried from call to call
     features   ragged batches, resets, ids and layer normalisation, inference and training
+    torch      programs, ragged batches and resets as PyTorch modules, inference and training
 
 It must not know: peers, clocks.
 """
@@ -51,7 +52,7 @@ class Case:
 
     @property
     def modes(self) -> tuple[str, ...]:
-        trained = self.group in ("programs", "features") and not self.stream
+        trained = self.group in ("programs", "features", "torch") and not self.stream
         return MODES if trained else ("forward",)
 
     @property
@@ -231,7 +232,15 @@ _FEATURES = [
         ("layer_norm", "imdb", 100, 32, 128, 128),
     )
 ]
-_ALL = (*_PROGRAMS, *_SERVE, *_PRECISION, *_AUDIO, *_FEATURES)
+_TORCH = [
+    replace(
+        case, name=f"{case.name}:torch", group="torch",
+        cells=_GATED if case.feature else (*_GATED, "rnn"),
+    )
+    for case in (*_PROGRAMS, *_FEATURES)
+    if not case.stream and case.feature in ("", "lengths", "reset")
+]  # fmt: skip
+_ALL = (*_PROGRAMS, *_SERVE, *_PRECISION, *_AUDIO, *_FEATURES, *_TORCH)
 CASES = {case.name: case for case in _ALL}
 GROUPS = tuple(dict.fromkeys(case.group for case in CASES.values()))
 _QUICK = {
@@ -240,6 +249,7 @@ _QUICK = {
     "precision": tuple(f"{name}:{p}" for p in PRECISIONS for name in ("step-256", "few-512")),
     "audio": ("audio-8", "audio-40"),
     "features": ("lengths-batch-8", "reset-rl-batch", "ids-wordlm", "layer_norm-imdb"),
+    "torch": ("vad-128:torch", "rl-batch:torch", "lengths-batch-8:torch", "reset-rl-batch:torch"),
 }
 
 

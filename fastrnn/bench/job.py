@@ -18,7 +18,10 @@ from fastrnn.bench.worker import Worker, WorkerError
 
 SETTLE = 0.005  # seconds between two peers
 # Results are compared with those of the first of these that is there.
-TRUTH = ("numpy", "fastrnn", "call", "torch", "jax", "onnxruntime", "openvino", "litert", "float32")
+TRUTH = (
+    "numpy", "fastrnn", "call", "torch", "module", "jax", "onnxruntime", "openvino", "litert",
+    "float32",
+)  # fmt: skip
 SAME_ROUNDING = ("numpy", "fastrnn", "call")  # at a narrow precision the others round otherwise
 
 

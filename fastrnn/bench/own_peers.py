@@ -18,6 +18,7 @@ class FastRNN(Peer):
     name = package = "fastrnn"
     precisions = ("float32", *PRECISIONS)
     features = FEATURES
+    of_torch = True
 
     def prepare(self):
         import fastrnn
@@ -44,6 +45,9 @@ class FastRNN(Peer):
         self.xs = list(case.calls(x)) if case.stream else [x]
         if self.training:
             self.variants = {"layer": lambda: self.train}
+            return
+        if case.group == "torch":  # a module packs its weights at each call, too
+            self.variants = {"layer": lambda: partial(self.layer, **self.options)}
             return
         self.frozen = self.layer.freeze(self.precision())
         if case.stream:
@@ -99,6 +103,7 @@ class FastRNNCall(FastRNN):
 
     name = "call"
     precisions = ("float32",)
+    of_torch = False
 
     @classmethod
     def unsupported(cls, case, cell, mode):
@@ -122,6 +127,7 @@ class FastRNNFloat32(FastRNN):
 
     name = "float32"
     precisions = PRECISIONS
+    of_torch = False
 
     def precision(self):
         return None

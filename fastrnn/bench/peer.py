@@ -30,6 +30,7 @@ class Peer:
     also_needs: tuple[str, ...] = ()  # packages besides `package`
     precisions: tuple[str, ...] = ("float32",)
     features: tuple[str, ...] = ()
+    of_torch = False  # whether it runs the cases of the group torch
     variants: dict
     xs: list  # one x in the peer's form; for a stream one for each checked call
 
@@ -43,6 +44,8 @@ class Peer:
     @classmethod
     def unsupported(cls, case: Case, cell: str, mode: str) -> str | None:
         """The reason why this peer cannot run a job, or None."""
+        if case.group == "torch" and not cls.of_torch:
+            return "only PyTorch's modules are compared there"
         if case.precision not in cls.precisions:
             return f"no {case.precision}"
         if case.feature and case.feature not in cls.features:

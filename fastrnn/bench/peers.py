@@ -11,7 +11,7 @@ from fastrnn.bench.litert import LiteRT
 from fastrnn.bench.onnx_peers import ONNXRuntime, OpenVINO
 from fastrnn.bench.own_peers import FastRNN, FastRNNCall, FastRNNFloat32, NumPy
 from fastrnn.bench.peer import Peer
-from fastrnn.bench.torch_peer import Torch
+from fastrnn.bench.torch_peer import Torch, TorchModule
 
 
 class JAX(Peer):
@@ -71,6 +71,7 @@ PEERS = {
         FastRNNFloat32,
         NumPy,
         Torch,
+        TorchModule,
         ONNXRuntime,
         OpenVINO,
         LiteRT,

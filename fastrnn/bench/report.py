@@ -10,11 +10,12 @@ import math
 from collections import defaultdict
 
 OURS = "fastrnn"
-ALSO_OURS = ("numpy", "call", "float32")  # peers that are fastrnn too, in another way
+ALSO_OURS = ("numpy", "call", "float32", "module")  # peers that are fastrnn too, in another way
 TITLES = {
     "numpy": "NumPy",
     "call": "frozen(x)",
     "float32": "float32",
+    "module": "fastrnn.torch",
     "torch": "PyTorch",
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",

@@ -5,7 +5,7 @@
 
 Groups of cases: `programs` (the default) has shapes from real programs; `serve` short requests;
 `precision` inference in bfloat16 and int8; `audio` one sample a step, 512 samples a call;
-`features` ragged batches, resets, ids and layer normalisation.
+`features` ragged batches, resets, ids and layer normalisation; `torch` PyTorch modules on these.
 
 A peer is a framework, fastrnn or its NumPy path. A job is a case, cell, mode and number of threads.
 Each job starts a new process for every peer, bound to as many cores. The results are compared

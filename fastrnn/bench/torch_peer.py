@@ -12,6 +12,7 @@ class Torch(Peer):
     name = package = "torch"
     precisions = ("float32", *PRECISIONS)
     features = FEATURES
+    of_torch = True
 
     @classmethod
     def unsupported(cls, case, cell, mode):
@@ -25,7 +26,8 @@ class Torch(Peer):
         self.torch = torch
         torch.set_num_threads(self.threads)
         torch.set_num_interop_threads(1)
-        kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}[self.cell]
+        library = self.library()
+        kind = {"lstm": library.LSTM, "gru": library.GRU, "rnn": library.RNN}[self.cell]
         case = self.case
         bidirectional = case.directions == 2
         self.layer = kind(case.I, case.H, case.layers, bidirectional=bidirectional)
@@ -53,6 +55,10 @@ class Torch(Peer):
             self.xs, self.variants = [x], {"module": lambda: self.forward}
         if case.T == 1 and case.layers == case.directions == 1 and case.precision == "float32":
             self.variants["cell"] = self.make_cell_step
+
+    def library(self):
+        """The module that has RNN, LSTM and GRU."""
+        return self.torch.nn
 
     def prepare_feature(self, x):
         """Variants that return y, no states, and in training the gradients."""
@@ -148,3 +154,38 @@ class Torch(Peer):
             names = [first, *("d." + name for name in self.parameters)]
             arrays.update({n: g.numpy() for n, g in zip(names, grad, strict=True)})
         return arrays
+
+
+class TorchModule(Torch):
+    """fastrnn.torch: the kernels in PyTorch's modules."""
+
+    name = "module"
+    precisions = ("float32",)
+
+    @classmethod
+    def unsupported(cls, case, cell, mode):
+        if case.group != "torch":
+            return "only in the group torch"
+        return super().unsupported(case, cell, mode)
+
+    def library(self):
+        import fastrnn.torch
+
+        fastrnn.set_num_threads(self.threads)
+        return fastrnn.torch
+
+    def prepare_feature(self, x):
+        options = {name: self.torch.from_numpy(value) for name, value in self.extra.items()}
+        self.xs, seed = [x], self.torch.from_numpy(self.dy)
+        if self.training:
+            x.requires_grad_()
+
+        def forward(x):
+            with self.torch.inference_mode():
+                return self.layer(x, **options)[0], ()
+
+        def train(x):
+            y, _ = self.layer(x, **options)
+            return y, (), self.torch.autograd.grad(y, [x, *self.parameters.values()], seed)
+
+        self.variants = {"module": lambda: train if self.training else forward}

@@ -1,10 +1,14 @@
 """The bench's ways to write a feature in PyTorch give the results of fastrnn's."""
 
+import json
+import sys
+
 import pytest
 
 torch = pytest.importorskip("torch")
 
 import fastrnn  # noqa: E402
+from fastrnn.__main__ import main  # noqa: E402
 from fastrnn.bench.cases import CASES, FEATURES, named  # noqa: E402
 from fastrnn.bench.job import disagreement  # noqa: E402
 from fastrnn.bench.own_peers import FastRNN  # noqa: E402
@@ -39,3 +43,19 @@ def test_each_way_agrees(name, cell, mode, core):
     for variant in peer.variants:
         _, wrong = disagreement(expected, peer.result(variant), case.tolerance(mode))
         assert wrong is None, variant
+
+
+# ---- fastrnn.torch -------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures on Linux only")
+@pytest.mark.parametrize("mode", ["forward", "training"])
+def test_modules_agree_with_the_reference(mode, core, tmp_path):
+    path, numbers = tmp_path / "tiny.json", "--rounds 1 --batch 1e-9 --probe 1e-4"
+    cases = "vad-128:torch,lengths-batch-8:torch,reset-rl-batch:torch"
+    arguments = f"--cases {cases} --cells lstm --modes {mode} {numbers} --json {path}"
+    assert main(["bench", *arguments.split(), "--peers", "fastrnn,module,torch,numpy"]) == 0
+    for job in json.loads(path.read_text())["jobs"]:
+        assert job["group"] == "torch" and job["checked_against"] == "numpy"
+        assert {peer["status"] for peer in job["peers"].values()} == {"ok"}
