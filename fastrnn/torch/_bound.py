@@ -221,7 +221,7 @@ def _check_parameters(names, tensors):
     for name, tensor in zip(names, tensors, strict=True):
         _check_device(name, tensor)
         if tensor.dtype not in _DTYPES or tensor.dtype is not tensors[0].dtype:
-            raise TypeError(
+            raise RuntimeError(
                 f"parameters must all be float32, or all float64, got {tensor.dtype} for {name}: "
                 "use module.float(), or fastrnn.torch.restore(model)"
             )
