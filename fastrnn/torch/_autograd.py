@@ -5,9 +5,10 @@ It must not know: modules, packed sequences.
 
 import torch
 
+from fastrnn._engine.passes import with_weights
 from fastrnn._layer.tape import Tape
 from fastrnn.torch import _equations
-from fastrnn.torch._net import array_of, places
+from fastrnn.torch._net import Net, array_of, places
 
 
 def run(net, x, state, rows, parameters, train):
@@ -61,42 +62,57 @@ class _Call(torch.autograd.Function):
     @staticmethod
     def forward(ctx, net, rows, train, states, x, *others):
         structure, state = net._structure, others[:states]
-        # With `out`, the array of y is the user's: `backward` reads it, so a change of y in place
-        # must be an error, or y must be a copy.
-        shape = (*x.shape[:-1], structure.width)
-        y = torch.empty(shape, dtype=x.dtype)
+        # `backward` reads y, so it is an array of our own: the user may change y or move its
+        # memory. With `out` it is not read-only.
+        y = torch.empty((*x.shape[:-1], structure.width), dtype=x.dtype)
         _, last, ctx.record = net._run(
             array_of(x), _state_of(state), rows, False, False, None, keep=True, train=train,
             out=y.numpy(),
         )  # fmt: skip
         ctx.net, ctx.states, ctx.places = net, states, places((x, *others[states:]))
         ctx.set_materialize_grads(False)
-        # torch.nn.LSTM refuses a change of y before backward, torch.nn.GRU and RNN do not.
-        own = y if len(structure.cell.states) > 1 else y.clone()
-        ctx.save_for_backward(x, *others, *([y] if own is y else []))
-        return own, *_tensors_of(last)
+        ctx.save_for_backward(x, *others)
+        return y.clone(), *_tensors_of(last)
 
     @staticmethod
     def backward(ctx, dy, *dlast):
         x, *others = ctx.saved_tensors  # RuntimeError if one of them was changed in place
         structure, states = ctx.net._structure, ctx.states
         wanted = ctx.needs_input_grad[_NO_TENSORS:]
-        parameters = others[states : states + len(structure.shapes)]
+        parameters, record = others[states:], ctx.record
+        # share_memory() moves memory; hooks on saved tensors, as checkpoint's, give copies.
         if places((x, *parameters)) != ctx.places:
-            raise RuntimeError(
-                "the memory of the input or of a parameter has moved since forward, as "
-                "share_memory() does: run forward again"
-            )
+            record = _with_arrays_of(ctx, x, parameters)
         if torch.is_grad_enabled():
             found = _with_graph(ctx, wanted, x, others[:states], parameters, dy, dlast)
         else:
-            grads = Tape(structure, ctx.record).backward(
+            grads = Tape(structure, record).backward(
                 array_of(dy), _state_of(dlast), need_x=wanted[0]
             )
             arrays = [grads.x, *_arrays_of(grads.state), *grads.params.values()]
             pairs = zip(arrays, wanted, strict=True)
             found = [torch.from_numpy(array) if wants else None for array, wants in pairs]
         return (*(None,) * _NO_TENSORS, *found)
+
+
+def _with_arrays_of(ctx, x, parameters):
+    """The record of the forward pass with other arrays of the same values."""
+    structure = ctx.net._structure
+    net = Net(structure, dict(zip(structure.shapes, parameters, strict=True)))
+    layers = [
+        (
+            x_of_layer,
+            factors,
+            tuple([
+                with_weights(structure.cell, p._replace(parameters=net._parameters[p.slot]))
+                for p in passes
+            ]),
+        )
+        for x_of_layer, factors, passes in ctx.record.layers
+    ]  # fmt: skip
+    (_, *of_first), *others = layers
+    (dense, _) = structure._checked_x(array_of(x))
+    return ctx.record._replace(layers=[(dense, *of_first), *others])
 
 
 def _arrays_of(state):

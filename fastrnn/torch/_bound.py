@@ -82,8 +82,9 @@ class Bound(nn.Module):
 
         It lasts until `thaw`, ``train()`` or ``load_state_dict``. Calls compute no gradients then.
         A parameter that is another tensor, or was changed by an operation of torch's, is packed
-        anew. Changes that torch does not count are not seen: through ``.data``, a NumPy view, or
-        another process' shared memory.
+        anew. Changes that torch does not count are not seen: through ``.data``, a NumPy view,
+        another process' shared memory, or an optimizer with ``fused=True``. `freeze` itself
+        always packs anew.
 
         Parameters
         ----------
@@ -108,8 +109,8 @@ class Bound(nn.Module):
         >>> bool((y == lstm.thaw()(x)[0]).all())
         True
         """
-        tensors = self._tensors()
-        _check_parameters(self._names.values(), tensors)
+        tensors, self._frozen = self._tensors(), {}
+        self._check_parameters(tensors)
         self._packed(tensors, precision)
         self._is_frozen, self._precision = True, precision
         return self.eval()
@@ -161,6 +162,23 @@ class Bound(nn.Module):
             precision = "bfloat16" if tensors[0].dtype is torch.float32 else None
         return self._packed(tensors, precision)
 
+    def _check_parameters(self, tensors):
+        for own, shape, tensor in zip(
+            self._names.values(), self._shapes().values(), tensors, strict=True
+        ):
+            if not isinstance(tensor, torch.Tensor):
+                raise TypeError(f"{own} must be a parameter, got {type(tensor).__name__}")
+            _check_device(own, tensor)
+            if tensor.dtype not in _DTYPES or tensor.dtype is not tensors[0].dtype:
+                raise RuntimeError(
+                    f"parameters must all be float32, or all float64, got {tensor.dtype} for "
+                    f"{own}: use module.float(), or fastrnn.torch.restore(model)"
+                )
+            if tensor.shape != shape:
+                raise ValueError(f"{own} must be {shape}, got {tuple(tensor.shape)}")
+            if tensor.numel() > 0 and tensor.data_ptr() == 0:
+                raise RuntimeError(f"{own} must have memory, got a tensor whose storage is empty")
+
     # ---- where parameters are --------------------------------------------------------------------
 
     def _tensors(self):
@@ -178,6 +196,9 @@ class Bound(nn.Module):
                 "fastrnn's modules cannot be traced, for torch.jit.trace or torch.onnx.export: "
                 "call fastrnn.torch.restore(model) before"
             )
+        for name, tensor in ("input", input), *[("hx", s) for s in state if s is not None]:
+            if not isinstance(tensor, torch.Tensor):
+                raise TypeError(f"{name} must be a Tensor, got a {type(tensor).__name__}")
         tensors = self._tensors()
         if torch.is_autocast_enabled("cpu"):
             input, *state = [
@@ -192,7 +213,7 @@ class Bound(nn.Module):
 
     def _new_net(self, tensors, where, input):
         dtype = tensors[0].dtype
-        _check_parameters(self._names.values(), tensors)
+        self._check_parameters(tensors)
         if input.dtype is not dtype:
             raise TypeError(
                 f"input must be {dtype}, the parameters' dtype, got {input.dtype}: use "
@@ -206,27 +227,16 @@ class Bound(nn.Module):
 
 
 def as_autocast(tensors):
-    """Tensors in the dtype of autocast, if it is on."""
-    if not torch.is_autocast_enabled("cpu"):
+    """Tensors in the dtype of autocast, if it is on; float64 stays, as in torch."""
+    if not torch.is_autocast_enabled("cpu") or tensors[0].dtype is torch.float64:
         return tensors
     return tuple([t.to(torch.get_autocast_dtype("cpu")) for t in tensors])
 
 
 def _version(tensor):
-    """The number of changes of a tensor that torch has counted."""
-    return 0 if tensor.is_inference() else tensor._version
-
-
-def _check_parameters(names, tensors):
-    for name, tensor in zip(names, tensors, strict=True):
-        _check_device(name, tensor)
-        if tensor.dtype not in _DTYPES or tensor.dtype is not tensors[0].dtype:
-            raise RuntimeError(
-                f"parameters must all be float32, or all float64, got {tensor.dtype} for {name}: "
-                "use module.float(), or fastrnn.torch.restore(model)"
-            )
-        if tensor.numel() > 0 and tensor.data_ptr() == 0:
-            raise RuntimeError(f"{name} must have memory, got a tensor whose storage is empty")
+    """The number of changes of a tensor that torch has counted; of an inference tensor a new
+    object, which equals nothing, because torch does not count them."""
+    return object() if tensor.is_inference() else tensor._version
 
 
 def _check_device(name, tensor):

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+_FIXED = frozenset({
+    "mode", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size",
+    "nonlinearity", "reset_after", "recurrent_dropout",
+})  # fmt: skip
+
+
 class Recurrent(Bound):
     """What RNN, LSTM and GRU have in common."""
 
@@ -57,6 +63,11 @@ class Recurrent(Bound):
         self.recurrent_dropout = float(checks.fraction("recurrent_dropout", recurrent_dropout))
         if self.recurrent_dropout and not takes(cell, "recurrent_dropout"):
             raise ValueError(f"recurrent_dropout must be 0 for {type(self).__name__}")
+        for name in variant_options:
+            if name not in options.Options._fields:
+                raise TypeError(
+                    f"{type(self).__name__}() got an unexpected keyword argument {name!r}"
+                )
         self._options = options.checked(cell.states, **variant_options)
         if self.proj_size and self._options.zoneout:
             raise ValueError("zoneout must be 0 with proj_size: a projected h has no zoneout")
@@ -64,6 +75,14 @@ class Recurrent(Bound):
         self._cell = projected(cell) if self.proj_size else cell
         self._make_parameters({name: name for name in self._shapes()}, device, dtype)
         self.reset_parameters()
+
+    def __setattr__(self, name, value):
+        """Set an attribute; those that decide parameters are fixed."""
+        if name in _FIXED and vars(self).get(name, value) != value:
+            raise AttributeError(f"{name} is fixed: make a new {type(self).__name__}")
+        if name == "batch_first":
+            self.__dict__.update(_structures={}, _net=None, _frozen={})
+        super().__setattr__(name, value)
 
     def _new_structure(self, dtype):
         return structure_of(
@@ -173,7 +192,8 @@ class Recurrent(Bound):
         if states == 1:
             return (hx,)
         if not isinstance(hx, tuple | list) or len(hx) != states:
-            raise TypeError(f"hx must be a pair (h, c), got a {type(hx).__name__}")
+            got = type(hx).__name__ + (f" of {len(hx)}" if isinstance(hx, tuple | list) else "")
+            raise TypeError(f"hx must be a pair (h, c), got a {got}")
         return tuple(hx)
 
 

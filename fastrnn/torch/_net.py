@@ -18,12 +18,16 @@ def array_of(tensor):
     """A tensor's memory as an array; None stays None."""
     if tensor is None:
         return None
+    if tensor.is_neg():  # a view whose sign torch keeps apart
+        tensor = tensor.resolve_neg()
+    if tensor.data_ptr() == 0 and tensor.numel() > 0:
+        raise RuntimeError("a tensor must have memory, got one whose storage is empty")
     return tensor.detach().numpy() if tensor.requires_grad else tensor.numpy()
 
 
 def places(tensors):
     """Where tensors are in memory: equal as long as arrays over them are valid."""
-    return [(t.data_ptr(), t.stride()) for t in tensors]
+    return [(t.data_ptr(), t.shape, t.stride()) for t in tensors]
 
 
 class Net(Running):

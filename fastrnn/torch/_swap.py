@@ -29,8 +29,11 @@ _ARGUMENTS = (  # of constructors, where a module has them
 _HOOKS = (
     "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
     "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_backward_hooks",
-    "_backward_pre_hooks", "_is_full_backward_hook", "_state_dict_hooks", "_state_dict_pre_hooks",
-    "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+    "_backward_pre_hooks", "_is_full_backward_hook",
+)  # fmt: skip
+_OF_ONE_MODULE = (  # hooks that refer to the module itself
+    "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
 )  # fmt: skip
 
 
@@ -60,13 +63,15 @@ def accelerate(model: nn.Module, *, inference_only: bool = False) -> Report:
     """Swap each recurrent module of torch.nn in a model for fastrnn's, in place.
 
     The new modules have the same parameters, the very tensors: optimizers, `state_dict` and tied
-    weights go on as before. Hooks are kept.
+    weights go on as before. Hooks on calls are kept. A model that refers to the old module from
+    elsewhere, such as a list of its own, still has it there.
 
     Parameters
     ----------
     model : torch.nn.Module
     inference_only : bool
-        Freeze the new modules: their weights are packed once, and they compute no gradients.
+        Freeze all modules of fastrnn's in the model: their weights are packed once, and they
+        compute no gradients.
 
     Returns
     -------
@@ -87,9 +92,9 @@ def accelerate(model: nn.Module, *, inference_only: bool = False) -> Report:
     <class 'fastrnn.torch._modules.GRU'>
     """
     report = _swap(model, (nn.RNNBase, nn.RNNCellBase), _reason_against_ours, _OURS)
-    if inference_only:
-        for name in report.swapped:
-            model.get_submodule(name).freeze()
+    for module in model.modules() if inference_only else ():
+        if type(module) in _THEIRS:
+            module.freeze()
     return report
 
 
@@ -152,16 +157,31 @@ def _reason_against_ours(module):
         return "it has parametrizations: call accelerate before they are registered"
     if type(module) not in _OURS:
         return f"it is a {type(module).__name__}, which may compute something else"
-    if "forward" in vars(module):
-        return "its forward was replaced"
-    own = dict(module.named_parameters())
-    if set(own) != {name for name, _ in _new(module, type(module)).named_parameters()}:
-        return "its parameters are not those of its class"
-    for name, parameter in own.items():
+    reason = _reason_of_its_own(module)
+    if reason:
+        return reason
+    for name, parameter in module.named_parameters():
         if parameter.device.type != "cpu":
             return f"{name} is on {parameter.device}"
         if parameter.dtype not in (torch.float32, torch.float64):
             return f"{name} is {parameter.dtype}"
+    return None
+
+
+def _reason_of_its_own(module):
+    """The reason to leave a module that has something its class has not, or None."""
+    if "forward" in vars(module):
+        return "its forward was replaced"
+    plain = _new(module, type(module))
+    if module._parameters.keys() != plain._parameters.keys():
+        return "its parameters are not those of its class"
+    if module._buffers:
+        return f"it has buffers: {', '.join(module._buffers)}"
+    others = sorted(vars(module).keys() - vars(plain).keys())
+    if others:
+        return f"it has attributes of its own: {', '.join(others)}"
+    if any(vars(module).get(hooks) for hooks in _OF_ONE_MODULE):
+        return "it has hooks on its state_dict"
     return None
 
 
@@ -171,6 +191,9 @@ def _reason_against_theirs(module):
         return f"it is a {type(module).__name__}, which may compute something else"
     if parametrize.is_parametrized(module):
         return "it has parametrizations"
+    reason = _reason_of_its_own(module)
+    if reason:
+        return reason
     options = module.options() if hasattr(module, "options") else {}
     if options:
         return f"torch.nn has no {', '.join(options)}"

@@ -26,6 +26,7 @@ every_module = pytest.mark.parametrize("name", NAMES)
 
 def inputs(name, dtype, training=True):
     """Their inputs: a pair of modules with equal parameters, and arguments of a call."""
+    torch.manual_seed(0)
     info = INFOS[name]
     given = info.module_inputs_func(
         info, device="cpu", dtype=dtype, requires_grad=True, training=training
@@ -59,7 +60,7 @@ def gradients(module, call):
 
 
 def assert_close(got, wanted):
-    eps = 2e-5 if wanted[0].dtype == torch.float32 else 1e-12
+    eps = 1e-4 if wanted[0].dtype == torch.float32 else 1e-12
     assert len(got) == len(wanted)
     for a, b in zip(got, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=eps, atol=eps)

@@ -365,20 +365,15 @@ def test_a_change_in_place_is_an_error(kind):
             (given if changed == "input" else getattr(ours, changed)).mul_(2)
         with pytest.raises(RuntimeError, match="modified by an inplace operation"):
             y.sum().backward()
-    if ours.mode == "LSTM":
-        y, _ = ours(x)
-        y.mul_(2)
-        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-            y.sum().backward()
 
 
-@pytest.mark.parametrize("kind", ["rnn", "relu", "gru"])
+@every_kind
 @pytest.mark.parametrize(
     "change",
     [lambda y: y.mul_(2), torch.nn.ReLU(inplace=True), torch.nn.Dropout(0.4, inplace=True)],
     ids=["product", "relu", "dropout"],
 )
-def test_y_may_be_changed_in_place_where_torch_allows_it(kind, change):
+def test_y_may_be_changed_in_place(kind, change):
     def run(module):
         x = own(x_for(module))
         y, _ = module(x)
@@ -403,13 +398,53 @@ def test_the_state_of_cells_may_be_changed_in_place(kind):
     assert_close(run(ours), run(theirs))
 
 
-def test_memory_that_moved_before_backward_is_an_error():
-    module, x = GRU(I, H), draw(T, B, I, dtype=torch.float32)
-    y, _ = module(x)
+@every_kind
+@every_dtype
+def test_memory_that_moved_before_backward_is_read_where_it_is(kind, dtype):
+    _, module = pair(kind, dtype, num_layers=2)
+    x = x_for(module, dtype=dtype)
+    wanted = gradients(module, x)
+    module.zero_grad()
+    given = own(x)
+    torch.manual_seed(2)
+    results = leaves(module(given))
     module.share_memory()
-    with pytest.raises(RuntimeError, match="has moved since forward"):
-        y.sum().backward()
-    module(x)[0].sum().backward()
+    given.detach().share_memory_()
+    for result in results:
+        result.detach().share_memory_()
+    filler = [torch.full_like(t, 1e9) for t in [*module.parameters(), *results] * 4]
+    sum((r * draw(*r.shape, dtype=dtype, seed=i)).sum() for i, r in enumerate(results)).backward()
+    assert filler
+    got = results + [given.grad, *[p.grad for p in module.parameters()]]
+    assert_equal(got, wanted)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@every_kind
+def test_checkpoints_of_torchs_are_right(kind, reentrant):
+    theirs, ours = pair(kind)
+
+    def run(module):
+        x, before = own(x_for(module)), torch.nn.Linear(I, I, dtype=torch.float64)
+        torch.nn.init.constant_(before.weight, 0.3)
+        torch.nn.init.zeros_(before.bias)
+        y = torch.utils.checkpoint.checkpoint(
+            lambda a: module(before(a))[0], x, use_reentrant=reentrant
+        )
+        y.square().sum().backward()
+        return [y, x.grad, before.weight.grad, *[p.grad for p in module.parameters()]]
+
+    assert_close(run(ours), run(theirs))
+
+
+def test_saved_tensors_may_be_packed():
+    _, module = pair("lstm")
+    x = x_for(module)
+    wanted = gradients(module, x)
+    module.zero_grad()
+    hooks = torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t)
+    with hooks:
+        assert_equal(gradients(module, x), wanted)
 
 
 def test_backward_twice_and_parts_of_the_results():
@@ -599,6 +634,15 @@ def test_autocast_of_a_frozen_module_computes_in_bfloat16():
     assert torch.equal(got, wanted.bfloat16())
 
 
+def test_parameters_of_inference_mode_are_packed_at_each_call():
+    with torch.inference_mode():
+        module = GRU(I, H).freeze()
+        x = draw(T, B, I, dtype=torch.float32)
+        before = module(x)[0]
+        module.weight_hh_l0.zero_()
+        assert not torch.equal(module(x)[0], before)
+
+
 def test_a_frozen_module_sees_changes_that_torch_counts():
     _, module = pair("lstm", torch.float32)
     x = draw(T, B, I, dtype=torch.float32)
@@ -615,6 +659,10 @@ def test_a_frozen_module_sees_changes_that_torch_counts():
         change()
         assert_same_as_new(module, "lstm", x)
     module.double()
+    assert_same_as_new(module, "lstm", x.double())
+    with torch.no_grad():
+        module.weight_hh_l0.data.mul_(2)
+    module.freeze()  # this packs anew, whatever torch has counted
     assert_same_as_new(module, "lstm", x.double())
     held = module.freeze()._frozen[None][0]
     module(x.double())
@@ -651,6 +699,14 @@ def test_mistakes_are_told_in_words():
         module(x, x)
     with pytest.raises(ValueError, match="h of state"):
         module(x, (x, x))
+    with pytest.raises(TypeError, match="hx must be a pair .* tuple of 3"):
+        module(x, (x, x, x))
+    with pytest.raises(TypeError, match="hx must be a Tensor, got a tuple"):
+        GRU(I, H)(x, (x,))
+    with pytest.raises(TypeError, match="input must be a Tensor, got a list"):
+        GRU(I, H)([1.0])
+    with pytest.raises(TypeError, match=r"LSTM\(\) got an unexpected keyword argument 'foo'"):
+        LSTM(I, H, foo=1)
     with pytest.raises(RuntimeError, match=r"use module.float.*fastrnn.torch.restore"):
         module.half()(x.half())
     with pytest.raises(RuntimeError, match="must be on the CPU"):
@@ -666,11 +722,43 @@ def test_mistakes_are_told_in_words():
         GRU(I, H, dropout=0.5)
 
 
+def test_attributes_that_decide_parameters_are_fixed():
+    theirs, ours = pair("lstm")
+    x = draw(B, T, I)
+    ours(x.transpose(0, 1))
+    theirs.batch_first = ours.batch_first = True
+    assert_close(leaves(ours(x)), leaves(theirs(x)))
+    ours.dropout = 0.3
+    for name, value in {"num_layers": 3, "hidden_size": 9, "bidirectional": True}.items():
+        with pytest.raises(AttributeError, match=f"{name} is fixed"):
+            setattr(ours, name, value)
+
+
+def test_a_parameter_of_another_shape_is_refused():
+    module, x = GRU(I, H), draw(T, B, I, dtype=torch.float32)
+    module(x)
+    module.weight_hh_l0 = torch.nn.Parameter(module.weight_hh_l0.data[:H])
+    with pytest.raises(ValueError, match=r"weight_hh_l0 must be \(15, 5\), got \(5, 5\)"):
+        module(x)
+
+
+def test_tensors_whose_sign_is_kept_apart():
+    _, module = pair("gru")
+    x = draw(T, B, I)
+    negative = torch.complex(x, x).conj().imag
+    assert negative.is_neg()
+    assert_equal(leaves(module(negative)), leaves(module(-x)))
+
+
 def test_parameters_without_memory_are_refused():
     module = GRU(I, H)
+    x = draw(T, B, I, dtype=torch.float32)
     module.weight_hh_l0.untyped_storage().resize_(0)
     with pytest.raises(RuntimeError, match="weight_hh_l0 must have memory"):
-        module(draw(T, B, I, dtype=torch.float32))
+        module(x)
+    x.untyped_storage().resize_(0)
+    with pytest.raises(RuntimeError, match="must have memory"):
+        GRU(I, H)(x)
 
 
 def test_autocast_gives_its_dtype():
@@ -679,7 +767,9 @@ def test_autocast_gives_its_dtype():
     with torch.autocast("cpu", torch.bfloat16):
         y, (h, c) = module(x)
         low, _ = module(x.bfloat16())
-    assert {t.dtype for t in (y, h, c, low)} == {torch.bfloat16}
+        wide, _ = module.double()(x.double())
+        module.float()
+    assert {t.dtype for t in (y, h, c, low)} == {torch.bfloat16} and wide.dtype == torch.float64
     torch.testing.assert_close(y, wanted[0].bfloat16())
     y.float().sum().backward()
     assert x.grad.dtype == torch.float32

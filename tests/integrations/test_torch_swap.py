@@ -6,6 +6,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.nn.utils import prune  # noqa: E402
+
 import fastrnn.torch  # noqa: E402
 from fastrnn.torch import accelerate, restore  # noqa: E402
 
@@ -81,6 +83,9 @@ def test_for_inference_only_the_modules_are_frozen(kind):
         got = model(x)
     assert_close([got], [wanted])
     assert not model.body["recurrent"](x * 1)[0].requires_grad
+    model.train()
+    accelerate(model, inference_only=True)  # modules that are fastrnn's already, too
+    assert not model.body["recurrent"](x * 1)[0].requires_grad
 
 
 @every_module
@@ -153,12 +158,18 @@ def test_modules_that_may_be_something_else_are_left_with_a_reason():
             "parametrized": torch.nn.GRU(H, H),
             "normed": torch.nn.GRU(I, H),
             "replaced": replaced,
+            "buffered": torch.nn.GRU(I, H),
+            "attributes": torch.nn.GRU(I, H),
+            "hooks": torch.nn.GRU(I, H),
             "fine": torch.nn.RNN(I, H),
         }
     )
     torch.nn.utils.parametrizations.orthogonal(model["parametrized"], "weight_hh_l0")
     with pytest.warns(FutureWarning):
         torch.nn.utils.weight_norm(model["normed"], "weight_hh_l0")
+    model["buffered"].register_buffer("scale", torch.ones(2))
+    model["attributes"].output_dim = 5
+    model["hooks"].register_load_state_dict_pre_hook(lambda *_: None)
     report = accelerate(model)
     assert report.swapped == ["fine"]
     for name, reason in {
@@ -168,10 +179,22 @@ def test_modules_that_may_be_something_else_are_left_with_a_reason():
         "parametrized": "parametrizations",
         "normed": "not those of its class",
         "replaced": "forward was replaced",
+        "buffered": "buffers: scale",
+        "attributes": "attributes of its own: output_dim",
+        "hooks": "hooks on its state_dict",
     }.items():
         assert reason in report.left[name]
     report = accelerate(torch.nn.LSTM(I, H))
     assert "use a fastrnn.torch.LSTM" in report.left[""]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_modules_that_cannot_be_restored_are_left():
+    model = torch.nn.ModuleDict({name: fastrnn.torch.GRU(I, H) for name in ("pruned", "normed")})
+    prune.l1_unstructured(model["pruned"], "weight_hh_l0", 0.5)
+    torch.nn.utils.weight_norm(model["normed"], "weight_hh_l0")
+    report = restore(model)
+    assert not report.swapped and set(report.left) == {"pruned", "normed"}
 
 
 def test_options_that_torch_has_not_are_left():
