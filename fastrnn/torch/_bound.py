@@ -207,9 +207,21 @@ class Bound(nn.Module):
         held, where = self._net, places(tensors)
         if held is None or held[1] != where or input.dtype is not held[2]:
             held = self._new_net(tensors, where, input)
-        if input.device.type != "cpu":
-            _check_device("input", input)
+        _check_device("input", input)
+        self._check_state(state, tensors[0])
         return held[0], tensors, input, state
+
+    def _check_state(self, state, like):
+        """Raise unless each tensor of a state is one of the parameters' dtype, on the CPU."""
+        names = ("hx",) if len(state) == 1 else ("h of hx", "c of hx")
+        for name, tensor in zip(names, state, strict=True):
+            if tensor is None:
+                continue
+            _check_device(name, tensor)
+            if tensor.dtype is not like.dtype:
+                raise TypeError(
+                    f"{name} must be {like.dtype}, the parameters' dtype, got {tensor.dtype}"
+                )
 
     def _new_net(self, tensors, where, input):
         dtype = tensors[0].dtype

@@ -50,10 +50,18 @@ class OneStep(Bound):
         return self._take_step(input, state)
 
     def _take_step(self, input, state):
-        if input.dim() not in (1, 2):
+        if not isinstance(input, torch.Tensor):
+            raise TypeError(f"input must be a Tensor, got a {type(input).__name__}")
+        shape = input.shape
+        if len(shape) not in (1, 2) or shape[-1] != self.input_size:
             raise ValueError(
-                f"input must be (B, input_size) or (input_size,), got {tuple(input.shape)}"
+                f"input must be (B, input_size) or (input_size,) with input_size = "
+                f"{self.input_size}, got {tuple(shape)}"
             )
+        for tensor in state:
+            wanted = (1, *shape[:-1], self.hidden_size)
+            if tensor is not None and tensor.shape != wanted:
+                raise ValueError(f"hx must be {wanted[1:]}, got {tuple(tensor.shape[1:])}")
         net, parameters, input, state = self._bound(input[None], state)
         frozen = self._frozen_for(parameters, input, state)
         if frozen is None:

@@ -165,6 +165,7 @@ class Recurrent(Bound):
             packed = input
             input, lengths = unpacked(packed, self.batch_first)
         net, parameters, input, state = self._bound(input, self._state(hx))
+        self._check_sizes(net._structure, input, state)
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = *map(_array, (lengths, mask, reset)), reset_to
@@ -180,6 +181,23 @@ class Recurrent(Bound):
         if packed is not None:
             y = packed_like(packed, y, lengths, self.batch_first)
         return y, tuple(last) if len(last) > 1 else last[0]
+
+    def _check_sizes(self, structure, input, state):
+        """ValueError unless the sizes of the input and of the state fit."""
+        shape = input.shape
+        if len(shape) not in (2, 3) or shape[-1] != self.input_size:
+            batched = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
+            raise ValueError(
+                f"input must be {batched} or (T, input_size) with input_size = {self.input_size}, "
+                f"got {tuple(shape)}"
+            )
+        rows = () if len(shape) == 2 else (shape[0 if self.batch_first else 1],)
+        names = ("hx",) if len(state) == 1 else ("h of hx", "c of hx")
+        for name, tensor, size in zip(names, state, structure.state_sizes, strict=True):
+            wanted = (structure.slots, *rows, size)
+            if tensor is not None and tensor.shape != wanted:
+                symbols = "(layers*directions, B, size)" if rows else "(layers*directions, size)"
+                raise ValueError(f"{name} must be {symbols} = {wanted}, got {tuple(tensor.shape)}")
 
     def _draws(self):
         between = self.dropout and self.num_layers > 1

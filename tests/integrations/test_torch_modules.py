@@ -693,12 +693,18 @@ def test_mistakes_are_told_in_words():
     x = draw(T, B, I, dtype=torch.float32)
     with pytest.raises(TypeError, match=r"input must be torch.float32.*input.to"):
         module(x.double())
-    with pytest.raises(ValueError, match=r"x must be .* input_size = 3"):
+    with pytest.raises(ValueError, match=r"input must be .* input_size = 3, got \(6, 4, 2\)"):
         module(x[..., :2])
     with pytest.raises(TypeError, match="hx must be a pair"):
         module(x, x)
-    with pytest.raises(ValueError, match="h of state"):
+    with pytest.raises(ValueError, match=r"h of hx must be .* = \(1, 4, 5\), got \(6, 4, 3\)"):
         module(x, (x, x))
+    with pytest.raises(TypeError, match=r"hx must be torch.float32.* got torch.bfloat16"):
+        GRU(I, H)(x, torch.zeros(1, B, H).bfloat16())
+    with pytest.raises(ValueError, match=r"input must be \(B, input_size\)"):
+        fastrnn.torch.GRUCell(I, H)(x[0, :, :2])
+    with pytest.raises(ValueError, match=r"hx must be \(4, 5\), got \(3, 5\)"):
+        fastrnn.torch.GRUCell(I, H)(x[0], torch.zeros(3, H))
     with pytest.raises(TypeError, match="hx must be a pair .* tuple of 3"):
         module(x, (x, x, x))
     with pytest.raises(TypeError, match="hx must be a Tensor, got a tuple"):
