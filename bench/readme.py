@@ -29,7 +29,7 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 
 from fastrnn.bench import markdown, measure, picture, report  # noqa: E402
-from fastrnn.bench.cases import CASES, GROUPS, MODES, named  # noqa: E402
+from fastrnn.bench.cases import CASES, MODES, named  # noqa: E402
 from fastrnn.bench.peers import PEERS  # noqa: E402
 
 PAGES, FOLDER = (ROOT / "README.md", ROOT / "docs/speed.md"), ROOT / "bench"
@@ -152,6 +152,7 @@ def behind(found: dict) -> str | None:
     )
 
 
+# By group: the functions of a section's name. The group `torch` is on no page.
 SECTIONS = {
     PROGRAMS: {"machine": machine, "lstm": lstm, "means": means, "behind": behind},
     "audio": {"audio-machine": machine, "audio": table},
@@ -201,6 +202,8 @@ def lacking(found: dict) -> str | None:
         return "it names no commit: measure in a checkout"
     if len({job.get("group", PROGRAMS) for job in found["jobs"]}) != 1:
         return "it must have the jobs of one group"
+    if group_of(found) not in SECTIONS:
+        return f"no page has figures of the group {group_of(found)}"
     if not is_complete(found):
         return "it has not all cases, cells and modes, on one thread and, of programs, on two"
     if not found["probes"]:
@@ -223,7 +226,7 @@ def main(arguments: list[str] | None = None) -> int:
         path.write_text(shortened(json.loads(text)), encoding="utf-8")
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for path in map(file, GROUPS):
+        for path in map(file, SECTIONS):
             text = filled(text, measure.read(path.read_text(encoding="utf-8")))
         page.write_text(text, encoding="utf-8")
     return 0

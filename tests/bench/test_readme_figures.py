@@ -10,7 +10,7 @@ from itertools import product
 import pytest
 
 from fastrnn.bench import measure, report
-from fastrnn.bench.cases import CASES, CELLS, GROUPS, named
+from fastrnn.bench.cases import CASES, CELLS, named
 
 pytestmark = [pytest.mark.any_isa, pytest.mark.no_kernels]
 
@@ -29,7 +29,7 @@ def figures():
 @pytest.fixture
 def copies(figures, tmp_path, monkeypatch):
     """The same, on copies of what it writes."""
-    for path in (*figures.PAGES, *map(figures.file, GROUPS)):
+    for path in (*figures.PAGES, *map(figures.file, figures.SECTIONS)):
         shutil.copy(path, tmp_path)
     monkeypatch.setattr(figures, "PAGES", [tmp_path / page.name for page in figures.PAGES])
     monkeypatch.setattr(figures, "FOLDER", tmp_path)
@@ -40,7 +40,8 @@ def copies(figures, tmp_path, monkeypatch):
 def kept(figures):
     """The files of the runs that the README's figures come from."""
     return {
-        group: measure.read(figures.file(group).read_text(encoding="utf-8")) for group in GROUPS
+        group: measure.read(figures.file(group).read_text(encoding="utf-8"))
+        for group in figures.SECTIONS
     }
 
 
@@ -87,7 +88,7 @@ def test_the_pages_have_the_figures_of_the_files(figures, kept):
         shown |= sections(page).keys()
         for found in kept.values():
             assert figures.filled(page, found) == page, "run python bench/readme.py"
-    assert shown == {name for group in GROUPS for name in figures.SECTIONS[group]}
+    assert shown == {name for names in figures.SECTIONS.values() for name in names}
 
 
 def test_a_file_says_where_and_of_what(kept):
