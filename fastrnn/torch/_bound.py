@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 _DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
 
+_FIXED = frozenset({
+    "mode", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size",
+    "nonlinearity", "reset_after", "recurrent_dropout",
+})  # fmt: skip
+
 
 def structure_of(cell, dtype, sizes, *, num_layers=1, bias=True, batch_first=False,
                  bidirectional=False):  # fmt: skip
@@ -47,6 +52,14 @@ class Bound(nn.Module):
     def __getstate__(self):
         """The attributes for a copy, which makes a `Net` and a `Frozen` of its own."""
         return {**self.__dict__, "_net": None, "_frozen": {}}
+
+    def __setattr__(self, name, value):
+        """Set an attribute; those that decide parameters or the cell are fixed."""
+        if name in _FIXED and vars(self).get(name, value) != value:
+            raise AttributeError(f"{name} is fixed: make a new {type(self).__name__}")
+        if name == "batch_first":
+            vars(self).update(_structures={}, _net=None, _frozen={})
+        super().__setattr__(name, value)
 
     def _structure(self, dtype):
         if dtype not in self._structures:

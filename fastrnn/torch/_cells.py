@@ -80,7 +80,15 @@ def _one_more_axis(state):
     return tuple([None if s is None else s[None] for s in state])
 
 
-class RNNCell(OneStep):
+class OneState(OneStep):
+    """A cell whose state is h alone."""
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
+        """Take a step: h (B, hidden_size), or (hidden_size,) for one row."""
+        return self._step(input, _one_more_axis((hx,)))[0]
+
+
+class RNNCell(OneState):
     """torch.nn.RNNCell on fastrnn's kernels.
 
     Parameters
@@ -109,12 +117,8 @@ class RNNCell(OneStep):
         given = super().extra_repr()
         return given if self.nonlinearity == "tanh" else f"{given}, nonlinearity=relu"
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """Take a step: h (B, hidden_size), or (hidden_size,) for one row."""
-        return self._step(input, _one_more_axis((hx,)))[0]
 
-
-class GRUCell(OneStep):
+class GRUCell(OneState):
     """torch.nn.GRUCell on fastrnn's kernels.
 
     Parameters
@@ -135,10 +139,6 @@ class GRUCell(OneStep):
         dtype: Any = None,
     ) -> None:  # fmt: skip
         super().__init__(CELLS["gru_after"], input_size, hidden_size, bias, device, dtype)
-
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
-        """Take a step: h (B, hidden_size), or (hidden_size,) for one row."""
-        return self._step(input, _one_more_axis((hx,)))[0]
 
 
 class LSTMCell(OneStep):

@@ -112,10 +112,8 @@ def run(structure, record, x, state, parameters):
             x = x * torch.from_numpy(factors)
         outputs = []
         for slot, reverse, _ in passes:
-            own = [p for p in structure.parameters(slot, named)]
-            y, last[slot] = _direction(
-                structure.cell, x, [s[slot] for s in first], own, reverse, rows
-            )
+            own, before = structure.parameters(slot, named), [s[slot] for s in first]
+            y, last[slot] = _direction(structure.cell, x, before, own, reverse, rows)
             outputs.append(y)
         x = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
     final = tuple([torch.stack(parts) for parts in zip(*last, strict=True)])

@@ -24,12 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-_FIXED = frozenset({
-    "mode", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size",
-    "nonlinearity", "reset_after", "recurrent_dropout",
-})  # fmt: skip
-
-
 class Recurrent(Bound):
     """What RNN, LSTM and GRU have in common."""
 
@@ -75,14 +69,6 @@ class Recurrent(Bound):
         self._cell = projected(cell) if self.proj_size else cell
         self._make_parameters({name: name for name in self._shapes()}, device, dtype)
         self.reset_parameters()
-
-    def __setattr__(self, name, value):
-        """Set an attribute; those that decide parameters are fixed."""
-        if name in _FIXED and vars(self).get(name, value) != value:
-            raise AttributeError(f"{name} is fixed: make a new {type(self).__name__}")
-        if name == "batch_first":
-            self.__dict__.update(_structures={}, _net=None, _frozen={})
-        super().__setattr__(name, value)
 
     def _new_structure(self, dtype):
         return structure_of(

@@ -19,6 +19,3 @@ def packed_like(packed, y, lengths, batch_first):
         y, lengths = y.index_select(0 if batch_first else 1, order), lengths[order]
     data, sizes = torch._VF._pack_padded_sequence(y, lengths, batch_first)
     return PackedSequence(data, sizes, order, packed.unsorted_indices)
-
-
-__all__ = ["PackedSequence", "packed_like", "unpacked"]

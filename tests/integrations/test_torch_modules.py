@@ -738,6 +738,8 @@ def test_attributes_that_decide_parameters_are_fixed():
     for name, value in {"num_layers": 3, "hidden_size": 9, "bidirectional": True}.items():
         with pytest.raises(AttributeError, match=f"{name} is fixed"):
             setattr(ours, name, value)
+    with pytest.raises(AttributeError, match="nonlinearity is fixed: make a new RNNCell"):
+        fastrnn.torch.RNNCell(I, H).nonlinearity = "relu"
 
 
 def test_a_parameter_of_another_shape_is_refused():
