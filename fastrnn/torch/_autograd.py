@@ -128,7 +128,9 @@ def _with_graph(ctx, wanted, x, state, parameters, dy, dlast):
             "create_graph=True needs a cell without fastrnn's own options: gradients of gradients "
             f"are not implemented for {structure.cell.options or 'recurrent_dropout'}"
         )
-    inputs = x, *state, *parameters
+    # A view of each: one tensor may be several arguments, and each has a gradient of its own.
+    inputs = [None if t is None else t.view_as(t) for t in (x, *state, *parameters)]
+    x, state, parameters = inputs[0], inputs[1 : 1 + len(state)], inputs[1 + len(state) :]
     with torch.autocast("cpu", enabled=False):
         y, last = _equations.run(structure, ctx.record, x, state, parameters)
     pairs = [(o, d) for o, d in zip((y, *last), (dy, *dlast), strict=True) if d is not None]

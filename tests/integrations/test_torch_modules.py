@@ -316,7 +316,7 @@ def test_gradients_of_gradients_with_rows(rows, kind):
         "lengths": {"lengths": [1, 3]},
         "masks": {"mask": [[True, False], [False, True], [True, True]]},
         "resets": {"reset": [[False, True], [True, False], [False, False]]},
-        "to the state": {"reset": [[False, True], [True, False], [False, False]],
+        "to the state": {"reset": [[False, True], [True, False], [False, True]],
                          "reset_to": "initial", "lengths": [3, 2]},
     }[rows]  # fmt: skip
     rows = {n: np.array(v) if n != "reset_to" else v for n, v in rows.items()}
@@ -325,6 +325,9 @@ def test_gradients_of_gradients_with_rows(rows, kind):
         return tuple(leaves(ours(x, (h, h) if ours.mode == "LSTM" else h, **rows)))
 
     inputs = own((draw(3, 2, 2), draw(2, 2, 3)))
+    loss = sum((r * draw(*r.shape, seed=i)).sum() for i, r in enumerate(call(*inputs)))
+    by_kernels = torch.autograd.grad(loss, inputs, retain_graph=True)
+    assert_close(torch.autograd.grad(loss, inputs, create_graph=True), by_kernels)
     assert torch.autograd.gradcheck(call, inputs)
     assert torch.autograd.gradgradcheck(call, inputs)
 
@@ -340,6 +343,16 @@ def test_draws_follow_torchs_generator(options):
     assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
     module.eval()
     assert torch.equal(run(1), run(2))
+
+
+def test_one_tensor_in_several_places_has_the_sum_of_their_gradients():
+    _, module = pair("lstm", sizes=(H, H), num_layers=2)
+    module.weight_hh_l1 = module.weight_hh_l0
+    x, h = own((draw(T, B, H), draw(2, B, H)))
+    y, (_, c) = module(x, (h, h))
+    loss, of = y.square().sum() + c.sum(), (x, h, *module.parameters())
+    by_kernels = torch.autograd.grad(loss, of, retain_graph=True)
+    assert_close(torch.autograd.grad(loss, of, create_graph=True), by_kernels)
 
 
 @pytest.mark.parametrize("options", [{"layer_norm": True}, {"recurrent_dropout": 0.4}])
