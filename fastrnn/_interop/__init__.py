@@ -1,0 +1,4 @@
+"""How other systems arrange the parameters of recurrent layers (conventions.py).
+
+It must not know: files, other systems' packages, layers.
+"""
