@@ -1,0 +1,206 @@
+"""The operators of ONNX that move numbers and compute none, in NumPy: those around recurrent nodes.
+
+Programs that write models use them to arrange weights, states and outputs. Of arithmetic there is
+the product of integers alone, which is for sizes.
+
+It must not know: recurrent nodes, files.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from onnx import AttributeProto
+
+from fastrnn.onnx._tensors import array_of, dtype_of
+
+
+def attributes_of(node):
+    """A node's attributes of the kinds that these operators have: name -> value."""
+    found = {}
+    for attribute in node.attribute:
+        field = _FIELDS.get(attribute.type)
+        if field is None or attribute.ref_attr_name:
+            return None
+        found[attribute.name] = field(attribute)
+    return found
+
+
+_FIELDS = {
+    AttributeProto.INT: lambda a: a.i,
+    AttributeProto.INTS: lambda a: [*a.ints],
+    AttributeProto.FLOAT: lambda a: a.f,
+    AttributeProto.FLOATS: lambda a: [*a.floats],
+    AttributeProto.TENSOR: lambda a: a.t,
+}
+
+
+def known(node):
+    """Return whether `apply` computes this node."""
+    return node.domain in ("", "ai.onnx") and node.op_type in _OPERATORS
+
+
+def apply(node, inputs, opset, spend, folder=None):
+    """The outputs of a node, a list.
+
+    inputs : arrays, None for one that is left out. spend : a function, called with the bytes of a
+    new array before it is made. folder : where external data is, for a Constant.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For attributes and inputs that do not fit; the message names the node's operator alone.
+    """
+    given = attributes_of(node)
+    if given is None:
+        raise ValueError(f"attributes of {node.op_type} must be numbers or tensors")
+    try:
+        return _OPERATORS[node.op_type](_Call(node, given, opset, spend, folder), *inputs)
+    except (IndexError, OverflowError, KeyError) as error:
+        raise ValueError(f"{node.op_type}: {error}") from None
+    except TypeError as error:  # a number of inputs or an attribute of another kind
+        raise ValueError(f"inputs or attributes of {node.op_type} do not fit: {error}") from None
+
+
+class _Call:
+    """What an operator knows besides its inputs."""
+
+    def __init__(self, node, attributes, opset, spend, folder):
+        self.node, self.attributes, self.opset = node, attributes, opset
+        self.spend, self.folder = spend, folder
+
+    def get(self, name, default=None):
+        return self.attributes.get(name, default)
+
+    def ints(self, name, array):
+        """Integers that later opsets have as an input and earlier ones as an attribute."""
+        if array is None:
+            return self.get(name)
+        return _ints(array)
+
+
+def _ints(array):
+    """A list of ints, from a 1-D array of integers, or a 0-D one."""
+    if array.dtype.kind not in "iu" or array.ndim > 1 or array.size > 64:
+        raise ValueError(f"sizes and axes must be a short list of integers, got {array.dtype}")
+    return [int(value) for value in array.reshape(-1)]
+
+
+def _constant(call):
+    given = call.attributes
+    if len(given) != 1:
+        raise ValueError("a Constant must have one value")
+    ((name, value),) = given.items()
+    if name == "value":
+        return [array_of(value, call.folder, "a Constant")]
+    dtype = {"value_int": "i8", "value_ints": "i8", "value_float": "f4", "value_floats": "f4"}[name]
+    return [np.array(value, dtype)]
+
+
+def _reshape(call, x, shape):
+    wanted = _ints(shape)
+    if not call.get("allowzero", 0):
+        wanted = [x.shape[k] if size == 0 else size for k, size in enumerate(wanted)]
+    call.spend(x.nbytes)
+    return [x.reshape(wanted)]
+
+
+def _squeeze(call, x, axes=None):
+    axes = call.ints("axes", axes)
+    return [x.squeeze(None if axes is None else tuple(axes))]
+
+
+def _unsqueeze(call, x, axes=None):
+    return [np.expand_dims(x, tuple(call.ints("axes", axes)))]
+
+
+def _transpose(call, x):
+    return [x.transpose(call.get("perm"))]
+
+
+def _slice(call, x, *inputs):
+    names = ("starts", "ends", "axes", "steps")
+    inputs = (*inputs, *[None] * (4 - len(inputs)))
+    starts, ends, axes, steps = [call.ints(n, a) for n, a in zip(names, inputs, strict=True)]
+    axes = [*range(len(starts))] if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    cut = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        # An end before the first element, which a negative step reaches, is None in Python.
+        below = step < 0 and end < -x.shape[axis]
+        cut[axis] = slice(start, None if below else end, step)
+    return [x[tuple(cut)]]
+
+
+def _concat(call, *arrays):
+    call.spend(sum(array.nbytes for array in arrays))
+    return [np.concatenate(arrays, axis=call.attributes["axis"])]
+
+
+def _split(call, x, split=None):
+    axis = call.get("axis", 0)
+    sizes = call.ints("split", split)
+    if sizes is None:
+        count = call.get("num_outputs", len(call.node.output))
+        each = -(-x.shape[axis] // count)
+        sizes = [each] * (count - 1) + [x.shape[axis] - each * (count - 1)]
+    if min(sizes) < 0 or sum(sizes) != x.shape[axis] or len(sizes) != len(call.node.output):
+        raise ValueError(f"split must be sizes that sum to {x.shape[axis]}, got {sizes}")
+    return np.split(x, np.cumsum(sizes)[:-1], axis)
+
+
+def _gather(call, x, indices):
+    axis = call.get("axis", 0)
+    if indices.dtype.kind not in "iu":
+        raise ValueError(f"indices must be integers, got {indices.dtype}")
+    call.spend(x.itemsize * indices.size * math.prod(x.shape) // max(x.shape[axis], 1))
+    return [x.take(indices, axis)]
+
+
+def _expand(call, x, shape):
+    # Each operator that copies counts the bytes of its own result.
+    return [np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(_ints(shape))))]
+
+
+def _constant_of_shape(call, shape):
+    value = np.zeros(1, "f4")
+    if "value" in call.attributes:
+        value = array_of(call.attributes["value"], call.folder, "ConstantOfShape")
+    return [np.broadcast_to(value.reshape(()), _ints(shape))]
+
+
+def _shape(call, x):
+    return [np.array(x.shape[slice(call.get("start", 0), call.get("end"))], "i8")]
+
+
+def _cast(call, x):
+    dtype = dtype_of(call.attributes["to"], "Cast")
+    call.spend(x.size * dtype.itemsize)
+    return [x.astype(dtype)]
+
+
+def _mul(call, a, b):
+    if a.dtype.kind not in "iu" or b.dtype.kind not in "iu":
+        raise ValueError(f"only integers are multiplied, got {a.dtype} and {b.dtype}")
+    call.spend(a.itemsize * math.prod(np.broadcast_shapes(a.shape, b.shape)))
+    return [np.multiply(a, b)]
+
+
+_OPERATORS = {
+    "Cast": _cast,
+    "Concat": _concat,
+    "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
+    "Expand": _expand,
+    "Gather": _gather,
+    "Identity": lambda call, x: [x],
+    "Mul": _mul,
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Slice": _slice,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
+}

@@ -1,0 +1,116 @@
+"""load: the recurrent nodes of a model as layers.
+
+It must not know: how nodes run, kernels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnx import AttributeProto
+
+from fastrnn.checks import shown
+from fastrnn.onnx._model import Constants, read
+from fastrnn.onnx._operator import input_names, is_recurrent, operator_of
+from fastrnn.onnx._weights import Weights, checked_weights, layer_of, options_of
+
+if TYPE_CHECKING:
+    import os
+
+    from onnx import ModelProto
+
+    from fastrnn.layers import GRU, LSTM, RNN
+
+
+def load(model: ModelProto | bytes | str | os.PathLike[str]) -> dict[str, RNN | LSTM | GRU]:
+    """Read the recurrent nodes of a model as layers.
+
+    There is one layer for each node. Programs write a node for each layer of a stack: PyTorch's
+    ``nn.LSTM(num_layers=2)`` becomes two layers, the second of which reads the y of the first. A
+    node with layout=0 becomes a layer whose x is (T, B, I), whatever Transposes the model has
+    around it; layout=1 is batch_first=True. Direction reverse is reverse=True. Nodes in the
+    branches and bodies of If, Loop and Scan count too.
+
+    The file may come from anybody: nothing in it is run, and external data is read only from files
+    beside it.
+
+    Parameters
+    ----------
+    model : path, onnx.ModelProto, or its bytes
+        Weights are initializers, or follow from them by operators that move numbers.
+
+    Returns
+    -------
+    dict
+        The name of the node, or of its first output if the node has none -> a layer, in the order
+        of the file.
+
+    Raises
+    ------
+    ValueError
+        For a file that is no model; for one without recurrent nodes, as exporters write that
+        unroll them; for weights that are not constant, and for activations that fastrnn's layers
+        do not have. The message names the node.
+    TypeError
+        For weights that are neither float32 nor float64.
+    OSError
+        As for `open`.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> import fastrnn.onnx
+    >>> fastrnn.onnx.export(fastrnn.LSTM(3, 5, num_layers=2, rng=0), "lstm.onnx")
+    >>> layers = fastrnn.onnx.load("lstm.onnx")
+    >>> list(layers)
+    ['lstm_l0', 'lstm_l1']
+    """
+    model, layers = read(model), {}
+    for node, constants in _nodes(model, model.proto.graph, None):
+        outputs = [name for name in (node.name, *node.output) if name and name not in layers]
+        if not outputs:
+            raise ValueError(f"two nodes have the name {shown(node.name)!r}, and no other")
+        layers[outputs[0]] = _layer(node, constants, model.opset)
+    if not layers:
+        raise ValueError(
+            "the model has no RNN, LSTM or GRU node. Some exporters write the steps one by one, or "
+            "a loop, as torch.onnx.export does with dynamo=True for nn.RNN and for cells: export "
+            "nn.RNN with dynamo=False, and nn.LSTM or nn.GRU in place of cells"
+        )
+    return layers
+
+
+def _nodes(model, graph, outer):
+    """The recurrent nodes of a graph and of those within it, each with its `Constants`."""
+    constants = Constants(model, graph, outer)
+    for node in graph.node:
+        if is_recurrent(node):
+            yield node, constants
+        for attribute in node.attribute:
+            inner = attribute.graphs
+            if attribute.type == AttributeProto.GRAPH:
+                inner = [attribute.g]
+            for own in inner:
+                yield from _nodes(model, own, constants)
+
+
+def _layer(node, constants, opset):
+    operator, names = operator_of(node, opset), input_names(node)
+    arrays = []
+    for name in Weights._fields:
+        array = constants.get(names[name]) if name in names else None
+        if array is None and name in names:
+            raise ValueError(
+                f"{name} of {operator.label} must be constant: {constants.why_not(names[name])}"
+            )
+        arrays.append(array)
+    weights = checked_weights(operator, Weights(*arrays))
+    indices = range(operator.num_directions)
+    options = [options_of(operator, index, weights.P is not None) for index in indices]
+    if None in options or options[0] != options[-1]:
+        names = [[function.name for function in of_one] for of_one in operator.activations]
+        raise ValueError(
+            f"{operator.label} must have activations of a layer of fastrnn, the same in both "
+            f"directions, got {', '.join(sum(names, []))}: fastrnn.onnx.run_node computes them"
+        )
+    return layer_of(operator, weights, options[0], indices)
