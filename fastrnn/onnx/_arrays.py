@@ -41,11 +41,11 @@ def known(node):
     return node.domain in ("", "ai.onnx") and node.op_type in _OPERATORS
 
 
-def apply(node, inputs, opset, spend, folder=None):
+def apply(node, inputs, opset, source):
     """The outputs of a node, a list.
 
-    inputs : arrays, None for one that is left out. spend : a function, called with the bytes of a
-    new array before it is made. folder : where external data is, for a Constant.
+    inputs : arrays, None for one that is left out. source : the model's `Source`, which bounds the
+    bytes of new arrays.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def apply(node, inputs, opset, spend, folder=None):
     if given is None:
         raise ValueError(f"attributes of {node.op_type} must be numbers or tensors")
     try:
-        return _OPERATORS[node.op_type](_Call(node, given, opset, spend, folder), *inputs)
+        return _OPERATORS[node.op_type](_Call(node, given, opset, source), *inputs)
     except (IndexError, OverflowError, KeyError) as error:
         raise ValueError(f"{node.op_type}: {error}") from None
     except TypeError as error:  # a number of inputs or an attribute of another kind
@@ -66,9 +66,9 @@ def apply(node, inputs, opset, spend, folder=None):
 class _Call:
     """What an operator knows besides its inputs."""
 
-    def __init__(self, node, attributes, opset, spend, folder):
+    def __init__(self, node, attributes, opset, source):
         self.node, self.attributes, self.opset = node, attributes, opset
-        self.spend, self.folder = spend, folder
+        self.source, self.spend = source, source.spend
 
     def get(self, name, default=None):
         return self.attributes.get(name, default)
@@ -93,7 +93,7 @@ def _constant(call):
         raise ValueError("a Constant must have one value")
     ((name, value),) = given.items()
     if name == "value":
-        return [array_of(value, call.folder, "a Constant")]
+        return [array_of(value, call.source, "a Constant")]
     dtype = {"value_int": "i8", "value_ints": "i8", "value_float": "f4", "value_floats": "f4"}[name]
     return [np.array(value, dtype)]
 
@@ -159,15 +159,18 @@ def _gather(call, x, indices):
 
 
 def _expand(call, x, shape):
-    # Each operator that copies counts the bytes of its own result.
-    return [np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(_ints(shape))))]
+    sizes = np.broadcast_shapes(x.shape, tuple(_ints(shape)))
+    call.spend(x.itemsize * math.prod(sizes))
+    return [np.broadcast_to(x, sizes)]
 
 
 def _constant_of_shape(call, shape):
     value = np.zeros(1, "f4")
     if "value" in call.attributes:
-        value = array_of(call.attributes["value"], call.folder, "ConstantOfShape")
-    return [np.broadcast_to(value.reshape(()), _ints(shape))]
+        value = array_of(call.attributes["value"], call.source, "ConstantOfShape")
+    sizes = _ints(shape)
+    call.spend(value.itemsize * math.prod(sizes))
+    return [np.broadcast_to(value.reshape(()), sizes)]
 
 
 def _shape(call, x):

@@ -14,6 +14,7 @@ from fastrnn.onnx import _arrays
 from fastrnn.onnx._model import Constants, read
 from fastrnn.onnx._node import Node
 from fastrnn.onnx._operator import input_names, is_recurrent, label_of, operator_of
+from fastrnn.onnx._tensors import Source
 from fastrnn.onnx._weights import Weights
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ class _Moving:
     def __call__(self, values):
         node = self._node
         inputs = [_value(values, name, label_of(node)) if name else None for name in node.input]
-        outputs = _arrays.apply(node, inputs, self._opset, lambda count: None)
+        outputs = _arrays.apply(node, inputs, self._opset, Source())
         return {name: array for name, array in zip(node.output, outputs, strict=False) if name}
 
 

@@ -211,7 +211,7 @@ class _Graph:
         if layer.num_directions == 1:
             return self._add("Squeeze", [Y, self._constant(f"{name}_axis", [1])], [name])
         moved = self._add("Transpose", [Y], [f"{name}_moved"], perm=[0, 2, 1, 3])
-        # 0 takes a size from the input, but for D*H that says nothing about T = 0 or B = 0.
+        # 0 stands for the input's size.
         shape = self._constant(f"{name}_shape", [0, 0, 2 * layer.hidden_size])
         return self._add("Reshape", [moved, shape], [name])
 

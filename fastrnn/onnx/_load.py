@@ -70,7 +70,7 @@ def load(model: ModelProto | bytes | str | os.PathLike[str]) -> dict[str, RNN | 
         outputs = [name for name in (node.name, *node.output) if name and name not in layers]
         if not outputs:
             raise ValueError(f"two nodes have the name {shown(node.name)!r}, and no other")
-        layers[outputs[0]] = _layer(node, constants, model.opset)
+        layers[outputs[0]] = _layer(node, constants, model)
     if not layers:
         raise ValueError(
             "the model has no RNN, LSTM or GRU node. Some exporters write the steps one by one, or "
@@ -94,8 +94,8 @@ def _nodes(model, graph, outer):
                 yield from _nodes(model, own, constants)
 
 
-def _layer(node, constants, opset):
-    operator, names = operator_of(node, opset), input_names(node)
+def _layer(node, constants, model):
+    operator, names = operator_of(node, model.opset), input_names(node)
     arrays = []
     for name in Weights._fields:
         array = constants.get(names[name]) if name in names else None
@@ -105,6 +105,7 @@ def _layer(node, constants, opset):
             )
         arrays.append(array)
     weights = checked_weights(operator, Weights(*arrays))
+    model.source.spend(sum(array.nbytes for array in weights if array is not None))
     indices = range(operator.num_directions)
     options = [options_of(operator, index, weights.P is not None) for index in indices]
     if None in options or options[0] != options[-1]:

@@ -14,10 +14,7 @@ from onnx import ModelProto
 
 from fastrnn.checks import shown
 from fastrnn.onnx import _arrays
-from fastrnn.onnx._tensors import array_of
-
-# Constants that are computed may take so many times the bytes of the model, and some more.
-_TIMES, _MORE = 4, 2**20
+from fastrnn.onnx._tensors import Source, array_of
 
 _DEPTH = 100  # a constant follows from others by at most so many nodes
 
@@ -26,26 +23,13 @@ class Model:
     """A model that was read.
 
     proto : ModelProto
-    folder : where external data is, or None
+    source : Source
     opset : the version of ONNX's operators
     """
 
     def __init__(self, proto, folder):
-        self.proto, self.folder = proto, folder
+        self.proto, self.source = proto, Source(folder, proto.ByteSize())
         self.opset = _opset_of(proto)
-        self._left = _TIMES * proto.ByteSize() + _MORE
-
-    def spend(self, count):
-        """Count bytes of a constant; ValueError if all take too many."""
-        self._left -= count
-        if self._left < 0:
-            raise ValueError("the constants of the model take many times its own size")
-
-    def tensor(self, tensor, owner):
-        """The array of a tensor; its bytes allow so many more of constants that follow from it."""
-        array = array_of(tensor, self.folder, owner)
-        self._left += _TIMES * array.nbytes
-        return array
 
 
 def read(source):
@@ -118,7 +102,7 @@ class Constants:
         """A value, and those that are computed with it: name -> array or None."""
         tensor, node = self._tensors.get(name), self._producers.get(name)
         if tensor is not None:
-            return {name: self._model.tensor(tensor, shown(name))}
+            return {name: array_of(tensor, self._model.source, shown(name))}
         if node is None:
             return {name: None if self._outer is None else self._outer.get(name, depth)}
         if depth == _DEPTH or not _arrays.known(node):
@@ -127,7 +111,7 @@ class Constants:
         if any(value is None for own, value in zip(node.input, inputs, strict=True) if own):
             return {}
         model = self._model
-        outputs = _arrays.apply(node, inputs, model.opset, model.spend, model.folder)
+        outputs = _arrays.apply(node, inputs, model.opset, model.source)
         return dict(zip(node.output, outputs, strict=False))
 
     def why_not(self, name):

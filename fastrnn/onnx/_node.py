@@ -49,29 +49,14 @@ class Node:
         options = [options_of(operator, index, peephole) for index in range(count)]
         alike = count == 2 and None is not options[0] == options[1]
         groups = [(0, 1)] if alike else [(index,) for index in range(count)]
-        self._runs = [(group, self._run_of(group, options[group[0]])) for group in groups]
-
-    def _run_of(self, group, options):
-        """A function of x, lengths and the state of a group of directions, in the node's layout."""
-        operator = self._operator
-        if options is not None:
-            frozen = layer_of(operator, self._weights, options, group).freeze()
-            return lambda x, lengths, state: frozen(x, _state_of_layer(state), lengths=lengths)
-        (index,), activations = group, operator.activations[group[0]]
-        _tell(operator, activations)
-        parameters = parameters_of(operator, self._weights, index)
-        reverse = is_reverse(operator, index)
-
-        def run(x, lengths, state):
-            time_first = x.swapaxes(0, 1) if operator.batch_first else x
-            y, last = _steps.run(
-                operator, activations, parameters, reverse, time_first, lengths,
-                tuple([s[0] for s in state]),
-            )  # fmt: skip
-            last = tuple([s[None] for s in last])
-            return (y.swapaxes(0, 1) if operator.batch_first else y), last
-
-        return run
+        self._runs = []
+        for group in groups:
+            own = options[group[0]]
+            if own is None:
+                run = _run_in_numpy(operator, parameters_of(operator, weights, *group), *group)
+            else:
+                run = _run_in_kernels(operator, layer_of(operator, weights, own, group).freeze())
+            self._runs.append((group, run))
 
     def __call__(self, X, sequence_lens=None, initial_h=None, initial_c=None):
         """Run the node -> `Outputs`."""
@@ -90,17 +75,18 @@ class Node:
             lengths = self._lengths(sequence_lens, steps, batch)
         shape = (batch, directions, hidden) if by_batch else (directions, batch, hidden)
         state = self._state((initial_h, initial_c)[: operator.states], shape)
-        results = [
-            (group, *run(x, lengths, tuple([s[slice(group[0], group[-1] + 1)] for s in state])))
-            for group, run in self._runs
-        ]
         ys, lasts = [], []
-        for group, y, last in results:
+        for group, run in self._runs:
+            cut = slice(group[0], group[-1] + 1)
+            own = tuple([None if s is None else s[cut] for s in state])
+            y, last = run(x, lengths, own)
             ys.append(y.reshape(*y.shape[:2], len(group), hidden))
-            lasts.append(last if isinstance(last, tuple) else (last,))
+            lasts.append(last)
         Y = ys[0] if len(ys) == 1 else np.concatenate(ys, axis=2)
-        last = [parts[0] if len(parts) == 1 else np.concatenate(parts)
-                for parts in zip(*lasts, strict=True)]  # fmt: skip
+        last = [
+            parts[0] if len(parts) == 1 else np.concatenate(parts)
+            for parts in zip(*lasts, strict=True)
+        ]
         if by_batch:
             last = [part.swapaxes(0, 1) for part in last]
         else:
@@ -120,19 +106,45 @@ class Node:
         """The initial state, each array (directions, B, H); None is zeros."""
         by_batch, state = self._operator.batch_first, []
         symbols = ("batch_size", "num_directions") if by_batch else ("num_directions", "batch_size")
-        for name, value in zip(("initial_h", "initial_c"), given, strict=False):
-            if value is None:
-                array = np.zeros(shape, self._weights.W.dtype)
-            else:
+        for name, array in zip(("initial_h", "initial_c"), given, strict=False):
+            if array is not None:
                 label = f"{name} of {self._operator.label}"
-                array = self._checked(name, value)
+                array = self._checked(name, array)
                 checks.shaped(label, array, (*symbols, "hidden_size"), shape)
-            state.append(array.swapaxes(0, 1) if by_batch else array)
+                array = array.swapaxes(0, 1) if by_batch else array
+            state.append(array)
         return tuple(state)
 
 
-def _state_of_layer(state):
-    return state if len(state) > 1 else state[0]
+# A run is a function of x, lengths and the state of some directions, in the node's layout, which
+# returns y and the final state. A state is a tuple of arrays (directions, B, H); None is zeros.
+
+
+def _run_in_kernels(operator, frozen):
+    def run(x, lengths, state):
+        if all(part is None for part in state):
+            state = None
+        elif operator.states == 1:
+            (state,) = state
+        y, last = frozen(x, state, lengths=lengths)
+        return y, last if operator.states > 1 else (last,)
+
+    return run
+
+
+def _run_in_numpy(operator, parameters, index):
+    activations, reverse = operator.activations[index], is_reverse(operator, index)
+    _tell(operator, activations)
+
+    def run(x, lengths, state):
+        x = x.swapaxes(0, 1) if operator.batch_first else x
+        zeros = np.zeros((x.shape[1], parameters["weight_hh"].shape[1]), x.dtype)
+        state = tuple([zeros if part is None else part[0] for part in state])
+        y, last = _steps.run(operator, activations, parameters, reverse, x, lengths, state)
+        y = y.swapaxes(0, 1) if operator.batch_first else y
+        return y, tuple([part[None] for part in last])
+
+    return run
 
 
 def _tell(operator, activations):
