@@ -15,18 +15,6 @@ from onnx import AttributeProto
 
 from fastrnn.onnx._tensors import array_of, dtype_of
 
-
-def attributes_of(node):
-    """A node's attributes of the kinds that these operators have: name -> value."""
-    found = {}
-    for attribute in node.attribute:
-        field = _FIELDS.get(attribute.type)
-        if field is None or attribute.ref_attr_name:
-            return None
-        found[attribute.name] = field(attribute)
-    return found
-
-
 _FIELDS = {
     AttributeProto.INT: lambda a: a.i,
     AttributeProto.INTS: lambda a: [*a.ints],
@@ -37,47 +25,44 @@ _FIELDS = {
 
 
 def known(node):
-    """Return whether `apply` computes this node."""
+    """Return whether there is an `Operation` for this node."""
     return node.domain in ("", "ai.onnx") and node.op_type in _OPERATORS
 
 
-def apply(node, inputs, opset, source):
-    """The outputs of a node, a list.
+class Operation:
+    """A node, as a function from its inputs to a list of its outputs.
 
-    inputs : arrays, None for one that is left out. source : the model's `Source`, which bounds the
-    bytes of new arrays.
+    node : NodeProto, of an operator that is known
+    opset : the version of the operators
+    source : the model's `Source`, which bounds the bytes of new arrays
 
-    Raises
-    ------
-    ValueError, TypeError
-        For attributes and inputs that do not fit; the message names the node's operator alone.
+    A call raises ValueError or TypeError for attributes and inputs that do not fit; the message
+    names the operator, and not the node. An input that is left out is None.
     """
-    given = attributes_of(node)
-    if given is None:
-        raise ValueError(f"attributes of {node.op_type} must be numbers or tensors")
-    try:
-        return _OPERATORS[node.op_type](_Call(node, given, opset, source), *inputs)
-    except (IndexError, OverflowError, KeyError) as error:
-        raise ValueError(f"{node.op_type}: {error}") from None
-    except TypeError as error:  # a number of inputs or an attribute of another kind
-        raise ValueError(f"inputs or attributes of {node.op_type} do not fit: {error}") from None
 
+    def __init__(self, node, opset, source):
+        self.opset, self.source, self.spend = opset, source, source.spend
+        self.count = len(node.output)
+        self.attributes = {}
+        for attribute in node.attribute:
+            field = _FIELDS.get(attribute.type)
+            if field is None or attribute.ref_attr_name:
+                raise ValueError(f"attributes of {node.op_type} must be numbers or tensors")
+            self.attributes[attribute.name] = field(attribute)
+        self.get = self.attributes.get
+        self._name, self._function = node.op_type, _OPERATORS[node.op_type]
 
-class _Call:
-    """What an operator knows besides its inputs."""
-
-    def __init__(self, node, attributes, opset, source):
-        self.node, self.attributes, self.opset = node, attributes, opset
-        self.source, self.spend = source, source.spend
-
-    def get(self, name, default=None):
-        return self.attributes.get(name, default)
+    def __call__(self, inputs):
+        try:
+            return self._function(self, *inputs)
+        except (IndexError, OverflowError, KeyError) as error:
+            raise ValueError(f"{self._name}: {error}") from None
+        except TypeError as error:  # a number of inputs, or an attribute, of another kind
+            raise ValueError(f"inputs or attributes of {self._name} do not fit: {error}") from None
 
     def ints(self, name, array):
         """Integers that later opsets have as an input and earlier ones as an attribute."""
-        if array is None:
-            return self.get(name)
-        return _ints(array)
+        return self.get(name) if array is None else _ints(array)
 
 
 def _ints(array):
@@ -142,10 +127,10 @@ def _split(call, x, split=None):
     axis = call.get("axis", 0)
     sizes = call.ints("split", split)
     if sizes is None:
-        count = call.get("num_outputs", len(call.node.output))
+        count = call.get("num_outputs", call.count)
         each = -(-x.shape[axis] // count)
         sizes = [each] * (count - 1) + [x.shape[axis] - each * (count - 1)]
-    if min(sizes) < 0 or sum(sizes) != x.shape[axis] or len(sizes) != len(call.node.output):
+    if min(sizes) < 0 or sum(sizes) != x.shape[axis] or len(sizes) != call.count:
         raise ValueError(f"split must be sizes that sum to {x.shape[axis]}, got {sizes}")
     return np.split(x, np.cumsum(sizes)[:-1], axis)
 

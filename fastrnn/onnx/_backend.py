@@ -183,7 +183,8 @@ class Prepared:
         graph = model.proto.graph
         _check_operators(graph)
         constants = Constants(model, graph)
-        self._constants, self._steps = {}, []
+        self._constants: dict[str, NDArray] = {}
+        self._steps = []
         for node in graph.node:
             known = {n: constants.get(n) for n in (*node.input, *node.output) if n}
             known = {name: value for name, value in known.items() if value is not None}
@@ -271,13 +272,14 @@ class _Moving:
     """Another node as a function from values to values."""
 
     def __init__(self, node, opset):
-        self._node, self._opset = node, opset
+        self._label, self._inputs, self._outputs = label_of(node), [*node.input], [*node.output]
+        self._operation = _arrays.Operation(node, opset, Source())
 
     def __call__(self, values):
-        node = self._node
-        inputs = [_value(values, name, label_of(node)) if name else None for name in node.input]
-        outputs = _arrays.apply(node, inputs, self._opset, Source())
-        return {name: array for name, array in zip(node.output, outputs, strict=False) if name}
+        label = self._label
+        inputs = [_value(values, name, label) if name else None for name in self._inputs]
+        outputs = self._operation(inputs)
+        return {name: array for name, array in zip(self._outputs, outputs, strict=False) if name}
 
 
 def _value(values, name, owner):

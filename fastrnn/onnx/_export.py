@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import fastrnn
 from fastrnn import checks
 from fastrnn._layer.base import Recurrent
-from fastrnn.onnx._weights import GATE_ACTIVATIONS, LAYERS, weights_of
+from fastrnn.onnx._weights import GATE_ACTIVATIONS, LAYERS, parameters_of_pass, weights_of
 from fastrnn.train.files import replace
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 _OPSET, _IR_VERSION = 17, 8  # of 2022: most programs read them
 
 _LARGEST = 2**31 - 2**20  # bytes of weights: protobuf ends at 2 GiB
-
-_MERGES = {"sum": "ReduceSum", "mean": "ReduceMean", "mul": "ReduceProd"}
 
 
 def export(
@@ -116,21 +114,24 @@ class _Graph:
 
     def model(self):
         """The whole model."""
-        layer = self._layer
-        last = "x"
+        layer, last = self._layer, "x"
         if layer.batch_first:
             last = self._add("Transpose", ["x"], ["x_time_first"], perm=[1, 0, 2])
-        finals = []
         initial = [self._parts(name + "0") for name in self._states] if self._state else []
-        for index in range(layer.num_layers):
-            Y, own = self._recurrent(index, last, [parts[index] for parts in initial])
-            finals.append(own)
-            if index < layer.num_layers - 1:
+        top = layer.num_layers - 1
+        finals = [
+            [name] if top == 0 else [f"{name}_l{index}" for index in range(top + 1)]
+            for name in self._states
+        ]
+        for index in range(top + 1):
+            own = [[parts[index] for parts in arrays] for arrays in (initial, finals)]
+            Y = self._recurrent(index, last, *own)
+            if index < top:
                 last = self._side_by_side(Y, f"y_l{index}")
         outputs = self._outputs(Y)
-        for name, parts in zip(self._states, zip(*finals, strict=True), strict=True):
-            self._add("Concat" if len(parts) > 1 else "Identity", parts, [name],
-                      **{"axis": 0} if len(parts) > 1 else {})  # fmt: skip
+        if top:
+            for name, parts in zip(self._states, finals, strict=True):
+                self._add("Concat", parts, [name], axis=0)
         graph = helper.make_graph(
             self._nodes, "fastrnn", self._inputs(), self._infos(outputs), self._constants
         )
@@ -157,30 +158,22 @@ class _Graph:
         self._add("Split", [name, sizes], parts, axis=0)
         return parts
 
-    def _recurrent(self, index, x, initial):
-        """The node of a layer of the stack -> its Y, and its final states."""
+    def _recurrent(self, index, x, initial, finals):
+        """Add the node of a layer of the stack -> its Y."""
         layer, kind = self._layer, self._kind
-        suffixes = [f"_l{index}", f"_l{index}_reverse"][: layer.num_directions]
-        directions = [
-            {name.removesuffix(suffix): array for name, array in layer.params.items()
-             if name.removesuffix(suffix) in _KINDS}
-            for suffix in suffixes
-        ]  # fmt: skip
+        first = index * layer.num_directions
+        directions = [parameters_of_pass(layer, first + d) for d in range(layer.num_directions)]
         weights = weights_of(kind, directions, layer.hidden_size)
         W, R, B, P = [
             "" if array is None else self._constant(f"{name}_l{index}", array)
             for name, array in zip(weights._fields, weights, strict=True)
         ]
-        inputs = [x, W, R, B, "lengths" if self._lengths else "", *(initial or [""])]
-        if kind == "LSTM":
-            inputs += ([] if initial else [""]) + [P]
+        initial = initial or [""] * len(self._states)
+        inputs = [x, W, R, B, "lengths" if self._lengths else "", *initial, P]
         while not inputs[-1]:
             inputs.pop()
-        finals = [f"{name}_l{index}" for name in self._states]
-        Y = self._add(
-            kind, inputs, [f"Y_l{index}", *finals], f"{kind.lower()}_l{index}", **self._attributes()
-        )
-        return Y, finals
+        outputs, name = [f"Y_l{index}", *finals], f"{kind.lower()}_l{index}"
+        return self._add(kind, inputs, outputs, name, **self._attributes())
 
     def _attributes(self):
         layer, kind = self._layer, self._kind
@@ -216,35 +209,39 @@ class _Graph:
         return self._add("Reshape", [moved, shape], [name])
 
     def _outputs(self, Y):
-        """Add the nodes from the top layer's Y to the outputs -> name of y: features."""
-        layer = self._layer
-        hidden = layer.hidden_size
+        """Add the nodes from the top layer's Y to the outputs -> name of y: its features."""
+        layer, hidden = self._layer, self._layer.hidden_size
         if layer.merge is None:
-            names = ["y_forward", "y_reverse"]
-            for index, name in enumerate(names):
+            for index, name in enumerate(("y_forward", "y_reverse")):
                 chosen = self._constant(f"{name}_index", np.int64(index))
-                self._by_batch(self._add("Gather", [Y, chosen], [f"{name}_top"], axis=1), name)
-            return dict.fromkeys(names, hidden)
+                self._add("Gather", [Y, chosen], [self._before(name)], axis=1)
+                self._by_batch(name)
+            return {"y_forward": hidden, "y_reverse": hidden}
+        features = hidden
         if layer.merge == "concat":
-            self._by_batch(self._side_by_side(Y, "y_top"), "y")
-            return {"y": layer.num_directions * hidden}
-        operator, axes = _MERGES[layer.merge], {"axes": [1]}
-        inputs = [Y]
-        if operator == "ReduceSum":  # whose axes are an input from opset 13 on
-            inputs, axes = [Y, self._constant("axis", [1])], {}
-        self._by_batch(self._add(operator, inputs, ["y_top"], keepdims=0, **axes), "y")
-        return {"y": hidden}
-
-    def _by_batch(self, top, name):
-        """An output in the layer's layout."""
-        if self._layer.batch_first:
-            self._add("Transpose", [top], [name], perm=[1, 0, 2])
+            self._side_by_side(Y, self._before("y"))
+            features = layer.num_directions * hidden
+        elif layer.merge == "sum":  # whose axes are an input from opset 13 on
+            self._add("ReduceSum", [Y, self._constant("axis", [1])], [self._before("y")],
+                      keepdims=0)  # fmt: skip
         else:
-            self._add("Identity", [top], [name])
+            operator = {"mean": "ReduceMean", "mul": "ReduceProd"}[layer.merge]
+            self._add(operator, [Y], [self._before("y")], keepdims=0, axes=[1])
+        self._by_batch("y")
+        return {"y": features}
 
-    def _info(self, name, features, kind=TensorProto.FLOAT):
+    def _before(self, name):
+        """The name of an output before it gets the layer's layout."""
+        return f"{name}_time_first" if self._layer.batch_first else name
+
+    def _by_batch(self, name):
+        """Give an output the layer's layout."""
+        if self._layer.batch_first:
+            self._add("Transpose", [self._before(name)], [name], perm=[1, 0, 2])
+
+    def _info(self, name, features):
         axes = ["B", "T"] if self._layer.batch_first else ["T", "B"]
-        return helper.make_tensor_value_info(name, kind, [*axes, features])
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [*axes, features])
 
     def _state_infos(self, suffix):
         layer = self._layer
@@ -262,6 +259,3 @@ class _Graph:
 
     def _infos(self, outputs):
         return [self._info(*own) for own in outputs.items()] + self._state_infos("")
-
-
-_KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole")

@@ -44,7 +44,8 @@ class Node:
 
     def __init__(self, operator, weights):
         self._operator = operator
-        self._weights = weights = checked_weights(operator, weights)
+        weights = checked_weights(operator, weights)
+        self._sizes, self._dtype = sizes_of(weights), weights.W.dtype
         count, peephole = operator.num_directions, weights.P is not None
         options = [options_of(operator, index, peephole) for index in range(count)]
         alike = count == 2 and None is not options[0] == options[1]
@@ -60,7 +61,7 @@ class Node:
 
     def __call__(self, X, sequence_lens=None, initial_h=None, initial_c=None):
         """Run the node -> `Outputs`."""
-        operator, (inputs, hidden) = self._operator, sizes_of(self._weights)
+        operator, (inputs, hidden) = self._operator, self._sizes
         directions, by_batch = operator.num_directions, operator.batch_first
         x = self._checked("X", X)
         if x.ndim != 3 or x.shape[2] != inputs:
@@ -74,7 +75,9 @@ class Node:
         if sequence_lens is not None:
             lengths = self._lengths(sequence_lens, steps, batch)
         shape = (batch, directions, hidden) if by_batch else (directions, batch, hidden)
-        state = self._state((initial_h, initial_c)[: operator.states], shape)
+        state = (initial_h, initial_c)[: operator.states]
+        if initial_h is not None or initial_c is not None:
+            state = self._state(state, shape)
         ys, lasts = [], []
         for group, run in self._runs:
             cut = slice(group[0], group[-1] + 1)
@@ -94,8 +97,10 @@ class Node:
         return Outputs(Y, *last, *[None] * (2 - len(last)))
 
     def _checked(self, name, value):
+        if type(value) is np.ndarray and value.dtype is self._dtype:
+            return value
         label = f"{name} of {self._operator.label}"
-        return checks.of_dtype(label, value, self._weights.W.dtype, "W")
+        return checks.of_dtype(label, value, self._dtype, "W")
 
     def _lengths(self, value, steps, batch):
         label = f"sequence_lens of {self._operator.label}"
@@ -108,9 +113,10 @@ class Node:
         symbols = ("batch_size", "num_directions") if by_batch else ("num_directions", "batch_size")
         for name, array in zip(("initial_h", "initial_c"), given, strict=False):
             if array is not None:
-                label = f"{name} of {self._operator.label}"
                 array = self._checked(name, array)
-                checks.shaped(label, array, (*symbols, "hidden_size"), shape)
+                if array.shape != shape:
+                    label = f"{name} of {self._operator.label}"
+                    checks.shaped(label, array, (*symbols, "hidden_size"), shape)
                 array = array.swapaxes(0, 1) if by_batch else array
             state.append(array)
         return tuple(state)

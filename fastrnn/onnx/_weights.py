@@ -162,9 +162,15 @@ def layer_of(operator, weights, options, indices):
         bidirectional=both, reverse=not both and is_reverse(operator, indices[0]),
         dtype=weights.W.dtype, rng=0, **options,
     )  # fmt: skip
-    for own, suffix in zip(directions, ("_l0", "_l0_reverse"), strict=False):
-        layer.params.update({kind + suffix: array for kind, array in own.items()})
+    for slot, own in enumerate(directions):
+        for kind, target in parameters_of_pass(layer, slot).items():
+            target[...] = own[kind]
     return layer
+
+
+def parameters_of_pass(layer, slot):
+    """The parameters of one direction of one layer of a stack: kind -> view."""
+    return {kind: layer.params[name] for kind, name in layer._structure.names(slot).items()}
 
 
 def is_reverse(operator, index):
