@@ -115,10 +115,13 @@ def assert_layers_compute(layers, module):
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("folded", [True, False], ids=["folded", "as it stands"])
-@pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("name", MODULES)
+CASES = [(name, exporter, True) for name in MODULES for exporter in EXPORTERS]
+CASES += [(name, exporter, False) for name in [*MODULES][1:3] for exporter in EXPORTERS]
+
+
+@pytest.mark.parametrize("name, exporter, folded", CASES)
 def test_models_of_pytorchs_exporters(exported, name, exporter, folded):
+    """folded : the exporter computes constants that follow from others."""
     kind, options = MODULES[name]
     module = module_of(kind, **options)
     layers = fastrnn.onnx.load(exported(module, EXPORTERS[exporter], folded))
@@ -140,8 +143,7 @@ def test_an_unrolled_rnn_is_refused_with_what_to_do(exported):
         fastrnn.onnx.load(path)
 
 
-@pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("folded", [True, False])
+@pytest.mark.parametrize("exporter, folded", [("older", True), ("newer", False)])
 def test_a_model_of_a_recurrent_module_alone_runs(exported, exporter, folded):
     """The nodes around the recurrent ones arrange arrays, and no more."""
     import torch
