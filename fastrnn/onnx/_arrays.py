@@ -13,15 +13,31 @@ import math
 import numpy as np
 from onnx import AttributeProto
 
+from fastrnn.checks import shown
 from fastrnn.onnx._tensors import array_of, dtype_of
 
+_INT, _INTS, _FLOAT, _FLOATS, _TENSOR = (
+    AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT, AttributeProto.FLOATS,
+    AttributeProto.TENSOR,
+)  # fmt: skip
 _FIELDS = {
-    AttributeProto.INT: lambda a: a.i,
-    AttributeProto.INTS: lambda a: [*a.ints],
-    AttributeProto.FLOAT: lambda a: a.f,
-    AttributeProto.FLOATS: lambda a: [*a.floats],
-    AttributeProto.TENSOR: lambda a: a.t,
+    _INT: lambda a: a.i,
+    _INTS: lambda a: [*a.ints],
+    _FLOAT: lambda a: a.f,
+    _FLOATS: lambda a: [*a.floats],
+    _TENSOR: lambda a: a.t,
 }
+
+# The attributes of all these operators; one name has one type in all of them.
+_TYPES = {
+    "allowzero": _INT, "axes": _INTS, "axis": _INT, "end": _INT, "ends": _INTS,
+    "num_outputs": _INT, "perm": _INTS, "saturate": _INT, "split": _INTS, "start": _INT,
+    "starts": _INTS, "to": _INT, "value": _TENSOR, "value_float": _FLOAT,
+    "value_floats": _FLOATS, "value_int": _INT, "value_ints": _INTS,
+}  # fmt: skip
+
+# The operators of which inputs after the first may be left out.
+_OPTIONAL = {"Slice", "Split", "Squeeze", "Unsqueeze"}
 
 
 def known(node):
@@ -33,31 +49,32 @@ class Operation:
     """A node, as a function from its inputs to a list of its outputs.
 
     node : NodeProto, of an operator that is known
-    opset : the version of the operators
     source : the model's `Source`, which bounds the bytes of new arrays
 
-    A call raises ValueError or TypeError for attributes and inputs that do not fit; the message
-    names the operator, and not the node. An input that is left out is None.
+    A call raises ValueError for inputs that do not fit; the message names the operator, and not the
+    node. An input that is left out is None.
     """
 
-    def __init__(self, node, opset, source):
-        self.opset, self.source, self.spend = opset, source, source.spend
-        self.count = len(node.output)
+    def __init__(self, node, source):
+        self.source, self.spend, self.count = source, source.spend, len(node.output)
+        self._name, self._function = node.op_type, _OPERATORS[node.op_type]
         self.attributes = {}
         for attribute in node.attribute:
-            field = _FIELDS.get(attribute.type)
-            if field is None or attribute.ref_attr_name:
-                raise ValueError(f"attributes of {node.op_type} must be numbers or tensors")
-            self.attributes[attribute.name] = field(attribute)
+            name = attribute.name
+            if attribute.ref_attr_name or attribute.type != _TYPES.get(name):
+                raise ValueError(f"{self._name} has an attribute {shown(name)!r} that is not known")
+            self.attributes[name] = _FIELDS[attribute.type](attribute)
         self.get = self.attributes.get
-        self._name, self._function = node.op_type, _OPERATORS[node.op_type]
 
     def __call__(self, inputs):
+        needed = inputs[:1] if self._name in _OPTIONAL else inputs
+        if any(array is None for array in needed):
+            raise ValueError(f"{self._name} must have all of its inputs")
         try:
             return self._function(self, *inputs)
         except (IndexError, OverflowError, KeyError) as error:
             raise ValueError(f"{self._name}: {error}") from None
-        except TypeError as error:  # a number of inputs, or an attribute, of another kind
+        except TypeError as error:  # a number of inputs that does not fit
             raise ValueError(f"inputs or attributes of {self._name} do not fit: {error}") from None
 
     def ints(self, name, array):

@@ -20,16 +20,20 @@ from fastrnn.onnx._weights import Weights
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
+    from typing import Any, TypeAlias
 
     from numpy.typing import NDArray
     from onnx import ModelProto, NodeProto
 
-    Arrays = Mapping[str, NDArray] | Sequence[NDArray | None]
+    from fastrnn._typing import Floats
+
+    Array: TypeAlias = NDArray[Any]
+    Arrays: TypeAlias = Mapping[str, Array] | Sequence[Array | None]
 
 
 def run_node(
     node: NodeProto, inputs: Arrays, device: str = "CPU", *, opset_version: int = 22
-) -> tuple[NDArray | None, ...]:
+) -> tuple[Floats | None, ...]:
     """Run one RNN, LSTM or GRU node.
 
     All attributes and inputs of opsets 7, 14 and 22 are taken, in float32 and float64. `prepare`
@@ -127,7 +131,7 @@ def prepare(model: ModelProto | bytes | str | os.PathLike[str], device: str = "C
 
 def run_model(
     model: ModelProto | bytes | str | os.PathLike[str], inputs: Arrays, device: str = "CPU"
-) -> tuple[NDArray, ...]:
+) -> tuple[Array, ...]:
     """Run a model once: ``prepare(model).run(inputs)``.
 
     Parameters
@@ -183,7 +187,7 @@ class Prepared:
         graph = model.proto.graph
         _check_operators(graph)
         constants = Constants(model, graph)
-        self._constants: dict[str, NDArray] = {}
+        self._constants: dict[str, Array] = {}
         self._steps = []
         for node in graph.node:
             known = {n: constants.get(n) for n in (*node.input, *node.output) if n}
@@ -192,7 +196,7 @@ class Prepared:
             if is_recurrent(node):
                 self._steps.append(_Recurrent(node, model.opset, known))
             elif not all(name in known for name in node.output if name):
-                self._steps.append(_Moving(node, model.opset))
+                self._steps.append(_Moving(node))
         self.output_names = [value.name for value in graph.output]
         for name in self.output_names:
             value = constants.get(name)
@@ -201,7 +205,7 @@ class Prepared:
         given = {tensor.name for tensor in graph.initializer}
         self.input_names = [value.name for value in graph.input if value.name not in given]
 
-    def run(self, inputs: Arrays) -> tuple[NDArray, ...]:
+    def run(self, inputs: Arrays) -> tuple[Array, ...]:
         """Run the model.
 
         Parameters
@@ -271,9 +275,9 @@ class _Recurrent:
 class _Moving:
     """Another node as a function from values to values."""
 
-    def __init__(self, node, opset):
+    def __init__(self, node):
         self._label, self._inputs, self._outputs = label_of(node), [*node.input], [*node.output]
-        self._operation = _arrays.Operation(node, opset, Source())
+        self._operation = _arrays.Operation(node, Source())
 
     def __call__(self, values):
         label = self._label

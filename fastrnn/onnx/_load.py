@@ -67,10 +67,13 @@ def load(model: ModelProto | bytes | str | os.PathLike[str]) -> dict[str, RNN | 
     """
     model, layers = read(model), {}
     for node, constants in _nodes(model, model.proto.graph, None):
-        outputs = [name for name in (node.name, *node.output) if name and name not in layers]
-        if not outputs:
-            raise ValueError(f"two nodes have the name {shown(node.name)!r}, and no other")
-        layers[outputs[0]] = _layer(node, constants, model)
+        names = [name for name in (node.name, *node.output) if name and name not in layers]
+        if not names or not isinstance(names[0], str):  # a text that is no UTF-8 comes as bytes
+            raise ValueError(
+                f"a node must have a name of its own, in UTF-8, or an output with one, got "
+                f"{shown(node.name)!r}"
+            )
+        layers[names[0]] = _layer(node, constants, model)
     if not layers:
         raise ValueError(
             "the model has no RNN, LSTM or GRU node. Some exporters write the steps one by one, or "

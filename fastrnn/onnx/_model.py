@@ -111,7 +111,7 @@ class Constants:
         if any(value is None for own, value in zip(node.input, inputs, strict=True) if own):
             return {}
         model = self._model
-        outputs = _arrays.Operation(node, model.opset, model.source)(inputs)
+        outputs = _arrays.Operation(node, model.source)(inputs)
         return dict(zip(node.output, outputs, strict=False))
 
     def why_not(self, name):

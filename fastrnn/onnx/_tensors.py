@@ -116,9 +116,8 @@ def _external(tensor, source, owner, size):
         )
     if length not in (None, size):
         raise ValueError(f"{owner} must have {size} bytes of external data, got {length}")
-    path = Path(location)
-    inner = location and "\0" not in location and "\\" not in location and not path.is_absolute()
-    if not inner or ".." in path.parts:
+    # A text that is no UTF-8 comes as bytes.
+    if not isinstance(location, str) or not _is_beside(location):
         raise ValueError(f"{owner} must have its data beside the model, got {shown(location)!r}")
     base = os.path.realpath(source.folder)
     real = os.path.realpath(os.path.join(base, location))
@@ -129,11 +128,19 @@ def _external(tensor, source, owner, size):
     return _read(source, real, offset or 0, size, f"{owner} in {shown(location)!r}")
 
 
+def _is_beside(location):
+    """Return whether a path leads into the folder itself or one in it, if there are no links."""
+    path = Path(location)
+    if not location or "\0" in location or "\\" in location:
+        return False
+    return not path.is_absolute() and ".." not in path.parts
+
+
 def _number(owner, given, key):
     text = given.get(key)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
+    if not isinstance(text, str) or not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ValueError(f"{key} of {owner} must be a number of bytes, got {shown(text)!r}")
     return int(text)
 

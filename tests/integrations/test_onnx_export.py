@@ -1,6 +1,7 @@
 """fastrnn.onnx.export: ONNX Runtime computes the layer's numbers, and load gives it back."""
 
 import itertools
+import os
 import warnings
 
 import numpy as np
@@ -19,7 +20,7 @@ T, B, I, H = 6, 4, 3, 5  # noqa: E741 - as in all the equations
 
 CELLS = {
     "rnn": ("RNN", {}),
-    "relu": ("RNN", {"nonlinearity": "relu", "clip": 0.7}),
+    "relu": ("RNN", {"nonlinearity": "relu", "clip": 0.75}),
     "lstm": ("LSTM", {}),
     "peephole": ("LSTM", {"peephole": True, "clip": 0.5}),
     "coupled": ("LSTM", {"coupled": True}),
@@ -104,3 +105,95 @@ def test_onnx_runtime_computes_the_layers_numbers(cell, net, tmp_path):
     if layer.merge == "concat":
         for got, answer in zip(fastrnn.onnx.run_model(path, feeds), wanted, strict=True):
             np.testing.assert_array_equal(got, answer)  # by the same kernels
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_load_gives_the_layers_back(cell, net, tmp_path):
+    layer = layer_of(cell, net)
+    path = tmp_path / "layer.onnx"
+    fastrnn.onnx.export(layer, path)
+    loaded = list(fastrnn.onnx.load(path).values())
+    assert len(loaded) == layer.num_layers
+    directions = layer.num_directions
+    for index, own in enumerate(loaded):
+        assert type(own) is type(layer) and own.options == layer.options
+        assert own.bidirectional == layer.bidirectional and own.reverse == layer.reverse
+        for name in ("nonlinearity", "reset_after"):
+            assert getattr(own, name, None) == getattr(layer, name, None)
+        inputs = I if index == 0 else directions * H
+        assert (own.input_size, own.hidden_size, own.bias) == (inputs, H, layer.bias)
+        for name, array in own.params.items():
+            wanted = layer.params[name.replace("_l0", f"_l{index}")]
+            np.testing.assert_array_equal(array, wanted)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "coupled peephole", "gru before"])
+def test_rows_of_no_steps_and_sizes_of_zero(cell, tmp_path):
+    layer = layer_of(cell, "a stack of both")
+    path = tmp_path / "layer.onnx"
+    fastrnn.onnx.export(layer, path, lengths=True)
+    prepared = fastrnn.onnx.prepare(path)
+    x, arguments, feeds = arguments_of(layer, True, True)
+    feeds["lengths"] = np.array([T, 0, 0, 5], "int32")
+    arguments["lengths"] = feeds["lengths"]
+    for got, wanted in zip(prepared.run(feeds), flattened(*layer(x, **arguments)), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    fastrnn.onnx.export(layer, path, state=False)
+    prepared = fastrnn.onnx.prepare(path)
+    for x in (np.zeros((B, 0, I), "float32"), np.zeros((0, T, I), "float32")):
+        for got, wanted in zip(prepared.run([x]), flattened(*layer(x)), strict=True):
+            np.testing.assert_array_equal(got, wanted)
+
+
+def test_the_model_names_nodes_inputs_and_outputs(tmp_path):
+    path = tmp_path / "layer.onnx"
+    layer = fastrnn.LSTM(I, H, 2, rng=0)
+    fastrnn.onnx.export(layer, path, lengths=True)
+    model = onnx.load(path)
+    named = [node.name for node in model.graph.node if node.op_type == "LSTM"]
+    assert named == ["lstm_l0", "lstm_l1"] and model.producer_name == "fastrnn"
+    prepared = fastrnn.onnx.prepare(path)
+    assert prepared.input_names == ["x", "lengths", "h0", "c0"]
+    assert prepared.output_names == ["y", "h", "c"]
+
+
+def test_dropout_is_no_part_of_it(tmp_path):
+    layer = fastrnn.GRU(I, H, 2, dropout=0.5, recurrent_dropout=0.5, rng=0)
+    fastrnn.onnx.export(layer, tmp_path / "gru.onnx", state=False)
+    x = draw(T, B, I)
+    (y, _) = fastrnn.onnx.run_model(tmp_path / "gru.onnx", [x])
+    np.testing.assert_array_equal(y, layer(x)[0])
+
+
+def test_a_file_is_replaced_completely_or_not_at_all(tmp_path):
+    path = tmp_path / "gru.onnx"
+    fastrnn.onnx.export(fastrnn.GRU(I, H, rng=0), path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="layer_norm"):
+        fastrnn.onnx.export(fastrnn.GRU(I, H, layer_norm=True), path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["gru.onnx"]
+    with pytest.raises(FileNotFoundError):
+        fastrnn.onnx.export(fastrnn.GRU(I, H), tmp_path / "absent" / "gru.onnx")
+
+
+@pytest.mark.parametrize(
+    "layer, words, error",
+    [
+        (fastrnn.LSTM(I, H, layer_norm=True), "layer_norm must not be set, got True", ValueError),
+        (fastrnn.GRU(I, H, zoneout=0.1), "zoneout must not be set", ValueError),
+        (fastrnn.LSTM(I, H, cell_clip=2.0), "cell_clip must not be set, got 2.0", ValueError),
+        (fastrnn.LSTM(I, H, proj_size=2), "proj_size must not be set, got 2", ValueError),
+        (fastrnn.GRU(I, H, dtype="float64"), "must be float32, got float64, which ONNX Runtime",
+         TypeError),
+        (fastrnn.MinGRU(I, H), "got MinGRU: ONNX has no such operator", TypeError),
+        (fastrnn.GRU(I, H).freeze(), "got Frozen: export the layer that was frozen", TypeError),
+        (3, "layer must be a fastrnn.RNN, LSTM or GRU, got int", TypeError),
+    ],
+)  # fmt: skip
+def test_what_onnx_cannot_say_is_refused(layer, words, error, tmp_path):
+    with pytest.raises(error, match=words):
+        fastrnn.onnx.export(layer, tmp_path / "layer.onnx")
+    assert not os.listdir(tmp_path)
+    with pytest.raises(TypeError, match="lengths must be True or False"):
+        fastrnn.onnx.export(fastrnn.GRU(I, H), tmp_path / "layer.onnx", lengths=3)
