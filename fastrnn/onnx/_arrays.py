@@ -57,12 +57,17 @@ class Operation:
 
     def __init__(self, node, source):
         self.source, self.spend, self.count = source, source.spend, len(node.output)
-        self._name, self._function = node.op_type, _OPERATORS[node.op_type]
+        self._name = node.op_type
+        self._function, known = _OPERATORS[node.op_type]
         self.attributes = {}
         for attribute in node.attribute:
             name = attribute.name
-            if attribute.ref_attr_name or attribute.type != _TYPES.get(name):
-                raise ValueError(f"{self._name} has an attribute {shown(name)!r} that is not known")
+            fits = name in known and attribute.type == _TYPES[name]
+            if attribute.ref_attr_name or not fits:
+                raise ValueError(
+                    f"{self._name} has an attribute {shown(name)!r} that is not known, or of "
+                    "another type"
+                )
             self.attributes[name] = _FIELDS[attribute.type](attribute)
         self.get = self.attributes.get
 
@@ -192,20 +197,21 @@ def _mul(call, a, b):
     return [np.multiply(a, b)]
 
 
+# The function of each operator, and the names of its attributes.
 _OPERATORS = {
-    "Cast": _cast,
-    "Concat": _concat,
-    "Constant": _constant,
-    "ConstantOfShape": _constant_of_shape,
-    "Expand": _expand,
-    "Gather": _gather,
-    "Identity": lambda call, x: [x],
-    "Mul": _mul,
-    "Reshape": _reshape,
-    "Shape": _shape,
-    "Slice": _slice,
-    "Split": _split,
-    "Squeeze": _squeeze,
-    "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
+    "Cast": (_cast, ("to", "saturate")),
+    "Concat": (_concat, ("axis",)),
+    "Constant": (_constant, ("value", "value_int", "value_ints", "value_float", "value_floats")),
+    "ConstantOfShape": (_constant_of_shape, ("value",)),
+    "Expand": (_expand, ()),
+    "Gather": (_gather, ("axis",)),
+    "Identity": (lambda call, x: [x], ()),
+    "Mul": (_mul, ()),
+    "Reshape": (_reshape, ("allowzero",)),
+    "Shape": (_shape, ("start", "end")),
+    "Slice": (_slice, ("starts", "ends", "axes")),
+    "Split": (_split, ("axis", "split", "num_outputs")),
+    "Squeeze": (_squeeze, ("axes",)),
+    "Transpose": (_transpose, ("perm",)),
+    "Unsqueeze": (_unsqueeze, ("axes",)),
 }

@@ -110,8 +110,10 @@ class Constants:
         inputs = [self.get(own, depth + 1) if own else None for own in node.input]
         if any(value is None for own, value in zip(node.input, inputs, strict=True) if own):
             return {}
-        model = self._model
-        outputs = _arrays.Operation(node, model.source)(inputs)
+        try:
+            outputs = _arrays.Operation(node, self._model.source)(inputs)
+        except ValueError as error:
+            raise ValueError(f"{shown(name)!r} cannot be computed: {error}") from None
         return dict(zip(node.output, outputs, strict=False))
 
     def why_not(self, name):

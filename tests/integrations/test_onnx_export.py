@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from problems import at_once
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -144,6 +145,16 @@ def test_rows_of_no_steps_and_sizes_of_zero(cell, tmp_path):
     for x in (np.zeros((B, 0, I), "float32"), np.zeros((0, T, I), "float32")):
         for got, wanted in zip(prepared.run([x]), flattened(*layer(x)), strict=True):
             np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_prepared_model_runs_in_several_threads(tmp_path):
+    layer = layer_of("lstm", "a stack of both")
+    fastrnn.onnx.export(layer, tmp_path / "layer.onnx", state=False)
+    prepared = fastrnn.onnx.prepare(tmp_path / "layer.onnx")
+    batches = [draw(B, T, I, seed=seed) for seed in range(4)]
+    answers = at_once([lambda x=x: prepared.run([x])[0] for x in batches], 20)
+    for got, x in zip(answers, batches, strict=True):
+        assert (np.array(got) == layer(x)[0]).all()
 
 
 def test_the_model_names_nodes_inputs_and_outputs(tmp_path):

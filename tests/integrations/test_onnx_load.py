@@ -436,6 +436,36 @@ def test_sizes_of_external_data_are_compared_first(with_external):
     refused("has its data in another file, 'beside.bin': load the model by its path", model)
 
 
+def test_a_file_of_external_data_cannot_be_read_many_times(tmp_path):
+    """As large data as the model's own may be there once, and not a thousand times."""
+    weights = {"W": draw(1, 4 * H, 500), "R": draw(1, 4 * H, H), "B": draw(1, 8 * H)}
+    (tmp_path / "data.bin").write_bytes(weights["W"].tobytes())
+    model = model_of([lstm()], weights)
+    first = next(t for t in model.graph.initializer if t.name == "W")
+    first.ClearField("raw_data")
+    first.data_location = onnx.TensorProto.EXTERNAL
+    first.external_data.add(key="location", value="data.bin")
+    path = tmp_path / "model.onnx"
+    onnx.save_model(model, path)
+    assert len(fastrnn.onnx.load(path)) == 1
+    for number in range(400):
+        again = model.graph.initializer.add()
+        again.CopyFrom(first)
+        again.name = f"W{number}"
+        model.graph.node.add().CopyFrom(lstm(("x", again.name, "R", "B"), (f"Y{number}",), ""))
+    onnx.save_model(model, path)
+    refused("take many times its own size", path)
+
+
+def test_as_much_external_data_as_there_is_can_be_read(tmp_path):
+    """The small model beside it does not bound it."""
+    weights = {f"W{k}": draw(1, 4 * H, 20_000, seed=k) for k in range(3)}
+    nodes = [lstm(("x", name, "R"), (f"Y{name}",), name) for name in weights]
+    model = model_of(nodes, weights | {"R": draw(1, 4 * H, H)})
+    onnx.save(model, tmp_path / "model.onnx", save_as_external_data=True)
+    assert list(fastrnn.onnx.load(tmp_path / "model.onnx")) == list(weights)
+
+
 # ---- memory --------------------------------------------------------------------------------------
 
 
