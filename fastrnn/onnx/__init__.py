@@ -14,8 +14,9 @@ except ImportError as error:
         "fastrnn.onnx needs onnx: pip install 'fastrnn[onnx]'", name="onnx"
     ) from error
 
-from fastrnn.onnx._backend import Prepared, prepare, run_model, run_node
+from fastrnn.onnx._backend import prepare, run_model, run_node
 from fastrnn.onnx._export import export
 from fastrnn.onnx._load import load
+from fastrnn.onnx._prepared import Prepared
 
 __all__ = ["Prepared", "export", "load", "prepare", "run_model", "run_node"]
