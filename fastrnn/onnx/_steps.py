@@ -23,6 +23,7 @@ def run(operator, activations, parameters, reverse, x, lengths, state):
     parameters = {"bias_ih": zeros, "bias_hh": zeros} | parameters
     bound = np.inf if operator.clip is None else operator.clip
     functions = [lambda p, f=f: f(np.clip(p, -bound, bound)) for f in activations]
+    state = tuple([part.copy() for part in state])  # without steps it is the final one
     y = np.zeros((*x.shape[:2], hidden), x.dtype)
     with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
         a = x @ parameters["weight_ih"].T + parameters["bias_ih"]

@@ -149,7 +149,7 @@ def _read(source, path, offset, size, owner):
     """Bytes of a regular file, whose size is compared first."""
     try:
         # Without O_NONBLOCK a pipe would wait for somebody who writes to it.
-        file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+        file = open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK))
     except OSError as error:
         raise ValueError(f"the data of {owner} cannot be read: {error.strerror}") from None
     with file:
