@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from fastrnn.layers import GRU, LSTM, RNN
 
+_LAYER = 2**13  # bytes of a layer besides its parameters
+
 
 def load(model: ModelProto | bytes | str | os.PathLike[str]) -> dict[str, RNN | LSTM | GRU]:
     """Read the recurrent nodes of a model as layers.
@@ -74,6 +76,12 @@ def load(model: ModelProto | bytes | str | os.PathLike[str]) -> dict[str, RNN | 
                 f"{shown(node.name)!r}"
             )
         layers[names[0]] = _layer(node, constants, model)
+    for function in model.proto.functions:
+        if any(is_recurrent(node) for node in function.node):
+            raise ValueError(
+                f"the model has recurrent nodes in its function {shown(function.name)!r}: load "
+                "onnx.inliner.inline_local_functions(model)"
+            )
     if not layers:
         raise ValueError(
             "the model has no RNN, LSTM or GRU node. Some exporters write the steps one by one, or "
@@ -108,7 +116,7 @@ def _layer(node, constants, model):
             )
         arrays.append(array)
     weights = checked_weights(operator, Weights(*arrays))
-    model.source.spend(sum(array.nbytes for array in weights if array is not None))
+    model.source.spend(_LAYER + sum(array.nbytes for array in weights if array is not None))
     indices = range(operator.num_directions)
     options = [options_of(operator, index, weights.P is not None) for index in indices]
     if None in options or options[0] != options[-1]:

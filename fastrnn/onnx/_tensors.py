@@ -29,7 +29,7 @@ _TYPES = {
 
 
 # Arrays of a model may take so many times its bytes, and some more.
-_TIMES, _MORE = 8, 2**20
+_TIMES, _MORE = 8, 2**24
 
 
 class Source:

@@ -9,6 +9,7 @@ import pytest
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     onnx = pytest.importorskip("onnx")
+    from onnx.inliner import inline_local_functions
 
 import fastrnn  # noqa: E402
 import fastrnn.onnx  # noqa: E402
@@ -341,6 +342,19 @@ def test_activations_that_layers_do_not_have_are_named():
     refused("the same in both directions", model_of([node], weights_of(directions=2)))
 
 
+def test_nodes_in_functions_are_refused_with_what_to_do():
+    domain = helper.make_opsetid("own", 1)
+    function = helper.make_function(
+        "own", "Recurrent", ["x", "W", "R", "B"], ["Y"], [lstm()], [helper.make_opsetid("", 17)]
+    )
+    call = helper.make_node("Recurrent", ["x", "W", "R", "B"], ["Y"], domain="own")
+    model = model_of([call], weights_of())
+    model.functions.append(function)
+    model.opset_import.append(domain)
+    refused("recurrent nodes in its function 'Recurrent': load onnx.inliner", model)
+    assert len(fastrnn.onnx.load(inline_local_functions(model))) == 1
+
+
 def test_shapes_and_dtypes_that_do_not_fit_are_named():
     wrong = weights_of() | {"B": draw(1, 4 * H)}
     refused(
@@ -480,11 +494,19 @@ def test_constants_cannot_take_many_times_the_models_bytes():
     huge = helper.make_node("ConstantOfShape", ["shape"], ["R"])
     shape = {"shape": np.array([1, 4 * 100_000, 100_000])}
     refused("take many times its own size", model_of([huge, lstm()], without("R") | shape))
+
+
+def test_many_nodes_cannot_take_many_times_the_models_bytes():
+    """They may all have the same weights, and be as small as a node can be."""
     many = [lstm(outputs=(f"Y{k}",), name=f"lstm{k}") for k in range(3000)]
     weights = {n: draw(1, *s) for n, s in (("W", (256, 64)), ("R", (256, 64)), ("B", (512,)))}
     for node in many:
         node.attribute[0].i = 64
     refused("take many times its own size", model_of(many, weights))
+    small = [helper.make_node("LSTM", ["x", "W", "R"], [f"Y{k}"]) for k in range(6000)]
+    weights = {"W": draw(1, 4, 1), "R": draw(1, 4, 1)}
+    refused("take many times its own size", model_of(small, weights))
+    assert len(fastrnn.onnx.load(model_of(small[:500], weights))) == 500
 
 
 def test_a_cycle_is_no_constant():
