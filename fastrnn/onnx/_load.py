@@ -120,9 +120,9 @@ def _layer(node, constants, model):
     indices = range(operator.num_directions)
     options = [options_of(operator, index, weights.P is not None) for index in indices]
     if None in options or options[0] != options[-1]:
-        names = [[function.name for function in of_one] for of_one in operator.activations]
+        got = ", ".join([function.name for of_one in operator.activations for function in of_one])
         raise ValueError(
             f"{operator.label} must have activations of a layer of fastrnn, the same in both "
-            f"directions, got {', '.join(sum(names, []))}: fastrnn.onnx.run_node computes them"
+            f"directions, got {got}: fastrnn.onnx.run_node computes them"
         )
     return layer_of(operator, weights, options[0], indices)
