@@ -4,7 +4,7 @@ A file has the arrays of state.py, with a part's name before PyTorch's name of t
 array in **extra is called `extra.name`. The text `extra` is the JSON of all other extra values. The
 text `rng` has the states of the parts' random generators.
 
-Files may come from strangers: contents.py checks them, npz.py and tensors.py read them.
+Files may come from strangers: contents.py checks them, fastrnn/_files reads them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.train import generators, npz, tensors
+from fastrnn._files import npz, tensors
+from fastrnn._files.sources import PICKLED, opened, replace
+from fastrnn._files.texts import Twice, object_of
+from fastrnn.train import generators
 from fastrnn.train.contents import Contents
-from fastrnn.train.files import PICKLED, opened, replace
 from fastrnn.train.state import (
     EXTRA,
     GENERATORS,
@@ -31,7 +33,6 @@ from fastrnn.train.state import (
     state_of,
     wanted_of,
 )
-from fastrnn.train.texts import Twice, object_of
 
 if TYPE_CHECKING:
     from os import PathLike

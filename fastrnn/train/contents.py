@@ -11,16 +11,16 @@ import math
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.train.files import PICKLED
+from fastrnn._files.sources import PICKLED
+from fastrnn._files.texts import Twice, memory_of, object_of
 from fastrnn.train.generators import checked, longest_text
 from fastrnn.train.state import EXTRA, GENERATORS, OPTIMIZER, State
-from fastrnn.train.texts import Twice, memory_of, object_of
 
 
 class Contents:
     """The wanted arrays and `extra` of a file. `__init__` checks everything but their elements.
 
-    source, file : the `files.Source`, and the `Npz` or `Tensors` that reads it
+    source, file : the `sources.Source`, and the `Npz` or `Tensors` that reads it
     wanted : name -> an object with the dtype and shape of the array
     generators : name of a part -> its generator; the file may have its state
     drawing : the names of parts that draw from their generators

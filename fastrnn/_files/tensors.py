@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn.train.npy import MOST_AXES
-from fastrnn.train.texts import Twice, memory_of, object_of
+from fastrnn._files.npy import MOST_AXES
+from fastrnn._files.texts import Twice, memory_of, object_of
 
 _DTYPES = {
     "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2",
