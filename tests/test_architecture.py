@@ -39,6 +39,8 @@ LEVELS = [
     {"fastrnn._functional"},
     {"fastrnn._layer"},
     {"fastrnn.functional", "fastrnn.layers", "fastrnn.train"},
+    {"fastrnn._weights", "fastrnn.convert"},
+    {"fastrnn.io"},
     {"fastrnn"},
     {"fastrnn.bench", "fastrnn.demos", "fastrnn.torch"},
     {"fastrnn.__main__"},
