@@ -60,8 +60,13 @@ class Contents:
             )
 
     def plans(self, given):
-        """Name of a layer -> `Plan`, which fits the file's arrays and the limit of memory."""
-        plans = {name: self._plan(name, given) for name in self._prefixes}
+        """Name of a layer -> `Plan`, which fits the file's arrays and the limit of memory.
+
+        In the order of the description, because files of safetensors have an order of their own.
+        """
+        order = {name: place for place, name in enumerate(self._described)}
+        chosen = sorted(self._prefixes, key=lambda name: order.get(self._own_name(name), 0))
+        plans = {name: self._plan(name, given) for name in chosen}
         most = _PACKED * self._source.size + _SMALL
         needed = sum(plan.nbytes for plan in plans.values())
         if needed > most:
@@ -84,11 +89,14 @@ class Contents:
         return layer
 
     def _plan(self, name, given):
-        prefix = self._prefixes[name]
         found = {key: self._headers[array] for key, array in self._arrays[name].items()}
-        own = names.layer_name(prefix)
+        own = self._own_name(name)
         label = f"{f'layer {shown(own)!r} of ' if own else ''}{self._source.path}"
         return planned(label, found, self._described.get(own), given)
+
+    def _own_name(self, name):
+        """The name that a layer has in the file, where the prefix is a part of it."""
+        return names.layer_name(self._prefixes[name])
 
     def _names(self):
         """The names of all arrays and texts, as keys of a dict, which keeps their order."""

@@ -59,9 +59,9 @@ def chosen(all_prefixes, prefix):
         With a reason that names the prefixes to choose: if there is no layer, if there is one at
         the prefix and others below it, and if two layers have the same name.
     """
-    twice = {each for each in all_prefixes if each + "." in all_prefixes and each}
+    twice = {each + "." for each in all_prefixes if each[-1:] != "."}.intersection(all_prefixes)
     if twice:
-        raise ValueError(f"there are layers at {_listed(twice)}, with a dot and without")
+        raise ValueError(f"there are layers at {_listed(sorted(twice))}, and without the dot")
     below = [each for each in all_prefixes if each.startswith(prefix)]
     others = [each for each in below if each != prefix]
     if prefix + "." in below:

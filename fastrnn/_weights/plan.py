@@ -90,15 +90,24 @@ def _cell(label, found, described, cell):
         return described.cell
     if cell is not None:
         return cell
-    rows, columns = _matrix(label, found, "weight_hh_l0")
-    hidden = _matrix(label, found, "weight_hr_l0")[1] if "weight_hr_l0" in found else columns
-    gates, rest = divmod(rows, hidden) if hidden else (0, 0)
+    shape = _matrix(label, found, "weight_hh_l0")
+    hidden = _hidden(label, found, "weight_hr_l0" in found)
+    gates, rest = divmod(shape[0], hidden)
     if rest or gates not in _OF_GATES:
         raise ValueError(
             f"weight_hh_l0 of {label} must have 1, 3 or 4 rows for each of the {hidden} hidden "
-            f"units, as PyTorch's RNN, GRU and LSTM, got {(rows, columns)}"
+            f"units, as PyTorch's RNN, GRU and LSTM, got {shape}"
         )
     return _OF_GATES[gates]
+
+
+def _hidden(label, found, projects):
+    """The hidden units, by the columns of a matrix."""
+    name = "weight_hr_l0" if projects else "weight_hh_l0"
+    shape = _matrix(label, found, name)
+    if not shape[1]:
+        raise ValueError(f"{name} of {label} must have a column for each hidden unit, got {shape}")
+    return shape[1]
 
 
 def _check_names(label, kind, options):
@@ -159,15 +168,14 @@ def _twin(label, kind, options, dtype):
 
 def _told_by_shapes(label, found, twin):
     """The arguments of the layer that the shapes of parameters tell."""
-    gates = twin._structure.cell.gates
+    cell = twin._structure.cell
     rows, inputs = _matrix(label, found, "weight_ih_l0")
-    if not rows or rows % gates:
-        raise ValueError(
-            f"weight_ih_l0 of {label} must have {gates} rows for each hidden unit, got "
-            f"{(rows, inputs)}"
-        )
-    told = {"input_size": inputs, "hidden_size": rows // gates}
-    if twin._structure.cell.projects:
+    if cell.recurrent:
+        hidden = _hidden(label, found, cell.projects)
+    else:
+        hidden = max(1, rows // cell.gates)
+    told = {"input_size": inputs, "hidden_size": hidden}
+    if cell.projects:
         told["proj_size"] = _matrix(label, found, "weight_hr_l0")[0]
     return told
 
