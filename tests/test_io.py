@@ -174,9 +174,7 @@ def test_options_override_those_of_the_file(path):
 def test_options_are_for_all_layers(path):
     fastrnn.save(path, {"a": LSTM(2, 3), "b": GRU(2, 3)})
     assert all(layer.batch_first for layer in fastrnn.load(path, batch_first=True).values())
-    with pytest.raises(
-        TypeError, match="reset_after is no option of LSTM.*are input_size, "
-    ):
+    with pytest.raises(TypeError, match="reset_after is no option of LSTM.*are input_size, "):
         fastrnn.load(path, reset_after=False)
     assert not fastrnn.load(path, "b.", reset_after=False).reset_after
 

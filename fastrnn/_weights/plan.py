@@ -208,7 +208,8 @@ def _check_shapes(label, found, twin, sizes):
             sizes.get("proj_size", 0), sizes["num_layers"], sizes["bias"], False,
             sizes["bidirectional"], "concat", twin.dtype,
         )  # fmt: skip
-    checks.same_names(label, found, structure.shapes, type(twin).__name__)
+    owner = f"the parameters of {type(twin).__name__}"
+    checks.same_names(label, found, structure.shapes, owner)
     for name, shape in structure.shapes.items():
         checks.shaped(f"{name} of {label}", found[name], None, shape)
     return structure.size * twin.dtype.itemsize
