@@ -195,7 +195,7 @@ def to_gates(
         bias = joined_biases(cell, params["bias_ih_l0"], params["bias_hh_l0"], reset_after=False)
         biases = [part.copy() for part in np.split(convention.from_native(cell, bias), count)]
     return {
-        gate: (np.ascontiguousarray(matrix), bias)
+        gate: (matrix.copy(), bias)
         for gate, matrix, bias in zip(NATIVE[cell], matrices, biases, strict=True)
     }
 
