@@ -228,6 +228,16 @@ def test_a_number_that_float32_does_not_hold_is_refused(path):
         fastrnn.load(path, dtype="float32")
 
 
+@pytest.mark.parametrize("dtype, bits", [("float32", 0x7FA00000), ("float64", 0x7FF4 << 48)])
+def test_a_signalling_nan_is_converted_too(dtype, bits, path):
+    layer = GRU(2, 3, dtype=dtype)
+    layer.flat.view(f"u{layer.dtype.itemsize}")[0] = bits
+    fastrnn.save(path, layer)
+    for other in ("float32", "float64"):
+        flat = fastrnn.load(path, dtype=other).flat
+        assert np.isnan(flat[0]) and not np.isnan(flat[1:]).any()
+
+
 def test_a_dropout_that_does_nothing_is_loaded_quietly_and_given_with_a_warning(path):
     with pytest.warns(UserWarning, match="does nothing"):
         layer = LSTM(2, 3, dropout=0.5)
@@ -250,6 +260,7 @@ class Mine(LSTM):
         ({"": LSTM(2, 3)}, ValueError, "layers must have texts as names, got ''"),
         ({0: LSTM(2, 3)}, ValueError, "layers must have texts as names, got 0"),
         ({"a": train.Dense(2, 3)}, TypeError, r"layers\['a'\] must be a layer, got Dense"),
+        ({"a": Mine(2, 3)}, TypeError, r"layers\['a'\] must be a layer, got Mine"),
         (Mine(2, 3), TypeError, "got Mine.*fastrnn.train.save takes other classes"),
         (LSTM(2, 3).freeze(), TypeError, "got Frozen"),
         ({"\ud800": LSTM(2, 3)}, ValueError, "surrogate"),

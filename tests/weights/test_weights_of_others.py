@@ -216,6 +216,15 @@ def test_integers_are_refused(dtype, path):
         fastrnn.load(written(path, arrays), dtype=dtype)
 
 
+def test_floats_of_more_than_64_bits_are_refused(tmp_path):
+    path, arrays = tmp_path / "x.npz", shapes(bias_ih_l0=None)
+    members = [Member(name.encode() + b".npy", npy(array)) for name, array in arrays.items()]
+    members.append(Member(b"bias_ih_l0.npy", npy(np.ones(24), "<f16", shape=(12,))))
+    path.write_bytes(zip_of(members))
+    with pytest.raises(TypeError, match="bias_ih_l0 of .* must be float32 or float64, got .*f"):
+        fastrnn.load(path, dtype="float64")
+
+
 @pytest.mark.parametrize("dtype", [">f4", ">f8", "<f4", "<f8"])
 def test_the_byte_order_and_the_layout_are_free_in_an_npz(dtype, tmp_path):
     layer, path = LSTM(2, 3, dtype=dtype[1:], rng=0), tmp_path / "x.npz"
