@@ -11,31 +11,29 @@ from fastrnn.torch import _equations
 from fastrnn.torch._net import Net, array_of, places
 
 
-def run(net, x, state, rows, parameters, train):
-    """Run a net -> y and the final state, a tuple of tensors.
+def run(net, x, state, rows, parameters, train=False):
+    """Run a `Net` or a `Frozen` -> y and the final state, a tuple of tensors.
 
     state : a tuple of tensors, or of Nones for zeros. rows : lengths, mask, reset and reset_to, or
     None. parameters : the net's tensors in the order of its structure's shapes. train : True draws
-    dropout and zoneout.
+    dropout and zoneout. A `Frozen` computes no gradients and draws nothing.
     """
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and isinstance(net, Net):
         tensors = x, *state, *parameters
         if any([t is not None and t.requires_grad for t in tensors]):
             y, *last = _Call.apply(net, rows, train, len(state), *tensors)
             return y, tuple(last)
-    y, last, _ = net._run(
-        array_of(x), _state_of(state), rows, False, False, None, False, 0, train
-    )  # fmt: skip
+    x, state = array_of(x), _state_of(state)
+    if isinstance(net, Net):
+        y, last, _ = net._run(x, state, rows, False, False, None, train=train)
+    elif rows is None:
+        y, last = net(x, state)
+    else:
+        y, last = net(x, state, **dict(zip(_ROWS, rows, strict=True)))
     return torch.from_numpy(y), _tensors_of(last)
 
 
-def run_frozen(frozen, x, state, rows):
-    """Run a `Frozen` -> y and the final state, a tuple of tensors."""
-    options = {} if rows is None else dict(
-        zip(("lengths", "mask", "reset", "reset_to"), rows, strict=True)
-    )  # fmt: skip
-    y, last = frozen(array_of(x), _state_of(state), **options)
-    return torch.from_numpy(y), _tensors_of(last)
+_ROWS = "lengths", "mask", "reset", "reset_to"
 
 
 def _state_of(tensors):
@@ -61,18 +59,14 @@ class _Call(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, net, rows, train, states, x, *others):
-        structure, state = net._structure, others[:states]
-        # `backward` reads y, so it is an array of our own: the user may change y or move its
-        # memory. With `out` it is not read-only.
-        y = torch.empty((*x.shape[:-1], structure.width), dtype=x.dtype)
-        _, last, ctx.record = net._run(
-            array_of(x), _state_of(state), rows, False, False, None, keep=True, train=train,
-            out=y.numpy(),
+        y, last, ctx.record = net._run(
+            array_of(x), _state_of(others[:states]), rows, False, False, None, True, 0, train
         )  # fmt: skip
-        ctx.net, ctx.states, ctx.places = net, states, places((x, *others[states:]))
+        ctx.net, ctx.states, ctx.places = net, states, places((x,)) + net.where
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, *others)
-        return y.clone(), *_tensors_of(last)
+        # `backward` reads y, so the user, who may change y or move its memory, gets a copy.
+        return torch.from_numpy(y.copy()), *_tensors_of(last)
 
     @staticmethod
     def backward(ctx, dy, *dlast):
@@ -83,7 +77,7 @@ class _Call(torch.autograd.Function):
         # share_memory() moves memory; hooks on saved tensors, as checkpoint's, give copies.
         if places((x, *parameters)) != ctx.places:
             record = _with_arrays_of(ctx, x, parameters)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or _are_batched((dy, *dlast)):
             found = _with_graph(ctx, wanted, x, others[:states], parameters, dy, dlast)
         else:
             grads = Tape(structure, record).backward(
@@ -95,10 +89,18 @@ class _Call(torch.autograd.Function):
         return (*(None,) * _NO_TENSORS, *found)
 
 
+def _are_batched(gradients):
+    """Return whether is_grads_batched=True maps over gradients, which have no memory then."""
+    return any(
+        [d is not None and torch._C._functorch.is_legacy_batchedtensor(d) for d in gradients]
+    )
+
+
 def _with_arrays_of(ctx, x, parameters):
     """The record of the forward pass with other arrays of the same values."""
     structure = ctx.net._structure
-    net = Net(structure, dict(zip(structure.shapes, parameters, strict=True)))
+    tensors = dict(zip(structure.shapes, parameters, strict=True))
+    net = Net(structure, tensors, places(parameters))
     layers = [
         (
             x_of_layer,
@@ -120,25 +122,27 @@ def _arrays_of(state):
 
 
 def _with_graph(ctx, wanted, x, state, parameters, dy, dlast):
-    """The gradients as functions of the tensors, for gradients of gradients."""
-    structure = ctx.net._structure
+    """The gradients from the equations; with create_graph=True as functions of the tensors."""
+    structure, create_graph = ctx.net._structure, torch.is_grad_enabled()
     drawn = any(p.dropout_masks is not None for _, _, ps in ctx.record.layers for p in ps)
     if drawn or not _equations.has(structure.cell):
         raise NotImplementedError(
-            "create_graph=True needs a cell without fastrnn's own options: gradients of gradients "
-            f"are not implemented for {structure.cell.options or 'recurrent_dropout'}"
+            "create_graph=True and is_grads_batched=True need a cell without fastrnn's own "
+            f"options, got {structure.cell.options or 'recurrent_dropout'}"
         )
     # A view of each: one tensor may be several arguments, and each has a gradient of its own.
-    inputs = [None if t is None else t.view_as(t) for t in (x, *state, *parameters)]
-    x, state, parameters = inputs[0], inputs[1 : 1 + len(state)], inputs[1 + len(state) :]
-    with torch.autocast("cpu", enabled=False):
-        y, last = _equations.run(structure, ctx.record, x, state, parameters)
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        inputs = [None if t is None else t.view_as(t) for t in (x, *state, *parameters)]
+        x, state, parameters = inputs[0], inputs[1 : 1 + len(state)], inputs[1 + len(state) :]
+        layers, unbatched, rows, _, _ = ctx.record
+        factors = [of_x for _, of_x, _ in layers]
+        y, last = _equations.run(structure, x, state, parameters, rows, factors, unbatched)
     pairs = [(o, d) for o, d in zip((y, *last), (dy, *dlast), strict=True) if d is not None]
     of = [t for t, wants in zip(inputs, wanted, strict=True) if wants]
     if not pairs or not of:
         return [None] * len(inputs)
     outputs, gradients = zip(*pairs, strict=True)
     found = iter(torch.autograd.grad(
-        outputs, of, gradients, create_graph=True, allow_unused=True
+        outputs, of, gradients, create_graph=create_graph, allow_unused=True
     ))  # fmt: skip
     return [next(found) if wants else None for wants in wanted]

@@ -14,7 +14,10 @@ from torch import nn
 
 from fastrnn._layer.frozen import Frozen
 from fastrnn._layer.structure import Structure
+from fastrnn.torch._equations import is_transformed
 from fastrnn.torch._net import Net, array_of, places
+from fastrnn.torch._operators import NO_SCRIPT
+from fastrnn.torch._traced import plan_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,7 +48,7 @@ class Bound(nn.Module):
     def __init__(self):
         super().__init__()
         self._structures = {}  # by dtype
-        self._net = None  # a `Net`, and where its tensors were when it was made
+        self._net = None  # the `Net` of the last call
         self._is_frozen, self._precision = False, None
         self._frozen = {}  # by precision: a `Frozen`, and the tensors that it was packed from
 
@@ -76,6 +79,7 @@ class Bound(nn.Module):
             empty = torch.empty(shapes[name], device=device, dtype=dtype)
             self.register_parameter(own, nn.Parameter(empty))
         self._names = names
+        self._plan = plan_of(self._structure(_DTYPES[torch.float32]), names)
 
     def reset_parameters(self) -> None:
         """Draw all parameters from +-1/sqrt(hidden_size), as torch.nn does."""
@@ -192,12 +196,44 @@ class Bound(nn.Module):
             if tensor.numel() > 0 and tensor.data_ptr() == 0:
                 raise RuntimeError(f"{own} must have memory, got a tensor whose storage is empty")
 
+    def __prepare_scriptable__(self):
+        """Refuse torch.jit.script, which calls this first."""
+        raise RuntimeError(NO_SCRIPT)
+
     # ---- where parameters are --------------------------------------------------------------------
 
     def _tensors(self):
         """The parameters, or what stands in their place (functional_call, parametrizations)."""
         own = self._parameters
-        return [own[n] if n in own else getattr(self, n) for n in self._names.values()]
+        try:
+            return [own[n] for n in self._names.values()]
+        except KeyError:
+            return [getattr(self, n) for n in self._names.values()]
+
+    def _ready(self, tensors):
+        """The `Net` or `Frozen` for an ordinary call, and the parameters; or None.
+
+        tensors : the input, and the state without Nones.
+
+        It takes a few microseconds, which short calls notice. For all other calls it returns None:
+        `_bound` takes every call, and has the words for those that are refused.
+        """
+        net, frozen = self._net, self._is_frozen
+        if net is None or torch.is_autocast_enabled("cpu") or torch.jit.is_tracing():
+            return None
+        own = self._tensors()
+        try:
+            for t in tensors:
+                if (
+                    type(t) is not torch.Tensor or t.dtype is not own[0].dtype or not t.is_cpu
+                    or t.is_neg() or t.data_ptr() == 0 or (frozen and t.requires_grad)
+                ):  # fmt: skip
+                    return None
+            if frozen:
+                return self._packed(own, self._precision), own
+            return (net, own) if places(own) == net.where else None
+        except (AttributeError, RuntimeError):  # of a parameter or a tensor without memory
+            return None
 
     def _bound(self, input, state):
         """The `Net` of the parameters as they are now, the parameters, the input and the state.
@@ -205,10 +241,7 @@ class Bound(nn.Module):
         With autocast the input and the state are cast to the parameters' dtype.
         """
         if torch.jit.is_tracing():
-            raise RuntimeError(
-                "fastrnn's modules cannot be traced, for torch.jit.trace or torch.onnx.export: "
-                "call fastrnn.torch.restore(model) before"
-            )
+            raise RuntimeError(NO_SCRIPT)
         for name, tensor in ("input", input), *[("hx", s) for s in state if s is not None]:
             if not isinstance(tensor, torch.Tensor):
                 raise TypeError(f"{name} must be a Tensor, got a {type(tensor).__name__}")
@@ -217,12 +250,12 @@ class Bound(nn.Module):
             input, *state = [
                 t if t is None else t.to(tensors[0].dtype) for t in (input, *state)
             ]  # fmt: skip
-        held, where = self._net, places(tensors)
-        if held is None or held[1] != where or input.dtype is not held[2]:
-            held = self._new_net(tensors, where, input)
+        net, where = self._net, places(tensors)
+        if net is None or net.where != where or input.dtype is not tensors[0].dtype:
+            net = self._new_net(tensors, where, input)
         _check_device("input", input)
         self._check_state(state, tensors[0])
-        return held[0], tensors, input, state
+        return net, tensors, input, state
 
     def _check_state(self, state, like):
         """Raise unless each tensor of a state is one of the parameters' dtype, on the CPU."""
@@ -245,10 +278,15 @@ class Bound(nn.Module):
                 f"input.to({dtype})"
             )
         named = dict(zip(self._names, tensors, strict=True))
-        held = Net(self._structure(_DTYPES[dtype]), named), where, dtype
+        net = Net(self._structure(_DTYPES[dtype]), named, where)
         if all(t.is_contiguous() for t in tensors):  # else the net has copies
-            self._net = held
-        return held
+            self._net = net
+        return net
+
+
+def is_traced():
+    """Return whether torch follows a call's operations: to compile, to export, to transform."""
+    return torch.compiler.is_compiling() or is_transformed()
 
 
 def as_autocast(tensors):
