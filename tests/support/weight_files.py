@@ -27,6 +27,6 @@ def written(path, arrays, text=None):
 
 
 def bfloat16(array):
-    """A float32 array whose numbers are those of bfloat16, and their bits, (..., 2) bytes."""
+    """The numbers of an array, cut to bfloat16: as float32, and their bits as uint16."""
     bits = np.ascontiguousarray(array, "<f4").view("<u4") >> 16
     return (bits << 16).view("<f4"), bits.astype("<u2")

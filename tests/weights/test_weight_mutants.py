@@ -1,15 +1,17 @@
 """Mutants of weight files make layers, or are refused by a message with the file's name."""
 
+import json
 import zipfile
 
 import numpy as np
 import pytest
-from mutants import mutant, mutant_of_header, mutant_of_members
+from mutants import mutant, mutant_of_header, mutant_of_json, mutant_of_members
 from strangers import DEFLATED, MIB, Member, memory_below, zip_of
 from weight_files import written
 
 import fastrnn
 from fastrnn import GRU, LSTM
+from fastrnn._weights import description
 
 pytestmark = [pytest.mark.no_kernels, pytest.mark.any_isa]
 
@@ -29,7 +31,19 @@ def makers_of(suffix, folder):
     written(path, {"lstm." + name: array.astype("f2") for name, array in one.params.items()})
     wholes.append(path.read_bytes())
     makers = of_zip if suffix == ".npz" else of_tensors
-    return [maker for whole in wholes for maker in makers(whole, folder)]
+    found = [maker for whole in wholes for maker in makers(whole, folder)]
+    return [*found, *(of_description(path, layers) for layers in ({"": one}, two))]
+
+
+def of_description(path, layers):
+    """Of the description alone, in a file that is whole."""
+    text = json.loads(description.text_of(layers))
+    arrays = {
+        f"{name}.{key}" if name else key: array
+        for name, layer in layers.items()
+        for key, array in layer.params.items()
+    }
+    return lambda rng: written(path, arrays, mutant_of_json(rng, text)).read_bytes()
 
 
 def of_zip(whole, folder):
