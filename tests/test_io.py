@@ -99,6 +99,17 @@ def test_the_layer_that_was_saved_is_loaded(name, path):
     assert_same_layer(fastrnn.load(path), layer)
 
 
+def test_arguments_may_be_numbers_of_numpy(path):
+    layer = LSTM(
+        np.int64(2), np.uint8(3), np.int32(2), bias=np.True_, batch_first=np.True_,
+        reverse=np.True_, dropout=np.float32(0.25), peephole=np.True_, coupled=np.False_,
+        clip=np.float32(2), zoneout=(np.float64(0.5), np.int8(0)), forget_bias=np.int64(1),
+        merge=np.str_("concat"),
+    )  # fmt: skip
+    fastrnn.save(path, layer)
+    assert_same_layer(fastrnn.load(path), layer)
+
+
 def test_every_argument_differs_from_its_default_in_a_layer_above():
     """So that an option that is added later is not forgotten in files."""
     layers = [make() for make in LAYERS.values()]
