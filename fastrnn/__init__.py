@@ -40,8 +40,9 @@ from fastrnn.layers import GRU, LSTM, RNN, MinGRU, MinLSTM  # noqa: E402
 
 if TYPE_CHECKING:
     from fastrnn import bench as bench
+    from fastrnn import convert, plot, reference, train
     from fastrnn import demos as demos
-    from fastrnn import plot, reference, train
+    from fastrnn.io import load, save
 
 __all__ = [
     "Frozen",
@@ -55,9 +56,11 @@ __all__ = [
     "Tape",
     "Window",
     "backend",
+    "convert",
     "get_num_threads",
     "gru",
     "gru_backward",
+    "load",
     "lstm",
     "lstm_backward",
     "min_gru",
@@ -68,6 +71,7 @@ __all__ = [
     "reference",
     "rnn",
     "rnn_backward",
+    "save",
     "set_num_threads",
     "show_config",
     "tape_size",
@@ -76,7 +80,9 @@ __all__ = [
     "train",
 ]
 
-_LAZY = ("bench", "data", "demos", "onnx", "plot", "reference", "torch", "train")  # on first use
+# These are imported on first use.
+_LAZY = ("bench", "convert", "data", "demos", "io", "onnx", "plot", "reference", "torch", "train")
+_OF_IO = ("load", "save")
 
 
 if not TYPE_CHECKING:  # with this function a type checker would accept every misspelt name
@@ -84,8 +90,10 @@ if not TYPE_CHECKING:  # with this function a type checker would accept every mi
     def __getattr__(name):
         if name in _LAZY:
             return importlib.import_module(f"fastrnn.{name}")
+        if name in _OF_IO:
+            return getattr(importlib.import_module("fastrnn.io"), name)
         raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_OF_IO})

@@ -15,9 +15,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 import fastrnn
 from fastrnn import checks
+from fastrnn._files.sources import replace
 from fastrnn._layer.base import Recurrent
 from fastrnn.onnx._weights import GATE_ACTIVATIONS, LAYERS, parameters_of_pass, weights_of
-from fastrnn.train.files import replace
 
 if TYPE_CHECKING:
     import os
