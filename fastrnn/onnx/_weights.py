@@ -16,6 +16,7 @@ import numpy as np
 import fastrnn
 from fastrnn import checks
 from fastrnn._interop.conventions import NATIVE, ONNX
+from fastrnn._layer import initializers
 from fastrnn.onnx._operator import GATES
 
 LAYERS = {"RNN": fastrnn.RNN, "LSTM": fastrnn.LSTM, "GRU": fastrnn.GRU}
@@ -157,11 +158,12 @@ def layer_of(operator, weights, options, indices):
     """A layer with the parameters of some directions: of both, or of one. It has one layer."""
     directions = [parameters_of(operator, weights, index) for index in indices]
     both = len(indices) == 2
-    layer = LAYERS[operator.kind](
-        *sizes_of(weights), bias=weights.B is not None, batch_first=operator.batch_first,
-        bidirectional=both, reverse=not both and is_reverse(operator, indices[0]),
-        dtype=weights.W.dtype, rng=0, **options,
-    )  # fmt: skip
+    with initializers.skipped():
+        layer = LAYERS[operator.kind](
+            *sizes_of(weights), bias=weights.B is not None, batch_first=operator.batch_first,
+            bidirectional=both, reverse=not both and is_reverse(operator, indices[0]),
+            dtype=weights.W.dtype, rng=0, **options,
+        )  # fmt: skip
     for slot, own in enumerate(directions):
         for kind, target in parameters_of_pass(layer, slot).items():
             target[...] = own[kind]
