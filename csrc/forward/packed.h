@@ -41,6 +41,10 @@ typedef struct {
   packed_layout at;
 } packed_header;
 
+/* valid.c: 0, FRNN_INVALID or FRNN_MISSING. */
+int frnn_pack_status(const frnn_pack_call *calls, int count);
+int frnn_forward_status(const frnn_forward_call *calls, int count);
+
 /* Does frnn_pack with given kernels. */
 int frnn_pack_with(const frnn_kernels *kernels, const frnn_pack_call *calls, int count, int (*interrupted)(void));
 

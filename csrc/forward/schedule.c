@@ -135,8 +135,8 @@ int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(v
   frnn_forward_call widened[FRNN_TOGETHER];
   const frnn_forward_call *narrow = NULL;
   frnn_run run;
-  assert(count >= 1 && count <= FRNN_TOGETHER);
-  if (calls->shape.batch == 0) return 0;
+  int status = frnn_forward_status(calls, count);
+  if (status < 0 || calls->shape.batch == 0) return status;
   if (calls->shape.precision != FRNN_FULL && frnn_widens(&calls->shape)) {
     for (int i = 0; i < count; i++) widened[i] = frnn_widened_call(&calls[i]);
     narrow = calls;
