@@ -18,6 +18,7 @@ from fastrnn._engine.runtime import (  # noqa: E402
     show_config,
     threads,
 )
+from fastrnn._include import get_include  # noqa: E402
 from fastrnn._layer.frozen import Frozen  # noqa: E402
 from fastrnn._layer.stream import Stream  # noqa: E402
 from fastrnn._layer.tape import Gradients, Tape  # noqa: E402
@@ -41,6 +42,7 @@ from fastrnn.layers import GRU, LSTM, RNN, MinGRU, MinLSTM  # noqa: E402
 if TYPE_CHECKING:
     from fastrnn import bench as bench
     from fastrnn import demos as demos
+    from fastrnn import kernels as kernels
     from fastrnn import plot, reference, train
 
 __all__ = [
@@ -55,6 +57,7 @@ __all__ = [
     "Tape",
     "Window",
     "backend",
+    "get_include",
     "get_num_threads",
     "gru",
     "gru_backward",
@@ -76,7 +79,7 @@ __all__ = [
     "train",
 ]
 
-_LAZY = ("bench", "data", "demos", "plot", "reference", "torch", "train")  # on first use
+_LAZY = ("bench", "data", "demos", "kernels", "plot", "reference", "torch", "train")  # on first use
 
 
 if not TYPE_CHECKING:  # with this function a type checker would accept every misspelt name
