@@ -230,7 +230,8 @@ typedef struct {
 int frnn_unpack(const frnn_shape *shape, const void *packed, const frnn_matrices *to, int (*interrupted)(void));
 
 /* Writes a plan, the values that follow from the shape alone, for a caller who makes many short calls of one shape.
- * Without a plan each frnn_forward computes them. */
+ * Without a plan each frnn_forward computes them. A call with a plan is refused if its shape was invalid when the plan
+ * was made, or for its `work` and `packed`; the rest is not checked again. */
 size_t frnn_plan_size(void);
 void frnn_plan(const frnn_shape *shape, void *plan);
 

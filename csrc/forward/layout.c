@@ -129,8 +129,8 @@ forward_layout frnn_lay_forward(const frnn_shape *s) {
 size_t frnn_plan_size(void) { return sizeof(forward_layout); }
 
 void frnn_plan(const frnn_shape *s, void *plan) {
-  if (shape_status(s) < 0) return;
-  forward_layout layout = frnn_lay_forward(s);
+  forward_layout layout = {.in_step = REFUSED};
+  if (shape_status(s) == 0) layout = frnn_lay_forward(s);
   memcpy(plan, &layout, sizeof layout);
 }
 

@@ -21,7 +21,7 @@ static int serves(const frnn_forward_call *call) {
   const frnn_shape *s = &call->shape;
   const packed_header *packed = call->packed;
   if (!is_buffer(packed) || !packed->kernels || packed->kernels->size != element_size(s)) return 0;
-  if (s->has_ids || s->input == 0) return 1;
+  if (s->has_ids || s->input == 0 || packed->forms == (FRNN_FOR_STEPS | FRNN_FOR_PRODUCTS)) return 1;
   unsigned form = frnn_form_of(s);
   if (form == 0 && call->weights.w_ih) return 1;
   return (packed->forms & (form ? form : FRNN_FOR_PRODUCTS)) != 0;
@@ -38,7 +38,7 @@ static int is_valid(const frnn_forward_call *call) {
 int frnn_forward_status(const frnn_forward_call *calls, int count) {
   int status = !calls || count < 1 || count > FRNN_TOGETHER ? FRNN_INVALID : shape_is_invalid(&calls->shape);
   for (int i = 0; i < count && status == 0; i++)
-    if (!are_alike(&calls[i].shape, &calls->shape) || (calls->shape.batch > 0 && !is_valid(&calls[i])))
+    if ((i > 0 && !are_alike(&calls[i].shape, &calls->shape)) || (calls->shape.batch > 0 && !is_valid(&calls[i])))
       status = FRNN_INVALID;
   return status;
 }

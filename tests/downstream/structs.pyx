@@ -43,7 +43,7 @@ def sizes_of(str cell, int dtype, sizes):
             "tape": frnn_tape_size(&s), "backward": frnn_backward_size(&s), "plan": frnn_plan_size()}
 
 
-def forward(str cell, int dtype, sizes, weights, dict a, str change=""):
+def forward(str cell, int dtype, sizes, weights, dict a, str change="", bint planned=False):
     """Packs and runs forward; `a` has the addresses. Returns the two statuses."""
     cdef frnn_pack_call packing
     cdef frnn_forward_call call
@@ -68,8 +68,11 @@ def forward(str cell, int dtype, sizes, weights, dict a, str change=""):
         call.first.of[k] = <void *><size_t>a["first"][k]
         call.last.of[k] = <void *><size_t>a["last"][k]
     call.tape, call.work = <void *><size_t>a["tape"], <void *><size_t>a["work"]
-    call.plan = <void *><size_t>a["plan"]
-    frnn_plan(&call.shape, <void *>call.plan)
+    if change == "planned shape":
+        call.shape.steps = -1
+    if planned:
+        call.plan = <void *><size_t>a["plan"]
+        frnn_plan(&call.shape, <void *>call.plan)
     if change == "cell":
         call.shape.cell = NULL
     elif change == "dtype":

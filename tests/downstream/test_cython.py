@@ -144,10 +144,10 @@ class Lstm:
             for name, a in arrays.items()
         }
 
-    def run(self, name, change=""):
+    def run(self, name, change="", **options):
         weights = [w.ctypes.data for w in self.weights]
-        function = getattr(self.structs, name)
-        return function("lstm", self.number, self.sizes, weights, self.addresses(), change)
+        arguments = "lstm", self.number, self.sizes, weights, self.addresses(), change
+        return getattr(self.structs, name)(*arguments, **options)
 
 
 @pytest.fixture
@@ -161,9 +161,10 @@ def test_the_module_and_the_library_have_the_same_header(structs):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("sizes", [(5, 3, 7, 19), (1, 1, 1, 1), (3, 2, 130, 17), (0, 2, 3, 4)])
-def test_forward_and_backward_are_those_of_python(structs, rng, dtype, sizes):
+@pytest.mark.parametrize("planned", [False, True])
+def test_forward_and_backward_are_those_of_python(structs, rng, dtype, sizes, planned):
     lstm = Lstm(structs, rng, dtype, sizes)
-    assert lstm.run("forward") == (0, 0)
+    assert lstm.run("forward", planned=planned) == (0, 0)
     assert lstm.run("backward") == 0
     y, last, tape = fastrnn.lstm(lstm.x, lstm.first, *lstm.weights, return_tape=True)
     dx, dfirst, dweights = fastrnn.lstm_backward(
@@ -187,6 +188,12 @@ BAD += ["x", "y", "state", "last", "count", "no calls"]
 @pytest.mark.parametrize("change", BAD)
 def test_forward_calls_that_cannot_be_right_are_refused(lstm, change):
     assert lstm.run("forward", change) == (0, INVALID)
+    assert not lstm.y.any()
+
+
+@pytest.mark.parametrize("change", ["planned shape", "work", "no work"])
+def test_planned_calls_that_cannot_be_right_are_refused(lstm, change):
+    assert lstm.run("forward", change, planned=True) == (0, INVALID)
     assert not lstm.y.any()
 
 
