@@ -19,7 +19,7 @@ jax = pytest.importorskip("jax")
 pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.any_isa]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # XLA takes the handlers once
 def lstm(tmp_path_factory):
     """The function of the page, compiled by the page's command."""
     if fastrnn._engine.runtime.core is None or not shutil.which("c++"):
