@@ -5,6 +5,7 @@ FASTRNN_REQUIRE_KERNELS=1 makes a compilation that fails an error of the install
 
 import os
 import runpy
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
@@ -29,6 +30,7 @@ units = sorted(glob("csrc/*/*.c"))
 
 # Whatever a module may be built from on any machine: a source distribution has it all.
 sources = glob("csrc/**/*.[ch]", recursive=True) + glob("fastrnn/_engine/*.px[di]")
+sources += ["fastrnn/kernels.pxd"]
 
 core = Extension(
     "fastrnn._engine._core",
@@ -74,13 +76,15 @@ class BuildExt(build_ext):
 
 
 class BuildPy(build_py):
-    """Writes the build id into the package. An editable installation is a checkout: it has none."""
+    """Writes build id and header into the package. An editable installation has its checkout's."""
 
     def run(self):
         super().run()
         if not self.editable_mode:
-            file = Path(self.build_lib, "fastrnn", "_engine", "_build_id.py")
-            file.write_text(f'BUILD_ID = "{build_id}"\n')
+            package = Path(self.build_lib, "fastrnn")
+            (package / "_engine" / "_build_id.py").write_text(f'BUILD_ID = "{build_id}"\n')
+            (package / "include").mkdir(exist_ok=True)
+            shutil.copyfile("csrc/fastrnn.h", package / "include" / "fastrnn.h")
 
 
 setup(ext_modules=[core], cmdclass={"build_ext": BuildExt, "build_py": BuildPy})

@@ -9,6 +9,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The version of this header; frnn_version returns that of the library. */
+#define FRNN_VERSION "0.1.0"
+const char *frnn_version(void);
+
+/* Statuses. FRNN_INVALID: the call cannot be right, and nothing was done. Pointers that are NULL or not aligned,
+ * numbers out of range, packed weights of another dtype or form are noticed; the sizes of buffers, and what they hold,
+ * are up to the caller. FRNN_MISSING: this build has no kernels of the dtype that this CPU runs (csrc/CMakeLists.txt
+ * can leave some out), and nothing was done. The others: see FRNN_TOGETHER. */
+enum { FRNN_INTERRUPTED = -1, FRNN_FORKED = -2, FRNN_INVALID = -3, FRNN_MISSING = -4 };
+
 enum frnn_dtype { FRNN_F32, FRNN_F64, FRNN_DTYPES };
 
 /* The precision of packed weights: that of the dtype; or, for float32 alone, one of three others. bfloat16 weights:
@@ -152,8 +166,8 @@ enum { FRNN_FOR_STEPS = 1, FRNN_FOR_PRODUCTS = 2 };
 unsigned frnn_form_of(const frnn_shape *shape);
 
 /* Bytes of the weights packed in some forms (steps, batch, reverse, ragged, has_ids and checkpoint do not matter), of
- * the workspaces of a forward and a backward pass, and of a tape. Each returns 0 if the size does not fit size_t, and
- * only then. */
+ * the workspaces of a forward and a backward pass, and of a tape. Each returns 0 if the size does not fit size_t or the
+ * shape is refused (FRNN_INVALID, FRNN_MISSING), and only then. */
 size_t frnn_packed_size(const frnn_shape *shape, unsigned forms);
 size_t frnn_forward_size(const frnn_shape *shape);
 size_t frnn_tape_size(const frnn_shape *shape);
@@ -189,9 +203,8 @@ typedef struct {
  * for `reverse`, with separate outputs. They poll `interrupted`, unless NULL, now and then on the caller's thread. If
  * it returns other than 0, they return FRNN_INTERRUPTED soon, their outputs half done. It may fork the process while
  * other threads compute parts of the call: the child loses these parts, and there they return FRNN_FORKED soon, their
- * outputs half done. Otherwise they return 0. */
+ * outputs half done. If they refuse the call, they return FRNN_INVALID or FRNN_MISSING. Otherwise they return 0. */
 enum { FRNN_TOGETHER = 2 };
-enum { FRNN_INTERRUPTED = -1, FRNN_FORKED = -2 };
 
 /* Weights in the order the kernels read them. Packed weights follow from the weights alone, so they serve passes of any
  * steps and batch, and any number of passes at once. The shape's steps, batch, reverse, ragged, has_ids and checkpoint
@@ -217,7 +230,8 @@ typedef struct {
 int frnn_unpack(const frnn_shape *shape, const void *packed, const frnn_matrices *to, int (*interrupted)(void));
 
 /* Writes a plan, the values that follow from the shape alone, for a caller who makes many short calls of one shape.
- * Without a plan each frnn_forward computes them. */
+ * Without a plan each frnn_forward computes them. A call with a plan is refused if its shape was invalid when the plan
+ * was made, or for its `work` and `packed`; the rest is not checked again. */
 size_t frnn_plan_size(void);
 void frnn_plan(const frnn_shape *shape, void *plan);
 
@@ -292,8 +306,8 @@ typedef struct {
   int64_t inputs, outputs;
 } frnn_dense_shape;
 
-/* Packs W, (outputs, inputs), and b, (outputs), both dense, into frnn_dense_size bytes (0 if they do not fit size_t),
- * and writes them back. */
+/* Packs W, (outputs, inputs), and b, (outputs), both dense, into frnn_dense_size bytes, and writes them back. The size
+ * is 0 if it does not fit size_t or if there are no kernels of the dtype. */
 size_t frnn_dense_size(const frnn_dense_shape *shape);
 void frnn_pack_dense(const frnn_dense_shape *shape, const void *weight, const void *bias, void *packed);
 void frnn_unpack_dense(const void *packed, void *weight, void *bias);
@@ -307,10 +321,10 @@ typedef struct {
 
 int frnn_dense(const frnn_dense_call *call, int (*interrupted)(void));
 
-/* The instruction set in use; the i-th set that this machine runs; the i-th set that this build has (NULL past the
- * end). Both lists have the best first. frnn_select chooses one by name: 0, or -1 if this machine runs none of that
- * name. A running call goes on with the set that it began with, and packed weights are read by the set that packed
- * them. */
+/* The instruction set in use, NULL if this machine runs none of the build's; the i-th set that this machine runs; the
+ * i-th set that this build has (NULL past the end). Both lists have the best first. frnn_select chooses one by name: 0,
+ * or -1 if this machine runs none of that name. A running call goes on with the set that it began with, and packed
+ * weights are read by the set that packed them. */
 const char *frnn_isa(void);
 const char *frnn_isa_available(int i);
 const char *frnn_isa_compiled(int i);
@@ -345,5 +359,14 @@ void frnn_tanh(int dtype, const void *x, void *y, int64_t n);
  * frnn_probe_read reads n bytes (a multiple of 1024) `rounds` times. */
 double frnn_probe_fma(int dtype, int64_t rounds);
 double frnn_probe_read(int dtype, const void *p, size_t n, int64_t rounds);
+
+/* A number that differs, most likely, if the structs of two versions do. A program that takes the library's functions
+ * by their addresses compares it with frnn_abi(). */
+enum { FRNN_ABI = 10000 * sizeof(frnn_forward_call) + sizeof(frnn_backward_call) };
+int frnn_abi(void);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -18,6 +18,7 @@ from fastrnn._engine.runtime import (  # noqa: E402
     show_config,
     threads,
 )
+from fastrnn._include import get_include  # noqa: E402
 from fastrnn._layer.frozen import Frozen  # noqa: E402
 from fastrnn._layer.stream import Stream  # noqa: E402
 from fastrnn._layer.tape import Gradients, Tape  # noqa: E402
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from fastrnn import bench as bench
     from fastrnn import convert, plot, reference, train
     from fastrnn import demos as demos
+    from fastrnn import kernels as kernels
     from fastrnn.io import load, save
 
 __all__ = [
@@ -57,6 +59,7 @@ __all__ = [
     "Window",
     "backend",
     "convert",
+    "get_include",
     "get_num_threads",
     "gru",
     "gru_backward",
@@ -81,7 +84,10 @@ __all__ = [
 ]
 
 # These are imported on first use.
-_LAZY = ("bench", "convert", "data", "demos", "io", "onnx", "plot", "reference", "torch", "train")
+_LAZY = (
+    "bench", "convert", "data", "demos", "io", "kernels", "onnx", "plot", "reference", "torch",
+    "train",
+)  # fmt: skip
 _OF_IO = ("load", "save")
 
 

@@ -1,3 +1,3 @@
-"""The version. It is written only here; pyproject.toml reads it."""
+"""The version. It is written here, for pyproject.toml too, and in csrc/fastrnn.h for C programs."""
 
 __version__ = "0.1.0"

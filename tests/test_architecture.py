@@ -26,7 +26,8 @@ PACKAGE = pathlib.Path(fastrnn.__file__).parent
 # several levels. In _cells, the options are below the reference, and the registry is above the
 # compiled module that it reads. In _engine, the modules that run passes are above the registry.
 LEVELS = [
-    {"fastrnn._version", "fastrnn._typing", "fastrnn.checks", "fastrnn.plot", "fastrnn.data"},
+    {"fastrnn._version", "fastrnn._include", "fastrnn._typing", "fastrnn.checks"},
+    {"fastrnn.plot", "fastrnn.data"},
     {"fastrnn._files", "fastrnn._interop"},
     {"fastrnn._cells.options"},
     {"fastrnn.reference"},
@@ -38,7 +39,7 @@ LEVELS = [
     {"fastrnn._engine.flat"},
     {"fastrnn._functional"},
     {"fastrnn._layer"},
-    {"fastrnn.functional", "fastrnn.layers", "fastrnn.train"},
+    {"fastrnn.functional", "fastrnn.kernels", "fastrnn.layers", "fastrnn.train"},
     {"fastrnn._weights", "fastrnn.convert"},
     {"fastrnn.io"},
     {"fastrnn"},

@@ -15,6 +15,7 @@ import pytest
 
 import fastrnn
 from fastrnn import convert, data, plot, reference, train
+from fastrnn._engine import runtime
 from fastrnn._layer import parameters, stream, tape, truncated
 from fastrnn.train import progress
 
@@ -51,7 +52,8 @@ def members(kind):
 def public():
     """Qualified name -> class, function, method or property."""
     found = {}
-    for module in (fastrnn, fastrnn.functional, train, reference, plot, data, convert):
+    kernels = [fastrnn.kernels] if runtime.core else []
+    for module in (fastrnn, fastrnn.functional, train, reference, plot, data, convert, *kernels):
         names = getattr(module, "__all__", None) or [n for n in vars(module) if n[0] != "_"]
         values = [getattr(module, name) for name in names]
         values = [v for v in values if inspect.isclass(v) or inspect.isfunction(v)]

@@ -2,6 +2,7 @@
  *
  * It must not know: dtypes, instruction sets, time. */
 #include "../internal/sums.h"
+#include "../internal/valid.h"
 
 /* ---- products -------------------------------------------------------------------------------------------------- */
 
@@ -193,6 +194,8 @@ static void spread_rows(const frnn_id_gradients_call *call, const void *rows) {
 }
 
 int frnn_id_gradients(const frnn_id_gradients_call *call, int (*interrupted)(void)) {
+  int status = shape_status(&call->table.shape);
+  if (status < 0) return status;
   if (!call->table.x) {
     transpose_gradient(call);
     return 0;
@@ -201,7 +204,7 @@ int frnn_id_gradients(const frnn_id_gradients_call *call, int (*interrupted)(voi
   matrix_product weights = product_for_weights(call), rows = product_for_rows(call);
   weights.work = rows.work = at(call->work, (ptrdiff_t)layout.product);
   rows.c = at(call->work, (ptrdiff_t)layout.rows);
-  int status = multiply(&weights, interrupted);
+  status = multiply(&weights, interrupted);
   if (status < 0 || !call->dembedding) return status;
   status = multiply(&rows, interrupted);
   if (status == 0) spread_rows(call, rows.c);

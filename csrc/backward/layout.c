@@ -1,6 +1,7 @@
 /* layout.c - offsets in the buffer of a backward pass. Its size and its use come from the same computation.
  *
  * It must not know: arithmetic, threads. */
+#include "../internal/valid.h"
 #include "step.h"
 
 /* Rows of a chunk: few enough that the gate gradients and their operands are still in the cache when the products read
@@ -126,6 +127,7 @@ backward_layout frnn_lay_backward(const frnn_shape *s) {
 }
 
 size_t frnn_backward_size(const frnn_shape *s) {
+  if (shape_status(s) < 0) return 0;
   backward_layout layout = frnn_lay_backward(s);
   return total(&layout.total);
 }

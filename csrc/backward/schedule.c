@@ -289,22 +289,22 @@ static void plan(backward_job *p, const frnn_backward_call *call, int calls) {
 }
 
 int frnn_backward(const frnn_backward_call *calls, int count, int (*interrupted)(void)) {
+  int status = frnn_backward_status(calls, count);
+  if (status < 0) return status;
   const frnn_shape *s = &calls->shape;
   const frnn_kernels *kernels = frnn_kernels_for(s->dtype);
   backward_job p;
-  assert(count >= 1 && count <= FRNN_TOGETHER);
   backward_layout layout = frnn_lay_backward(s);
   double work = 3 * weights_of(s) * (double)steps_of_rows(s, &calls->rows) * count;
   p.count = count * layout.groups;
   p.full = s;
   for (int i = 0; i < p.count; i++) {
     const frnn_backward_call *full = &calls[i / layout.groups];
-    assert(full->work && full->tape);
     p.parts[i] = part_of_call(full, &layout, i % layout.groups);
     p.passes[i] = begin_pass(kernels, full, &p.parts[i], &layout);
   }
   plan(&p, calls, count);
-  int status = pack_for_recompute(kernels, calls, count, layout.packed, interrupted);
+  status = pack_for_recompute(kernels, calls, count, layout.packed, interrupted);
   if (status < 0) return status;
   frnn_begin(&p.run, work, p.count < parts_of(&p.pieces) ? parts_of(&p.pieces) : p.count, interrupted);
   frnn_parallel(&p.run, p.packing.work, pack_part, &p, parts_of(&p.packing));

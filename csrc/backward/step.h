@@ -111,6 +111,9 @@ void frnn_gather_inputs(const backward_pass *w, range rows);
 /* A state before step i for such a run: from y, the tape, a checkpoint, the call's first state, or zeros. */
 frnn_sequence frnn_state_before(const backward_pass *w, int state, int64_t i, int64_t index);
 
+/* valid.c: 0, FRNN_INVALID or FRNN_MISSING. */
+int frnn_backward_status(const frnn_backward_call *calls, int count);
+
 /* Moves on to the next chunk of the backward pass, which is the one before in the order of the forward pass; 0 if there
  * is none. */
 int frnn_next_chunk(backward_pass *w);

@@ -28,6 +28,7 @@ static dense_layout lay_dense(const frnn_dense_shape *s) {
 }
 
 size_t frnn_dense_size(const frnn_dense_shape *s) {
+  if ((unsigned)s->dtype >= FRNN_DTYPES || !frnn_kernels_for(s->dtype)) return 0;
   dense_layout layout = lay_dense(s);
   return total(&layout.total);
 }

@@ -1,6 +1,7 @@
 /* id_table.c - computes the id table before a pass: bias + W_ih x for each x that an id stands for.
  *
  * It must not know: dtypes, instruction sets, time. */
+#include "../internal/valid.h"
 #include "packed.h"
 
 typedef struct {
@@ -20,11 +21,13 @@ static table_layout lay_table(const frnn_shape *s, int64_t count) {
 }
 
 size_t frnn_id_table_work_size(const frnn_shape *s, int64_t count) {
+  if (shape_status(s) < 0) return 0;
   table_layout layout = lay_table(s, count);
   return total(&layout.total);
 }
 
 size_t frnn_id_table_size(const frnn_shape *s, int64_t count) {
+  if (shape_status(s) < 0) return 0;
   size table = {0};
   int64_t row = product(&table, padded(s), s->cell->facts.gates);
   reserve(&table, element_size(s), product(&table, row, count));
@@ -126,6 +129,8 @@ static void tabulate_part(void *context, int part, int parts) {
 
 int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void)) {
   const frnn_shape *s = &call->shape;
+  int status = shape_status(s);
+  if (status < 0) return status;
   const packed_header *packed = call->packed;
   tabulation p = {.call = call, .kernels = packed ? packed->kernels : frnn_kernels_for(s->dtype)};
   p.products = packed ? packed->products : frnn_products_for(p.kernels, s->precision);

@@ -1,6 +1,7 @@
 /* layout.c - offsets in the buffers of a forward pass. Their sizes and their use come from the same computation.
  *
  * It must not know: arithmetic, threads. */
+#include "../internal/valid.h"
 #include "packed.h"
 
 enum { INPUTS_PER_ROW = 8 };
@@ -22,6 +23,7 @@ static int packs_in_product(const frnn_shape *s) {
 }
 
 unsigned frnn_form_of(const frnn_shape *s) {
+  if (!s->cell) return 0;
   if (packs_in_product(s)) return 0;
   return enters_in_step(s) && !is_unfused(s->cell) ? FRNN_FOR_STEPS : FRNN_FOR_PRODUCTS;
 }
@@ -45,6 +47,7 @@ packed_layout frnn_lay_packed(const frnn_shape *s, unsigned forms) {
 }
 
 size_t frnn_packed_size(const frnn_shape *s, unsigned forms) {
+  if (shape_status(s) < 0) return 0;
   packed_layout layout = frnn_lay_packed(s, forms);
   return total(&layout.total);
 }
@@ -126,16 +129,19 @@ forward_layout frnn_lay_forward(const frnn_shape *s) {
 size_t frnn_plan_size(void) { return sizeof(forward_layout); }
 
 void frnn_plan(const frnn_shape *s, void *plan) {
-  forward_layout layout = frnn_lay_forward(s);
+  forward_layout layout = {.in_step = REFUSED};
+  if (shape_status(s) == 0) layout = frnn_lay_forward(s);
   memcpy(plan, &layout, sizeof layout);
 }
 
 size_t frnn_forward_size(const frnn_shape *s) {
+  if (shape_status(s) < 0) return 0;
   forward_layout layout = frnn_lay_forward(s);
   return total(&layout.total);
 }
 
 size_t frnn_tape_size(const frnn_shape *s) {
+  if (shape_status(s) < 0) return 0;
   size tape = {0};
   const frnn_cell *cell = s->cell;
   int64_t steps = s->checkpoint ? segments_of(s) : s->steps, rows = product(&tape, steps, s->batch);

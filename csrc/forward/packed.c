@@ -187,6 +187,8 @@ static const frnn_kernels *kernels_for(const frnn_shape *s) {
 }
 
 int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void)) {
+  int status = frnn_pack_status(calls, count);
+  if (status < 0) return status;
   const packed_header *like = calls->like;
   return frnn_pack_with(like ? like->kernels : kernels_for(&calls->shape), calls, count, interrupted);
 }

@@ -8,6 +8,7 @@
 #include "../internal/sequence.h"
 
 enum { PROJECTED_ROWS_MOST = 256 }; /* in one product */
+enum { REFUSED = -1 };
 
 /* Offsets in a buffer of packed weights, W_ih in either form. */
 typedef struct {
@@ -20,7 +21,8 @@ typedef struct {
 typedef struct {
   size_t w_ih, z, held, scratch, output, after_dropout, operand, operand_x, ids, x, aux, h, held_at[2], h_at[2];
   int64_t steps;        /* of a chunk */
-  int in_step, packing; /* 1 if x enters in the step; 1 if the product over all of time packs W_ih */
+  int in_step, packing; /* 1 if x enters in the step, REFUSED in the plan of an invalid shape; 1 if the product over all
+                           of time packs W_ih */
   size_t widened;       /* the weights, if the pass widens them; the other offsets are those of the widened pass */
   size total;
 } forward_layout;
@@ -40,6 +42,10 @@ typedef struct {
   unsigned forms;
   packed_layout at;
 } packed_header;
+
+/* valid.c: 0, FRNN_INVALID or FRNN_MISSING. */
+int frnn_pack_status(const frnn_pack_call *calls, int count);
+int frnn_forward_status(const frnn_forward_call *calls, int count);
 
 /* Does frnn_pack with given kernels. */
 int frnn_pack_with(const frnn_kernels *kernels, const frnn_pack_call *calls, int count, int (*interrupted)(void));

@@ -130,13 +130,20 @@ void frnn_run_passes(frnn_run *run, const forward_pass *passes, int count) {
   run_passes(&p, count);
 }
 
+/* The status of a call with a plan, whose shape was checked then: some instructions, for a short step has few. */
+static int planned_status(const frnn_forward_call *call) {
+  const forward_layout *plan = call->plan;
+  uintptr_t work = (uintptr_t)call->work, packed = (uintptr_t)call->packed;
+  return work == 0 || packed == 0 || (work | packed) % FRNN_ALIGN || plan->in_step == REFUSED ? FRNN_INVALID : 0;
+}
+
 int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(void)) {
   forward_pass passes[FRNN_TOGETHER];
   frnn_forward_call widened[FRNN_TOGETHER];
   const frnn_forward_call *narrow = NULL;
   frnn_run run;
-  assert(count >= 1 && count <= FRNN_TOGETHER);
-  if (calls->shape.batch == 0) return 0;
+  int status = count == 1 && calls && calls->plan ? planned_status(calls) : frnn_forward_status(calls, count);
+  if (status < 0 || calls->shape.batch == 0) return status;
   if (calls->shape.precision != FRNN_FULL && frnn_widens(&calls->shape)) {
     for (int i = 0; i < count; i++) widened[i] = frnn_widened_call(&calls[i]);
     narrow = calls;

@@ -295,7 +295,7 @@ const frnn_cell *frnn_cell_at(int i) {
 }
 
 const frnn_cell *frnn_cell_named(const char *name) {
-  for (int i = 0; i < FRNN_CELLS; i++)
+  for (int i = 0; i < FRNN_CELLS && name; i++)
     if (strcmp(cells[i].facts.name, name) == 0) return &cells[i];
   return NULL;
 }

@@ -349,7 +349,7 @@ struct frnn_cell {
 };
 
 /* The kernels of the instruction set that is selected now. Another thread may select another one at any time, so a call
- * reads them once, at its entry, and keeps them. */
+ * reads them once, at its entry, and keeps them. NULL if this build has none of the dtype that this CPU runs. */
 const frnn_kernels *frnn_kernels_for(int dtype);
 
 /* The kernels for the forward steps of a layer of so many units: those of the next set if they leave half of a vector

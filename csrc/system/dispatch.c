@@ -13,17 +13,39 @@
 
 #include "../internal/internal.h"
 
+/* The sets of this build: those of the target, or one that CMakeLists.txt names. */
+#if !defined(FRNN_ONE_SET)
+#define FRNN_WITH_GENERIC
+#if defined(__x86_64__)
+#define FRNN_WITH_AVX512
+#define FRNN_WITH_AVX2
+#elif defined(__aarch64__)
+#define FRNN_WITH_NEON
+#endif
+#endif
+
+/* The kernels of a set, float32 and float64. */
+#if defined(FRNN_WITHOUT_FLOAT64)
+#define KERNELS(set) {&frnn_##set##_f32, NULL}
+#else
+#define KERNELS(set) {&frnn_##set##_f32, &frnn_##set##_f64}
+#endif
+
+#if defined(FRNN_WITH_GENERIC)
 extern const frnn_kernels frnn_generic_f32, frnn_generic_f64;
 extern const frnn_products frnn_generic_bfloat16_weights, frnn_generic_bfloat16, frnn_generic_int8;
+#endif
 
+#if defined(FRNN_WITH_GENERIC) || defined(FRNN_WITH_NEON)
 static int always(void) { return 1; }
-
-#if defined(__x86_64__)
-extern const frnn_kernels frnn_avx512_f32, frnn_avx512_f64, frnn_avx2_f32, frnn_avx2_f64;
-extern const frnn_products frnn_avx512_bfloat16_weights, frnn_avx512_bfloat16, frnn_avx512_pairs, frnn_avx512_int8,
-    frnn_avx512_vnni, frnn_avx2_bfloat16_weights, frnn_avx2_bfloat16, frnn_avx2_int8, frnn_avx2_vnni;
+#endif
 
 /* The compiler's run-time library also checks that the system saves the registers. */
+#if defined(FRNN_WITH_AVX512)
+extern const frnn_kernels frnn_avx512_f32, frnn_avx512_f64;
+extern const frnn_products frnn_avx512_bfloat16_weights, frnn_avx512_bfloat16, frnn_avx512_pairs, frnn_avx512_int8,
+    frnn_avx512_vnni;
+
 static int has_avx512(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
@@ -33,21 +55,29 @@ static int has_vnni(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512vnni");
 }
-static int has_avx_vnni(void) {
-  unsigned eax, ebx, ecx, edx;
-  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax >> 4 & 1;
-}
 /* The instruction for pairs of bfloat16 is slower than two multiply-adds on Intel's CPUs. */
 static int has_pairs(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx512bf16");
 }
 static int has_fast_pairs(void) { return has_pairs() && __builtin_cpu_is("amd"); }
+#endif
+
+#if defined(FRNN_WITH_AVX2)
+extern const frnn_kernels frnn_avx2_f32, frnn_avx2_f64;
+extern const frnn_products frnn_avx2_bfloat16_weights, frnn_avx2_bfloat16, frnn_avx2_int8, frnn_avx2_vnni;
+
 static int has_avx2(void) {
   __builtin_cpu_init();
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
-#elif defined(__aarch64__)
+static int has_avx_vnni(void) {
+  unsigned eax, ebx, ecx, edx;
+  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax >> 4 & 1;
+}
+#endif
+
+#if defined(FRNN_WITH_NEON)
 extern const frnn_kernels frnn_neon_f32, frnn_neon_f64;
 extern const frnn_products frnn_neon_bfloat16_weights, frnn_neon_bfloat16, frnn_neon_int8, frnn_neon_dotprod;
 
@@ -76,34 +106,39 @@ static const struct {
   int (*runs)(void);
   extension extension[FRNN_PRECISIONS];
 } sets[] = {
-#if defined(__x86_64__)
-    {{&frnn_avx512_f32, &frnn_avx512_f64},
+#if defined(FRNN_WITH_AVX512)
+    {KERNELS(avx512),
      {[FRNN_BFLOAT16_WEIGHTS] = &frnn_avx512_bfloat16_weights,
       [FRNN_INT8] = &frnn_avx512_int8,
       [FRNN_BFLOAT16] = &frnn_avx512_bfloat16},
      has_avx512,
      {[FRNN_INT8] = {"avx512_vnni", &frnn_avx512_vnni, has_vnni, has_vnni},
       [FRNN_BFLOAT16] = {"avx512_bf16", &frnn_avx512_pairs, has_pairs, has_fast_pairs}}},
-    {{&frnn_avx2_f32, &frnn_avx2_f64},
+#endif
+#if defined(FRNN_WITH_AVX2)
+    {KERNELS(avx2),
      {[FRNN_BFLOAT16_WEIGHTS] = &frnn_avx2_bfloat16_weights,
       [FRNN_INT8] = &frnn_avx2_int8,
       [FRNN_BFLOAT16] = &frnn_avx2_bfloat16},
      has_avx2,
      {[FRNN_INT8] = {"avx_vnni", &frnn_avx2_vnni, has_avx_vnni, has_avx_vnni}}},
-#elif defined(__aarch64__)
-    {{&frnn_neon_f32, &frnn_neon_f64},
+#endif
+#if defined(FRNN_WITH_NEON)
+    {KERNELS(neon),
      {[FRNN_BFLOAT16_WEIGHTS] = &frnn_neon_bfloat16_weights,
       [FRNN_INT8] = &frnn_neon_int8,
       [FRNN_BFLOAT16] = &frnn_neon_bfloat16},
      always,
      {[FRNN_INT8] = {"asimddp", &frnn_neon_dotprod, has_dotprod, has_dotprod}}},
 #endif
-    {{&frnn_generic_f32, &frnn_generic_f64},
+#if defined(FRNN_WITH_GENERIC)
+    {KERNELS(generic),
      {[FRNN_BFLOAT16_WEIGHTS] = &frnn_generic_bfloat16_weights,
       [FRNN_INT8] = &frnn_generic_int8,
       [FRNN_BFLOAT16] = &frnn_generic_bfloat16},
      always,
      {{NULL, NULL, NULL, NULL}}},
+#endif
 };
 enum { SETS = sizeof sets / sizeof *sets };
 
@@ -111,21 +146,24 @@ static int chosen = -1, extensions = FRNN_FAST_EXTENSIONS;
 
 int frnn_use_extensions(int which) { return __atomic_exchange_n(&extensions, which, __ATOMIC_RELAXED); }
 
-/* Several threads may run this at once: all find the same set. */
+/* SETS if this CPU runs none. Several threads may run this at once: all find the same set. */
 static int current(void) {
   int set = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
   if (set >= 0) return set;
-  for (set = 0; !sets[set].runs();) set++;
+  for (set = 0; set < SETS && !sets[set].runs();) set++;
   __atomic_store_n(&chosen, set, __ATOMIC_RELAXED);
   return set;
 }
 
-const frnn_kernels *frnn_kernels_for(int dtype) { return sets[current()].kernels[dtype]; }
+const frnn_kernels *frnn_kernels_for(int dtype) {
+  int set = current();
+  return set < SETS ? sets[set].kernels[dtype] : NULL;
+}
 
 const frnn_kernels *frnn_kernels_for_units(int dtype, int64_t units) {
   int set = current(), next = set + 1;
   const frnn_kernels *kernels = sets[set].kernels[dtype];
-  if (2 * units > kernels->lanes || next == SETS || !sets[next].runs()) return kernels;
+  if (2 * units > kernels->lanes || next >= SETS || !sets[next].runs()) return kernels;
   return sets[next].kernels[dtype]->fused == kernels->fused ? sets[next].kernels[dtype] : kernels;
 }
 
@@ -145,7 +183,7 @@ const frnn_products *frnn_products_for(const frnn_kernels *kernels, int precisio
 
 const char *frnn_extension(int i) {
   int set = current();
-  for (int precision = 0; precision < FRNN_PRECISIONS; precision++)
+  for (int precision = 0; set < SETS && precision < FRNN_PRECISIONS; precision++)
     if (extends(set, precision) && i-- == 0) return sets[set].extension[precision].name;
   return NULL;
 }
@@ -157,7 +195,10 @@ const char *frnn_extension_compiled(int i) {
   return NULL;
 }
 
-const char *frnn_isa(void) { return sets[current()].kernels[0]->isa; }
+const char *frnn_isa(void) {
+  const frnn_kernels *kernels = frnn_kernels_for(FRNN_F32);
+  return kernels ? kernels->isa : NULL;
+}
 
 const char *frnn_isa_compiled(int i) { return i >= 0 && i < SETS ? sets[i].kernels[0]->isa : NULL; }
 
@@ -182,6 +223,9 @@ int frnn_isa_fused(const char *isa) {
     if (strcmp(isa, sets[set].kernels[0]->isa) == 0) return sets[set].kernels[0]->fused;
   return 0;
 }
+
+const char *frnn_version(void) { return FRNN_VERSION; }
+int frnn_abi(void) { return FRNN_ABI; }
 
 const char *frnn_compiler(void) {
 #if defined(__clang__)

@@ -16,6 +16,7 @@ _SOURCES = (
     "csrc/**/*.[ch]",
     "fastrnn/_engine/*.pyx",
     "fastrnn/_engine/*.px[di]",
+    "fastrnn/kernels.pxd",
 )
 
 

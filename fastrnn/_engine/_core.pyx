@@ -12,6 +12,7 @@ import threading
 
 import numpy as np
 
+cimport cython
 cimport numpy as cnp
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint8_t, uintptr_t
@@ -51,12 +52,16 @@ cdef interruption poll_function() noexcept:
 
 
 cdef int finished(int status) except -1 nogil:
-    """Returns a call's status; RuntimeError for FRNN_FORKED. FRNN_INTERRUPTED is -1: the poll has set an exception."""
+    """Returns a call's status; RuntimeError for all but 0 and FRNN_INTERRUPTED, which is -1: the poll has set an
+    exception."""
     if status == FRNN_FORKED:
         with gil:
             raise RuntimeError(
                 "forked during a call: this child process does not have the parts of it that other threads were "
                 "computing. Make the call again in the child, or fork where no call is running")
+    if status < FRNN_INTERRUPTED:
+        with gil:
+            raise RuntimeError(f"the kernels refuse the call ({status}): this is a bug in fastrnn, please report it")
     return status
 
 
@@ -439,6 +444,7 @@ def step_size(list layers not None, int64_t batch, bint of_ids=False):
 include "_dense.pxi"
 include "_stepper.pxi"
 include "_runner.pxi"
+include "_capsules.pxi"
 
 
 cdef extern from *:

@@ -58,6 +58,7 @@ cdef class Stepper:
     cdef int64_t steps_between  # between two polls for interrupts
     cdef bint is_short  # a step keeps the GIL
     cdef atomic_flag claimed  # set while a call uses the buffers
+    cdef void *itself  # its own address, by which `frnn_stream_step` knows it
     cdef int64_t *own_ids  # (batch,): a copy of a step's ids, to which no other thread can write
     cdef int64_t *own_rows  # (2, batch): a copy of a call's row indices; for each row the last call that named it
     cdef int64_t row_call  # the number of calls with rows until now
@@ -69,6 +70,7 @@ cdef class Stepper:
         cdef int64_t element
         cdef int i
         atomic_flag_clear(&self.claimed)
+        self.itself = NULL
         self.own_ids = self.own_rows = NULL
         self.plans = NULL
         self.count = <int>len(layers)
@@ -121,6 +123,7 @@ cdef class Stepper:
         self.calls[self.count - 1].y.row = self.hidden * element
         self.last_output = <char *>dense(array_of(outputs[self.count - 1]), self.dtype, batch, self.hidden, True)
         self.fit(batch)
+        self.itself = <void *>self
 
     cdef int fit(self, int64_t batch) except -1:
         """Prepares steps of so many rows, which the buffers hold."""
@@ -153,6 +156,7 @@ cdef class Stepper:
         return 0
 
     def __dealloc__(self):
+        self.itself = NULL
         PyMem_Free(self.calls)
         PyMem_Free(self.plans)
         PyMem_Free(self.own_ids)
@@ -231,7 +235,7 @@ cdef class Stepper:
             self.calls[0].x.data = x
         self.calls[self.count - 1].y.data = y
         for i in range(self.count):
-            frnn_forward(&self.calls[i], 1, NULL)
+            finished(frnn_forward(&self.calls[i], 1, NULL))
             self.calls[i].turned = 1 - self.calls[i].turned
         return 0
 
@@ -266,6 +270,31 @@ cdef class Stepper:
         finally:
             atomic_flag_clear(&self.claimed)
         return True
+
+    def handle(self):
+        """The number by which `frnn_stream_step` of kernels.pxd knows this stepper, while it lives."""
+        return <uintptr_t>self.itself
+
+    cdef int step_at(self, char *x, size_t x_bytes, char *y, size_t y_bytes) noexcept nogil:
+        """Does what `step` does with arrays of these addresses and bytes. Returns a status of kernels.pxd."""
+        cdef size_t element = 4 if self.dtype == FRNN_F32 else 8
+        cdef size_t element_of_x = sizeof(int64_t) if self.ids >= 0 else element
+        cdef bint disjoint = x + x_bytes <= y or y + y_bytes <= x
+        if (x == NULL or y == NULL or x_bytes != self.x_bytes or y_bytes != self.y_bytes
+                or <uintptr_t>x % element_of_x or <uintptr_t>y % element):
+            return FRNN_INVALID
+        if atomic_flag_test_and_set(&self.claimed):
+            return FRNN_BUSY
+        cdef int status = 0
+        if self.ids >= 0:
+            if self.take_ids(<const int64_t *>x):
+                x, disjoint = <char *>self.own_ids, True
+            else:
+                status = FRNN_INVALID
+        if status == 0:
+            self.advance_to(x, y, disjoint)
+        atomic_flag_clear(&self.claimed)
+        return status
 
     def step_with_head(self, Dense head not None, given, wanted):
         """Does what `step` does, and writes the outputs of a dense layer for y to out (batch, outputs), which may
@@ -426,13 +455,12 @@ cdef class Stepper:
         room.nbytes += ALIGN
         return 0
 
-    cdef void advance_all(self, const chunk_room *room, int64_t steps, char *x, char *y) noexcept nogil:
+    cdef int advance_all(self, const chunk_room *room, int64_t steps, char *x, char *y) except -1 nogil:
         """Does `steps` times what `advance` does, layer by layer: x and y are dense, with an axis of steps before."""
         cdef frnn_forward_call call
         cdef int i
         if steps == 1:
-            self.advance(x, y)
-            return
+            return self.advance(x, y)
         for i in range(self.count):
             call = self.calls[i]
             call.shape.steps = steps
@@ -445,5 +473,6 @@ cdef class Stepper:
                 call.x.step = self.batch * call.x.row
             call.y.data = y if i == self.count - 1 else room.begin + room.outputs[i & 1]
             call.y.step = self.batch * call.y.row
-            frnn_forward(&call, 1, NULL)
+            finished(frnn_forward(&call, 1, NULL))
             self.calls[i].turned = (self.calls[i].turned + steps) & 1
+        return 0

@@ -98,6 +98,8 @@ class Stream(Generic[State, Given]):
         self._stepper = self._make_stepper(self._state)
         # A stepper, and one for steps of some of its rows, which is made when they come.
         self._of_rows = None, None
+        # The steppers whose handles other code has; see `_handle`.
+        self._handed = ()
 
     def __getstate__(self):
         """The attributes for a copy. Every copy, also a shallow one, gets a state of its own.
@@ -105,7 +107,8 @@ class Stream(Generic[State, Given]):
         The stepper has addresses of memory, so a copy makes its own.
         """
         return self.__dict__ | {
-            "_stepper": None, "_of_rows": (None, None), "_state": self._copied_state(),
+            "_stepper": None, "_of_rows": (None, None), "_handed": (),
+            "_state": self._copied_state(),
         }  # fmt: skip
 
     def __setstate__(self, state):
@@ -129,6 +132,22 @@ class Stream(Generic[State, Given]):
         return runtime.core.Stepper(
             layers, batch, state, work, outputs, runtime.workspaces, self._one_hot
         )
+
+    def _handle(self):
+        """The number by which `frnn_stream_step` of kernels.pxd knows this stream.
+
+        The stepper behind it stays alive as long as the stream, also after `grow`, which makes it
+        refuse all steps.
+        """
+        if not self._compiled:
+            raise ValueError("stream must run on the compiled kernels, not on the NumPy path")
+        if self._embedding is not None:
+            raise ValueError(
+                "stream must be without an embedding: give a stream of features embedding[ids]"
+            )
+        if self._stepper not in self._handed:
+            self._handed = (*self._handed, self._stepper)
+        return self._stepper.handle()
 
     def step(
         self, x: X | Sequence[int] | SupportsIndex, out: Floats | None = None, *,
@@ -513,6 +532,9 @@ class StreamWithHead(Stream[State, Given]):
     ) -> None:  # fmt: skip
         super().__init__(frozen._bare, batch_size, one_hot, embedding)
         self._head = frozen._head
+
+    def _handle(self):
+        raise ValueError("stream must be without a head: a handle's steps return h")
 
     def step(
         self, x: X | Sequence[int] | SupportsIndex, out: Floats | None = None, *,

@@ -22,6 +22,7 @@ FILES = {
     "fastrnn/_engine/_core.pyx": b"import numpy\n",
     "fastrnn/_engine/_arguments.pxi": b"",
     "fastrnn/_engine/_core.pxd": b"",
+    "fastrnn/kernels.pxd": b"",
     "fastrnn/layers.py": b"class LSTM: ...\n",
     "fastrnn/_engine/_core.pyi": b"",
 }
