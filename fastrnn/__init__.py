@@ -76,7 +76,7 @@ __all__ = [
     "train",
 ]
 
-_LAZY = ("bench", "data", "demos", "plot", "reference", "torch", "train")  # on first use
+_LAZY = ("bench", "data", "demos", "keras", "plot", "reference", "torch", "train")  # on first use
 
 
 if not TYPE_CHECKING:  # with this function a type checker would accept every misspelt name

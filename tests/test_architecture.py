@@ -40,7 +40,7 @@ LEVELS = [
     {"fastrnn._layer"},
     {"fastrnn.functional", "fastrnn.layers", "fastrnn.train"},
     {"fastrnn"},
-    {"fastrnn.bench", "fastrnn.demos", "fastrnn.torch"},
+    {"fastrnn.bench", "fastrnn.demos", "fastrnn.keras", "fastrnn.torch"},
     {"fastrnn.__main__"},
 ]
 LEVEL_OF = {name: number for number, level in enumerate(LEVELS) for name in level}
