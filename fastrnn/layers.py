@@ -49,6 +49,9 @@ class RNN(Recurrent[Floats, Floats]):
         The form of the top layer's y: "concat" puts the two directions side by side, (T, B, 2*H);
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
+    reverse : bool
+        The layer runs from the last step to the first, all its layers do. y_t stands at its own
+        step, and the final state is the one after step 0. Such a layer cannot be bidirectional.
     dtype : {"float32", "float64"}
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
@@ -118,9 +121,9 @@ class RNN(Recurrent[Floats, Floats]):
         self, input_size: SupportsIndex, hidden_size: SupportsIndex,
         num_layers: SupportsIndex = 1, *, nonlinearity: Nonlinearity = "tanh", bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, dropout_mask: DropoutMask = "step",
-        bidirectional: bool = False, merge: Merge = "concat", dtype: DType = "float32",
-        rng: Seed = None, clip: float | None = None, recurrent_dropout: float = 0.0,
-        zoneout: float = 0.0, init: Init = "pytorch",
+        bidirectional: bool = False, merge: Merge = "concat", reverse: bool = False,
+        dtype: DType = "float32", rng: Seed = None, clip: float | None = None,
+        recurrent_dropout: float = 0.0, zoneout: float = 0.0, init: Init = "pytorch",
     ) -> None:  # fmt: skip
         self.nonlinearity: Final[Nonlinearity] = checks.choice(
             "nonlinearity", nonlinearity, ("tanh", "relu")
@@ -128,8 +131,8 @@ class RNN(Recurrent[Floats, Floats]):
         super().__init__(
             CELLS["rnn_" + nonlinearity], input_size, hidden_size, num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, dropout_mask=dropout_mask,
-            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng, clip=clip,
-            recurrent_dropout=recurrent_dropout, zoneout=zoneout, init=init,
+            bidirectional=bidirectional, merge=merge, reverse=reverse, dtype=dtype,
+            rng=rng, clip=clip, recurrent_dropout=recurrent_dropout, zoneout=zoneout, init=init,
         )  # fmt: skip
 
     def _options(self):
@@ -165,6 +168,9 @@ class LSTM(Recurrent[Pair, GivenPair]):
         The form of the top layer's y: "concat" puts the two directions side by side, (T, B, 2*H);
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
+    reverse : bool
+        The layer runs from the last step to the first, all its layers do. y_t stands at its own
+        step, and the final state is the one after step 0. Such a layer cannot be bidirectional.
     dtype : {"float32", "float64"}
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
@@ -267,7 +273,7 @@ class LSTM(Recurrent[Pair, GivenPair]):
         self, input_size: SupportsIndex, hidden_size: SupportsIndex,
         num_layers: SupportsIndex = 1, *, bias: bool = True, batch_first: bool = False,
         dropout: float = 0.0, dropout_mask: DropoutMask = "step", bidirectional: bool = False,
-        merge: Merge = "concat", dtype: DType = "float32", rng: Seed = None,
+        merge: Merge = "concat", reverse: bool = False, dtype: DType = "float32", rng: Seed = None,
         peephole: bool = False, coupled: bool = False, clip: float | None = None,
         cell_clip: float | None = None, recurrent_activation: Activation = "sigmoid",
         recurrent_dropout: float = 0.0, zoneout: float | tuple[float, float] = 0.0,
@@ -277,8 +283,8 @@ class LSTM(Recurrent[Pair, GivenPair]):
         super().__init__(
             CELLS["lstm"], input_size, hidden_size, num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, dropout_mask=dropout_mask,
-            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng, peephole=peephole,
-            coupled=coupled, clip=clip, cell_clip=cell_clip,
+            bidirectional=bidirectional, merge=merge, reverse=reverse, dtype=dtype,
+            rng=rng, peephole=peephole, coupled=coupled, clip=clip, cell_clip=cell_clip,
             recurrent_activation=recurrent_activation,
             recurrent_dropout=recurrent_dropout, zoneout=zoneout, layer_norm=layer_norm, init=init,
             forget_bias=forget_bias, proj_size=proj_size,
@@ -317,6 +323,9 @@ class GRU(Recurrent[Floats, Floats]):
         The form of the top layer's y: "concat" puts the two directions side by side, (T, B, 2*H);
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
+    reverse : bool
+        The layer runs from the last step to the first, all its layers do. y_t stands at its own
+        step, and the final state is the one after step 0. Such a layer cannot be bidirectional.
     dtype : {"float32", "float64"}
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
@@ -398,8 +407,8 @@ class GRU(Recurrent[Floats, Floats]):
         self, input_size: SupportsIndex, hidden_size: SupportsIndex,
         num_layers: SupportsIndex = 1, *, reset_after: bool = True, bias: bool = True,
         batch_first: bool = False, dropout: float = 0.0, dropout_mask: DropoutMask = "step",
-        bidirectional: bool = False, merge: Merge = "concat", dtype: DType = "float32",
-        rng: Seed = None, clip: float | None = None,
+        bidirectional: bool = False, merge: Merge = "concat", reverse: bool = False,
+        dtype: DType = "float32", rng: Seed = None, clip: float | None = None,
         recurrent_activation: Activation = "sigmoid", recurrent_dropout: float = 0.0,
         zoneout: float = 0.0, layer_norm: bool = False, init: Init = "pytorch",
     ) -> None:  # fmt: skip
@@ -407,8 +416,8 @@ class GRU(Recurrent[Floats, Floats]):
         super().__init__(
             CELLS["gru_after" if reset_after else "gru_before"], input_size, hidden_size,
             num_layers, bias=bias, batch_first=batch_first, dropout=dropout,
-            dropout_mask=dropout_mask, bidirectional=bidirectional, merge=merge, dtype=dtype,
-            rng=rng, clip=clip, recurrent_activation=recurrent_activation,
+            dropout_mask=dropout_mask, bidirectional=bidirectional, merge=merge, reverse=reverse,
+            dtype=dtype, rng=rng, clip=clip, recurrent_activation=recurrent_activation,
             recurrent_dropout=recurrent_dropout, zoneout=zoneout, layer_norm=layer_norm, init=init,
         )  # fmt: skip
 
@@ -445,6 +454,9 @@ class MinGRU(Recurrent[Floats, Floats]):
         The form of the top layer's y: "concat" puts the two directions side by side, (T, B, 2*H);
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
+    reverse : bool
+        The layer runs from the last step to the first, all its layers do. y_t stands at its own
+        step, and the final state is the one after step 0. Such a layer cannot be bidirectional.
     dtype : {"float32", "float64"}
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
@@ -497,13 +509,14 @@ class MinGRU(Recurrent[Floats, Floats]):
         self, input_size: SupportsIndex, hidden_size: SupportsIndex,
         num_layers: SupportsIndex = 1, *, bias: bool = True, batch_first: bool = False,
         dropout: float = 0.0, dropout_mask: DropoutMask = "step", bidirectional: bool = False,
-        merge: Merge = "concat", dtype: DType = "float32", rng: Seed = None,
+        merge: Merge = "concat", reverse: bool = False, dtype: DType = "float32", rng: Seed = None,
         init: Init = "pytorch",
     ) -> None:  # fmt: skip
         super().__init__(
             CELLS["min_gru"], input_size, hidden_size, num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, dropout_mask=dropout_mask,
-            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng, init=init,
+            bidirectional=bidirectional, merge=merge, reverse=reverse, dtype=dtype,
+            rng=rng, init=init,
         )  # fmt: skip
 
 
@@ -536,6 +549,9 @@ class MinLSTM(Recurrent[Floats, Floats]):
         The form of the top layer's y: "concat" puts the two directions side by side, (T, B, 2*H);
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
+    reverse : bool
+        The layer runs from the last step to the first, all its layers do. y_t stands at its own
+        step, and the final state is the one after step 0. Such a layer cannot be bidirectional.
     dtype : {"float32", "float64"}
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
@@ -587,11 +603,12 @@ class MinLSTM(Recurrent[Floats, Floats]):
         self, input_size: SupportsIndex, hidden_size: SupportsIndex,
         num_layers: SupportsIndex = 1, *, bias: bool = True, batch_first: bool = False,
         dropout: float = 0.0, dropout_mask: DropoutMask = "step", bidirectional: bool = False,
-        merge: Merge = "concat", dtype: DType = "float32", rng: Seed = None,
+        merge: Merge = "concat", reverse: bool = False, dtype: DType = "float32", rng: Seed = None,
         init: Init = "pytorch",
     ) -> None:  # fmt: skip
         super().__init__(
             CELLS["min_lstm"], input_size, hidden_size, num_layers, bias=bias,
             batch_first=batch_first, dropout=dropout, dropout_mask=dropout_mask,
-            bidirectional=bidirectional, merge=merge, dtype=dtype, rng=rng, init=init,
+            bidirectional=bidirectional, merge=merge, reverse=reverse, dtype=dtype,
+            rng=rng, init=init,
         )  # fmt: skip

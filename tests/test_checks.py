@@ -339,7 +339,7 @@ def test_sizes_of_layers_are_integers(cell, name):
 
 
 @every_cell
-@pytest.mark.parametrize("name", ["bias", "batch_first", "bidirectional"])
+@pytest.mark.parametrize("name", ["bias", "batch_first", "bidirectional", "reverse"])
 def test_options_of_layers_are_true_or_false(cell, name):
     for value in (1, None, "True"):
         with refuses(TypeError, f"{name} must be True or False, got {value!r}"):
@@ -429,9 +429,14 @@ def test_a_refused_call_leaves_a_layer_and_its_tape_as_they_were(cell):
 
 
 @every_cell
-def test_a_bidirectional_layer_cannot_stream(cell):
+def test_a_layer_that_reads_the_end_first_cannot_stream(cell):
     with refuses(ValueError, "a bidirectional layer cannot stream", "use bidirectional=False"):
         layer_of(cell, I, H, bidirectional=True).stream()
+    with refuses(ValueError, "a reversed layer cannot stream", "use reverse=False"):
+        layer_of(cell, I, H, reverse=True).stream()
+    with refuses(ValueError, "a reversed layer cannot stream", "use reverse=False"):
+        frozen = layer_of(cell, I, H, reverse=True).freeze()
+        frozen.step(np.zeros((B, I), "float32"))
 
 
 @every_cell

@@ -61,7 +61,8 @@ def cases(draw, **fixed):
     layer = layer_of(
         cell, inputs, hidden, layers, rng=rng,
         bias=draw(st.booleans()), batch_first=some("batch_first", st.booleans()),
-        bidirectional=bidirectional, merge=some("merge", st.sampled_from(merges)),
+        bidirectional=bidirectional, reverse=not bidirectional and some("reverse", st.booleans()),
+        merge=some("merge", st.sampled_from(merges)),
         dtype=some("dtype", st.sampled_from(["float32", "float64"])), **variant,
     )  # fmt: skip
     x = rng.standard_normal((steps, batch, inputs)).astype(layer.dtype)
@@ -171,7 +172,13 @@ def test_a_row_has_the_bits_it_has_alone(case):
 @properties
 @hypothesis.given(
     cases(
-        batch_first=False, bidirectional=False, lengths=False, mask=False, reset=False, ids=False
+        batch_first=False,
+        bidirectional=False,
+        reverse=False,
+        lengths=False,
+        mask=False,
+        reset=False,
+        ids=False,
     ),
     st.integers(1, 40),
 )

@@ -139,6 +139,7 @@ class Runner:
         cls,
         weights: list[Packed],
         directions: int,
+        reverse: bool,
         batch_first: bool,
         workspaces: Workspaces,
     ) -> Self: ...

@@ -7,25 +7,26 @@ cdef double MOST_ELEMENTS = 2.0 ** 40  # certainly addressable; whoever wants mo
 cdef class Runner:
     """Runs all layers of a stack in one call from Python, with weights that are packed.
 
-    weights: the `Packed` of each pass, layer by layer. directions: of a layer, 1 or 2. batch_first: whether x and y are
-    (batch, steps, features). workspaces: a `Workspaces`.
+    weights: the `Packed` of each pass, layer by layer. directions: of a layer, 1 or 2. reverse: whether a single
+    direction is reversed. batch_first: whether x and y are (batch, steps, features). workspaces: a `Workspaces`.
     """
     cdef list weights
     cdef Workspaces workspaces
     cdef int directions, states, dtype, number  # `number`: NumPy's of the dtype
-    cdef bint batch_first
+    cdef bint batch_first, reverse
     cdef int64_t input, hidden, features, element
     cdef double work  # of one row and step
     cdef int turned  # where the last call ended: see frnn_forward_call
 
-    def __cinit__(self, list weights not None, int directions, bint batch_first,
+    def __cinit__(self, list weights not None, int directions, bint reverse, bint batch_first,
                   Workspaces workspaces not None):
         cdef Packed one, lower
         cdef int i
         if not 1 <= directions <= FRNN_TOGETHER or not weights or len(weights) % directions:
             raise ValueError("the weights of one or two directions of each layer expected")
         self.weights, self.workspaces = list(weights), workspaces
-        self.directions, self.batch_first, self.work = directions, batch_first, work_of(weights)
+        self.directions, self.reverse, self.batch_first = directions, reverse, batch_first
+        self.work = work_of(weights)
         one = weights[0]
         self.dtype = one.shape.dtype
         self.states = frnn_facts_of(one.shape.cell).states
@@ -149,7 +150,7 @@ cdef class Runner:
         for i in range(self.directions):
             one, call = self.weights[slot + i], &calls[i]
             call.shape = one.shape
-            call.shape.steps, call.shape.batch, call.shape.reverse = steps, batch, i
+            call.shape.steps, call.shape.batch, call.shape.reverse = steps, batch, self.reverse or i
             call.weights, call.variant, call.turned = one.weights, one.variant, self.turned
             call.x = self.sequence(x, steps, batch, 0)
             call.y = self.sequence(y, steps, batch, i * self.features)

@@ -51,8 +51,8 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
 
     _fixed = frozenset({
         "input_size", "hidden_size", "num_layers", "proj_size", "bias", "batch_first",
-        "bidirectional", "merge", "num_directions", "dtype", "init", "forget_bias", "nonlinearity",
-        "reset_after", "options", *options.Options._fields,
+        "bidirectional", "merge", "reverse", "num_directions", "dtype", "init", "forget_bias",
+        "nonlinearity", "reset_after", "options", *options.Options._fields,
     })  # fmt: skip
     _derived = Trainable._derived | {
         "_parameters", "_kernel_weights", "_zeros"
@@ -60,9 +60,8 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
 
     def __init__(
         self, cell, input_size, hidden_size, num_layers, *, bias, batch_first, dropout,
-        dropout_mask, bidirectional, merge, dtype, rng, init, recurrent_dropout=0.0,
-        forget_bias=None,
-        proj_size=0, **variant_options,
+        dropout_mask, bidirectional, merge, reverse, dtype, rng, init, recurrent_dropout=0.0,
+        forget_bias=None, proj_size=0, **variant_options,
     ) -> None:  # fmt: skip
         self.options: Final[options.Options] = options.checked(cell.states, **variant_options)
         self.input_size: Final[int] = checks.positive("input_size", input_size, 0)
@@ -79,11 +78,12 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         )
         self.bidirectional: Final[bool] = checks.flag("bidirectional", bidirectional)
         self.merge: Final[Merge] = self._checked_merge(merge)
+        self.reverse: Final[bool] = self._checked_reverse(reverse)
         self.dtype: Final[np.dtype[np.floating[Any]]] = checks.dtype(dtype)
         self.num_directions: Final[int] = 2 if bidirectional else 1
         self._structure = structure = Structure(
             cell, self.input_size, self.hidden_size, self.proj_size, self.num_layers, self.bias,
-            self.batch_first, self.bidirectional, self.merge, self.dtype,
+            self.batch_first, self.bidirectional, self.merge, self.dtype, self.reverse,
         )  # fmt: skip
         self._set_dropout(dropout, dropout_mask, recurrent_dropout, rng)
         self._warn_of_one_layer()
@@ -131,6 +131,13 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
             )
         return merge
 
+    def _checked_reverse(self, reverse):
+        if checks.flag("reverse", reverse) and self.bidirectional:
+            raise ValueError(
+                "reverse must be False with bidirectional=True, whose second direction is reversed"
+            )
+        return reverse
+
     @overload
     def __call__(
         self, x: X, state: Given | None = None, *, lengths: Lengths | None = None,
@@ -171,8 +178,8 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
             L layers, D directions; without B for an unbatched x.
         lengths : (B,) integers from 0 to T, or None
             The number of steps of each row, in any order; None is T. Beyond them y is 0, and x may
-            have any values, NaN too. The final state is the one after the row's own last step, and
-            reverse directions begin at that step. The work is proportional to the sum of lengths.
+            have any values, NaN too. The final state is the one after the row's own last step;
+            reversed directions begin at that step. The work is proportional to the sum of lengths.
         mask : booleans like x but for its last axis, or None
             False where a row keeps its state and repeats its y.
         reset : booleans like the mask, or None
@@ -395,8 +402,8 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         Raises
         ------
         ValueError, TypeError
-            For a bidirectional layer, because its reverse direction begins at the sequence's end;
-            and for arguments that do not fit.
+            For a bidirectional or reversed layer, which begins at the sequence's end; and for
+            arguments that do not fit.
 
         Examples
         --------
@@ -418,6 +425,7 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         given += ["bidirectional=True"] * self.bidirectional
         given += [f"proj_size={self.proj_size}"] * (self.proj_size > 0)
         given += [f"merge={self.merge!r}"] * (self.merge != "concat")
+        given += ["reverse=True"] * self.reverse
         given += [f"{name}={value!r}" for name, value in self.options.non_default().items()]
         given += [f"recurrent_dropout={self.recurrent_dropout}"] * (self.recurrent_dropout > 0)
         given += [f"init={self.init!r}"] * (self.init != "pytorch")

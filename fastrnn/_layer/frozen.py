@@ -117,8 +117,8 @@ class Frozen(Running, Generic[State, Given]):
         self._runner = None
         if runtime.core is not None and structure.merge == "concat":
             self._runner = runtime.core.Runner(
-                self._kernel_weights, structure.num_directions, structure.batch_first,
-                runtime.workspaces,
+                self._kernel_weights, structure.num_directions, structure.reverse,
+                structure.batch_first, runtime.workspaces,
             )  # fmt: skip
         # Not a reference to this object itself: it would live on until the garbage collector runs.
         self._head = self._bare = None
@@ -221,6 +221,11 @@ class Frozen(Running, Generic[State, Given]):
     def bidirectional(self) -> bool:
         """The layer's."""
         return self._structure.num_directions > 1
+
+    @property
+    def reverse(self) -> bool:
+        """The layer's."""
+        return self._structure.reverse
 
     @property
     def batch_first(self) -> bool:
@@ -351,7 +356,7 @@ class Frozen(Running, Generic[State, Given]):
         Raises
         ------
         ValueError, TypeError
-            As for a call, and for a bidirectional layer.
+            As for a call, and for a bidirectional or reversed layer.
 
         Examples
         --------
@@ -426,8 +431,8 @@ class Frozen(Running, Generic[State, Given]):
         Raises
         ------
         ValueError, TypeError
-            For a bidirectional layer, because its reverse direction begins at the sequence's end;
-            and for arguments that do not fit.
+            For a bidirectional or reversed layer, which begins at the sequence's end; and for
+            arguments that do not fit.
 
         Examples
         --------
@@ -509,6 +514,7 @@ class Frozen(Running, Generic[State, Given]):
         s = self._structure
         stack = f", num_layers={s.num_layers}" if s.num_layers > 1 else ""
         stack += ", bidirectional=True" if self.bidirectional else ""
+        stack += ", reverse=True" if self.reverse else ""
         precision = self.precision or s.dtype
         stack += "" if self._head is None else f", head of {self._head.outputs}"
         return f"<fastrnn.Frozen {s.cell.name} {s.input_size}, {s.hidden_size}{stack} {precision}>"

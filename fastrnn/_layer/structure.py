@@ -27,7 +27,7 @@ class Structure:
     Attributes
     ----------
     cell : registry.Cell
-    input_size, hidden_size, num_layers, bias, batch_first, merge, dtype : as the layer's
+    input_size, hidden_size, num_layers, bias, batch_first, merge, dtype, reverse : as the layer's
     num_directions : int
         D.
     features : int
@@ -51,11 +51,12 @@ class Structure:
 
     def __init__(
         self, cell, input_size, hidden_size, proj_size, num_layers, bias, batch_first,
-        bidirectional, merge, dtype,
+        bidirectional, merge, dtype, reverse=False,
     ):  # fmt: skip
         self.cell = cell
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.merge, self.dtype = bias, batch_first, merge, dtype
+        self.reverse = reverse
         self.num_directions = 2 if bidirectional else 1
         self.features = proj_size or hidden_size
         self.width = self.num_directions * self.features
@@ -71,7 +72,7 @@ class Structure:
         self.passes_of_layers = [
             [(2 * index, False, halves[0]), (2 * index + 1, True, halves[1])]
             if bidirectional
-            else [(index, False, None)]
+            else [(index, reverse, None)]
             for index in range(num_layers)
         ]
         self._kinds = *_KINDS, *(extra.kind for extra in cell.extras)
@@ -82,7 +83,7 @@ class Structure:
     def is_like(self, other):
         """Return whether a layer of another structure takes and gives the same arrays."""
         mine, its = [
-            (s.cell, s.shapes, s.dtype, s.merge, s.batch_first, s.num_directions)
+            (s.cell, s.shapes, s.dtype, s.merge, s.batch_first, s.passes_of_layers)
             for s in (self, other)
         ]
         return mine == its
@@ -212,11 +213,19 @@ class Structure:
 
     def check_steps(self):
         """ValueError if the layer cannot run step by step."""
-        if self.num_directions > 1:
-            raise ValueError(
-                "a bidirectional layer cannot stream, because it reads the sequence's end first: "
-                "use bidirectional=False"
-            )
+        self.check_begins_first("stream")
+
+    def check_begins_first(self, what):
+        """ValueError unless every pass begins at the first step; what : "stream" or the like."""
+        for kind, option, given in (
+            ("bidirectional", "bidirectional", self.num_directions > 1),
+            ("reversed", "reverse", self.reverse),
+        ):
+            if given:
+                raise ValueError(
+                    f"a {kind} layer cannot {what}, because it reads the sequence's end first: "
+                    f"use {option}=False"
+                )
 
     def checked_out(self, out, x, unbatched, first, shown):
         """A view (T, B, D*H) of `out` that passes can write to; None if y must be copied into it.

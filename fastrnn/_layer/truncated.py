@@ -184,11 +184,7 @@ def tbptt(
     ...     error = window.y - targets[window.steps]
     ...     layer.flat -= 0.1 * window.backward(2 * error / error.size).flat
     """
-    if layer.bidirectional:
-        raise ValueError(
-            "a bidirectional layer cannot carry its state from window to window, because it reads "
-            "the sequence's end first: use bidirectional=False"
-        )
+    layer._structure.check_begins_first("carry its state from window to window")
     k1 = checks.positive("k1", k1)
     k2 = k1 if k2 is None else checks.positive("k2", k2)
     if k2 < k1:

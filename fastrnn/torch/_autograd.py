@@ -11,31 +11,29 @@ from fastrnn.torch import _equations
 from fastrnn.torch._net import Net, array_of, places
 
 
-def run(net, x, state, rows, parameters, train):
-    """Run a net -> y and the final state, a tuple of tensors.
+def run(net, x, state, rows, parameters, train=False):
+    """Run a `Net` or a `Frozen` -> y and the final state, a tuple of tensors.
 
     state : a tuple of tensors, or of Nones for zeros. rows : lengths, mask, reset and reset_to, or
     None. parameters : the net's tensors in the order of its structure's shapes. train : True draws
-    dropout and zoneout.
+    dropout and zoneout. A `Frozen` computes no gradients and draws nothing.
     """
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and isinstance(net, Net):
         tensors = x, *state, *parameters
         if any([t is not None and t.requires_grad for t in tensors]):
             y, *last = _Call.apply(net, rows, train, len(state), *tensors)
             return y, tuple(last)
-    y, last, _ = net._run(
-        array_of(x), _state_of(state), rows, False, False, None, False, 0, train
-    )  # fmt: skip
+    x, state = array_of(x), _state_of(state)
+    if isinstance(net, Net):
+        y, last, _ = net._run(x, state, rows, False, False, None, train=train)
+    elif rows is None:
+        y, last = net(x, state)
+    else:
+        y, last = net(x, state, **dict(zip(_ROWS, rows, strict=True)))
     return torch.from_numpy(y), _tensors_of(last)
 
 
-def run_frozen(frozen, x, state, rows):
-    """Run a `Frozen` -> y and the final state, a tuple of tensors."""
-    options = {} if rows is None else dict(
-        zip(("lengths", "mask", "reset", "reset_to"), rows, strict=True)
-    )  # fmt: skip
-    y, last = frozen(array_of(x), _state_of(state), **options)
-    return torch.from_numpy(y), _tensors_of(last)
+_ROWS = "lengths", "mask", "reset", "reset_to"
 
 
 def _state_of(tensors):
@@ -61,18 +59,14 @@ class _Call(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, net, rows, train, states, x, *others):
-        structure, state = net._structure, others[:states]
-        # `backward` reads y, so it is an array of our own: the user may change y or move its
-        # memory. With `out` it is not read-only.
-        y = torch.empty((*x.shape[:-1], structure.width), dtype=x.dtype)
-        _, last, ctx.record = net._run(
-            array_of(x), _state_of(state), rows, False, False, None, keep=True, train=train,
-            out=y.numpy(),
+        y, last, ctx.record = net._run(
+            array_of(x), _state_of(others[:states]), rows, False, False, None, True, 0, train
         )  # fmt: skip
-        ctx.net, ctx.states, ctx.places = net, states, places((x, *others[states:]))
+        ctx.net, ctx.states, ctx.places = net, states, places((x,)) + net.where
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, *others)
-        return y.clone(), *_tensors_of(last)
+        # `backward` reads y, so the user, who may change y or move its memory, gets a copy.
+        return torch.from_numpy(y.copy()), *_tensors_of(last)
 
     @staticmethod
     def backward(ctx, dy, *dlast):
@@ -98,7 +92,8 @@ class _Call(torch.autograd.Function):
 def _with_arrays_of(ctx, x, parameters):
     """The record of the forward pass with other arrays of the same values."""
     structure = ctx.net._structure
-    net = Net(structure, dict(zip(structure.shapes, parameters, strict=True)))
+    tensors = dict(zip(structure.shapes, parameters, strict=True))
+    net = Net(structure, tensors, places(parameters))
     layers = [
         (
             x_of_layer,

@@ -45,7 +45,7 @@ class Bound(nn.Module):
     def __init__(self):
         super().__init__()
         self._structures = {}  # by dtype
-        self._net = None  # a `Net`, and where its tensors were when it was made
+        self._net = None  # the `Net` of the last call
         self._is_frozen, self._precision = False, None
         self._frozen = {}  # by precision: a `Frozen`, and the tensors that it was packed from
 
@@ -197,7 +197,35 @@ class Bound(nn.Module):
     def _tensors(self):
         """The parameters, or what stands in their place (functional_call, parametrizations)."""
         own = self._parameters
-        return [own[n] if n in own else getattr(self, n) for n in self._names.values()]
+        try:
+            return [own[n] for n in self._names.values()]
+        except KeyError:
+            return [getattr(self, n) for n in self._names.values()]
+
+    def _ready(self, tensors):
+        """The `Net` or `Frozen` for an ordinary call, and the parameters; or None.
+
+        tensors : the input, and the state without Nones.
+
+        It takes a few microseconds, which short calls notice. For all other calls it returns None:
+        `_bound` takes every call, and has the words for those that are refused.
+        """
+        net, frozen = self._net, self._is_frozen
+        if net is None or torch.is_autocast_enabled("cpu") or torch.jit.is_tracing():
+            return None
+        own = self._tensors()
+        try:
+            for t in tensors:
+                if (
+                    type(t) is not torch.Tensor or t.dtype is not own[0].dtype or not t.is_cpu
+                    or t.is_neg() or t.data_ptr() == 0 or (frozen and t.requires_grad)
+                ):  # fmt: skip
+                    return None
+            if frozen:
+                return self._packed(own, self._precision), own
+            return (net, own) if places(own) == net.where else None
+        except (AttributeError, RuntimeError):  # of a parameter or a tensor without memory
+            return None
 
     def _bound(self, input, state):
         """The `Net` of the parameters as they are now, the parameters, the input and the state.
@@ -217,12 +245,12 @@ class Bound(nn.Module):
             input, *state = [
                 t if t is None else t.to(tensors[0].dtype) for t in (input, *state)
             ]  # fmt: skip
-        held, where = self._net, places(tensors)
-        if held is None or held[1] != where or input.dtype is not held[2]:
-            held = self._new_net(tensors, where, input)
+        net, where = self._net, places(tensors)
+        if net is None or net.where != where or input.dtype is not tensors[0].dtype:
+            net = self._new_net(tensors, where, input)
         _check_device("input", input)
         self._check_state(state, tensors[0])
-        return held[0], tensors, input, state
+        return net, tensors, input, state
 
     def _check_state(self, state, like):
         """Raise unless each tensor of a state is one of the parameters' dtype, on the CPU."""
@@ -245,10 +273,10 @@ class Bound(nn.Module):
                 f"input.to({dtype})"
             )
         named = dict(zip(self._names, tensors, strict=True))
-        held = Net(self._structure(_DTYPES[dtype]), named), where, dtype
+        net = Net(self._structure(_DTYPES[dtype]), named, where)
         if all(t.is_contiguous() for t in tensors):  # else the net has copies
-            self._net = held
-        return held
+            self._net = net
+        return net
 
 
 def as_autocast(tensors):

@@ -11,7 +11,7 @@ import torch
 
 from fastrnn import checks
 from fastrnn._cells.registry import CELLS
-from fastrnn.torch._autograd import run, run_frozen
+from fastrnn.torch._autograd import run
 from fastrnn.torch._bound import Bound, as_autocast, structure_of
 
 if TYPE_CHECKING:
@@ -64,10 +64,7 @@ class OneStep(Bound):
                 raise ValueError(f"hx must be {wanted[1:]}, got {tuple(tensor.shape[1:])}")
         net, parameters, input, state = self._bound(input[None], state)
         frozen = self._frozen_for(parameters, input, state)
-        if frozen is None:
-            _, last = run(net, input, state, None, parameters, train=False)
-        else:
-            _, last = run_frozen(frozen, input, state, None)
+        _, last = run(frozen or net, input, state, None, parameters)
         return tuple([s[0] for s in as_autocast(last)])
 
 

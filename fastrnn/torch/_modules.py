@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from fastrnn import checks
 from fastrnn._cells import options
 from fastrnn._cells.registry import CELLS, projected, takes, variant
-from fastrnn.torch._autograd import run, run_frozen
+from fastrnn.torch._autograd import run
 from fastrnn.torch._bound import Bound, as_autocast, structure_of
 from fastrnn.torch._packed import packed_like, unpacked
 
@@ -141,7 +141,29 @@ class Recurrent(Bound):
         """
         if torch.compiler.is_compiling():
             return _uncompiled(self, input, hx, lengths, mask, reset, reset_to)
+        if lengths is mask is reset is None and not (self.training and self._draws()):
+            answer = self._short(input, hx)
+            if answer is not None:
+                return answer
         return self._forward(input, hx, lengths, mask, reset, reset_to)
+
+    def _short(self, input, hx):
+        """The answer of an ordinary call; None if `_forward` must take it."""
+        states = len(self._cell.states)
+        state = () if hx is None else (hx,) if type(hx) is not tuple else hx
+        ready = self._ready((input, *state))
+        if ready is None or len(state) not in (0, states):
+            return None
+        (net, parameters), shape = ready, input.shape
+        structure = net._structure
+        if len(shape) != 3 or shape[2] != self.input_size:
+            return None
+        batch = shape[0 if self.batch_first else 1]
+        for tensor, size in zip(state, structure.state_sizes, strict=False):  # state may be ()
+            if tensor.shape != (structure.slots, batch, size):
+                return None
+        y, last = run(net, input, state or (None,) * states, None, parameters)
+        return y, last if states > 1 else last[0]
 
     def _forward(self, input, hx, lengths, mask, reset, reset_to):
         packed = None
@@ -159,10 +181,7 @@ class Recurrent(Bound):
         train = self.training and self._draws()
         if train:
             net = net.drawing(self.dropout, self.recurrent_dropout)
-        if frozen is None:
-            y, last = run(net, input, state, rows, parameters, train)
-        else:
-            y, last = run_frozen(frozen, input, state, rows)
+        y, last = run(frozen or net, input, state, rows, parameters, train)
         y, *last = as_autocast((y, *last))
         if packed is not None:
             y = packed_like(packed, y, lengths, self.batch_first)

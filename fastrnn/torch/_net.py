@@ -34,9 +34,11 @@ class Net(Running):
     """The run of a stack over tensors' memory.
 
     structure : `Structure`, whose parameters `tensors` are, by name.
+    where : the `places` of the tensors.
     """
 
-    def __init__(self, structure, tensors):
+    def __init__(self, structure, tensors, where):
+        self.where = where
         arrays = {name: np.ascontiguousarray(array_of(t)) for name, t in tensors.items()}
         self._structure, self.options = structure, structure.cell.options or Options()
         self._parameters = [structure.parameters(k, arrays) for k in range(structure.slots)]

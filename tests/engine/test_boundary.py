@@ -211,8 +211,8 @@ def step(x, out, sequence, outputs, of_ids=False):
     return stepper.step(x, out), stepper.feed(sequence, outputs)
 
 
-def run(weights, directions, batch_first, workspaces, x, state, out):
-    answer = _core.Runner(weights, directions, batch_first, workspaces).run(x, state, out)
+def run(weights, directions, reverse, batch_first, workspaces, x, state, out):
+    answer = _core.Runner(weights, directions, reverse, batch_first, workspaces).run(x, state, out)
     return answer is None or answer[0]
 
 
@@ -247,9 +247,9 @@ CALLS = {
     "Stepper": Call(stepped, STACK, B, STATES, work, [f4(B, H), f4(B, H)], SPARE),
     "Stepper of ids": Call(stepped, [PACKED], B, (f4(1, B, H), f4(1, B, H)), work, [f4(B, H)],
                            SPARE, True),
-    "Runner": Call(run, STACK, 1, False, SPARE, x, STATES, f4(T, B, H)),
-    "Runner of two directions": Call(run, [PACKED, PACKED], 2, True, SPARE, f4(B, T, I), STATES,
-                                     f4(B, T, 2 * H)),
+    "Runner": Call(run, STACK, 1, True, False, SPARE, x, STATES, f4(T, B, H)),
+    "Runner of two directions": Call(run, [PACKED, PACKED], 2, False, True, SPARE, f4(B, T, I),
+                                     STATES, f4(B, T, 2 * H)),
     "step": Call(step, f4(B, I), f4(B, H), f4(T, B, I), f4(T, B, H)),
     "step of ids": Call(step, np.zeros(B, "i8"), f4(B, H), np.zeros((T, B), "i8"), f4(T, B, H),
                         True),
@@ -381,7 +381,7 @@ def test_what_holds_addresses_or_sizes_of_this_build_is_not_pickled(core):
     packed = core.Packed(0, 5, np.ones((5, 4)), np.ones((5, 5)))
     state, work = (np.zeros((1, 2, 5)),), np.zeros(1 << 16, "u1")
     stepper = core.Stepper([packed], 2, state, work, [np.zeros((2, 5))], runtime.workspaces)
-    runner = core.Runner([packed], 1, False, runtime.workspaces)
+    runner = core.Runner([packed], 1, False, False, runtime.workspaces)
     dense = core.Dense(np.ones((2, 5)), np.ones(2), 0)
     attempts = [copy.copy, copy.deepcopy, *(partial(pickle.dumps, protocol=n) for n in range(6))]
     for made in (sizes, weights, gradients, packed, stepper, runner, dense, runtime.workspaces):

@@ -305,7 +305,7 @@ def run_packed(pages, values, n, cell, dtype, size):
     values = values.astype(dtype)
     layers = stack_of(pages, values, n, cell, dtype, inputs, hidden)
     x, y = pages.array((steps, batch, inputs), dtype, values), (steps, batch, hidden)
-    runner = core.Runner(layers, 1, False, core.Workspaces([], 0))
+    runner = core.Runner(layers, 1, bool(n % 3 == 0), False, core.Workspaces([], 0))
     y, last = runner.run(x, None, pages.array(y, dtype))
     matrices = [a.copy() for layer in layers for a in layer.matrices() if a is not None]
     return [y, *(last if isinstance(last, tuple) else (last,)), *matrices]

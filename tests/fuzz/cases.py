@@ -44,7 +44,7 @@ class Case:
 
     @property
     def one_way(self):
-        return not self.layer.bidirectional
+        return not (self.layer.bidirectional or self.layer.reverse)
 
     @property
     def draws(self):
@@ -117,6 +117,7 @@ def _net(rng, cell):
     net = {
         "num_layers": layers,
         "bidirectional": bidirectional,
+        "reverse": bool(not bidirectional and rng.random() < 0.2),
         "merge": merges[rng.integers(len(merges))],
         "bias": bool(rng.random() < 0.85),
         "batch_first": bool(rng.random() < 0.3),

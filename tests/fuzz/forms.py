@@ -105,7 +105,7 @@ def zeros_for_masked(run):
     run.same(zeros, wanted)
 
 
-@relation("both directions separately", lambda case: not case.one_way, 3)
+@relation("both directions separately", lambda case: case.layer.bidirectional, 3)
 def separate_directions(run):
     layer = run.case.remade(merge=None)
     got = answers.call(layer, run.batch)
@@ -118,4 +118,18 @@ def separate_directions(run):
         got |= {"call y 0": a, "call y 1": b}
     else:
         got["call y"] = merged[run.layer.merge]()
+    run.same(got, answers.only(run.answer, "call"))
+
+
+def _turns(case):
+    return not case.layer.bidirectional and "lengths" not in case.batch.rows
+
+
+@relation("time turned round", _turns, 3)
+def turned_round(run):
+    """A reversed layer takes the last step first; a reversed layer on x turned round is plain."""
+    batch, other = run.batch, run.case.remade(reverse=not run.layer.reverse)
+    flags = {n: v[::-1] for n, v in batch.rows.items() if n in ("mask", "reset")}
+    got = answers.call(other, replace(batch, x=batch.x[::-1], rows=batch.rows | flags))
+    got["call y"] = got["call y"][::-1]
     run.same(got, answers.only(run.answer, "call"))

@@ -150,7 +150,7 @@ def the_function(run):
         }
         weights = {weight: _laid(run, layer.params.get(name)) for weight, name in names.items()}
         y, last = getattr(fastrnn, layer._structure.cell.function)(
-            x, state, **weights, reverse=slot == 1, **given, **_own(layer)
+            x, state, **weights, reverse=layer.reverse or slot == 1, **given, **_own(layer)
         )
         shown = batch.rows["mask"][:, :, None] if zeros else True
         ys.append(np.where(shown, y, 0) if zeros else y)

@@ -37,8 +37,9 @@ def by_hand(cell, layer, x, state):
             end = f"_l{index}" + ("_reverse" if direction else "")
             weights = {w: layer.params.get(parameter_name(w, end)) for w in weight_names(cell)}
             row = index * layer.num_directions + direction
+            backwards = layer.reverse or direction == 1
             first = tuple(s[row] for s in state) if len(cell.states) > 1 else state[row]
-            y, final = function(x, first, **weights, reverse=direction == 1, **options_of(cell))
+            y, final = function(x, first, **weights, reverse=backwards, **options_of(cell))
             sides.append(y)
             last.append(final if len(cell.states) > 1 else (final,))
         x = np.concatenate(sides, axis=2)
@@ -370,3 +371,48 @@ def test_steps_against_the_gradient_make_the_loss_smaller(cell, backend):
         losses.append(float(np.square(error).sum()))
         layer.flat -= 0.001 * tape.backward(2 * error, need_x=False).flat
     assert losses == sorted(losses, reverse=True)
+
+
+# ---- reversed ------------------------------------------------------------------------------------
+
+
+@every_backend
+@every_cell
+@every_dtype
+def test_a_reversed_layer_is_the_layer_on_x_turned_round(cell, dtype, backend):
+    case = Case(cell, {"num_layers": 2, "reverse": True}, dtype)
+    plain = layer_of(cell, I, H, 2, dtype=dtype)
+    plain.load(case.layer.params)
+    y, state, tape = case.layer.forward(case.x, case.state)
+    turned = plain.forward(case.x[::-1], case.state)
+    assert_same_bits((y, state), (turned[0][::-1], turned[1]))
+    assert_same_bits(case.layer(case.x, case.state), (y, state))
+    got, wanted = (
+        tape.backward(case.dy, case.dstate),
+        turned[2].backward(case.dy[::-1], case.dstate),
+    )
+    assert_same_bits((got.x, got.state), (wanted.x[::-1], wanted.state))
+    assert_close(got.flat, wanted.flat, dtype, factor=256)
+
+
+@every_backend
+@every_cell
+def test_a_reversed_layer_begins_at_the_last_step_of_each_row(cell, backend):
+    case = Case(cell, {"reverse": True})
+    lengths = [T, 2, 0][:B]
+    y, state = case.layer(case.x, case.state, lengths=lengths)
+    for b, length in enumerate(lengths):
+        first = case.packed([s[:, b] for s in case.unpacked(case.state)])
+        alone, last = case.layer(case.x[:length, b], first)
+        got = y[:length, b], *(s[:, b] for s in case.unpacked(state))
+        assert_close(got, (alone, *case.unpacked(last)), "float64")
+        assert not y[length:, b].any()
+
+
+def test_a_layer_is_reversed_or_bidirectional():
+    with pytest.raises(ValueError, match="reverse must be False with bidirectional=True"):
+        fastrnn.LSTM(I, H, bidirectional=True, reverse=True)
+    assert "reverse=True" in repr(fastrnn.GRU(I, H, reverse=True))
+    assert "reverse=True" in repr(fastrnn.GRU(I, H, reverse=True).freeze())
+    with pytest.raises(AttributeError, match="reverse cannot be changed"):
+        fastrnn.GRU(I, H).reverse = True

@@ -36,6 +36,7 @@ NETS = {
     "three layers": {"num_layers": 3},
     "two directions": {"num_layers": 2, "bidirectional": True},
     "batch_first": {"num_layers": 2, "batch_first": True},
+    "reversed": {"num_layers": 2, "reverse": True},
     "merged": {"bidirectional": True, "merge": "mean"},
     "a pair": {"bidirectional": True, "merge": None},
     "no bias": {"bias": False},

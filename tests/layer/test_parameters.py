@@ -295,8 +295,8 @@ def test_views_of_a_copy_are_into_its_own_flat(make, duplicate):
 FIXED = {
     "input_size": 3, "hidden_size": 9, "num_layers": 1, "bias": False, "batch_first": True,
     "bidirectional": True, "merge": "sum", "dtype": "float64", "init": "glorot",
-    "num_directions": 2, "forget_bias": 1.0, "proj_size": 2, "options": None, "zoneout": 0.1,
-    "clip": 1.0, "peephole": True, "recurrent_activation": "hard_sigmoid",
+    "num_directions": 2, "reverse": True, "forget_bias": 1.0, "proj_size": 2, "options": None,
+    "zoneout": 0.1, "clip": 1.0, "peephole": True, "recurrent_activation": "hard_sigmoid",
 }  # fmt: skip
 
 

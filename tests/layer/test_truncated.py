@@ -156,9 +156,10 @@ def test_what_does_not_fit_is_refused_at_once(arguments, error, message):
 
 
 def test_a_layer_that_reads_the_end_first_is_refused():
-    layer = layer_of("lstm", I, H, bidirectional=True)
-    with pytest.raises(ValueError, match="bidirectional layer cannot carry its state"):
-        fastrnn.tbptt(layer, np.zeros((T, B, I), "f4"), 3)
+    for kind, option in (("bidirectional", "bidirectional"), ("reversed", "reverse")):
+        layer = layer_of("lstm", I, H, **{option: True})
+        with pytest.raises(ValueError, match=f"{kind} layer cannot carry.*use {option}=False"):
+            fastrnn.tbptt(layer, np.zeros((T, B, I), "f4"), 3)
 
 
 @pytest.mark.parametrize("k2", [3, 5])

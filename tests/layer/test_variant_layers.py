@@ -22,6 +22,7 @@ NETS = {
     "stacked both ways, batch first": {
         "num_layers": 2, "bidirectional": True, "batch_first": True, "dropout": 0.2,
     },
+    "reversed": {"num_layers": 2, "reverse": True},
     "no bias, both ways, sum": {"bias": False, "bidirectional": True, "merge": "sum"},
 }  # fmt: skip
 every_net = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
@@ -173,7 +174,7 @@ def test_a_layer_is_its_passes_one_after_another_on_either_backend(name, dtype, 
             row = index * one.num_directions + direction
             y, final = reference.infer(
                 variants.reference_cell(one._structure.cell), z, tuple(s[row] for s in state),
-                *one._parameters[row], reverse=direction == 1, **rows,
+                *one._parameters[row], reverse=one.reverse or direction == 1, **rows,
             )  # fmt: skip
             sides.append(y)
             last.append(final)

@@ -11,6 +11,7 @@ NETS = {
     "stacked": {"num_layers": 3},
     "both ways": {"bidirectional": True},
     "stacked both ways": {"num_layers": 2, "bidirectional": True},
+    "reversed": {"num_layers": 2, "reverse": True},
     "no bias": {"num_layers": 2, "bias": False},
     "batch first": {"num_layers": 2, "bidirectional": True, "batch_first": True},
 }
