@@ -67,6 +67,8 @@ def _in_zip(source):
     major = _major(source, _json(source, members, _METADATA).get("keras_version"))
     config = _json(source, members, _CONFIG)
     window, size = _window(source, members[_WEIGHTS])
+    if window.read(len(SIGNATURE)) != SIGNATURE:
+        raise source.refused("it must be an HDF5 file", _WEIGHTS)
     return KerasFile(Hdf5(window, size, source.refused), config, major, True, source.refused)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.checks import shown
+from fastrnn.keras._heaps import must_end
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _MOST_NAMES, _MOST_BYTES_OF_NAMES = 2**16, 2**24
@@ -39,6 +40,7 @@ class Hdf5:
     def __init__(self, file, size, refused):
         self._h5py = imported()
         self._size, self._left, self._refused = size, size, refused
+        must_end(file, size, refused)
         with self._reading(None):
             self._root = self._h5py.File(file, "r")
 

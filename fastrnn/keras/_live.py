@@ -79,16 +79,15 @@ def to_keras(layer: Any, keras_layer: Any) -> None:
     >>> layer = fastrnn.GRU(3, 5, rng=0)
     >>> fastrnn.keras.to_keras(layer, model.get_layer("gru"))  # doctest: +SKIP
     """
-    loaded, layer = layer, layer_of("layer", layer)
+    layer = layer_of("layer", layer)
     mine, theirs = own_recipe("layer", layer), _recipe(keras_layer)
-    backwards = loaded.go_backwards if isinstance(loaded, Loaded) else False
     pairs = {
         "cell": (mine.cell, theirs.cell),
         "units": (mine.units, theirs.units),
         "the number of stacked cells": (max(1, mine.num_layers), max(1, theirs.num_layers)),
         "bidirectional": (mine.bidirectional, theirs.bidirectional),
         "dtype": (mine.dtype, theirs.dtype or mine.dtype),
-        "go_backwards": (backwards, theirs.call.go_backwards),
+        "go_backwards, which is reverse": (mine.call.go_backwards, theirs.call.go_backwards),
         **{key: (mine.options.get(key), theirs.options.get(key)) for key in theirs.options},
     }
     for name, (ours, wanted) in pairs.items():

@@ -27,9 +27,8 @@ class Loaded:
     name : str
         The Keras layer's name.
     layer : fastrnn.RNN, LSTM or GRU
-        It has the weights; batch_first is True. It can be trained, frozen and streamed. Where
-        `go_backwards` is True it takes the steps from the first to the last like any layer, and a
-        call of the `Loaded` turns x around first.
+        It has the weights, batch_first=True, and reverse=True where `go_backwards` is True. It can
+        be trained, frozen and streamed.
     return_sequences, return_state, go_backwards, stateful, zero_output_for_mask : bool
         The arguments of the Keras layer. In a Bidirectional, Keras itself sets
         zero_output_for_mask to return_sequences.
@@ -133,13 +132,13 @@ class Loaded:
                 f"pass mask={fix}"
             )
         state = self._given_state(initial_state)
-        if self.go_backwards:
-            x, mask = x[:, ::-1], None if mask is None else mask[:, ::-1]
         y, last = self.layer(x, state, mask=mask, zero_output_for_mask=self.zero_output_for_mask)
         if self.stateful:
             self._state = last
         if not self.return_sequences:
             y = self._at_the_end(last, mask)
+        elif self.go_backwards:
+            y = y[:, ::-1]  # Keras gives them in the order in which they were computed
         if not self.return_state:
             return y
         outputs = y if isinstance(y, tuple) else (y,)
@@ -166,7 +165,8 @@ class Loaded:
             return MERGES[merge].together(h[0], h[1])
         h = h[-1]
         if self.zero_output_for_mask and mask is not None and mask.shape[1]:
-            return np.where(mask[:, -1:], h, h.dtype.type(0))
+            final = mask[:, :1] if self.go_backwards else mask[:, -1:]
+            return np.where(final, h, h.dtype.type(0))
         return h
 
     def _states_of_keras(self, last):

@@ -46,5 +46,5 @@ def own_recipe(name, layer):
     stacked = layer.num_layers if layer.num_layers > 1 else 0
     return Recipe(
         name, cell, layer.hidden_size, options, stacked, layer.bidirectional, layer.dtype,
-        layer.input_size, 0.0, 0.0, Call(True, True, False, False, False), (),
+        layer.input_size, 0.0, 0.0, Call(True, True, layer.reverse, False, False), (),
     )  # fmt: skip

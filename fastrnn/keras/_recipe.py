@@ -92,7 +92,7 @@ class Recipe(NamedTuple):
         kind = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}[self.cell]
         return kind(
             input_size, self.units, max(1, self.num_layers), batch_first=True, dtype=dtype, rng=0,
-            bidirectional=self.bidirectional, **self.options,
+            bidirectional=self.bidirectional, reverse=self.call.go_backwards, **self.options,
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import subprocess
 import sys
 
@@ -27,7 +28,7 @@ from keras_by_hand import (  # noqa: E402
 from strangers import DEFLATED, Member, zip_of  # noqa: E402
 
 import fastrnn  # noqa: E402
-from fastrnn.keras import load, load_weights  # noqa: E402
+from fastrnn.keras import _heaps, load, load_weights  # noqa: E402
 
 pytestmark = pytest.mark.any_isa
 
@@ -360,7 +361,7 @@ def test_zip_files(tmp_path):
         ([*members[:2], bomb], "unpacks to too much"),
         ([members[0], wide, members[2]], "at most 16777216 bytes"),
         ([old, *members[1:]], "keras_version must be 2 or 3, got 1.2.2"),
-        ([*members[:2], Member(b"model.weights.h5", b"x" * 99)], "HDF5 cannot read it"),
+        ([*members[:2], Member(b"model.weights.h5", b"x" * 99)], "must be an HDF5 file"),
     ]:
         with pytest.raises(ValueError, match=words):
             load(written(tmp_path, zip_of(some)))
@@ -386,3 +387,36 @@ def test_h5_files(tmp_path):
             load(written(tmp_path, h5_of(config, named, version), "model.h5"))
     with pytest.raises(ValueError, match="whole model: use load"):
         load_weights(tmp_path / "model.h5", {})
+
+
+def heap_of(steps):
+    """The bytes of a global heap: (index, size) of its objects."""
+    body = b"".join(
+        struct.pack("<HHIQ", index, 0, 0, size) + bytes((size + 7) // 8 * 8 if index else 0)
+        for index, size in steps
+    )
+    return b"GCOL\1\0\0\0" + struct.pack("<Q", 16 + len(body)) + body
+
+
+def checked(data):
+    """Whether `must_end` accepts a file that begins as HDF5 does and has this data."""
+    start = b"\x89HDF\r\n\x1a\n" + bytes(5) + b"\10\10" + bytes(1)
+    try:
+        _heaps.must_end(io.BytesIO(start + data), 16 + len(data), ValueError)
+    except ValueError as error:
+        return str(error)
+    return "fine"
+
+
+def test_heaps_in_which_libhdf5_would_loop_for_ever():
+    assert checked(heap_of([(1, 5), (2, 8), (0, 16)])) == "fine"
+    assert "does not end" in checked(heap_of([(1, 5), (0, 0)]))
+    assert "does not end" in checked(bytes(2**20 - 18) + heap_of([(0, 0)]))  # between two pieces
+    wraps = bytearray(heap_of([(1, 8)]))
+    wraps[24:32] = b"\xf0" + 7 * b"\xff"
+    assert "does not end" in checked(bytes(wraps))
+    overlapping = 3 * (b"GCOL\1\0\0\0" + struct.pack("<Q", 40)) + bytes(24)
+    assert "overlap" in checked(overlapping)
+    assert checked(b"GCOL\1\0\0\0" + b"\xff" * 8 + bytes(32)) == "fine"  # longer than the file
+    with pytest.raises(ValueError, match="must have 8 bytes"):
+        _heaps.must_end(io.BytesIO(bytes(16)), 16, ValueError)

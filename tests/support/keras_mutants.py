@@ -3,6 +3,7 @@
 It is a process of its own, so that the test sees it if a mutant ends the process.
 """
 
+import faulthandler
 import pathlib
 import sys
 
@@ -49,6 +50,7 @@ def main(folder, seed, count):
         suffix, data = made[index % len(made)](rng)
         path = pathlib.Path(folder, f"mutant{suffix}")
         path.write_bytes(data)  # it stays if the process ends here
+        faulthandler.dump_traceback_later(60, exit=True)  # libhdf5 does not end
         layer = fastrnn.LSTM(3, 5, dtype="float64", rng=0)
         before = layer.flat.copy()
         try:
