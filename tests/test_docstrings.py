@@ -14,7 +14,7 @@ from functools import cache
 import pytest
 
 import fastrnn
-from fastrnn import data, plot, reference, train
+from fastrnn import data, keras, plot, reference, train
 from fastrnn._layer import parameters, stream, tape, truncated
 from fastrnn.train import progress
 
@@ -26,7 +26,7 @@ MET += [progress.Progress]
 
 # Users get these from other calls and create none. Those with fields describe them as attributes.
 NOT_CREATED = {stream.Stream, tape.Tape, tape.Gradients, truncated.Window, parameters.Parameters}
-NOT_CREATED |= {reference.Tape, train.PartGradients}
+NOT_CREATED |= {reference.Tape, train.PartGradients, keras.Loaded}
 
 # https://numpydoc.readthedocs.io/en/latest/format.html, with the order of its validation.
 SECTIONS = [
@@ -51,7 +51,7 @@ def members(kind):
 def public():
     """Qualified name -> class, function, method or property."""
     found = {}
-    for module in (fastrnn, fastrnn.functional, train, reference, plot, data):
+    for module in (fastrnn, fastrnn.functional, train, reference, plot, data, keras):
         names = getattr(module, "__all__", None) or [n for n in vars(module) if n[0] != "_"]
         values = [getattr(module, name) for name in names]
         values = [v for v in values if inspect.isclass(v) or inspect.isfunction(v)]

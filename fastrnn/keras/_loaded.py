@@ -5,6 +5,7 @@ It must not know: files, configurations, Keras.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from fastrnn._layer.merge import MERGES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastrnn._typing import Bools, Floats
+    from fastrnn._typing import Bools, Floats, Precision
     from fastrnn.keras._recipe import Recipe
 
 
@@ -26,7 +27,7 @@ class Loaded:
     ----------
     name : str
         The Keras layer's name.
-    layer : fastrnn.RNN, LSTM or GRU
+    layer : fastrnn.RNN, LSTM or GRU, or a Frozen
         It has the weights, batch_first=True, and reverse=True where `go_backwards` is True. It can
         be trained, frozen and streamed.
     return_sequences, return_state, go_backwards, stateful, zero_output_for_mask : bool
@@ -112,9 +113,9 @@ class Loaded:
 
         Examples
         --------
-        See the class.
-
         >>> import fastrnn.keras
+        >>> lstm = fastrnn.keras.load("model.keras")["lstm"]  # doctest: +SKIP
+        >>> y = lstm(table[ids], mask=ids != 0)  # behind an Embedding  # doctest: +SKIP
         """
         x = checks.as_array("x", x, str(self.layer.dtype))
         if x.ndim != 3:
@@ -149,11 +150,39 @@ class Loaded:
 
         Examples
         --------
-        See the class.
-
         >>> import fastrnn.keras
+        >>> lstm = fastrnn.keras.load("model.keras")["lstm"]  # doctest: +SKIP
+        >>> y = [lstm(chunk) for chunk in chunks]  # doctest: +SKIP
+        >>> lstm.reset_state()  # another sequence begins  # doctest: +SKIP
         """
         self._state = None
+
+    def freeze(self, precision: Precision | None = None) -> Loaded:
+        """A `Loaded` whose `layer` is a snapshot with its weights packed once, for short calls.
+
+        Parameters
+        ----------
+        precision : None, "bfloat16-weights", "bfloat16" or "int8"
+            As for `fastrnn.LSTM.freeze`.
+
+        Returns
+        -------
+        Loaded
+            It begins without a state.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `fastrnn.LSTM.freeze`.
+
+        Examples
+        --------
+        >>> import fastrnn.keras
+        >>> lstm = fastrnn.keras.load("model.keras")["lstm"].freeze()  # doctest: +SKIP
+        """
+        frozen = copy.copy(self)
+        frozen.layer, frozen._state = self.layer.freeze(precision), None
+        return frozen
 
     def _at_the_end(self, last, mask):
         """The last output, from the final state (slots, B, H) of the top layer."""

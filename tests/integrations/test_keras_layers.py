@@ -179,6 +179,47 @@ def test_stacked_cells_from_a_layer(cell):
     same(layer(x)[0], theirs(x), "float32")
 
 
+@every_kind
+def test_a_frozen_one_has_the_same_bits(kind):
+    make, options = KINDS[kind]
+    rng = np.random.default_rng(12)
+    for layer in (make(4, go_backwards=True, **options), kl.Bidirectional(make(4, **options))):
+        loaded = from_keras(built(layer, 3, rng))
+        frozen = loaded.freeze()
+        x = rng.normal(size=(5, 7, 3)).astype("float32")
+        for mask in masks(rng, 5, 7).values():
+            np.testing.assert_array_equal(frozen(x, mask=mask), loaded(x, mask=mask))
+        assert type(frozen.layer) is fastrnn.Frozen and type(loaded.layer) is not fastrnn.Frozen
+
+
+def random_layer(rng, dtype):
+    """A layer of any kind with drawn options."""
+    units, flags = int(rng.integers(1, 20)), rng.integers(0, 2, 6).astype(bool).tolist()
+    make, options = KINDS[list(KINDS)[rng.integers(len(KINDS))]]
+    options = options | {"use_bias": flags[0], "dtype": dtype}
+    call = {"return_sequences": flags[1], "return_state": flags[2], "dtype": dtype}
+    if flags[3]:
+        layer = make(units, **options | call)
+        merge = MERGES[rng.integers(len(MERGES))]
+        return kl.Bidirectional(layer, merge_mode=merge, dtype=dtype)
+    call["go_backwards"] = flags[4]
+    if not flags[5]:
+        return make(units, **options | call)
+    cell = {kl.SimpleRNN: "rnn", kl.LSTM: "lstm", kl.GRU: "gru"}[make]
+    cells = [CELLS[cell](units, **options) for _ in range(rng.integers(1, 4))]
+    stack = kl.StackedRNNCells(cells, dtype=dtype) if len(cells) > 1 else cells[0]
+    return kl.RNN(stack, zero_output_for_mask=bool(rng.integers(2)), **call)
+
+
+@both_dtypes
+@pytest.mark.parametrize("seed", range(10))
+def test_random_layers(seed, dtype):
+    rng = np.random.default_rng(seed)
+    for _ in range(12):
+        inputs, rows, steps = (int(n) for n in rng.integers(1, 10, 3))
+        compare(random_layer(rng, dtype), dtype, rng, inputs, rows, steps)
+
+
 LAYER = fastrnn.LSTM(3, 4, rng=0)
 
 
