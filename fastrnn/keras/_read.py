@@ -65,7 +65,9 @@ def load(path: str | PathLike[str]) -> dict[str, Loaded]:
         with _in_words(file):
             found = recurrent_layers(file.config)
             recipes = [recipe_of(one.entry, file.major) for one in found]
-        names = ["/".join([*one.models, one.entry["config"]["name"]]) for one in found]
+        names = [
+            "/".join([*one.models, recipe.name]) for one, recipe in zip(found, recipes, strict=True)
+        ]
         if not found:
             raise file.refused("its model has no recurrent layer")
         if len(set(names)) < len(names):

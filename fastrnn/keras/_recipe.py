@@ -108,6 +108,8 @@ def recipe_of(entry, major):
     """
     node = Node(entry)
     node.must_be_keras()
+    if not node.name:
+        raise node.refused("its configuration must have a name, a text")
     if node.kind == "Bidirectional":
         return _bidirectional(node, major)
     if node.kind == "RNN":

@@ -172,6 +172,12 @@ def changed(**options):
     return model([layer("LSTM", "lstm", **options)])
 
 
+def renamed(name):
+    config = changed()
+    config["config"]["layers"][0]["config"]["name"] = name
+    return config
+
+
 def without(key):
     config = changed()
     del config["config"]["layers"][0]["config"][key]
@@ -205,6 +211,8 @@ REGISTERED["config"]["layers"][0]["registered_name"] = "Custom>LSTM"
         (changed(time_major=True), "time_major must be False"),
         (changed(num_constants=1), "num_constants must be None"),
         (changed(dropout=2), "dropout must be a number from 0 to 1"),
+        (renamed(3), "must have a name"),
+        (without("name"), "must have a name"),
         (without("units"), "its configuration must have units"),
         (without("recurrent_activation"), "must have recurrent_activation"),
         (FOREIGN, "must be Keras' own LSTM"),

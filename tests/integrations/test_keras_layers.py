@@ -99,6 +99,17 @@ def test_cells_alone_and_stacked(cell, dtype, count):
             compare(layer, dtype, seed=3)
 
 
+@every_kind
+def test_an_unrolled_layer(kind):
+    """As Keras unrolls it, y before the first step that counts is 0, whatever the first state."""
+    make, options = KINDS[kind]
+    rng = np.random.default_rng(13)
+    layer = built(make(4, unroll=True, return_sequences=True, **options), 3, rng)
+    x = rng.normal(size=(5, 7, 3)).astype("float32")
+    for mask in (None, *masks(rng, 5, 7).values()):
+        same(from_keras(layer)(x, mask=mask), layer(x, mask=mask), "float32")
+
+
 @every_cell
 @pytest.mark.parametrize("sequences", [True, False])
 def test_zero_output_for_mask(cell, sequences):
