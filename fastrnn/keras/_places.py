@@ -7,13 +7,15 @@ It must not know: arrays, fastrnn's layers.
 """
 
 _CELLS = {"rnn": "simple_rnn_cell", "lstm": "lstm_cell", "gru": "gru_cell"}
+_OLDER = "_layer_checkpoint_dependencies"
 _ARRAYS = ("kernel", "recurrent_kernel", "bias")
 
 
 def numbered(h5, recipe, base):
     """For each cell the paths of its arrays, in a file of Keras 3 with the layer's group `base`."""
     if h5.group(base) is None:  # as Keras 2.12 and 2.13 called it
-        base = base.replace("layers", "_layer_checkpoint_dependencies")
+        parts = base.split("/")
+        base = "/".join([_OLDER if part == "layers" else part for part in parts])
     tops = [base]
     if recipe.bidirectional:
         tops = [f"{base}/forward_layer", f"{base}/backward_layer"]

@@ -5,6 +5,7 @@ It must not know: Keras.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from fastrnn.checks import shown
@@ -89,8 +90,8 @@ def load_weights(path: str | PathLike[str], layers: Mapping[str, Any]) -> None:
         Name of a layer in the Keras model -> a fastrnn.RNN, LSTM or GRU, which must be as the Keras
         layer: several cells in a StackedRNNCells are num_layers, a Bidirectional is bidirectional.
         A name with a slash is the path of its group in the file, such as
-        "layers/functional/layers/lstm" for a layer of a model within the model; files of Keras
-        before 3.9 have no other names.
+        "layers/functional/layers/lstm" for a layer of a model within the model. Files of the first
+        versions of Keras 3 have no other names.
 
     Raises
     ------
@@ -173,15 +174,10 @@ def _alone(file, name, recipe):
     return numbered(h5, recipe, base)
 
 
-class _in_words:
-    """ValueErrors get the file's name."""
-
-    def __init__(self, file):
-        self._file = file
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        if kind is not None and issubclass(kind, ValueError):
-            raise self._file.refused(str(error)) from None
+@contextlib.contextmanager
+def _in_words(file):
+    """Give the file's name to ValueErrors about its configuration."""
+    try:
+        yield
+    except ValueError as error:
+        raise file.refused(str(error)) from None

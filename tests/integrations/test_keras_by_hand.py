@@ -30,7 +30,8 @@ from strangers import DEFLATED, Member, zip_of  # noqa: E402
 import fastrnn  # noqa: E402
 from fastrnn.keras import _heaps, load, load_weights  # noqa: E402
 
-pytestmark = pytest.mark.any_isa
+# no_kernels: the sanitizers would look at libhdf5.
+pytestmark = [pytest.mark.any_isa, pytest.mark.no_kernels]
 
 KINDS = {"SimpleRNN": {}, "LSTM": {}, "GRU": {}, "GRU before": {"reset_after": False}}
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -136,6 +137,16 @@ def test_weights_of_keras_2_alone(tmp_path):
     own = fastrnn.LSTM(INPUTS, H, dtype="float64")
     load_weights(written(tmp_path, data, "w.h5"), {"lstm": own})
     np.testing.assert_array_equal(own.params["weight_hh_l0"], arrays[1].T)
+
+
+def test_a_keras_file_of_keras_2(tmp_path):
+    """Keras 2.12 and 2.13 gave another name to the groups, in models within models too."""
+    arrays = weights("LSTM", np.random.default_rng(0))
+    config = model([model([layer("LSTM", "lstm", 2)])])
+    older = "_layer_checkpoint_dependencies"
+    members = numbered(f"{older}/sequential/{older}/lstm/cell", arrays)
+    loaded = load(written(tmp_path, keras_of(config, members, version="2.13.1")))
+    same(loaded["model/lstm"], "LSTM", arrays, 0.2, True)
 
 
 def test_a_deflated_keras_file(tmp_path):
