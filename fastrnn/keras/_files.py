@@ -9,6 +9,8 @@ It must not know: layers.
 import contextlib
 import io
 import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 from fastrnn.checks import shown
 from fastrnn.keras._hdf5 import SIGNATURE, Hdf5, imported
@@ -24,7 +26,7 @@ _PIECE = 2**16
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
 
-class KerasFile:
+class KerasFile(NamedTuple):
     """A file of Keras that is being read.
 
     Attributes
@@ -34,11 +36,15 @@ class KerasFile:
     major : 2 or 3, the major version of the Keras that wrote it; None without a configuration
     zipped : bool
         The file is a .keras.
+    refused : function
+        From a reason, and the name of a part, to the ValueError to raise.
     """
 
-    def __init__(self, h5, config, major, zipped, refused):
-        self.h5, self.config, self.major, self.zipped = h5, config, major, zipped
-        self.refused = refused
+    h5: Hdf5
+    config: dict | None
+    major: int | None
+    zipped: bool
+    refused: Callable
 
 
 @contextlib.contextmanager
@@ -102,7 +108,9 @@ def _json(source, members, name):
 def _object(source, name, text):
     if len(text) > _MOST_CONFIGURATION:
         raise source.refused(f"it must have at most {_MOST_CONFIGURATION} characters", name)
-    source.take(memory_of(text), name)
+    if memory_of(text) > _MEMORY_OF_CONFIGURATION:
+        most = _MEMORY_OF_CONFIGURATION
+        raise source.refused(f"it takes more than {most} bytes of memory", name)
     try:
         return object_of(text)
     except Twice as error:

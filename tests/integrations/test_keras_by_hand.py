@@ -169,11 +169,26 @@ def test_a_lambda_is_left_out_and_nothing_is_imported(tmp_path):
     subprocess.run([sys.executable, "-W", "ignore", "-c", program, path], check=True)
 
 
+def test_a_mask_ends_where_a_layer_gives_its_last_output_alone(tmp_path):
+    """Of three layers, the second has no sequences, so the third has no mask."""
+    embedding = {"class_name": "Embedding", "config": {"name": "table", "mask_zero": True}}
+    layers = [layer("LSTM", name) for name in "abc"]
+    layers[1]["config"]["return_sequences"] = False
+    members = {}
+    for k, suffix in enumerate(["", "_1", "_2"]):
+        arrays = weights("LSTM", np.random.default_rng(k))
+        members |= numbered(f"layers/lstm{suffix}/cell", arrays)
+    loaded = load(written(tmp_path, keras_of(model([embedding, *layers]), members)))
+    assert [one.mask_source for one in loaded.values()] == ["table", "table", None]
+
+
 def test_importing_needs_no_h5py_and_reading_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"pip install 'fastrnn\[keras\]'") as caught:
         load(tmp_path / "any.keras")
     assert caught.value.name == "h5py"
+    program = "import sys, fastrnn.keras; assert not {'h5py', 'keras'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
 
 
 # ---- Refusals ------------------------------------------------------------------------------------
@@ -373,12 +388,16 @@ def test_zip_files(tmp_path):
     members = keras_members(LSTM, lstm_arrays())
     bomb = Member(b"model.weights.h5", bytes(2**22), DEFLATED)
     wide = Member(b"config.json", b" " * (2**24 + 1), DEFLATED)
+    changed = Member(b"model.weights.h5", members[2].data, crc=1)
+    long = Member(b"config.json", b'{"a":[' + b"0," * 2**22 + b"0]}")
     old = Member(b"metadata.json", json.dumps({"keras_version": "1.2.2"}).encode())
     for some, words in [
         (members[:2], "model.weights.h5: it must have this member"),
         ([*members, members[1]], "config.json: it is there twice"),
         ([*members[:2], bomb], "unpacks to too much"),
         ([members[0], wide, members[2]], "at most 16777216 bytes"),
+        ([*members[:2], changed], "model.weights.h5: its bytes were changed"),
+        ([members[0], long, members[2]], "takes more than 268435456 bytes of memory"),
         ([old, *members[1:]], "keras_version must be 2 or 3, got 1.2.2"),
         ([*members[:2], Member(b"model.weights.h5", b"x" * 99)], "must be an HDF5 file"),
     ]:

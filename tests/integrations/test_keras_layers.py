@@ -21,6 +21,7 @@ from fastrnn.keras import from_keras, to_keras
 
 ACTIVATIONS = ("sigmoid", "hard_sigmoid")
 FLAGS = list(itertools.product([False, True], repeat=3))
+PAIRS = [flags for flags in FLAGS if sum(flags) % 2 == 0]  # any two of them in all combinations
 KINDS = {
     **{f"rnn {a}": (kl.SimpleRNN, {"activation": a}) for a in ("tanh", "relu")},
     **{f"lstm {a}": (kl.LSTM, {"recurrent_activation": a}) for a in ACTIVATIONS},
@@ -82,7 +83,7 @@ def test_bidirectional(kind, dtype, merge):
 @both_dtypes
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_cells_alone_and_stacked(cell, dtype, count):
-    for sequences, state, backwards in FLAGS:
+    for sequences, state, backwards in PAIRS:
         cells = [CELLS[cell](4, dtype=dtype) for _ in range(max(1, count))]
         layer = kl.RNN(
             kl.StackedRNNCells(cells, dtype=dtype) if count else cells[0],

@@ -5,6 +5,7 @@ It is a process of its own, so that the test sees it if a mutant ends the proces
 
 import faulthandler
 import pathlib
+import resource
 import sys
 
 import numpy as np
@@ -45,6 +46,7 @@ def makers():
 
 
 def main(folder, seed, count):
+    resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))  # of addresses; the files are small
     rng, refused, made = np.random.default_rng(seed), 0, makers()
     for index in range(count):
         suffix, data = made[index % len(made)](rng)
