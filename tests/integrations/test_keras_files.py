@@ -1,5 +1,8 @@
 """fastrnn.keras.load against Keras: models that Keras saves, in each of its formats."""
 
+import pathlib
+import re
+
 import numpy as np
 import pytest
 from keras_layers import QUIET, built, flat, keras, kl, masks, same
@@ -137,6 +140,25 @@ def test_a_whole_model_is_served_without_keras(suffix, tmp_path):
     ids = np.array([[3, 5, 7, 0, 0], [1, 2, 3, 4, 5], [0, 0, 0, 0, 0], [0, 4, 0, 2, 0]])
     h = second(first(table[ids], mask=ids != 0), mask=ids != 0)
     same(1 / (1 + np.exp(-(h @ w + b))), model.predict(ids, verbose=0), "float32")
+
+
+def test_the_example_of_docs_keras_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            kl.Embedding(20, 3, mask_zero=True),
+            kl.LSTM(4, return_sequences=True, name="lstm"),
+            kl.Bidirectional(kl.GRU(5), name="bidirectional"),
+            kl.Dense(1, activation="sigmoid"),
+        ]
+    )
+    drawn(model).save("model.keras")
+    text = (pathlib.Path(__file__).parents[2] / "docs" / "keras.md").read_text(encoding="utf-8")
+    first, second = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {"np": np}
+    exec(first.replace('y = model["lstm"](x)\n', "") + second, names)
+    same(names["score"], model.predict(names["ids"], verbose=0), "float32")
 
 
 @both
