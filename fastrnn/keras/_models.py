@@ -98,7 +98,7 @@ def _one(node, path, models, incoming, masks, found):
         return masks.get(node.name, incoming)
     if node.kind in OTHERS:
         raise node.refused("fastrnn does not have this layer")
-    if node.kind == "Bidirectional" or node.kind in RECURRENT:
+    if node.kind in RECURRENT:
         found.append(Found(node.entry, path, models, incoming))
         inner = node.child("layer") if node.kind == "Bidirectional" else node
         return incoming if inner.config.get("return_sequences") is True else None

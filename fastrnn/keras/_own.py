@@ -43,8 +43,8 @@ def own_recipe(name, layer):
         options["reset_after"] = layer.reset_after
     if layer.bidirectional:
         options["merge"] = layer.merge
-    stacked = layer.num_layers if layer.num_layers > 1 else 0
     return Recipe(
-        name, cell, layer.hidden_size, options, stacked, layer.bidirectional, layer.dtype,
-        layer.input_size, 0.0, 0.0, Call(True, True, layer.reverse, False, False), (),
+        name, cell, layer.hidden_size, options, layer.dtype,
+        Call(True, True, layer.reverse, False, False), layer.input_size, layer.bidirectional,
+        num_layers=layer.num_layers if layer.num_layers > 1 else 0,
     )  # fmt: skip

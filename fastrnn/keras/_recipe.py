@@ -44,30 +44,30 @@ class Recipe(NamedTuple):
     units : int
     options : dict
         Arguments of fastrnn.RNN, LSTM or GRU.
+    dtype : numpy.dtype, or None if the configuration has none
+    call : Call
+    input_size : int, or None if the configuration does not say it
+    bidirectional : bool
     num_layers : int
         The number of stacked cells; 0 if the layer's cell is not a `StackedRNNCells`.
-    bidirectional : bool
-    dtype : numpy.dtype, or None if the configuration has none
-    input_size : int, or None if the configuration does not say it
+    cell_names : tuple of str
+        The names of the stacked cells.
     dropout, recurrent_dropout : float
         Keras' own, which act in training.
-    call : Call
-    cell_names : tuple of str or None
-        The names of the stacked cells.
     """
 
     name: str
     cell: str
     units: int
     options: dict
-    num_layers: int
-    bidirectional: bool
     dtype: np.dtype | None
-    input_size: int | None
-    dropout: float
-    recurrent_dropout: float
     call: Call
-    cell_names: tuple
+    input_size: int | None = None
+    bidirectional: bool = False
+    num_layers: int = 0
+    cell_names: tuple = ()
+    dropout: float = 0.0
+    recurrent_dropout: float = 0.0
 
     @property
     def passes(self):
@@ -117,7 +117,7 @@ def recipe_of(entry, major):
     return _one(node, node, LAYERS, major)
 
 
-def _one(node, settings, kinds, major, stacked=0, names=()):
+def _one(node, settings, kinds, major):
     """The recipe of one cell's settings; node has the settings of the call.
 
     kinds : the known class names -> the cell
@@ -136,9 +136,9 @@ def _one(node, settings, kinds, major, stacked=0, names=()):
     if cell == "gru":
         options["reset_after"] = settings.flag("reset_after")
     return Recipe(
-        node.name, cell, _units(settings), options, stacked, False, _dtype(node, settings),
-        _input_size(node), settings.rate("dropout"), settings.rate("recurrent_dropout"),
-        _call(node), names,
+        node.name, cell, _units(settings), options, _dtype(node, settings), _call(node),
+        input_size=_input_size(node), dropout=settings.rate("dropout"),
+        recurrent_dropout=settings.rate("recurrent_dropout"),
     )  # fmt: skip
 
 
@@ -155,13 +155,13 @@ def _of_cells(node, major):
     cells = [Node(entry, f"cell of {node.where}, ") for entry in entries]
     for one in cells:
         one.must_be_keras()
-    names = tuple(one.name for one in cells)
     _dtype(node, cell)
-    made = [_one(node, one, CELLS, major, len(cells), names) for one in cells]
+    made = [_one(node, one, CELLS, major) for one in cells]
     for one, recipe in zip(cells, made, strict=True):
         if _arithmetic(recipe) != _arithmetic(made[0]):
             raise one.refused("stacked cells must all be alike: fastrnn has one size and kind")
-    return made[0]
+    names = tuple([one.name for one in cells])
+    return made[0]._replace(num_layers=len(cells), cell_names=names)
 
 
 def _bidirectional(node, major):

@@ -34,9 +34,7 @@ def _run(cell, x, states, mask, weights, functions, options, backwards):
         raise NotImplementedError
     options = {"bias": len(arrays) == 3, "recurrent_activation": gates} | options
     call = Call(True, True, backwards, False, _zero_output[-1])
-    recipe = Recipe(
-        cell, cell, arrays[1].shape[0], options, 0, False, arrays[0].dtype, None, 0.0, 0.0, call, ()
-    )
+    recipe = Recipe(cell, cell, len(arrays[1]), options, arrays[0].dtype, call)
     layer = recipe.new_layer(len(arrays[0]), arrays[0].dtype)
     for name, array in params_of(recipe, layer, [arrays]).items():
         layer.params[name] = array
