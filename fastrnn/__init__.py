@@ -40,9 +40,10 @@ from fastrnn.layers import GRU, LSTM, RNN, MinGRU, MinLSTM  # noqa: E402
 
 if TYPE_CHECKING:
     from fastrnn import bench as bench
+    from fastrnn import convert, plot, reference, train
     from fastrnn import demos as demos
     from fastrnn import keras as keras
-    from fastrnn import plot, reference, train
+    from fastrnn.io import load, save
 
 __all__ = [
     "Frozen",
@@ -56,9 +57,11 @@ __all__ = [
     "Tape",
     "Window",
     "backend",
+    "convert",
     "get_num_threads",
     "gru",
     "gru_backward",
+    "load",
     "lstm",
     "lstm_backward",
     "min_gru",
@@ -69,6 +72,7 @@ __all__ = [
     "reference",
     "rnn",
     "rnn_backward",
+    "save",
     "set_num_threads",
     "show_config",
     "tape_size",
@@ -77,7 +81,9 @@ __all__ = [
     "train",
 ]
 
-_LAZY = ("bench", "data", "demos", "keras", "plot", "reference", "torch", "train")  # on first use
+# These are imported on first use.
+_LAZY = ("bench", "convert", "data", "demos", "io", "keras", "plot", "reference", "torch", "train")
+_OF_IO = ("load", "save")
 
 
 if not TYPE_CHECKING:  # with this function a type checker would accept every misspelt name
@@ -85,8 +91,10 @@ if not TYPE_CHECKING:  # with this function a type checker would accept every mi
     def __getattr__(name):
         if name in _LAZY:
             return importlib.import_module(f"fastrnn.{name}")
+        if name in _OF_IO:
+            return getattr(importlib.import_module("fastrnn.io"), name)
         raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *_LAZY, *_OF_IO})

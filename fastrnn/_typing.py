@@ -79,4 +79,5 @@ if TYPE_CHECKING:
     Init: TypeAlias = Literal["pytorch", "glorot", "orthogonal", "glorot_orthogonal", "keras"]
     Precision: TypeAlias = Literal["bfloat16-weights", "bfloat16", "int8"]
     HeadActivation: TypeAlias = Literal["sigmoid", "softmax"] | None
+    CellName: TypeAlias = Literal["rnn", "lstm", "gru", "min_gru", "min_lstm"]
     Backend: TypeAlias = Literal["core", "reference"]

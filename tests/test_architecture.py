@@ -27,7 +27,7 @@ PACKAGE = pathlib.Path(fastrnn.__file__).parent
 # compiled module that it reads. In _engine, the modules that run passes are above the registry.
 LEVELS = [
     {"fastrnn._version", "fastrnn._typing", "fastrnn.checks", "fastrnn.plot", "fastrnn.data"},
-    {"fastrnn._interop"},
+    {"fastrnn._files", "fastrnn._interop"},
     {"fastrnn._cells.options"},
     {"fastrnn.reference"},
     {"fastrnn._engine", "fastrnn._engine._build", "fastrnn._engine.runtime"},
@@ -39,6 +39,8 @@ LEVELS = [
     {"fastrnn._functional"},
     {"fastrnn._layer"},
     {"fastrnn.functional", "fastrnn.layers", "fastrnn.train"},
+    {"fastrnn._weights", "fastrnn.convert"},
+    {"fastrnn.io"},
     {"fastrnn"},
     {"fastrnn.bench", "fastrnn.demos", "fastrnn.keras", "fastrnn.torch"},
     {"fastrnn.__main__"},

@@ -14,7 +14,7 @@ from functools import cache
 import pytest
 
 import fastrnn
-from fastrnn import data, keras, plot, reference, train
+from fastrnn import convert, data, keras, plot, reference, train
 from fastrnn._layer import parameters, stream, tape, truncated
 from fastrnn.train import progress
 
@@ -51,7 +51,7 @@ def members(kind):
 def public():
     """Qualified name -> class, function, method or property."""
     found = {}
-    for module in (fastrnn, fastrnn.functional, train, reference, plot, data, keras):
+    for module in (fastrnn, fastrnn.functional, train, reference, plot, data, convert, keras):
         names = getattr(module, "__all__", None) or [n for n in vars(module) if n[0] != "_"]
         values = [getattr(module, name) for name in names]
         values = [v for v in values if inspect.isclass(v) or inspect.isfunction(v)]

@@ -46,3 +46,11 @@ def test_the_example_of_a_training_loop_learns(tmp_path, monkeypatch):
     fastrnn.train.load("sine.npz", names["parts"], names["adam"])
     assert_same_bits(names["layer"].flat, trained)
     assert_same_bits(names["adam"].state(), adam)
+
+
+def test_the_example_of_weight_files_loads_what_it_saves(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run("weights")
+    assert repr(names["encoder"]) == repr(names["layers"]["encoder"])
+    assert_same_bits(names["decoder"].flat, names["layers"]["decoder"].flat)
+    assert_same_bits(names["f_matrix"], names["gates"]["f"][0])

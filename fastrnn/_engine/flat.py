@@ -95,7 +95,8 @@ class Sizes(NamedTuple):
     zoneout_masks: bool
 
 
-def _sizes_of(f):
+def sizes_of(f):
+    """The `Sizes` of a pass's tape."""
     hidden, masks = len(f.parameters[0]) // f.cell.gates, f.masks or DropoutMasks(None, ())
     has = [f.rows is not None and getattr(f.rows, name) is not None
            for name in ("lengths", "mask", "reset")]  # fmt: skip
@@ -117,11 +118,12 @@ def _sections(s, by_kernels):
     if s.zoneout_masks:
         there |= {f"zoneout_{i}": (s.dtype, (*flags, s.hidden)) for i in states}
     if by_kernels:
-        there["kernels"] = np.dtype(np.uint8), (_bytes_of_kernels(s),)
+        there["kernels"] = np.dtype(np.uint8), (bytes_of_kernels(s),)
     return there
 
 
-def _bytes_of_kernels(s):
+def bytes_of_kernels(s):
+    """Bytes of the kernels' section of a tape: a multiple of T * B."""
     masked = s.recurrent_mask or s.zoneout_masks
     cell = with_masks(s.cell) if masked else s.cell
     of_kernels = runtime.core.Sizes(
@@ -175,15 +177,25 @@ def _writer(by_kernels):
 
 def run(f, keep):
     """Run a pass forward -> y, the final state (a tuple), and its tape if keep, else None."""
-    dtype, sizes = f.parameters[0].dtype, _sizes_of(f)
+    tape, kernels = _new_tape(f, sizes_of(f), runtime.uses_core()) if keep else (None, None)
+    return *run_onto(f, kernels), tape
+
+
+def run_onto(f, kernels):
+    """Run a pass forward -> y, the final state (a tuple).
+
+    kernels : an array of bytes that becomes the kernels' section of a tape, aligned to 64 bytes, or
+        None. Without kernels it is not written.
+    """
+    dtype, sizes = f.parameters[0].dtype, sizes_of(f)
     checks.fits(dtype.itemsize, sizes.steps, sizes.batch, sizes.features)
     y = np.empty((sizes.steps, sizes.batch, sizes.features), dtype)
     last = tuple([np.empty((1, *s.shape), dtype) for s in f.state])
-    by_kernels = runtime.uses_core()
-    tape, kernels = _new_tape(f, sizes, by_kernels) if keep else (None, None)
-    p = _direction_call(f, y, last, by_kernels)._replace(tape=kernels)
+    if kernels is not None and _kernels_leave_gaps(sizes):
+        kernels[...] = 0
+    p = _direction_call(f, y, last, runtime.uses_core())._replace(tape=kernels)
     run_passes(f.cell, f.x, (p,), rows=f.rows, checkpoint=f.checkpoint)
-    return y, tuple([s[0] for s in last]), tape
+    return y, tuple([s[0] for s in last])
 
 
 def _direction_call(f, y, last, by_kernels):
@@ -213,8 +225,6 @@ def _new_tape(f, sizes, by_kernels):
         padding[...] = 0
         if name == "kernels":
             kernels = part
-            if _kernels_leave_gaps(sizes):
-                kernels[...] = 0
         else:
             part[...] = values[name]
     return tape, kernels

@@ -74,7 +74,9 @@ class Convention(NamedTuple):
 
 # Sources: the documentation of torch.nn.LSTM and GRU; keras.layers.LSTM and GRU of Keras 3; the
 # operators LSTM and GRU of ONNX, opset 22, where HardSigmoid means alpha = 0.2 and beta = 0.5, its
-# defaults. Keras 2 differs from Keras 3 in its hard sigmoid alone.
+# defaults; thinc's functions for an LSTM in thinc.backends.ops, 9.1. Keras 2 differs from Keras 3
+# in its hard sigmoid alone. Lectures and textbooks write a matrix for each gate, so that its order
+# is free, and either sense of z: those of `fastrnn.convert`.
 PYTORCH = Convention()
 KERAS = Convention(gru="zrn", by_columns=True)
 KERAS_2 = KERAS._replace(activations={"sigmoid": "sigmoid", "hard_sigmoid": "hard_sigmoid_onnx"})
@@ -83,6 +85,8 @@ ONNX = Convention(
     gru="zrn",
     activations={"Sigmoid": "sigmoid", "HardSigmoid": "hard_sigmoid_onnx"},
 )
+THINC = Convention(lstm="fiog")
+LECTURE = Convention(z_is_new=True)
 
 
 def split_biases(cell, bias, reset_after=True):

@@ -132,7 +132,8 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         return merge
 
     def _checked_reverse(self, reverse):
-        if checks.flag("reverse", reverse) and self.bidirectional:
+        reverse = checks.flag("reverse", reverse)
+        if reverse and self.bidirectional:
             raise ValueError(
                 "reverse must be False with bidirectional=True, whose second direction is reversed"
             )

@@ -3,7 +3,9 @@
 It must not know: layers.
 """
 
+import contextlib
 import math
+from contextvars import ContextVar
 
 import numpy as np
 
@@ -66,6 +68,19 @@ _FORGET_BIASES = {"keras": 1.0}  # the default of each init: Keras' unit_forget_
 INITS = tuple(_INITS)
 
 
+_drawn = ContextVar("fastrnn._layer.initializers", default=True)
+
+
+@contextlib.contextmanager
+def skipped():
+    """Layers that are made within get no first values, because others are loaded at once."""
+    token = _drawn.set(False)
+    try:
+        yield
+    finally:
+        _drawn.reset(token)
+
+
 def checked_init(init):
     """The name of a known init."""
     return checks.choice("init", init, INITS)
@@ -91,7 +106,7 @@ def checked_forget_bias(forget_bias, bias, coupled):
 
 
 def begin(params, cell, init, forget_bias, rng):
-    """Write the first values of a pass's parameters, in the order of the dict.
+    """Write the first values of a pass's parameters, in the order of the dict; not if `skipped`.
 
     Notes
     -----
@@ -102,6 +117,8 @@ def begin(params, cell, init, forget_bias, rng):
     Keras 3: glorot_uniform for the kernel (features, gates * hidden), orthogonal for the recurrent
     kernel (hidden, gates * hidden), zeros for biases, unit_forget_bias.
     """
+    if not _drawn.get():
+        return
     hidden, begins = len(params["weight_ih"]) // cell.gates, {e.kind: e.begins for e in cell.extras}
     for kind, array in params.items():
         if begins.get(kind) is not None:

@@ -12,14 +12,14 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fastrnn._files import objects, sources, zips
+from fastrnn._files.texts import memory_of
 from fastrnn.checks import shown
 from fastrnn.keras._hdf5 import SIGNATURE, Hdf5, imported
-from fastrnn.train import files, zips
-from fastrnn.train.texts import Twice, memory_of, object_of
 
 _MOST_MEMBERS = 2**10
 _MOST_CONFIGURATION = 2**24  # bytes of JSON
-_MEMORY_OF_CONFIGURATION = 2**28
+_LIMIT = sources.Limit(2**24, 2**28, f"its JSON takes more than {2**28} bytes of memory")
 # Weights hardly shrink, so a member that unpacks to more than this is refused. Keras stores it.
 _MOST_INFLATED = 16
 _PIECE = 2**16
@@ -51,7 +51,7 @@ class KerasFile(NamedTuple):
 def opened(path):
     """The `KerasFile` at a path."""
     imported()  # before the file is opened: what is missing is said first
-    with files.opened(path, _MEMORY_OF_CONFIGURATION, _MOST_MEMBERS) as source:
+    with sources.opened(path, _LIMIT) as source:
         head = source.read(0, min(source.size, len(SIGNATURE)))
         file = _in_zip(source) if head[:4] == b"PK\3\4" else _alone(source, head)
         try:
@@ -108,15 +108,8 @@ def _json(source, members, name):
 def _object(source, name, text):
     if len(text) > _MOST_CONFIGURATION:
         raise source.refused(f"it must have at most {_MOST_CONFIGURATION} characters", name)
-    if memory_of(text) > _MEMORY_OF_CONFIGURATION:
-        most = _MEMORY_OF_CONFIGURATION
-        raise source.refused(f"it takes more than {most} bytes of memory", name)
-    try:
-        return object_of(text)
-    except Twice as error:
-        raise source.refused(f"it has {shown(error.args[0])} twice", name) from None
-    except ValueError as error:
-        raise source.refused(shown(error), name) from None
+    source.take(memory_of(text), name)
+    return objects.read(source, name, text)
 
 
 def _major(source, version):

@@ -77,7 +77,7 @@ class _Call(torch.autograd.Function):
         # share_memory() moves memory; hooks on saved tensors, as checkpoint's, give copies.
         if places((x, *parameters)) != ctx.places:
             record = _with_arrays_of(ctx, x, parameters)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() or _are_batched((dy, *dlast)):
             found = _with_graph(ctx, wanted, x, others[:states], parameters, dy, dlast)
         else:
             grads = Tape(structure, record).backward(
@@ -87,6 +87,13 @@ class _Call(torch.autograd.Function):
             pairs = zip(arrays, wanted, strict=True)
             found = [torch.from_numpy(array) if wants else None for array, wants in pairs]
         return (*(None,) * _NO_TENSORS, *found)
+
+
+def _are_batched(gradients):
+    """Return whether is_grads_batched=True maps over gradients, which have no memory then."""
+    return any(
+        [d is not None and torch._C._functorch.is_legacy_batchedtensor(d) for d in gradients]
+    )
 
 
 def _with_arrays_of(ctx, x, parameters):
@@ -115,25 +122,27 @@ def _arrays_of(state):
 
 
 def _with_graph(ctx, wanted, x, state, parameters, dy, dlast):
-    """The gradients as functions of the tensors, for gradients of gradients."""
-    structure = ctx.net._structure
+    """The gradients from the equations; with create_graph=True as functions of the tensors."""
+    structure, create_graph = ctx.net._structure, torch.is_grad_enabled()
     drawn = any(p.dropout_masks is not None for _, _, ps in ctx.record.layers for p in ps)
     if drawn or not _equations.has(structure.cell):
         raise NotImplementedError(
-            "create_graph=True needs a cell without fastrnn's own options: gradients of gradients "
-            f"are not implemented for {structure.cell.options or 'recurrent_dropout'}"
+            "create_graph=True and is_grads_batched=True need a cell without fastrnn's own "
+            f"options, got {structure.cell.options or 'recurrent_dropout'}"
         )
     # A view of each: one tensor may be several arguments, and each has a gradient of its own.
-    inputs = [None if t is None else t.view_as(t) for t in (x, *state, *parameters)]
-    x, state, parameters = inputs[0], inputs[1 : 1 + len(state)], inputs[1 + len(state) :]
-    with torch.autocast("cpu", enabled=False):
-        y, last = _equations.run(structure, ctx.record, x, state, parameters)
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        inputs = [None if t is None else t.view_as(t) for t in (x, *state, *parameters)]
+        x, state, parameters = inputs[0], inputs[1 : 1 + len(state)], inputs[1 + len(state) :]
+        layers, unbatched, rows, _, _ = ctx.record
+        factors = [of_x for _, of_x, _ in layers]
+        y, last = _equations.run(structure, x, state, parameters, rows, factors, unbatched)
     pairs = [(o, d) for o, d in zip((y, *last), (dy, *dlast), strict=True) if d is not None]
     of = [t for t, wants in zip(inputs, wanted, strict=True) if wants]
     if not pairs or not of:
         return [None] * len(inputs)
     outputs, gradients = zip(*pairs, strict=True)
     found = iter(torch.autograd.grad(
-        outputs, of, gradients, create_graph=True, allow_unused=True
+        outputs, of, gradients, create_graph=create_graph, allow_unused=True
     ))  # fmt: skip
     return [next(found) if wants else None for wants in wanted]

@@ -14,7 +14,10 @@ from torch import nn
 
 from fastrnn._layer.frozen import Frozen
 from fastrnn._layer.structure import Structure
+from fastrnn.torch._equations import is_transformed
 from fastrnn.torch._net import Net, array_of, places
+from fastrnn.torch._operators import NO_SCRIPT
+from fastrnn.torch._traced import plan_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -76,6 +79,7 @@ class Bound(nn.Module):
             empty = torch.empty(shapes[name], device=device, dtype=dtype)
             self.register_parameter(own, nn.Parameter(empty))
         self._names = names
+        self._plan = plan_of(self._structure(_DTYPES[torch.float32]), names)
 
     def reset_parameters(self) -> None:
         """Draw all parameters from +-1/sqrt(hidden_size), as torch.nn does."""
@@ -192,6 +196,10 @@ class Bound(nn.Module):
             if tensor.numel() > 0 and tensor.data_ptr() == 0:
                 raise RuntimeError(f"{own} must have memory, got a tensor whose storage is empty")
 
+    def __prepare_scriptable__(self):
+        """Refuse torch.jit.script, which calls this first."""
+        raise RuntimeError(NO_SCRIPT)
+
     # ---- where parameters are --------------------------------------------------------------------
 
     def _tensors(self):
@@ -233,10 +241,7 @@ class Bound(nn.Module):
         With autocast the input and the state are cast to the parameters' dtype.
         """
         if torch.jit.is_tracing():
-            raise RuntimeError(
-                "fastrnn's modules cannot be traced, for torch.jit.trace or torch.onnx.export: "
-                "call fastrnn.torch.restore(model) before"
-            )
+            raise RuntimeError(NO_SCRIPT)
         for name, tensor in ("input", input), *[("hx", s) for s in state if s is not None]:
             if not isinstance(tensor, torch.Tensor):
                 raise TypeError(f"{name} must be a Tensor, got a {type(tensor).__name__}")
@@ -277,6 +282,11 @@ class Bound(nn.Module):
         if all(t.is_contiguous() for t in tensors):  # else the net has copies
             self._net = net
         return net
+
+
+def is_traced():
+    """Return whether torch follows a call's operations: to compile, to export, to transform."""
+    return torch.compiler.is_compiling() or is_transformed()
 
 
 def as_autocast(tensors):

@@ -12,7 +12,8 @@ import torch
 from fastrnn import checks
 from fastrnn._cells.registry import CELLS
 from fastrnn.torch._autograd import run
-from fastrnn.torch._bound import Bound, as_autocast, structure_of
+from fastrnn.torch._bound import Bound, as_autocast, is_traced, structure_of
+from fastrnn.torch._traced import run as run_traced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,9 +46,23 @@ class OneStep(Bound):
 
     def _step(self, input, state):
         """The state after a step, a tuple of tensors."""
-        if torch.compiler.is_compiling():
-            return _uncompiled(self, input, state)
+        if is_traced():
+            return self._traced(input, state)
         return self._take_step(input, state)
+
+    def _traced(self, input, state):
+        """The state after a step whose operations torch follows."""
+        if self._is_frozen:
+            return _untraced(self, input, state)
+        like, unbatched = self.weight_ih, input.dim() == 1
+        if torch.is_autocast_enabled("cpu"):
+            input, *state = [None if t is None else t.to(like.dtype) for t in (input, *state)]
+        if unbatched:
+            input, *state = [None if t is None else t.unsqueeze(-2) for t in (input, *state)]
+        rows = None, None, None, "zero"
+        _, last = run_traced(self, self._plan, input[None], state, rows, 0.0)
+        last = [s[0] for s in as_autocast(last)]
+        return tuple([s.squeeze(0) for s in last] if unbatched else last)
 
     def _take_step(self, input, state):
         if not isinstance(input, torch.Tensor):
@@ -69,7 +84,7 @@ class OneStep(Bound):
 
 
 @torch.compiler.disable
-def _uncompiled(module, *arguments):
+def _untraced(module, *arguments):
     return module._take_step(*arguments)
 
 

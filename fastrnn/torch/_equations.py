@@ -1,7 +1,8 @@
 """The equations of fastrnn.reference in torch's own operations, for gradients of gradients.
 
 A backward pass of the kernels has no graph. Where one is wanted (create_graph=True), `run` computes
-the call again with operations that torch differentiates, and torch's autograd does the rest.
+the call again with operations that torch differentiates, and torch's autograd does the rest. The
+transforms of torch.func (vmap, grad, jacfwd and so on) need such operations too.
 
 It must not know: kernels, modules.
 """
@@ -67,7 +68,12 @@ def _flags(array):
     return None if array is None else torch.from_numpy(array)[..., None]
 
 
-def _direction(cell, x, first, parameters, reverse, rows):
+def is_transformed():
+    """Return whether a transform of torch.func, such as vmap or grad, is at work."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def direction(cell, x, first, parameters, reverse, rows):
     """One direction of a layer: y (T, B, H), and its state (B, H) after the last step."""
     w_ih, w_hh, b_ih, b_hh, *w_hr = parameters
     steps, y, state = len(x), [], first
@@ -92,13 +98,13 @@ def _direction(cell, x, first, parameters, reverse, rows):
     return y, state
 
 
-def run(structure, record, x, state, parameters):
-    """y and the final state, as a tuple of tensors, of the call that `record` is of.
+def run(structure, x, state, parameters, rows, factors=None, unbatched=False):
+    """y and the final state, as a tuple of tensors, of a call.
 
     x, state : as the user gave them; the state is a tuple of tensors or Nones. parameters : tensors
-    in the order of `structure.shapes`.
+    in the order of `structure.shapes`. rows : `ragged.Rows` or None. factors : for each layer those
+    of dropout that its x was multiplied by, or None.
     """
-    layers, unbatched, rows, _, _ = record
     named = dict(zip(structure.shapes, parameters, strict=True))
     if unbatched:
         x, state = x[:, None], tuple([None if s is None else s[:, None] for s in state])
@@ -107,13 +113,14 @@ def run(structure, record, x, state, parameters):
     sizes = [(structure.slots, x.shape[1], size) for size in structure.state_sizes]
     first = [x.new_zeros(size) if s is None else s for s, size in zip(state, sizes, strict=True)]
     last = [None] * structure.slots
-    for passes, (_, factors, _) in zip(structure.passes_of_layers, layers, strict=True):
-        if factors is not None:
-            x = x * torch.from_numpy(factors)
+    of_layers = [None] * structure.num_layers if factors is None else factors
+    for passes, of_x in zip(structure.passes_of_layers, of_layers, strict=True):
+        if of_x is not None:
+            x = x * torch.from_numpy(of_x)
         outputs = []
         for slot, reverse, _ in passes:
             own, before = structure.parameters(slot, named), [s[slot] for s in first]
-            y, last[slot] = _direction(structure.cell, x, before, own, reverse, rows)
+            y, last[slot] = direction(structure.cell, x, before, own, reverse, rows)
             outputs.append(y)
         x = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
     final = tuple([torch.stack(parts) for parts in zip(*last, strict=True)])

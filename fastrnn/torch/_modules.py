@@ -17,8 +17,9 @@ from fastrnn import checks
 from fastrnn._cells import options
 from fastrnn._cells.registry import CELLS, projected, takes, variant
 from fastrnn.torch._autograd import run
-from fastrnn.torch._bound import Bound, as_autocast, structure_of
+from fastrnn.torch._bound import Bound, as_autocast, is_traced, structure_of
 from fastrnn.torch._packed import packed_like, unpacked
+from fastrnn.torch._traced import run as run_traced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -139,13 +140,43 @@ class Recurrent(Bound):
         ValueError, TypeError, RuntimeError
             For shapes, dtypes and devices that do not fit.
         """
-        if torch.compiler.is_compiling():
-            return _uncompiled(self, input, hx, lengths, mask, reset, reset_to)
+        if is_traced():
+            return self._traced(input, hx, lengths, mask, reset, reset_to)
         if lengths is mask is reset is None and not (self.training and self._draws()):
             answer = self._short(input, hx)
             if answer is not None:
                 return answer
         return self._forward(input, hx, lengths, mask, reset, reset_to)
+
+    def _traced(self, input, hx, lengths, mask, reset, reset_to):
+        """The answer of a call whose operations torch follows."""
+        draws = self.training and (self.recurrent_dropout or self._options.zoneout)
+        if isinstance(input, PackedSequence) or self._is_frozen or draws:
+            return _untraced(self, input, hx, lengths, mask, reset, reset_to)
+        checks.choice("reset_to", reset_to, ("zero", "initial"))
+        state, unbatched = self._state(hx), input.dim() == 2
+        lengths, mask, reset = map(_tensor, (lengths, mask, reset))
+        like = getattr(self, self._plan.layers[0][0][1][0])
+        if torch.is_autocast_enabled("cpu"):
+            input, *state = [None if t is None else t.to(like.dtype) for t in (input, *state)]
+        if unbatched:
+            input, *state, mask, reset = [
+                None if t is None else t.unsqueeze(1) for t in (input, *state, mask, reset)
+            ]
+            lengths = None if lengths is None else lengths.reshape(1)
+        elif self.batch_first:
+            input, mask, reset = [
+                None if t is None else t.transpose(0, 1) for t in (input, mask, reset)
+            ]
+        dropout = self.dropout if self.training else 0.0
+        rows = lengths, mask, reset, reset_to
+        y, last = run_traced(self, self._plan, input, state, rows, dropout)
+        if unbatched:
+            y, last = y.squeeze(1), [s.squeeze(1) for s in last]
+        elif self.batch_first:
+            y = y.transpose(0, 1)
+        y, *last = as_autocast((y, *last))
+        return y, tuple(last) if len(last) > 1 else last[0]
 
     def _short(self, input, hx):
         """The answer of an ordinary call; None if `_forward` must take it."""
@@ -221,8 +252,12 @@ class Recurrent(Bound):
 
 
 @torch.compiler.disable
-def _uncompiled(module, *arguments):
+def _untraced(module, *arguments):
     return module._forward(*arguments)
+
+
+def _tensor(value):
+    return value if value is None else torch.as_tensor(value)
 
 
 def _array(value):

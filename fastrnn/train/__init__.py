@@ -10,9 +10,8 @@ with their gradients, series.py minibatches of windows. optimizers.py has clippi
 buffers.py checks the arrays that they change. state.py puts everything that training changes into
 one dict; checkpoints.py writes and reads it, loop.py is `fit`, progress.py its progress bar.
 
-A checkpoint may come from a stranger. contents.py checks it, tensors.py and npz.py (zips.py,
-npy.py) read the two formats, texts.py reads JSON, generators.py the states of random generators,
-files.py opens and replaces files.
+A checkpoint may come from a stranger. contents.py checks it, generators.py reads the states of
+random generators, and fastrnn/_files has the two formats.
 
 protocols.py has types for type checkers only.
 """

@@ -4,22 +4,23 @@ A file has the arrays of state.py, with a part's name before PyTorch's name of t
 array in **extra is called `extra.name`. The text `extra` is the JSON of all other extra values. The
 text `rng` has the states of the parts' random generators.
 
-Files may come from strangers: contents.py checks them, npz.py and tensors.py read them.
+Files may come from strangers: contents.py checks them, fastrnn/_files reads them.
 """
 
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.train import generators, npz, tensors
+from fastrnn._files.formats import reader_of, writer_of
+from fastrnn._files.sources import Limit, opened, replace
+from fastrnn._files.texts import Twice, object_of
+from fastrnn.train import generators
 from fastrnn.train.contents import Contents
-from fastrnn.train.files import PICKLED, opened, replace
 from fastrnn.train.state import (
     EXTRA,
     GENERATORS,
@@ -31,7 +32,6 @@ from fastrnn.train.state import (
     state_of,
     wanted_of,
 )
-from fastrnn.train.texts import Twice, object_of
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
     from fastrnn.train.protocols import Optimizer, Parts
 
-_WRITERS = {".npz": npz.write, ".safetensors": tensors.write}
-_READERS = {".npz": npz.Npz, ".safetensors": partial(tensors.Tensors, texts=TEXTS)}
-_OF_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+# Names may take _NAMES bytes of memory, plus _NAMES_EACH for each wanted array, before they count
+# as extra. A file may have names that are not wanted, such as the state of an optimizer.
+_NAMES, _NAMES_EACH = 2**20, 2**13
 
 
 def save(
@@ -156,10 +156,10 @@ def load(
     >>> bool((other.flat == head.flat).all())
     True
     """
-    path, reader = Path(path), _of_suffix(path, _READERS)
+    path, reader = Path(path), reader_of(path, TEXTS)
     parts, max_extra = named(parts), checks.positive("max_extra", max_extra, 0)
     wanted = wanted_of(parts, optimizer)
-    with opened(path, max_extra, len(wanted)) as source:
+    with opened(path, _limit(max_extra, len(wanted))) as source:
         contents = Contents(
             source, reader(source), wanted, generators_of(parts),
             drawing=drawing(parts), has_optimizer=optimizer is not None,
@@ -169,20 +169,14 @@ def load(
     return extra
 
 
-def writer_of(path):
-    """The function that writes the format of the suffix; ValueError for an unknown suffix."""
-    write = _of_suffix(path, _WRITERS)
-    if write is tensors.write:
-        tensors.package()
-    return write
-
-
-def _of_suffix(path, forms):
-    suffix = Path(path).suffix
-    if suffix not in forms:
-        hint = f": {PICKLED}" if suffix.lower() in _OF_PICKLES else ""
-        raise ValueError(f"path must end in {' or '.join(forms)}, got {str(path)!r}{hint}")
-    return forms[suffix]
+def _limit(max_extra, wanted):
+    """The `Limit` of a file; wanted is the number of wanted arrays."""
+    return Limit(
+        names=_NAMES + _NAMES_EACH * wanted,
+        extra=max_extra,
+        reason=f"extra takes more memory than max_extra = {max_extra} bytes: if you trust the "
+        "file, load it with a larger max_extra",
+    )
 
 
 # ---- the contents of a file ----------------------------------------------------------------------

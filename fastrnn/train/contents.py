@@ -11,16 +11,17 @@ import math
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.train.files import PICKLED
+from fastrnn._files import objects
+from fastrnn._files.sources import PICKLED
+from fastrnn._files.texts import memory_of
 from fastrnn.train.generators import checked, longest_text
 from fastrnn.train.state import EXTRA, GENERATORS, OPTIMIZER, State
-from fastrnn.train.texts import Twice, memory_of, object_of
 
 
 class Contents:
     """The wanted arrays and `extra` of a file. `__init__` checks everything but their elements.
 
-    source, file : the `files.Source`, and the `Npz` or `Tensors` that reads it
+    source, file : the `sources.Source`, and the `Npz` or `Tensors` that reads it
     wanted : name -> an object with the dtype and shape of the array
     generators : name of a part -> its generator; the file may have its state
     drawing : the names of parts that draw from their generators
@@ -46,7 +47,9 @@ class Contents:
         states = {}
         if GENERATORS in self._texts:
             states = self._object(GENERATORS)
-            states = self._said(GENERATORS, checked, states, self._generators, self._drawing)
+            states = objects.said(
+                self._source, GENERATORS, checked, states, self._generators, self._drawing
+            )
         return State({name: self._array(name) for name in self._wanted}, states)
 
     def extra(self):
@@ -100,10 +103,7 @@ class Contents:
             raise self._source.refused(f"its shape overflows an address: {shape}", name) from None
 
     def _check_text(self, name, found):
-        dtype, shape = found.dtype, found.shape
-        if isinstance(dtype, str) or dtype.kind != "U" or shape != ():
-            raise TypeError(f"{self._label(name)} must be a string that holds JSON")
-        length = dtype.itemsize // 4
+        length = objects.length_of(self._label(name), found)
         if name == EXTRA:
             if not self._file.counts_texts:
                 self._source.take(2 * length, name)  # the text, and the strings in it
@@ -117,18 +117,7 @@ class Contents:
         text = self._file.text(name)
         if name == EXTRA and not self._file.counts_texts:
             self._source.take(max(0, memory_of(text) - 2 * len(text)), name)
-        return self._said(name, object_of, text)
-
-    def _said(self, name, read, *arguments):
-        """read(text, *arguments), with the file and the name added to its ValueError."""
-        try:
-            return read(*arguments)
-        except Twice as error:
-            raise self._source.refused(
-                f"it has {checks.shown(error.args[0])} twice", name
-            ) from None
-        except ValueError as error:
-            raise self._source.refused(str(error), name) from None
+        return objects.read(self._source, name, text)
 
     def _array(self, name):
         array = self._file.array(name)

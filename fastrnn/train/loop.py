@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn import checks
+from fastrnn._files.formats import writer_of
 from fastrnn.train.buffers import listed
-from fastrnn.train.checkpoints import save, writer_of
+from fastrnn.train.checkpoints import save
 from fastrnn.train.optimizers import clip_by_norm
 from fastrnn.train.progress import Progress
 from fastrnn.train.state import arrays_of, named, put_back, state_of

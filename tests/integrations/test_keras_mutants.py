@@ -1,10 +1,13 @@
 """Mutants of Keras' files load, or are refused by a message with the file's name."""
 
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
+
+import fastrnn
 
 pytest.importorskip("h5py")
 
@@ -18,6 +21,7 @@ PROGRAM = pathlib.Path(__file__).parents[1] / "support" / "keras_mutants.py"
 def test_two_thousand_mutants_are_loaded_or_refused_in_words(seed, tmp_path):
     """In a process of its own, because libhdf5, which is C, reads them. None may end it."""
     command = [sys.executable, "-W", "ignore", PROGRAM, tmp_path, str(seed), "2000"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = os.environ | {"PYTHONPATH": str(pathlib.Path(fastrnn.__file__).parents[1])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.returncode}\n{done.stderr}"
     assert int(done.stdout) > 1500

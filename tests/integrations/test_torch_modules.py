@@ -796,27 +796,6 @@ def test_autocast_gives_its_dtype():
     assert x.grad.dtype == torch.float32
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile's own
-@pytest.mark.parametrize("kinds", [KINDS, CELLS], ids=["modules", "cells"])
-@pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_compiled_models_run_the_modules_uncompiled(kind, kinds):
-    _, module = pair(kind, torch.float32, kinds=kinds)
-
-    class Model(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.recurrent, self.head = module, torch.nn.Linear(H, 2)
-
-        def forward(self, x):
-            y = self.recurrent(x * 2)
-            return self.head(y[0] if isinstance(y, tuple) else y).relu()
-
-    model = Model()
-    x = draw(*((B, I) if kinds is CELLS else (T, B, I)), dtype=torch.float32)
-    compiled = torch.compile(model, backend="eager")
-    assert_close(gradients(compiled, x), gradients(copy.deepcopy(model), x))
-
-
 def test_the_pages_examples_run():
     page = pathlib.Path(__file__).parents[2] / "docs/torch.md"
     names = {}

@@ -5,14 +5,11 @@ import pytest
 
 import fastrnn
 from fastrnn._interop import conventions
-from fastrnn._interop.conventions import KERAS, NATIVE, ONNX, PYTORCH, Convention
+from fastrnn._interop.conventions import KERAS, LECTURE, NATIVE, ONNX, PYTORCH, THINC
 
 pytestmark = [pytest.mark.no_kernels, pytest.mark.any_isa]
 
 INPUTS, H, B = 3, 5, 2
-
-# On [h, x] and with z as the factor of the new value, as lectures write a GRU.
-LECTURE = Convention(z_is_new=True)
 
 
 def sigmoid(p):
@@ -47,7 +44,9 @@ def columns(convention, cell, native):
     return array if convention.by_columns or array.ndim == 1 else array.T
 
 
-@pytest.mark.parametrize("convention", [PYTORCH, KERAS, ONNX], ids=["pytorch", "keras", "onnx"])
+@pytest.mark.parametrize(
+    "convention", [PYTORCH, KERAS, ONNX, THINC], ids=["pytorch", "keras", "onnx", "thinc"]
+)
 def test_lstm(convention):
     w, r, b, x = drawn(4)
     h, c = np.random.default_rng(1).normal(size=(2, B, H))
@@ -65,12 +64,12 @@ def test_gru(convention):
     w, r, b, x = drawn(3)
     h = np.random.default_rng(1).normal(size=(B, H))
     own = [columns(convention, "gru", array) for array in (w, r, b)]
-    expected = gru_step(x, h, *own, convention.gru, convention.z_is_new)
+    expected = gru_step(x, h, *own, convention.gru, z_is_new=convention is LECTURE)
     y, _ = fastrnn.gru(x[None], h, w, r, b, np.zeros(3 * H), reset_after=False)
     np.testing.assert_allclose(y[0], expected, rtol=1e-13)
 
 
-@pytest.mark.parametrize("convention", [PYTORCH, KERAS, ONNX, LECTURE])
+@pytest.mark.parametrize("convention", [PYTORCH, KERAS, ONNX, THINC, LECTURE])
 @pytest.mark.parametrize("cell", NATIVE)
 def test_there_and_back(convention, cell):
     for native in drawn(len(NATIVE[cell]))[:3]:

@@ -1,5 +1,7 @@
 """Mutants of valid files."""
 
+import copy
+import json
 import re
 
 from strangers import Member, tensors_of, zip_of
@@ -75,3 +77,34 @@ def mutant_of_members(rng, members):
 def mutant_of_header(rng, header, data):
     """A .safetensors with a changed header, whose length is right."""
     return tensors_of(mutant(rng, header), data)
+
+
+_VALUES = (
+    None, True, False, 0, 1, -1, 2, 0.5, 1e300, -1e-300, float("nan"), float("inf"), 2**63, 10**400,
+    "", "x", "x" * 500, "\ud800", "\0", "lstm", "min_gru", "sum", "relu", "orthogonal", [], [0.5],
+    [0.5, 0.25], [None], [[]], {}, {"a": 1}, [0] * 100,
+)  # fmt: skip
+
+
+def mutant_of_json(rng, value):
+    """The JSON of an object in which a value or a name is another one."""
+    value = copy.deepcopy(value)
+    for _ in range(rng.choice([1, 1, 2])):
+        parent = _parent(rng, value)
+        key = rng.choice(list(parent))
+        which = rng.integers(4)
+        if which == 0:
+            parent["x" * int(rng.integers(300))] = parent.pop(key)
+        elif which == 1:
+            del parent[key]
+        else:
+            parent[key] = _VALUES[rng.integers(len(_VALUES))]
+    return json.dumps(value)
+
+
+def _parent(rng, value):
+    """One of the objects in an object that have values, at any depth."""
+    found = [value]
+    for parent in found:
+        found += [child for child in parent.values() if isinstance(child, dict) and child]
+    return found[rng.integers(len(found))]

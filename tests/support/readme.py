@@ -6,7 +6,7 @@ import re
 README = pathlib.Path(__file__).parents[2] / "README.md"
 
 # Which of them make a program, one after another: their numbers, in the order of the page.
-PROGRAMS = {"inference": [0], "ragged": [0, 1], "training": [2]}
+PROGRAMS = {"inference": [0], "ragged": [0, 1], "training": [2], "weights": [3]}
 
 
 def examples():

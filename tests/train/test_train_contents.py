@@ -25,7 +25,8 @@ from strangers import (
 )
 
 from fastrnn import checks, train
-from fastrnn.train import state, texts
+from fastrnn._files import texts
+from fastrnn.train import state
 
 pytestmark = pytest.mark.no_kernels
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN
+from fastrnn import GRU, LSTM, RNN, convert
 
 x: NDArray[np.float32] = np.zeros((5, 2, 40), np.float32)
 lstm, gru = LSTM(40, 128), GRU(40, 128)
@@ -58,3 +58,11 @@ print(fastrnn.lstm_backward(tape_of_bytes, x, y, None, (y, y), y)[2].weight_ih) 
 fastrnn.tape_size("LSTM", 1, 2, 3)  # mistake
 fastrnn.threads("1")  # mistake
 fastrnn.backend("numpy")  # mistake
+
+fastrnn.save("model.npz", [lstm])  # mistake
+fastrnn.load("model.npz", cell="LSTM")  # mistake
+fastrnn.load("model.npz", dtype="float16")  # mistake
+gates = convert.to_gates(gru, update="z")  # mistake
+print(convert.from_gates("lstm", gates).reset_after)  # mistake
+convert.from_gates("gru", gates, order="x")  # mistake
+convert.to_thinc(gru)  # mistake

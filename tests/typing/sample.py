@@ -1,12 +1,14 @@
 """A program as users write it, for a type checker: test_typing.py says what it must find here."""
 
+import pathlib
+import tempfile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN
+from fastrnn import GRU, LSTM, RNN, convert
 from fastrnn.functional import Parameters
 
 Floats = NDArray[np.float32]
@@ -155,6 +157,20 @@ def gradients(x: Floats, lstm: LSTM, gru: GRU, rnn: RNN) -> list[Floats]:
     return [*(d.astype(np.float32) for d in found), dstate.astype(np.float32)]
 
 
+def keep(layer: LSTM, folder: pathlib.Path) -> list[Floats]:
+    fastrnn.save(folder / "one.npz", layer)
+    fastrnn.save(str(folder / "all.npz"), {"encoder": layer, "decoder": GRU(4, 4)})
+    same: LSTM = fastrnn.load(folder / "one.npz", batch_first=True)
+    layers: dict[str, LSTM | GRU] = fastrnn.load(folder / "all.npz", dtype="float32", rng=0)
+    gates = convert.to_gates(same, order="xh", by_columns=True)
+    again = convert.from_gates("lstm", gates, order="xh", by_columns=True, batch_first=True)
+    w_z, _ = convert.to_gates(GRU(3, 4, reset_after=False), update="new")["z"]
+    after = convert.from_gates("gru", dict.fromkeys("rzn", w_z), update="old").reset_after
+    params = convert.to_thinc(convert.from_thinc(convert.to_thinc(LSTM(3, 4)), 3, 4))
+    print(after, again.proj_size, list(layers))
+    return [w_z.astype(np.float32), params.astype(np.float32)]
+
+
 def served(x: Floats) -> fastrnn.keras.Loaded:
     layers = fastrnn.keras.load("model.keras")
     fastrnn.keras.load_weights("model.weights.h5", {"gru": GRU(3, 4)})
@@ -193,6 +209,8 @@ def main() -> None:
     windows(gru, np.tile(x, (10, 1, 1)), np.zeros((50, 2, 4), np.float32))
     functions(x, LSTM(3, 4), gru, RNN(3, 4))
     print(len(gradients(x, LSTM(3, 4), GRU(3, 4), RNN(3, 4))))
+    with tempfile.TemporaryDirectory() as folder:
+        keep(LSTM(3, 4), pathlib.Path(folder))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Reading strangers' files piece by piece, with bounded memory; replacing files atomically.
 
-`Source` is a file that is being read. The file decides how much memory names and `extra` take, so
-`Source` counts that memory before it is allocated.
+`Source` is a file that is being read. The file decides how much memory its names and its further
+contents take, so `Source` counts that memory before it is allocated, and a `Limit` bounds it.
 
 It must not know: formats, arrays, parts.
 """
@@ -11,24 +11,34 @@ import errno
 import os
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from fastrnn.checks import shown
 
 PICKLED = "pickled files are never read: save as safetensors"
 
-# Names may take _NAMES bytes of memory, plus _NAMES_EACH for each wanted array, before they count
-# as extra. A file may have names that are not wanted, such as the state of an optimizer.
-_NAMES, _NAMES_EACH = 2**20, 2**13
+
+class Limit(NamedTuple):
+    """The bytes of memory that a file may take beside the arrays that are wanted.
+
+    names : for names, before they count as extra
+    extra : for everything else
+    reason : the reason of the error if extra is exceeded
+    """
+
+    names: int
+    extra: int
+    reason: str
 
 
 @contextlib.contextmanager
-def opened(path, max_extra, wanted):
-    """A `Source` for a file; wanted is the number of wanted arrays."""
+def opened(path, limit):
+    """A `Source` for a file."""
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # open has a message for folders
         raise ValueError(f"{path} must be a regular file: a pipe or a device has no size")
     with open(path, "rb") as file:
-        source = Source(path, file, max_extra, wanted)
+        source = Source(path, file, limit)
         if _pickled(source):
             raise source.refused(PICKLED)
         yield source
@@ -37,11 +47,10 @@ def opened(path, max_extra, wanted):
 class Source:
     """A file that is read in pieces, by their offset; `size` is its length in bytes."""
 
-    def __init__(self, path, file, max_extra, wanted):
+    def __init__(self, path, file, limit):
         self.path, self._file = Path(path), file
         self.size = os.fstat(file.fileno()).st_size
-        self._max_extra, self._left = max_extra, max_extra
-        self._left_for_names = _NAMES + _NAMES_EACH * wanted
+        self._left_for_names, self._left, self._reason = limit
 
     def refused(self, reason, member=None):
         """The ValueError to raise: it names the file, the member and the reason."""
@@ -66,14 +75,10 @@ class Source:
         raise self.refused("the file ends early", member)
 
     def take(self, count, member):
-        """Count bytes of memory for extra; ValueError if they exceed max_extra."""
+        """Count bytes of memory for extra; ValueError if they exceed the limit."""
         self._left -= count
         if self._left < 0:
-            raise self.refused(
-                f"extra takes more memory than max_extra = {self._max_extra} bytes: if you trust "
-                "the file, load it with a larger max_extra",
-                member,
-            )
+            raise self.refused(self._reason, member)
 
     def take_for_names(self, count, member=None):
         """Count bytes of memory for names."""

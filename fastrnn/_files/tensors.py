@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fastrnn.train.npy import MOST_AXES
-from fastrnn.train.texts import Twice, memory_of, object_of
+from fastrnn._files.npy import MOST_AXES
+from fastrnn._files.texts import Twice, memory_of, object_of
 
 _DTYPES = {
     "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2",
     "U32": "<u4", "I32": "<i4", "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8",
 }  # fmt: skip
+_BFLOAT16 = "BF16"  # NumPy has no such dtype; `Tensors.array` makes float32 of it
 _METADATA, _ENTRY = "__metadata__", {"dtype", "shape", "data_offsets"}
 
 
@@ -50,7 +51,7 @@ class Tensor(NamedTuple):
     """The header's entry for an array, or a text.
 
     dtype : a dtype of numbers, or for a text a str of its length; for any other dtype the name in
-        the header
+        the header, such as "BF16"
     """
 
     dtype: np.dtype | str
@@ -92,11 +93,14 @@ class Tensors:
             yield name, described[name]
 
     def array(self, name):
-        """The array."""
+        """The array; of bfloat16 it is float32, which has all numbers of bfloat16."""
         tensor = self._tensors[name]
-        array = np.empty(tensor.shape, tensor.dtype)
+        is_bfloat16 = tensor.dtype == _BFLOAT16
+        array = np.empty(tensor.shape, "<u2" if is_bfloat16 else tensor.dtype)
         view = memoryview(array.reshape(-1).view(np.uint8))
         self._source.read_into(tensor.begin, view, name)
+        if is_bfloat16:  # the upper half of the bits of a float32
+            return (array.astype("<u4") << 16).view("<f4")
         return array
 
     def text(self, name):
@@ -142,14 +146,14 @@ class Tensors:
                 f"its data_offsets must be where its bytes begin and end, got {repr(offsets)}", name
             )
         begin, end = offsets
-        if dtype in _DTYPES:
-            dtype = np.dtype(_DTYPES[dtype])
-            if end - begin != math.prod(shape) * dtype.itemsize:
-                raise self._source.refused(
-                    f"it has {end - begin} bytes by its data_offsets, but "
-                    f"{math.prod(shape) * dtype.itemsize} by its dtype and shape",
-                    name,
-                )
+        dtype = np.dtype(_DTYPES[dtype]) if dtype in _DTYPES else dtype
+        itemsize = 2 if dtype == _BFLOAT16 else getattr(dtype, "itemsize", None)
+        if itemsize is not None and end - begin != math.prod(shape) * itemsize:
+            raise self._source.refused(
+                f"it has {end - begin} bytes by its data_offsets, but "
+                f"{math.prod(shape) * itemsize} by its dtype and shape",
+                name,
+            )
         return Tensor(dtype, tuple(shape), data + begin, data + end)
 
     def _check_places(self, at):

@@ -17,7 +17,7 @@ def test_a_header_may_name_arrays_in_any_order_and_more_texts(tensors):
     tensors.holds()
 
 
-@pytest.mark.parametrize("dtype", ["F4", "F6_E2M3", "F8_E5M2", "F8_E4M3", "BF16", "C64", "x" * 999])
+@pytest.mark.parametrize("dtype", ["F4", "F6_E2M3", "F8_E5M2", "F8_E4M3", "C64", "x" * 999])
 def test_dtypes_that_numpy_lacks_are_named(dtype, tensors):
     header = header_of(d_weight={"dtype": dtype})
     tensors.refuses(tensors_of(header, DATA), TypeError, "d.weight", f"got {dtype[:100]}")
@@ -29,6 +29,18 @@ def test_dtypes_that_numpy_lacks_are_named(dtype, tensors):
             tensors.refuses(data, TypeError, name, "array of numbers, got dtype")
         else:
             tensors.load(data)
+
+
+def test_bfloat16_is_named_and_its_size_compared(tensors):
+    """`fastrnn.load` reads it."""
+    for name in ("d.weight", "optimizer.x"):
+        header = header_of() | {name: {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 24]}}
+        tensors.refuses(tensors_of(header, DATA), ValueError, name, "but 12 by its dtype")
+    header = {
+        "d.weight": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]},
+        "d.bias": {"dtype": "F32", "shape": [2], "data_offsets": [12, 20]},
+    }
+    tensors.refuses(tensors_of(header, bytes(20)), TypeError, "d.weight", "got BF16")
 
 
 @pytest.mark.parametrize(

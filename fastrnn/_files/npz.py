@@ -10,8 +10,8 @@ from itertools import pairwise
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.train.npy import START, header_of, length_of
-from fastrnn.train.zips import Member, entries
+from fastrnn._files.npy import START, header_of, length_of
+from fastrnn._files.zips import Member, entries
 
 _PIECE = 2**14  # characters
 # The most bytes of memory that a header and its array take without the elements: _HEADER, and _AXIS

@@ -1,0 +1,8 @@
+"""What a weight file says about its layers: by names, by shapes, and by a description.
+
+names.py finds the layers in the names of arrays. description.py writes and checks the text that
+`fastrnn.save` puts beside the arrays. plan.py decides from all of it which layers to make, before
+any element is read.
+
+It must not know: files.
+"""

@@ -1,0 +1,118 @@
+"""The run of a module as torch's own operations and fastrnn's operators, for torch to trace.
+
+torch.compile, torch.export and the transforms of torch.func follow these functions: a loop over the
+layers of the stack and their directions.
+
+It must not know: kernels, NumPy.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from fastrnn._engine import ragged
+from fastrnn.torch import _equations
+from fastrnn.torch._equations import is_transformed
+from fastrnn.torch._net import array_of
+from fastrnn.torch._operators import OPERATORS, cell_of, spec_of
+
+
+class Plan(NamedTuple):
+    """What a stack consists of.
+
+    operator, spec : the operator's name, and its argument `cell`. layers : for each layer its
+    passes, each with reverse (a bool) and the names of its parameters. sizes : the features of each
+    array of the state.
+    """
+
+    operator: str
+    spec: str
+    layers: list
+    sizes: tuple
+
+
+def plan_of(structure, names):
+    """The `Plan` of a structure; names : a dict from its parameters' names to the module's."""
+    layers = [
+        [(reverse, [names[n] for n in structure.names(slot).values()]) for slot, reverse, _ in one]
+        for one in structure.passes_of_layers
+    ]
+    cell = structure.cell
+    return Plan(cell.function, spec_of(cell, structure.bias), layers, structure.state_sizes)
+
+
+def run(module, plan, x, state, rows, dropout):
+    """y (T, B, D*H) and the final state, a tuple of tensors (L*D, B, H).
+
+    x : (T, B, I). state : a tuple of tensors like the final state, or Nones for zeros. rows :
+    lengths, mask and reset as (B,) and (T, B) tensors or Nones, and reset_to. dropout : that
+    between layers, 0 for none.
+    """
+    run_pass = _equations_of(plan, rows) if is_transformed() else _operator_of(plan, rows)
+    lasts = [[] for _ in plan.sizes]
+    for index, passes in enumerate(plan.layers):
+        if index and dropout:
+            x = torch.nn.functional.dropout(x, dropout, training=True)
+        outputs = []
+        for reverse, names in passes:
+            slot = len(lasts[0])
+            first = [
+                x.new_zeros((x.shape[1], size)) if s is None else s[slot]
+                for s, size in zip(state, plan.sizes, strict=True)
+            ]
+            y, last = run_pass(x, first, [getattr(module, name) for name in names], reverse)
+            outputs.append(y)
+            for of_state, array in zip(lasts, last, strict=True):
+                of_state.append(array)
+        x = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
+    return x, tuple([torch.stack(of_state) for of_state in lasts])
+
+
+def _operator_of(plan, rows):
+    """A function that runs a pass by fastrnn's operator."""
+    *optional, reset_to = rows
+    given = *optional, reset_to == "initial"
+    operator, keep = OPERATORS[plan.operator], torch.is_grad_enabled()
+
+    def run_pass(x, first, own, reverse):
+        y, *last, _ = operator(x, *first, own, *given, reverse, keep, plan.spec)
+        return y, last
+
+    return run_pass
+
+
+def _equations_of(plan, rows):
+    """A function that runs a pass by its equations, which the transforms of torch.func can map."""
+    cell, bias = cell_of(plan.spec)
+    if not _equations.has(cell):
+        raise NotImplementedError(
+            f"torch.func's transforms need a cell without fastrnn's own options, got {cell.options}"
+        )
+
+    def run_pass(x, first, own, reverse):
+        own = own if bias else [*own[:2], None, None, *own[2:]]
+        return _equations.direction(cell, x, first, own, reverse, _rows_of(x, *rows))
+
+    return run_pass
+
+
+def _rows_of(x, lengths, mask, reset, reset_to):
+    tensors = [_unwrapped(t) for t in (lengths, mask, reset)]
+    with torch._C._DisableFuncTorch():
+        given = list(map(array_of, tensors))
+    return ragged.rows(*x.shape[:2], *given, reset_to, False)
+
+
+def _unwrapped(tensor):
+    """The tensor that transforms have wrapped: each of them wraps all that is made within it."""
+    functorch = torch._C._functorch
+    while tensor is not None and functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            raise NotImplementedError(
+                "lengths, mask and reset cannot be mapped over by torch.func's transforms: give "
+                "one for all"
+            )
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor
