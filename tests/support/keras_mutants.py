@@ -4,13 +4,14 @@ It is a process of its own, so that the test sees it if a mutant ends the proces
 """
 
 import faulthandler
+import json
 import pathlib
 import resource
 import sys
 
 import numpy as np
 from keras_by_hand import h5_of, hdf5_of, keras_2, keras_members, layer, model, numbered, weights
-from mutants import mutant, mutant_of_members
+from mutants import mutant, mutant_of_json, mutant_of_members
 from strangers import Member, zip_of
 
 import fastrnn
@@ -35,7 +36,14 @@ def makers():
         inside = Member(b"model.weights.h5", mutant(rng, members[2].data))
         return ".keras", zip_of([*members[:2], inside])
 
+    def of_configuration(rng):
+        entries = config["config"]["layers"]
+        changed = [json.loads(mutant_of_json(rng, entry)) for entry in entries]
+        text = json.dumps(model(changed)).encode()
+        return ".keras", zip_of([members[0], Member(b"config.json", text), members[2]])
+
     return [
+        of_configuration,
         lambda rng: (".keras", mutant(rng, whole)),
         lambda rng: (".keras", mutant_of_members(rng, members)),
         of_weights,
