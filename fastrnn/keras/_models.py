@@ -126,29 +126,27 @@ def _sources(value):
     names, explicit, left = [], None, [value]
     while left:
         value = left.pop()
-        if isinstance(value, dict):
-            history = _history(value)
-            if history:
-                names.append(history)
-                continue
+        name = _tensor(value)
+        if name is not None:
+            names.append(name)
+            kwargs = value[3] if isinstance(value, list) and len(value) == 4 else None
+        elif isinstance(value, dict):
             kwargs = value.get("kwargs")
-            if isinstance(kwargs, dict) and isinstance(kwargs.get("mask"), dict):
-                explicit = _history(kwargs["mask"]) or explicit
-            left += [part for key, part in value.items() if key == "args"]
-        elif isinstance(value, list):
-            if len(value) in (3, 4) and isinstance(value[0], str):
-                names.append(value[0])
-            else:
-                left += value
+            left.append(value.get("args"))
+        else:
+            kwargs = None
+            left += value if isinstance(value, list) else []
+        if isinstance(kwargs, dict):
+            explicit = _tensor(kwargs.get("mask")) or explicit
     return names, explicit
 
 
-def _history(value):
-    config = value.get("config")
-    if value.get("class_name") == "__keras_tensor__" and isinstance(config, dict):
-        history = config.get("keras_history")
-        if isinstance(history, list) and history and isinstance(history[0], str):
-            return history[0]
+def _tensor(value):
+    """The name of the layer that a serialized tensor comes from; None for another value."""
+    if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+        value = value["config"].get("keras_history") if isinstance(value.get("config"), dict) else 0
+    if isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str):
+        return value[0]
     return None
 
 

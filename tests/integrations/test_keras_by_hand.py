@@ -182,6 +182,27 @@ def test_a_mask_ends_where_a_layer_gives_its_last_output_alone(tmp_path):
     assert [one.mask_source for one in loaded.values()] == ["table", "table", None]
 
 
+def test_masks_of_a_functional_model_of_keras_2(tmp_path):
+    """Tensors are lists there: layer, node, index and arguments."""
+    arrays = weights("LSTM", np.random.default_rng(0))
+    layers = [{"class_name": "InputLayer", "config": {"name": "ids"}}]
+    layers += [{"class_name": "Embedding", "config": {"name": "table", "mask_zero": True}}]
+    layers += [layer("LSTM", name, 2) for name in ("first", "second", "third")]
+    sources = [
+        [],
+        [[["ids", 0, 0, {}]]],
+        [[["table", 0, 0, {}]]],
+        [[["ids", 0, 0, {"mask": ["compared", 0, 0]}]]],
+        [[["ids", 0, 0, {"training": False}]]],
+    ]
+    for one, source in zip(layers, sources, strict=True):
+        one |= {"name": one["config"]["name"], "inbound_nodes": source}
+    named = {name: keras_2(f"{name}/lstm_cell", arrays) for name in ("first", "second", "third")}
+    data = h5_of(model(layers, kind="Functional"), named)
+    loaded = load(written(tmp_path, data, "model.h5")).values()
+    assert [one.mask_source for one in loaded] == ["table", "compared", None]
+
+
 def test_importing_needs_no_h5py_and_reading_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(ImportError, match=r"pip install 'fastrnn\[keras\]'") as caught:
