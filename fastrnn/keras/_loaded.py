@@ -135,7 +135,7 @@ class Loaded:
         state = self._given_state(initial_state)
         y, last = self.layer(x, state, mask=mask, zero_output_for_mask=self.zero_output_for_mask)
         if self.stateful:
-            self._state = last
+            self._state = copy.deepcopy(last)  # results are views of `last`
         if not self.return_sequences:
             y = self._at_the_end(last, mask)
         elif self.go_backwards:

@@ -143,6 +143,17 @@ def test_a_stateful_layer_continues(kind):
         same(loaded(x), layer(x), "float32")
 
 
+def test_results_of_a_stateful_layer_may_be_changed():
+    layer = kl.GRU(4, stateful=True, return_state=True)
+    layer.build((2, None, 3))
+    one, other = from_keras(layer), from_keras(layer)
+    x = np.ones((2, 5, 3), np.float32)
+    for array in one(x):
+        array[...] = 7
+    other(x)
+    np.testing.assert_array_equal(one(x)[0], other(x)[0])
+
+
 @every_kind
 def test_dropout_acts_in_training_alone(kind):
     make, options = KINDS[kind]
