@@ -82,7 +82,10 @@ __all__ = [
 ]
 
 # These are imported on first use.
-_LAZY = ("bench", "convert", "data", "demos", "io", "keras", "plot", "reference", "torch", "train")
+_LAZY = (
+    "bench", "convert", "data", "demos", "io", "keras", "onnx", "plot", "reference", "torch",
+    "train",
+)  # fmt: skip
 _OF_IO = ("load", "save")
 
 

@@ -1,18 +1,16 @@
 """A case as an ONNX model of LSTM, GRU or RNN operators, one per layer, float32, static shapes.
 
 Inputs x (T, B, I) and, for a stream, h0 (and c0); outputs y (T, B, H * directions), h (and c),
-the states (layers * directions, B, H). ONNX orders LSTM gates i o f c and GRU gates z r h. It has a
-leading direction axis and one array for both biases. Its GRU has z as the factor of h_{t-1}, as in
-PyTorch.
+the states (layers * directions, B, H).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.bench.cases import GATES, Case, suffixes
+from fastrnn._interop.conventions import ONNX
+from fastrnn.bench.cases import Case, suffixes
 
-ORDER = {"lstm": (0, 3, 1, 2), "gru": (1, 0, 2), "gru-before": (1, 0, 2), "rnn": (0,)}
 OPERATOR = {"lstm": "LSTM", "gru": "GRU", "gru-before": "GRU", "rnn": "RNN"}
 
 
@@ -39,12 +37,8 @@ def make_model(case: Case, cell: str, weights: dict) -> bytes:
 
     def stacked(name: str, layer: int) -> np.ndarray:
         """(directions, G*H, ...) with the gates in ONNX's order."""
-        per_direction = []
-        for suffix in suffixes(layer, case.directions):
-            value = weights[name + suffix]
-            gates = value.reshape(GATES[cell], case.H, *value.shape[1:])[list(ORDER[cell])]
-            per_direction.append(gates.reshape(value.shape))
-        return np.stack(per_direction)
+        values = [weights[name + suffix] for suffix in suffixes(layer, case.directions)]
+        return np.stack([ONNX.from_native(OPERATOR[cell].lower(), value) for value in values])
 
     direction = "forward" if case.directions == 1 else "bidirectional"
     options = {"hidden_size": case.H, "direction": direction}

@@ -12,6 +12,7 @@ import numpy as np
 
 import fastrnn
 from fastrnn._interop.conventions import KERAS, KERAS_2
+from fastrnn._layer import initializers
 from fastrnn.checks import shown
 from fastrnn.keras._nodes import Node
 
@@ -90,10 +91,12 @@ class Recipe(NamedTuple):
     def new_layer(self, input_size, dtype):
         """A fastrnn layer with these options; its weights are still to be set."""
         kind = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}[self.cell]
-        return kind(
-            input_size, self.units, max(1, self.num_layers), batch_first=True, dtype=dtype, rng=0,
-            bidirectional=self.bidirectional, reverse=self.call.go_backwards, **self.options,
-        )  # fmt: skip
+        with initializers.skipped():
+            return kind(
+                input_size, self.units, max(1, self.num_layers), batch_first=True, dtype=dtype,
+                bidirectional=self.bidirectional, reverse=self.call.go_backwards, rng=0,
+                **self.options,
+            )  # fmt: skip
 
 
 def recipe_of(entry, major):

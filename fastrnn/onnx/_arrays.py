@@ -1,0 +1,217 @@
+"""The operators of ONNX that move numbers and compute none, in NumPy: those around recurrent nodes.
+
+Programs that write models use them to arrange weights, states and outputs. Of arithmetic there is
+the product of integers alone, which is for sizes.
+
+It must not know: recurrent nodes, files.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from onnx import AttributeProto
+
+from fastrnn.checks import shown
+from fastrnn.onnx._tensors import array_of, dtype_of
+
+_INT, _INTS, _FLOAT, _FLOATS, _TENSOR = (
+    AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT, AttributeProto.FLOATS,
+    AttributeProto.TENSOR,
+)  # fmt: skip
+_FIELDS = {
+    _INT: lambda a: a.i,
+    _INTS: lambda a: [*a.ints],
+    _FLOAT: lambda a: a.f,
+    _FLOATS: lambda a: [*a.floats],
+    _TENSOR: lambda a: a.t,
+}
+
+# The attributes of all these operators; one name has one type in all of them.
+_TYPES = {
+    "allowzero": _INT, "axes": _INTS, "axis": _INT, "end": _INT, "ends": _INTS,
+    "num_outputs": _INT, "perm": _INTS, "saturate": _INT, "split": _INTS, "start": _INT,
+    "starts": _INTS, "to": _INT, "value": _TENSOR, "value_float": _FLOAT,
+    "value_floats": _FLOATS, "value_int": _INT, "value_ints": _INTS,
+}  # fmt: skip
+
+# The operators of which inputs after the first may be left out.
+_OPTIONAL = {"Slice", "Split", "Squeeze", "Unsqueeze"}
+
+
+def known(node):
+    """Return whether there is an `Operation` for this node."""
+    return node.domain in ("", "ai.onnx") and node.op_type in _OPERATORS
+
+
+class Operation:
+    """A node, as a function from its inputs to a list of its outputs.
+
+    node : NodeProto, of an operator that is known
+    source : the model's `Source`, which bounds the bytes of new arrays
+
+    A call raises ValueError for inputs that do not fit; the message names the operator, and not the
+    node. An input that is left out is None.
+    """
+
+    def __init__(self, node, source):
+        self.source, self.spend, self.count = source, source.spend, len(node.output)
+        self._name = node.op_type
+        self._function, known = _OPERATORS[node.op_type]
+        self.attributes = {}
+        for attribute in node.attribute:
+            name = attribute.name
+            fits = name in known and attribute.type == _TYPES[name]
+            if attribute.ref_attr_name or not fits:
+                raise ValueError(
+                    f"{self._name} has an attribute {shown(name)!r} that is not known, or of "
+                    "another type"
+                )
+            self.attributes[name] = _FIELDS[attribute.type](attribute)
+        self.get = self.attributes.get
+
+    def __call__(self, inputs):
+        needed = inputs[:1] if self._name in _OPTIONAL else inputs
+        if any(array is None for array in needed):
+            raise ValueError(f"{self._name} must have all of its inputs")
+        try:
+            return self._function(self, *inputs)
+        except (IndexError, OverflowError, KeyError) as error:
+            raise ValueError(f"{self._name}: {error}") from None
+        except TypeError as error:  # a number of inputs that does not fit
+            raise ValueError(f"inputs or attributes of {self._name} do not fit: {error}") from None
+
+    def ints(self, name, array):
+        """Integers that later opsets have as an input and earlier ones as an attribute."""
+        return self.get(name) if array is None else _ints(array)
+
+
+def _ints(array):
+    """A list of ints, from a 1-D array of integers, or a 0-D one."""
+    if array.dtype.kind not in "iu" or array.ndim > 1 or array.size > 64:
+        raise ValueError(f"sizes and axes must be a short list of integers, got {array.dtype}")
+    return [int(value) for value in array.reshape(-1)]
+
+
+def _constant(call):
+    given = call.attributes
+    if len(given) != 1:
+        raise ValueError("a Constant must have one value")
+    ((name, value),) = given.items()
+    if name == "value":
+        return [array_of(value, call.source, "a Constant")]
+    dtype = {"value_int": "i8", "value_ints": "i8", "value_float": "f4", "value_floats": "f4"}[name]
+    return [np.array(value, dtype)]
+
+
+def _reshape(call, x, shape):
+    wanted = _ints(shape)
+    if not call.get("allowzero", 0):
+        wanted = [x.shape[k] if size == 0 else size for k, size in enumerate(wanted)]
+    call.spend(x.nbytes)
+    return [x.reshape(wanted)]
+
+
+def _squeeze(call, x, axes=None):
+    axes = call.ints("axes", axes)
+    return [x.squeeze(None if axes is None else tuple(axes))]
+
+
+def _unsqueeze(call, x, axes=None):
+    return [np.expand_dims(x, tuple(call.ints("axes", axes)))]
+
+
+def _transpose(call, x):
+    return [x.transpose(call.get("perm"))]
+
+
+def _slice(call, x, *inputs):
+    names = ("starts", "ends", "axes", "steps")
+    inputs = (*inputs, *[None] * (4 - len(inputs)))
+    starts, ends, axes, steps = [call.ints(n, a) for n, a in zip(names, inputs, strict=True)]
+    axes = [*range(len(starts))] if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    cut = [slice(None)] * x.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        # An end before the first element, which a negative step reaches, is None in Python.
+        below = step < 0 and end < -x.shape[axis]
+        cut[axis] = slice(start, None if below else end, step)
+    return [x[tuple(cut)]]
+
+
+def _concat(call, *arrays):
+    call.spend(sum(array.nbytes for array in arrays))
+    return [np.concatenate(arrays, axis=call.attributes["axis"])]
+
+
+def _split(call, x, split=None):
+    axis = call.get("axis", 0)
+    sizes = call.ints("split", split)
+    if sizes is None:
+        count = call.get("num_outputs", call.count)
+        each = -(-x.shape[axis] // count)
+        sizes = [each] * (count - 1) + [x.shape[axis] - each * (count - 1)]
+    if min(sizes) < 0 or sum(sizes) != x.shape[axis] or len(sizes) != call.count:
+        raise ValueError(f"split must be sizes that sum to {x.shape[axis]}, got {sizes}")
+    return np.split(x, np.cumsum(sizes)[:-1], axis)
+
+
+def _gather(call, x, indices):
+    axis = call.get("axis", 0)
+    if indices.dtype.kind not in "iu":
+        raise ValueError(f"indices must be integers, got {indices.dtype}")
+    call.spend(x.itemsize * indices.size * math.prod(x.shape) // max(x.shape[axis], 1))
+    return [x.take(indices, axis)]
+
+
+def _expand(call, x, shape):
+    sizes = np.broadcast_shapes(x.shape, tuple(_ints(shape)))
+    call.spend(x.itemsize * math.prod(sizes))
+    return [np.broadcast_to(x, sizes)]
+
+
+def _constant_of_shape(call, shape):
+    value = np.zeros(1, "f4")
+    if "value" in call.attributes:
+        value = array_of(call.attributes["value"], call.source, "ConstantOfShape")
+    sizes = _ints(shape)
+    call.spend(value.itemsize * math.prod(sizes))
+    return [np.broadcast_to(value.reshape(()), sizes)]
+
+
+def _shape(call, x):
+    return [np.array(x.shape[slice(call.get("start", 0), call.get("end"))], "i8")]
+
+
+def _cast(call, x):
+    dtype = dtype_of(call.attributes["to"], "Cast")
+    call.spend(x.size * dtype.itemsize)
+    return [x.astype(dtype)]
+
+
+def _mul(call, a, b):
+    if a.dtype.kind not in "iu" or b.dtype.kind not in "iu":
+        raise ValueError(f"only integers are multiplied, got {a.dtype} and {b.dtype}")
+    call.spend(a.itemsize * math.prod(np.broadcast_shapes(a.shape, b.shape)))
+    return [np.multiply(a, b)]
+
+
+# The function of each operator, and the names of its attributes.
+_OPERATORS = {
+    "Cast": (_cast, ("to", "saturate")),
+    "Concat": (_concat, ("axis",)),
+    "Constant": (_constant, ("value", "value_int", "value_ints", "value_float", "value_floats")),
+    "ConstantOfShape": (_constant_of_shape, ("value",)),
+    "Expand": (_expand, ()),
+    "Gather": (_gather, ("axis",)),
+    "Identity": (lambda call, x: [x], ()),
+    "Mul": (_mul, ()),
+    "Reshape": (_reshape, ("allowzero",)),
+    "Shape": (_shape, ("start", "end")),
+    "Slice": (_slice, ("starts", "ends", "axes")),
+    "Split": (_split, ("axis", "split", "num_outputs")),
+    "Squeeze": (_squeeze, ("axes",)),
+    "Transpose": (_transpose, ("perm",)),
+    "Unsqueeze": (_unsqueeze, ("axes",)),
+}

@@ -1,0 +1,202 @@
+"""Prepared: a model of recurrent nodes and of nodes that move numbers, ready for many runs.
+
+It must not know: the arrangement of weights, kernels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastrnn.checks import shown
+from fastrnn.onnx._arrays import Operation, known
+from fastrnn.onnx._model import Constants, read
+from fastrnn.onnx._node import Node
+from fastrnn.onnx._operator import input_names, is_recurrent, label_of, operator_of
+from fastrnn.onnx._tensors import Source
+from fastrnn.onnx._weights import Weights
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+    from typing import Any, TypeAlias
+
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+
+    Arrays: TypeAlias = Mapping[str, NDArray[Any]] | Sequence[NDArray[Any] | None]
+
+_AT_RUN = ("X", "sequence_lens", "initial_h", "initial_c")  # inputs that are no weights
+
+
+class Prepared:
+    """A model with its weights converted and packed; `prepare` creates it.
+
+    Attributes
+    ----------
+    input_names, output_names : list of str
+        Of the model's graph, without inputs that are constants.
+
+    Examples
+    --------
+    >>> import fastrnn
+    >>> import fastrnn.onnx
+    >>> fastrnn.onnx.export(fastrnn.LSTM(3, 5, rng=0), "lstm.onnx")
+    >>> prepared = fastrnn.onnx.prepare("lstm.onnx")
+    >>> prepared.input_names, prepared.output_names
+    (['x', 'h0', 'c0'], ['y', 'h', 'c'])
+    """
+
+    def __init__(self, model: ModelProto | bytes | str | os.PathLike[str]) -> None:
+        model = read(model)
+        graph = model.proto.graph
+        _check_operators(graph)
+        constants = Constants(model, graph)
+        self._steps = []
+        for node in graph.node:
+            found = {name: constants.get(name) for name in (*node.input, *node.output) if name}
+            found = {name: value for name, value in found.items() if value is not None}
+            if is_recurrent(node):
+                self._steps.append(RecurrentStep(node, model.opset, found))
+            elif not all(name in found for name in node.output if name):
+                self._steps.append(MovingStep(node))
+        self.output_names = [value.name for value in graph.output]
+        given = {tensor.name for tensor in graph.initializer}
+        self.input_names = [value.name for value in graph.input if value.name not in given]
+        # Weights that a step has packed are not kept here.
+        read_later = {*self.output_names, *(name for step in self._steps for name in step.inputs)}
+        kept = {name: constants.get(name) for name in read_later}
+        self._constants = {name: value for name, value in kept.items() if value is not None}
+
+    def run(self, inputs: Arrays) -> tuple[NDArray[Any], ...]:
+        """Run the model.
+
+        Parameters
+        ----------
+        inputs : mapping from names to arrays, or sequence of arrays in the order of `input_names`
+
+        Returns
+        -------
+        tuple
+            An array for each of `output_names`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            As for `run_node`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> import fastrnn.onnx
+        >>> fastrnn.onnx.export(fastrnn.GRU(3, 5, rng=0), "gru.onnx")
+        >>> prepared = fastrnn.onnx.prepare("gru.onnx")
+        >>> x, h0 = np.ones((7, 2, 3), "float32"), np.zeros((1, 2, 5), "float32")
+        >>> y, h = prepared.run({"x": x, "h0": h0})
+        >>> h.shape
+        (1, 2, 5)
+        """
+        names = self.input_names
+        values = self._constants | named_inputs(inputs, names, names, "the model")
+        for step in self._steps:
+            values |= step(values)
+        return tuple([_value(values, name, "the model") for name in self.output_names])
+
+
+class RecurrentStep:
+    """A recurrent node as a function from values to values; its weights may be among them.
+
+    constants : name -> array. inputs : the names of the values that a call reads.
+    """
+
+    def __init__(self, node, opset, constants):
+        self._operator, self._names = operator_of(node, opset), input_names(node)
+        self._outputs, self._node = [*node.output], None
+        if len(self._outputs) > 1 + self._operator.states:
+            raise ValueError(
+                f"{self._operator.label} must have at most {1 + self._operator.states} outputs, "
+                f"got {len(self._outputs)}"
+            )
+        self.inputs = [*self._names.values()]
+        weights = [self._names[name] for name in Weights._fields if name in self._names]
+        if all(name in constants for name in weights):
+            self._node = self._new(constants)
+            self.inputs = [self._names[name] for name in _AT_RUN if name in self._names]
+
+    def _new(self, values):
+        return Node(self._operator, Weights(*self._arrays(values, Weights._fields)))
+
+    def _arrays(self, values, inputs):
+        names, label = self._names, self._operator.label
+        return [_value(values, names[own], label) if own in names else None for own in inputs]
+
+    def __call__(self, values):
+        node = self._node or self._new(values)
+        outputs = node(*self._arrays(values, _AT_RUN))
+        return {name: array for name, array in zip(self._outputs, outputs, strict=False) if name}
+
+
+class MovingStep:
+    """Another node as a function from values to values; inputs : the names of what it reads."""
+
+    def __init__(self, node):
+        self._label, self._inputs, self._outputs = label_of(node), [*node.input], [*node.output]
+        self._operation = Operation(node, Source())
+        self.inputs = [name for name in node.input if name]
+
+    def __call__(self, values):
+        label = self._label
+        inputs = [_value(values, name, label) if name else None for name in self._inputs]
+        outputs = self._operation(inputs)
+        return {name: array for name, array in zip(self._outputs, outputs, strict=False) if name}
+
+
+def _value(values, name, owner):
+    if name not in values:
+        raise ValueError(f"{owner} reads {shown(name)!r}, which no input and no node before it is")
+    return values[name]
+
+
+def named_inputs(inputs, names, required, owner):
+    """The inputs as a dict from names to arrays.
+
+    names : of all inputs, "" for one that is left out. required : of those that must be given.
+    """
+    if hasattr(inputs, "keys"):
+        named = {name: inputs[name] for name in inputs.keys()}  # noqa: SIM118
+    elif isinstance(inputs, np.ndarray) or not hasattr(inputs, "__len__"):
+        raise TypeError(
+            "inputs must be a mapping from names to arrays, or a list or tuple of arrays, got "
+            f"{type(inputs).__name__}"
+        )
+    else:
+        given = [*inputs]
+        wanted = required if len(given) == len(required) else names
+        if len(given) != len(wanted):
+            raise ValueError(
+                f"inputs of {owner} must be {len(required)} arrays, got {len(given)}: its inputs "
+                f"are {shown(', '.join(required))}"
+            )
+        named = {name: array for name, array in zip(wanted, given, strict=True) if name}
+    missing = [name for name in required if named.get(name) is None]
+    unknown = [name for name in named if name not in names]
+    if missing or unknown:
+        raise ValueError(
+            f"inputs must be those of {owner}, {shown(', '.join(required))}: missing are "
+            f"{shown(', '.join(missing)) or 'none'}; unknown are "
+            f"{shown(', '.join(map(str, unknown))) or 'none'}"
+        )
+    return {name: np.asarray(array) for name, array in named.items()}
+
+
+def _check_operators(graph):
+    others = [node for node in graph.node if not (is_recurrent(node) or known(node))]
+    if others:
+        labels = [label_of(node) for node in others[:8]]
+        more = f" and {len(others) - 8} more" if len(others) > 8 else ""
+        raise ValueError(
+            f"the model has nodes that fastrnn does not run: {', '.join(labels)}{more}. "
+            "fastrnn.onnx.load gives the recurrent layers of such a model"
+        )
