@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from fastrnn import convert, plot, reference, train
     from fastrnn import demos as demos
     from fastrnn import kernels as kernels
+    from fastrnn import keras as keras
     from fastrnn.io import load, save
 
 __all__ = [
@@ -85,8 +86,8 @@ __all__ = [
 
 # These are imported on first use.
 _LAZY = (
-    "bench", "convert", "data", "demos", "io", "kernels", "onnx", "plot", "reference", "torch",
-    "train",
+    "bench", "convert", "data", "demos", "io", "keras", "kernels", "onnx", "plot", "reference",
+    "torch", "train",
 )  # fmt: skip
 _OF_IO = ("load", "save")
 

@@ -43,7 +43,7 @@ LEVELS = [
     {"fastrnn._weights", "fastrnn.convert"},
     {"fastrnn.io"},
     {"fastrnn"},
-    {"fastrnn.bench", "fastrnn.demos", "fastrnn.onnx", "fastrnn.torch"},
+    {"fastrnn.bench", "fastrnn.demos", "fastrnn.keras", "fastrnn.onnx", "fastrnn.torch"},
     {"fastrnn.__main__"},
 ]
 LEVEL_OF = {name: number for number, level in enumerate(LEVELS) for name in level}

@@ -14,7 +14,7 @@ from functools import cache
 import pytest
 
 import fastrnn
-from fastrnn import convert, data, plot, reference, train
+from fastrnn import convert, data, keras, plot, reference, train
 from fastrnn._engine import runtime
 from fastrnn._layer import parameters, stream, tape, truncated
 from fastrnn.train import progress
@@ -27,7 +27,7 @@ MET += [progress.Progress]
 
 # Users get these from other calls and create none. Those with fields describe them as attributes.
 NOT_CREATED = {stream.Stream, tape.Tape, tape.Gradients, truncated.Window, parameters.Parameters}
-NOT_CREATED |= {reference.Tape, train.PartGradients}
+NOT_CREATED |= {reference.Tape, train.PartGradients, keras.Loaded}
 
 # https://numpydoc.readthedocs.io/en/latest/format.html, with the order of its validation.
 SECTIONS = [
@@ -53,7 +53,8 @@ def public():
     """Qualified name -> class, function, method or property."""
     found = {}
     kernels = [fastrnn.kernels] if runtime.core else []
-    for module in (fastrnn, fastrnn.functional, train, reference, plot, data, convert, *kernels):
+    modules = fastrnn, fastrnn.functional, train, reference, plot, data, convert, keras, *kernels
+    for module in modules:
         names = getattr(module, "__all__", None) or [n for n in vars(module) if n[0] != "_"]
         values = [getattr(module, name) for name in names]
         values = [v for v in values if inspect.isclass(v) or inspect.isfunction(v)]

@@ -171,6 +171,14 @@ def keep(layer: LSTM, folder: pathlib.Path) -> list[Floats]:
     return [w_z.astype(np.float32), params.astype(np.float32)]
 
 
+def served(x: Floats) -> fastrnn.keras.Loaded:
+    layers = fastrnn.keras.load("model.keras")
+    fastrnn.keras.load_weights("model.weights.h5", {"gru": GRU(3, 4)})
+    fastrnn.keras.to_keras(layers["lstm"], object())
+    print(layers["lstm"](x, mask=x[..., 0] != 0), layers["lstm"].mask_zero)
+    return fastrnn.keras.from_keras(object()).freeze("int8")
+
+
 def main() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((5, 2, 3)).astype(np.float32)

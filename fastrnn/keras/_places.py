@@ -1,0 +1,72 @@
+"""Where a file has the weights of a layer: a path of a dataset for each array of each cell.
+
+Keras 3 numbers arrays in groups named after classes. The older format of .h5 has a list of names
+for each layer of the outermost model.
+
+It must not know: arrays, fastrnn's layers.
+"""
+
+_CELLS = {"rnn": "simple_rnn_cell", "lstm": "lstm_cell", "gru": "gru_cell"}
+_OLDER = "_layer_checkpoint_dependencies"
+_ARRAYS = ("kernel", "recurrent_kernel", "bias")
+
+
+def numbered(h5, recipe, base):
+    """For each cell the paths of its arrays, in a file of Keras 3 with the layer's group `base`."""
+    if h5.group(base) is None:  # as Keras 2.12 and 2.13 called it
+        parts = base.split("/")
+        base = "/".join([_OLDER if part == "layers" else part for part in parts])
+    tops = [base]
+    if recipe.bidirectional:
+        tops = [f"{base}/forward_layer", f"{base}/backward_layer"]
+    if recipe.num_layers:
+        kind = _CELLS[recipe.cell]
+        names = [kind + (f"_{k}" if k else "") for k in range(recipe.num_layers)]
+        groups = [f"{base}/cell/cells/{name}" for name in names]
+    else:
+        groups = [f"{top}/cell" for top in tops]
+    return [[f"{group}/vars/{k}" for k in range(_count(recipe))] for group in groups]
+
+
+def named(h5, recipe, group, nested, refused):
+    """The same in an .h5 of the older format.
+
+    group : the group of the layer of the outermost model
+    nested : bool
+        That layer is a model, which has the layer of the recipe.
+    """
+    cells = {}  # the part of the names before the array's -> its arrays
+    for name in h5.texts(group, "weight_names"):
+        owner, _, array = name.rpartition("/")
+        array = array.partition(":")[0]
+        if array in _ARRAYS and (not nested or recipe.name in owner.split("/")):
+            if cells.setdefault(owner, {}).setdefault(array, name) != name:
+                raise refused("it has an array twice", name)
+    wanted = _ARRAYS[: _count(recipe)]
+    ordered = [cells[owner] for owner in _in_order(recipe, list(cells), group, refused)]
+    for cell in ordered:
+        if set(cell) != set(wanted):
+            raise refused(f"each cell must have {', '.join(wanted)}", group)
+    return [[f"{group}/{cell[array]}" for array in wanted] for cell in ordered]
+
+
+def _in_order(recipe, owners, group, refused):
+    """The owners of arrays in the order of cells: by names, for their order may differ."""
+    if len(owners) != recipe.passes:
+        raise refused(
+            f"{recipe.name} must have weights of {recipe.passes} cells, got {len(owners)}", group
+        )
+    if recipe.bidirectional:
+        marks = [lambda part, m=m: part.startswith(m) for m in ("forward_", "backward_")]
+    elif recipe.num_layers > 1:
+        marks = [lambda part, m=m: part == m for m in recipe.cell_names]
+    else:
+        return owners
+    found = [[o for o in owners if any(map(mark, o.split("/")))] for mark in marks]
+    if any(len(some) != 1 for some in found) or len({some[0] for some in found}) != len(owners):
+        raise refused(f"the names of its weights do not say which cell of {recipe.name}", group)
+    return [some[0] for some in found]
+
+
+def _count(recipe):
+    return 3 if recipe.options["bias"] else 2
