@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from fastrnn import bench as bench
     from fastrnn import convert, plot, reference, train
     from fastrnn import demos as demos
-    from fastrnn import kernels as kernels
     from fastrnn import keras as keras
+    from fastrnn import kernels as kernels
     from fastrnn.io import load, save
 
 __all__ = [

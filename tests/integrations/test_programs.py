@@ -1,5 +1,6 @@
 """The programs of docs/programs.md, against the originals: the code of the page itself runs."""
 
+import os
 import pathlib
 import re
 import sys
@@ -213,7 +214,9 @@ def updated(torch, agent, x, begins, actions, old, advantages, returns):
 # ---- Keras ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras' own
 def test_reviews_are_scored_without_keras(tmp_path):
+    os.environ.setdefault("KERAS_BACKEND", "numpy")
     keras = pytest.importorskip("keras")
     keras.utils.set_random_seed(0)
     model = keras.Sequential([
