@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 MASKS = ("step", "sequence")
 
 
+def warn_of_one_layer(dropout, num_layers, calls_up):
+    """Warn, at the line that so many calls up leads to the caller, if dropout does nothing."""
+    if dropout and num_layers == 1:
+        warnings.warn(
+            f"dropout acts between layers, so dropout = {dropout} does nothing with "
+            "num_layers = 1: use more layers or dropout=0",
+            UserWarning,
+            stacklevel=calls_up + 2,
+        )
+
+
 class Dropout:
     """The settings of a layer that may be assigned at any time; the next `forward` uses them."""
 
@@ -36,13 +47,7 @@ class Dropout:
 
     def _warn_of_one_layer(self):
         """Warn at the line that creates the layer or assigns `dropout`: 3 calls up from here."""
-        if self._dropout and self.num_layers == 1:
-            warnings.warn(
-                f"dropout acts between layers, so dropout = {self._dropout} does nothing with "
-                "num_layers = 1: use more layers or dropout=0",
-                UserWarning,
-                stacklevel=4,
-            )
+        warn_of_one_layer(self._dropout, self.num_layers, 3)
 
     def _checked_recurrent_dropout(self, value):
         value = checks.fraction("recurrent_dropout", value)
