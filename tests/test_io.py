@@ -308,6 +308,14 @@ def test_numpy_reads_an_npz(tmp_path):
         assert_same_bits(file["a.weight_ih_l0"], layer.params["weight_ih_l0"])
 
 
+def test_a_layer_takes_the_arrays_that_numpy_reads(tmp_path):
+    one, other = (fastrnn.LSTM(2, 3, rng=seed) for seed in (0, 1))
+    fastrnn.save(tmp_path / "one.npz", one)
+    with np.load(tmp_path / "one.npz") as arrays:
+        other.load(arrays)
+    np.testing.assert_array_equal(other.flat, one.flat)
+
+
 def test_reading_needs_no_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "safetensors", None)
     layer, path = LSTM(2, 3, rng=0), tmp_path / "x.safetensors"

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from fastrnn._typing import Source, Values
 
 
+# The text beside the arrays in a file of `fastrnn.save`. NumPy gives it with an .npz's arrays.
+DESCRIPTION = "fastrnn"
+
+
 def size_of(shapes):
     """The number of elements of all parameters; shapes is a dict from names to shapes."""
     return sum(math.prod(shape) for shape in shapes.values())
@@ -274,6 +278,7 @@ class Buffer:
             )
         keys = {str(key): key for key in params.keys()}  # noqa: SIM118 - not all iterate over keys
         names = {name[len(prefix) :] for name in keys if name.startswith(prefix)}
+        names.discard(DESCRIPTION)
         if names != set(self._arrays):
             raise ValueError(self._other_names(names, prefix))
         return {name: params[keys[prefix + name]] for name in self._arrays}

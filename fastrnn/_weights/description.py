@@ -12,10 +12,11 @@ import json
 from reprlib import repr  # its texts have a bounded length
 from typing import NamedTuple
 
+from fastrnn._layer.parameters import DESCRIPTION
 from fastrnn._weights import kinds
 from fastrnn.checks import shown
 
-NAME = "fastrnn"  # of the text in a file
+NAME = DESCRIPTION  # of the text in a file
 _VERSION = 1
 
 
