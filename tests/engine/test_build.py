@@ -84,16 +84,16 @@ needs_both = pytest.mark.skipif(
 )
 
 
-def copy_package(root):
+def copy_package(root, package=PACKAGE):
     ignored = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", "_build_id.py", "data")
-    shutil.copytree(PACKAGE, root / "fastrnn", ignore=ignored)
+    shutil.copytree(package, root / "fastrnn", ignore=ignored)
     return root
 
 
 @pytest.fixture
 def checkout(tmp_path):
     """A checkout without a build."""
-    root = copy_package(tmp_path / "checkout")
+    root = copy_package(tmp_path / "checkout", ROOT / "fastrnn")
     shutil.copytree(ROOT / "csrc", root / "csrc")
     return root
 
