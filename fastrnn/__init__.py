@@ -42,6 +42,7 @@ from fastrnn.layers import GRU, LSTM, RNN, MinGRU, MinLSTM  # noqa: E402
 if TYPE_CHECKING:
     from fastrnn import bench as bench
     from fastrnn import convert, plot, reference, train
+    from fastrnn import data as data
     from fastrnn import demos as demos
     from fastrnn import keras as keras
     from fastrnn import kernels as kernels

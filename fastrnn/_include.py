@@ -1,6 +1,8 @@
 """The folder of the C header, for those who compile against fastrnn.
 
 setup.py copies csrc/fastrnn.h to include/ of an installed package. A checkout has csrc/ itself.
+
+It must not know: what the header says.
 """
 
 from pathlib import Path

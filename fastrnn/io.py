@@ -88,11 +88,11 @@ def load(
 ) -> Any:  # fmt: skip
     """Make the layers of a file that `save` or PyTorch wrote.
 
-    A layer comes back if the file has one directly behind the prefix, as `weight_ih_l0` is behind
-    "" and `encoder.lstm.weight_ih_l0` behind "encoder.lstm.". Otherwise a dict comes back, from the
-    names of all layers behind the prefix to layers, also if there is only one: from the file of a
-    whole PyTorch model for example {"encoder.lstm": layer, ...}. Arrays of its other modules are
-    left out. The number of layers in a file never decides.
+    The result is a layer if the names of its arrays are the prefix and a parameter's name:
+    `weight_ih_l0` for "", `encoder.lstm.weight_ih_l0` for "encoder.lstm.". Otherwise it is a dict
+    from the names of all layers behind the prefix to layers, also if there is only one: from the
+    file of a whole PyTorch model for example {"encoder.lstm": layer, ...}. Arrays of its other
+    modules are left out. The number of layers in a file never decides.
 
     A file of `save` says which cells and options its layers have: each is made as it was, and
     computes the same numbers, bit for bit. Its generator is a new one (see `rng`).
@@ -106,7 +106,8 @@ def load(
 
     The file may come from a stranger. Nothing in it is executed. Names, dtypes and shapes are
     compared before memory is taken for a layer. Loading takes at most twice the memory of the
-    layers, plus 64 MiB, and layers at most 100 times the bytes of the file, plus 1 MiB.
+    layers, plus 64 MiB; with `dtype`, plus four times the bytes of the largest array. Layers take
+    at most 100 times the bytes of the file, plus 1 MiB.
 
     Parameters
     ----------

@@ -19,7 +19,10 @@ from fastrnn._layer.stream import Stream
 __all__ = ["address", "stream_handle"]
 
 if runtime.core is None:
-    raise ImportError("fastrnn.kernels is the compiled kernels, which this installation lacks")
+    raise ImportError(
+        "fastrnn.kernels is the compiled kernels, which this installation lacks: install a C "
+        "compiler, and fastrnn again with FASTRNN_REQUIRE_KERNELS=1"
+    )
 
 _PREFIX = "api_"
 
@@ -111,5 +114,7 @@ def stream_handle(stream: Stream[Any, Any]) -> int:
     True
     """
     if not isinstance(stream, Stream):
-        raise TypeError(f"stream must be a fastrnn.Stream, got {checks.shown(stream)}")
+        raise TypeError(
+            f"stream must be a fastrnn.Stream, got {type(stream).__name__}: use layer.stream()"
+        )
     return stream._handle()

@@ -50,8 +50,8 @@ class RNN(Recurrent[Floats, Floats]):
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
     reverse : bool
-        The layer runs from the last step to the first, all its layers do. y_t stands at its own
-        step, and the final state is the one after step 0. Such a layer cannot be bidirectional.
+        Every layer of the stack runs from the last step to the first. y keeps the order of x; the
+        final state is the one after step 0. It must be False with bidirectional=True.
     dtype : {"float32", "float64"}
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
@@ -169,8 +169,8 @@ class LSTM(Recurrent[Pair, GivenPair]):
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
     reverse : bool
-        The layer runs from the last step to the first, all its layers do. y_t stands at its own
-        step, and the final state is the one after step 0. Such a layer cannot be bidirectional.
+        Every layer of the stack runs from the last step to the first. y keeps the order of x; the
+        final state is the one after step 0. It must be False with bidirectional=True.
     dtype : {"float32", "float64"}
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
@@ -324,8 +324,8 @@ class GRU(Recurrent[Floats, Floats]):
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
     reverse : bool
-        The layer runs from the last step to the first, all its layers do. y_t stands at its own
-        step, and the final state is the one after step 0. Such a layer cannot be bidirectional.
+        Every layer of the stack runs from the last step to the first. y keeps the order of x; the
+        final state is the one after step 0. It must be False with bidirectional=True.
     dtype : {"float32", "float64"}
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
@@ -455,8 +455,8 @@ class MinGRU(Recurrent[Floats, Floats]):
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
     reverse : bool
-        The layer runs from the last step to the first, all its layers do. y_t stands at its own
-        step, and the final state is the one after step 0. Such a layer cannot be bidirectional.
+        Every layer of the stack runs from the last step to the first. y keeps the order of x; the
+        final state is the one after step 0. It must be False with bidirectional=True.
     dtype : {"float32", "float64"}
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator
@@ -550,8 +550,8 @@ class MinLSTM(Recurrent[Floats, Floats]):
         "sum", "mean" and "mul" make one array (T, B, H); None gives the pair of them. Between
         layers they are always side by side.
     reverse : bool
-        The layer runs from the last step to the first, all its layers do. y_t stands at its own
-        step, and the final state is the one after step 0. Such a layer cannot be bidirectional.
+        Every layer of the stack runs from the last step to the first. y keeps the order of x; the
+        final state is the one after step 0. It must be False with bidirectional=True.
     dtype : {"float32", "float64"}
         The dtype of parameters, x, y and all results.
     rng : None, int or numpy.random.Generator

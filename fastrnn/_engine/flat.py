@@ -123,7 +123,7 @@ def _sections(s, by_kernels):
 
 
 def bytes_of_kernels(s):
-    """Bytes of the kernels' section of a tape: a multiple of T * B."""
+    """Bytes of the kernels' section of a tape: proportional to T * B."""
     masked = s.recurrent_mask or s.zoneout_masks
     cell = with_masks(s.cell) if masked else s.cell
     of_kernels = runtime.core.Sizes(

@@ -55,7 +55,8 @@ class Source:
     def refused(self, reason, member=None):
         """The ValueError to raise: it names the file, the member and the reason."""
         where = "" if member is None else f"{shown(member)}: "
-        return ValueError(f"{self.path} cannot be read as {self.path.suffix}: {where}{reason}")
+        kind = f" as {self.path.suffix}" if self.path.suffix else ""
+        return ValueError(f"{self.path} cannot be read{kind}: {where}{reason}")
 
     def read(self, at, count, member=None):
         """Read exactly `count` bytes at the offset `at`."""

@@ -27,15 +27,12 @@ class Convention(NamedTuple):
         A matrix is (features, gates * hidden), with a column for each unit of a gate.
     z_is_new : bool
         The update gate of a GRU is the factor of the new value: h_t = (1 - z) h_{t-1} + z n.
-    activations : dict
-        The system's names of gate activations -> fastrnn's.
     """
 
     lstm: str = NATIVE["lstm"]
     gru: str = NATIVE["gru"]
     by_columns: bool = False
     z_is_new: bool = False
-    activations: dict[str, str] = {"sigmoid": "sigmoid", "hard_sigmoid": "hard_sigmoid"}
 
     def to_native(self, cell, array, gates=None):
         """A new array in fastrnn's arrangement, from one in the system's.
@@ -73,18 +70,12 @@ class Convention(NamedTuple):
 
 
 # Sources: the documentation of torch.nn.LSTM and GRU; keras.layers.LSTM and GRU of Keras 3; the
-# operators LSTM and GRU of ONNX, opset 22, where HardSigmoid means alpha = 0.2 and beta = 0.5, its
-# defaults; thinc's functions for an LSTM in thinc.backends.ops, 9.1. Keras 2 differs from Keras 3
-# in its hard sigmoid alone. Lectures and textbooks write a matrix for each gate, so that its order
-# is free, and either sense of z: those of `fastrnn.convert`.
+# operators LSTM and GRU of ONNX, opset 22; thinc's functions for an LSTM in thinc.backends.ops,
+# 9.1. Lectures and textbooks write a matrix for each gate, so that its order is free, and either
+# sense of z: those of `fastrnn.convert`.
 PYTORCH = Convention()
 KERAS = Convention(gru="zrn", by_columns=True)
-KERAS_2 = KERAS._replace(activations={"sigmoid": "sigmoid", "hard_sigmoid": "hard_sigmoid_onnx"})
-ONNX = Convention(
-    lstm="iofg",
-    gru="zrn",
-    activations={"Sigmoid": "sigmoid", "HardSigmoid": "hard_sigmoid_onnx"},
-)
+ONNX = Convention(lstm="iofg", gru="zrn")
 THINC = Convention(lstm="fiog")
 LECTURE = Convention(z_is_new=True)
 

@@ -1,7 +1,7 @@
 """Recurrent layers of Keras models, served without Keras.
 
-Change one line: ``model = fastrnn.keras.load("model.keras")`` in place of
-``keras.models.load_model("model.keras")``, and ``model["lstm"](x)`` does what the layer did. Files
+Change one line: ``layers = fastrnn.keras.load("model.keras")`` in place of
+``keras.models.load_model("model.keras")``, and ``layers["lstm"](x)`` does what the layer did. Files
 are read through h5py.
 
 It must not know: how files are read.

@@ -64,8 +64,10 @@ def _in_zip(source):
     """A .keras."""
     members = {}
     for name, entry in zips.entries(source):
-        if name in members or len(members) == _MOST_MEMBERS:
-            raise source.refused("it is there twice, or there are too many", name)
+        if name in members:
+            raise source.refused("it is there twice", name)
+        if len(members) == _MOST_MEMBERS:
+            raise source.refused(f"there must be at most {_MOST_MEMBERS} members")
         members[name] = entry
     for name in (_CONFIG, _METADATA, _WEIGHTS):
         if name not in members:

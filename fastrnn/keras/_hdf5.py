@@ -3,7 +3,7 @@
 Keras writes plain datasets in groups. Everything else that HDF5 can do is refused: soft and
 external links, data in other files, virtual datasets, filters, chunks.
 
-It must not know: Keras, layers.
+It must not know: models, layers.
 """
 
 import contextlib

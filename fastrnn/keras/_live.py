@@ -81,6 +81,8 @@ def to_keras(layer: Any, keras_layer: Any) -> None:
     """
     layer = layer_of("layer", layer)
     mine, theirs = own_recipe("layer", layer), _recipe(keras_layer)
+    if not hasattr(keras_layer, "set_weights"):
+        raise TypeError("keras_layer must be a layer of Keras, which has set_weights")
     pairs = {
         "cell": (mine.cell, theirs.cell),
         "units": (mine.units, theirs.units),

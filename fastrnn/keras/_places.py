@@ -7,7 +7,7 @@ It must not know: arrays, fastrnn's layers.
 """
 
 _CELLS = {"rnn": "simple_rnn_cell", "lstm": "lstm_cell", "gru": "gru_cell"}
-_OLDER = "_layer_checkpoint_dependencies"
+OLDER_LAYERS = "_layer_checkpoint_dependencies"
 _ARRAYS = ("kernel", "recurrent_kernel", "bias")
 
 
@@ -15,7 +15,7 @@ def numbered(h5, recipe, base):
     """For each cell the paths of its arrays, in a file of Keras 3 with the layer's group `base`."""
     if h5.group(base) is None:  # as Keras 2.12 and 2.13 called it
         parts = base.split("/")
-        base = "/".join([_OLDER if part == "layers" else part for part in parts])
+        base = "/".join([OLDER_LAYERS if part == "layers" else part for part in parts])
     tops = [base]
     if recipe.bidirectional:
         tops = [f"{base}/forward_layer", f"{base}/backward_layer"]

@@ -13,7 +13,7 @@ from fastrnn.keras._files import opened
 from fastrnn.keras._loaded import Loaded
 from fastrnn.keras._models import recurrent_layers
 from fastrnn.keras._own import layer_of, own_recipe
-from fastrnn.keras._places import named, numbered
+from fastrnn.keras._places import OLDER_LAYERS, named, numbered
 from fastrnn.keras._recipe import recipe_of
 from fastrnn.keras._weights import params_of
 
@@ -160,7 +160,7 @@ def _read(file, recipe, paths):
 def _alone(file, name, recipe):
     """The paths of a layer's arrays in a file without a configuration."""
     h5 = file.h5
-    if h5.group("layers") is None and h5.group("_layer_checkpoint_dependencies") is None:
+    if h5.group("layers") is None and h5.group(OLDER_LAYERS) is None:
         return named(h5, recipe, name, False, file.refused)
     base = name
     if "/" not in name:

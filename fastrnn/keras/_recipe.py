@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 import fastrnn
-from fastrnn._interop.conventions import KERAS, KERAS_2
 from fastrnn._layer import initializers
 from fastrnn.checks import shown
 from fastrnn.keras._nodes import Node
@@ -23,6 +22,8 @@ RECURRENT = {*LAYERS, "RNN", "Bidirectional"}
 OTHERS = {"CuDNNGRU", "CuDNNLSTM", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
 _MERGES = {"concat": "concat", "sum": "sum", "ave": "mean", "mul": "mul", None: None}
 _MOST_UNITS = 2**31
+# By the version of Keras: clip(0.2 p + 0.5, 0, 1) in Keras 2, clip(p/6 + 0.5, 0, 1) in Keras 3.
+_HARD_SIGMOIDS = {2: "hard_sigmoid_onnx", 3: "hard_sigmoid"}
 
 
 class Call(NamedTuple):
@@ -134,8 +135,8 @@ def _one(node, settings, kinds, major):
         options["nonlinearity"] = settings.activation("activation", known)
     else:
         settings.activation("activation", {"tanh": "tanh"})
-        gates = (KERAS if major == 3 else KERAS_2).activations
-        options["recurrent_activation"] = settings.activation("recurrent_activation", gates)
+        known = {"sigmoid": "sigmoid", "hard_sigmoid": _HARD_SIGMOIDS[major]}
+        options["recurrent_activation"] = settings.activation("recurrent_activation", known)
     if cell == "gru":
         options["reset_after"] = settings.flag("reset_after")
     return Recipe(

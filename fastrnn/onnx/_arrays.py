@@ -1,7 +1,6 @@
-"""The operators of ONNX that move numbers and compute none, in NumPy: those around recurrent nodes.
+"""ONNX's operators around recurrent nodes, in NumPy: they arrange arrays, and multiply sizes.
 
-Programs that write models use them to arrange weights, states and outputs. Of arithmetic there is
-the product of integers alone, which is for sizes.
+Programs that write models use them to arrange weights, states and outputs.
 
 It must not know: recurrent nodes, files.
 """
@@ -77,7 +76,9 @@ class Operation:
             raise ValueError(f"{self._name} must have all of its inputs")
         try:
             return self._function(self, *inputs)
-        except (IndexError, OverflowError, KeyError) as error:
+        except KeyError as error:  # of `attributes`
+            raise ValueError(f"{self._name} must have the attribute {error}") from None
+        except (IndexError, ArithmeticError) as error:
             raise ValueError(f"{self._name}: {error}") from None
         except TypeError as error:  # a number of inputs that does not fit
             raise ValueError(f"inputs or attributes of {self._name} do not fit: {error}") from None
@@ -149,7 +150,9 @@ def _split(call, x, split=None):
     axis = call.get("axis", 0)
     sizes = call.ints("split", split)
     if sizes is None:
-        count = call.get("num_outputs", call.count)
+        count = call.count
+        if call.get("num_outputs", count) != count:
+            raise ValueError(f"num_outputs of Split must be {count}, the number of its outputs")
         each = -(-x.shape[axis] // count)
         sizes = [each] * (count - 1) + [x.shape[axis] - each * (count - 1)]
     if min(sizes) < 0 or sum(sizes) != x.shape[axis] or len(sizes) != call.count:

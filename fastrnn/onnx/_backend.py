@@ -89,9 +89,10 @@ def prepare(model: ModelProto | bytes | str | os.PathLike[str], device: str = "C
     Parameters
     ----------
     model : onnx.ModelProto, its bytes, or a path
-        It has the operators RNN, LSTM and GRU, and those around them that move numbers: Transpose,
-        Squeeze, Unsqueeze, Reshape, Slice, Split, Concat, Gather, Expand, Shape, Constant,
-        ConstantOfShape, Cast, Identity. For others, `load` gives the model's recurrent layers.
+        It has the operators RNN, LSTM and GRU, and those around them that arrange arrays:
+        Transpose, Squeeze, Unsqueeze, Reshape, Slice, Split, Concat, Gather, Expand, Shape,
+        Constant, ConstantOfShape, Cast, Identity, and Mul of integers. For others, `load` gives the
+        model's recurrent layers.
     device : "CPU"
 
     Returns

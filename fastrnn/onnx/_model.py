@@ -76,7 +76,7 @@ def _opset_of(proto):
 
 
 class Constants:
-    """The constants of a graph: initializers, and what follows from them without arithmetic.
+    """The constants of a graph: initializers, and what _arrays.py makes of them.
 
     model : Model
     graph : GraphProto

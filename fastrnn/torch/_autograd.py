@@ -9,6 +9,7 @@ from fastrnn._engine.passes import with_weights
 from fastrnn._layer.tape import Tape
 from fastrnn.torch import _equations
 from fastrnn.torch._net import Net, array_of, places
+from fastrnn.torch._tracing import are_batched
 
 
 def run(net, x, state, rows, parameters, train=False):
@@ -60,7 +61,8 @@ class _Call(torch.autograd.Function):
     @staticmethod
     def forward(ctx, net, rows, train, states, x, *others):
         y, last, ctx.record = net._run(
-            array_of(x), _state_of(others[:states]), rows, False, False, None, True, 0, train
+            array_of(x), _state_of(others[:states]), rows, False, False, None, keep=True,
+            train=train,
         )  # fmt: skip
         ctx.net, ctx.states, ctx.places = net, states, places((x,)) + net.where
         ctx.set_materialize_grads(False)
@@ -77,8 +79,15 @@ class _Call(torch.autograd.Function):
         # share_memory() moves memory; hooks on saved tensors, as checkpoint's, give copies.
         if places((x, *parameters)) != ctx.places:
             record = _with_arrays_of(ctx, x, parameters)
-        if torch.is_grad_enabled() or _are_batched((dy, *dlast)):
-            found = _with_graph(ctx, wanted, x, others[:states], parameters, dy, dlast)
+        if torch.is_grad_enabled() or are_batched((dy, *dlast)):
+            layers, unbatched, rows, _, _ = ctx.record
+            drawn = any(p.dropout_masks is not None for _, _, passes in layers for p in passes)
+            what = "create_graph=True and is_grads_batched=True"
+            _equations.must_have(structure.cell, what, drawn)
+            found = _equations.gradients(
+                structure, rows, (x, others[:states], parameters), (dy, *dlast),
+                [of_x for _, of_x, _ in layers], unbatched,
+            )  # fmt: skip
         else:
             grads = Tape(structure, record).backward(
                 array_of(dy), _state_of(dlast), need_x=wanted[0]
@@ -87,13 +96,6 @@ class _Call(torch.autograd.Function):
             pairs = zip(arrays, wanted, strict=True)
             found = [torch.from_numpy(array) if wants else None for array, wants in pairs]
         return (*(None,) * _NO_TENSORS, *found)
-
-
-def _are_batched(gradients):
-    """Return whether is_grads_batched=True maps over gradients, which have no memory then."""
-    return any(
-        [d is not None and torch._C._functorch.is_legacy_batchedtensor(d) for d in gradients]
-    )
 
 
 def _with_arrays_of(ctx, x, parameters):
@@ -119,30 +121,3 @@ def _with_arrays_of(ctx, x, parameters):
 
 def _arrays_of(state):
     return state if isinstance(state, tuple) else (state,)
-
-
-def _with_graph(ctx, wanted, x, state, parameters, dy, dlast):
-    """The gradients from the equations; with create_graph=True as functions of the tensors."""
-    structure, create_graph = ctx.net._structure, torch.is_grad_enabled()
-    drawn = any(p.dropout_masks is not None for _, _, ps in ctx.record.layers for p in ps)
-    if drawn or not _equations.has(structure.cell):
-        raise NotImplementedError(
-            "create_graph=True and is_grads_batched=True need a cell without fastrnn's own "
-            f"options, got {structure.cell.options or 'recurrent_dropout'}"
-        )
-    # A view of each: one tensor may be several arguments, and each has a gradient of its own.
-    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-        inputs = [None if t is None else t.view_as(t) for t in (x, *state, *parameters)]
-        x, state, parameters = inputs[0], inputs[1 : 1 + len(state)], inputs[1 + len(state) :]
-        layers, unbatched, rows, _, _ = ctx.record
-        factors = [of_x for _, of_x, _ in layers]
-        y, last = _equations.run(structure, x, state, parameters, rows, factors, unbatched)
-    pairs = [(o, d) for o, d in zip((y, *last), (dy, *dlast), strict=True) if d is not None]
-    of = [t for t, wants in zip(inputs, wanted, strict=True) if wants]
-    if not pairs or not of:
-        return [None] * len(inputs)
-    outputs, gradients = zip(*pairs, strict=True)
-    found = iter(torch.autograd.grad(
-        outputs, of, gradients, create_graph=create_graph, allow_unused=True
-    ))  # fmt: skip
-    return [next(found) if wants else None for wants in wanted]

@@ -14,17 +14,14 @@ from torch import nn
 
 from fastrnn._layer.frozen import Frozen
 from fastrnn._layer.structure import Structure
-from fastrnn.torch._equations import is_transformed
-from fastrnn.torch._net import Net, array_of, places
-from fastrnn.torch._operators import NO_SCRIPT
+from fastrnn.torch._net import DTYPES, Net, array_of, places
 from fastrnn.torch._traced import plan_of
+from fastrnn.torch._tracing import NO_SCRIPT
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from fastrnn._typing import Precision
-
-_DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
 
 _FIXED = frozenset({
     "mode", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size",
@@ -70,7 +67,7 @@ class Bound(nn.Module):
         return self._structures[dtype]
 
     def _shapes(self):
-        return self._structure(_DTYPES[torch.float32]).shapes
+        return self._structure(DTYPES[torch.float32]).shapes
 
     def _make_parameters(self, names, device, dtype):
         """Register all parameters. names : a dict from a structure's names to this module's."""
@@ -79,7 +76,7 @@ class Bound(nn.Module):
             empty = torch.empty(shapes[name], device=device, dtype=dtype)
             self.register_parameter(own, nn.Parameter(empty))
         self._names = names
-        self._plan = plan_of(self._structure(_DTYPES[torch.float32]), names)
+        self._plan = plan_of(self._structure(DTYPES[torch.float32]), names)
 
     def reset_parameters(self) -> None:
         """Draw all parameters from +-1/sqrt(hidden_size), as torch.nn does."""
@@ -116,6 +113,8 @@ class Bound(nn.Module):
         ------
         ValueError, TypeError
             For an unknown precision, and for one other than None if parameters are not float32.
+        RuntimeError
+            For parameters that are neither float32 nor float64, or not on the CPU.
 
         Examples
         --------
@@ -154,7 +153,7 @@ class Bound(nn.Module):
         if held is not None and held[1] == where:
             if all([a is b for a, b in zip(held[2], tensors, strict=True)]):
                 return held[0]
-        structure = self._structure(_DTYPES[tensors[0].dtype])
+        structure = self._structure(DTYPES[tensors[0].dtype])
         named = dict(zip(self._names, map(array_of, tensors), strict=True))
         arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
         frozen = Frozen(
@@ -186,7 +185,7 @@ class Bound(nn.Module):
             if not isinstance(tensor, torch.Tensor):
                 raise TypeError(f"{own} must be a parameter, got {type(tensor).__name__}")
             _check_device(own, tensor)
-            if tensor.dtype not in _DTYPES or tensor.dtype is not tensors[0].dtype:
+            if tensor.dtype not in DTYPES or tensor.dtype is not tensors[0].dtype:
                 raise RuntimeError(
                     f"parameters must all be float32, or all float64, got {tensor.dtype} for "
                     f"{own}: use module.float(), or fastrnn.torch.restore(model)"
@@ -246,47 +245,42 @@ class Bound(nn.Module):
             if not isinstance(tensor, torch.Tensor):
                 raise TypeError(f"{name} must be a Tensor, got a {type(tensor).__name__}")
         tensors = self._tensors()
-        if torch.is_autocast_enabled("cpu"):
-            input, *state = [
-                t if t is None else t.to(tensors[0].dtype) for t in (input, *state)
-            ]  # fmt: skip
+        input, *state = from_autocast((input, *state), tensors[0].dtype)
         net, where = self._net, places(tensors)
         if net is None or net.where != where or input.dtype is not tensors[0].dtype:
-            net = self._new_net(tensors, where, input)
-        _check_device("input", input)
-        self._check_state(state, tensors[0])
+            net = self._new_net(tensors, where, input, state)
+        self._check_tensors(input, state, tensors[0].dtype)
         return net, tensors, input, state
 
-    def _check_state(self, state, like):
-        """Raise unless each tensor of a state is one of the parameters' dtype, on the CPU."""
+    def _check_tensors(self, input, state, dtype):
+        """Raise unless the input and the state have the parameters' dtype, and are on the CPU."""
         names = ("hx",) if len(state) == 1 else ("h of hx", "c of hx")
-        for name, tensor in zip(names, state, strict=True):
+        for name, tensor in zip(("input", *names), (input, *state), strict=True):
             if tensor is None:
                 continue
             _check_device(name, tensor)
-            if tensor.dtype is not like.dtype:
+            if tensor.dtype is not dtype:
                 raise TypeError(
-                    f"{name} must be {like.dtype}, the parameters' dtype, got {tensor.dtype}"
+                    f"{name} must be {dtype}, the parameters' dtype, got {tensor.dtype}: use "
+                    f"{name.split()[0]}.to({dtype})"
                 )
 
-    def _new_net(self, tensors, where, input):
+    def _new_net(self, tensors, where, input, state):
         dtype = tensors[0].dtype
         self._check_parameters(tensors)
-        if input.dtype is not dtype:
-            raise TypeError(
-                f"input must be {dtype}, the parameters' dtype, got {input.dtype}: use "
-                f"input.to({dtype})"
-            )
+        self._check_tensors(input, state, dtype)
         named = dict(zip(self._names, tensors, strict=True))
-        net = Net(self._structure(_DTYPES[dtype]), named, where)
+        net = Net(self._structure(DTYPES[dtype]), named, where)
         if all(t.is_contiguous() for t in tensors):  # else the net has copies
             self._net = net
         return net
 
 
-def is_traced():
-    """Return whether torch follows a call's operations: to compile, to export, to transform."""
-    return torch.compiler.is_compiling() or is_transformed()
+def from_autocast(tensors, dtype):
+    """With autocast, the tensors in the dtype of the parameters; a None stays None."""
+    if not torch.is_autocast_enabled("cpu"):
+        return tensors
+    return [None if t is None else t.to(dtype) for t in tensors]
 
 
 def as_autocast(tensors):
@@ -297,8 +291,8 @@ def as_autocast(tensors):
 
 
 def _version(tensor):
-    """The number of changes of a tensor that torch has counted; of an inference tensor a new
-    object, which equals nothing, because torch does not count them."""
+    """Torch's count of a tensor's changes. It has none for inference tensors: a new object, which
+    equals nothing, makes `_packed` pack anew."""
     return object() if tensor.is_inference() else tensor._version
 
 

@@ -12,8 +12,9 @@ import torch
 from fastrnn import checks
 from fastrnn._cells.registry import CELLS
 from fastrnn.torch._autograd import run
-from fastrnn.torch._bound import Bound, as_autocast, is_traced, structure_of
+from fastrnn.torch._bound import Bound, as_autocast, from_autocast, structure_of
 from fastrnn.torch._traced import run as run_traced
+from fastrnn.torch._tracing import is_traced
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,9 +55,11 @@ class OneStep(Bound):
         """The state after a step whose operations torch follows."""
         if self._is_frozen:
             return _untraced(self, input, state)
-        like, unbatched = self.weight_ih, input.dim() == 1
-        if torch.is_autocast_enabled("cpu"):
-            input, *state = [None if t is None else t.to(like.dtype) for t in (input, *state)]
+        dtype = self.weight_ih.dtype
+        self._check_sizes(input, state)
+        input, *state = from_autocast((input, *state), dtype)
+        self._check_tensors(input, state, dtype)
+        unbatched = input.dim() == 1
         if unbatched:
             input, *state = [None if t is None else t.unsqueeze(-2) for t in (input, *state)]
         rows = None, None, None, "zero"
@@ -64,7 +67,8 @@ class OneStep(Bound):
         last = [s[0] for s in as_autocast(last)]
         return tuple([s.squeeze(0) for s in last] if unbatched else last)
 
-    def _take_step(self, input, state):
+    def _check_sizes(self, input, state):
+        """Raise unless the sizes of the input and of the state fit."""
         if not isinstance(input, torch.Tensor):
             raise TypeError(f"input must be a Tensor, got a {type(input).__name__}")
         shape = input.shape
@@ -77,6 +81,9 @@ class OneStep(Bound):
             wanted = (1, *shape[:-1], self.hidden_size)
             if tensor is not None and tensor.shape != wanted:
                 raise ValueError(f"hx must be {wanted[1:]}, got {tuple(tensor.shape[1:])}")
+
+    def _take_step(self, input, state):
+        self._check_sizes(input, state)
         net, parameters, input, state = self._bound(input[None], state)
         frozen = self._frozen_for(parameters, input, state)
         _, last = run(frozen or net, input, state, None, parameters)

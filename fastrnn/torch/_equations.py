@@ -59,18 +59,20 @@ _STEPS = {
 }
 
 
-def has(cell):
-    """Return whether the equations of a cell with its options are here."""
-    return cell.options is None and cell.name in _STEPS
+def must_have(cell, what, drawn=False):
+    """NotImplementedError unless the equations of a cell with its options are here.
+
+    what : what needs them. drawn : whether the call drew recurrent dropout.
+    """
+    if drawn or cell.options is not None or cell.name not in _STEPS:
+        raise NotImplementedError(
+            f"{what} need a cell without fastrnn's own options, got "
+            f"{cell.options or 'recurrent_dropout'}"
+        )
 
 
 def _flags(array):
     return None if array is None else torch.from_numpy(array)[..., None]
-
-
-def is_transformed():
-    """Return whether a transform of torch.func, such as vmap or grad, is at work."""
-    return torch._C._are_functorch_transforms_active()
 
 
 def direction(cell, x, first, parameters, reverse, rows):
@@ -127,3 +129,31 @@ def run(structure, x, state, parameters, rows, factors=None, unbatched=False):
     if unbatched:
         return x[:, 0], tuple([s[:, 0] for s in final])
     return x.transpose(0, 1) if structure.batch_first else x, final
+
+
+def gradients(structure, rows, tensors, incoming, factors=None, unbatched=False):
+    """The gradients of a call, a list; with create_graph=True they are functions of the tensors.
+
+    tensors : x, the state and the parameters; the state may have Nones. incoming : the gradients of
+    y and of the final state, each a tensor or None. rows, factors, unbatched : as for `run`.
+    """
+    x, state, parameters = tensors
+    create_graph, states = torch.is_grad_enabled(), len(state)
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        # A view of each: one tensor may be several arguments, and each has a gradient of its own.
+        views = [None if t is None else t.view_as(t) for t in (x, *state, *parameters)]
+        x, state, parameters = views[0], tuple(views[1 : 1 + states]), views[1 + states :]
+        y, last = run(structure, x, state, parameters, rows, factors, unbatched)
+    pairs = zip((y, *last), incoming, strict=True)
+    pairs = [(o, d) for o, d in pairs if d is not None and o.requires_grad]
+    wanting = [k for k, view in enumerate(views) if view is not None and view.requires_grad]
+    found = [None] * len(views)
+    if pairs:
+        outputs, incoming = zip(*pairs, strict=True)
+        of = torch.autograd.grad(
+            outputs, [views[k] for k in wanting], incoming, create_graph=create_graph,
+            allow_unused=True,
+        )  # fmt: skip
+        for k, gradient in zip(wanting, of, strict=True):
+            found[k] = gradient
+    return found

@@ -13,6 +13,8 @@ from fastrnn._cells.options import Options
 from fastrnn._cells.registry import kernel_weights
 from fastrnn._layer.running import Running
 
+DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
+
 
 def array_of(tensor):
     """A tensor's memory as an array; None stays None."""

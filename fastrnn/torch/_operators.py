@@ -16,7 +16,6 @@ import functools
 import json
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,13 +25,9 @@ from fastrnn._cells.registry import CELLS, projected, variant
 from fastrnn._engine import flat, ragged, runtime
 from fastrnn._layer.structure import Structure
 from fastrnn.torch import _equations
-from fastrnn.torch._net import array_of
+from fastrnn.torch._net import DTYPES, array_of
+from fastrnn.torch._tracing import NO_SCRIPT
 
-_DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
-NO_SCRIPT = (
-    "fastrnn's modules cannot become TorchScript or ONNX, as by torch.jit.trace, torch.jit.script "
-    "and torch.onnx.export: call fastrnn.torch.restore(model) before"
-)
 _HEAD = 64  # bytes before the kernels' section, which keep it aligned
 
 
@@ -59,7 +54,7 @@ class Call(NamedTuple):
 
     x : (T, B, I). state : a tuple of (B, H). parameters : the cell's, without those that it has
     not. lengths : (B,) integers or None. mask, reset : (T, B) booleans or None. keep : False makes
-    an empty tape; then `_backward` runs forward again.
+    an empty tape, as under no_grad; a backward pass then runs forward again.
     """
 
     x: Tensor
@@ -68,7 +63,7 @@ class Call(NamedTuple):
     lengths: Tensor | None
     mask: Tensor | None
     reset: Tensor | None
-    to_initial: bool
+    reset_to: str
     reverse: bool
     keep: bool
     spec: str
@@ -79,11 +74,11 @@ class Call(NamedTuple):
         w_ih, (h, *_) = self.parameters[0], self.state
         hidden = int(w_ih.shape[0]) // cell.gates
         proj_size = int(h.shape[-1]) if cell.projects else 0
-        if self.x.dtype not in _DTYPES:
+        if self.x.dtype not in DTYPES:
             raise TypeError(f"x must be float32 or float64, got {self.x.dtype}")
         structure = Structure(
             cell, int(w_ih.shape[1]), hidden, proj_size, 1, bias, False, False, "concat",
-            _DTYPES[self.x.dtype], self.reverse,
+            DTYPES[self.x.dtype], self.reverse,
         )  # fmt: skip
         self._check(structure)
         return structure
@@ -116,7 +111,7 @@ class Call(NamedTuple):
         """The `ragged.Rows` of the call, or None."""
         steps, batch = self.x.shape[:2]
         given = [array_of(t) for t in (self.lengths, self.mask, self.reset)]
-        return ragged.rows(steps, batch, *given, "initial" if self.to_initial else "zero", False)
+        return ragged.rows(steps, batch, *given, self.reset_to, False)
 
     def flat(self, structure):
         """The call as the engine takes it."""
@@ -138,7 +133,10 @@ def _new_tape(call, structure):
     of_a_step = 0
     if runtime.core is not None:
         s = structure
-        one = flat.Sizes(s.cell, s.dtype, 1, 1, s.hidden_size, s.features, 0, *(False,) * 5)
+        one = flat.Sizes(
+            s.cell, s.dtype, 1, 1, s.hidden_size, s.features, checkpoint=0, lengths=False,
+            mask=False, reset=False, recurrent_mask=False, zoneout_masks=False,
+        )  # fmt: skip
         of_a_step = flat.bytes_of_kernels(one)
     steps, batch, _ = call.x.shape
     return call.x.new_empty(_HEAD + steps * batch * of_a_step, dtype=torch.uint8)
@@ -148,6 +146,7 @@ def _forward(call):
     """y, the arrays of the final state, and the tape."""
     structure = call.structure()
     tape, by_kernels = _new_tape(call, structure), call.keep and runtime.uses_core()
+    # Without kernels all of the tape is 0, so that no memory of others is in it.
     tape[: _HEAD if by_kernels else None] = by_kernels
     y, last = flat.run_onto(call.flat(structure), tape.numpy()[_HEAD:] if by_kernels else None)
     return *[torch.from_numpy(a) for a in (y, *last)], tape
@@ -176,29 +175,11 @@ def _backward(dy, dlast, tape, y, call):
     return [torch.from_numpy(a) for a in (dx, *dfirst, *there)]
 
 
-def _graph(dy, dlast, call):
-    """The same, as functions of the tensors: for gradients of gradients, and transforms."""
-    structure = call.structure()
-    if not _equations.has(structure.cell):
-        raise NotImplementedError(
-            "gradients of gradients are not implemented for fastrnn's own options, got "
-            f"{structure.cell.options}"
-        )
-    inputs = [t.view_as(t) for t in (call.x, *call.state, *call.parameters)]
-    x, state = inputs[0], [s[None] for s in inputs[1 : 1 + len(call.state)]]
-    rows = call.rows()
-    y, last = _equations.run(structure, x, state, inputs[1 + len(state) :], rows)
-    outputs, incoming = (y, *[s[0] for s in last]), (dy, *dlast)
-    return list(torch.autograd.grad(
-        outputs, inputs, incoming, create_graph=True, allow_unused=True
-    ))  # fmt: skip
-
-
 # ---- the operators -------------------------------------------------------------------------------
 
+_PLAIN = 4  # the last arguments are no tensors: reset_to, reverse, keep, spec
 _OPTIONS = (
-    "Tensor? lengths, Tensor? mask, Tensor? reset, bool to_initial, bool reverse, bool keep, "
-    "str cell"
+    "Tensor? lengths, Tensor? mask, Tensor? reset, str reset_to, bool reverse, bool keep, str spec"
 )
 
 
@@ -230,11 +211,11 @@ def _register(name, states):
         return [torch.empty_like(t, memory_format=torch.contiguous_format)
                 for t in (x, *rest[:count], *rest[count])]  # fmt: skip
 
-    def keep(ctx, inputs, output):
+    def save(ctx, inputs, output):
         call, (y, *_, tape) = call_of(*inputs), output
         optional = [t for t in (call.lengths, call.mask, call.reset) if t is not None]
         ctx.there = [t is not None for t in (call.lengths, call.mask, call.reset)]
-        ctx.rest = inputs[-4:]
+        ctx.rest = inputs[-_PLAIN:]
         ctx.save_for_backward(call.x, *call.state, *call.parameters, *optional, tape, y)
 
     def gradients(ctx, dy, *dlast):
@@ -244,12 +225,17 @@ def _register(name, states):
         inputs = x, *saved[:count], saved[count:], *optional, *ctx.rest
         dlast = dlast[:count]  # without that of the tape
         if torch.is_grad_enabled():
-            found = _graph(dy, dlast, call_of(*inputs))
+            call = call_of(*inputs)
+            structure, state = call.structure(), [s[None] for s in call.state]
+            _equations.must_have(structure.cell, "gradients of gradients")
+            tensors, given = (call.x, state, call.parameters), (dy, *[d[None] for d in dlast])
+            found = _equations.gradients(structure, call.rows(), tensors, given)
+            found[1 : 1 + count] = [None if d is None else d[0] for d in found[1 : 1 + count]]
         else:
             found = backward(dy, *dlast, tape, y, *inputs)
-        return *found[: 1 + count], list(found[1 + count :]), *(None,) * 7
+        return *found[: 1 + count], list(found[1 + count :]), *(None,) * (3 + _PLAIN)
 
-    forward.register_autograd(gradients, setup_context=keep)
+    forward.register_autograd(gradients, setup_context=save)
     return forward
 
 

@@ -15,9 +15,10 @@ from fastrnn._cells import options
 from fastrnn._cells.registry import projected, takes, variant
 from fastrnn._layer.dropout import warn_of_one_layer
 from fastrnn.torch._autograd import run
-from fastrnn.torch._bound import Bound, as_autocast, is_traced, structure_of
+from fastrnn.torch._bound import Bound, as_autocast, from_autocast, structure_of
 from fastrnn.torch._packed import packed_like, unpacked
 from fastrnn.torch._traced import run as run_traced
+from fastrnn.torch._tracing import is_traced
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -146,11 +147,12 @@ class Recurrent(Bound):
         if isinstance(input, PackedSequence) or self._is_frozen or draws:
             return _untraced(self, input, hx, lengths, mask, reset, reset_to)
         checks.choice("reset_to", reset_to, ("zero", "initial"))
-        state, unbatched = self._state(hx), input.dim() == 2
+        dtype = getattr(self, next(iter(self._names.values()))).dtype
+        input, *state = from_autocast((input, *self._state(hx)), dtype)
+        self._check_tensors(input, state, dtype)
+        self._check_sizes(input, state)
         lengths, mask, reset = map(_tensor, (lengths, mask, reset))
-        like = getattr(self, self._plan.layers[0][0][1][0])
-        if torch.is_autocast_enabled("cpu"):
-            input, *state = [None if t is None else t.to(like.dtype) for t in (input, *state)]
+        unbatched = input.dim() == 2
         if unbatched:
             input, *state, mask, reset = [
                 None if t is None else t.unsqueeze(1) for t in (input, *state, mask, reset)
@@ -196,7 +198,7 @@ class Recurrent(Bound):
             packed = input
             input, lengths = unpacked(packed, self.batch_first)
         net, parameters, input, state = self._bound(input, self._state(hx))
-        self._check_sizes(net._structure, input, state)
+        self._check_sizes(input, state)
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = *map(_array, (lengths, mask, reset)), reset_to
@@ -210,7 +212,7 @@ class Recurrent(Bound):
             y = packed_like(packed, y, lengths, self.batch_first)
         return y, tuple(last) if len(last) > 1 else last[0]
 
-    def _check_sizes(self, structure, input, state):
+    def _check_sizes(self, input, state):
         """ValueError unless the sizes of the input and of the state fit."""
         shape = input.shape
         if len(shape) not in (2, 3) or shape[-1] != self.input_size:
@@ -221,8 +223,8 @@ class Recurrent(Bound):
             )
         rows = () if len(shape) == 2 else (shape[0 if self.batch_first else 1],)
         names = ("hx",) if len(state) == 1 else ("h of hx", "c of hx")
-        for name, tensor, size in zip(names, state, structure.state_sizes, strict=True):
-            wanted = (structure.slots, *rows, size)
+        for name, tensor, size in zip(names, state, self._plan.sizes, strict=True):
+            wanted = (self._plan.slots, *rows, size)
             if tensor is not None and tensor.shape != wanted:
                 symbols = "(layers*directions, B, size)" if rows else "(layers*directions, size)"
                 raise ValueError(f"{name} must be {symbols} = {wanted}, got {tuple(tensor.shape)}")

@@ -3,7 +3,7 @@
 torch.compile, torch.export and the transforms of torch.func follow these functions: a loop over the
 layers of the stack and their directions.
 
-It must not know: kernels, NumPy.
+It must not know: kernels.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import torch
 
 from fastrnn._engine import ragged
 from fastrnn.torch import _equations
-from fastrnn.torch._equations import is_transformed
 from fastrnn.torch._net import array_of
 from fastrnn.torch._operators import OPERATORS, cell_of, spec_of
+from fastrnn.torch._tracing import is_transformed, untransformed, unwrapped
 
 
 class Plan(NamedTuple):
     """What a stack consists of.
 
-    operator, spec : the operator's name, and its argument `cell`. layers : for each layer its
-    passes, each with reverse (a bool) and the names of its parameters. sizes : the features of each
-    array of the state.
+    operator, spec : the operator's name, and its argument `spec`. layers : for each layer its
+    passes, each with reverse (a bool) and the names of its parameters. slots : the number of
+    passes. sizes : the features of each array of the state.
     """
 
     operator: str
     spec: str
     layers: list
+    slots: int
     sizes: tuple
 
 
@@ -40,7 +41,8 @@ def plan_of(structure, names):
         for one in structure.passes_of_layers
     ]
     cell = structure.cell
-    return Plan(cell.function, spec_of(cell, structure.bias), layers, structure.state_sizes)
+    spec = spec_of(cell, structure.bias)
+    return Plan(cell.function, spec, layers, structure.slots, structure.state_sizes)
 
 
 def run(module, plan, x, state, rows, dropout):
@@ -72,12 +74,10 @@ def run(module, plan, x, state, rows, dropout):
 
 def _operator_of(plan, rows):
     """A function that runs a pass by fastrnn's operator."""
-    *optional, reset_to = rows
-    given = *optional, reset_to == "initial"
     operator, keep = OPERATORS[plan.operator], torch.is_grad_enabled()
 
     def run_pass(x, first, own, reverse):
-        y, *last, _ = operator(x, *first, own, *given, reverse, keep, plan.spec)
+        y, *last, _ = operator(x, *first, own, *rows, reverse, keep, plan.spec)
         return y, last
 
     return run_pass
@@ -86,10 +86,7 @@ def _operator_of(plan, rows):
 def _equations_of(plan, rows):
     """A function that runs a pass by its equations, which the transforms of torch.func can map."""
     cell, bias = cell_of(plan.spec)
-    if not _equations.has(cell):
-        raise NotImplementedError(
-            f"torch.func's transforms need a cell without fastrnn's own options, got {cell.options}"
-        )
+    _equations.must_have(cell, "torch.func's transforms")
 
     def run_pass(x, first, own, reverse):
         own = own if bias else [*own[:2], None, None, *own[2:]]
@@ -99,20 +96,7 @@ def _equations_of(plan, rows):
 
 
 def _rows_of(x, lengths, mask, reset, reset_to):
-    tensors = [_unwrapped(t) for t in (lengths, mask, reset)]
-    with torch._C._DisableFuncTorch():
+    tensors = [None if t is None else unwrapped(t) for t in (lengths, mask, reset)]
+    with untransformed():
         given = list(map(array_of, tensors))
     return ragged.rows(*x.shape[:2], *given, reset_to, False)
-
-
-def _unwrapped(tensor):
-    """The tensor that transforms have wrapped: each of them wraps all that is made within it."""
-    functorch = torch._C._functorch
-    while tensor is not None and functorch.is_functorch_wrapped_tensor(tensor):
-        if functorch.is_batchedtensor(tensor):
-            raise NotImplementedError(
-                "lengths, mask and reset cannot be mapped over by torch.func's transforms: give "
-                "one for all"
-            )
-        tensor = functorch.get_unwrapped(tensor)
-    return tensor

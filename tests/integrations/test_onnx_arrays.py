@@ -163,6 +163,8 @@ def test_split_by_an_attribute_and_into_equal_parts():
         ("Cast", [X], {"to": 99}),
         ("Mul", [X, X], {}),
         ("Split", [X, ints(1, 1)], {}),
+        ("Split", [X], {"num_outputs": 0}),
+        ("Split", [X], {"num_outputs": 3}),
         ("Constant", [], {}),
         ("Constant", [], {"value_string": "a"}),
         ("Constant", [], {"value_int": 1, "value_ints": [1]}),

@@ -15,7 +15,7 @@ with warnings.catch_warnings():
 
 import fastrnn.onnx  # noqa: E402
 
-pytestmark = [pytest.mark.any_isa, pytest.mark.no_kernels]
+pytestmark = pytest.mark.any_isa
 
 
 def test_the_pages_examples_run(tmp_path, monkeypatch):

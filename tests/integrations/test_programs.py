@@ -13,7 +13,7 @@ import pytest
 
 import fastrnn
 
-pytestmark = [pytest.mark.any_isa, pytest.mark.no_kernels]
+pytestmark = pytest.mark.any_isa
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs/programs.md").read_text()
 SOUNDS = pathlib.Path("/usr/share/sounds/alsa")  # of Debian's package alsa-utils

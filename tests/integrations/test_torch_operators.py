@@ -72,7 +72,7 @@ class Problem:
             mask = torch.arange(T * B).reshape(T, B) % 3 > 0
             reset = torch.arange(T * B).reshape(T, B) % 4 == 1
             self.rows = torch.tensor([T, 2, 0]), mask, reset
-        self.end = (True, reverse, keep, spec_of(cell, bias))
+        self.end = ("initial", reverse, keep, spec_of(cell, bias))
 
     def arguments(self):
         return (self.x, *self.state, self.parameters, *self.rows, *self.end)
@@ -202,7 +202,7 @@ def test_y_that_was_changed_before_backward_is_refused():
 def test_gradients_of_gradients_of_options_are_refused():
     problem = Problem("lstm, peephole")
     y, *_ = problem.run()
-    with pytest.raises(NotImplementedError, match="not implemented for fastrnn's own options"):
+    with pytest.raises(NotImplementedError, match="gradients of gradients need a cell without"):
         torch.autograd.grad(y.sum(), problem.x, create_graph=True)
 
 
@@ -395,10 +395,26 @@ def test_exported_programs_have_the_operators(kind, strict):
     torch.testing.assert_close(leaves(program.module()(shorter)), leaves(module(shorter)))
 
 
-def test_compiled_modules_refuse_what_does_not_fit(compiler):
-    module, x = module_and_x("lstm")
-    with pytest.raises(Exception, match=r"input_size = 2, got"):
-        compiler(module)(draw(B, T, I + 1))
+@pytest.mark.parametrize("traced", ["compiled", "mapped"])
+@pytest.mark.parametrize(
+    "x, hx, words",
+    [
+        ((T, B, I + 1), None, r"input must be .* input_size = 2, got"),
+        ((T, B, I), (3, B, H), r"hx must be .* = \(1, 3, 6\), got \(3, 3, 6\)"),
+        ((T, B, I), (1, 1, H), r"hx must be .* = \(1, 3, 6\), got \(1, 1, 6\)"),
+        ((T, B, I), (1, B, H + 1), r"hx must be .* = \(1, 3, 6\), got \(1, 3, 7\)"),
+    ],
+)
+def test_traced_modules_refuse_what_eager_ones_refuse(traced, x, hx, words, compiler):
+    module, _ = module_and_x("gru", "one layer")
+    given = [draw(*shape) for shape in (x, hx) if shape]
+    with pytest.raises(ValueError, match=words):
+        module(*given)
+    call = compiler(module)
+    if traced == "mapped":
+        call, given = torch.func.vmap(module), [t[None] for t in given]
+    with pytest.raises(Exception, match=words):
+        call(*given)
 
 
 # ---- torch.func ----------------------------------------------------------------------------------
