@@ -222,7 +222,7 @@ def test_reviews_are_scored_without_keras(tmp_path):
     model = keras.Sequential([
         keras.Input((None,), dtype="int32"),
         keras.layers.Embedding(200, 12, mask_zero=True),
-        keras.layers.Bidirectional(keras.layers.LSTM(16)),
+        keras.layers.Bidirectional(keras.layers.LSTM(16), name="bidirectional"),
         keras.layers.Dense(1, activation="sigmoid"),
     ])  # fmt: skip
     path = tmp_path / "reviews.keras"
