@@ -95,7 +95,18 @@ class Recurrent(Bound):
         return ", ".join(given)
 
     def options(self) -> dict[str, Any]:
-        """The arguments that torch.nn's constructor has not, where they are not the defaults."""
+        """The arguments that torch.nn's constructor has not, where they are not the defaults.
+
+        Returns
+        -------
+        dict
+
+        Examples
+        --------
+        >>> from fastrnn.torch import LSTM
+        >>> LSTM(3, 5, peephole=True, zoneout=0.1).options()
+        {'zoneout': 0.1, 'peephole': True}
+        """
         given = self._options.non_default()
         if self.recurrent_dropout:
             given["recurrent_dropout"] = self.recurrent_dropout
@@ -132,6 +143,15 @@ class Recurrent(Bound):
         ------
         ValueError, TypeError, RuntimeError
             For shapes, dtypes and devices that do not fit.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from fastrnn.torch import GRU
+        >>> gru, x = GRU(3, 5), torch.ones(7, 2, 3)  # 7 steps of 2 sequences
+        >>> y, h = gru(x, lengths=[7, 4])
+        >>> tuple(y.shape), bool((y[4:, 1] == 0).all())
+        ((7, 2, 5), True)
         """
         if is_traced():
             return self._traced(input, hx, lengths, mask, reset, reset_to)

@@ -391,10 +391,15 @@ def test_the_pages_examples_run():
     assert names["y"].shape == (100, 3, 64)
 
 
-@pytest.mark.parametrize("name", fastrnn.torch.__all__)
+METHODS = ["forward", "freeze", "thaw", "train", "reset_parameters", "options"]
+
+
+@pytest.mark.parametrize("name", [*fastrnn.torch.__all__, *(f"LSTM.{m}" for m in METHODS)])
 def test_the_docstrings_examples_run(name):
-    finder = doctest.DocTestFinder(recurse=False)
-    (found,) = finder.find(getattr(fastrnn.torch, name), name)
+    value = fastrnn.torch
+    for part in name.split("."):
+        value = getattr(value, part)
+    (found,) = doctest.DocTestFinder(recurse=False).find(value, name)
     assert found.examples
     assert doctest.DocTestRunner().run(found).failed == 0
 
