@@ -18,8 +18,8 @@ from fastrnn._files.formats import reader_of, writer_of
 from fastrnn._files.sources import opened, replace
 from fastrnn._weights import description
 from fastrnn._weights.contents import LIMIT, Contents
-from fastrnn._weights.kinds import KINDS
 from fastrnn._weights.plan import Given
+from fastrnn.layers import CLASSES
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -171,7 +171,7 @@ def load(
 
 def _named(layers):
     """A dict from names to layers; the name of a single layer is ""."""
-    kinds = tuple(KINDS.values())
+    kinds = tuple(CLASSES.values())
     if type(layers) in kinds:
         return {"": layers}
     if not isinstance(layers, Mapping):

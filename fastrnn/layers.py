@@ -612,3 +612,7 @@ class MinLSTM(Recurrent[Floats, Floats]):
             bidirectional=bidirectional, merge=merge, reverse=reverse, dtype=dtype,
             rng=rng, init=init,
         )  # fmt: skip
+
+
+# Every class of layers, by the name of its cell.
+CLASSES = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "min_gru": MinGRU, "min_lstm": MinLSTM}

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-NATIVE = {"lstm": "ifgo", "gru": "rzn", "rnn": "h"}
+NATIVE = {"rnn": "h", "lstm": "ifgo", "gru": "rzn"}
 
 
 class Convention(NamedTuple):

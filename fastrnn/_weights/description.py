@@ -15,13 +15,14 @@ from typing import NamedTuple
 from fastrnn._layer.parameters import DESCRIPTION
 from fastrnn._weights import kinds
 from fastrnn.checks import shown
+from fastrnn.layers import CLASSES
 
 NAME = DESCRIPTION  # of the text in a file
 _VERSION = 1
 
 
 class Described(NamedTuple):
-    """A layer's cell, one of KINDS, and its options: name -> value, for its class."""
+    """A layer's cell, one of CLASSES, and its options: name -> value, for its class."""
 
     cell: str
     options: dict
@@ -29,7 +30,7 @@ class Described(NamedTuple):
 
 def text_of(layers):
     """The JSON of a dict from names to layers."""
-    cells = {kind: cell for cell, kind in kinds.KINDS.items()}
+    cells = {kind: cell for cell, kind in CLASSES.items()}
     described = {
         name: {"cell": cells[type(layer)], "options": kinds.values(layer)}
         for name, layer in layers.items()
@@ -66,9 +67,9 @@ def _checked_layer(name, layer):
     if not isinstance(layer, dict) or layer.keys() != {"cell", "options"}:
         raise ValueError(f"of the layer {shown(name)!r} it must have cell and options alone")
     cell, options = layer["cell"], layer["options"]
-    if not isinstance(cell, str) or cell not in kinds.KINDS:
-        raise ValueError(f"cell must be one of {', '.join(kinds.KINDS)}, got {repr(cell)}")
-    known = kinds.options(kinds.KINDS[cell])
+    if not isinstance(cell, str) or cell not in CLASSES:
+        raise ValueError(f"cell must be one of {', '.join(CLASSES)}, got {repr(cell)}")
+    known = kinds.options(CLASSES[cell])
     if not isinstance(options, dict) or not options.keys() <= set(known):
         unknown = options.keys() - set(known) if isinstance(options, dict) else {"no object"}
         raise ValueError(

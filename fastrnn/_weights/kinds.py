@@ -1,13 +1,9 @@
-"""The classes of layers by the name of their cell, and the options of each.
+"""The options of each class of layers.
 
 It must not know: files, names of arrays.
 """
 
 import inspect
-
-from fastrnn.layers import GRU, LSTM, RNN, MinGRU, MinLSTM
-
-KINDS = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "min_gru": MinGRU, "min_lstm": MinLSTM}
 
 # The arguments of layers that follow from the names and shapes of their parameters.
 SIZES = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size")

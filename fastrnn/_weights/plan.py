@@ -14,7 +14,8 @@ import numpy as np
 from fastrnn import checks
 from fastrnn._layer import initializers
 from fastrnn._layer.structure import Structure
-from fastrnn._weights.kinds import KINDS, SIZES, arguments
+from fastrnn._weights.kinds import SIZES, arguments
+from fastrnn.layers import CLASSES
 
 _BFLOAT16 = "BF16"
 _OF_GATES = {1: "rnn", 3: "gru", 4: "lstm"}  # PyTorch's layers, by the number of their gates
@@ -63,7 +64,7 @@ def planned(label, found, described, given):
     ValueError, TypeError
         For names, shapes, dtypes and options that do not fit.
     """
-    kind = KINDS[_cell(label, found, described, given.cell)]
+    kind = CLASSES[_cell(label, found, described, given.cell)]
     _check_names(label, kind, given.options)
     dtype = _dtype(label, found, given.dtype)
     options = (described.options if described else {}) | {
@@ -83,7 +84,7 @@ def planned(label, found, described, given):
 def _cell(label, found, described, cell):
     """The name of the cell: as the user or the file says, else PyTorch's of so many gates."""
     if cell is not None:
-        checks.choice("cell", cell, tuple(KINDS))
+        checks.choice("cell", cell, tuple(CLASSES))
     if described is not None:
         if cell not in (None, described.cell):
             raise ValueError(f"cell of {label} is {described.cell!r} by the file, got {cell!r}")

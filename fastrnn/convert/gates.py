@@ -13,7 +13,7 @@ import numpy as np
 from fastrnn import checks
 from fastrnn._interop.conventions import LECTURE, NATIVE, joined_biases, split_biases
 from fastrnn._layer import initializers
-from fastrnn.layers import GRU, LSTM, RNN
+from fastrnn.layers import CLASSES, GRU, LSTM, RNN
 
 if TYPE_CHECKING:
     from typing import Any, Literal, TypeAlias
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Order: TypeAlias = Literal["hx", "xh"]
     Update: TypeAlias = Literal["new", "old"] | None
 
-_KINDS = {"rnn": RNN, "lstm": LSTM, "gru": GRU}
+_KINDS = {cell: CLASSES[cell] for cell in NATIVE}
 _CANDIDATES = ": g (LSTM) and n (GRU) are the candidates, which lectures write as c or h with a ~"
 
 # The options that change which parameters a layer has, with their values in this form.
@@ -139,11 +139,12 @@ def from_gates(
     of_h, of_x = matrix[:, :hidden], matrix[:, hidden:]
     if order == "xh":
         of_x, of_h = matrix[:, :inputs], matrix[:, inputs:]
-    layer.params.update(weight_ih_l0=of_x, weight_hh_l0=of_h)
+    params = {"weight_ih_l0": of_x, "weight_hh_l0": of_h}
     if biases:
         bias = convention.to_native(cell, np.concatenate(biases))
         b_ih, b_hh = split_biases(cell, bias, reset_after=False)
-        layer.params.update(bias_ih_l0=b_ih, bias_hh_l0=b_hh)
+        params |= {"bias_ih_l0": b_ih, "bias_hh_l0": b_hh}
+    layer.load(params)
     return layer
 
 

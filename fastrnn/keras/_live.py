@@ -50,8 +50,7 @@ def from_keras(keras_layer: Any) -> Loaded:
     recipe = _recipe(keras_layer)
     cells = _cells(recipe, keras_layer)
     layer = recipe.new_layer(len(cells[0][0]), cells[0][0].dtype)
-    for key, array in params_of(recipe, layer, cells).items():
-        layer.params[key] = array
+    layer.load(params_of(recipe, layer, cells))
     return Loaded(recipe, layer)
 
 

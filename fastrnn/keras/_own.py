@@ -3,11 +3,12 @@
 It must not know: files, Keras.
 """
 
-import fastrnn
+from fastrnn._interop.conventions import NATIVE
 from fastrnn.keras._loaded import Loaded
 from fastrnn.keras._recipe import Call, Recipe
+from fastrnn.layers import CLASSES
 
-_CELLS = {fastrnn.RNN: "rnn", fastrnn.LSTM: "lstm", fastrnn.GRU: "gru"}
+_CELLS = {CLASSES[cell]: cell for cell in NATIVE}
 
 
 def layer_of(name, value):

@@ -136,9 +136,7 @@ def _loaded(file, found, recipe):
         paths = named(file.h5, recipe, group, bool(found.models), file.refused)
     cells = _read(file, recipe, paths)
     layer = recipe.new_layer(len(cells[0][0]), cells[0][0].dtype)
-    params = params_of(recipe, layer, cells)
-    for key, array in params.items():
-        layer.params[key] = array
+    layer.load(params_of(recipe, layer, cells))
     return Loaded(recipe, layer, found.mask)
 
 

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-import fastrnn
+from fastrnn._interop.conventions import NATIVE
 from fastrnn._layer import initializers
 from fastrnn.checks import shown
 from fastrnn.keras._nodes import Node
+from fastrnn.layers import CLASSES
 
 LAYERS = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
 CELLS = {"SimpleRNNCell": "rnn", "LSTMCell": "lstm", "GRUCell": "gru"}
@@ -82,7 +83,7 @@ class Recipe(NamedTuple):
 
     def shapes(self, inputs):
         """Keras' shapes of a cell's weights: kernel, recurrent kernel and, with one, the bias."""
-        width = {"rnn": 1, "lstm": 4, "gru": 3}[self.cell] * self.units
+        width = len(NATIVE[self.cell]) * self.units
         shapes = [(inputs, width), (self.units, width)]
         if self.options["bias"]:
             two = self.options.get("reset_after", False)
@@ -91,7 +92,7 @@ class Recipe(NamedTuple):
 
     def new_layer(self, input_size, dtype):
         """A fastrnn layer with these options; its weights are still to be set."""
-        kind = {"rnn": fastrnn.RNN, "lstm": fastrnn.LSTM, "gru": fastrnn.GRU}[self.cell]
+        kind = CLASSES[self.cell]
         with initializers.skipped():
             return kind(
                 input_size, self.units, max(1, self.num_layers), batch_first=True, dtype=dtype,

@@ -12,11 +12,12 @@ from typing import NamedTuple
 from onnx import AttributeProto
 
 from fastrnn import checks
+from fastrnn._interop.conventions import NATIVE
 from fastrnn.onnx._activations import Activation, activations_of
 
 RECURRENT = {"RNN", "LSTM", "GRU"}
 
-GATES = {"RNN": 1, "LSTM": 4, "GRU": 3}
+GATES = {kind: len(NATIVE[kind.lower()]) for kind in sorted(RECURRENT)}
 
 _INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 _DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}

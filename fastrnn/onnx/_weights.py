@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-import fastrnn
 from fastrnn import checks
 from fastrnn._interop.conventions import NATIVE, ONNX
 from fastrnn._layer import initializers
+from fastrnn.layers import CLASSES
 from fastrnn.onnx._operator import GATES
 
-LAYERS = {"RNN": fastrnn.RNN, "LSTM": fastrnn.LSTM, "GRU": fastrnn.GRU}
+LAYERS = {kind: CLASSES[kind.lower()] for kind in GATES}
 
 # The gate activations of kernels as those of ONNX: name, alpha, beta. Numbers in a file are
 # float32, and alpha = float32(0.2) means 0.2 in a float64 model, too.
@@ -164,9 +164,11 @@ def layer_of(operator, weights, options, indices):
             bidirectional=both, reverse=not both and is_reverse(operator, indices[0]),
             dtype=weights.W.dtype, rng=0, **options,
         )  # fmt: skip
+    params = {}
     for slot, own in enumerate(directions):
-        for kind, target in parameters_of_pass(layer, slot).items():
-            target[...] = own[kind]
+        names = layer._structure.names(slot)
+        params |= {names[kind]: array for kind, array in own.items()}
+    layer.load(params)
     return layer
 
 
