@@ -372,6 +372,7 @@ def test_what_torch_cannot_follow_runs_between_compiled_parts(what):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own
 @every_kind
 def test_the_inductor_compiles_modules(kind, compiler):
     module, x = module_and_x(kind)
