@@ -75,6 +75,10 @@ def test_an_allocation_of_a_frozen_call_that_fails_spoils_nothing(library):
     assert said.count("MemoryError") == 2
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12),
+    reason="CPython itself crashes where it has no memory for a function object",
+)
 def test_a_stream_of_the_reference_is_not_left_between_two_steps(library):
     fail(library, "step", "a state", malloc="malloc", FASTRNN_BACKEND="reference")
 
