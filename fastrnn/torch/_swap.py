@@ -177,6 +177,8 @@ def _reason_of_its_own(module):
         return "its parameters are not those of its class"
     if module._buffers:
         return f"it has buffers: {', '.join(module._buffers)}"
+    if module._modules:
+        return f"it has modules of its own: {', '.join(module._modules)}"
     others = sorted(vars(module).keys() - vars(plain).keys())
     if others:
         return f"it has attributes of its own: {', '.join(others)}"
