@@ -48,6 +48,13 @@ class Net(Running):
         self._zeros = None
         self._dropout, self._recurrent_dropout, self._rng = 0.0, 0.0, None
 
+    def __deepcopy__(self, memo):
+        """None: the memory is not the copy's. A copied module, whose `_net` this is, makes its own.
+
+        The module's `__getstate__` says so too, but a parametrized module is copied without it.
+        """
+        return None
+
     def drawing(self, dropout, recurrent_dropout):
         """This net with dropout for one call. It draws from torch's default generator."""
         net = object.__new__(type(self))

@@ -11,6 +11,7 @@ torch = pytest.importorskip("torch")
 
 from torch_modules import (  # noqa: E402
     CELLS,
+    KINDS,
     B,
     H,
     I,
@@ -229,6 +230,25 @@ def test_copies_compute_the_same_and_are_their_own(copied, kind):
             other.weight_hh_l0.mul_(2)
         assert_equal(leaves(module(x)), wanted)
         assert not torch.equal(other(x)[0], wanted[0])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize(
+    "kinds, x, name",
+    [(KINDS, draw(T, B, I), "weight_hh_l0"), (CELLS, draw(B, I), "weight_hh")],
+    ids=["module", "cell"],
+)
+def test_a_parametrized_module_is_copied_after_a_call(frozen, kinds, x, name):
+    _, module = pair("lstm", kinds=kinds)
+    torch.nn.utils.parametrizations.weight_norm(module, name)
+    with torch.no_grad():
+        wanted = leaves((module.freeze() if frozen else module)(x))
+        other = copy.deepcopy(module)
+        assert_equal(leaves(other(x)), wanted)
+        for parameter in other.parameters():
+            parameter.mul_(2)
+        assert not torch.equal(leaves(other(x))[0], wanted[0])
+        assert_equal(leaves(module(x)), wanted)
 
 
 def test_a_saved_module_is_loaded():
