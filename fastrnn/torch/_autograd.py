@@ -9,7 +9,7 @@ from fastrnn._engine.passes import with_weights
 from fastrnn._layer.tape import Tape
 from fastrnn.torch import _equations
 from fastrnn.torch._net import Net, array_of, places
-from fastrnn.torch._tracing import are_batched
+from fastrnn.torch._tracing import is_followed
 
 
 def run(net, x, state, rows, parameters, train=False):
@@ -74,21 +74,21 @@ class _Call(torch.autograd.Function):
     def backward(ctx, dy, *dlast):
         x, *others = ctx.saved_tensors  # RuntimeError if one of them was changed in place
         structure, states = ctx.net._structure, ctx.states
-        wanted = ctx.needs_input_grad[_NO_TENSORS:]
-        parameters, record = others[states:], ctx.record
-        # share_memory() moves memory; hooks on saved tensors, as checkpoint's, give copies.
-        if places((x, *parameters)) != ctx.places:
-            record = _with_arrays_of(ctx, x, parameters)
-        if torch.is_grad_enabled() or are_batched((dy, *dlast)):
+        wanted, parameters = ctx.needs_input_grad[_NO_TENSORS:], others[states:]
+        if torch.is_grad_enabled() or is_followed((dy, *dlast)):
             layers, unbatched, rows, _, _ = ctx.record
             drawn = any(p.dropout_masks is not None for _, _, passes in layers for p in passes)
-            what = "create_graph=True and is_grads_batched=True"
+            what = "create_graph=True, is_grads_batched=True and torch.func's transforms"
             _equations.must_have(structure.cell, what, drawn)
             found = _equations.gradients(
                 structure, rows, (x, others[:states], parameters), (dy, *dlast),
                 [of_x for _, of_x, _ in layers], unbatched,
             )  # fmt: skip
         else:
+            record = ctx.record
+            # share_memory() moves memory; hooks on saved tensors, as checkpoint's, give copies.
+            if places((x, *parameters)) != ctx.places:
+                record = _with_arrays_of(ctx, x, parameters)
             grads = Tape(structure, record).backward(
                 array_of(dy), _state_of(dlast), need_x=wanted[0]
             )

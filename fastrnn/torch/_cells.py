@@ -14,7 +14,7 @@ from fastrnn._cells.registry import CELLS
 from fastrnn.torch._autograd import run
 from fastrnn.torch._bound import Bound, as_autocast, from_autocast, structure_of
 from fastrnn.torch._traced import run as run_traced
-from fastrnn.torch._tracing import is_traced
+from fastrnn.torch._tracing import is_traced, must_be_alone
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,6 +92,7 @@ class OneStep(Bound):
 
 @torch.compiler.disable
 def _untraced(module, *arguments):
+    must_be_alone()
     return module._take_step(*arguments)
 
 

@@ -18,7 +18,7 @@ from fastrnn.torch._autograd import run
 from fastrnn.torch._bound import Bound, as_autocast, from_autocast, structure_of
 from fastrnn.torch._packed import packed_like, unpacked
 from fastrnn.torch._traced import run as run_traced
-from fastrnn.torch._tracing import is_traced
+from fastrnn.torch._tracing import is_traced, must_be_alone
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -267,6 +267,7 @@ class Recurrent(Bound):
 
 @torch.compiler.disable
 def _untraced(module, *arguments):
+    must_be_alone()
     return module._forward(*arguments)
 
 

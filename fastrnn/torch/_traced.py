@@ -86,7 +86,7 @@ def _operator_of(plan, rows):
 def _equations_of(plan, rows):
     """A function that runs a pass by its equations, which the transforms of torch.func can map."""
     cell, bias = cell_of(plan.spec)
-    _equations.must_have(cell, "torch.func's transforms")
+    _equations.must_have(cell, "torch.func's transforms and forward-mode differentiation")
 
     def run_pass(x, first, own, reverse):
         own = own if bias else [*own[:2], None, None, *own[2:]]

@@ -1,4 +1,4 @@
-"""Whether torch follows a call's operations: to compile, to export, to transform, to script.
+"""Whether torch follows a call's operations: to compile, export, transform, record or script.
 
 These questions, and what transforms wrap tensors in, are private parts of torch, because it has no
 public ones. Tests hold them to torch 2.13.
@@ -7,28 +7,49 @@ It must not know: modules, kernels.
 """
 
 import torch
+from torch.autograd import forward_ad
 
 NO_SCRIPT = (
     "fastrnn's modules cannot become TorchScript or ONNX, as by torch.jit.trace, torch.jit.script "
     "and torch.onnx.export: call fastrnn.torch.restore(model) before"
 )
+_RECORDING = torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE
 
 
 def is_traced():
-    """Return whether torch compiles, exports or transforms the call."""
-    return torch.compiler.is_compiling() or is_transformed()
+    """Return whether torch compiles, exports, transforms or records the call."""
+    return torch.compiler.is_compiling() or is_transformed() or is_recorded()
 
 
 def is_transformed():
-    """Return whether a transform of torch.func, such as vmap or grad, is at work."""
-    return torch._C._are_functorch_transforms_active()
+    """Return whether a transform of torch.func, such as vmap or grad, or forward-mode
+    differentiation is at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-def are_batched(gradients):
-    """Return whether is_grads_batched=True maps over gradients, which have no memory then."""
-    return any(
-        [d is not None and torch._C._functorch.is_legacy_batchedtensor(d) for d in gradients]
+def is_recorded():
+    """Return whether make_fx records operations, or fake tensors stand for their results."""
+    return torch._C._len_torch_dispatch_stack() > 0 and any(
+        [torch._C._get_dispatch_mode(mode) is not None for mode in _RECORDING]
     )
+
+
+def must_be_alone():
+    """NotImplementedError if torch follows a call that has no operations to follow."""
+    if is_transformed() or is_recorded():
+        raise NotImplementedError(
+            "torch.func's transforms, forward-mode differentiation, make_fx and fake tensors "
+            "cannot follow a frozen module, a PackedSequence, or training with recurrent_dropout "
+            "or zoneout: call thaw() or eval(), or give lengths"
+        )
+
+
+def is_followed(gradients):
+    """Return whether torch follows a backward pass: by a transform or a record, or because
+    is_grads_batched=True maps over the gradients, which have no memory then."""
+    batched = torch._C._functorch.is_legacy_batchedtensor
+    mapped = any([d is not None and batched(d) for d in gradients])
+    return mapped or is_transformed() or is_recorded()
 
 
 def unwrapped(tensor):

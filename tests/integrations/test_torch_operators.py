@@ -7,6 +7,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch._subclasses.fake_tensor import FakeTensorMode  # noqa: E402
+from torch.autograd import forward_ad  # noqa: E402
+from torch.fx.experimental.proxy_tensor import make_fx  # noqa: E402
+from torch.nn.utils.rnn import pack_padded_sequence  # noqa: E402
+
 import fastrnn  # noqa: E402
 import fastrnn.torch  # noqa: E402
 from fastrnn._cells import options  # noqa: E402
@@ -17,6 +22,7 @@ from fastrnn.torch._operators import OPERATORS, spec_of  # noqa: E402
 pytestmark = [
     pytest.mark.any_isa,
     pytest.mark.filterwarnings("ignore:The .grad attribute"),  # torch.compile's own
+    pytest.mark.filterwarnings("ignore:`torch.jit.script`"),  # forward mode's own
 ]
 
 T, B, I, H, P = 5, 3, 2, 6, 4  # noqa: E741 - as in all the equations
@@ -455,7 +461,6 @@ def test_gradients_of_each_row(kind, net):
 
 
 @every_kind
-@pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # jacfwd's own
 def test_jacobians(kind):
     module, _ = module_and_x(kind, "one layer")
     x, flags = draw(T, 1, I), torch.tensor([False, True, False, False, True])[:, None]
@@ -481,6 +486,96 @@ def test_many_gradients_at_once(kind, net):
     for k, dy in enumerate(dys):
         wanted = torch.autograd.grad(y, tensors, dy, retain_graph=True)
         torch.testing.assert_close([g[k] for g in got], list(wanted))
+
+
+def forward_mode(call, *arguments):
+    """The tangents of a call's results, where each argument's tangent is the argument."""
+    with forward_ad.dual_level():
+        results = call(*[forward_ad.make_dual(a, a) for a in arguments])
+        return [forward_ad.unpack_dual(r).tangent for r in leaves(results)]
+
+
+@every_kind
+@every_net
+@pytest.mark.parametrize("wanting", [False, True])
+def test_forward_mode_has_the_tangents_of_jvp(kind, net, wanting):
+    module, x = module_and_x(kind, net)
+    module.requires_grad_(wanting)
+    x = x.detach()
+    _, wanted = torch.autograd.functional.jvp(lambda x: tuple(leaves(module(x))), x, x)
+    torch.testing.assert_close(forward_mode(module, x), list(wanted))
+
+
+@every_kind
+def test_forward_mode_of_cells_and_parameters(kind):
+    cell = CELL_KINDS[kind](I, H, dtype=torch.float64).requires_grad_(False)
+    x, given = draw(B, I), dict(cell.named_parameters())
+
+    def of(*parameters):
+        named = dict(zip(given, parameters, strict=True))
+        return tuple(leaves(torch.func.functional_call(cell, named, (x,))))
+
+    _, wanted = torch.autograd.functional.jvp(of, tuple(given.values()), tuple(given.values()))
+    torch.testing.assert_close(forward_mode(of, *given.values()), list(wanted))
+
+
+@every_kind
+def test_a_backward_pass_is_mapped_and_has_tangents(kind):
+    module, x = module_and_x(kind, "one layer")
+    y, _ = module(x)
+    dys = draw(3, *y.shape)
+
+    def backward(dy):
+        return torch.autograd.grad(y, (x, module.weight_hh_l0), dy, retain_graph=True)
+
+    wanted = list(map(torch.stack, zip(*map(backward, dys), strict=True)))
+    torch.testing.assert_close(list(torch.func.vmap(backward)(dys)), wanted)
+    # The gradients are linear in dy, so their tangents are the gradients of dy's tangent.
+    torch.testing.assert_close(forward_mode(backward, dys[0]), [w[0] for w in wanted])
+
+
+@every_kind
+def test_a_record_of_make_fx_computes_with_other_inputs(kind):
+    module, x = module_and_x(kind, "one layer")
+    cell, other = CELL_KINDS[kind](I, H, dtype=torch.float64), draw(T, B, I, seed=9, grad=True)
+
+    def call(x):
+        y, _ = module(x)
+        return [cell(x[0]), y, *torch.autograd.grad(y.sum(), [x, *module.parameters()])]
+
+    torch.testing.assert_close(make_fx(call)(x)(other), call(other))
+
+
+def test_fake_tensors_have_the_shapes():
+    module, _ = module_and_x("lstm")
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        y, (h, c) = module(torch.empty(B, T, I, dtype=torch.float64))
+    assert y.shape == (B, T, 2 * H) and h.shape == c.shape == (4, B, H)
+
+
+@pytest.mark.parametrize("what", ["packed", "frozen", "frozen cell", "zoneout"])
+@pytest.mark.parametrize(
+    "follow",
+    [
+        lambda call, x: torch.func.vmap(call)(x[None]),
+        lambda call, x: torch.func.grad(lambda x: leaves(call(x))[0].sum())(x),
+        forward_mode,
+        lambda call, x: make_fx(call)(x),
+    ],
+    ids=["vmap", "grad", "forward mode", "make_fx"],
+)
+def test_what_torch_cannot_follow_is_refused_where_nothing_runs_between(what, follow):
+    module, x = module_and_x("gru", "one layer", zoneout=0.5 * (what == "zoneout"))
+    call, x = module, x.detach()
+    if what == "packed":
+        packed, x = pack_padded_sequence(x, [T, 3, 2]), draw(1, B, H)
+        call = lambda hx: module(packed, hx)[1]  # noqa: E731
+    if what == "frozen":
+        module.freeze()
+    if what == "frozen cell":
+        call, x = CELL_KINDS["gru"](I, H, dtype=torch.float64).freeze(), x[0]
+    with torch.no_grad(), pytest.raises(NotImplementedError, match="cannot follow a frozen module"):
+        follow(call, x)
 
 
 def test_transforms_refuse_what_they_cannot_map():
