@@ -96,7 +96,7 @@ class Bound(Freezing):
         ):
             if not isinstance(tensor, torch.Tensor):
                 raise TypeError(f"{own} must be a parameter, got {type(tensor).__name__}")
-            _check_device(own, tensor)
+            check_place(own, tensor)
             if tensor.dtype not in DTYPES or tensor.dtype is not tensors[0].dtype:
                 raise RuntimeError(
                     f"parameters must all be float32, or all float64, got {tensor.dtype} for "
@@ -170,7 +170,7 @@ class Bound(Freezing):
         for name, tensor in zip(("input", *names), (input, *state), strict=True):
             if tensor is None:
                 continue
-            _check_device(name, tensor)
+            check_place(name, tensor)
             if tensor.dtype is not dtype:
                 raise TypeError(
                     f"{name} must be {dtype}, the parameters' dtype, got {tensor.dtype}: use "
@@ -202,9 +202,12 @@ def as_autocast(tensors):
     return tuple([t.to(torch.get_autocast_dtype("cpu")) for t in tensors])
 
 
-def _check_device(name, tensor):
+def check_place(name, tensor):
+    """Raise unless a tensor is on the CPU, and dense."""
     if tensor.device.type != "cpu":
         raise RuntimeError(
             f"{name} must be on the CPU, where fastrnn computes, got {tensor.device}: use "
             "torch.nn's module there, or fastrnn.torch.restore(model)"
         )
+    if tensor.layout is not torch.strided:
+        raise TypeError(f"{name} must be dense, got {tensor.layout}: use {name}.to_dense()")

@@ -97,6 +97,9 @@ def _untraced(module, *arguments):
 
 
 def _one_more_axis(state):
+    for s in state:
+        if s is not None and not isinstance(s, torch.Tensor):
+            raise TypeError(f"hx must be a Tensor, got a {type(s).__name__}")
     return tuple([None if s is None else s[None] for s in state])
 
 

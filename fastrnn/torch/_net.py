@@ -62,12 +62,13 @@ class Net(Running):
         net._dropout, net._recurrent_dropout = dropout, recurrent_dropout
         zoneout = self.options.zoneout
         if recurrent_dropout or zoneout:
-            net._rng = np.random.default_rng(int(torch.randint(2**62, ())))
+            seed = torch.randint(2**62, (), device="cpu")  # torch's default may be another
+            net._rng = np.random.default_rng(int(seed))
         return net
 
     def _with_dropout(self, x):
         """x after dropout, and its factors: those that torch.nn.LSTM draws."""
-        ones = torch.ones(x.shape, dtype=torch.from_numpy(np.empty(0, x.dtype)).dtype)
+        ones = torch.from_numpy(np.ones(x.shape, x.dtype))
         factors = torch.nn.functional.dropout(ones, self._dropout, training=True).numpy()
         with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
             return x * factors, factors

@@ -15,7 +15,8 @@ from fastrnn._cells import options
 from fastrnn._cells.registry import projected, takes, variant
 from fastrnn._layer.dropout import warn_of_one_layer
 from fastrnn.torch._autograd import run
-from fastrnn.torch._bound import Bound, as_autocast, from_autocast, structure_of
+from fastrnn.torch._bound import Bound, as_autocast, check_place, from_autocast, structure_of
+from fastrnn.torch._net import array_of
 from fastrnn.torch._packed import packed_like, unpacked
 from fastrnn.torch._traced import run as run_traced
 from fastrnn.torch._tracing import is_traced, must_be_alone
@@ -177,7 +178,7 @@ class Recurrent(Bound):
             input, *state, mask, reset = [
                 None if t is None else t.unsqueeze(1) for t in (input, *state, mask, reset)
             ]
-            lengths = None if lengths is None else lengths.reshape(1)
+            lengths = None if lengths is None else lengths.unsqueeze(0)
         elif self.batch_first:
             input, mask, reset = [
                 None if t is None else t.transpose(0, 1) for t in (input, mask, reset)
@@ -221,7 +222,8 @@ class Recurrent(Bound):
         self._check_sizes(input, state)
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
-            rows = *map(_array, (lengths, mask, reset)), reset_to
+            given = {"lengths": lengths, "mask": mask, "reset": reset}
+            rows = *[_array(name, value) for name, value in given.items()], reset_to
         frozen = self._frozen_for(parameters, input, state)
         train = self.training and self._draws()
         if train:
@@ -272,8 +274,14 @@ def _untraced(module, *arguments):
 
 
 def _tensor(value):
-    return value if value is None else torch.as_tensor(value)
+    """Lengths, a mask or a reset as a tensor; None stays None."""
+    given = value is None or isinstance(value, torch.Tensor)
+    return value if given else torch.as_tensor(value, device="cpu")
 
 
-def _array(value):
-    return value.numpy() if isinstance(value, torch.Tensor) else value
+def _array(name, value):
+    """Lengths, a mask or a reset: a tensor as an array, anything else as it is."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    check_place(name, value)
+    return array_of(value)

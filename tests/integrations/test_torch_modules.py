@@ -267,6 +267,16 @@ def test_draws_follow_torchs_generator(options):
     assert torch.equal(run(1), run(2))
 
 
+@pytest.mark.parametrize("options", [{"num_layers": 2, "dropout": 0.5}, {"recurrent_dropout": 0.4}])
+def test_draws_do_not_follow_torchs_default_device(options):
+    module, x = LSTM(I, H, **options), draw(T, B, I, dtype=torch.float32)
+    torch.manual_seed(1)
+    wanted, _ = module(x)
+    torch.manual_seed(1)
+    with torch.device("meta"):  # as any device that is not the CPU
+        assert torch.equal(module(x)[0], wanted)
+
+
 def test_one_tensor_in_several_places_has_the_sum_of_their_gradients():
     _, module = pair("lstm", sizes=(H, H), num_layers=2)
     module.weight_hh_l1 = module.weight_hh_l0
@@ -309,8 +319,22 @@ def test_mistakes_are_told_in_words():
         module(x, (x, x, x))
     with pytest.raises(TypeError, match="hx must be a Tensor, got a tuple"):
         GRU(I, H)(x, (x,))
+    with pytest.raises(TypeError, match="hx must be a Tensor, got a tuple"):
+        fastrnn.torch.GRUCell(I, H)(x[0], (x[0], x[0]))
+    with pytest.raises(TypeError, match="hx must be a Tensor, got a list"):
+        fastrnn.torch.LSTMCell(I, H)(x[0], ([1.0], x[0]))
     with pytest.raises(TypeError, match="input must be a Tensor, got a list"):
         GRU(I, H)([1.0])
+    with pytest.raises(TypeError, match="input must be dense.* got torch.sparse_coo: use input.to"):
+        module(x.to_sparse())
+    with pytest.raises(TypeError, match="c of hx must be dense.* got torch.sparse_coo"):
+        module(x, (torch.zeros(1, B, H), torch.zeros(1, B, H).to_sparse()))
+    with pytest.raises(RuntimeError, match="lengths must be on the CPU.* got meta"):
+        module(x, lengths=torch.ones(B, dtype=torch.int64, device="meta"))
+    with pytest.raises(TypeError, match="mask must be dense"):
+        module(x, mask=torch.ones(T, B, dtype=torch.bool).to_sparse())
+    with pytest.raises(TypeError, match="lengths must be integers, got dtype float32"):
+        module(x, lengths=torch.ones(B, requires_grad=True))
     with pytest.raises(TypeError, match=r"LSTM\(\) got an unexpected keyword argument 'foo'"):
         LSTM(I, H, foo=1)
     with pytest.raises(RuntimeError, match=r"use module.float.*fastrnn.torch.restore"):

@@ -424,6 +424,16 @@ def test_traced_modules_refuse_what_eager_ones_refuse(traced, x, hx, words, comp
         call(*given)
 
 
+def test_a_traced_call_of_one_sequence_takes_one_length():
+    module, x = module_and_x("gru", "one layer")
+    one = x.detach()[:, 0]
+    got = torch.func.vmap(lambda x: module(x, lengths=3))(one[None])
+    torch.testing.assert_close([t[0] for t in got], list(module(one, lengths=3)))
+    for call in module, torch.func.vmap(module):
+        with pytest.raises(ValueError, match="lengths must be"):
+            call(one if call is module else one[None], lengths=[3])
+
+
 # ---- torch.func ----------------------------------------------------------------------------------
 
 
