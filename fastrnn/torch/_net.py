@@ -8,12 +8,32 @@ It must not know: modules, packed sequences.
 
 import numpy as np
 import torch
+from torch.utils.dlpack import to_dlpack
 
 from fastrnn._cells.options import Options
 from fastrnn._cells.registry import kernel_weights
 from fastrnn._layer.running import Running
 
 DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
+
+
+class _Memory:
+    """A tensor's memory for NumPy.
+
+    ``Tensor.numpy()`` would forbid to resize the storage from then on, which FSDP does with
+    parameters and ``out=`` with the input of the next call.
+    """
+
+    __slots__ = ("tensor",)
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def __dlpack__(self, **_):
+        return to_dlpack(self.tensor)
+
+    def __dlpack_device__(self):
+        return 1, 0  # the CPU
 
 
 def array_of(tensor):
@@ -24,7 +44,8 @@ def array_of(tensor):
         tensor = tensor.resolve_neg()
     if tensor.data_ptr() == 0 and tensor.numel() > 0:
         raise RuntimeError("a tensor must have memory, got one whose storage is empty")
-    return tensor.detach().numpy() if tensor.requires_grad else tensor.numpy()
+    # The array holds a tensor of its own: torch.utils.swap_tensors wants the only reference.
+    return np.from_dlpack(_Memory(tensor.detach()))
 
 
 def places(tensors):

@@ -105,6 +105,57 @@ def test_memory_that_moved_before_backward_is_read_where_it_is(kind, dtype):
     assert_equal(got, wanted)
 
 
+@every_kind
+def test_storages_may_be_freed_and_filled_again_before_backward(kind):
+    """As FSDP does with parameters, and offloading with what autograd saved."""
+    _, module = pair(kind, num_layers=2)
+    x = x_for(module)
+    wanted = gradients(module, x)
+    module.zero_grad()
+    given = own(x)
+    results = leaves(module(given))
+    tensors = [given.data, *[p.data for p in module.parameters()]]  # changes are not counted
+    copies = [t.clone() for t in tensors]
+    for tensor in tensors:
+        tensor.untyped_storage().resize_(0)
+    filler = [torch.full_like(t, 1e9) for t in copies * 4]
+    for tensor, values in zip(tensors, copies, strict=True):
+        tensor.untyped_storage().resize_(values.nbytes)
+        tensor.copy_(values)
+    sum((r * draw(*r.shape, seed=i)).sum() for i, r in enumerate(results)).backward()
+    assert filler
+    got = results + [given.grad, *[p.grad for p in module.parameters()]]
+    assert_equal(got, wanted)
+
+
+@pytest.mark.parametrize("wanting", [False, True])
+def test_parameters_can_be_swapped_after_a_call(wanting):
+    _, module = pair("gru")
+    module.requires_grad_(wanting)
+    x = x_for(module)
+    wanted = [t.detach() for t in leaves(module(x))]
+    before = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        module.float()(x.float())
+        module.double()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
+    got = [t.detach() for t in leaves(module(x))]
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_arguments_can_be_resized_after_a_call(compiled):
+    module, x = pair("lstm")[1], draw(T, B, I)
+    arguments = [x, draw(1, B, H), draw(1, B, H), torch.full((B,), 2), torch.ones(T, B).bool()]
+    x, h, c, lengths, mask = arguments
+    call = torch.compile(module, backend="eager") if compiled else module
+    call(x, (h, c), lengths=lengths, mask=mask, reset=mask)[0].sum().backward()
+    for tensor in *arguments, *module.parameters():
+        assert tensor.untyped_storage().resizable()
+
+
 @pytest.mark.parametrize("reentrant", [True, False])
 @every_kind
 def test_checkpoints_of_torchs_are_right(kind, reentrant):
