@@ -157,6 +157,8 @@ class Bound(Freezing):
             if not isinstance(tensor, torch.Tensor):
                 raise TypeError(f"{name} must be a Tensor, got a {type(tensor).__name__}")
         tensors = self._tensors()
+        if any([t is None for t in tensors]):
+            self._check_parameters(tensors)
         input, *state = from_autocast((input, *state), tensors[0].dtype)
         net, where = self._net, places(tensors)
         if net is None or net.where != where or input.dtype is not tensors[0].dtype:

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fastrnn.torch._cells import GRUCell, LSTMCell, RNNCell
+from fastrnn.torch._freezing import Freezing
 from fastrnn.torch._modules import GRU, LSTM, RNN
 
 _OURS = {
@@ -45,7 +46,7 @@ class Report(NamedTuple):
     swapped : list of str
         Their names in the model.
     left : dict
-        The name of each recurrent module that was left, and the reason.
+        The name of each recurrent module that was left, or not frozen, and the reason.
 
     Examples
     --------
@@ -70,12 +71,18 @@ def accelerate(model: nn.Module, *, inference_only: bool = False) -> Report:
     ----------
     model : torch.nn.Module
     inference_only : bool
-        Freeze all modules of fastrnn's in the model: their weights are packed once, and they
-        compute no gradients.
+        Freeze all modules of fastrnn's in the model, subclasses too: their weights are packed once,
+        and they compute no gradients. A module that is frozen keeps its precision. One that cannot
+        be frozen, such as one of float16, is left, too.
 
     Returns
     -------
     Report
+
+    Raises
+    ------
+    TypeError
+        For a model that is no torch.nn.Module.
 
     See Also
     --------
@@ -92,9 +99,8 @@ def accelerate(model: nn.Module, *, inference_only: bool = False) -> Report:
     <class 'fastrnn.torch._modules.GRU'>
     """
     report = _swap(model, (nn.RNNBase, nn.RNNCellBase), _reason_against_ours, _OURS)
-    for module in model.modules() if inference_only else ():
-        if type(module) in _THEIRS:
-            module.freeze()
+    if inference_only:
+        _freeze_all(model, report.left)
     return report
 
 
@@ -109,6 +115,11 @@ def restore(model: nn.Module) -> Report:
     -------
     Report
 
+    Raises
+    ------
+    TypeError
+        For a model that is no torch.nn.Module.
+
     Examples
     --------
     >>> import torch
@@ -122,11 +133,24 @@ def restore(model: nn.Module) -> Report:
     return _swap(model, tuple(_THEIRS), _reason_against_theirs, _THEIRS)
 
 
+def _freeze_all(model, left):
+    """Freeze fastrnn's modules; `left` gets those that cannot be frozen, and the reasons."""
+    for name, module in model.named_modules():
+        if isinstance(module, Freezing):
+            try:
+                module.freeze(module._precision if module._is_frozen else None)
+            except (RuntimeError, TypeError, ValueError) as error:
+                left[name] = str(error)
+
+
 def _swap(model, classes, reason_against, new_classes):
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got a {type(model).__name__}")
     swapped, left, made = [], {}, {}
     if isinstance(model, classes):
         new = new_classes.get(type(model))
-        hint = "" if new is None else f": use a {new.__module__.split('._')[0]}.{new.__name__}"
+        library = "torch.nn" if new in _OURS else "fastrnn.torch"
+        hint = "" if new is None else f": use a {library}.{new.__name__}"
         left[""] = f"it is the model itself, which cannot be swapped in place{hint}"
     for path, parent in list(model.named_modules()):
         for key, module in list(parent._modules.items()):

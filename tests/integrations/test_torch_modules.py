@@ -374,6 +374,15 @@ def test_a_parameter_of_another_shape_is_refused():
         module(x)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_parameter_that_is_none_is_refused(frozen):
+    module, x = GRU(I, H), draw(T, B, I, dtype=torch.float32)
+    module(x)
+    (module.freeze() if frozen else module).weight_hh_l0 = None
+    with torch.no_grad(), pytest.raises(TypeError, match="weight_hh_l0 must be a parameter, got N"):
+        module(x)
+
+
 def test_tensors_whose_sign_is_kept_apart():
     _, module = pair("gru")
     x = draw(T, B, I)

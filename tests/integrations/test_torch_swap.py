@@ -88,6 +88,34 @@ def test_for_inference_only_the_modules_are_frozen(kind):
     assert not model.body["recurrent"](x * 1)[0].requires_grad
 
 
+def test_for_inference_only_each_module_is_frozen_or_left():
+    class Own(fastrnn.torch.GRU):
+        pass
+
+    model = torch.nn.ModuleDict(
+        {
+            "theirs": torch.nn.GRU(I, H),
+            "low": fastrnn.torch.GRU(I, H).half(),
+            "meta": fastrnn.torch.GRUCell(I, H, device="meta"),
+            "int8": fastrnn.torch.GRU(I, H).freeze("int8"),
+            "own": Own(I, H),
+            "parametrized": fastrnn.torch.GRU(I, H),
+        }
+    )
+    torch.nn.utils.parametrizations.weight_norm(model["parametrized"], "weight_hh_l0")
+    report = accelerate(model, inference_only=True)
+    assert report.swapped == ["theirs"] and report.left.keys() == {"low", "meta"}
+    assert "got torch.float16" in report.left["low"] and "got meta" in report.left["meta"]
+    assert {n for n, m in model.items() if m._is_frozen} == model.keys() - report.left.keys()
+    assert model["int8"]._precision == "int8"
+
+
+@pytest.mark.parametrize("call", [accelerate, restore])
+def test_what_is_no_module_is_refused(call):
+    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got a list"):
+        call([torch.nn.GRU(I, H)])
+
+
 @every_module
 def test_there_and_back_is_the_same_model(kind):
     model = model_of(kind)
@@ -189,6 +217,7 @@ def test_modules_that_may_be_something_else_are_left_with_a_reason():
         assert reason in report.left[name]
     report = accelerate(torch.nn.LSTM(I, H))
     assert "use a fastrnn.torch.LSTM" in report.left[""]
+    assert "use a torch.nn.LSTM" in restore(fastrnn.torch.LSTM(I, H)).left[""]
 
 
 @pytest.mark.filterwarnings("ignore")
