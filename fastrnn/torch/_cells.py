@@ -41,9 +41,13 @@ class OneStep(Bound):
         )
 
     def extra_repr(self) -> str:
-        """The arguments of the constructor that are not its defaults."""
-        given = f"{self.input_size}, {self.hidden_size}"
-        return given if self.bias else f"{given}, bias=False"
+        """The arguments of the constructor that are not its defaults, and whether it is frozen."""
+        given = [f"{self.input_size}, {self.hidden_size}"] + ["bias=False"] * (not self.bias)
+        return ", ".join(given + self._other_arguments() + self._shown())
+
+    def _other_arguments(self):
+        """The arguments that one cell alone has, for `repr`, in a list."""
+        return []
 
     def _step(self, input, state):
         """The state after a step, a tuple of tensors."""
@@ -135,10 +139,8 @@ class RNNCell(OneState):
         super().__init__(CELLS[f"rnn_{nonlinearity}"], input_size, hidden_size, bias, device, dtype)
         self.nonlinearity = nonlinearity
 
-    def extra_repr(self) -> str:
-        """The arguments of the constructor that are not its defaults."""
-        given = super().extra_repr()
-        return given if self.nonlinearity == "tanh" else f"{given}, nonlinearity=relu"
+    def _other_arguments(self):
+        return ["nonlinearity=relu"] * (self.nonlinearity != "tanh")
 
 
 class GRUCell(OneState):

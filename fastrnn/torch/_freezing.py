@@ -113,6 +113,12 @@ class Freezing(nn.Module):
             self.thaw()
         return super().train(mode)
 
+    def _shown(self):
+        """What `repr` says of freezing, in a list."""
+        if not self._is_frozen:
+            return []
+        return ["frozen" if self._precision is None else f"frozen to {self._precision}"]
+
     def _load_from_state_dict(self, *arguments):
         self.thaw()
         super()._load_from_state_dict(*arguments)

@@ -84,7 +84,7 @@ class Recurrent(Bound):
         """Do nothing: the kernels read parameters where they are."""
 
     def extra_repr(self) -> str:
-        """The arguments of the constructor that are not its defaults."""
+        """The arguments of the constructor that are not its defaults, and whether it is frozen."""
         given = [f"{self.input_size}, {self.hidden_size}"]
         given += [f"proj_size={self.proj_size}"] * (self.proj_size != 0)
         given += [f"num_layers={self.num_layers}"] * (self.num_layers != 1)
@@ -93,7 +93,7 @@ class Recurrent(Bound):
         given += [f"dropout={self.dropout}"] * (self.dropout != 0)
         given += ["bidirectional=True"] * self.bidirectional
         given += [f"{name}={value!r}" for name, value in self.options().items()]
-        return ", ".join(given)
+        return ", ".join(given + self._shown())
 
     def options(self) -> dict[str, Any]:
         """The arguments that torch.nn's constructor has not, where they are not the defaults.

@@ -7,21 +7,28 @@ It must not know: how modules compute.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from fastrnn import checks
+from fastrnn._layer.frozen import PRECISIONS
 from fastrnn.torch._cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.torch._freezing import Freezing
 from fastrnn.torch._modules import GRU, LSTM, RNN
+
+if TYPE_CHECKING:
+    from fastrnn._typing import Precision
 
 _OURS = {
     nn.RNN: RNN, nn.LSTM: LSTM, nn.GRU: GRU,
     nn.RNNCell: RNNCell, nn.LSTMCell: LSTMCell, nn.GRUCell: GRUCell,
 }  # fmt: skip
 _THEIRS = {ours: theirs for theirs, ours in _OURS.items()}
+_NAMES = {cls.__name__ for cls in _OURS}
 
 _ARGUMENTS = (  # of constructors, where a module has them
     "input_size", "hidden_size", "num_layers", "nonlinearity", "bias", "batch_first", "dropout",
@@ -60,7 +67,9 @@ class Report(NamedTuple):
     left: dict[str, str]
 
 
-def accelerate(model: nn.Module, *, inference_only: bool = False) -> Report:
+def accelerate(
+    model: nn.Module, *, inference_only: bool = False, precision: Precision | None = None
+) -> Report:
     """Swap each recurrent module of torch.nn in a model for fastrnn's, in place.
 
     The new modules have the same parameters, the very tensors: optimizers, `state_dict` and tied
@@ -72,8 +81,11 @@ def accelerate(model: nn.Module, *, inference_only: bool = False) -> Report:
     model : torch.nn.Module
     inference_only : bool
         Freeze all modules of fastrnn's in the model, subclasses too: their weights are packed once,
-        and they compute no gradients. A module that is frozen keeps its precision. One that cannot
-        be frozen, such as one of float16, is left, too.
+        and they compute no gradients until ``model.train()``. The model must be in ``eval()`` mode.
+        A module that cannot be frozen, such as one of float16, is left.
+    precision : None, "bfloat16-weights", "bfloat16" or "int8"
+        With inference_only, as for ``fastrnn.torch.LSTM.freeze``. With None a module that is frozen
+        keeps its precision.
 
     Returns
     -------
@@ -83,6 +95,14 @@ def accelerate(model: nn.Module, *, inference_only: bool = False) -> Report:
     ------
     TypeError
         For a model that is no torch.nn.Module.
+    ValueError
+        For inference_only of a model in training mode, for a precision without inference_only, and
+        for an unknown one.
+
+    Warns
+    -----
+    UserWarning
+        If the model has no module that could be swapped, and none of fastrnn's.
 
     See Also
     --------
@@ -98,9 +118,26 @@ def accelerate(model: nn.Module, *, inference_only: bool = False) -> Report:
     >>> type(model["encoder"])
     <class 'fastrnn.torch._modules.GRU'>
     """
+    _check_model(model)
+    checks.flag("inference_only", inference_only)
+    if precision is not None:
+        checks.choice("precision", precision, PRECISIONS)
+    if precision is not None and not inference_only:
+        raise ValueError(f"precision must be None without inference_only, got {precision!r}")
+    if inference_only and model.training:
+        raise ValueError(
+            "model must be in eval mode for inference_only: call model.eval() before. "
+            "model.train() ends it"
+        )
     report = _swap(model, (nn.RNNBase, nn.RNNCellBase), _reason_against_ours, _OURS)
+    if not any(isinstance(module, Freezing) for module in model.modules()):
+        reasons = "".join(f"; {name or 'model'}: {why}" for name, why in report.left.items())
+        warnings.warn(
+            f"accelerate found no recurrent module of torch.nn that it could swap{reasons}",
+            UserWarning, stacklevel=2,
+        )  # fmt: skip
     if inference_only:
-        _freeze_all(model, report.left)
+        _freeze_all(model, precision, report.left)
     return report
 
 
@@ -130,22 +167,28 @@ def restore(model: nn.Module) -> Report:
     >>> type(model[0])
     <class 'torch.nn.modules.rnn.GRU'>
     """
+    _check_model(model)
     return _swap(model, tuple(_THEIRS), _reason_against_theirs, _THEIRS)
 
 
-def _freeze_all(model, left):
+def _check_model(model):
+    if not isinstance(model, nn.Module):
+        got = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        raise TypeError(f"model must be a torch.nn.Module, got {got}")
+
+
+def _freeze_all(model, precision, left):
     """Freeze fastrnn's modules; `left` gets those that cannot be frozen, and the reasons."""
     for name, module in model.named_modules():
         if isinstance(module, Freezing):
+            kept = module._precision if module._is_frozen else None
             try:
-                module.freeze(module._precision if module._is_frozen else None)
+                module.freeze(precision or kept)
             except (RuntimeError, TypeError, ValueError) as error:
                 left[name] = str(error)
 
 
 def _swap(model, classes, reason_against, new_classes):
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, got a {type(model).__name__}")
     swapped, left, made = [], {}, {}
     if isinstance(model, classes):
         new = new_classes.get(type(model))
@@ -154,9 +197,12 @@ def _swap(model, classes, reason_against, new_classes):
         left[""] = f"it is the model itself, which cannot be swapped in place{hint}"
     for path, parent in list(model.named_modules()):
         for key, module in list(parent._modules.items()):
+            name = f"{path}.{key}" if path else key
+            if _is_scripted(module):
+                left[name] = "it is scripted: swap before torch.jit.script or torch.jit.trace"
+                continue
             if not isinstance(module, classes) and not _is_quantised(module):
                 continue
-            name = f"{path}.{key}" if path else key
             reason = reason_against(module)
             if reason:
                 left[name] = reason
@@ -170,7 +216,11 @@ def _swap(model, classes, reason_against, new_classes):
 
 def _is_quantised(module):
     of_torch = type(module).__module__.startswith("torch.ao.nn.quant")
-    return of_torch and type(module).__name__ in {cls.__name__ for cls in _OURS}
+    return of_torch and type(module).__name__ in _NAMES
+
+
+def _is_scripted(module):
+    return isinstance(module, torch.jit.ScriptModule) and module.original_name in _NAMES
 
 
 def _reason_against_ours(module):

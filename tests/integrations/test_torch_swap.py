@@ -83,9 +83,72 @@ def test_for_inference_only_the_modules_are_frozen(kind):
         got = model(x)
     assert_close([got], [wanted])
     assert not model.body["recurrent"](x * 1)[0].requires_grad
-    model.train()
+    model.train().eval()
+    assert model.body["recurrent"](x * 1)[0].requires_grad
     accelerate(model, inference_only=True)  # modules that are fastrnn's already, too
     assert not model.body["recurrent"](x * 1)[0].requires_grad
+
+
+def test_a_model_in_training_mode_is_not_frozen():
+    model = model_of("lstm")
+    with pytest.raises(ValueError, match=r"^model must be in eval mode .* call model.eval\(\)"):
+        accelerate(model, inference_only=True)
+    assert type(model.body["recurrent"]) is torch.nn.LSTM
+
+
+def test_a_whole_model_takes_a_precision():
+    model = model_of("lstm").eval()
+    x = x_for(model)
+    with pytest.raises(ValueError, match=r"^precision must be None without inference_only, got 'i"):
+        accelerate(model, precision="int8")
+    with pytest.raises(ValueError, match=r"^precision must be .*, got 'int4'"):
+        accelerate(model, inference_only=True, precision="int4")
+    assert type(model.body["recurrent"]) is torch.nn.LSTM
+    accelerate(model, inference_only=True, precision="int8")
+    assert "frozen to int8)" in repr(model)
+    with torch.no_grad():
+        wanted = model.body["recurrent"].freeze("int8")(x * model.scale)[0]
+        assert (model(x) == wanted).all()
+    with pytest.raises(TypeError, match=r"^inference_only must be .*, got 'int8'"):
+        accelerate(model, inference_only="int8")
+
+
+@every_module
+def test_repr_says_that_a_module_is_frozen(kind):
+    model = model_of(kind).eval()
+    accelerate(model)
+    before = repr(model.body["recurrent"])
+    accelerate(model, inference_only=True)
+    assert repr(model.body["recurrent"]) == before[:-1] + ", frozen)"
+    assert repr(model.body["recurrent"].thaw()) == before
+
+
+def scripted():
+    return torch.nn.Sequential(torch.jit.script(torch.nn.GRU(I, H)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [(lambda: torch.nn.Linear(2, 3), "it could swap$"),
+     (lambda: torch.nn.LSTM(I, H), "could swap; model: .*: use a fastrnn.torch.LSTM"),
+     (lambda: torch.nn.ModuleList([torch.nn.GRU(I, H).half()]), "swap; 0: weight_ih_l0 is torch.f"),
+     (scripted, "could swap; 0: it is scripted: swap before torch.jit.script")],
+)  # fmt: skip
+def test_a_model_without_a_module_to_swap_gives_a_warning(make, says):
+    with pytest.warns(UserWarning, match=says):
+        report = accelerate(make())
+    assert report.swapped == []
+
+
+@pytest.mark.parametrize(
+    ("model", "got"),
+    [("m.pt", "str"), ([torch.nn.GRU(I, H)], "list"), (torch.nn.LSTM, "the class LSTM")],
+)
+@pytest.mark.parametrize("function", [accelerate, restore])
+def test_what_is_no_module_is_named(function, model, got):
+    with pytest.raises(TypeError, match=f"^model must be a torch.nn.Module, got {got}$"):
+        function(model)
 
 
 def test_for_inference_only_each_module_is_frozen_or_left():
@@ -103,17 +166,11 @@ def test_for_inference_only_each_module_is_frozen_or_left():
         }
     )
     torch.nn.utils.parametrizations.weight_norm(model["parametrized"], "weight_hh_l0")
-    report = accelerate(model, inference_only=True)
+    report = accelerate(model.eval(), inference_only=True)
     assert report.swapped == ["theirs"] and report.left.keys() == {"low", "meta"}
     assert "got torch.float16" in report.left["low"] and "got meta" in report.left["meta"]
     assert {n for n, m in model.items() if m._is_frozen} == model.keys() - report.left.keys()
     assert model["int8"]._precision == "int8"
-
-
-@pytest.mark.parametrize("call", [accelerate, restore])
-def test_what_is_no_module_is_refused(call):
-    with pytest.raises(TypeError, match=r"model must be a torch.nn.Module, got a list"):
-        call([torch.nn.GRU(I, H)])
 
 
 @every_module
@@ -215,8 +272,6 @@ def test_modules_that_may_be_something_else_are_left_with_a_reason():
         "hooks": "hooks on its state_dict",
     }.items():
         assert reason in report.left[name]
-    report = accelerate(torch.nn.LSTM(I, H))
-    assert "use a fastrnn.torch.LSTM" in report.left[""]
     assert "use a torch.nn.LSTM" in restore(fastrnn.torch.LSTM(I, H)).left[""]
 
 
