@@ -34,6 +34,9 @@ _PLAIN = {
 }  # fmt: skip
 
 
+_OF_GATES = "input_size", "hidden_size", "bias", "dtype"  # arguments that follow from the gates
+
+
 @overload
 def from_gates(
     cell: Literal["lstm"], gates: Mapping[str, Gate], *, order: Order = "hx",
@@ -105,8 +108,15 @@ def from_gates(
     z of the other sense is 1 - z, and 1 - sigmoid(p) = sigmoid(-p): with update="new" the layer has
     the matrix and the bias of z with the other sign. The biases become bias_ih; bias_hh is 0.
 
-    A separate matrix for h and for x: ``W = np.hstack([W_h, W_x])``. One array for all gates:
-    ``gates = dict(zip("ifog", np.split(W, 4)))``, with your own order of the gates.
+    ``np.hstack([W_h, W_x])`` is the matrix of a gate that has one for h and one for x. A program
+    that keeps Wx (I, 4H), Wh (H, 4H) and b (4H,) for all gates together, as CS231n's does, has v =
+    [x, h] and matrices that multiply from the right; "ifog" is its order of the gates::
+
+        W = np.split(np.vstack([Wx, Wh]), 4, axis=1)
+        gates = dict(zip("ifog", zip(W, np.split(b, 4))))
+        layer = from_gates("lstm", gates, order="xh", by_columns=True, batch_first=True)
+
+    No error tells that `order` is the wrong one: compare y with your program's once.
 
     References
     ----------
@@ -132,6 +142,11 @@ def from_gates(
     matrices, biases = _of_gates(cell, gates, by_columns)
     matrix = convention.to_native(cell, np.concatenate(matrices, axis=1 if by_columns else 0))
     hidden = len(matrix) // len(NATIVE[cell])
+    if matrix.shape[1] == hidden:
+        raise ValueError(
+            f"W of {NATIVE[cell][0]} must have {'rows' if by_columns else 'columns'} for x beside "
+            f"those for h, got {matrices[0].shape}: use np.hstack([W_h, W_x])"
+        )
     inputs, dtype = matrix.shape[1] - hidden, matrix.dtype
     options |= {"reset_after": False} if cell == "gru" else {}
     with initializers.skipped():
@@ -235,6 +250,8 @@ def _options_of(layer):
 def _check_plain(options):
     """ValueError for options of a layer whose parameters have no such form."""
     for name, value in options.items():
+        if name in _OF_GATES:
+            raise TypeError(f"{name} must not be given: it is that of the gates")
         if name in _PLAIN and value != _PLAIN[name]:
             raise ValueError(
                 f"{name} must be {_PLAIN[name]!r}, got {value!r}: a matrix on h and x for each "
@@ -263,12 +280,18 @@ def _of_gates(cell, gates, by_columns):
         checks.shaped(f"W of {letter}", matrix, symbols, shape)
         if bias is not None:
             checks.same_dtype(f"b of {letter}", bias, matrices[0].dtype, first)
-            checks.shaped(f"b of {letter}", bias, ("hidden_size",), (min(shape),))
+            of_column = "use b.ravel()" if bias.ndim == 2 and 1 in bias.shape else None
+            checks.shaped(f"b of {letter}", bias, ("hidden_size",), (min(shape),), of_column)
     return matrices, [] if without else biases
 
 
 def _pair(letter, value):
     """W and b of a gate as arrays; b is None if there is none."""
+    if isinstance(value, tuple | list) and len(value) > 2 and np.ndim(value[0]) == 2:
+        raise TypeError(
+            f"{letter} must be W, or a pair (W, b), got {len(value)} arrays: a matrix for h and "
+            "one for x become W = np.hstack([W_h, W_x])"
+        )
     matrix, bias = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
     bias = None if bias is None else checks.as_array(f"b of {letter}", bias)
     return checks.as_array(f"W of {letter}", matrix), bias
@@ -282,6 +305,8 @@ def _shape(letter, matrix, by_columns):
         if hidden <= both:
             return shape
     wanted = ("(hidden_size + input_size, hidden_size)", "(hidden_size, hidden_size + input_size)")
+    hint = f": transposed? Then by_columns={not by_columns}" if len(shape) == 2 else ""
     raise ValueError(
         f"W of {letter} must be {wanted[not by_columns]} with by_columns={by_columns}, got {shape}"
+        f"{hint}"
     )

@@ -24,7 +24,9 @@ def imported():
         import h5py
     except ImportError as error:
         raise ImportError(
-            "fastrnn.keras reads files through h5py: pip install 'fastrnn[keras]'", name="h5py"
+            "fastrnn.keras reads files through h5py: pip install h5py (the extra fastrnn[keras] "
+            "has it)",
+            name="h5py",
         ) from error
     return h5py
 

@@ -11,7 +11,7 @@ try:
     import onnx as _onnx  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "fastrnn.onnx needs onnx: pip install 'fastrnn[onnx]'", name="onnx"
+        "fastrnn.onnx needs onnx: pip install onnx (the extra fastrnn[onnx] has it)", name="onnx"
     ) from error
 
 from fastrnn.onnx._backend import prepare, run_model, run_node

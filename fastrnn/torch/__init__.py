@@ -10,7 +10,8 @@ try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        "fastrnn.torch needs PyTorch: pip install 'fastrnn[torch]'", name="torch"
+        "fastrnn.torch needs PyTorch: pip install torch (the extra fastrnn[torch] has it)",
+        name="torch",
     ) from error
 
 from fastrnn.torch._cells import GRUCell, LSTMCell, RNNCell

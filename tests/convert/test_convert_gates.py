@@ -137,6 +137,21 @@ def test_one_array_of_all_gates_and_two_matrices_of_a_gate():
     assert layer.nonlinearity == "relu"
 
 
+def test_the_matrices_of_cs231n_become_gates():
+    rng, steps = np.random.default_rng(4), 3
+    wx, wh, b = rng.normal(size=(I, 4 * H)), rng.normal(size=(H, 4 * H)), rng.normal(size=4 * H)
+    w = np.split(np.vstack([wx, wh]), 4, axis=1)
+    gates = dict(zip("ifog", zip(w, np.split(b, 4), strict=True), strict=True))
+    layer = convert.from_gates("lstm", gates, order="xh", by_columns=True, batch_first=True)
+    x, h, c = rng.normal(size=(2, steps, I)), np.zeros((2, H)), np.zeros((2, H))
+    for t in range(steps):
+        i, f, o, g = np.split(x[:, t] @ wx + h @ wh + b, 4, axis=1)
+        i, f, o = (1 / (1 + np.exp(-gate)) for gate in (i, f, o))
+        c = f * c + i * np.tanh(g)
+        h = o * np.tanh(c)
+    np.testing.assert_allclose(layer(x)[0][:, -1], h, rtol=1e-12)
+
+
 def test_options_go_to_the_layer_and_nothing_is_drawn():
     layer = convert.from_gates(
         "gru", drawn("gru"), update="new", batch_first=True, zoneout=0.1, reverse=True, rng=3
@@ -178,6 +193,14 @@ def changed(cell, letter, w=None, b=None):
         ("lstm", drawn("lstm"), {"num_layers": 2}, ValueError, "num_layers must be 1, got 2"),
         ("gru", drawn("gru"), {"update": "old", "reset_after": True}, ValueError, "reset_after"),
         ("lstm", drawn("lstm"), {"colour": 1}, TypeError, "colour"),
+        ("lstm", drawn("lstm"), {"dtype": "float32"}, TypeError, "dtype must not be given"),
+        ("lstm", drawn("lstm"), {"bias": True}, TypeError, "bias must not be given"),
+        ("lstm", changed("lstm", "f", b=[(H, 1)]), {}, ValueError, r"got \(5, 1\): use b.ravel"),
+        ("rnn", {"h": np.ones((3, 3))}, {}, ValueError, r"columns for x .*, got .3, 3.: .*hst"),
+        ("rnn", {"h": np.ones((3, 3))}, {"by_columns": True}, ValueError, "rows for x"),
+        ("rnn", {"h": (np.ones((3, 2)), np.ones((3, 3)), np.ones(3))}, {}, TypeError,
+         r"h must be W, or a pair \(W, b\), got 3 arrays: .* np.hstack"),
+        ("rnn", drawn("rnn", True), {}, ValueError, "got .*: transposed. Then by_columns=True"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(cell, gates, options, error, words):

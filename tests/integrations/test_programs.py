@@ -19,9 +19,14 @@ PAGE = (pathlib.Path(__file__).parents[2] / "docs/programs.md").read_text()
 SOUNDS = pathlib.Path("/usr/share/sounds/alsa")  # of Debian's package alsa-utils
 
 
+def text_of(name):
+    (code,) = re.findall(rf"```python {name}\n(.*?)```", PAGE, re.S)
+    return code
+
+
 def program(name):
     """The names that a program of the page defines."""
-    (code,) = re.findall(rf"```python {name}\n(.*?)```", PAGE, re.S)
+    code = text_of(name)
     names = {"__name__": name}
     exec(compile(code, f"docs/programs.md: {name}", "exec"), names)
     return types.SimpleNamespace(**names)
@@ -90,6 +95,16 @@ def test_silero_goes_on_chunk_by_chunk(silero):
         got.append(probability)
     np.testing.assert_allclose(np.concatenate(got), by_onnxruntime(session, chunks), atol=1e-5)
     np.testing.assert_allclose(np.concatenate(got), detector(chunks)[0], atol=1e-6)
+
+
+def test_silero_is_used_as_the_page_says(silero):
+    session, detector = silero
+    sound = np.random.default_rng(1).normal(0, 0.1, 16000).astype("f4")
+    code = text_of("silero-use").replace("detector = ", "# ")
+    names = {"np": np, "detector": detector, "sound": sound}
+    exec(code, names)
+    wanted = by_onnxruntime(session, chunks_of(sound))
+    np.testing.assert_allclose(names["probability"], wanted[-1], atol=1e-5)
 
 
 @pytest.mark.slow
