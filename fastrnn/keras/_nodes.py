@@ -25,18 +25,30 @@ class Node:
     def refused(self, reason):
         return ValueError(f"{self.where}: {reason}")
 
-    def must_be_keras(self):
-        """ValueError for a class of the same name that is not Keras' own."""
+    def is_keras(self):
+        """Whether its class is a layer of Keras' own."""
         module, registered = self.entry.get("module"), self.entry.get("registered_name")
         own = module is None or (
             isinstance(module, str)
             and any(module == m or module.startswith(m + ".") for m in _MODULES)
         )
-        if not own or registered not in (None, self.kind):
+        return own and registered in (None, self.kind)
+
+    def must_be_keras(self):
+        """ValueError for a class of the same name that is not Keras' own."""
+        if not self.is_keras():
             raise self.refused(
-                f"must be Keras' own {self.kind}, got the one of {shown(module)} that is "
-                f"registered as {shown(registered)}: custom classes are never loaded"
+                f"must be Keras' own {self.kind}, got the one of "
+                f"{shown(self.entry.get('module'))} that is registered as "
+                f"{shown(self.entry.get('registered_name'))}: custom classes are never loaded"
             )
+
+    def layers(self, owner=""):
+        """A model's layers, a list of nodes."""
+        entries = self.needed("layers")
+        if not isinstance(entries, list):
+            raise self.refused("layers must be a list")
+        return [Node(entry, owner) for entry in entries]
 
     def child(self, key):
         return Node(self.needed(key), f"{key} of {self.where}, ")

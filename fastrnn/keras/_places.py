@@ -57,7 +57,12 @@ def _in_order(recipe, owners, group, refused):
             f"{recipe.name} must have weights of {recipe.passes} cells, got {len(owners)}", group
         )
     if recipe.bidirectional:
-        marks = [lambda part, m=m: part.startswith(m) for m in ("forward_", "backward_")]
+        # Keras 3 gives no prefix to a backward_layer that has a name of its own.
+        own = recipe.cell_names or (None, None)
+        marks = [
+            lambda part, m=m, name=name: part.startswith(m) or part == name
+            for m, name in zip(("forward_", "backward_"), own, strict=True)
+        ]
     elif recipe.num_layers > 1:
         marks = [lambda part, m=m: part == m for m in recipe.cell_names]
     else:

@@ -64,7 +64,7 @@ def load(path: str | PathLike[str]) -> dict[str, Loaded]:
                 "{name: layer})"
             )
         with _in_words(file):
-            found = recurrent_layers(file.config)
+            found = recurrent_layers(file.config, file.major)
             recipes = [recipe_of(one.entry, file.major) for one in found]
         names = [
             "/".join([*one.models, recipe.name]) for one, recipe in zip(found, recipes, strict=True)

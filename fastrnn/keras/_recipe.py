@@ -19,6 +19,7 @@ from fastrnn.layers import CLASSES
 LAYERS = {"SimpleRNN": "rnn", "LSTM": "lstm", "GRU": "gru"}
 CELLS = {"SimpleRNNCell": "rnn", "LSTMCell": "lstm", "GRUCell": "gru"}
 RECURRENT = {*LAYERS, "RNN", "Bidirectional"}
+MODELS = {"Sequential", "Functional", "Model"}  # Model: Keras 2's older name of Functional
 # Recurrent layers that fastrnn does not have.
 OTHERS = {"CuDNNGRU", "CuDNNLSTM", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"}
 _MERGES = {"concat": "concat", "sum": "sum", "ave": "mean", "mul": "mul", None: None}
@@ -54,7 +55,8 @@ class Recipe(NamedTuple):
     num_layers : int
         The number of stacked cells; 0 if the layer's cell is not a `StackedRNNCells`.
     cell_names : tuple of str
-        The names of the stacked cells.
+        The names of the stacked cells, or of the two layers of a Bidirectional that has a
+        backward_layer.
     dropout, recurrent_dropout : float
         Keras' own, which act in training.
     """
@@ -171,13 +173,14 @@ def _of_cells(node, major):
 
 def _bidirectional(node, major):
     forward = _of_direction(node.child("layer"), major)
-    backward = node.config.get("backward_layer")
+    backward, names = node.config.get("backward_layer"), ()
     if backward is not None:
         backward = _of_direction(Node(backward, f"backward_layer of {node.where}, "), major)
         if _arithmetic(backward) != _arithmetic(forward):
             raise node.refused("its two layers must be alike: fastrnn has one size and kind")
         if not backward.call.go_backwards:
             raise node.refused("backward_layer must have go_backwards=True, and layer False")
+        names = (forward.name, backward.name)
     if forward.call.go_backwards:
         raise node.refused("layer must have go_backwards=False, and backward_layer True")
     merge = node.needed("merge_mode")
@@ -187,7 +190,7 @@ def _bidirectional(node, major):
     call = forward.call._replace(zero_output_for_mask=forward.call.return_sequences)
     return forward._replace(
         name=node.name, bidirectional=True, call=call, input_size=_input_size(node),
-        options=forward.options | {"merge": _MERGES[merge]},
+        options=forward.options | {"merge": _MERGES[merge]}, cell_names=names,
     )  # fmt: skip
 
 

@@ -72,6 +72,22 @@ def test_a_keras_file(kind, tmp_path):
 
 
 @every_kind
+def test_a_layer_that_goes_backwards(kind, tmp_path):
+    """y begins with the last step of x, and its last one is the final state."""
+    options, kind = KINDS[kind], kind.partition(" ")[0]
+    rng, after = np.random.default_rng(0), options.get("reset_after", True)
+    arrays = weights(kind, rng, after)
+    config = model([layer(kind, "own", go_backwards=True, **options)])
+    members = numbered(f"layers/{PATHS[kind]}/cell", arrays)
+    (loaded,) = load(written(tmp_path, keras_of(config, members))).values()
+    assert loaded.go_backwards and loaded.layer.reverse
+    x = rng.normal(size=(4, 6, INPUTS))
+    y, states = run(kind, arrays, x[:, ::-1], 1 / 6, after)
+    for ours, theirs in zip(loaded(x), (y, *states), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-13)
+
+
+@every_kind
 def test_an_h5_of_keras_2(kind, tmp_path):
     """Its hard sigmoid is another function than that of Keras 3."""
     options, kind = KINDS[kind], kind.partition(" ")[0]
@@ -201,6 +217,41 @@ def test_masks_of_a_functional_model_of_keras_2(tmp_path):
     data = h5_of(model(layers, kind="Functional"), named)
     loaded = load(written(tmp_path, data, "model.h5")).values()
     assert [one.mask_source for one in loaded] == ["table", "compared", None]
+
+
+def calls(layers, inbound):
+    """The layers with what each call of theirs reads, in the form of Keras 2."""
+    for one, names in zip(layers, inbound, strict=True):
+        one |= {"name": one["config"]["name"], "inbound_nodes": []}
+        one["inbound_nodes"] += [[[name, 0, 0, {}] for name in call] for call in names]
+    return layers
+
+
+def test_in_keras_2_add_has_a_mask_if_one_of_its_inputs_has(tmp_path):
+    """In Keras 3 all of them must: tests/integrations/test_keras_masks.py."""
+    layers = [{"class_name": "InputLayer", "config": {"name": "ids"}}]
+    layers += [{"class_name": "Embedding", "config": {"name": "table", "mask_zero": True}}]
+    layers += [{"class_name": "Add", "config": {"name": "add"}}, layer("LSTM", "lstm", 2)]
+    layers = calls(layers, [[], [["ids"]], [["ids", "table"]], [["add"]]])
+    arrays = weights("LSTM", np.random.default_rng(0))
+    data = h5_of(model(layers, kind="Functional"), {"lstm": keras_2("lstm/lstm_cell", arrays)})
+    loaded = load(written(tmp_path, data, "model.h5"))
+    assert loaded["lstm"].mask_source == "table"
+
+
+def test_a_circle_of_layers_and_too_many_calls_are_refused(tmp_path):
+    own = [layer("LSTM", "lstm"), {"class_name": "Dense", "config": {"name": "dense"}}]
+    own = calls(own, [[["dense"]], [["lstm"]]])
+    path = written(tmp_path, keras_of(model(own, kind="Functional"), lstm_arrays()))
+    with pytest.raises(ValueError, match="must not read each other in a circle"):
+        load(path)
+    inner = model(calls([layer("LSTM", "lstm")], [[["x"]]]), kind="Functional")
+    for depth in range(8):  # 8 models one in another, each called 10 times
+        inner["config"]["name"] = f"m{depth}"
+        inner = model(calls([inner], [[["x"]] * 10]), kind="Functional")
+    path = written(tmp_path, keras_of(inner, lstm_arrays()))
+    with pytest.raises(ValueError, match="must read at most"):
+        load(path)
 
 
 def test_importing_needs_no_h5py_and_reading_names_the_extra(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 from keras_layers import QUIET, built, flat, keras, kl, masks, same
 
 import fastrnn
-from fastrnn.keras import _models, from_keras, load, load_weights
+from fastrnn.keras import _masks, from_keras, load, load_weights
 
 pytestmark = [
     pytest.mark.any_isa,
@@ -81,7 +81,7 @@ def functional():
     x = kl.Embedding(20, 4, mask_zero=True)(ids)
     own = keras.Input((None, 4))
     inner = keras.Model(own, kl.Bidirectional(kl.LSTM(4, return_sequences=True))(own))
-    x = kl.GRU(4, return_sequences=True)(kl.Add()([x, more]))
+    x = kl.GRU(4, return_sequences=True)(kl.Concatenate()([x, more]))
     x = kl.LSTM(5, return_sequences=True)(inner(x))
     y, *_ = kl.LSTM(4, return_sequences=True, return_state=True)(kl.Masking()(more))
     z = kl.SimpleRNN(3)(more)
@@ -93,6 +93,14 @@ def functional():
 @pytest.mark.parametrize("make", [sequential, functional])
 def test_models(make, suffix, tmp_path):
     model = make()
+    compare(model, save(model, tmp_path, suffix))
+
+
+@both
+@pytest.mark.parametrize("name", ["back", None])
+def test_a_backward_layer_with_a_name_of_its_own(name, suffix, tmp_path):
+    layer = kl.Bidirectional(kl.GRU(4), backward_layer=kl.GRU(4, go_backwards=True, name=name))
+    model = drawn(keras.Sequential([keras.Input((None, 3)), layer]))
     compare(model, save(model, tmp_path, suffix))
 
 
@@ -302,7 +310,7 @@ def test_the_layers_that_hand_on_masks_are_keras_own():
     arguments = {"Activation": "relu", "AlphaDropout": 0.1, "Dense": 1, "Dropout": 0.1}
     arguments |= {"GaussianDropout": 0.1, "GaussianNoise": 0.1, "SpatialDropout1D": 0.1}
     arguments |= {"Rescaling": 1.0, "TimeDistributed": kl.Dense(1)}
-    for name in _models.HAND_ON - {"MultiHeadAttention"}:
+    for name in (_masks.HAND_ON | _masks.JOIN) - {"MultiHeadAttention", "GroupQueryAttention"}:
         given = [arguments[name]] if name in arguments else []
         assert getattr(kl, name)(*given).supports_masking, name
 
