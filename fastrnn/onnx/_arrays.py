@@ -135,9 +135,12 @@ def _slice(call, x, *inputs):
     steps = [1] * len(starts) if steps is None else steps
     cut = [slice(None)] * x.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        # An end before the first element, which a negative step reaches, is None in Python.
-        below = step < 0 and end < -x.shape[axis]
-        cut[axis] = slice(start, None if below else end, step)
+        # Of a negative step, a start before the first element is that element here, and an end
+        # before it, which Python writes as None, is behind that element.
+        size = x.shape[axis]
+        if step < 0:
+            start, end = start if start >= -size else 0, end if end >= -size else None
+        cut[axis] = slice(start, end, step)
     return [x[tuple(cut)]]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastrnn import checks
 from fastrnn.onnx._operator import label_of
 from fastrnn.onnx._prepared import Prepared, RecurrentStep, named_inputs
 
@@ -49,7 +50,7 @@ def run_node(
     ValueError
         For another operator, unknown attributes and activations, and shapes that do not agree.
     TypeError
-        For dtypes other than float32 and float64, and mixed ones.
+        For dtypes other than float32 and float64, and mixed ones; for another object than a node.
 
     Warns
     -----
@@ -77,7 +78,7 @@ def run_node(
     ((7, 1, 2, 5), (1, 2, 5))
     """
     _check_device(device)
-    step = RecurrentStep(node, opset_version, {})
+    step = RecurrentStep(node, checks.positive("opset_version", opset_version), {})
     required = [name for name in node.input if name]
     outputs = step(named_inputs(inputs, [*node.input], required, label_of(node)))
     return tuple([outputs.get(name) for name in node.output])

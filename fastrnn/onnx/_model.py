@@ -75,6 +75,16 @@ def _opset_of(proto):
     return versions.pop()
 
 
+def first_twice(names):
+    """The first name that is there a second time; None if there is none."""
+    seen = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 class Constants:
     """The constants of a graph: initializers, and what _arrays.py makes of them.
 
@@ -86,7 +96,14 @@ class Constants:
     def __init__(self, model, graph, outer=None):
         self._model, self._outer, self._found = model, outer, {}
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
-        self._inputs = {value.name for value in graph.input} - self._tensors.keys()
+        self._inputs = {value.name for value in graph.input}
+        if outer is None:
+            self._inputs -= self._tensors.keys()  # these are defaults; a loop's body has none
+        made = [tensor.name for tensor in graph.initializer]
+        made += [name for node in graph.node for name in node.output]
+        twice = first_twice(filter(None, [*self._inputs, *made] if outer is None else made))
+        if twice is not None:
+            raise ValueError(f"the model has two values called {shown(twice)!r}")
         self._producers = {name: node for node in graph.node for name in node.output if name}
 
     def get(self, name, depth=0):
@@ -121,7 +138,9 @@ class Constants:
         node = self._producers.get(name)
         if node is None and self._outer is not None and name not in self._inputs:
             return self._outer.why_not(name)
-        name = shown(name)
-        if node is None:
+        is_input, name = name in self._inputs, shown(name)
+        if is_input:
             return f"{name!r} is an input of the model"
+        if node is None:
+            return f"{name!r} is neither an initializer nor an output of a node"
         return f"{name!r} is computed, by {shown(node.op_type)} {shown(node.name)!r}"

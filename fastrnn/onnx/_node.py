@@ -8,6 +8,7 @@ It must not know: models, files, names of values.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from fastrnn.onnx._weights import (
     sizes_of,
 )
 
+_PACKAGE = __name__.rpartition(".")[0] + "."
 _told = False  # a process is told once that something runs in NumPy
 
 
@@ -163,5 +165,13 @@ def _tell(operator, activations):
     warnings.warn(
         f"{operator.label} runs in NumPy, step by step, because fastrnn's kernels do not have the "
         f"activations {names} there. This is said once",
-        stacklevel=4,
+        stacklevel=_calls_up(),
     )
+
+
+def _calls_up():
+    """The stacklevel of the first call from outside of fastrnn.onnx, for a warning of `_tell`."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level

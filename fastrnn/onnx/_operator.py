@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from onnx import AttributeProto
+from onnx import AttributeProto, NodeProto
 
 from fastrnn import checks
 from fastrnn._interop.conventions import NATIVE
@@ -113,7 +113,14 @@ def operator_of(node, opset=22):
     ------
     ValueError
         For another operator, an opset before 7, and attributes that are unknown or out of range.
+    TypeError
+        For another object than a node.
     """
+    if not isinstance(node, NodeProto):
+        raise TypeError(
+            f"node must be an onnx.NodeProto, such as one of model.graph.node, got "
+            f"{type(node).__name__}"
+        )
     label, kind = label_of(node), node.op_type
     if not is_recurrent(node):
         of = f" of the domain {checks.shown(node.domain)}" if node.domain else ""

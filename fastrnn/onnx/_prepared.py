@@ -11,7 +11,7 @@ import numpy as np
 
 from fastrnn.checks import shown
 from fastrnn.onnx._arrays import Operation, known
-from fastrnn.onnx._model import Constants, read
+from fastrnn.onnx._model import Constants, first_twice, read
 from fastrnn.onnx._node import Node
 from fastrnn.onnx._operator import input_names, is_recurrent, label_of, operator_of
 from fastrnn.onnx._tensors import Source
@@ -62,6 +62,8 @@ class Prepared:
             elif not all(name in found for name in node.output if name):
                 self._steps.append(MovingStep(node))
         self.output_names = [value.name for value in graph.output]
+        # A recurrent node makes new arrays; what others make may be views.
+        self._new = {name for node in graph.node if is_recurrent(node) for name in node.output}
         given = {tensor.name for tensor in graph.initializer}
         self.input_names = [value.name for value in graph.input if value.name not in given]
         # Weights that a step has packed are not kept here.
@@ -79,7 +81,7 @@ class Prepared:
         Returns
         -------
         tuple
-            An array for each of `output_names`.
+            An array for each of `output_names`, with memory of its own.
 
         Raises
         ------
@@ -99,10 +101,22 @@ class Prepared:
         (1, 2, 5)
         """
         names = self.input_names
-        values = self._constants | named_inputs(inputs, names, names, "the model")
+        given = named_inputs(inputs, names, names, "the model")
+        values = self._constants | given
         for step in self._steps:
             values |= step(values)
-        return tuple([_value(values, name, "the model") for name in self.output_names])
+        outputs = [_value(values, name, "the model") for name in self.output_names]
+        return self._own(outputs, [*given.values()])
+
+    def _own(self, outputs, inputs):
+        """The outputs as the caller's: none shares memory with another one, or an input."""
+        for index, name in enumerate(self.output_names):
+            if name not in self._new:
+                array, others = outputs[index], outputs[:index] + outputs[index + 1 :] + inputs
+                shares = any(np.may_share_memory(array, other) for other in others)
+                if shares or not array.flags.writeable:
+                    outputs[index] = array.copy()
+        return tuple(outputs)
 
 
 class RecurrentStep:
@@ -114,6 +128,9 @@ class RecurrentStep:
     def __init__(self, node, opset, constants):
         self._operator, self._names = operator_of(node, opset), input_names(node)
         self._outputs, self._node = [*node.output], None
+        twice = first_twice(filter(None, node.output))
+        if twice is not None:
+            raise ValueError(f"{self._operator.label} has two outputs called {shown(twice)!r}")
         if len(self._outputs) > 1 + self._operator.states:
             raise ValueError(
                 f"{self._operator.label} must have at most {1 + self._operator.states} outputs, "
@@ -179,7 +196,12 @@ def named_inputs(inputs, names, required, owner):
                 f"inputs of {owner} must be {len(required)} arrays, got {len(given)}: its inputs "
                 f"are {shown(', '.join(required))}"
             )
-        named = {name: array for name, array in zip(wanted, given, strict=True) if name}
+        named = {}
+        for name, array in zip(wanted, given, strict=True):
+            if name and named.setdefault(name, array) is not array:
+                raise ValueError(
+                    f"inputs of {owner} have two arrays for {shown(name)!r}, which it reads twice"
+                )
     missing = [name for name in required if named.get(name) is None]
     unknown = [name for name in named if name not in names]
     if missing or unknown:

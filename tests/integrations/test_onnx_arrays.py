@@ -52,6 +52,7 @@ CASES = [
     slices([3], [0], [-2], [-2]),
     slices([9], [1], [2], [-3]),
     slices([0], [9], [0], [2]),
+    slices([-9], [LAST], [2], [2]),
     ("Concat", [X, X[:1], X], {"axis": 0}),
     ("Concat", [X, X[:, :, :2]], {"axis": -1}),
     ("Gather", [X, ints(2, 0, -1)], {}),
@@ -124,6 +125,25 @@ def test_what_is_an_input_now_was_an_attribute(kind, attributes, wanted):
     """Until opset 9 of Slice, and 12 of the others."""
     node = helper.make_node(kind, ["x"], ["y"], **attributes)
     (got,) = Operation(node, Source())([X[:, :1]])
+    np.testing.assert_array_equal(got, wanted, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("starts", "ends", "steps", "wanted"),
+    [
+        ([-9], [FAR], [-1], X[:1]),
+        ([FAR], [FAR], [-2], X[:1]),
+        ([-9, 3], [-9, -9], [-1, -3], X[:1, ::-3]),
+        ([-9], [0], [-1], X[:0]),
+        ([-9], [-1], [-1], X[:0]),
+        ([-3], [-4], [-1], X[:1]),
+    ],
+)
+def test_a_slice_backwards_begins_at_the_first_element_at_least(starts, ends, steps, wanted):
+    """As the specification says, and ONNX Runtime does; onnx's reference follows Python."""
+    node = helper.make_node("Slice", ["x", "starts", "ends", "axes", "steps"], ["y"])
+    inputs = [X, ints(*starts), ints(*ends), ints(*range(len(starts))), ints(*steps)]
+    (got,) = Operation(node, Source())(inputs)
     np.testing.assert_array_equal(got, wanted, strict=True)
 
 

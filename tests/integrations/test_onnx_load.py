@@ -333,6 +333,31 @@ def test_weights_that_are_no_constants_are_named():
             model_of([add, lstm()], without("R") | {"half": draw(1, 4 * H, H)}))  # fmt: skip
 
 
+def test_weights_that_are_nowhere_are_named():
+    """Sparse tensors count as nowhere."""
+    refused("'W' is neither an initializer nor an output of a node",
+            model_of([lstm()], without("W")))  # fmt: skip
+
+
+def test_two_values_of_one_name_are_refused():
+    again = helper.make_node("Identity", ["R"], ["W"])
+    refused("the model has two values called 'W'", model_of([again, lstm()], weights_of()))
+    model = model_of([lstm()], weights_of())
+    model.graph.initializer.append(model.graph.initializer[0])
+    refused("the model has two values called", model)
+    again = helper.make_node("Identity", ["W"], ["x"])
+    refused("the model has two values called 'x'", model_of([lstm(), again], weights_of()))
+
+
+def test_the_input_of_a_body_is_no_constant():
+    """Also with an initializer of its name: the loop passes another array."""
+    value = helper.make_tensor_value_info("W", FLOAT, None)
+    tensor = onnx.numpy_helper.from_array(weights_of()["W"], "W")
+    body = helper.make_graph([lstm()], "body", [value], [], [tensor])
+    node = helper.make_node("Scan", ["x"], ["Y"], "scan", body=body, num_scan_inputs=1)
+    refused("'W' is an input of the model", model_of([node], without("W")))
+
+
 def test_activations_that_layers_do_not_have_are_named():
     names = ["Sigmoid", "Softsign", "Tanh"]
     model = model_of([lstm(activations=names)], weights_of())

@@ -229,6 +229,25 @@ def test_a_process_is_told_once_of_numpy(monkeypatch):
         run_node(node_of(case), case.inputs)
 
 
+def test_the_warning_is_at_the_line_that_called(monkeypatch):
+    case = case_of("RNN", activations=["Softplus"])
+    plain, constant = [model_of(case, constants) for constants in ((), ("W", "R"))]
+    x = {"X": case.inputs["X"]}
+    prepared = fastrnn.onnx.prepare(plain)
+    for call in (
+        lambda: run_node(node_of(case), case.inputs),
+        lambda: fastrnn.onnx.prepare(constant),
+        lambda: fastrnn.onnx.run_model(constant, x),
+        lambda: fastrnn.onnx.run_model(plain, case.inputs),
+        lambda: prepared.run(case.inputs),
+        lambda: fastrnn.onnx.Prepared(constant),
+    ):
+        monkeypatch.setattr(_node, "_told", False)
+        with pytest.warns(UserWarning, match="runs in NumPy") as caught:
+            call()
+        assert [one.filename for one in caught] == [__file__]
+
+
 def test_inputs_by_name_and_in_order():
     case = case_of("LSTM", given=["initial_c"])
     node = node_of(case)
@@ -262,19 +281,48 @@ def test_inputs_do_not_change(kind, name, T):
         np.testing.assert_array_equal(array, before[name])
 
 
+def model_of(case, constants=(), outputs=("Y",)):
+    """A model of the node of a case; constants : the inputs that are initializers."""
+    inputs = [name for name in case.inputs if name not in constants]
+    infos = [
+        [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names]
+        for names in (inputs, outputs)
+    ]
+    tensors = [onnx.numpy_helper.from_array(case.inputs[name], name) for name in constants]
+    graph = helper.make_graph([node_of(case)], "graph", *infos, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)])
+
+
 def test_weights_may_be_inputs_of_a_model():
     case = case_of("GRU", given=["B"])
-    infos = [
-        helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None)
-        for n in ("X", "W", "R", "B", "Y")
-    ]
-    graph = helper.make_graph([node_of(case)], "graph", infos[:4], infos[4:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)])
-    prepared = fastrnn.onnx.prepare(model)
+    prepared = fastrnn.onnx.prepare(model_of(case))
     for scale in (1, 2):
         inputs = case.inputs | {"W": scale * case.inputs["W"]}
         (Y,) = prepared.run(inputs)
         np.testing.assert_array_equal(Y, run_node(node_of(case), inputs)[0])
+
+
+def test_outputs_share_no_memory():
+    """Neither with each other, nor with inputs and constants: they are the caller's."""
+    case = case_of("GRU")
+    model = model_of(case, ("W", "R"), outputs=("Y", "flat", "same", "turned", "W"))
+    model.graph.node.extend([
+        helper.make_node("Squeeze", ["Y"], ["flat"]),
+        helper.make_node("Identity", ["X"], ["same"]),
+        helper.make_node("Transpose", ["X"], ["turned"], perm=[1, 0, 2]),
+    ])  # fmt: skip
+    prepared = fastrnn.onnx.prepare(model)
+    X = case.inputs["X"].copy()
+    first = prepared.run({"X": X})
+    copies = [array.copy() for array in first]
+    for index, array in enumerate(first):
+        array += 1
+        copies[index] += 1
+        for got, wanted in zip(first, copies, strict=True):
+            np.testing.assert_array_equal(got, wanted)
+    np.testing.assert_array_equal(X, case.inputs["X"])
+    for got, wanted in zip(prepared.run({"X": X}), copies, strict=True):
+        np.testing.assert_array_equal(got + 1, wanted)
 
 
 # ---- refused -------------------------------------------------------------------------------------
@@ -372,6 +420,19 @@ def test_other_nodes_inputs_and_devices_are_refused():
         run_node(helper.make_node("GRU", [*"XWRBLHC"], ["Y"]), [1] * 7)
     with pytest.raises(ValueError, match="must have at most 2 outputs, got 3"):
         run_node(helper.make_node("GRU", [*"XWR"], [*"YHC"]), case.inputs)
+    with pytest.raises(ValueError, match="GRU 'Y' has two outputs called 'Y'"):
+        run_node(helper.make_node("GRU", [*"XWR"], [*"YY"]), case.inputs)
+    twice, arrays = helper.make_node("GRU", [*"XWRBB"], ["Y"]), [*case.inputs.values()]
+    with pytest.raises(ValueError, match="have two arrays for 'B', which it reads twice"):
+        run_node(twice, [*arrays, np.zeros(1), np.ones(1)])
+    for node in ("GRU", None, helper.make_graph([], "graph", [], [])):
+        with pytest.raises(
+            TypeError, match=f"node must be an onnx.NodeProto.*{type(node).__name__}"
+        ):
+            run_node(node, case.inputs)
+    for opset in (None, "22", 22.0):
+        with pytest.raises(TypeError, match="opset_version must be an integer, got"):
+            run_node(node_of(case), case.inputs, opset_version=opset)
 
 
 def test_models_with_other_operators_are_refused_by_name():
