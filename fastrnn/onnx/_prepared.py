@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     Arrays: TypeAlias = Mapping[str, NDArray[Any]] | Sequence[NDArray[Any] | None]
 
+# The operators the shape of whose outputs follows from the shapes of all their inputs.
+_OF_SHAPES = {"Cast", "Concat", "Gather", "Identity", "Mul", "Shape", "Transpose"}
+
 _AT_RUN = ("X", "sequence_lens", "initial_h", "initial_c")  # inputs that are no weights
 
 
@@ -70,6 +73,10 @@ class Prepared:
         read_later = {*self.output_names, *(name for step in self._steps for name in step.inputs)}
         kept = {name: constants.get(name) for name in read_later}
         self._constants = {name: value for name, value in kept.items() if value is not None}
+        self._declared = {value.name: _declared(value) for value in graph.input}
+        self._of_shapes = _values_of_shapes(self._steps, self._constants)
+        self._others = [step for step in self._steps if not step.outputs & self._of_shapes]
+        self._last = None, {}  # the shapes of the last run's inputs, and the values of shapes
 
     def run(self, inputs: Arrays) -> tuple[NDArray[Any], ...]:
         """Run the model.
@@ -102,11 +109,33 @@ class Prepared:
         """
         names = self.input_names
         given = named_inputs(inputs, names, names, "the model")
-        values = self._constants | given
-        for step in self._steps:
-            values |= step(values)
+        shapes = tuple([given[name].shape for name in names])
+        (last, known), values = self._last, self._constants | given
+        if shapes == last:
+            values |= known
+            for step in self._others:
+                values |= step(values)
+        else:
+            self._check_shapes(given)
+            for step in self._steps:
+                values |= step(values)
+            self._last = shapes, {name: values[name] for name in self._of_shapes}
         outputs = [_value(values, name, "the model") for name in self.output_names]
         return self._own(outputs, [*given.values()])
+
+    def _check_shapes(self, given):
+        """ValueError for an input of another shape than the model declares."""
+        for name, array in given.items():
+            wanted = self._declared[name]
+            if wanted is None:
+                continue
+            fits = [size in (None, got) for size, got in zip(wanted, array.shape, strict=False)]
+            if len(wanted) != array.ndim or not all(fits):
+                sizes = ", ".join("any" if size is None else str(size) for size in wanted)
+                raise ValueError(
+                    f"input {shown(name)!r} must be ({sizes}), as the model declares, got "
+                    f"{array.shape}: a model for other sizes is exported with dynamic shapes"
+                )
 
     def _own(self, outputs, inputs):
         """The outputs as the caller's: none shares memory with another one, or an input."""
@@ -114,7 +143,7 @@ class Prepared:
             if name not in self._new:
                 array, others = outputs[index], outputs[:index] + outputs[index + 1 :] + inputs
                 shares = any(np.may_share_memory(array, other) for other in others)
-                if shares or not array.flags.writeable:
+                if shares or name in self._of_shapes or not array.flags.writeable:
                     outputs[index] = array.copy()
         return tuple(outputs)
 
@@ -122,12 +151,14 @@ class Prepared:
 class RecurrentStep:
     """A recurrent node as a function from values to values; its weights may be among them.
 
-    constants : name -> array. inputs : the names of the values that a call reads.
+    constants : name -> array. inputs, outputs : the names of the values that a call reads and
+    makes.
     """
 
     def __init__(self, node, opset, constants):
         self._operator, self._names = operator_of(node, opset), input_names(node)
         self._outputs, self._node = [*node.output], None
+        self.outputs = {name for name in node.output if name}
         twice = first_twice(filter(None, node.output))
         if twice is not None:
             raise ValueError(f"{self._operator.label} has two outputs called {shown(twice)!r}")
@@ -156,18 +187,49 @@ class RecurrentStep:
 
 
 class MovingStep:
-    """Another node as a function from values to values; inputs : the names of what it reads."""
+    """Another node as a function from values to values.
+
+    inputs, outputs : the names of the values that it reads and makes. shaping : of the inputs whose
+    values decide the shape of an output. is_shape : its output is the shape of its input.
+    """
 
     def __init__(self, node):
         self._label, self._inputs, self._outputs = label_of(node), [*node.input], [*node.output]
         self._operation = Operation(node, Source())
         self.inputs = [name for name in node.input if name]
+        self.outputs = {name for name in node.output if name}
+        shaping = () if node.op_type in _OF_SHAPES else node.input
+        self.shaping = [*shaping][node.op_type != "ConstantOfShape" :]
+        self.is_shape = node.op_type == "Shape"
 
     def __call__(self, values):
         label = self._label
         inputs = [_value(values, name, label) if name else None for name in self._inputs]
         outputs = self._operation(inputs)
         return {name: array for name, array in zip(self._outputs, outputs, strict=False) if name}
+
+
+def _declared(value):
+    """The shape that the model declares for an input, None for a size that is open; or None."""
+    if not value.type.tensor_type.HasField("shape"):
+        return None
+    return [dim.dim_value or None for dim in value.type.tensor_type.shape.dim]
+
+
+def _values_of_shapes(steps, constants):
+    """The names of the values that follow from the shapes of the model's inputs, and constants.
+
+    There are none if the values of inputs decide shapes, too.
+    """
+    known = set(constants)
+    for step in steps:
+        if isinstance(step, RecurrentStep):
+            continue
+        if not known.issuperset(filter(None, step.shaping)):
+            return set()
+        if step.is_shape or known.issuperset(step.inputs):
+            known |= step.outputs
+    return known - constants.keys()
 
 
 def _value(values, name, owner):
