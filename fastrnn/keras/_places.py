@@ -6,13 +6,19 @@ for each layer of the outermost model.
 It must not know: arrays, fastrnn's layers.
 """
 
+from fastrnn._interop.conventions import NATIVE
+
+_KINDS = {1: "SimpleRNN", 3: "GRU", 4: "LSTM"}  # by the number of gates
 _CELLS = {"rnn": "simple_rnn_cell", "lstm": "lstm_cell", "gru": "gru_cell"}
 OLDER_LAYERS = "_layer_checkpoint_dependencies"
 _ARRAYS = ("kernel", "recurrent_kernel", "bias")
 
 
-def numbered(h5, recipe, base):
-    """For each cell the paths of its arrays, in a file of Keras 3 with the layer's group `base`."""
+def numbered(h5, recipe, base, refused):
+    """For each cell the paths of its arrays, in a file of Keras 3 with the layer's group `base`.
+
+    They are refused if the file has another kind of layer there.
+    """
     if h5.group(base) is None:  # as Keras 2.12 and 2.13 called it
         parts = base.split("/")
         base = "/".join([OLDER_LAYERS if part == "layers" else part for part in parts])
@@ -25,7 +31,28 @@ def numbered(h5, recipe, base):
         groups = [f"{base}/cell/cells/{name}" for name in names]
     else:
         groups = [f"{top}/cell" for top in tops]
+    _check(h5, recipe, base, groups, refused)
     return [[f"{group}/vars/{k}" for k in range(_count(recipe))] for group in groups]
+
+
+def _check(h5, recipe, base, groups, refused):
+    """ValueError if the groups of cells show another kind of layer than the recipe."""
+    of_bidirectional = h5.group(f"{base}/forward_layer") is not None
+    if of_bidirectional != recipe.bidirectional and h5.group(base) is not None:
+        words = ("two directions", "one") if of_bidirectional else ("one direction", "two")
+        raise refused(f"it has {words[0]}, and {recipe.name} has {words[1]}", base)
+    for group in groups:
+        arrays = h5.names(f"{group}/vars")
+        if "2" in arrays and not recipe.options["bias"]:
+            raise refused(f"it has a bias, and {recipe.name} has none", group)
+        if "1" in arrays:
+            shape = h5.shape(f"{group}/vars/1")  # (units, gates * units)
+            gates = len(NATIVE[recipe.cell])
+            if len(shape) == 2 and shape[0] and shape[1] in [k * shape[0] for k in _KINDS]:
+                found = shape[1] // shape[0]
+                if found != gates:
+                    kinds = f"{_KINDS[found]}, and {recipe.name} is one of {_KINDS[gates]}"
+                    raise refused(f"it is a cell of {kinds}", group)
 
 
 def named(h5, recipe, group, nested, refused):

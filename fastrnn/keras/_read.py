@@ -6,6 +6,7 @@ It must not know: Keras.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fastrnn.checks import shown
@@ -18,7 +19,6 @@ from fastrnn.keras._recipe import recipe_of
 from fastrnn.keras._weights import params_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from os import PathLike
     from typing import Any
 
@@ -110,6 +110,8 @@ def load_weights(path: str | PathLike[str], layers: Mapping[str, Any]) -> None:
     >>> layer = fastrnn.LSTM(3, 5, batch_first=True)
     >>> fastrnn.keras.load_weights("my.weights.h5", {"lstm": layer})  # doctest: +SKIP
     """
+    if not isinstance(layers, Mapping):
+        raise TypeError(f"layers must be a dict from names to layers, got {type(layers).__name__}")
     given = {name: layer_of(f"layers[{name!r}]", layer) for name, layer in layers.items()}
     recipes = {name: own_recipe(f"layers[{name!r}]", given[name]) for name in given}
     with opened(path) as file:
@@ -130,7 +132,7 @@ def _loaded(file, found, recipe):
         said = file.h5.text(f"{found.path}/vars", "name")
         if said not in (None, recipe.name):
             raise file.refused(f"it has the weights of {shown(said)}", found.path)
-        paths = numbered(file.h5, recipe, found.path)
+        paths = numbered(file.h5, recipe, found.path, file.refused)
     else:
         group = f"model_weights/{(*found.models, recipe.name)[0]}"
         paths = named(file.h5, recipe, group, bool(found.models), file.refused)
@@ -169,7 +171,7 @@ def _alone(file, name, recipe):
         base = f"layers/{recorded.get(name, name)}"
     if not recipe.num_layers and h5.group(f"{base}/cell/cells") is not None:
         recipe = recipe._replace(num_layers=1)  # one cell in a StackedRNNCells
-    return numbered(h5, recipe, base)
+    return numbered(h5, recipe, base, file.refused)
 
 
 @contextlib.contextmanager

@@ -233,14 +233,20 @@ def test_weights_alone_are_set_all_or_not_at_all(tmp_path):
         ({"layers/lstm": fastrnn.LSTM(3, 5)}, r"shape must be \(3, 20\), got \(3, 16\)"),
         ({"layers/lstm": fastrnn.LSTM(3, 4, dtype="float64")}, "dtype must be float64"),
         ({"layers/lstm": fastrnn.LSTM(3, 4, peephole=True)}, "without peephole"),
-        ({"layers/lstm": fastrnn.GRU(3, 4)}, "shape must be"),
-        ({"layers/lstm": fastrnn.LSTM(3, 4, bidirectional=True)}, "it is missing"),
+        ({"layers/lstm": fastrnn.GRU(3, 4)}, "it is a cell of LSTM, and .* is one of GRU"),
+        ({"layers/lstm": fastrnn.LSTM(3, 4, bidirectional=True)}, "one direction, and .* has two"),
+        (
+            {"layers/lstm": fastrnn.LSTM(3, 4, bias=False)},
+            r"it has a bias, and layers\['.*'\] has no",
+        ),
     ]:
         with pytest.raises(ValueError, match=words):
             load_weights(path, {first: layer} | other)
         np.testing.assert_array_equal(layer.flat, before)
     with pytest.raises(TypeError, match="must be a fastrnn.RNN, LSTM or GRU"):
         load_weights(path, {first: 3})
+    with pytest.raises(TypeError, match="layers must be a dict from names to layers, got LSTM"):
+        load_weights(path, layer)
 
 
 def test_each_kind_of_file_has_its_function(tmp_path):
