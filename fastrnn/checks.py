@@ -7,8 +7,10 @@ as int64, flags as bytes 0 and 1.
 """
 
 import operator
+import os
 from collections.abc import Mapping
 from functools import lru_cache, partial
+from pathlib import Path
 
 import numpy as np
 
@@ -373,6 +375,14 @@ def flag(name, value):
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def path(name, value):
+    """The value as a Path; TypeError unless it is a str or a path of one."""
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str or a pathlib.Path, got {type(text).__name__}")
+    return Path(text)
 
 
 def dtype(value):

@@ -10,7 +10,6 @@ It must not know: passes, training.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastrnn import checks
@@ -71,7 +70,8 @@ def save(path: str | PathLike[str], layers: Layer | Mapping[str, Layer]) -> None
     >>> fastrnn.save("encoder.npz", encoder)
     >>> fastrnn.save("both.npz", {"encoder": encoder, "decoder": decoder})
     """
-    path, write = Path(path), writer_of(path)
+    path = checks.path("path", path)
+    write = writer_of(path)
     layers = _named(layers)
     arrays = {
         f"{name}.{key}" if name else key: array
@@ -158,7 +158,8 @@ def load(
     >>> bool((same.flat == layer.flat).all())
     True
     """
-    path, reader = Path(path), reader_of(path, (description.NAME,))
+    path = checks.path("path", path)
+    reader = reader_of(path, (description.NAME,))
     if not isinstance(prefix, str):
         raise TypeError(f"prefix must be a text, got {type(prefix).__name__}")
     given = Given(cell, None if dtype is None else checks.dtype(dtype), options)

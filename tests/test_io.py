@@ -1,6 +1,7 @@
 """Weight files: what `save` writes, `load` makes again, with the same bits."""
 
 import inspect
+import io
 import subprocess
 import sys
 
@@ -274,7 +275,7 @@ class Mine(LSTM):
         ({"a": Mine(2, 3)}, TypeError, r"layers\['a'\] must be a layer, got Mine"),
         (Mine(2, 3), TypeError, "got Mine.*fastrnn.train.save takes other classes"),
         (LSTM(2, 3).freeze(), TypeError, "got Frozen"),
-        ({"\ud800": LSTM(2, 3)}, ValueError, "surrogate"),
+        ({"\ud800": LSTM(2, 3)}, ValueError, r"'\\ud800.weight_ih_l0' must be .*got a surrogate"),
     ],
 )
 def test_what_cannot_be_saved_is_refused_and_the_old_file_stays(layers, error, words, path):
@@ -291,6 +292,34 @@ def test_other_suffixes_are_refused(name, tmp_path):
             use(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         fastrnn.load(str(tmp_path / "there_is_none.npz"))
+
+
+@pytest.mark.parametrize("given", [b"x.npz", None, 3, io.BytesIO()])
+def test_a_path_that_is_none_is_refused(given):
+    kind = type(given).__name__
+    for use in (lambda path: fastrnn.save(path, LSTM(2, 3)), fastrnn.load):
+        with pytest.raises(TypeError, match=f"path must be a str or a pathlib.Path, got {kind}"):
+            use(given)
+
+
+def test_a_folder_that_is_missing_is_named_by_the_path(path):
+    missing = path.parent / "none" / path.name
+    with pytest.raises(FileNotFoundError) as caught:
+        fastrnn.save(missing, LSTM(2, 3))
+    assert caught.value.filename == str(missing)
+
+
+def test_names_that_a_format_does_not_hold_are_refused(tmp_path):
+    for suffix, length, words in (
+        (".npz", 65_532 - len(".weight_ih_l0"), "at most 65531 bytes.*use .safetensors"),
+        (".safetensors", 10**8, "cannot be written as .safetensors: .*header too large"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            fastrnn.save(tmp_path / f"x{suffix}", {"x" * length: RNN(1, 2, bias=False)})
+        assert not list(tmp_path.iterdir())
+    longest = "x" * (65_531 - len(".weight_ih_l0"))
+    fastrnn.save(tmp_path / "x.npz", {longest: RNN(1, 2, bias=False)})
+    assert list(fastrnn.load(tmp_path / "x.npz")) == [longest]
 
 
 def test_odd_names_come_back(path):

@@ -4,10 +4,10 @@ It must not know: the meaning of names.
 """
 
 from functools import partial
-from pathlib import Path
 
 from fastrnn._files import npz, tensors
 from fastrnn._files.sources import PICKLED
+from fastrnn.checks import shown
 
 _WRITERS = {".npz": npz.write, ".safetensors": tensors.write}
 _READERS = {".npz": lambda source, texts: npz.Npz(source), ".safetensors": tensors.Tensors}
@@ -19,7 +19,7 @@ def writer_of(path):
     write = _of_suffix(path, _WRITERS)
     if write is tensors.write:
         tensors.package()
-    return write
+    return partial(_written, write)
 
 
 def reader_of(path, texts):
@@ -30,8 +30,21 @@ def reader_of(path, texts):
     return partial(_of_suffix(path, _READERS), texts=texts)
 
 
+def _written(write, file, arrays, texts):
+    """Write arrays and texts by a format's function; ValueError for a name that is no text."""
+    for name in arrays:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"{shown(name)} must be a text of Unicode's characters, got a surrogate, which "
+                "UTF-8 does not have"
+            ) from None
+    write(file, arrays, texts)
+
+
 def _of_suffix(path, forms):
-    suffix = Path(path).suffix
+    suffix = path.suffix
     if suffix not in forms:
         hint = f": {PICKLED}" if suffix.lower() in _OF_PICKLES else ""
         raise ValueError(f"path must end in {' or '.join(forms)}, got {str(path)!r}{hint}")

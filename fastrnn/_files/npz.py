@@ -14,6 +14,7 @@ from fastrnn._files.npy import START, header_of, length_of
 from fastrnn._files.zips import Member, entries
 
 _PIECE = 2**14  # characters
+_LONGEST_NAME = 2**16 - 1 - len(".npy")  # bytes: a zip file has 16 bits for the length
 # The most bytes of memory that a header and its array take without the elements: _HEADER, and _AXIS
 # for each axis.
 _HEADER, _AXIS = 512, 32
@@ -22,8 +23,11 @@ _HEADER, _AXIS = 512, 32
 def write(file, arrays, texts):
     """Write arrays of numbers, and texts, both dicts."""
     for name in arrays:
-        if "\0" in name:
-            raise ValueError(f"{checks.shown(name)} must have no NUL in an .npz: use .safetensors")
+        if "\0" in name or len(name.encode()) > _LONGEST_NAME:
+            raise ValueError(
+                f"{checks.shown(name)} must have no NUL in an .npz, and at most {_LONGEST_NAME} "
+                "bytes in UTF-8: use .safetensors"
+            )
     texts = {name: np.array(text) for name, text in texts.items()}
     np.savez(file, **arrays, **texts)  # there is no array of objects, so nothing is pickled
 

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,7 +121,7 @@ def replace(path, write):
     try:
         # Other users may not read the new file before it has the mode of the old one.
         mode = 0o666 if before is None else 0o600
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        with _created(path, beside, mode) as file:
             write(file)
             file.flush()
             if before is not None:
@@ -129,6 +130,17 @@ def replace(path, write):
         os.replace(beside, target)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _created(path, beside, mode):
+    """The new file beside the one at `path`, which errors name."""
+    try:
+        # `partial`, because a signal's handler that raises could interrupt a function of Python
+        # after os.open: nobody would close the descriptor.
+        return open(beside, "xb", opener=partial(os.open, mode=mode))
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _own_like(descriptor, before):

@@ -44,7 +44,12 @@ def write(file, arrays, texts):
             raise TypeError(
                 f"{name} must be of at most 64 bits in .safetensors, got {array.dtype}: use .npz"
             )
-    file.write(package().numpy.save(arrays, texts or None))
+    safetensors = package()
+    try:
+        data = safetensors.numpy.save(arrays, texts or None)
+    except safetensors.SafetensorError as error:  # the names take 100 MB, say
+        raise ValueError(f"the arrays cannot be written as .safetensors: {error}") from None
+    file.write(data)
 
 
 class Tensor(NamedTuple):

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
+from fastrnn import checks
 from fastrnn._files import objects, sources, zips
 from fastrnn._files.texts import memory_of
 from fastrnn.checks import shown
@@ -51,7 +52,7 @@ class KerasFile(NamedTuple):
 def opened(path):
     """The `KerasFile` at a path."""
     imported()  # before the file is opened: what is missing is said first
-    with sources.opened(path, _LIMIT) as source:
+    with sources.opened(checks.path("path", path), _LIMIT) as source:
         head = source.read(0, min(source.size, len(SIGNATURE)))
         file = _in_zip(source) if head[:4] == b"PK\3\4" else _alone(source, head)
         try:

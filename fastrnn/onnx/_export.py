@@ -72,6 +72,7 @@ def export(
     (['x', 'lengths', 'h0', 'c0'], ['y', 'h', 'c'])
     """
     lengths, state = checks.flag("lengths", lengths), checks.flag("state", state)
+    path = checks.path("path", path)
     _check(layer)
     data = _Graph(layer, lengths, state).model().SerializeToString()
     replace(path, lambda file: file.write(data))

@@ -10,7 +10,6 @@ Files may come from strangers: contents.py checks them, fastrnn/_files reads the
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -86,7 +85,8 @@ def save(
     >>> head = train.Dense(3, 2, rng=0)
     >>> train.save("model.npz", {"head": head}, train.Adam(head), words=["yes", "no"])
     """
-    path, write = Path(path), writer_of(path)
+    path = checks.path("path", path)
+    write = writer_of(path)
     (arrays, states), values = state_of(named(parts), optimizer), {}
     for name, value in extra.items():
         if isinstance(value, np.ndarray):
@@ -156,7 +156,8 @@ def load(
     >>> bool((other.flat == head.flat).all())
     True
     """
-    path, reader = Path(path), reader_of(path, TEXTS)
+    path = checks.path("path", path)
+    reader = reader_of(path, TEXTS)
     parts, max_extra = named(parts), checks.positive("max_extra", max_extra, 0)
     wanted = wanted_of(parts, optimizer)
     with opened(path, _limit(max_extra, len(wanted))) as source:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -301,6 +300,7 @@ def _check_keeping(parts, optimizer, checkpoint):
                 f"parameter {index}, of shape {parameter.shape}, is in none of them"
             )
     if checkpoint is not None:
-        writer_of(checkpoint)
-        if not Path(checkpoint).parent.is_dir():
+        path = checks.path("checkpoint", checkpoint)
+        writer_of(path)
+        if not path.parent.is_dir():
             raise ValueError(f"checkpoint must be in an existing folder, got {checkpoint}")
