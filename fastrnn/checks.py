@@ -377,6 +377,13 @@ def flag(name, value):
     return bool(value)
 
 
+def not_told_twice(options, names):
+    """TypeError for options of a layer that its arrays tell already."""
+    for name in names:
+        if name in options:
+            raise TypeError(f"{name} follows from the arrays, got {options[name]!r}: leave it out")
+
+
 def path(name, value):
     """The value as a Path; TypeError unless it is a str or a path of one."""
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else value

@@ -34,9 +34,6 @@ _PLAIN = {
 }  # fmt: skip
 
 
-_OF_GATES = "input_size", "hidden_size", "bias", "dtype"  # arguments that follow from the gates
-
-
 @overload
 def from_gates(
     cell: Literal["lstm"], gates: Mapping[str, Gate], *, order: Order = "hx",
@@ -138,6 +135,7 @@ def from_gates(
     kind = _KINDS[checks.choice("cell", cell, tuple(_KINDS))]
     by_columns = checks.flag("by_columns", by_columns)
     convention = _convention(cell, order, update, by_columns)
+    checks.not_told_twice(options, ("input_size", "hidden_size", "bias", "dtype"))
     _check_plain(options)
     matrices, biases = _of_gates(cell, gates, by_columns)
     matrix = convention.to_native(cell, np.concatenate(matrices, axis=1 if by_columns else 0))
@@ -250,8 +248,6 @@ def _options_of(layer):
 def _check_plain(options):
     """ValueError for options of a layer whose parameters have no such form."""
     for name, value in options.items():
-        if name in _OF_GATES:
-            raise TypeError(f"{name} must not be given: it is that of the gates")
         if name in _PLAIN and value != _PLAIN[name]:
             raise ValueError(
                 f"{name} must be {_PLAIN[name]!r}, got {value!r}: a matrix on h and x for each "
@@ -292,6 +288,8 @@ def _pair(letter, value):
             f"{letter} must be W, or a pair (W, b), got {len(value)} arrays: a matrix for h and "
             "one for x become W = np.hstack([W_h, W_x])"
         )
+    if isinstance(value, list) and len(value) == 2 and np.ndim(value[0]) == 2:
+        raise TypeError(f"{letter} must be a tuple (W, b) or W alone, got a list: use a tuple")
     matrix, bias = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
     bias = None if bias is None else checks.as_array(f"b of {letter}", bias)
     return checks.as_array(f"W of {letter}", matrix), bias

@@ -69,6 +69,7 @@ def from_thinc(
     fastrnn.LSTM(3, 5, dtype="float32")
     """
     params = checks.as_array("params", params)
+    checks.not_told_twice(options, ("dtype",))
     with initializers.skipped():
         layer = LSTM(
             input_size, hidden_size, num_layers, bidirectional=bidirectional, dtype=params.dtype,

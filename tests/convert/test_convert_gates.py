@@ -193,14 +193,15 @@ def changed(cell, letter, w=None, b=None):
         ("lstm", drawn("lstm"), {"num_layers": 2}, ValueError, "num_layers must be 1, got 2"),
         ("gru", drawn("gru"), {"update": "old", "reset_after": True}, ValueError, "reset_after"),
         ("lstm", drawn("lstm"), {"colour": 1}, TypeError, "colour"),
-        ("lstm", drawn("lstm"), {"dtype": "float32"}, TypeError, "dtype must not be given"),
-        ("lstm", drawn("lstm"), {"bias": True}, TypeError, "bias must not be given"),
         ("lstm", changed("lstm", "f", b=[(H, 1)]), {}, ValueError, r"got \(5, 1\): use b.ravel"),
         ("rnn", {"h": np.ones((3, 3))}, {}, ValueError, r"columns for x .*, got .3, 3.: .*hst"),
         ("rnn", {"h": np.ones((3, 3))}, {"by_columns": True}, ValueError, "rows for x"),
         ("rnn", {"h": (np.ones((3, 2)), np.ones((3, 3)), np.ones(3))}, {}, TypeError,
          r"h must be W, or a pair \(W, b\), got 3 arrays: .* np.hstack"),
         ("rnn", drawn("rnn", True), {}, ValueError, "got .*: transposed. Then by_columns=True"),
+        ("lstm", drawn("lstm"), {"bias": True}, TypeError, "bias follows from the arrays, got T"),
+        ("lstm", drawn("lstm"), {"dtype": "float32"}, TypeError, "dtype follows from the arrays"),
+        ("rnn", {"h": [np.ones((2, 3)), np.ones(2)]}, {}, TypeError, r"h must be a tuple \(W, b"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(cell, gates, options, error, words):

@@ -48,6 +48,7 @@ def test_options_go_to_the_layer():
         ({"bidirectional": True, "merge": "sum"}, ValueError, "has no merge='sum'"),
         ({"num_layers": 2}, ValueError, r"params must be \(440,\), got \(200,\)"),
         ({"colour": 1}, TypeError, "colour"),
+        ({"dtype": "float32"}, TypeError, "dtype follows from the arrays, got 'float32'"),
     ],
 )
 def test_layers_that_thinc_does_not_have_are_refused(options, error, words):
