@@ -151,6 +151,17 @@ def shown(name):
     return text if text.isprintable() else ascii(text)
 
 
+def no_layer(value):
+    """What a message says of an object in the place of a layer: its class, and a way out."""
+    name = type(value).__name__
+    if hasattr(value, "state_dict"):
+        name = f"{type(value).__module__}.{name}"
+        return f"{name}: make a fastrnn layer of its sizes, and layer.load(module)"
+    if hasattr(value, "precision"):
+        return f"{name}: use the layer that was frozen"
+    return f"{name}: use its .layer" if hasattr(value, "layer") else name
+
+
 def _listed(names, most=8):
     names = [shown(name) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""

@@ -263,6 +263,23 @@ class Mine(LSTM):
     """A class of somebody's own."""
 
 
+class Module:
+    """Like a module of PyTorch."""
+
+    def state_dict(self):
+        return {}
+
+
+@pytest.mark.parametrize(
+    "path, words",
+    [("m.keras", "use fastrnn.keras.load"), ("m.h5", "use fastrnn.keras.load"),
+     ("m.onnx", "use fastrnn.onnx.load"), ("m.pt", "save as safetensors, or let PyTorch read it")],
+)  # fmt: skip
+def test_other_formats_have_a_way_out(path, words):
+    with pytest.raises(ValueError, match=f"must end in .* got '{path}': .*{words}"):
+        fastrnn.load(path)
+
+
 @pytest.mark.parametrize(
     "layers, error, words",
     [
@@ -274,7 +291,8 @@ class Mine(LSTM):
         ({"a": train.Dense(2, 3)}, TypeError, r"layers\['a'\] must be a layer, got Dense"),
         ({"a": Mine(2, 3)}, TypeError, r"layers\['a'\] must be a layer, got Mine"),
         (Mine(2, 3), TypeError, "got Mine.*fastrnn.train.save takes other classes"),
-        (LSTM(2, 3).freeze(), TypeError, "got Frozen"),
+        (Module(), TypeError, r"got \S*Module: make a fastrnn layer .* layer.load\(module\)"),
+        (LSTM(2, 3).freeze(), TypeError, "got Frozen: use the layer that was frozen"),
         ({"\ud800": LSTM(2, 3)}, ValueError, r"'\\ud800.weight_ih_l0' must be .*got a surrogate"),
     ],
 )

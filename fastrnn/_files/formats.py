@@ -11,6 +11,10 @@ from fastrnn.checks import shown
 
 _WRITERS = {".npz": npz.write, ".safetensors": tensors.write}
 _READERS = {".npz": lambda source, texts: npz.Npz(source), ".safetensors": tensors.Tensors}
+_ELSEWHERE = {
+    ".keras": "use fastrnn.keras.load", ".h5": "use fastrnn.keras.load",
+    ".hdf5": "use fastrnn.keras.load", ".onnx": "use fastrnn.onnx.load",
+}  # fmt: skip
 _OF_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 
 
@@ -46,6 +50,7 @@ def _written(write, file, arrays, texts):
 def _of_suffix(path, forms):
     suffix = path.suffix
     if suffix not in forms:
-        hint = f": {PICKLED}" if suffix.lower() in _OF_PICKLES else ""
+        said = PICKLED if suffix.lower() in _OF_PICKLES else _ELSEWHERE.get(suffix.lower(), "")
+        hint = f": {said}" if said and forms is _READERS else ""
         raise ValueError(f"path must end in {' or '.join(forms)}, got {str(path)!r}{hint}")
     return forms[suffix]

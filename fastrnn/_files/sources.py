@@ -16,7 +16,10 @@ from typing import NamedTuple
 
 from fastrnn.checks import shown
 
-PICKLED = "pickled files are never read: save as safetensors"
+PICKLED = (
+    "pickled files are never read: save as safetensors, or let PyTorch read it, and give "
+    "torch.load(path, weights_only=True) to layer.load"
+)
 
 
 class Limit(NamedTuple):

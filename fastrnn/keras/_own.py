@@ -3,6 +3,7 @@
 It must not know: files, Keras.
 """
 
+from fastrnn import checks
 from fastrnn._interop.conventions import NATIVE
 from fastrnn.keras._loaded import Loaded
 from fastrnn.keras._recipe import Call, Recipe
@@ -17,7 +18,7 @@ def layer_of(name, value):
     if type(layer) not in _CELLS:
         raise TypeError(
             f"{name} must be a fastrnn.RNN, LSTM or GRU, or a Loaded with one, "
-            f"got {type(layer).__name__}"
+            f"got {checks.no_layer(layer)}"
         )
     return layer
 

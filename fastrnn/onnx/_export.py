@@ -81,11 +81,9 @@ def export(
 def _check(layer):
     """Refuse what ONNX does not have."""
     if type(layer) not in LAYERS.values():
-        hint = ": export the layer that was frozen" if isinstance(layer, fastrnn.Frozen) else ""
-        if isinstance(layer, Recurrent):
-            hint = ": ONNX has no such operator"
+        hint = ": ONNX has no such operator" if isinstance(layer, Recurrent) else ""
         raise TypeError(
-            f"layer must be a fastrnn.RNN, LSTM or GRU, got {type(layer).__name__}{hint}"
+            f"layer must be a fastrnn.RNN, LSTM or GRU, got {checks.no_layer(layer)}{hint}"
         )
     if layer.dtype != np.float32:
         raise TypeError(

@@ -198,7 +198,7 @@ def test_a_file_is_replaced_completely_or_not_at_all(tmp_path):
         (fastrnn.GRU(I, H, dtype="float64"), "must be float32, got float64, which ONNX Runtime",
          TypeError),
         (fastrnn.MinGRU(I, H), "got MinGRU: ONNX has no such operator", TypeError),
-        (fastrnn.GRU(I, H).freeze(), "got Frozen: export the layer that was frozen", TypeError),
+        (fastrnn.GRU(I, H).freeze(), "got Frozen: use the layer that was frozen", TypeError),
         (3, "layer must be a fastrnn.RNN, LSTM or GRU, got int", TypeError),
     ],
 )  # fmt: skip
