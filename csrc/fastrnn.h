@@ -17,10 +17,11 @@ extern "C" {
 #define FRNN_VERSION "0.1.0"
 const char *frnn_version(void);
 
-/* Statuses. FRNN_INVALID: the call cannot be right, and nothing was done. Pointers that are NULL or not aligned,
- * numbers out of range, packed weights of another dtype or form are noticed; the sizes of buffers, and what they hold,
- * are up to the caller. FRNN_MISSING: this build has no kernels of the dtype that this CPU runs (csrc/CMakeLists.txt
- * can leave some out), and nothing was done. The others: see FRNN_TOGETHER. */
+/* Statuses. FRNN_INVALID: the call cannot be right, and nothing was done. Pointers that are NULL, buffers that are not
+ * aligned, elements of x, y, states and their gradients that are not at multiples of their size, sizes out of range,
+ * options that the cell does not take, packed weights of another layer or without the form are noticed; the sizes of
+ * buffers, and what arrays hold, are up to the caller. FRNN_MISSING: this build has no kernels of the dtype that this
+ * CPU runs (csrc/CMakeLists.txt can leave some out), and nothing was done. The others: see FRNN_TOGETHER. */
 enum { FRNN_INTERRUPTED = -1, FRNN_FORKED = -2, FRNN_INVALID = -3, FRNN_MISSING = -4 };
 
 enum frnn_dtype { FRNN_F32, FRNN_F64, FRNN_DTYPES };
@@ -82,7 +83,7 @@ typedef struct {
   int aux;                /* numbers that a step reads for each row besides x, such as a time gap */
   int extra[FRNN_EXTRAS]; /* numbers of each extra parameter, in units of `hidden`; 0: it has none */
 } frnn_cell_facts;
-const frnn_cell_facts *frnn_facts_of(const frnn_cell *cell);
+const frnn_cell_facts *frnn_facts_of(const frnn_cell *cell); /* NULL for NULL */
 
 typedef struct {
   const frnn_cell *cell;
@@ -350,7 +351,7 @@ enum { FRNN_THREADS = 256 };
 void frnn_set_threads(int n);
 void frnn_set_threads_here(int n);
 
-/* y[i] = function(x[i]), as the kernels compute it. */
+/* y[i] = function(x[i]), as the kernels compute it. These functions and the next two need a dtype of this build. */
 void frnn_exp(int dtype, const void *x, void *y, int64_t n);
 void frnn_sigmoid(int dtype, const void *x, void *y, int64_t n);
 void frnn_tanh(int dtype, const void *x, void *y, int64_t n);

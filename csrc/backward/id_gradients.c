@@ -104,6 +104,7 @@ int frnn_goes_by_blocks(int64_t rows) { return goes_by_blocks(rows); }
 
 size_t frnn_id_gradient_size(const frnn_shape *s, int64_t count) {
   size gradient = {0};
+  if (shape_status(s) < 0) return 0;
   int64_t rows = product(&gradient, count, product(&gradient, s->cell->facts.gates, s->hidden));
   int arrays = goes_by_blocks(product(&gradient, s->steps, s->batch)) ? ARRAYS_BESIDE : 1;
   reserve(&gradient, element_size(s), product(&gradient, rows, arrays));
@@ -163,6 +164,8 @@ static gradients_layout lay_gradients(const frnn_id_gradients_call *call) {
 
 size_t frnn_id_gradients_size(const frnn_id_gradients_call *call) {
   gradients_layout layout = {0};
+  if (!call || shape_status(&call->table.shape) < 0) return 0;
+  if (is_too_large(&call->table.shape, (double)call->table.count, call->table.x != NULL)) return 0;
   if (call->table.x) layout = lay_gradients(call);
   return total(&layout.total);
 }
@@ -193,8 +196,22 @@ static void spread_rows(const frnn_id_gradients_call *call, const void *rows) {
     memcpy(at(call->dembedding, (call->used ? call->used[u] : u) * row), at(rows, u * row), (size_t)row);
 }
 
+/* 0, FRNN_INVALID or FRNN_MISSING. */
+static int gradients_status(const frnn_id_gradients_call *call) {
+  if (!call) return FRNN_INVALID;
+  const frnn_id_table_call *table = &call->table;
+  const frnn_shape *s = &table->shape;
+  int status = shape_status(s);
+  if (status < 0) return status;
+  if (table->count < 0 || call->vocabulary < table->count) return FRNN_INVALID;
+  if (is_too_large(s, (double)call->vocabulary, table->x != NULL)) return FRNN_INVALID;
+  if (s->hidden > 0 && ((!call->gradient && table->count > 0) || !call->dw_ih)) return FRNN_INVALID;
+  if (!table->x) return call->dembedding ? FRNN_INVALID : 0;
+  return is_buffer(call->work) && (table->weights.w_ih || !call->dembedding) ? 0 : FRNN_INVALID;
+}
+
 int frnn_id_gradients(const frnn_id_gradients_call *call, int (*interrupted)(void)) {
-  int status = shape_status(&call->table.shape);
+  int status = gradients_status(call);
   if (status < 0) return status;
   if (!call->table.x) {
     transpose_gradient(call);

@@ -28,7 +28,8 @@ static dense_layout lay_dense(const frnn_dense_shape *s) {
 }
 
 size_t frnn_dense_size(const frnn_dense_shape *s) {
-  if ((unsigned)s->dtype >= FRNN_DTYPES || !frnn_kernels_for(s->dtype)) return 0;
+  if (!s || (unsigned)s->dtype >= FRNN_DTYPES || !frnn_kernels_for(s->dtype)) return 0;
+  if ((unsigned)s->activation > FRNN_SOFTMAX || s->inputs < 0 || s->outputs < 0) return 0;
   dense_layout layout = lay_dense(s);
   return total(&layout.total);
 }
@@ -110,8 +111,16 @@ static void activate_part(void *context, int part, int parts) {
   for (int64_t i = 0; i < rows.count; i++) kernels->softmax(at(y, i * s->outputs * kernels->size), s->outputs);
 }
 
+static int dense_is_invalid(const frnn_dense_call *call) {
+  const dense_header *packed = call ? call->packed : NULL;
+  if (!packed || (uintptr_t)packed % FRNN_ALIGN || !packed->kernels || call->rows < 0) return 1;
+  if (call->rows == 0 || packed->shape.outputs == 0) return 0;
+  return !call->y || (!call->x && packed->shape.inputs > 0);
+}
+
 int frnn_dense(const frnn_dense_call *call, int (*interrupted)(void)) {
   enum { COST = 20 }; /* of an activation, in multiply-adds */
+  if (dense_is_invalid(call)) return FRNN_INVALID;
   dense_job p = {.call = call, .packed = call->packed};
   const frnn_dense_shape *s = &p.packed->shape;
   if (call->rows == 0 || s->outputs == 0) return 0;

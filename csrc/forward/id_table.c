@@ -127,10 +127,25 @@ static void tabulate_part(void *context, int part, int parts) {
   p->products->gemm(&g);
 }
 
-int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void)) {
+/* 0, FRNN_INVALID or FRNN_MISSING. */
+static int table_status(const frnn_id_table_call *call) {
+  if (!call) return FRNN_INVALID;
   const frnn_shape *s = &call->shape;
+  const packed_header *packed = call->packed;
   int status = shape_status(s);
   if (status < 0) return status;
+  if (call->count < 0 || (!call->x && !call->used && call->count > s->input)) return FRNN_INVALID;
+  if (is_too_large(s, (double)call->count, call->x != NULL)) return FRNN_INVALID;
+  if (!is_buffer(call->work) && (!packed || (call->x && reads_operands(s)))) return FRNN_INVALID;
+  if (!call->table && call->count > 0 && s->hidden > 0) return FRNN_INVALID;
+  if (!packed) return has_weights(s, &call->weights, s->input > 0) ? 0 : FRNN_INVALID;
+  return are_of_shape(s, packed) && packed->forms & FRNN_FOR_PRODUCTS ? 0 : FRNN_INVALID;
+}
+
+int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void)) {
+  int status = table_status(call);
+  if (status < 0) return status;
+  const frnn_shape *s = &call->shape;
   const packed_header *packed = call->packed;
   tabulation p = {.call = call, .kernels = packed ? packed->kernels : frnn_kernels_for(s->dtype)};
   p.products = packed ? packed->products : frnn_products_for(p.kernels, s->precision);
@@ -139,7 +154,6 @@ int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void))
   table_layout layout = lay_table(s, call->count);
   p.factor = dense((void *)(uintptr_t)call->x, 1, s->input * p.kernels->size);
   if (packed) {
-    assert(packed->forms & FRNN_FOR_PRODUCTS);
     p.panels = at(packed, (ptrdiff_t)packed->at.for_products);
     p.bias = at(packed, (ptrdiff_t)packed->at.bias);
   } else {

@@ -23,7 +23,7 @@ static int packs_in_product(const frnn_shape *s) {
 }
 
 unsigned frnn_form_of(const frnn_shape *s) {
-  if (!s->cell) return 0;
+  if (shape_is_invalid(s)) return 0;
   if (packs_in_product(s)) return 0;
   return enters_in_step(s) && !is_unfused(s->cell) ? FRNN_FOR_STEPS : FRNN_FOR_PRODUCTS;
 }
@@ -130,7 +130,7 @@ size_t frnn_plan_size(void) { return sizeof(forward_layout); }
 
 void frnn_plan(const frnn_shape *s, void *plan) {
   forward_layout layout = {.in_step = REFUSED};
-  if (shape_status(s) == 0) layout = frnn_lay_forward(s);
+  if (shape_status(s) == 0 && !is_too_large(s, rows_of_pass(s), 1)) layout = frnn_lay_forward(s);
   memcpy(plan, &layout, sizeof layout);
 }
 
@@ -150,5 +150,5 @@ size_t frnn_tape_size(const frnn_shape *s) {
   return total(&tape);
 }
 
-int64_t frnn_tape_slots(const frnn_shape *s) { return tape_slots(s->cell); }
-int64_t frnn_tape_units(const frnn_shape *s) { return padded(s); }
+int64_t frnn_tape_slots(const frnn_shape *s) { return shape_is_invalid(s) ? 0 : tape_slots(s->cell); }
+int64_t frnn_tape_units(const frnn_shape *s) { return shape_is_invalid(s) ? 0 : padded(s); }

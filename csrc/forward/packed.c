@@ -3,6 +3,8 @@
  * It must not know: dtypes, instruction sets, time. */
 #include "packed.h"
 
+#include "../internal/valid.h"
+
 /* A gate of W_ih or W_hh, and its panels for the tiles of a step, which interleave the gates of one phase. */
 static frnn_transpose gate_for_steps(const frnn_shape *s, const frnn_kernels *kernels, phase_gates of, int gate,
                                      const void *w, int64_t k, const void *packed) {
@@ -165,7 +167,7 @@ static void pack_part(void *context, int part, int parts) {
   pack_vectors(p, s, projection(s, p->kernels, call->weights.w_hr, w_hr),
                vectors_of_part(p->kernels, s->projected, mine), call->weights.scale_hr);
   if (mine.slice > 0) return;
-  packed_header header = {p->kernels, p->products, call->forms, layout};
+  packed_header header = {p->kernels, p->products, call->forms, layout, *s};
   memcpy(call->packed, &header, sizeof header);
   frnn_pack_biases(s, p->kernels, &call->weights, at(call->packed, (ptrdiff_t)layout.bias),
                    at(call->packed, (ptrdiff_t)layout.bias_h));
@@ -231,6 +233,7 @@ static void unpack_from_product(frnn_run *run, const frnn_shape *s, const packed
 }
 
 int frnn_unpack(const frnn_shape *s, const void *packed, const frnn_matrices *to, int (*interrupted)(void)) {
+  if (shape_is_invalid(s) || !are_of_shape(s, packed) || !to) return FRNN_INVALID;
   const packed_header *header = packed;
   const frnn_cell_facts *facts = &s->cell->facts;
   const packed_layout *layout = &header->at;

@@ -41,7 +41,22 @@ typedef struct {
   const frnn_products *products;
   unsigned forms;
   packed_layout at;
+  frnn_shape shape; /* of the packing call */
 } packed_header;
+
+/* 1 if these are packed weights of the shape's dtype, as far as the header tells. */
+static inline int are_packed(const frnn_shape *s, const void *packed) {
+  const packed_header *header = packed;
+  return packed && (uintptr_t)packed % FRNN_ALIGN == 0 && header->kernels && header->kernels->size == element_size(s);
+}
+
+/* 1 if they are those of a layer of this cell, precision and sizes; a pass over ids has no input. */
+static inline int are_of_shape(const frnn_shape *s, const void *packed) {
+  if (!are_packed(s, packed)) return 0;
+  const frnn_shape *own = &((const packed_header *)packed)->shape;
+  return own->cell == s->cell && own->precision == s->precision && own->hidden == s->hidden &&
+         own->projected == s->projected && (own->input == s->input || s->has_ids);
+}
 
 /* valid.c: 0, FRNN_INVALID or FRNN_MISSING. */
 int frnn_pack_status(const frnn_pack_call *calls, int count);

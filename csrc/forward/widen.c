@@ -13,7 +13,8 @@ frnn_forward_call frnn_widened_call(const frnn_forward_call *narrow) {
   void *packed = at(narrow->work, (ptrdiff_t)(frnn_lay_forward(&narrow->shape).widened));
   call.packed = packed;
   unsigned forms = frnn_form_of(&narrow->shape);
-  packed_header header = {from->kernels, &from->kernels->products, forms, frnn_lay_packed(&call.shape, forms)};
+  packed_header header = {from->kernels, &from->kernels->products, forms, frnn_lay_packed(&call.shape, forms),
+                          call.shape};
   memcpy(packed, &header, sizeof header);
   return call;
 }

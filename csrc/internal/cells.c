@@ -300,7 +300,7 @@ const frnn_cell *frnn_cell_named(const char *name) {
   return NULL;
 }
 
-const frnn_cell_facts *frnn_facts_of(const frnn_cell *cell) { return &cell->facts; }
+const frnn_cell_facts *frnn_facts_of(const frnn_cell *cell) { return cell ? &cell->facts : NULL; }
 
 const char *frnn_precision_name(int precision) {
   static const char *const names[FRNN_PRECISIONS] = {[FRNN_FULL] = "",

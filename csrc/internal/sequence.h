@@ -76,7 +76,9 @@ static inline int reads_operands(const frnn_shape *s) {
 }
 
 /* Bytes of the operand of a row of k numbers: room for a scale and for any instruction set's form of the numbers. */
-static inline int64_t operand_bytes(int64_t k) { return FRNN_OPERAND_HEADER + ((k + 15) / 16 * 64); }
+static inline int64_t operand_bytes(int64_t k) {
+  return k > INT64_MAX / 8 ? INT64_MAX : FRNN_OPERAND_HEADER + ((k + 15) / 16 * 64);
+}
 
 /* Units of a gate, rounded up to full vectors of the widest instruction set. */
 static inline int64_t padded(const frnn_shape *s) {

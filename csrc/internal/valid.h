@@ -28,18 +28,56 @@ static inline int are_alike(const frnn_shape *a, const frnn_shape *b) {
          a->projected == b->projected && a->checkpoint == b->checkpoint && a->precision == b->precision;
 }
 
+/* 1 if weights, or arrays of so many rows, have more elements than any memory: then the arithmetic with their sizes
+ * could overflow. The library has less than 2^12 bytes for each. has_x: there is an array of rows with `input`. */
+static inline int is_too_large(const frnn_shape *s, double rows, int has_x) {
+  double units = 64 + (double)s->hidden + (double)s->projected, features = units + (double)s->input;
+  return features * units > 0x1p48 || (has_x ? features : units) * rows > 0x1p48;
+}
+
+/* The rows of a pass and of its states. */
+static inline double rows_of_pass(const frnn_shape *s) { return (1 + (double)s->steps) * (double)s->batch; }
+
 static inline int is_buffer(const void *p) { return p && ((uintptr_t)p & (FRNN_ALIGN - 1)) == 0; }
+
+/* 1 if the address is a multiple of an element's size. */
+static inline int has_place(const frnn_shape *s, uintptr_t address) {
+  return (address & (uintptr_t)(s->dtype == FRNN_F32 ? 3 : 7)) == 0;
+}
+
+/* 1 if all addresses of elements are. Arrays without elements may be anywhere. */
+static inline int is_aligned(const frnn_shape *s, const frnn_sequence *a) {
+  if (s->steps == 0 || s->hidden == 0 || s->input == 0) return 1;
+  uintptr_t step = s->steps > 1 ? (uintptr_t)a->step : 0, row = s->batch > 1 ? (uintptr_t)a->row : 0;
+  return !a->data || has_place(s, (uintptr_t)a->data | step | row);
+}
+
+static inline int are_aligned(const frnn_shape *s, const frnn_state *state) {
+  uintptr_t addresses = 0;
+  for (int i = 0; i < s->cell->facts.states; i++) addresses |= (uintptr_t)state->of[i];
+  return s->hidden == 0 || has_place(s, addresses);
+}
 
 static inline int has_states(const frnn_shape *s, const frnn_state *state) {
   for (int i = 0; i < s->cell->facts.states && s->hidden > 0; i++)
     if (!state->of[i]) return 0;
-  return 1;
+  return are_aligned(s, state);
 }
 
 /* 1 if there are the matrices that the shape has. */
 static inline int has_weights(const frnn_shape *s, const frnn_weights *w, int w_ih) {
   if (s->hidden == 0) return 1;
   return (w->w_ih || !w_ih) && (w->w_hh || s->cell->facts.recurrent == 0) && (w->w_hr || s->projected == 0);
+}
+
+/* 1 if the cell takes all options that are set. A caller's own cell reads what it likes. */
+static inline int takes_options(const frnn_cell *cell, const frnn_variant *v, const frnn_dropout_masks *dropout) {
+  unsigned set = dropout->recurrent ? 1u << FRNN_RECURRENT_DROPOUT : 0;
+  int extras = 1;
+  for (int i = 0; i < FRNN_OPTIONS; i++) set |= v->number[i] != 0 ? 1u << i : 0;
+  for (int i = 0; i < FRNN_STATES_MOST; i++) set |= v->zoneout[i] != 0 || dropout->zoneout[i] ? 1u << FRNN_ZONEOUT : 0;
+  for (int i = 0; i < FRNN_EXTRAS; i++) extras &= !v->extra[i] || cell->facts.extra[i] > 0;
+  return cell->own || (extras && (set & ~cell->facts.takes) == 0);
 }
 
 /* 1 if there are the gains that a normalised variant needs. */

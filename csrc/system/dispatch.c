@@ -209,7 +209,7 @@ const char *frnn_isa_available(int i) {
 }
 
 int frnn_select(const char *isa) {
-  for (int set = 0; set < SETS; set++) {
+  for (int set = 0; set < SETS && isa; set++) {
     if (strcmp(isa, sets[set].kernels[0]->isa) == 0 && sets[set].runs()) {
       __atomic_store_n(&chosen, set, __ATOMIC_RELAXED);
       return 0;
@@ -219,7 +219,7 @@ int frnn_select(const char *isa) {
 }
 
 int frnn_isa_fused(const char *isa) {
-  for (int set = 0; set < SETS; set++)
+  for (int set = 0; set < SETS && isa; set++)
     if (strcmp(isa, sets[set].kernels[0]->isa) == 0) return sets[set].kernels[0]->fused;
   return 0;
 }

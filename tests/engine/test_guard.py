@@ -164,7 +164,10 @@ def weights_of(pages, values, n, cell, dtype, inputs, hidden, kind=core.Weights)
         if n % 4 != remainder and entry[gates]:
             arrays[bias] = draw(entry[gates] * hidden)
     arrays["extras"] = {name: draw(units * hidden) for name, units in entry["extras"].items()}
-    options = {"numbers": NUMBERS, "zoneout": ZONEOUT[:states]} if cell in VARIANTS else {}
+    options = {}
+    if cell in VARIANTS:
+        numbers = {name: number for name, number in NUMBERS.items() if name in entry["takes"]}
+        options = {"numbers": numbers, "zoneout": ZONEOUT[:states]}
     return kind(entry["index"], hidden, **arrays, **options), arrays
 
 
