@@ -47,16 +47,12 @@ def core_of_module():
     return runtime.core or pytest.skip("this build has no kernels")
 
 
-@pytest.fixture(scope="module")
-def installed(tools, isa, tmp_path_factory):
-    """The flags that pkg-config gives for a library of float32 and one set."""
+def library(tools, work, *options):
+    """Builds and installs the library; the flags that pkg-config gives for it."""
     cmake, pkg_config, _ = tools
-    work = tmp_path_factory.mktemp("library")
-    options = ["-DFASTRNN_FLOAT64=OFF", f"-DFASTRNN_ISA={isa}", f"-DCMAKE_C_FLAGS={WARNINGS}"]
-    options += [f"-DCMAKE_INSTALL_PREFIX={work / 'there'}"]
-    run(cmake, "-S", ROOT / "csrc", "-B", work / "build", *options)
+    run(cmake, "-S", ROOT / "csrc", "-B", work / "build", f"-DCMAKE_C_FLAGS={WARNINGS}", *options)
     run(cmake, "--build", work / "build", "-j", "2")
-    run(cmake, "--install", work / "build")
+    run(cmake, "--install", work / "build", "--prefix", work / "there")
     (folder,) = (work / "there").glob("lib*/pkgconfig")
     found = {"PKG_CONFIG_PATH": str(folder)}
     version = run(pkg_config, "--modversion", "fastrnn", env=found).decode().strip()
@@ -65,15 +61,72 @@ def installed(tools, isa, tmp_path_factory):
     return flags.decode().split()
 
 
-def test_the_program_of_the_page(tools, installed, tmp_path):
-    (tmp_path / "lstm.c").write_text(blocks("c.md", "c")[0])
-    run(tools[2], *WARNINGS.split(), "lstm.c", *installed, "-o", "lstm", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def installed(tools, isa, tmp_path_factory):
+    """The flags for a library of float32 and one set."""
+    work = tmp_path_factory.mktemp("library")
+    return library(tools, work, "-DFASTRNN_FLOAT64=OFF", f"-DFASTRNN_ISA={isa}")
+
+
+def program_of_the_page(tools, flags, folder):
+    """Builds the program and runs it: its y, and that of fastrnn.lstm."""
+    (folder / "lstm.c").write_text(blocks("c.md", "c")[0])
+    run(tools[2], *WARNINGS.split(), "lstm.c", *flags, "-o", "lstm", cwd=folder)
     rng = np.random.default_rng(0)
     shapes = [(24, 4), (24, 6), (24,), (24,), (5, 3, 4)]
     *weights, x = [rng.standard_normal(shape).astype("float32") for shape in shapes]
-    written = run(tmp_path / "lstm", input=b"".join(a.tobytes() for a in [*weights, x]))
+    written = run(folder / "lstm", input=b"".join(a.tobytes() for a in [*weights, x]))
     y = np.frombuffer(written, "float32").reshape(5, 3, 6)
-    assert_same_bits(y, fastrnn.lstm(x, None, *weights)[0])
+    return y, fastrnn.lstm(x, None, *weights)[0]
+
+
+def test_the_program_of_the_page(tools, installed, tmp_path):
+    assert_same_bits(*program_of_the_page(tools, installed, tmp_path))
+
+
+def test_what_cannot_be_right_is_refused(tools, installed, tmp_path):
+    source = ROOT / "tests" / "c" / "refused.c"
+    run(tools[2], *WARNINGS.split(), source, *installed, "-o", "refused", cwd=tmp_path)
+    run(tmp_path / "refused")
+
+
+SETS = """
+#include <fastrnn.h>
+#include <string.h>
+
+int main(void) {
+  frnn_shape shape = {.cell = frnn_cell_named("lstm"), .batch = 2, .input = 3, .hidden = 3};
+  int all = 0;
+  for (; frnn_isa_available(all); all++)
+    for (int dtype = FRNN_F32; dtype < FRNN_DTYPES; dtype++) {
+      shape.dtype = dtype;
+      if (frnn_select(frnn_isa_available(all))) return 1;
+      if (!frnn_packed_size(&shape, FRNN_FOR_STEPS)) return 1;
+    }
+  return all == 0 || strcmp(frnn_isa_available(all - 1), "generic");
+}
+"""
+
+
+@pytest.mark.slow
+def test_the_default_library(tools, tmp_path):
+    """All sets of the target, in both dtypes; it takes the best set, whatever FASTRNN_ISA says."""
+    flags = library(tools, tmp_path)
+    np.testing.assert_allclose(*program_of_the_page(tools, flags, tmp_path), rtol=1e-5, atol=1e-6)
+    (tmp_path / "sets.c").write_text(SETS)
+    run(tools[2], *WARNINGS.split(), "sets.c", *flags, "-o", "sets", cwd=tmp_path)
+    run(tmp_path / "sets")
+
+
+@pytest.mark.slow
+def test_a_shared_library(tools, isa, tmp_path):
+    options = "-DBUILD_SHARED_LIBS=ON", "-DFASTRNN_FLOAT64=OFF", f"-DFASTRNN_ISA={isa}"
+    flags = library(tools, tmp_path, *options)
+    (folder,) = (flag[2:] for flag in flags if flag.startswith("-L"))
+    flags.append(f"-Wl,-rpath,{folder}")
+    assert_same_bits(*program_of_the_page(tools, flags, tmp_path))
+    needed = run("readelf", "-d", tmp_path / "lstm").decode()
+    assert f"libfastrnn.so.{fastrnn.__version__}" in needed
 
 
 LEFT_OUT = """
@@ -105,7 +158,12 @@ def test_a_program_in_cpp_sees_what_the_library_lacks(tools, installed, isa, tmp
     assert run(tmp_path / "left_out").decode() == f"{isa} alone 0 -4\n"
 
 
-def test_an_unknown_set_is_refused(tools, tmp_path):
-    command = [tools[0], "-S", ROOT / "csrc", "-B", tmp_path, "-DFASTRNN_ISA=sse9"]
+@pytest.mark.parametrize("name", ["sse9", "", "avx2;neon", "of another target"])
+def test_a_set_that_the_library_cannot_have_is_refused(name, tools, isa, tmp_path):
+    words = f"must be all, avx512, avx2, neon or generic, got {name}"
+    if name == "of another target":
+        name, target = ("avx2", "x86_64") if isa == "neon" else ("neon", "aarch64")
+        words = f"FASTRNN_ISA={name} needs a compiler for {target}"
+    command = [tools[0], "-S", ROOT / "csrc", "-B", tmp_path, f"-DFASTRNN_ISA={name}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode != 0 and "got sse9" in done.stderr
+    assert done.returncode != 0 and words.strip() in " ".join(done.stderr.split())
