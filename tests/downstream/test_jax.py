@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 from pages import DOCS, blocks
+from problems import assert_same_bits
 
 import fastrnn
 
@@ -20,8 +21,8 @@ pytestmark = [pytest.mark.usefixtures("core"), pytest.mark.any_isa]
 
 
 @pytest.fixture(scope="session")  # XLA takes the handlers once
-def lstm(tmp_path_factory):
-    """The function of the page, compiled by the page's command."""
+def page(tmp_path_factory):
+    """The names of the page, compiled by the page's command."""
     if fastrnn._engine.runtime.core is None or not shutil.which("c++"):
         pytest.skip("needs the kernels and a C++ compiler")
     folder = tmp_path_factory.mktemp("jax")
@@ -36,7 +37,12 @@ def lstm(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     names = {}
     exec(blocks("jax.md", "python")[0].replace("./lstm.so", str(folder / "lstm.so")), names)
-    return names["lstm"]
+    return names
+
+
+@pytest.fixture
+def lstm(page):
+    return page["lstm"]
 
 
 def scan(x, state, weights):
@@ -115,11 +121,37 @@ def test_shapes_and_dtypes_that_do_not_fit_are_refused(lstm):
         jax.jit(lstm)(x.astype("bfloat16"), state, (w_ih, *others))
 
 
-def seconds(functions, arguments):
+@pytest.mark.parametrize("sizes", [(5, 3, 7, 19), (1, 1, 1, 1), (33, 2, 130, 17), (0, 2, 3, 5)])
+def test_packed_weights_serve_any_steps_and_batch(page, sizes):
+    x, state, weights = problem(*sizes)
+    packed, last = page["pack"](weights), state
+    for wrapped in (lambda f: f, jax.jit):
+        results = wrapped(page["lstm_packed"])(x, state, packed)
+        for got, wanted in zip(
+            jax.tree.leaves(results), jax.tree.leaves(page["lstm"](x, state, weights)), strict=True
+        ):
+            assert_same_bits(np.asarray(got), np.asarray(wanted))
+    for step in x:
+        _, last = page["lstm_packed"](step[None], last, packed)
+    assert_close(last, scan(x, state, weights)[1])
+
+
+def test_packed_weights_that_do_not_fit_are_refused(page):
+    x, state, weights = problem(5, 3, 7, 19)
+    with pytest.raises(ValueError, match="must be float32 of shapes"):
+        page["pack"](weights[:3])
+    for others in (problem(5, 3, 19, 7)[2], problem(5, 3, 7, 20)[2]):
+        with pytest.raises(ValueError, match="packed must be what pack returns"):
+            page["lstm_packed"](x, state, page["pack"](others))
+    with pytest.raises((RuntimeError, ValueError), match="returned -3"):
+        page["lstm_packed"](x, state, jax.numpy.zeros_like(page["pack"](weights)))
+
+
+def seconds(functions, calls):
     """The least times of the functions' calls, which take turns."""
     least = [float("inf")] * len(functions)
     for _ in range(60):
-        for number, function in enumerate(functions):
+        for number, (function, arguments) in enumerate(zip(functions, calls, strict=True)):
             begin = time.perf_counter()
             jax.block_until_ready(function(*arguments))
             least[number] = min(least[number], time.perf_counter() - begin)
@@ -135,5 +167,14 @@ def test_it_is_faster_than_a_scan(lstm, sizes):
         return jax.jit(jax.grad(lambda *given: (function(*given)[0] ** 2).sum(), (0, 2)))
 
     for wrapped in (jax.jit, training):
-        ours, of_scan = seconds([wrapped(lstm), wrapped(scan)], arguments)
+        ours, of_scan = seconds([wrapped(lstm), wrapped(scan)], [arguments] * 2)
         assert of_scan > 1.2 * ours
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("units", [64, 256])
+def test_a_step_with_packed_weights_is_faster_than_a_scan(page, units):
+    x, state, weights = problem(1, 1, units, units)
+    calls = [(x, state, page["pack"](weights)), (x, state, weights)]
+    ours, of_scan = seconds([jax.jit(page["lstm_packed"]), jax.jit(scan)], calls)
+    assert of_scan > 1.3 * ours
