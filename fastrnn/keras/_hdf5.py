@@ -96,6 +96,12 @@ class Hdf5:
         with self._reading(path):
             return tuple(dataset.shape)
 
+    def dtype(self, path):
+        """The dtype of the dataset at a path; ValueError if there is none."""
+        dataset = self._dataset(path)
+        with self._reading(path):
+            return dataset.dtype
+
     def array(self, path, shape, dtype):
         """The array at a path, which must have this shape, and this dtype unless it is None."""
         dataset = self._dataset(path)

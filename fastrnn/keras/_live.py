@@ -16,7 +16,7 @@ from fastrnn import checks
 from fastrnn.keras._loaded import Loaded
 from fastrnn.keras._own import layer_of, own_recipe
 from fastrnn.keras._recipe import recipe_of
-from fastrnn.keras._weights import cells_of, params_of
+from fastrnn.keras._weights import cells_of, filled, stored_dtype
 
 if TYPE_CHECKING:
     from typing import Any
@@ -48,10 +48,7 @@ def from_keras(keras_layer: Any) -> Loaded:
     >>> y = loaded(x)  # doctest: +SKIP
     """
     recipe = _recipe(keras_layer)
-    cells = _cells(recipe, keras_layer)
-    layer = recipe.new_layer(len(cells[0][0]), cells[0][0].dtype)
-    layer.load(params_of(recipe, layer, cells))
-    return Loaded(recipe, layer)
+    return Loaded(recipe, filled(recipe, _cells(recipe, keras_layer)))
 
 
 def to_keras(layer: Any, keras_layer: Any) -> None:
@@ -109,8 +106,15 @@ def to_keras(layer: Any, keras_layer: Any) -> None:
 
 def _recipe(keras_layer):
     kind = type(keras_layer)
+    if isinstance(keras_layer, type):
+        raise TypeError(f"keras_layer must be a layer, got the class {keras_layer.__name__}")
     if not all(hasattr(keras_layer, name) for name in ("get_config", "get_weights")):
         raise TypeError(f"keras_layer must be a layer of Keras, got {kind.__name__}")
+    if hasattr(keras_layer, "get_layer"):
+        raise TypeError(
+            f"keras_layer must be a recurrent layer, got a model, {kind.__name__}: take "
+            "model.get_layer(name)"
+        )
     package = kind.__module__.partition(".")[0]
     version = getattr(sys.modules.get(package), "__version__", "3")
     major = 2 if package == "tf_keras" or version.startswith("2.") else 3
@@ -128,7 +132,7 @@ def _cells(recipe, keras_layer):
             f"keras_layer must have {of_cell * recipe.passes} weights, got {len(arrays)}"
         )
     cells = [arrays[at : at + of_cell] for at in range(0, len(arrays), of_cell)]
-    dtype = recipe.dtype or arrays[0].dtype
+    dtype = stored_dtype(recipe, arrays[0].dtype) or arrays[0].dtype
     for index, cell in enumerate(cells):
         inputs = recipe.inputs(index, len(arrays[0]))
         for array, shape in zip(cell, recipe.shapes(inputs), strict=True):

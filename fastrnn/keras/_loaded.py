@@ -132,7 +132,7 @@ class Loaded:
                 f"mask must be given: in the model the layer {self.mask_source!r} makes it: "
                 f"pass mask={fix}"
             )
-        state = self._given_state(initial_state)
+        state = self._given_state(initial_state, len(x))
         y, last = self.layer(x, state, mask=mask, zero_output_for_mask=self.zero_output_for_mask)
         if self.stateful:
             self._state = copy.deepcopy(last)  # results are views of `last`
@@ -205,10 +205,17 @@ class Loaded:
             return cells
         return [part for cell in cells for part in cell]
 
-    def _given_state(self, initial_state: Sequence[Any] | None):
+    def _given_state(self, initial_state: Sequence[Any] | None, batch):
         """The state (slots, B, H) for the layer, from Keras' arrays (B, H)."""
         if initial_state is None:
-            return self._state if self.stateful else None
+            state = self._state if self.stateful else None
+            h = state[0] if isinstance(state, tuple) else state
+            if h is not None and h.shape[1] != batch:
+                raise ValueError(
+                    f"x must have B = {h.shape[1]} rows, as in the last call, whose state is kept, "
+                    f"got {batch}: call reset_state() before other rows"
+                )
+            return state
         parts = 2 if self._recipe.cell == "lstm" else 1
         found = _flat(initial_state)
         wanted = parts * self._recipe.passes
@@ -216,7 +223,7 @@ class Loaded:
             raise ValueError(f"initial_state must have {wanted} arrays (B, H), got {len(found)}")
         arrays = [checks.of_dtype("initial_state", a, self.layer.dtype) for a in found]
         for array in arrays:
-            checks.shaped("initial_state", array, ("B", "H"), arrays[0].shape)
+            checks.shaped("initial_state", array, ("B", "H"), (batch, self._recipe.units))
         stacked = [np.stack(arrays[part::parts]) for part in range(parts)]
         return tuple(stacked) if parts == 2 else stacked[0]
 

@@ -71,6 +71,11 @@ def _walk(model, base, models, found):
             raise node.refused("fastrnn does not have this layer")
         elif node.kind in RECURRENT:
             found.append(Found(node.entry, path, models, None))
+        elif "return_sequences" in node.config:
+            raise node.refused(
+                f"its class must be one of Keras', {', '.join(sorted(RECURRENT))}: custom classes "
+                "are never loaded"
+            )
         elif _hides_recurrent(node.config):
             raise node.refused("must not hold a recurrent layer: only Bidirectional may")
 

@@ -16,7 +16,7 @@ from fastrnn.keras._models import recurrent_layers
 from fastrnn.keras._own import layer_of, own_recipe
 from fastrnn.keras._places import OLDER_LAYERS, named, numbered
 from fastrnn.keras._recipe import recipe_of
-from fastrnn.keras._weights import params_of
+from fastrnn.keras._weights import filled, params_of, stored_dtype
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -136,10 +136,9 @@ def _loaded(file, found, recipe):
     else:
         group = f"model_weights/{(*found.models, recipe.name)[0]}"
         paths = named(file.h5, recipe, group, bool(found.models), file.refused)
-    cells = _read(file, recipe, paths)
-    layer = recipe.new_layer(len(cells[0][0]), cells[0][0].dtype)
-    layer.load(params_of(recipe, layer, cells))
-    return Loaded(recipe, layer, found.mask)
+    stored = stored_dtype(recipe, file.h5.dtype(paths[0][0]))
+    cells = _read(file, recipe._replace(dtype=stored), paths)
+    return Loaded(recipe, filled(recipe, cells), found.mask)
 
 
 def _read(file, recipe, paths):

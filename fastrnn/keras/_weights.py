@@ -21,6 +21,25 @@ def params_of(recipe, layer, cells):
     }
 
 
+def stored_dtype(recipe, found):
+    """The dtype that a layer's arrays must have, by that of the first.
+
+    It is the layer's own, or float32 for float64: Keras has no float64 with JAX, and not all of it
+    with NumPy, and stores what it has.
+    """
+    narrow = recipe.dtype == np.float64 and found == np.float32
+    return np.dtype(np.float32) if narrow else recipe.dtype
+
+
+def filled(recipe, cells):
+    """A new fastrnn layer with the weights of Keras' cells in order."""
+    dtype = recipe.dtype or cells[0][0].dtype
+    layer = recipe.new_layer(len(cells[0][0]), dtype)
+    params = params_of(recipe, layer, cells)
+    layer.load({name: array.astype(dtype, copy=False) for name, array in params.items()})
+    return layer
+
+
 def cells_of(recipe, layer):
     """The weights of Keras' cells, in order, from a layer's parameters; all are copies."""
     names = [layer._structure.names(slot) for slot in range(recipe.passes)]

@@ -185,6 +185,15 @@ def test_a_lambda_is_left_out_and_nothing_is_imported(tmp_path):
     subprocess.run([sys.executable, "-W", "ignore", "-c", program, path], check=True)
 
 
+def test_a_recurrent_layer_of_a_users_class_is_not_left_out(tmp_path):
+    own = layer("LSTM", "own") | {"class_name": "Mine", "registered_name": "pkg>Mine"}
+    path = written(tmp_path, keras_of(model([own, *LSTM["config"]["layers"]]), lstm_arrays()))
+    with pytest.raises(
+        ValueError, match="Mine 'own': its class must be .*custom classes are never"
+    ):
+        load(path)
+
+
 def test_a_mask_ends_where_a_layer_gives_its_last_output_alone(tmp_path):
     """Of three layers, the second has no sequences, so the third has no mask."""
     embedding = {"class_name": "Embedding", "config": {"name": "table", "mask_zero": True}}
@@ -419,7 +428,7 @@ SHAPE = (INPUTS, 4 * H)
         (replaced(SHAPE, "f8", chunks=(1, 4)), "must be plain"),
         (replaced(SHAPE, "f8"), "bytes are not all in the file"),
         (replaced((2**40, 4 * H), "f8"), "bytes are not all in the file"),
-        (replaced(SHAPE, "f4", data=np.ones(SHAPE)), "dtype must be float64, got float32"),
+        (replaced(SHAPE, "f4", data=np.ones(SHAPE)), "dtype must be float32, got float64"),
         (replaced(SHAPE, ">f8", data=np.ones(SHAPE)), "dtype must be float64, got >f8"),
         (replaced((INPUTS, H), "f8", data=np.ones((INPUTS, H))), "shape must be"),
         (replaced((4 * H,), "f8", data=np.ones(4 * H)), "shape must be"),

@@ -8,7 +8,7 @@ import pytest
 from keras_layers import QUIET, built, flat, keras, kl, masks, same
 
 import fastrnn
-from fastrnn.keras import _masks, from_keras, load, load_weights
+from fastrnn.keras import _masks, from_keras, load, load_weights, to_keras
 
 pytestmark = [
     pytest.mark.any_isa,
@@ -194,6 +194,22 @@ def test_float64(suffix, tmp_path):
     np.testing.assert_array_equal(loaded.layer.flat, theirs.flat)
 
 
+@both
+def test_float64_whose_weights_keras_keeps_in_float32(suffix, tmp_path):
+    """As all backends do at first but those of TensorFlow and PyTorch. No digit is lost."""
+    layer = kl.LSTM(4, dtype="float64")
+    model = keras.Sequential([keras.Input((7, 3)), layer])
+    assert layer.get_weights()[0].dtype == np.float32, "Keras differs from this test"
+    (loaded,) = load(save(model, tmp_path, suffix)).values()
+    live = from_keras(layer)
+    for one in (loaded, live):
+        assert one.layer.dtype == np.float64
+        np.testing.assert_array_equal(
+            one.layer.params["weight_hh_l0"][:4], layer.get_weights()[1].T[:4]
+        )
+    to_keras(live, layer)
+
+
 def weights_file(model, folder):
     path = folder / "model.weights.h5"
     model.save_weights(path)
@@ -247,6 +263,11 @@ def test_weights_alone_are_set_all_or_not_at_all(tmp_path):
         load_weights(path, {first: 3})
     with pytest.raises(TypeError, match="layers must be a dict from names to layers, got LSTM"):
         load_weights(path, layer)
+    with pytest.raises(TypeError, match="layers must be a dict from names to layers, got list"):
+        load_weights(path, [layer])
+    for function in (load, lambda path: load_weights(path, {first: layer})):
+        with pytest.raises(TypeError, match="path must be a str or a path, got int"):
+            function(0)
 
 
 def test_each_kind_of_file_has_its_function(tmp_path):

@@ -301,11 +301,31 @@ class MyLSTM(kl.LSTM):
 MyLSTM.__name__ = "LSTM"
 
 
+def test_the_rows_of_states_are_those_of_x():
+    layer = kl.LSTM(4, stateful=True)
+    layer.build((2, None, 3))
+    loaded = from_keras(layer)
+    x, state = np.zeros((2, 5, 3), "float32"), [np.zeros((3, 4), "float32")] * 2
+    with pytest.raises(
+        ValueError, match=r"initial_state must be \(B, H\) = \(2, 4\), got \(3, 4\)"
+    ):
+        loaded(x, initial_state=state)
+    loaded(x)
+    with pytest.raises(ValueError, match="must have B = 2 rows, .* got 1: call reset_state"):
+        loaded(x[:1])
+    loaded.reset_state()
+    loaded(x[:1])
+
+
 def test_a_users_own_class_is_refused():
     with pytest.raises(ValueError, match="must be Keras' own LSTM"):
         from_keras(MyLSTM(4))
     with pytest.raises(TypeError, match="must be a layer of Keras, got int"):
         from_keras(3)
+    with pytest.raises(TypeError, match="must be a layer, got the class LSTM"):
+        from_keras(kl.LSTM)
+    with pytest.raises(TypeError, match=r"got a model, Sequential: take model.get_layer\(name\)"):
+        from_keras(keras.Sequential([kl.LSTM(4)]))
     with pytest.raises(TypeError, match="layer must be a fastrnn.RNN, LSTM or GRU"):
         to_keras(kl.LSTM(4), kl.LSTM(4))
 
