@@ -61,7 +61,8 @@ def _walk(model, base, models, found):
     if len(models) > _MOST_MODELS_IN_MODELS:
         raise model.refused("models must not be nested more deeply than 16 times")
     counts = {}
-    for node in model.layers(f"in {model.where}, " if models else ""):
+    owner = f"in {model.where.removeprefix('in ')}, " if models else ""
+    for node in model.layers(owner):
         snake = _snake_case(node.kind)
         counts[snake] = counts.get(snake, -1) + 1
         path = f"{base}layers/{snake}" + (f"_{counts[snake]}" if counts[snake] else "")
