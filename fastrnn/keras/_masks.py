@@ -83,7 +83,7 @@ class Masks:
         return masks
 
     def _of_functional(self, model, incoming):
-        graph = self._graphs.get(id(model.entry)) or _graph(model)
+        graph = self._graphs.get(id(model.entry)) or _graph(model, self._major)
         self._graphs[id(model.entry)] = graph
         self._spend(model, graph.size)
         known = {(name, 0): [m] for (name, *_), m in zip(graph.inputs, incoming, strict=False)}
@@ -154,13 +154,21 @@ class Masks:
         return [first] if node.kind in HAND_ON else []
 
 
-def _graph(model):
+def _graph(model, major):
     nodes = {node.name: node for node in model.layers()}
-    calls = {
-        (name, index): _call(value)
-        for name, node in nodes.items()
-        for index, value in enumerate(_listed(node.entry.get("inbound_nodes")))
-    }
+    # The first call of a model within is its making. Keras 3 counts it in outputs alone, and not
+    # that of a Sequential.
+    kinds = MODELS if major == 2 else MODELS - {"Sequential"}
+    later = {name for name, node in nodes.items() if node.kind in kinds}
+
+    def from_0(tensors):
+        return [(name, max(call - (name in later), 0), at) for name, call, at in tensors]
+
+    calls = {}
+    for name, node in nodes.items():
+        for index, value in enumerate(_listed(node.entry.get("inbound_nodes"))):
+            call = _call(value)
+            calls[name, index] = call._replace(reads=from_0(call.reads)) if major == 2 else call
     sorter = graphlib.TopologicalSorter(
         {key: [tensor[:2] for tensor in call.reads] for key, call in calls.items()}
     )
@@ -168,9 +176,10 @@ def _graph(model):
         ordered = {key: calls[key] for key in sorter.static_order() if key in calls}
     except graphlib.CycleError:
         raise model.refused("its layers must not read each other in a circle") from None
-    ends = [[*_tensors(model.config.get(f"{which}_layers"))] for which in ("input", "output")]
+    inputs = [*_tensors(model.config.get("input_layers"))]
+    outputs = from_0(_tensors(model.config.get("output_layers")))
     size = sum(len(call.reads) + len(call.masks or ()) for call in calls.values())
-    return _Graph(nodes, ordered, *ends, size + len(ends[0]) + len(ends[1]))
+    return _Graph(nodes, ordered, inputs, outputs, size + len(inputs) + len(outputs))
 
 
 def _sequences(node):

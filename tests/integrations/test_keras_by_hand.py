@@ -248,6 +248,23 @@ def test_in_keras_2_add_has_a_mask_if_one_of_its_inputs_has(tmp_path):
     assert loaded["lstm"].mask_source == "table"
 
 
+def test_in_keras_2_a_model_within_counts_its_calls_from_1(tmp_path):
+    inner = calls([{"class_name": "InputLayer", "config": {"name": "x"}}], [[]])
+    inner = model(inner, kind="Functional")
+    inner["config"] |= {"input_layers": [["x", 0, 0]], "output_layers": [["x", 0, 0]]}
+    layers = [{"class_name": "InputLayer", "config": {"name": "ids"}}]
+    layers += [{"class_name": "Embedding", "config": {"name": "table", "mask_zero": True}}]
+    # By their order in the file the LSTM is before the model.
+    layers = calls(
+        [*layers, layer("LSTM", "lstm", 2), inner], [[], [["ids"]], [["model"]], [["table"]]]
+    )
+    layers[2]["inbound_nodes"][0][0][1] = 1
+    arrays = weights("LSTM", np.random.default_rng(0))
+    data = h5_of(model(layers, kind="Functional"), {"lstm": keras_2("lstm/lstm_cell", arrays)})
+    loaded = load(written(tmp_path, data, "model.h5"))
+    assert loaded["lstm"].mask_source == "table"
+
+
 def test_a_circle_of_layers_and_too_many_calls_are_refused(tmp_path):
     own = [layer("LSTM", "lstm"), {"class_name": "Dense", "config": {"name": "dense"}}]
     own = calls(own, [[["dense"]], [["lstm"]]])

@@ -30,6 +30,13 @@ def within(name, count, which):
     return keras.Model(inputs if count > 1 else inputs[0], outputs, name=name)
 
 
+def in_models(e, u):
+    """The output of a model is that of a model within it."""
+    ends = [keras.Input((T, F)) for _ in range(2)]
+    inner = keras.Model(ends[0], kl.Dense(F)(ends[0]), name="inner")
+    return lstm()(keras.Model(ends[1], inner(ends[1]), name="middle")(e))
+
+
 def shared(e, u):
     """The LSTM is the first layer of the file by its first call; the second call has the mask."""
     layer = lstm()
@@ -72,6 +79,7 @@ CASES = {
     "a Sequential": (
         lambda e, u: keras.Sequential([keras.Input((T, F)), kl.Dense(F), lstm()])(e), True,
     ),
+    "a model in a model": (in_models, True),
     "shared": (shared, True),
 }  # fmt: skip
 
