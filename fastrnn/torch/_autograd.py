@@ -71,6 +71,7 @@ class _Call(torch.autograd.Function):
         return torch.from_numpy(y.copy()), *_tensors_of(last)
 
     @staticmethod
+    @torch.compiler.disable  # else torch.compile follows the backward pass of a call that it left
     def backward(ctx, dy, *dlast):
         x, *others = ctx.saved_tensors  # RuntimeError if one of them was changed in place
         structure, states = ctx.net._structure, ctx.states

@@ -14,7 +14,7 @@ from fastrnn._cells.registry import CELLS
 from fastrnn.torch._autograd import run
 from fastrnn.torch._bound import Bound, as_autocast, from_autocast, structure_of
 from fastrnn.torch._traced import run as run_traced
-from fastrnn.torch._tracing import is_traced, must_be_alone
+from fastrnn.torch._tracing import is_traced, is_watched, must_be_alone
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +51,11 @@ class OneStep(Bound):
 
     def _step(self, input, state):
         """The state after a step, a tuple of tensors."""
+        if is_watched():
+            return _unwatched(self, input, state)
+        return self._answer(input, state)
+
+    def _answer(self, input, state):
         if is_traced():
             return self._traced(input, state)
         return self._take_step(input, state)
@@ -92,6 +97,11 @@ class OneStep(Bound):
         frozen = self._frozen_for(parameters, input, state)
         _, last = run(frozen or net, input, state, None, parameters)
         return tuple([s[0] for s in as_autocast(last)])
+
+
+@torch.compiler.disable
+def _unwatched(module, *arguments):
+    return module._answer(*arguments)
 
 
 @torch.compiler.disable

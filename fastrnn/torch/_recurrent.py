@@ -19,7 +19,7 @@ from fastrnn.torch._bound import Bound, as_autocast, check_place, from_autocast,
 from fastrnn.torch._net import array_of
 from fastrnn.torch._packed import packed_like, unpacked
 from fastrnn.torch._traced import run as run_traced
-from fastrnn.torch._tracing import is_traced, must_be_alone
+from fastrnn.torch._tracing import is_traced, is_watched, must_be_alone
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -154,6 +154,11 @@ class Recurrent(Bound):
         >>> tuple(y.shape), bool((y[4:, 1] == 0).all())
         ((7, 2, 5), True)
         """
+        if is_watched():
+            return _unwatched(self, input, hx, lengths, mask, reset, reset_to)
+        return self._answer(input, hx, lengths, mask, reset, reset_to)
+
+    def _answer(self, input, hx, lengths, mask, reset, reset_to):
         if is_traced():
             return self._traced(input, hx, lengths, mask, reset, reset_to)
         if lengths is mask is reset is None and not (self.training and self._draws()):
@@ -265,6 +270,11 @@ class Recurrent(Bound):
             got = type(hx).__name__ + (f" of {len(hx)}" if isinstance(hx, tuple | list) else "")
             raise TypeError(f"hx must be a pair (h, c), got a {got}")
         return tuple(hx)
+
+
+@torch.compiler.disable
+def _unwatched(module, *arguments):
+    return module._answer(*arguments)
 
 
 @torch.compiler.disable

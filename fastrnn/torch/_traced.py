@@ -8,27 +8,30 @@ It must not know: kernels.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from fastrnn._engine import ragged
 from fastrnn.torch import _equations
 from fastrnn.torch._net import array_of
-from fastrnn.torch._operators import OPERATORS, cell_of, spec_of
+from fastrnn.torch._operators import OPERATORS, spec_of
 from fastrnn.torch._tracing import is_transformed, untransformed, unwrapped
 
 
 class Plan(NamedTuple):
     """What a stack consists of.
 
-    operator, spec : the operator's name, and its argument `spec`. layers : for each layer its
+    operator, spec : the operator's name, and its argument `spec`. cell, bias : what `spec` says.
+    layers : for each layer its
     passes, each with reverse (a bool) and the names of its parameters. slots : the number of
     passes. sizes : the features of each array of the state.
     """
 
     operator: str
     spec: str
+    cell: Any
+    bias: bool
     layers: list
     slots: int
     sizes: tuple
@@ -40,9 +43,9 @@ def plan_of(structure, names):
         [(reverse, [names[n] for n in structure.names(slot).values()]) for slot, reverse, _ in one]
         for one in structure.passes_of_layers
     ]
-    cell = structure.cell
-    spec = spec_of(cell, structure.bias)
-    return Plan(cell.function, spec, layers, structure.slots, structure.state_sizes)
+    cell, bias = structure.cell, structure.bias
+    spec = spec_of(cell, bias)
+    return Plan(cell.function, spec, cell, bias, layers, structure.slots, structure.state_sizes)
 
 
 def run(module, plan, x, state, rows, dropout):
@@ -69,7 +72,9 @@ def run(module, plan, x, state, rows, dropout):
             for of_state, array in zip(lasts, last, strict=True):
                 of_state.append(array)
         x = torch.cat(outputs, -1) if len(outputs) > 1 else outputs[0]
-    return x, tuple([torch.stack(of_state) for of_state in lasts])
+    # An operator's backward pass reads y, so the user, who may change y, gets a copy.
+    y = x.clone() if len(outputs) == 1 and torch.is_grad_enabled() else x
+    return y, tuple([torch.stack(of_state) for of_state in lasts])
 
 
 def _operator_of(plan, rows):
@@ -85,16 +90,20 @@ def _operator_of(plan, rows):
 
 def _equations_of(plan, rows):
     """A function that runs a pass by its equations, which the transforms of torch.func can map."""
-    cell, bias = cell_of(plan.spec)
+    cell, bias = plan.cell, plan.bias
     _equations.must_have(cell, "torch.func's transforms and forward-mode differentiation")
 
     def run_pass(x, first, own, reverse):
         own = own if bias else [*own[:2], None, None, *own[2:]]
-        return _equations.direction(cell, x, first, own, reverse, _rows_of(x, *rows))
+        given = any(t is not None for t in rows[:3])
+        return _equations.direction(
+            cell, x, first, own, reverse, _rows_of(x, *rows) if given else None
+        )
 
     return run_pass
 
 
+@torch.compiler.disable
 def _rows_of(x, lengths, mask, reset, reset_to):
     tensors = [None if t is None else unwrapped(t) for t in (lengths, mask, reset)]
     with untransformed():

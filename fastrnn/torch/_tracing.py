@@ -34,6 +34,13 @@ def is_recorded():
     )
 
 
+def is_watched():
+    """Return whether torch.compile watches a call that it does not follow, as one within a call
+    that it has given up. It would compile functions of the call one by one."""
+    watch = torch._C._dynamo.eval_frame.get_eval_frame_callback
+    return not torch.compiler.is_compiling() and watch() is not None
+
+
 def must_be_alone():
     """NotImplementedError if torch follows a call that has no operations to follow."""
     if is_transformed() or is_recorded():

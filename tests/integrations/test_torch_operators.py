@@ -345,8 +345,9 @@ def test_compiled_modules_follow_autocast(compiler):
     torch.testing.assert_close(leaves(got), leaves(wanted))
 
 
-def test_the_compiled_graph_may_change_y(compiler):
-    module, x = module_and_x("lstm")
+@every_net
+def test_the_compiled_graph_may_change_y(net, compiler):
+    module, x = module_and_x("lstm", net)
 
     def doubled(x):
         y, hx = module(x)
@@ -468,6 +469,55 @@ def test_gradients_of_each_row(kind, net):
         one = loss(parameters, x.select(axis, b))
         wanted = torch.autograd.grad(one, list(parameters.values()))
         torch.testing.assert_close([got[n][b] for n in parameters], list(wanted))
+
+
+@pytest.mark.parametrize("what", ["packed", "recurrent dropout"])
+def test_a_backward_pass_within_a_compiled_function(what):
+    """Of a call that torch.compile has left: its backward pass is left, too."""
+    torch._dynamo.reset()
+    module = fastrnn.torch.GRU(I, H, recurrent_dropout=0.4 * (what != "packed"))
+    x = draw(T, B, I, dtype=torch.float32)
+    x = pack_padded_sequence(x, [T, 3, 2]) if what == "packed" else x
+
+    def step(x):
+        module(x)[1].sum().backward()
+        return module.weight_hh_l0.grad
+
+    torch.manual_seed(0)
+    wanted = step(x).clone()
+    module.zero_grad()
+    torch.manual_seed(0)
+    torch.testing.assert_close(torch.compile(step, backend="eager")(x), wanted)
+    torch._dynamo.reset()
+
+
+@every_kind
+@every_net
+def test_compiled_transforms_are_one_graph(kind, net, compiler):
+    module, x = module_and_x(kind, net)
+    xs = torch.stack([x.detach(), 2 * x.detach()])
+
+    def of_each(xs):
+        return torch.func.vmap(torch.func.grad(lambda x: module(x)[0].square().sum()))(xs)
+
+    torch.testing.assert_close(compiler(of_each)(xs), of_each(xs))
+
+
+@pytest.mark.filterwarnings("ignore:.*Dynamo")  # it says what it cannot follow
+@pytest.mark.parametrize("kinds", [KINDS, CELL_KINDS], ids=["modules", "cells"])
+def test_modules_compile_after_a_transform_that_did_not(kinds):
+    torch._dynamo.reset()
+    module, other = (kinds["gru"](I, H, dtype=torch.float64) for _ in range(2))
+    x = draw(T, B, I) if kinds is KINDS else draw(B, I)
+
+    def loss(x):
+        torch._dynamo.graph_break()
+        return leaves(module(x))[0].sum()
+
+    torch.compile(torch.func.grad(loss), backend="eager")(x)
+    got = leaves(torch.compile(other, backend="eager")(x))
+    torch.testing.assert_close(got, leaves(other(x)))
+    torch._dynamo.reset()
 
 
 @every_kind
