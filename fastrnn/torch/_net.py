@@ -44,8 +44,7 @@ def array_of(tensor):
         tensor = tensor.resolve_neg()
     if tensor.data_ptr() == 0 and tensor.numel() > 0:
         raise RuntimeError("a tensor must have memory, got one whose storage is empty")
-    # The array holds a tensor of its own: torch.utils.swap_tensors wants the only reference.
-    return np.from_dlpack(_Memory(tensor.detach()))
+    return np.from_dlpack(_Memory(tensor.detach() if tensor.requires_grad else tensor))
 
 
 def places(tensors):
@@ -62,7 +61,9 @@ class Net(Running):
 
     def __init__(self, structure, tensors, where):
         self.where = where
-        arrays = {name: np.ascontiguousarray(array_of(t)) for name, t in tensors.items()}
+        # The arrays hold tensors of their own: torch.utils.swap_tensors wants the only reference.
+        own = {name: t.detach() for name, t in tensors.items()}
+        arrays = {name: np.ascontiguousarray(array_of(t)) for name, t in own.items()}
         self._structure, self.options = structure, structure.cell.options or Options()
         self._parameters = [structure.parameters(k, arrays) for k in range(structure.slots)]
         self._kernel_weights = [kernel_weights(structure.cell, own) for own in self._parameters]
