@@ -266,7 +266,7 @@ def test_weights_alone_are_set_all_or_not_at_all(tmp_path):
     with pytest.raises(TypeError, match="layers must be a dict from names to layers, got list"):
         load_weights(path, [layer])
     for function in (load, lambda path: load_weights(path, {first: layer})):
-        with pytest.raises(TypeError, match="path must be a str or a path, got int"):
+        with pytest.raises(TypeError, match="path must be a str or a pathlib.Path, got int"):
             function(0)
 
 
