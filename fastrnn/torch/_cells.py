@@ -202,7 +202,7 @@ class LSTMCell(OneStep):
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Take a step: h and c, each (B, hidden_size), or (hidden_size,) for one row."""
-        if hx is not None and (not isinstance(hx, tuple | list) or len(hx) != 2):
+        if hx is not None and (not isinstance(hx, (tuple, list)) or len(hx) != 2):
             raise TypeError(f"hx must be a pair (h, c), got a {type(hx).__name__}")
         h, c = self._step(input, _one_more_axis((None, None) if hx is None else hx))
         return h, c

@@ -266,8 +266,9 @@ class Recurrent(Bound):
             return (None,) * states
         if states == 1:
             return (hx,)
-        if not isinstance(hx, tuple | list) or len(hx) != states:
-            got = type(hx).__name__ + (f" of {len(hx)}" if isinstance(hx, tuple | list) else "")
+        # A tuple of classes, for torch 2.6 cannot compile tuple | list.
+        if not isinstance(hx, (tuple, list)) or len(hx) != states:
+            got = type(hx).__name__ + (f" of {len(hx)}" if isinstance(hx, (tuple, list)) else "")
             raise TypeError(f"hx must be a pair (h, c), got a {got}")
         return tuple(hx)
 
