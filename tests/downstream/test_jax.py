@@ -45,6 +45,15 @@ def lstm(page):
     return page["lstm"]
 
 
+def test_the_page_takes_the_weights_of_a_layer(page):
+    names = dict(page)
+    exec(blocks("jax.md", "python")[1], names)
+    y, (h, c) = names["layer"](np.ones((100, 8, 40), "f4"))
+    for got, wanted in (names["y"], y), (names["h"], h[0]), (names["c"], c[0]):
+        np.testing.assert_array_equal(got, wanted)
+    assert [names[f"d{n}"].shape for n in ("w_ih", "b_hh")] == [(512, 40), (512,)]
+
+
 def scan(x, state, weights):
     w_ih, w_hh, b_ih, b_hh = weights
     recurrent = w_hh.T
