@@ -123,6 +123,20 @@ class Prepared:
         outputs = [_value(values, name, "the model") for name in self.output_names]
         return self._own(outputs, [*given.values()])
 
+    def __repr__(self) -> str:
+        """The inputs with the shapes that the model declares, and the outputs."""
+        inputs = [
+            shown(name) + ("" if self._declared[name] is None else f" {self._sizes(name)}")
+            for name in self.input_names
+        ]
+        outputs = ", ".join(map(shown, self.output_names))
+        return f"<fastrnn.onnx.Prepared {', '.join(inputs)} -> {outputs}>"
+
+    def _sizes(self, name):
+        """The shape that the model declares for an input, as a text."""
+        sizes = ["any" if size is None else str(size) for size in self._declared[name]]
+        return f"({', '.join(sizes)})"
+
     def _check_shapes(self, given):
         """ValueError for an input of another shape than the model declares."""
         for name, array in given.items():
@@ -131,10 +145,9 @@ class Prepared:
                 continue
             fits = [size in (None, got) for size, got in zip(wanted, array.shape, strict=False)]
             if len(wanted) != array.ndim or not all(fits):
-                sizes = ", ".join("any" if size is None else str(size) for size in wanted)
                 raise ValueError(
-                    f"input {shown(name)!r} must be ({sizes}), as the model declares, got "
-                    f"{array.shape}: a model for other sizes is exported with dynamic shapes"
+                    f"input {shown(name)!r} must be {self._sizes(name)}, as the model declares, "
+                    f"got {array.shape}: a model for other sizes is exported with dynamic shapes"
                 )
 
     def _own(self, outputs, inputs):
@@ -267,10 +280,10 @@ def named_inputs(inputs, names, required, owner):
     missing = [name for name in required if named.get(name) is None]
     unknown = [name for name in named if name not in names]
     if missing or unknown:
+        words = [f"missing are {shown(', '.join(missing))}"] * bool(missing)
+        words += [f"unknown are {shown(', '.join(map(str, unknown)))}"] * bool(unknown)
         raise ValueError(
-            f"inputs must be those of {owner}, {shown(', '.join(required))}: missing are "
-            f"{shown(', '.join(missing)) or 'none'}; unknown are "
-            f"{shown(', '.join(map(str, unknown))) or 'none'}"
+            f"inputs must be those of {owner}, {shown(', '.join(required))}: {'; '.join(words)}"
         )
     return {name: np.asarray(array) for name, array in named.items()}
 

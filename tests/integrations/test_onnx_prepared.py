@@ -119,6 +119,10 @@ def test_a_declared_shape_is_held_to(shape):
         prepared.run({"x": normal(*shape)})
 
 
+def test_repr_shows_inputs_and_outputs():
+    assert repr(fastrnn.onnx.prepare(fixed())) == "<fastrnn.onnx.Prepared x (5, any, 3) -> y>"
+
+
 def fixed():
     """A GRU whose number of steps the model declares."""
     weights = {"W": normal(1, 3 * H, I, seed=1), "R": normal(1, 3 * H, H, seed=2)}
