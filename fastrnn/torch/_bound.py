@@ -174,9 +174,10 @@ class Bound(Freezing):
                 continue
             check_place(name, tensor)
             if tensor.dtype is not dtype:
+                ids = "" if tensor.is_floating_point() else "; ids need a torch.nn.Embedding before"
                 raise TypeError(
                     f"{name} must be {dtype}, the parameters' dtype, got {tensor.dtype}: use "
-                    f"{name.split()[0]}.to({dtype})"
+                    f"{name.split()[0]}.to({dtype}){ids}"
                 )
 
     def _new_net(self, tensors, where, input, state):

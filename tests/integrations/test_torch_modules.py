@@ -298,6 +298,11 @@ def test_gradients_of_gradients_that_are_not_there_are_refused(options):
 # ---- words ---------------------------------------------------------------------------------------
 
 
+def test_ids_need_an_embedding():
+    with pytest.raises(TypeError, match=r"input must be torch.float32.* ids need a torch.nn.Embed"):
+        fastrnn.torch.GRU(I, H)(torch.zeros(4, 2, dtype=torch.int64))
+
+
 def test_mistakes_are_told_in_words():
     module = LSTM(I, H)
     x = draw(T, B, I, dtype=torch.float32)
