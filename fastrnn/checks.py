@@ -151,15 +151,18 @@ def shown(name):
     return text if text.isprintable() else ascii(text)
 
 
-def no_layer(value):
-    """What a message says of an object in the place of a layer: its class, and a way out."""
+def no_layer(value, otherwise=""):
+    """The end of a message about an object in the place of a layer: its class, and a way out.
+
+    otherwise : the end for an object of no known kind, with its colon
+    """
     name = type(value).__name__
     if hasattr(value, "state_dict"):
         name = f"{type(value).__module__}.{name}"
         return f"{name}: make a fastrnn layer of its sizes, and layer.load(module)"
     if hasattr(value, "precision"):
         return f"{name}: use the layer that was frozen"
-    return f"{name}: use its .layer" if hasattr(value, "layer") else name
+    return f"{name}: use its .layer" if hasattr(value, "layer") else name + otherwise
 
 
 def _listed(names, most=8):

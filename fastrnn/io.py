@@ -176,18 +176,13 @@ def _named(layers):
     if type(layers) in kinds:
         return {"": layers}
     if not isinstance(layers, Mapping):
-        raise TypeError(f"layers must be {_SAVED}, got {_got(layers)}")
+        raise TypeError(f"layers must be {_SAVED}, got {checks.no_layer(layers, _NOT_SAVED)}")
     if not layers:
         raise ValueError(f"layers must be {_SAVED}, got an empty dict")
     for name, layer in layers.items():
         if not isinstance(name, str) or not name:
             raise ValueError(f"layers must have texts as names, got {name!r}")
         if type(layer) not in kinds:
-            raise TypeError(f"layers[{name!r}] must be a layer, got {_got(layer)}")
+            got = checks.no_layer(layer, _NOT_SAVED)
+            raise TypeError(f"layers[{name!r}] must be a layer, got {got}")
     return dict(layers)
-
-
-def _got(value):
-    """What a message says of an object that cannot be saved."""
-    said = checks.no_layer(value)
-    return said if ": " in said else said + _NOT_SAVED

@@ -38,8 +38,6 @@ class Limit(NamedTuple):
 @contextlib.contextmanager
 def opened(path, limit):
     """A `Source` for a file."""
-    if not isinstance(path, str | os.PathLike):  # an int would be an open file
-        raise TypeError(f"path must be a str or a path, got {type(path).__name__}")
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # open has a message for folders
         raise ValueError(f"{path} must be a regular file: a pipe or a device has no size")
