@@ -1,6 +1,7 @@
 """For any layer and batch: backends agree, rows are independent, threads have no effect.
 
-The default suite has a few hundred cases; FASTRNN_CASES sets the number for each property.
+The default suite has a few hundred cases; FASTRNN_CASES sets the number for each property, which
+every cell has an equal part of, in each dtype.
 """
 
 import copy
@@ -18,16 +19,25 @@ st = hypothesis.strategies
 
 pytestmark = pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels")
 
-properties = hypothesis.settings(
-    max_examples=int(os.environ.get("FASTRNN_CASES", "60")), deadline=None, derandomize=True,
-    suppress_health_check=list(hypothesis.HealthCheck),
+DTYPES = "float32", "float64"
+
+_settings = hypothesis.settings(
+    max_examples=-(-int(os.environ.get("FASTRNN_CASES", "84")) // (len(CELLS) * len(DTYPES))),
+    deadline=None, derandomize=True, suppress_health_check=list(hypothesis.HealthCheck),
 )  # fmt: skip
+
+
+def properties(test):
+    """A test of ``cell``, ``dtype`` and ``data``, from which it draws its cases."""
+    test = _settings(hypothesis.given(data=st.data())(test))
+    test = pytest.mark.parametrize("dtype", DTYPES)(test)
+    return pytest.mark.parametrize("cell", list(CELLS))(test)
 
 
 @st.composite
 def variant_options(draw, cell):
     """Options that make a variant of a cell; in half of the cases none."""
-    if draw(st.booleans()):
+    if not draw(st.booleans()):
         return {}
     bounds, rates = st.sampled_from([None, 0.2, 1.0, 50.0]), st.sampled_from([0.0, 0.0, 0.3, 1.0])
     activations = st.sampled_from(["sigmoid", "hard_sigmoid", "hard_sigmoid_onnx"])
@@ -38,7 +48,7 @@ def variant_options(draw, cell):
 
 
 @st.composite
-def cases(draw, **fixed):
+def cases(draw, cell, dtype, **fixed):
     """A layer, the arguments of a call, and gradients for what it returns."""
 
     def some(name, strategy):
@@ -53,7 +63,6 @@ def cases(draw, **fixed):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     bidirectional = some("bidirectional", st.booleans())
     merges = ["concat", "sum", "mean", "mul"] if bidirectional else ["concat"]
-    cell = some("cell", st.sampled_from(list(CELLS)))
     variant = some("variant", variant_options(cell))
     if takes(CELLS[cell], "proj_size") and hidden > 1:
         variant["proj_size"] = draw(st.one_of(st.just(0), st.integers(1, hidden - 1)))
@@ -63,7 +72,7 @@ def cases(draw, **fixed):
         bias=draw(st.booleans()), batch_first=some("batch_first", st.booleans()),
         bidirectional=bidirectional, reverse=not bidirectional and some("reverse", st.booleans()),
         merge=some("merge", st.sampled_from(merges)),
-        dtype=some("dtype", st.sampled_from(["float32", "float64"])), **variant,
+        dtype=dtype, **variant,
     )  # fmt: skip
     x = rng.standard_normal((steps, batch, inputs)).astype(layer.dtype)
     options = {}
@@ -138,9 +147,10 @@ def flat(tree):
 
 
 @properties
-@hypothesis.given(cases(), st.one_of(st.none(), st.integers(1, 50)), st.integers(1, 5))
-def test_both_backends_give_the_same_outputs_and_gradients(case, checkpoint, threads):
-    layer, x, options, rng = case
+def test_both_backends_give_the_same_outputs_and_gradients(cell, dtype, data):
+    layer, x, options, rng = data.draw(cases(cell, dtype))
+    checkpoint = data.draw(st.one_of(st.none(), st.integers(1, 50)))
+    threads = data.draw(st.integers(1, 5))
     seed = rng.integers(2**32)
     with fastrnn.threads(threads):
         got = answer(layer, x, options, seed, checkpoint)
@@ -152,9 +162,9 @@ def test_both_backends_give_the_same_outputs_and_gradients(case, checkpoint, thr
 
 
 @properties
-@hypothesis.given(cases(), st.integers(1, 50))
-def test_checkpoints_and_threads_change_no_bit(case, checkpoint):
-    layer, x, options, rng = case
+def test_checkpoints_and_threads_change_no_bit(cell, dtype, data):
+    layer, x, options, rng = data.draw(cases(cell, dtype))
+    checkpoint = data.draw(st.integers(1, 50))
     seed = rng.integers(2**32)
     with fastrnn.threads(1):
         wanted = answer(layer, x, options, seed)
@@ -165,9 +175,8 @@ def test_checkpoints_and_threads_change_no_bit(case, checkpoint):
 
 
 @properties
-@hypothesis.given(cases(batch_first=False))
-def test_a_row_has_the_bits_it_has_alone(case):
-    layer, x, options, rng = case
+def test_a_row_has_the_bits_it_has_alone(cell, dtype, data):
+    layer, x, options, rng = data.draw(cases(cell, dtype, batch_first=False))
     y, state = layer(x, **options)
     if x.shape[1] == 0:
         return
@@ -185,21 +194,15 @@ def test_a_row_has_the_bits_it_has_alone(case):
     assert_same_bits([s[:, b : b + 1] for s in flat(state)], flat(last))
 
 
-@properties
-@hypothesis.given(
-    cases(
-        batch_first=False,
-        bidirectional=False,
-        reverse=False,
-        lengths=False,
-        mask=False,
-        reset=False,
-        ids=False,
-    ),
-    st.integers(1, 40),
+WITHOUT_ROWS = dict.fromkeys(
+    ("batch_first", "bidirectional", "reverse", "lengths", "mask", "reset", "ids"), False
 )
-def test_streams_chunks_and_cuts_of_time_give_the_bits_of_the_whole(case, cut):
-    layer, x, _, _ = case
+
+
+@properties
+def test_streams_chunks_and_cuts_of_time_give_the_bits_of_the_whole(cell, dtype, data):
+    layer, x, _, _ = data.draw(cases(cell, dtype, **WITHOUT_ROWS))
+    cut = data.draw(st.integers(1, 40))
     if x.shape[1] == 0:
         return
     y, state = layer(x)
