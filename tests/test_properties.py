@@ -1,7 +1,7 @@
 """For any layer and batch: backends agree, rows are independent, threads have no effect.
 
-The default suite has a few hundred cases; FASTRNN_CASES sets the number for each property, which
-every cell has an equal part of, in each dtype.
+The default suite has a few hundred cases. FASTRNN_CASES sets the number for each property; all
+cells and dtypes have equal parts of it.
 """
 
 import copy
@@ -28,7 +28,7 @@ _settings = hypothesis.settings(
 
 
 def properties(test):
-    """A test of ``cell``, ``dtype`` and ``data``, from which it draws its cases."""
+    """Run a test for every cell and dtype. It draws its cases from its argument ``data``."""
     test = _settings(hypothesis.given(data=st.data())(test))
     test = pytest.mark.parametrize("dtype", DTYPES)(test)
     return pytest.mark.parametrize("cell", list(CELLS))(test)
