@@ -122,7 +122,7 @@ static int takes(const frnn_cell_facts *facts, int option) { return facts->takes
 /* Runs a case; its options follow from its number. */
 static void run_case(verdict *v, int cell, int dtype, int n) {
   static const int sizes[][4] = {{5, 7, 3, 17},  {4, 13, 5, 33},  {3, 2, 19, 8}, {40, 3, 6, 65},
-                                 {2, 17, 9, 16}, {3, 40, 4, 131}, {6, 1, 40, 5}, {130, 5, 1, 3}};
+                                 {2, 17, 9, 16}, {3, 40, 4, 101}, {6, 1, 40, 5}, {130, 5, 1, 3}};
   const int *size = sizes[n % 8];
   const frnn_cell_facts *facts = frnn_facts_of(frnn_cell_at(cell));
   int gates = facts->gates, states = facts->states, is_variant = strcmp(facts->name, facts->plain) != 0;

@@ -111,10 +111,9 @@ def test_baselines_are_n_grams_and_packing_programs(small, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-def test_the_demo_as_it_is_run_beats_every_n_gram_model(seed):
+def test_the_demo_as_it_is_run_beats_every_n_gram_model():
     corpus = generate.Corpus(pytest.importorskip("pydoc_data.topics").topics)
-    _, curve, _ = generate.train("gru", corpus, generate.EPOCHS, seed)
+    _, curve, _ = generate.train("gru", corpus, generate.EPOCHS, 0)
     grams = [bits for name, bits in generate.baselines(corpus).items() if "grams" in name]
     assert curve[-1][1] < min(grams)
 
