@@ -15,6 +15,7 @@ import pytest
 from calls import ARRAYS, PAIRS, of_reference
 from decorators import every_backend, every_cell
 from problems import assert_same_bits, layer_of
+from sanitizers import SLOWER
 
 import fastrnn
 from fastrnn import checks
@@ -171,7 +172,7 @@ def test_a_step_of_a_stream_reads_its_ids_once():
     writer = threading.Thread(target=write)
     writer.start()
     try:
-        for _ in range(100):
+        for _ in range(100 // SLOWER):
             stream.reset()
             stream.step(ids, out)
             assert (out == out[0]).all()
@@ -188,7 +189,7 @@ def long_arrays():
 @cache
 def _long_arrays():
     rng = np.random.default_rng(0)
-    steps, batch, inputs = 1500, 40, 64
+    steps, batch, inputs = 1500 // SLOWER, 40, 64
     return {
         "x": rng.uniform(-1, 1, (steps, batch, inputs)).astype("float32"),
         "ids": rng.integers(0, inputs, (steps, batch)),

@@ -136,10 +136,16 @@ class Stepper:
     def feed(self, given: _Array, wanted: _Array) -> bool: ...
 
 @disjoint_base
+class Exchange:
+    def __new__(cls, kind: type) -> Self: ...
+    def places(self, tensors: tuple[object, ...]) -> bytes | None: ...
+    def array(self, tensor: object) -> _Maybe: ...
+
+@disjoint_base
 class Runner:
     def __new__(
         cls,
-        weights: list[Packed],
+        weights: list[Weights] | list[Packed],
         directions: int,
         reverse: bool,
         batch_first: bool,

@@ -14,8 +14,12 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_Clear
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.stdint cimport int64_t, uint8_t, uintptr_t
+from cpython.object cimport PyTypeObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 from fastrnn._engine._core cimport *
@@ -25,6 +29,7 @@ cnp.import_array()
 cdef extern from "Python.h":
     int PyErr_CheckSignals() noexcept
     void *PyErr_Occurred() noexcept
+    bint PyObject_TypeCheck(object, PyTypeObject *) noexcept
     unsigned long PyThread_get_thread_ident() nogil
 
 # Python handles signals on the main thread alone, so no other thread polls for interrupts.
@@ -444,6 +449,7 @@ def step_size(list layers not None, int64_t batch, bint of_ids=False):
 include "_dense.pxi"
 include "_stepper.pxi"
 include "_runner.pxi"
+include "_tensors.pxi"
 include "_capsules.pxi"
 
 

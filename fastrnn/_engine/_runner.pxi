@@ -1,26 +1,29 @@
-# _runner.pxi - a part of _core.pyx: the short way of a call with packed weights, for arguments that need no conversion.
+# _runner.pxi - a part of _core.pyx: the short way of a call, for arguments that need no conversion.
 #
 # It must not know: rows that end early, ids, tapes.
+cdef enum:
+    AS_PACKING = 8  # steps of a row that take as long as packing the weights
 cdef double MOST_ELEMENTS = 2.0 ** 40  # certainly addressable; whoever wants more gets a check and a message
 
 
 cdef class Runner:
-    """Runs all layers of a stack in one call from Python, with weights that are packed.
+    """Runs all layers of a stack in one call from Python.
 
-    weights: the `Packed` of each pass, layer by layer. directions: of a layer, 1 or 2. reverse: whether a single
-    direction is reversed. batch_first: whether x and y are (batch, steps, features). workspaces: a `Workspaces`.
+    weights: the `Weights` of each pass, layer by layer. They are all `Packed`, or none is, and each call packs them.
+    directions: of a layer, 1 or 2. reverse: whether a single direction is reversed. batch_first: whether x and y are
+    (batch, steps, features). workspaces: a `Workspaces`.
     """
     cdef list weights
     cdef Workspaces workspaces
     cdef int directions, states, dtype, number  # `number`: NumPy's of the dtype
-    cdef bint batch_first, reverse
+    cdef bint batch_first, reverse, packed
     cdef int64_t input, hidden, features, element
     cdef double work  # of one row and step
     cdef int turned  # where the last call ended: see frnn_forward_call
 
     def __cinit__(self, list weights not None, int directions, bint reverse, bint batch_first,
                   Workspaces workspaces not None):
-        cdef Packed one, lower
+        cdef Weights one, lower
         cdef int i
         if not 1 <= directions <= FRNN_TOGETHER or not weights or len(weights) % directions:
             raise ValueError("the weights of one or two directions of each layer expected")
@@ -28,6 +31,7 @@ cdef class Runner:
         self.directions, self.reverse, self.batch_first = directions, reverse, batch_first
         self.work = work_of(weights)
         one = weights[0]
+        self.packed = isinstance(one, Packed)
         self.dtype = one.shape.dtype
         self.states = frnn_facts_of(one.shape.cell).states
         self.number = cnp.NPY_FLOAT64 if self.dtype == FRNN_F64 else cnp.NPY_FLOAT32
@@ -37,6 +41,8 @@ cdef class Runner:
             lower, one = weights[i // directions * directions], weights[i]
             alike(&one.shape, &lower.shape)
             lower = weights[0]
+            if isinstance(one, Packed) != self.packed:
+                raise ValueError("some weights packed and some not")
             if (one.shape.cell != lower.shape.cell or one.shape.hidden != self.hidden or one.shape.dtype != self.dtype
                     or one.shape.projected != lower.shape.projected
                     or one.shape.input != (self.input if i < directions else directions * self.features)):
@@ -138,12 +144,13 @@ cdef class Runner:
         """Runs the passes of one layer, from `slot` on."""
         cdef frnn_forward_call calls[2]
         cdef frnn_forward_call *call
+        cdef frnn_pack_call packing[2]
         cdef interruption interrupted = poll_function()
         cdef size_t room = 0
-        cdef size_t offsets[2]
+        cdef size_t offsets[2][2]
         cdef int i, k, status
         cdef char *begin
-        cdef Packed one
+        cdef Weights one
         cdef list held = []
         cdef cnp.ndarray work
         memset(calls, 0, self.directions * sizeof(frnn_forward_call))
@@ -157,17 +164,23 @@ cdef class Runner:
             for k in range(self.states):
                 call.first.of[k] = self.state_at(first[k], slot + i)
                 call.last.of[k] = self.state_at(last[k], slot + i)
-            take_packed(call, one, False, held)
-            offsets[i] = taken(&room, frnn_forward_size(&call.shape), &call.shape)
+            if self.packed:
+                take_packed(call, <Packed>one, False, held)
+            else:
+                packing[i] = packing_of(call, frnn_form_of(&call.shape), NULL)
+                offsets[i][0] = taken(&room, frnn_packed_size(&call.shape, packing[i].forms), &call.shape)
+            offsets[i][1] = taken(&room, frnn_forward_size(&call.shape), &call.shape)
         work = self.workspaces.lend(room + ALIGN)
         begin = <char *>aligned(work, room + ALIGN)
         for i in range(self.directions):
-            calls[i].work = begin + offsets[i]
-        if self.work * steps * batch < SHORT:
-            status = frnn_forward(calls, self.directions, NULL)
+            if not self.packed:
+                calls[i].packed = packing[i].packed = begin + offsets[i][0]
+            calls[i].work = begin + offsets[i][1]
+        if self.work * (steps * batch + (0 if self.packed else AS_PACKING)) < SHORT:
+            status = run_packed(NULL if self.packed else packing, calls, self.directions, NULL)
         else:
             with nogil:
-                status = frnn_forward(calls, self.directions, interrupted)
+                status = run_packed(NULL if self.packed else packing, calls, self.directions, interrupted)
         finished(status)
         self.workspaces.take_back(work)
         return 0
@@ -175,6 +188,15 @@ cdef class Runner:
     cdef void *state_at(self, a, int slot) noexcept:
         cdef cnp.ndarray array = <cnp.ndarray>a
         return <char *>cnp.PyArray_DATA(array) + slot * array.shape[1] * array.shape[2] * self.element
+
+
+cdef int run_packed(frnn_pack_call *packing, frnn_forward_call *calls, int count,
+                    interruption interrupted) noexcept nogil:
+    """Packs the weights, unless `packing` is NULL, and runs the passes. Returns the status."""
+    cdef int status = 0
+    if packing != NULL:
+        status = frnn_pack(packing, count, interrupted)
+    return status if status else frnn_forward(calls, count, interrupted)
 
 
 cdef bint overlap(cnp.ndarray a, cnp.ndarray b) noexcept:

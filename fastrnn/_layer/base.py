@@ -55,7 +55,7 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         "nonlinearity", "reset_after", "options", *options.Options._fields,
     })  # fmt: skip
     _derived = Trainable._derived | {
-        "_parameters", "_kernel_weights", "_zeros"
+        "_parameters", "_kernel_weights", "_runner", "_zeros"
     }  # fmt: skip
 
     def __init__(
@@ -97,6 +97,7 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         structure = self._structure
         self._parameters = [structure.parameters(k, self._arrays) for k in range(structure.slots)]
         self._kernel_weights = [kernel_weights(structure.cell, own) for own in self._parameters]
+        self._runner = self._new_runner()
         self._zeros = None  # the zero state of calls without a state; it is never written to
 
     @property
@@ -228,6 +229,10 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
+        elif return_gates is zero_output_for_mask is one_hot is False and embedding is None:
+            result = self._run_shortly(x, state)
+            if result is not None:
+                return result
         if return_gates is not False and checks.flag("return_gates", return_gates):
             y, state, record = self._run(
                 x, state, rows, zero_output_for_mask, one_hot, embedding, keep=True

@@ -114,12 +114,7 @@ class Frozen(Running, Generic[State, Given]):
         ]
 
         self._embeddings = WeakValueDictionary()  # those of streams, while one is there
-        self._runner = None
-        if runtime.core is not None and structure.merge == "concat":
-            self._runner = runtime.core.Runner(
-                self._kernel_weights, structure.num_directions, structure.reverse,
-                structure.batch_first, runtime.workspaces,
-            )  # fmt: skip
+        self._runner = self._new_runner()
         # Not a reference to this object itself: it would live on until the garbage collector runs.
         self._head = self._bare = None
         if head is not None:
@@ -313,13 +308,8 @@ class Frozen(Running, Generic[State, Given]):
         rows = None
         if not (lengths is mask is reset is None and reset_to == "zero"):
             rows = lengths, mask, reset, reset_to
-        elif (
-            return_gates is zero_output_for_mask is one_hot is False
-            and embedding is None
-            and self._runner is not None
-            and runtime.uses_core()
-        ):
-            result = self._runner.run(x, state, out if head is None else None)
+        elif return_gates is zero_output_for_mask is one_hot is False and embedding is None:
+            result = self._run_shortly(x, state, out if head is None else None)
             if result is not None:
                 return result if head is None else (self._read(result[0], out), result[1])
         keep = return_gates is not False and checks.flag("return_gates", return_gates)
@@ -376,9 +366,8 @@ class Frozen(Running, Generic[State, Given]):
         structure.check_steps()
         time = int(structure.batch_first)
         if one_hot is False and embedding is None and out is None and type(x) is np.ndarray:
-            if x.ndim == 2 and self._runner is not None and runtime.uses_core():
-                x_of_time = x[:, None] if time else x[None]
-                result = self._runner.run(x_of_time, state, None)
+            if x.ndim == 2:
+                result = self._run_shortly(x[:, None] if time else x[None], state)
                 if result is not None:
                     y, state = result
                     return y[:, 0] if time else y[0], state

@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 
 from fastrnn import checks
+from fastrnn._engine import runtime
 from fastrnn._engine.passes import call_of, run_passes, run_with_masks
 from fastrnn._layer.tape import ForwardRecord
 
@@ -23,9 +24,28 @@ class Running:
     _structure : Structure
     _parameters, _kernel_weights : list
         For each pass its parameters, and the same as the kernels take them.
+    _runner : what `_new_runner` returns
     _zeros : the zero state of calls without a state, or None; it is never written to
     _dropout, _recurrent_dropout, _rng : the settings of training, if the class has training
     """
+
+    def _new_runner(self):
+        """The compiled short way of ordinary calls; None where there is none."""
+        structure = self._structure
+        if runtime.core is None or structure.merge != "concat":
+            return None
+        return runtime.core.Runner(
+            self._kernel_weights, structure.num_directions, structure.reverse,
+            structure.batch_first, runtime.workspaces,
+        )  # fmt: skip
+
+    def _run_shortly(self, x, state, out=None):
+        """The y and the final state of an ordinary call, without rows, ids and training.
+
+        It returns None where `_run` must take the call, as where an argument has to be converted.
+        """
+        runner = self._runner
+        return runner.run(x, state, out) if runner is not None and runtime.uses_core() else None
 
     def _run(
         self, x, state, rows, zero_masked, one_hot, embedding, keep=False, checkpoint=0,

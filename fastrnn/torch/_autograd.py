@@ -8,7 +8,7 @@ import torch
 from fastrnn._engine.passes import with_weights
 from fastrnn._layer.tape import Tape
 from fastrnn.torch import _equations
-from fastrnn.torch._net import Net, array_of, places
+from fastrnn.torch._net import Net, array_of, places, view_of
 from fastrnn.torch._tracing import is_followed
 
 
@@ -19,11 +19,16 @@ def run(net, x, state, rows, parameters, train=False):
     None. parameters : the net's tensors in the order of its structure's shapes. train : True draws
     dropout and zoneout. A `Frozen` computes no gradients and draws nothing.
     """
-    if torch.is_grad_enabled() and isinstance(net, Net):
-        tensors = x, *state, *parameters
-        if any([t is not None and t.requires_grad for t in tensors]):
-            y, *last = _Call.apply(net, rows, train, len(state), *tensors)
-            return y, tuple(last)
+    tensors = x, *state, *parameters
+    if torch.is_grad_enabled() and isinstance(net, Net) and wants_gradient(tensors):
+        y, *last = _Call.apply(net, rows, train, len(state), *tensors)
+        return y, tuple(last)
+    if rows is None and not train:
+        given = tuple([s for s in state if s is not None])
+        answer = run_shortly(net, x, given) if len(given) in (0, len(state)) else None
+        if answer is not None:
+            y, last = answer
+            return y, last if len(state) > 1 else (last,)
     x, state = array_of(x), _state_of(state)
     if isinstance(net, Net):
         y, last, _ = net._run(x, state, rows, False, False, None, train=train)
@@ -32,6 +37,31 @@ def run(net, x, state, rows, parameters, train=False):
     else:
         y, last = net(x, state, **dict(zip(_ROWS, rows, strict=True)))
     return torch.from_numpy(y), _tensors_of(last)
+
+
+def run_shortly(net, x, state):
+    """The same without gradients, rows and training -> y and the final state.
+
+    The state of a cell with one state is a tensor. It returns None where `run` must take the call.
+
+    state : a tuple of tensors, () for zeros. Their shapes and dtypes need not be checked before.
+    It is the way of short calls, which notice microseconds.
+    """
+    view = None
+    if state:
+        view = view_of(state[0]) if len(state) == 1 else tuple([view_of(s) for s in state])
+    answer = net._run_shortly(view_of(x), view)
+    if answer is None:
+        return None
+    y, last = answer
+    if type(last) is tuple:
+        return torch.from_numpy(y), tuple([torch.from_numpy(s) for s in last])
+    return torch.from_numpy(y), torch.from_numpy(last)
+
+
+def wants_gradient(tensors):
+    """Return whether one of the tensors, or Nones, wants a gradient."""
+    return any([t is not None and t.requires_grad for t in tensors])
 
 
 _ROWS = "lengths", "mask", "reset", "reset_to"
@@ -64,7 +94,7 @@ class _Call(torch.autograd.Function):
             array_of(x), _state_of(others[:states]), rows, False, False, None, keep=True,
             train=train,
         )  # fmt: skip
-        ctx.net, ctx.states, ctx.places = net, states, places((x,)) + net.where
+        ctx.net, ctx.states, ctx.places = net, states, places((x, *others[states:]))
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, *others)
         # `backward` reads y, so the user, who may change y or move its memory, gets a copy.

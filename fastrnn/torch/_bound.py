@@ -6,6 +6,7 @@ It must not know: sequences, packed or not.
 from __future__ import annotations
 
 import math
+from operator import itemgetter
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from fastrnn._layer.structure import Structure
 from fastrnn.torch._freezing import Freezing
 from fastrnn.torch._net import DTYPES, Net, places
 from fastrnn.torch._traced import plan_of
-from fastrnn.torch._tracing import NO_SCRIPT
+from fastrnn.torch._tracing import NO_SCRIPT, is_jit_traced
 
 _FIXED = frozenset({
     "mode", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size",
@@ -66,7 +67,7 @@ class Bound(Freezing):
         for name, own in names.items():
             empty = torch.empty(shapes[name], device=device, dtype=dtype)
             self.register_parameter(own, nn.Parameter(empty))
-        self._names = names
+        self._names, self._own = names, itemgetter(*names.values())
         self._plan = plan_of(self._structure(DTYPES[torch.float32]), names)
 
     def reset_parameters(self) -> None:
@@ -115,11 +116,10 @@ class Bound(Freezing):
 
     def _tensors(self):
         """The parameters, or what stands in their place (functional_call, parametrizations)."""
-        own = self._parameters
         try:
-            return [own[n] for n in self._names.values()]
+            return self._own(self._parameters)
         except KeyError:
-            return [getattr(self, n) for n in self._names.values()]
+            return tuple([getattr(self, n) for n in self._names.values()])
 
     def _ready(self, tensors):
         """The `Net` or `Frozen` for an ordinary call, and the parameters; or None.
@@ -130,7 +130,7 @@ class Bound(Freezing):
         `_bound` takes every call, and has the words for those that are refused.
         """
         net, frozen = self._net, self._is_frozen
-        if net is None or torch.is_autocast_enabled("cpu") or torch.jit.is_tracing():
+        if net is None or torch.is_autocast_enabled("cpu") or is_jit_traced():
             return None
         own = self._tensors()
         try:
@@ -151,7 +151,7 @@ class Bound(Freezing):
 
         With autocast the input and the state are cast to the parameters' dtype.
         """
-        if torch.jit.is_tracing():
+        if is_jit_traced():
             raise RuntimeError(NO_SCRIPT)
         for name, tensor in ("input", input), *[("hx", s) for s in state if s is not None]:
             if not isinstance(tensor, torch.Tensor):

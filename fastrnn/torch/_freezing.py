@@ -125,7 +125,7 @@ class Freezing(nn.Module):
 
     def _packed(self, tensors, precision):
         """The `Frozen` of the parameters as they are now."""
-        where = [(*place, _version(t)) for place, t in zip(places(tensors), tensors, strict=True)]
+        where = places(tensors), [_version(t) for t in tensors]
         held = self._frozen.get(precision)
         if held is not None and held[1] == where:
             if all([a is b for a, b in zip(held[2], tensors, strict=True)]):

@@ -12,9 +12,16 @@ from torch.utils.dlpack import to_dlpack
 
 from fastrnn._cells.options import Options
 from fastrnn._cells.registry import kernel_weights
+from fastrnn._engine import runtime
 from fastrnn._layer.running import Running
 
 DTYPES = {torch.float32: np.dtype("float32"), torch.float64: np.dtype("float64")}
+
+
+# Looks at tensors in compiled code; None without kernels, and with a torch before 2.10.
+EXCHANGE = None
+if runtime.core is not None and hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+    EXCHANGE = runtime.core.Exchange(torch.Tensor)
 
 
 class _Memory:
@@ -47,9 +54,21 @@ def array_of(tensor):
     return np.from_dlpack(_Memory(tensor.detach() if tensor.requires_grad else tensor))
 
 
+def view_of(tensor):
+    """The same as `array_of`, for a caller that holds the tensor meanwhile, and made more quickly.
+
+    The array is valid as long as the tensor is not given other memory.
+    """
+    view = None
+    if EXCHANGE is not None and not tensor.is_neg():
+        view = EXCHANGE.array(tensor)
+    return array_of(tensor) if view is None else view
+
+
 def places(tensors):
     """Where tensors are in memory: equal as long as arrays over them are valid."""
-    return [(t.data_ptr(), t.shape, t.stride()) for t in tensors]
+    found = None if EXCHANGE is None else EXCHANGE.places(tuple(tensors))
+    return [(t.data_ptr(), t.shape, t.stride()) for t in tensors] if found is None else found
 
 
 class Net(Running):
@@ -67,6 +86,7 @@ class Net(Running):
         self._structure, self.options = structure, structure.cell.options or Options()
         self._parameters = [structure.parameters(k, arrays) for k in range(structure.slots)]
         self._kernel_weights = [kernel_weights(structure.cell, own) for own in self._parameters]
+        self._runner = self._new_runner()
         self._zeros = None
         self._dropout, self._recurrent_dropout, self._rng = 0.0, 0.0, None
 

@@ -14,12 +14,12 @@ from fastrnn import checks
 from fastrnn._cells import options
 from fastrnn._cells.registry import projected, takes, variant
 from fastrnn._layer.dropout import warn_of_one_layer
-from fastrnn.torch._autograd import run
+from fastrnn.torch._autograd import run, run_shortly, wants_gradient
 from fastrnn.torch._bound import Bound, as_autocast, check_place, from_autocast, structure_of
 from fastrnn.torch._net import array_of
 from fastrnn.torch._packed import packed_like, unpacked
 from fastrnn.torch._traced import run as run_traced
-from fastrnn.torch._tracing import is_traced, is_watched, must_be_alone
+from fastrnn.torch._tracing import is_alone, is_traced, is_watched, must_be_alone
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -154,17 +154,15 @@ class Recurrent(Bound):
         >>> tuple(y.shape), bool((y[4:, 1] == 0).all())
         ((7, 2, 5), True)
         """
-        if is_watched():
-            return _unwatched(self, input, hx, lengths, mask, reset, reset_to)
-        return self._answer(input, hx, lengths, mask, reset, reset_to)
-
-    def _answer(self, input, hx, lengths, mask, reset, reset_to):
-        if is_traced():
-            return self._traced(input, hx, lengths, mask, reset, reset_to)
-        if lengths is mask is reset is None and not (self.training and self._draws()):
+        drawing = self.training and self._draws()
+        if lengths is mask is reset is None and not drawing and is_alone():
             answer = self._short(input, hx)
             if answer is not None:
                 return answer
+        if is_watched():
+            return _unwatched(self, input, hx, lengths, mask, reset, reset_to)
+        if is_traced():
+            return self._traced(input, hx, lengths, mask, reset, reset_to)
         return self._forward(input, hx, lengths, mask, reset, reset_to)
 
     def _traced(self, input, hx, lengths, mask, reset, reset_to):
@@ -202,11 +200,14 @@ class Recurrent(Bound):
         """The answer of an ordinary call; None if `_forward` must take it."""
         states = len(self._cell.states)
         state = () if hx is None else (hx,) if type(hx) is not tuple else hx
-        ready = self._ready((input, *state))
+        tensors = input, *state
+        ready = self._ready(tensors)
         if ready is None or len(state) not in (0, states):
             return None
-        (net, parameters), shape = ready, input.shape
-        structure = net._structure
+        net, parameters = ready
+        if not (torch.is_grad_enabled() and wants_gradient((*tensors, *parameters))):
+            return run_shortly(net, input, state)
+        structure, shape = net._structure, input.shape
         if len(shape) != 3 or shape[2] != self.input_size:
             return None
         batch = shape[0 if self.batch_first else 1]
@@ -275,7 +276,9 @@ class Recurrent(Bound):
 
 @torch.compiler.disable
 def _unwatched(module, *arguments):
-    return module._answer(*arguments)
+    input, hx, lengths, mask, reset, reset_to = arguments
+    rows = {"lengths": lengths, "mask": mask, "reset": reset, "reset_to": reset_to}
+    return Recurrent.forward(module, input, hx, **rows)
 
 
 @torch.compiler.disable

@@ -16,6 +16,24 @@ NO_SCRIPT = (
 _RECORDING = torch._C._TorchDispatchModeKey.PROXY, torch._C._TorchDispatchModeKey.FAKE
 
 
+is_jit_traced = torch._C._is_tracing  # what torch.jit.is_tracing asks, which takes twice as long
+_watch = torch._C._dynamo.eval_frame.get_eval_frame_callback
+_transforms_are_active = torch._C._are_functorch_transforms_active
+_modes = torch._C._len_torch_dispatch_stack
+
+
+def is_alone():
+    """Return whether neither `is_traced` nor `is_watched` is true of a call, quickly; it may return
+    False where both are false."""
+    return not (
+        torch.compiler.is_compiling()
+        or _watch() is not None
+        or _transforms_are_active()
+        or _modes() > 0
+        or forward_ad._current_level >= 0
+    )
+
+
 def is_traced():
     """Return whether torch compiles, exports, transforms or records the call."""
     return torch.compiler.is_compiling() or is_transformed() or is_recorded()
@@ -24,12 +42,12 @@ def is_traced():
 def is_transformed():
     """Return whether a transform of torch.func, such as vmap or grad, or forward-mode
     differentiation is at work."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return _transforms_are_active() or forward_ad._current_level >= 0
 
 
 def is_recorded():
     """Return whether make_fx records operations, or fake tensors stand for their results."""
-    return torch._C._len_torch_dispatch_stack() > 0 and any(
+    return _modes() > 0 and any(
         [torch._C._get_dispatch_mode(mode) is not None for mode in _RECORDING]
     )
 
@@ -37,8 +55,7 @@ def is_recorded():
 def is_watched():
     """Return whether torch.compile watches a call that it does not follow, as one within a call
     that it has given up. It would compile functions of the call one by one."""
-    watch = torch._C._dynamo.eval_frame.get_eval_frame_callback
-    return not torch.compiler.is_compiling() and watch() is not None
+    return not torch.compiler.is_compiling() and _watch() is not None
 
 
 def must_be_alone():

@@ -3,7 +3,6 @@
 failing_allocations.py is the program that runs, c/failing_malloc.c makes allocations fail.
 """
 
-import os
 import pathlib
 import re
 import shutil
@@ -12,6 +11,7 @@ import sys
 
 import pytest
 from problems import BACKENDS, run_python
+from sanitizers import SANITIZED
 
 from fastrnn._engine import runtime
 
@@ -20,7 +20,7 @@ TESTS = pathlib.Path(__file__).parents[1]
 pytestmark = [
     pytest.mark.skipif(len(BACKENDS) < 2, reason="needs the kernels"),
     pytest.mark.skipif(sys.platform != "linux", reason="preloads a library as Linux does"),
-    pytest.mark.skipif("FASTRNN_SANITIZED" in os.environ, reason="their malloc is their own"),
+    pytest.mark.skipif(SANITIZED, reason="their malloc is their own"),
 ]  # fmt: skip
 
 

@@ -192,6 +192,7 @@ def backward(x, weights, dx, rows=None, ids=None, checkpoint=0, features=H, mask
 
 x = f4(T, B, I)
 STACK = [PACKED, Call(_core.Packed, *weights_of("lstm", H).parts.values())]
+PLAIN_STACK = [LSTM, Call(_core.Weights, *weights_of("lstm", H).parts.values())]
 work = buffer(_core.step_size(result(STACK), B))
 
 
@@ -248,6 +249,7 @@ CALLS = {
     "Stepper of ids": Call(stepped, [PACKED], B, (f4(1, B, H), f4(1, B, H)), work, [f4(B, H)],
                            SPARE, True),
     "Runner": Call(run, STACK, 1, True, False, SPARE, x, STATES, f4(T, B, H)),
+    "Runner that packs": Call(run, PLAIN_STACK, 1, True, False, SPARE, x, STATES, f4(T, B, H)),
     "Runner of two directions": Call(run, [PACKED, PACKED], 2, False, True, SPARE, f4(B, T, I),
                                      STATES, f4(B, T, 2 * H)),
     "step": Call(step, f4(B, I), f4(B, H), f4(T, B, I), f4(T, B, H)),
@@ -366,6 +368,15 @@ def test_sizes_beyond_memory_are_told_apart_from_negative_ones(size):
     for negative in (-1, 1, 1, 1), (1, -1, 1, 1), (1, 1, -1, 1), (1, 1, 1, -1):
         with pytest.raises(ValueError, match="a negative size"):
             runtime.core.Sizes(index, dtype, *negative)
+
+
+def test_a_runner_has_weights_of_one_kind(core):
+    layers = [
+        make(0, 5, np.ones((5, n)), np.ones((5, 5)))
+        for n, make in ((4, core.Weights), (5, core.Packed))
+    ]
+    with pytest.raises(ValueError, match="some weights packed and some not"):
+        core.Runner(layers, 1, False, False, runtime.workspaces)
 
 
 @pytest.mark.parametrize("dtype", ["i4", "f2", "g", ">c8"])

@@ -289,15 +289,15 @@ def run_of_ids(*case):
     return run(*case, of_ids=True)
 
 
-def stack_of(pages, values, n, cell, dtype, inputs, hidden):
-    """The `Packed` of two layers, of a precision that depends on n."""
+def stack_of(pages, values, n, cell, dtype, inputs, hidden, make=None):
+    """The weights of two layers, from `make`; by default `Packed`, in a precision by n."""
 
     def packed(*args, **options):
         precisions = core.precisions() if dtype == np.float32 else ("",)
         return core.Packed(*args, **options, precision=precisions[n % len(precisions)])
 
     return [
-        weights_of(pages, values, n, cell, dtype, width, hidden, packed)[0]
+        weights_of(pages, values, n, cell, dtype, width, hidden, make or packed)[0]
         for width in (inputs, hidden)
     ]
 
@@ -312,6 +312,17 @@ def run_packed(pages, values, n, cell, dtype, size):
     y, last = runner.run(x, None, pages.array(y, dtype))
     matrices = [a.copy() for layer in layers for a in layer.matrices() if a is not None]
     return [y, *(last if isinstance(last, tuple) else (last,)), *matrices]
+
+
+def run_unpacked(pages, values, n, cell, dtype, size):
+    """A call of a stack of two layers whose weights are packed for it."""
+    steps, batch, inputs, hidden = size
+    values = values.astype(dtype)
+    layers = stack_of(pages, values, n, cell, dtype, inputs, hidden, core.Weights)
+    x, y = pages.array((steps, batch, inputs), dtype, values), (steps, batch, hidden)
+    runner = core.Runner(layers, 1, bool(n % 3 == 0), False, core.Workspaces([], 0))
+    y, last = runner.run(x, None, pages.array(y, dtype))
+    return [y, *(last if isinstance(last, tuple) else (last,))]
 
 
 def run_stream(pages, values, n, cell, dtype, size):
@@ -347,7 +358,7 @@ def applies(what, n, size):
     """Whether a case is one for this function."""
     if what is run_of_ids:
         return size[2] > 0 and (n % 5 == 3 or size in MANY_ROWS)
-    if what is run_packed:
+    if what in (run_packed, run_unpacked):
         return min(size) > 0
     return what is run or size[0] > 0
 
@@ -359,7 +370,7 @@ def main(isa, every):
     pages = Pages()
     core.np = Paged(pages)
     for case in cases(every):
-        for what in (run, run_of_ids, run_packed, run_stream):
+        for what in (run, run_of_ids, run_packed, run_unpacked, run_stream):
             if not applies(what, case[0], case[3]):
                 continue
             print(isa, what.__name__, *case, flush=True)
