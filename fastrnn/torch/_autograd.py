@@ -9,7 +9,7 @@ from fastrnn._engine.passes import with_weights
 from fastrnn._layer.tape import Tape
 from fastrnn.torch import _equations
 from fastrnn.torch._net import Net, array_of, places, view_of
-from fastrnn.torch._tracing import is_followed
+from fastrnn.torch._tracing import is_followed, is_watched
 
 
 def run(net, x, state, rows, parameters, train=False):
@@ -101,32 +101,39 @@ class _Call(torch.autograd.Function):
         return torch.from_numpy(y.copy()), *_tensors_of(last)
 
     @staticmethod
-    @torch.compiler.disable  # else torch.compile follows the backward pass of a call that it left
     def backward(ctx, dy, *dlast):
-        x, *others = ctx.saved_tensors  # RuntimeError if one of them was changed in place
-        structure, states = ctx.net._structure, ctx.states
-        wanted, parameters = ctx.needs_input_grad[_NO_TENSORS:], others[states:]
-        if torch.is_grad_enabled() or is_followed((dy, *dlast)):
-            layers, unbatched, rows, _, _ = ctx.record
-            drawn = any(p.dropout_masks is not None for _, _, passes in layers for p in passes)
-            what = "create_graph=True, is_grads_batched=True and torch.func's transforms"
-            _equations.must_have(structure.cell, what, drawn)
-            found = _equations.gradients(
+        if torch.compiler.is_compiling() or is_watched():
+            return _unwatched_gradients(ctx, dy, dlast)
+        return _gradients(ctx, dy, dlast)
+
+
+def _gradients(ctx, dy, dlast):
+    x, *others = ctx.saved_tensors  # RuntimeError if one of them was changed in place
+    structure, states = ctx.net._structure, ctx.states
+    wanted, parameters = ctx.needs_input_grad[_NO_TENSORS:], others[states:]
+    if torch.is_grad_enabled() or is_followed((dy, *dlast)):
+        layers, unbatched, rows, _, _ = ctx.record
+        drawn = any(p.dropout_masks is not None for _, _, passes in layers for p in passes)
+        what = "create_graph=True, is_grads_batched=True and torch.func's transforms"
+        _equations.must_have(structure.cell, what, drawn)
+        found = _equations.gradients(
                 structure, rows, (x, others[:states], parameters), (dy, *dlast),
                 [of_x for _, of_x, _ in layers], unbatched,
             )  # fmt: skip
-        else:
-            record = ctx.record
-            # share_memory() moves memory; hooks on saved tensors, as checkpoint's, give copies.
-            if places((x, *parameters)) != ctx.places:
-                record = _with_arrays_of(ctx, x, parameters)
-            grads = Tape(structure, record).backward(
-                array_of(dy), _state_of(dlast), need_x=wanted[0]
-            )
-            arrays = [grads.x, *_arrays_of(grads.state), *grads.params.values()]
-            pairs = zip(arrays, wanted, strict=True)
-            found = [torch.from_numpy(array) if wants else None for array, wants in pairs]
-        return (*(None,) * _NO_TENSORS, *found)
+    else:
+        record = ctx.record
+        # share_memory() moves memory; hooks on saved tensors, as checkpoint's, give copies.
+        if places((x, *parameters)) != ctx.places:
+            record = _with_arrays_of(ctx, x, parameters)
+        grads = Tape(structure, record).backward(array_of(dy), _state_of(dlast), need_x=wanted[0])
+        arrays = [grads.x, *_arrays_of(grads.state), *grads.params.values()]
+        pairs = zip(arrays, wanted, strict=True)
+        found = [torch.from_numpy(array) if wants else None for array, wants in pairs]
+    return (*(None,) * _NO_TENSORS, *found)
+
+
+# torch.compile must not follow the backward pass of a call that it left.
+_unwatched_gradients = torch.compiler.disable(_gradients)
 
 
 def _with_arrays_of(ctx, x, parameters):
