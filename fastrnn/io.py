@@ -16,7 +16,7 @@ from fastrnn import checks
 from fastrnn._files.formats import reader_of, writer_of
 from fastrnn._files.sources import opened, replace
 from fastrnn._weights import description
-from fastrnn._weights.contents import LIMIT, Contents
+from fastrnn._weights.contents import LIMIT, WeightContents
 from fastrnn._weights.plan import Given
 from fastrnn.layers import CLASSES
 
@@ -164,7 +164,7 @@ def load(
         raise TypeError(f"prefix must be a text, got {type(prefix).__name__}")
     given = Given(cell, None if dtype is None else checks.dtype(dtype), options)
     with opened(path, LIMIT) as source:
-        contents = Contents(source, reader(source), prefix)
+        contents = WeightContents(source, reader(source), prefix)
         plans = contents.plans(given)
         layers = {name: contents.filled(name, plan.made(rng)) for name, plan in plans.items()}
     return layers[""] if contents.single else layers

@@ -382,7 +382,7 @@ def _header_of(h, by_kernels):
     )  # fmt: skip
 
 
-class Contents(NamedTuple):
+class TapeContents(NamedTuple):
     """The sections of a tape: `rows` and `masks` as in `Flat`, and the kernels' section or None."""
 
     rows: ragged.Rows | None
@@ -391,7 +391,7 @@ class Contents(NamedTuple):
 
 
 def read(header, tape, x_shape, vocabulary, state, parameters):
-    """The `Contents` of a tape.
+    """The `TapeContents` of a tape.
 
     x_shape : (T, B, I). vocabulary : that of the ids; 0 for features. state, parameters : as in
     `Flat`, checked for the header's cell.
@@ -432,7 +432,7 @@ def read(header, tape, x_shape, vocabulary, state, parameters):
     if s.recurrent_mask or s.zoneout_masks:
         zoneout = [parts[name] for name in parts if name.startswith("zoneout_")]
         masks = DropoutMasks(parts.get("recurrent_mask"), tuple(zoneout))
-    return Contents(rows, masks, parts.get("kernels"))
+    return TapeContents(rows, masks, parts.get("kernels"))
 
 
 def _aligned(array):

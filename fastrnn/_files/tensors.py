@@ -93,7 +93,9 @@ class Tensors:
     def describe(self, names):
         """Yields each name with its `Tensor`, for arrays and texts; no element is read."""
         texts = {name: Tensor(np.dtype(f"U{len(t)}"), ()) for name, t in self._texts.items()}
-        described = self._tensors | texts  # no name is in both: `Contents` has refused it
+        described = (
+            self._tensors | texts
+        )  # no name is in both: the caller refuses one that comes twice
         for name in names:
             yield name, described[name]
 

@@ -29,7 +29,7 @@ LIMIT = Limit(
 _PACKED, _SMALL = 100, 2**20
 
 
-class Contents:
+class WeightContents:
     """The layers behind a prefix: `plans`, then `filled` for each.
 
     source, file : the `sources.Source`, and the `Npz` or `Tensors` that reads it

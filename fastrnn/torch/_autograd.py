@@ -1,4 +1,4 @@
-"""Calls of a `Net` on tensors, with or without gradients.
+"""Calls of a `Net` or a `Frozen` on tensors; those of a `Net` with gradients, too.
 
 It must not know: modules, packed sequences.
 """

@@ -15,7 +15,7 @@ from fastrnn._layer.structure import Structure
 from fastrnn.torch._freezing import Freezing
 from fastrnn.torch._net import DTYPES, Net, places
 from fastrnn.torch._traced import plan_of
-from fastrnn.torch._tracing import NO_SCRIPT, is_jit_traced
+from fastrnn.torch._tracing import NO_SCRIPT, is_jit_traced, must_be_alone
 
 _FIXED = frozenset({
     "mode", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size",
@@ -33,7 +33,8 @@ class Bound(Freezing):
     """A module whose parameters a `Net` reads where they are.
 
     A subclass has `_cell`, `hidden_size` and `_new_structure`, which makes the `Structure` for a
-    dtype.
+    dtype. Its `forward` leads to `_answer`, which decides who computes, and from there to `_traced`
+    where torch follows the call, else to `_forward`.
     """
 
     def __init__(self):
@@ -154,8 +155,7 @@ class Bound(Freezing):
         if is_jit_traced():
             raise RuntimeError(NO_SCRIPT)
         for name, tensor in ("input", input), *[("hx", s) for s in state if s is not None]:
-            if not isinstance(tensor, torch.Tensor):
-                raise TypeError(f"{name} must be a Tensor, got a {type(tensor).__name__}")
+            must_be_tensor(name, tensor)
         tensors = self._tensors()
         if any([t is None for t in tensors]):
             self._check_parameters(tensors)
@@ -168,8 +168,7 @@ class Bound(Freezing):
 
     def _check_tensors(self, input, state, dtype):
         """Raise unless the input and the state have the parameters' dtype, and are on the CPU."""
-        names = ("hx",) if len(state) == 1 else ("h of hx", "c of hx")
-        for name, tensor in zip(("input", *names), (input, *state), strict=True):
+        for name, tensor in zip(("input", *state_names(state)), (input, *state), strict=True):
             if tensor is None:
                 continue
             check_place(name, tensor)
@@ -191,6 +190,11 @@ class Bound(Freezing):
         return net
 
 
+def state_names(state):
+    """The names of a state's tensors in messages."""
+    return ("hx",) if len(state) == 1 else ("h of hx", "c of hx")
+
+
 def from_autocast(tensors, dtype):
     """With autocast, the tensors in the dtype of the parameters; a None stays None."""
     if not torch.is_autocast_enabled("cpu"):
@@ -205,8 +209,15 @@ def as_autocast(tensors):
     return tuple([t.to(torch.get_autocast_dtype("cpu")) for t in tensors])
 
 
+def must_be_tensor(name, value):
+    """TypeError unless it is a tensor."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} must be a Tensor, got a {type(value).__name__}")
+
+
 def check_place(name, tensor):
-    """Raise unless a tensor is on the CPU, and dense."""
+    """Raise unless it is a tensor on the CPU, and dense."""
+    must_be_tensor(name, tensor)
     if tensor.device.type != "cpu":
         raise RuntimeError(
             f"{name} must be on the CPU, where fastrnn computes, got {tensor.device}: use "
@@ -214,3 +225,16 @@ def check_place(name, tensor):
         )
     if tensor.layout is not torch.strided:
         raise TypeError(f"{name} must be dense, got {tensor.layout}: use {name}.to_dense()")
+
+
+@torch.compiler.disable
+def unwatched(module, *arguments):
+    """The answer of a call that torch.compile watches and does not follow."""
+    return module._answer(*arguments)
+
+
+@torch.compiler.disable
+def untraced(module, *arguments):
+    """The answer of a call that has no operations for torch to follow."""
+    must_be_alone()
+    return module._forward(*arguments)

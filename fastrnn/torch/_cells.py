@@ -7,14 +7,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from fastrnn import checks
 from fastrnn._cells.registry import CELLS
 from fastrnn.torch._autograd import run
-from fastrnn.torch._bound import Bound, as_autocast, from_autocast, structure_of
-from fastrnn.torch._traced import run as run_traced
-from fastrnn.torch._tracing import is_traced, is_watched, must_be_alone
+from fastrnn.torch._bound import (
+    Bound,
+    as_autocast,
+    from_autocast,
+    must_be_tensor,
+    state_names,
+    structure_of,
+    untraced,
+    unwatched,
+)
+from fastrnn.torch._traced import run_traced
+from fastrnn.torch._tracing import is_traced, is_watched
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,18 +59,18 @@ class OneStep(Bound):
     def _step(self, input, state):
         """The state after a step, a tuple of tensors."""
         if is_watched():
-            return _unwatched(self, input, state)
+            return unwatched(self, input, state)
         return self._answer(input, state)
 
     def _answer(self, input, state):
         if is_traced():
             return self._traced(input, state)
-        return self._take_step(input, state)
+        return self._forward(input, state)
 
     def _traced(self, input, state):
         """The state after a step whose operations torch follows."""
         if self._is_frozen:
-            return _untraced(self, input, state)
+            return untraced(self, input, state)
         dtype = self.weight_ih.dtype
         self._check_sizes(input, state)
         input, *state = from_autocast((input, *state), dtype)
@@ -78,20 +85,19 @@ class OneStep(Bound):
 
     def _check_sizes(self, input, state):
         """Raise unless the sizes of the input and of the state fit."""
-        if not isinstance(input, torch.Tensor):
-            raise TypeError(f"input must be a Tensor, got a {type(input).__name__}")
+        must_be_tensor("input", input)
         shape = input.shape
         if len(shape) not in (1, 2) or shape[-1] != self.input_size:
             raise ValueError(
                 f"input must be (B, input_size) or (input_size,) with input_size = "
                 f"{self.input_size}, got {tuple(shape)}"
             )
-        for tensor in state:
-            wanted = (1, *shape[:-1], self.hidden_size)
+        wanted = (1, *shape[:-1], self.hidden_size)
+        for name, tensor in zip(state_names(state), state, strict=True):
             if tensor is not None and tensor.shape != wanted:
-                raise ValueError(f"hx must be {wanted[1:]}, got {tuple(tensor.shape[1:])}")
+                raise ValueError(f"{name} must be {wanted[1:]}, got {tuple(tensor.shape[1:])}")
 
-    def _take_step(self, input, state):
+    def _forward(self, input, state):
         self._check_sizes(input, state)
         net, parameters, input, state = self._bound(input[None], state)
         frozen = self._frozen_for(parameters, input, state)
@@ -99,21 +105,10 @@ class OneStep(Bound):
         return tuple([s[0] for s in as_autocast(last)])
 
 
-@torch.compiler.disable
-def _unwatched(module, *arguments):
-    return module._answer(*arguments)
-
-
-@torch.compiler.disable
-def _untraced(module, *arguments):
-    must_be_alone()
-    return module._take_step(*arguments)
-
-
 def _one_more_axis(state):
     for s in state:
-        if s is not None and not isinstance(s, torch.Tensor):
-            raise TypeError(f"hx must be a Tensor, got a {type(s).__name__}")
+        if s is not None:
+            must_be_tensor("hx", s)
     return tuple([None if s is None else s[None] for s in state])
 
 

@@ -1,8 +1,9 @@
 """The equations of fastrnn.reference in torch's own operations, for gradients of gradients.
 
-A backward pass of the kernels has no graph. Where one is wanted (create_graph=True), `run` computes
-the call again with operations that torch differentiates, and torch's autograd does the rest. The
-transforms of torch.func (vmap, grad, jacfwd and so on) need such operations too.
+A backward pass of the kernels has no graph. Where one is wanted (create_graph=True),
+`run_equations` computes the call again with operations that torch differentiates, and torch's
+autograd does the rest. The transforms of torch.func (vmap, grad, jacfwd and so on) need such
+operations too.
 
 It must not know: kernels, modules.
 """
@@ -100,7 +101,7 @@ def direction(cell, x, first, parameters, reverse, rows):
     return y, state
 
 
-def run(structure, x, state, parameters, rows, factors=None, unbatched=False):
+def run_equations(structure, x, state, parameters, rows, factors=None, unbatched=False):
     """y and the final state, as a tuple of tensors, of a call.
 
     x, state : as the user gave them; the state is a tuple of tensors or Nones. parameters : tensors
@@ -135,7 +136,8 @@ def gradients(structure, rows, tensors, incoming, factors=None, unbatched=False)
     """The gradients of a call, a list; with create_graph=True they are functions of the tensors.
 
     tensors : x, the state and the parameters; the state may have Nones. incoming : the gradients of
-    y and of the final state, each a tensor or None. rows, factors, unbatched : as for `run`.
+    y and of the final state, each a tensor or None. rows, factors, unbatched : as for
+    `run_equations`.
     """
     x, state, parameters = tensors
     create_graph, states = torch.is_grad_enabled(), len(state)
@@ -143,7 +145,7 @@ def gradients(structure, rows, tensors, incoming, factors=None, unbatched=False)
         # A view of each: one tensor may be several arguments, and each has a gradient of its own.
         views = [None if t is None else t.view_as(t) for t in (x, *state, *parameters)]
         x, state, parameters = views[0], tuple(views[1 : 1 + states]), views[1 + states :]
-        y, last = run(structure, x, state, parameters, rows, factors, unbatched)
+        y, last = run_equations(structure, x, state, parameters, rows, factors, unbatched)
     pairs = zip((y, *last), incoming, strict=True)
     pairs = [(o, d) for o, d in pairs if d is not None and o.requires_grad]
     wanting = [k for k, view in enumerate(views) if view is not None and view.requires_grad]

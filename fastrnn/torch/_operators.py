@@ -211,6 +211,13 @@ def _register(name, states):
         return [torch.empty_like(t, memory_format=torch.contiguous_format)
                 for t in (x, *rest[:count], *rest[count])]  # fmt: skip
 
+    _register_autograd(forward, backward, call_of, count)
+    return forward
+
+
+def _register_autograd(forward, backward, call_of, count):
+    """Make an operator differentiable; count : the number of its state's arrays."""
+
     def save(ctx, inputs, output):
         call, (y, *_, tape) = call_of(*inputs), output
         optional = [t for t in (call.lengths, call.mask, call.reset) if t is not None]
@@ -236,7 +243,6 @@ def _register(name, states):
         return *found[: 1 + count], list(found[1 + count :]), *(None,) * (3 + _PLAIN)
 
     forward.register_autograd(gradients, setup_context=save)
-    return forward
 
 
 OPERATORS: dict[str, Any] = {

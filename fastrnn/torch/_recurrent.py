@@ -15,11 +15,20 @@ from fastrnn._cells import options
 from fastrnn._cells.registry import projected, takes, variant
 from fastrnn._layer.dropout import warn_of_one_layer
 from fastrnn.torch._autograd import run, run_shortly, wants_gradient
-from fastrnn.torch._bound import Bound, as_autocast, check_place, from_autocast, structure_of
+from fastrnn.torch._bound import (
+    Bound,
+    as_autocast,
+    check_place,
+    from_autocast,
+    state_names,
+    structure_of,
+    untraced,
+    unwatched,
+)
 from fastrnn.torch._net import array_of
 from fastrnn.torch._packed import packed_like, unpacked
-from fastrnn.torch._traced import run as run_traced
-from fastrnn.torch._tracing import is_alone, is_traced, is_watched, must_be_alone
+from fastrnn.torch._traced import run_traced
+from fastrnn.torch._tracing import is_alone, is_traced, is_watched
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -160,16 +169,21 @@ class Recurrent(Bound):
             if answer is not None:
                 return answer
         if is_watched():
-            return _unwatched(self, input, hx, lengths, mask, reset, reset_to)
+            return unwatched(self, input, hx, lengths, mask, reset, reset_to)
         if is_traced():
             return self._traced(input, hx, lengths, mask, reset, reset_to)
         return self._forward(input, hx, lengths, mask, reset, reset_to)
 
+    def _answer(self, input, hx, lengths, mask, reset, reset_to):
+        """The same as `forward`, where torch.compile no longer watches."""
+        rows = {"lengths": lengths, "mask": mask, "reset": reset, "reset_to": reset_to}
+        return Recurrent.forward(self, input, hx, **rows)
+
     def _traced(self, input, hx, lengths, mask, reset, reset_to):
         """The answer of a call whose operations torch follows."""
-        draws = self.training and (self.recurrent_dropout or self._options.zoneout)
-        if isinstance(input, PackedSequence) or self._is_frozen or draws:
-            return _untraced(self, input, hx, lengths, mask, reset, reset_to)
+        draws_steps = self.training and (self.recurrent_dropout or self._options.zoneout)
+        if isinstance(input, PackedSequence) or self._is_frozen or draws_steps:
+            return untraced(self, input, hx, lengths, mask, reset, reset_to)
         checks.choice("reset_to", reset_to, ("zero", "initial"))
         dtype = getattr(self, next(iter(self._names.values()))).dtype
         input, *state = from_autocast((input, *self._state(hx)), dtype)
@@ -250,8 +264,7 @@ class Recurrent(Bound):
                 f"got {tuple(shape)}"
             )
         rows = () if len(shape) == 2 else (shape[0 if self.batch_first else 1],)
-        names = ("hx",) if len(state) == 1 else ("h of hx", "c of hx")
-        for name, tensor, size in zip(names, state, self._plan.sizes, strict=True):
+        for name, tensor, size in zip(state_names(state), state, self._plan.sizes, strict=True):
             wanted = (self._plan.slots, *rows, size)
             if tensor is not None and tensor.shape != wanted:
                 symbols = "(layers*directions, B, size)" if rows else "(layers*directions, size)"
@@ -272,19 +285,6 @@ class Recurrent(Bound):
             got = type(hx).__name__ + (f" of {len(hx)}" if isinstance(hx, (tuple, list)) else "")
             raise TypeError(f"hx must be a pair (h, c), got a {got}")
         return tuple(hx)
-
-
-@torch.compiler.disable
-def _unwatched(module, *arguments):
-    input, hx, lengths, mask, reset, reset_to = arguments
-    rows = {"lengths": lengths, "mask": mask, "reset": reset, "reset_to": reset_to}
-    return Recurrent.forward(module, input, hx, **rows)
-
-
-@torch.compiler.disable
-def _untraced(module, *arguments):
-    must_be_alone()
-    return module._forward(*arguments)
 
 
 def _tensor(value):

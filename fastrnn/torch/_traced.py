@@ -23,9 +23,8 @@ class Plan(NamedTuple):
     """What a stack consists of.
 
     operator, spec : the operator's name, and its argument `spec`. cell, bias : what `spec` says.
-    layers : for each layer its
-    passes, each with reverse (a bool) and the names of its parameters. slots : the number of
-    passes. sizes : the features of each array of the state.
+    layers : for each layer its passes, each with reverse (a bool) and the names of its parameters.
+    slots : the number of passes. sizes : the features of each array of the state.
     """
 
     operator: str
@@ -48,8 +47,10 @@ def plan_of(structure, names):
     return Plan(cell.function, spec, cell, bias, layers, structure.slots, structure.state_sizes)
 
 
-def run(module, plan, x, state, rows, dropout):
-    """y (T, B, D*H) and the final state, a tuple of tensors (L*D, B, H).
+def run_traced(module, plan, x, state, rows, dropout):
+    """Run a module's plan by operations that torch follows.
+
+    Returns y (T, B, D*H) and the final state, a tuple of tensors (L*D, B, H).
 
     x : (T, B, I). state : a tuple of tensors like the final state, or Nones for zeros. rows :
     lengths, mask and reset as (B,) and (T, B) tensors or Nones, and reset_to. dropout : that

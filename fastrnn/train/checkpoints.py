@@ -19,7 +19,7 @@ from fastrnn._files.formats import reader_of, writer_of
 from fastrnn._files.sources import Limit, opened, replace
 from fastrnn._files.texts import Twice, object_of
 from fastrnn.train import generators
-from fastrnn.train.contents import Contents
+from fastrnn.train.contents import CheckpointContents
 from fastrnn.train.state import (
     EXTRA,
     GENERATORS,
@@ -161,7 +161,7 @@ def load(
     parts, max_extra = named(parts), checks.positive("max_extra", max_extra, 0)
     wanted = wanted_of(parts, optimizer)
     with opened(path, _limit(max_extra, len(wanted))) as source:
-        contents = Contents(
+        contents = CheckpointContents(
             source, reader(source), wanted, generators_of(parts),
             drawing=drawing(parts), has_optimizer=optimizer is not None,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from fastrnn.train.generators import checked, longest_text
 from fastrnn.train.state import EXTRA, GENERATORS, OPTIMIZER, State
 
 
-class Contents:
+class CheckpointContents:
     """The wanted arrays and `extra` of a file. `__init__` checks everything but their elements.
 
     source, file : the `sources.Source`, and the `Npz` or `Tensors` that reads it
