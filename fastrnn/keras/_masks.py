@@ -156,8 +156,8 @@ class Masks:
 
 def _graph(model, major):
     nodes = {node.name: node for node in model.layers()}
-    # The first call of a model within is its making. Keras 3 counts it in outputs alone, and not
-    # that of a Sequential.
+    # Keras counts the creation of a model within as its call 0: Keras 2 everywhere, Keras 3 in
+    # outputs alone, and not for a Sequential.
     kinds = MODELS if major == 2 else MODELS - {"Sequential"}
     later = {name for name, node in nodes.items() if node.kind in kinds}
 
@@ -176,7 +176,7 @@ def _graph(model, major):
         ordered = {key: calls[key] for key in sorter.static_order() if key in calls}
     except graphlib.CycleError:
         raise model.refused("its layers must not read each other in a circle") from None
-    inputs = [*_tensors(model.config.get("input_layers"))]
+    inputs = _tensors(model.config.get("input_layers"))
     outputs = from_0(_tensors(model.config.get("output_layers")))
     size = sum(len(call.reads) + len(call.masks or ()) for call in calls.values())
     return _Graph(nodes, ordered, inputs, outputs, size + len(inputs) + len(outputs))
@@ -197,48 +197,43 @@ def _call(value):
     tensors [name, call, index, kwargs].
     """
     if not isinstance(value, dict):
-        kwargs = [four[3] for four in _fours(value) if isinstance(four[3], dict)]
+        lists = [leaf for leaf in _leaves(value) if isinstance(leaf, list) and len(leaf) == 4]
+        kwargs = [kwargs for *_, kwargs in lists if isinstance(kwargs, dict)]
         mask = next((own["mask"] for own in kwargs if "mask" in own), None)
-        return _Call([*_tensors(value)], _masks(mask), True)
+        return _Call(_tensors(value), _masks(mask), True)
     args, kwargs = _listed(value.get("args")), value.get("kwargs")
     kwargs = kwargs if isinstance(kwargs, dict) else {}
     others = [argument for name, argument in kwargs.items() if name != "mask"]
     first, *others = [*args, *others, None]
-    alone = not any(True for _ in _tensors(others))
-    return _Call([*_tensors(first)], _masks(kwargs.get("mask")), alone)
+    return _Call(_tensors(first), _masks(kwargs.get("mask")), not _tensors(others))
 
 
 def _masks(value):
-    """The tensors of an argument mask, which is a tensor or a list with one for each input."""
-    if value is None:
-        return None
-    several = isinstance(value, list) and _tensor(value) is None
-    return [_tensor(one) for one in (value if several else [value])]
+    """The tensors of an argument mask, which has one for each input, or None for an input."""
+    return None if value is None else [_tensor(leaf) for leaf in _leaves(value)]
 
 
 def _tensors(value):
-    """Yields the tensors in a value, in Keras' order: a dict's by its sorted keys."""
+    """The tensors in a value, a list."""
+    return [tensor for leaf in _leaves(value) if (tensor := _tensor(leaf)) is not None]
+
+
+def _leaves(value):
+    """Yields what nested lists and dicts hold, in Keras' order: that of a dict's sorted keys.
+
+    A serialized tensor is one leaf, though it is a list or a dict.
+    """
     left = [value]
     while left:
         value = left.pop()
-        tensor = _tensor(value)
-        if tensor is not None:
-            yield tensor
+        if _tensor(value) is not None:
+            yield value
         elif isinstance(value, list):
             left += reversed(value)
         elif isinstance(value, dict):
             left += [value[key] for key in sorted(value, reverse=True)]
-
-
-def _fours(value):
-    """Yields the lists of four, which tensors of Keras 2 are, in a value."""
-    left = [value]
-    while left:
-        value = left.pop()
-        if isinstance(value, list) and len(value) == 4 and _tensor(value) is not None:
+        else:
             yield value
-        elif isinstance(value, list):
-            left += reversed(value)
 
 
 def _tensor(value):

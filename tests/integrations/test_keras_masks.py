@@ -30,6 +30,23 @@ def within(name, count, which):
     return keras.Model(inputs if count > 1 else inputs[0], outputs, name=name)
 
 
+def by_name(which):
+    """A model whose inputs are in a dict; its LSTM reads one of them."""
+
+    def build(e, u):
+        inputs = {name: keras.Input((T, F), name=name) for name in "ba"}
+        return keras.Model(inputs, lstm()(inputs[which]), name="m")({"a": u, "b": e})
+
+    return build
+
+
+def second_call(e, u):
+    """The output of a model is the second call of a Sequential within it."""
+    within, x = keras.Sequential([keras.Input((T, F)), kl.Dense(F)]), keras.Input((T, F))
+    outputs = [within(kl.Conv1D(F, 1)(x)), within(x)]
+    return lstm()(keras.Model(x, outputs, name="middle")(e)[1])
+
+
 def in_models(e, u):
     """The output of a model is that of a model within it."""
     ends = [keras.Input((T, F)) for _ in range(2)]
@@ -73,6 +90,12 @@ CASES = {
     "a model's only input": (lambda e, u: within("m", 1, 0)(e)["seq"], True),
     "a model's first input": (lambda e, u: within("m", 2, 0)([e, u])["seq"], True),
     "a model's second input": (lambda e, u: within("m", 2, 1)([e, u])["seq"], False),
+    "a model's input by name": (by_name("b"), True),
+    "a model's other input by name": (by_name("a"), False),
+    "the second call of a Sequential": (second_call, True),
+    "the second direction": (
+        lambda e, u: lstm()(kl.Bidirectional(lstm("own"), merge_mode=None)(e)[1]), True,
+    ),
     "a model's first output": (
         lambda e, u: lstm("after")(within("m", 2, 1)([u, e])["plain"]), True,
     ),
@@ -106,4 +129,6 @@ def test_there_is_a_mask_where_keras_has_one(case, suffix, tmp_path, monkeypatch
 
     loaded = load(tmp_path / f"model{suffix}")
     ours = {name.split("/")[-1]: one.mask_source for name, one in loaded.items()}
+    for name in [name for name in ours if name.startswith("bidirectional")]:
+        ours |= dict.fromkeys(("forward_own", "backward_own"), ours.pop(name))
     assert {name: source is not None for name, source in ours.items()} == seen
