@@ -8,7 +8,7 @@ import pytest
 from keras_layers import QUIET, built, flat, keras, kl, masks, same
 
 import fastrnn
-from fastrnn.keras import _masks, from_keras, load, load_weights, to_keras
+from fastrnn.keras import _masks, _models, from_keras, load, load_weights, to_keras
 
 pytestmark = [
     pytest.mark.any_isa,
@@ -340,6 +340,13 @@ def test_the_layers_that_hand_on_masks_are_keras_own():
     for name in (_masks.HAND_ON | _masks.JOIN) - {"MultiHeadAttention", "GroupQueryAttention"}:
         given = [arguments[name]] if name in arguments else []
         assert getattr(kl, name)(*given).supports_masking, name
+
+
+@pytest.mark.parametrize("name", ["LSTM", "SimpleRNN", "Conv1D", "My2DNet", "A>B c", "ABc", "x"])
+def test_groups_are_named_as_keras_names_them(name):
+    from keras.src.utils.naming import to_snake_case
+
+    assert _models._snake_case(name) == to_snake_case(name)
 
 
 def test_random_models(tmp_path):

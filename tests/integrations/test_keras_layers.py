@@ -118,6 +118,20 @@ def test_zero_output_for_mask(cell, sequences):
     compare(layer, "float32", seed=4)
 
 
+@every_cell
+@pytest.mark.parametrize("backwards", [False, True])
+def test_zero_output_where_the_last_step_is_masked(cell, backwards):
+    layer = kl.RNN(CELLS[cell](4), zero_output_for_mask=True, go_backwards=backwards)
+    compare(layer, "float32", seed=14)
+
+
+def test_zero_output_of_a_mask_without_steps():
+    layer = built(kl.RNN(kl.GRUCell(4), zero_output_for_mask=True), 3, np.random.default_rng(0))
+    x, mask = np.zeros((2, 0, 3), "float32"), np.zeros((2, 0), bool)
+    y = from_keras(layer)(x, mask=mask)
+    np.testing.assert_array_equal(y, np.zeros((2, 4), "float32"))
+
+
 def test_a_bidirectional_of_a_cell_and_one_with_a_given_backward_layer():
     cell = kl.RNN(kl.GRUCell(4), return_sequences=True)
     compare(kl.Bidirectional(cell), "float32", seed=5)
@@ -213,6 +227,15 @@ def test_a_frozen_one_has_the_same_bits(kind):
         for mask in masks(rng, 5, 7).values():
             np.testing.assert_array_equal(frozen(x, mask=mask), loaded(x, mask=mask))
         assert type(frozen.layer) is fastrnn.Frozen and type(loaded.layer) is not fastrnn.Frozen
+
+
+def test_a_frozen_one_begins_without_a_state():
+    layer = kl.GRU(4, stateful=True)
+    layer.build((2, None, 3))
+    loaded, x = from_keras(layer), np.ones((2, 5, 3), "float32")
+    first, then = loaded(x), loaded.freeze()
+    np.testing.assert_array_equal(then(x), first)
+    assert not np.array_equal(loaded(x), first)
 
 
 def random_layer(rng, dtype):

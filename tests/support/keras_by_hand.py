@@ -36,10 +36,21 @@ def model(layers, kind="Sequential"):
     return {"module": "keras", "class_name": kind, "config": {"name": "model", "layers": layers}}
 
 
-def hdf5_of(arrays, attributes=None):
-    """The bytes of an HDF5 file; arrays : path -> array."""
+LSTM = model([layer("LSTM", "lstm")])
+
+
+def calls(layers, inbound):
+    """The layers with what each call of theirs reads, in the form of Keras 2."""
+    for one, names in zip(layers, inbound, strict=True):
+        one |= {"name": one["config"]["name"], "inbound_nodes": []}
+        one["inbound_nodes"] += [[[name, 0, 0, {}] for name in call] for call in names]
+    return layers
+
+
+def hdf5_of(arrays, attributes=None, **options):
+    """The bytes of an HDF5 file; arrays : path -> array. options : those of h5py.File."""
     file = io.BytesIO()
-    with h5py.File(file, "w") as h5:
+    with h5py.File(file, "w", **options) as h5:
         for path, array in arrays.items():
             h5[path] = array
         for (path, name), value in (attributes or {}).items():
@@ -107,3 +118,15 @@ def run(kind, arrays, x, slope, reset_after=True):
             h = np.tanh(x[:, t] @ kernel + h @ recurrent + bias)
         ys.append(h)
     return np.stack(ys, axis=1), [h, c] if kind == "LSTM" else [h]
+
+
+def lstm_arrays(seed=0):
+    """Weights of `LSTM`: path -> array."""
+    return numbered("layers/lstm/cell", weights("LSTM", np.random.default_rng(seed)))
+
+
+def written(folder, data, name="model.keras"):
+    """The path of a new file with these bytes."""
+    path = folder / name
+    path.write_bytes(data)
+    return path
