@@ -13,19 +13,13 @@ import numpy as np
 from onnx import AttributeProto
 
 from fastrnn.checks import shown
+from fastrnn.onnx._attributes import has_type, value_of
 from fastrnn.onnx._tensors import array_of, dtype_of
 
 _INT, _INTS, _FLOAT, _FLOATS, _TENSOR = (
     AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT, AttributeProto.FLOATS,
     AttributeProto.TENSOR,
 )  # fmt: skip
-_FIELDS = {
-    _INT: lambda a: a.i,
-    _INTS: lambda a: [*a.ints],
-    _FLOAT: lambda a: a.f,
-    _FLOATS: lambda a: [*a.floats],
-    _TENSOR: lambda a: a.t,
-}
 
 # The attributes of all these operators; one name has one type in all of them.
 _TYPES = {
@@ -61,13 +55,12 @@ class Operation:
         self.attributes = {}
         for attribute in node.attribute:
             name = attribute.name
-            fits = name in known and attribute.type == _TYPES[name]
-            if attribute.ref_attr_name or not fits:
+            if name not in known or not has_type(attribute, _TYPES[name]):
                 raise ValueError(
                     f"{self._name} has an attribute {shown(name)!r} that is not known, or of "
                     "another type"
                 )
-            self.attributes[name] = _FIELDS[attribute.type](attribute)
+            self.attributes[name] = value_of(attribute)
         self.get = self.attributes.get
 
     def __call__(self, inputs):
@@ -91,7 +84,10 @@ class Operation:
 def _ints(array):
     """A list of ints, from a 1-D array of integers, or a 0-D one."""
     if array.dtype.kind not in "iu" or array.ndim > 1 or array.size > 64:
-        raise ValueError(f"sizes and axes must be a short list of integers, got {array.dtype}")
+        raise ValueError(
+            f"sizes and axes must be a list of at most 64 integers, got {array.dtype} of shape "
+            f"{array.shape}"
+        )
     return [int(value) for value in array.reshape(-1)]
 
 

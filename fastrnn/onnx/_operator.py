@@ -14,6 +14,7 @@ from onnx import AttributeProto, NodeProto
 from fastrnn import checks
 from fastrnn._interop.conventions import NATIVE
 from fastrnn.onnx._activations import Activation, activations_of
+from fastrnn.onnx._attributes import has_type, value_of
 
 RECURRENT = {"RNN", "LSTM", "GRU"}
 
@@ -33,13 +34,6 @@ _TYPES = {
     "layout": AttributeProto.INT,
     "input_forget": AttributeProto.INT,
     "linear_before_reset": AttributeProto.INT,
-}
-_FIELDS = {
-    AttributeProto.STRINGS: lambda a: [text.decode() for text in a.strings],
-    AttributeProto.FLOATS: lambda a: [*a.floats],
-    AttributeProto.FLOAT: lambda a: a.f,
-    AttributeProto.STRING: lambda a: a.s.decode(),
-    AttributeProto.INT: lambda a: a.i,
 }
 _OF_ONE = {"input_forget": "LSTM", "linear_before_reset": "GRU"}
 
@@ -128,20 +122,8 @@ def operator_of(node, opset=22):
     if opset < 7:
         raise ValueError(f"{label} must be of opset 7 or later, got {opset}: convert the model")
     given = _attributes(node, label, opset)
-    if given.get("direction", "forward") not in _DIRECTIONS:
-        checks.choice(f"direction of {label}", given["direction"], tuple(_DIRECTIONS))
     direction = given.get("direction", "forward")
-    count = _DIRECTIONS[direction]
-    names = given.get("activations") or _DEFAULTS[kind] * count
-    each = len(_DEFAULTS[kind])
-    if len(names) != each * count:
-        raise ValueError(
-            f"activations of {label} must have {each * count} names, {each} for each direction, "
-            f"got {len(names)}"
-        )
-    functions = activations_of(
-        names, given.get("activation_alpha", []), given.get("activation_beta", []), label
-    )
+    checks.choice(f"direction of {label}", direction, tuple(_DIRECTIONS))
     clip = given.get("clip")
     if clip is not None and not clip > 0:
         raise ValueError(f"clip of {label} must be a positive number, got {clip}")
@@ -150,10 +132,25 @@ def operator_of(node, opset=22):
         if flags[name] not in (0, 1):
             raise ValueError(f"{name} of {label} must be 0 or 1, got {flags[name]}")
     return Operator(
-        kind, label, direction, tuple([functions[k * each : (k + 1) * each] for k in range(count)]),
-        clip, given.get("hidden_size"), bool(flags["layout"]), bool(flags["input_forget"]),
+        kind, label, direction, _activations(kind, label, given, _DIRECTIONS[direction]), clip,
+        given.get("hidden_size"), bool(flags["layout"]), bool(flags["input_forget"]),
         bool(flags["linear_before_reset"]),
     )  # fmt: skip
+
+
+def _activations(kind, label, given, directions):
+    """For each direction its activations, from a node's attributes."""
+    names = given.get("activations") or _DEFAULTS[kind] * directions
+    each = len(_DEFAULTS[kind])
+    if len(names) != each * directions:
+        raise ValueError(
+            f"activations of {label} must have {each * directions} names, {each} for each "
+            f"direction, got {len(names)}"
+        )
+    functions = activations_of(
+        names, given.get("activation_alpha", []), given.get("activation_beta", []), label
+    )
+    return tuple([functions[k * each : (k + 1) * each] for k in range(directions)])
 
 
 def _attributes(node, label, opset):
@@ -167,9 +164,9 @@ def _attributes(node, label, opset):
                 f"{label} has the attribute {checks.shown(name)}, which {node.op_type} does not "
                 f"have in opset {opset}"
             )
-        if attribute.ref_attr_name or attribute.type != _TYPES[name] or name in given:
+        if not has_type(attribute, _TYPES[name]) or name in given:
             raise ValueError(
                 f"{name} of {label} must be one {AttributeProto.AttributeType.Name(_TYPES[name])}"
             )
-        given[name] = _FIELDS[attribute.type](attribute)
+        given[name] = value_of(attribute)
     return given

@@ -273,6 +273,10 @@ def named_inputs(inputs, names, required, owner):
             )
         named = {}
         for name, array in zip(wanted, given, strict=True):
+            if not name and array is not None:
+                raise ValueError(
+                    f"inputs of {owner} have an array where it leaves out an input: use None there"
+                )
             if name and named.setdefault(name, array) is not array:
                 raise ValueError(
                     f"inputs of {owner} have two arrays for {shown(name)!r}, which it reads twice"

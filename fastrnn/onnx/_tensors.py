@@ -92,17 +92,12 @@ def array_of(tensor, source, owner):
         data = tensor.raw_data
     else:
         field = getattr(tensor, _TYPES[tensor.data_type][1])
-        if len(field) != count:
-            raise _of_other_size(owner, shape, len(field))
         # The bits of float16 are in integers.
         data = np.array(field, "<u2" if dtype.itemsize == 2 else dtype).tobytes()
     if len(data) != count * dtype.itemsize:
-        raise _of_other_size(owner, shape, len(data) / dtype.itemsize)
+        has = f"{len(data) / dtype.itemsize:g}"
+        raise ValueError(f"{owner} must have the elements of its shape {shown(shape)}, has {has}")
     return np.frombuffer(data, dtype).reshape(shape)
-
-
-def _of_other_size(owner, shape, count):
-    return ValueError(f"{owner} must have the elements of its shape {shown(shape)}, has {count:g}")
 
 
 def _external(tensor, source, owner, size):

@@ -198,6 +198,27 @@ def test_what_does_not_fit_is_a_value_error(kind, inputs, attributes):
         Operation(node, Source())(inputs)
 
 
+@pytest.mark.parametrize("sizes", [(-1, 4), (4, -1)])
+def test_split_takes_no_negative_size(sizes):
+    node = helper.make_node("Split", ["x", "sizes"], ["a", "b"])
+    with pytest.raises(ValueError, match="split must be sizes that sum to 3, got"):
+        Operation(node, Source())([X, ints(*sizes)])
+
+
+def test_lists_of_sizes_are_short():
+    node = helper.make_node("Reshape", ["x", "sizes"], ["a"])
+    with pytest.raises(ValueError, match=r"at most 64 integers, got int64 of shape \(65,\)"):
+        Operation(node, Source())([X, ints(*[1] * 65)])
+
+
+def test_an_attribute_of_a_function_is_no_value():
+    """A node in a function's body can refer to an attribute of the function."""
+    node = helper.make_node("Concat", ["x", "x"], ["a"], axis=1)
+    node.attribute[0].ref_attr_name = "axis"
+    with pytest.raises(ValueError, match="Concat has an attribute 'axis' that is not known, or of"):
+        Operation(node, Source())
+
+
 def test_bytes_are_counted_before_they_are_taken():
     many = ints(2**20, 2**20, 2**20)
     for kind, inputs, attributes in (

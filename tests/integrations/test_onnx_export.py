@@ -177,6 +177,13 @@ def test_dropout_is_no_part_of_it(tmp_path):
     np.testing.assert_array_equal(y, layer(x)[0])
 
 
+def test_weights_of_2_gib_are_refused(tmp_path, monkeypatch):
+    layer = fastrnn.GRU(I, H, rng=0)
+    monkeypatch.setattr(fastrnn.onnx._export, "_LARGEST", layer.flat.nbytes - 1)
+    with pytest.raises(ValueError, match=f"less than 2 GiB, got {layer.flat.nbytes} bytes"):
+        fastrnn.onnx.export(layer, tmp_path / "gru.onnx")
+
+
 def test_a_file_is_replaced_completely_or_not_at_all(tmp_path):
     path = tmp_path / "gru.onnx"
     fastrnn.onnx.export(fastrnn.GRU(I, H, rng=0), path)

@@ -393,6 +393,17 @@ def test_attributes_are_named(kind, attributes, words):
     refused(words, case_of(kind, **attributes))
 
 
+def test_an_attribute_has_one_value_of_its_own():
+    node = node_of(case_of("GRU", layout=0))
+    node.attribute.append(node.attribute[0])
+    with pytest.raises(ValueError, match="layout of GRU 'node' must be one INT"):
+        run_node(node, {})
+    del node.attribute[1]
+    node.attribute[0].ref_attr_name = "layout"  # of the function that the node is in
+    with pytest.raises(ValueError, match="layout of GRU 'node' must be one INT"):
+        run_node(node, {})
+
+
 def test_opsets_decide_which_attributes_there_are():
     case = case_of("GRU", layout=1)
     refused("attribute layout, which GRU does not have in opset 7", case, opset_version=7)
@@ -425,6 +436,9 @@ def test_other_nodes_inputs_and_devices_are_refused():
     twice, arrays = helper.make_node("GRU", [*"XWRBB"], ["Y"]), [*case.inputs.values()]
     with pytest.raises(ValueError, match="have two arrays for 'B', which it reads twice"):
         run_node(twice, [*arrays, np.zeros(1), np.ones(1)])
+    left_out = node_of(case_of("LSTM", given=["initial_c"]))
+    with pytest.raises(ValueError, match="have an array where it leaves out an input: use None"):
+        run_node(left_out, [*arrays, np.zeros(32), None, None, None])
     for node in ("GRU", None, helper.make_graph([], "graph", [], [])):
         with pytest.raises(
             TypeError, match=f"node must be an onnx.NodeProto.*{type(node).__name__}"

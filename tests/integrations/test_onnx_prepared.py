@@ -111,6 +111,26 @@ def test_sizes_that_are_inputs_decide_in_each_run(kind):
         assert shape.tolist() == sizes
 
 
+@pytest.mark.parametrize("kind", ["Squeeze", "Unsqueeze", "Split"])
+def test_axes_and_parts_that_are_inputs_decide_in_each_run(kind):
+    outputs = ["made", "rest"][: 1 + (kind == "Split")]
+    nodes = [
+        helper.make_node(kind, ["x", "numbers"], outputs),
+        helper.make_node("Shape", ["made"], ["shape"]),
+    ]
+    prepared = fastrnn.onnx.prepare(
+        model(nodes, {"x": (FLOAT, None), "numbers": (INT64, [None])}, {"shape": (INT64, None)})
+    )
+    x, cases = {
+        "Squeeze": (normal(1, 6, 1), {(0,): [6, 1], (2,): [1, 6]}),
+        "Unsqueeze": (normal(6), {(0,): [1, 6], (1,): [6, 1]}),
+        "Split": (normal(6), {(2, 4): [2], (5, 1): [5]}),
+    }[kind]
+    for numbers, wanted in cases.items():
+        (shape,) = prepared.run({"x": x, "numbers": np.array(numbers)})
+        assert shape.tolist() == wanted
+
+
 @pytest.mark.parametrize("shape", [(7, 2, 3), (5, 2, 1), (5, 2), (5, 2, 3, 1)])
 def test_a_declared_shape_is_held_to(shape):
     prepared = fastrnn.onnx.prepare(fixed())
