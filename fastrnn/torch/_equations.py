@@ -146,16 +146,16 @@ def gradients(structure, rows, tensors, incoming, factors=None, unbatched=False)
         views = [None if t is None else t.view_as(t) for t in (x, *state, *parameters)]
         x, state, parameters = views[0], tuple(views[1 : 1 + states]), views[1 + states :]
         y, last = run_equations(structure, x, state, parameters, rows, factors, unbatched)
-    pairs = zip((y, *last), incoming, strict=True)
-    pairs = [(o, d) for o, d in pairs if d is not None and o.requires_grad]
-    wanting = [k for k, view in enumerate(views) if view is not None and view.requires_grad]
-    found = [None] * len(views)
-    if pairs:
-        outputs, incoming = zip(*pairs, strict=True)
-        of = torch.autograd.grad(
-            outputs, [views[k] for k in wanting], incoming, create_graph=create_graph,
-            allow_unused=True,
-        )  # fmt: skip
-        for k, gradient in zip(wanting, of, strict=True):
-            found[k] = gradient
+        pairs = zip((y, *last), incoming, strict=True)
+        pairs = [(o, d) for o, d in pairs if d is not None and o.requires_grad]
+        wanting = [k for k, view in enumerate(views) if view is not None and view.requires_grad]
+        found = [None] * len(views)
+        if pairs:
+            outputs, incoming = zip(*pairs, strict=True)
+            of = torch.autograd.grad(
+                outputs, [views[k] for k in wanting], incoming, create_graph=create_graph,
+                allow_unused=True,
+            )  # fmt: skip
+            for k, gradient in zip(wanting, of, strict=True):
+                found[k] = gradient
     return found

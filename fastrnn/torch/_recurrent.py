@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from fastrnn import checks
 from fastrnn._cells import options
-from fastrnn._cells.registry import projected, takes, variant
+from fastrnn._cells.registry import projected, variant
 from fastrnn._layer.dropout import warn_of_one_layer
 from fastrnn.torch._autograd import run, run_shortly, wants_gradient
 from fastrnn.torch._bound import (
@@ -59,8 +59,6 @@ class Recurrent(Bound):
                 f"proj_size must be less than hidden_size = {self.hidden_size}, got {proj_size}"
             )
         self.recurrent_dropout = float(checks.fraction("recurrent_dropout", recurrent_dropout))
-        if self.recurrent_dropout and not takes(cell, "recurrent_dropout"):
-            raise ValueError(f"recurrent_dropout must be 0 for {type(self).__name__}")
         for name in variant_options:
             if name not in options.Options._fields:
                 raise TypeError(

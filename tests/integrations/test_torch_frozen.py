@@ -87,6 +87,58 @@ def test_autocast_of_a_frozen_module_computes_in_bfloat16():
     assert torch.equal(got, wanted.bfloat16())
 
 
+def test_autocast_to_another_dtype_and_of_float64_computes_as_without():
+    _, module = pair("gru", torch.float32)
+    x = draw(T, B, I, dtype=torch.float32)
+    wanted = module.freeze()(x)[0]
+    with torch.autocast("cpu", torch.float16):
+        assert torch.equal(module(x)[0], wanted.half())
+    module.double().freeze()
+    wanted = module(x.double())[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(module(x.double())[0], wanted)
+
+
+def test_a_frozen_module_takes_masks_and_resets():
+    _, module = pair("lstm", torch.float32)
+    x, state, flags = x_for(module, dtype=torch.float32), state_for(module), torch.arange(T * B)
+    rows = {"mask": flags.reshape(T, B) % 3 > 0, "reset": flags.reshape(T, B) % 5 == 1}
+    rows |= {"lengths": torch.tensor([3, 6, 0, 4]), "reset_to": "initial"}
+    wanted = leaves(module(x, state, **rows))
+    assert_equal(leaves(module.freeze()(x, state, **rows)), wanted)
+
+
+def test_a_frozen_module_follows_batch_first():
+    _, module = pair("gru", torch.float32)
+    x = draw(B, T, I, dtype=torch.float32)
+    module.freeze()(x)
+    module.batch_first = True
+    y, h = module(x)
+    assert h.shape == (1, B, H)
+    assert_equal([y, h], leaves(module.thaw()(x)))
+
+
+def test_a_pickle_has_no_packed_weights():
+    module, x = GRU(I, 64), draw(T, B, I, dtype=torch.float32)
+    size = len(pickle.dumps(module))
+    module.freeze()(x)
+    assert len(pickle.dumps(module)) < 1.1 * size
+
+
+def test_another_parameter_in_the_same_memory_is_packed_anew():
+    """Torch may have counted as many changes of it as of the one before."""
+    _, module = pair("gru", torch.float32)
+    x, old = draw(T, B, I, dtype=torch.float32), module.weight_hh_l0
+    module.freeze()(x)
+    new = torch.nn.Parameter(old.data)
+    with torch.no_grad():
+        for _ in range(old._version - new._version):
+            new.mul_(0.5)
+    assert new._version == old._version and new.data_ptr() == old.data_ptr()
+    module.weight_hh_l0 = new
+    assert_same_as_new(module, "gru", x)
+
+
 def test_parameters_of_inference_mode_are_packed_at_each_call():
     with torch.inference_mode():
         module = GRU(I, H).freeze()

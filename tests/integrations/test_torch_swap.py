@@ -222,6 +222,36 @@ def test_hooks_are_kept_and_can_be_removed():
     assert len(seen) == 2
 
 
+def test_hooks_of_every_kind_are_kept():
+    module, seen = torch.nn.GRU(I, H), []
+    module.register_forward_pre_hook(lambda *a: seen.append("before"))
+    module.register_forward_pre_hook(lambda *a: seen.append("before, named"), with_kwargs=True)
+    module.register_forward_hook(lambda *a: seen.append("after"))
+    module.register_forward_hook(lambda *a: seen.append("after, named"), with_kwargs=True)
+    module.register_forward_hook(lambda *a: seen.append("always"), always_call=True)
+    module.register_full_backward_pre_hook(lambda *a: seen.append("backward"))
+    module.register_full_backward_hook(lambda *a: seen.append("after backward"))
+    model, called = torch.nn.ModuleList([module]), []
+    for swap in (lambda model: None, accelerate, restore):
+        swap(model)
+        seen.clear()
+        model[0](torch.ones(6, 4, I, requires_grad=True))[0].sum().backward()
+        called.append([*seen])
+        seen.clear()
+        with pytest.raises((ValueError, RuntimeError)):
+            model[0](torch.ones(6, 4, I + 1))
+        called[-1] += ["failed", *seen]
+    assert called[0] == called[1] == called[2]
+    assert len(set(called[0])) == 8
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantised_modules_are_left():
+    model = torch.nn.Sequential(torch.nn.LSTM(I, H))
+    quantised = torch.ao.quantization.quantize_dynamic(model, {torch.nn.LSTM})
+    assert accelerate(quantised).left == {"0": "it is quantised"}
+
+
 def test_a_module_in_two_places_stays_one():
     shared = torch.nn.GRU(H, H)
     model = torch.nn.ModuleList([shared, torch.nn.Sequential(shared)])
@@ -247,6 +277,9 @@ def test_modules_that_may_be_something_else_are_left_with_a_reason():
             "parent": torch.nn.GRU(I, H),
             "attributes": torch.nn.GRU(I, H),
             "hooks": torch.nn.GRU(I, H),
+            "saved": torch.nn.GRU(I, H),
+            "loaded": torch.nn.GRU(I, H),
+            "to be saved": torch.nn.GRU(I, H),
             "fine": torch.nn.RNN(I, H),
         }
     )
@@ -257,6 +290,9 @@ def test_modules_that_may_be_something_else_are_left_with_a_reason():
     model["parent"].norm = torch.nn.LayerNorm(H)
     model["attributes"].output_dim = 5
     model["hooks"].register_load_state_dict_pre_hook(lambda *_: None)
+    model["saved"].register_state_dict_post_hook(lambda *_: None)
+    model["to be saved"].register_state_dict_pre_hook(lambda *_: None)
+    model["loaded"].register_load_state_dict_post_hook(lambda *_: None)
     report = accelerate(model)
     assert report.swapped == ["fine"]
     for name, reason in {
@@ -270,6 +306,9 @@ def test_modules_that_may_be_something_else_are_left_with_a_reason():
         "parent": "modules of its own: norm",
         "attributes": "attributes of its own: output_dim",
         "hooks": "hooks on its state_dict",
+        "saved": "hooks on its state_dict",
+        "to be saved": "hooks on its state_dict",
+        "loaded": "hooks on its state_dict",
     }.items():
         assert reason in report.left[name]
     assert "use a torch.nn.LSTM" in restore(fastrnn.torch.LSTM(I, H)).left[""]
@@ -296,8 +335,10 @@ def test_a_swapped_model_is_not_traced_but_refused():
     model = model_of("gru")
     x = x_for(model)
     accelerate(model)
-    with pytest.raises(RuntimeError, match=r"fastrnn.torch.restore"):
-        torch.jit.trace(model, x)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"fastrnn.torch.restore"):
+            torch.jit.trace(model, x)
+        model(x)  # a module that has run is refused, too
     restore(model)
     torch.jit.trace(model, x)
 
