@@ -16,7 +16,7 @@ NATIVE = {"rnn": "h", "lstm": "ifgo", "gru": "rzn"}
 
 
 class Convention(NamedTuple):
-    """Where a system differs from fastrnn.
+    """The differences of a system from fastrnn.
 
     Attributes
     ----------

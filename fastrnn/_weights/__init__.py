@@ -1,4 +1,4 @@
-"""What a weight file says about its layers: by names, by shapes, and by a description.
+"""The layers of a weight file, as it tells them by names, by shapes, and by a description.
 
 names.py finds the layers in the names of arrays. kinds.py has the classes and their options.
 description.py writes and checks the text that `fastrnn.save` puts beside the arrays. plan.py

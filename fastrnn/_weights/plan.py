@@ -1,4 +1,4 @@
-"""Which layer the arrays of a file make: decided from names, shapes and dtypes, and checked.
+"""The layer that the arrays of a file make: decided from names, shapes and dtypes, and checked.
 
 No element is read, and no memory is taken for the layer, before everything fits.
 

@@ -219,7 +219,7 @@ def _cell_of(layer):
     for cell, kind in _KINDS.items():
         if type(layer) is kind:
             return cell
-    raise TypeError(f"layer must be an LSTM, GRU or RNN, got {type(layer).__name__}")
+    raise TypeError(f"layer must be an LSTM, GRU or RNN, got {checks.no_layer(layer)}")
 
 
 def _convention(cell, order, update, by_columns):

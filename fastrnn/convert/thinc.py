@@ -129,7 +129,7 @@ def _thinc_order(layer):
 def _check(layer):
     """ValueError or TypeError for a layer that thinc does not have."""
     if type(layer) is not LSTM:
-        raise TypeError(f"layer must be an LSTM, got {type(layer).__name__}")
+        raise TypeError(f"layer must be an LSTM, got {checks.no_layer(layer)}")
     other = [*layer.options.non_default()]
     other += [name for name in ("proj_size", "reverse") if getattr(layer, name)]
     other += ["bias=False"] * (not layer.bias)

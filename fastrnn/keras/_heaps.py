@@ -48,7 +48,7 @@ def _heaps(file, size):
 
 
 def _is_endless(heap):
-    """Whether a walk over the objects of a heap comes to a step of 0 bytes."""
+    """Return whether a walk over the objects of a heap comes to a step of 0 bytes."""
     at = 16
     while at + _OBJECT.size <= len(heap):
         index, _, _, count = _OBJECT.unpack_from(heap, at)

@@ -85,7 +85,7 @@ class Loaded:
         return f"Loaded({self.name!r}, {self.layer!r}{options})"
 
     def __call__(self, x: Floats, *, mask: Bools | None = None, initial_state: Any = None) -> Any:
-        """What the Keras layer returns, as NumPy arrays.
+        """Return what the Keras layer returns, as NumPy arrays.
 
         Parameters
         ----------

@@ -120,7 +120,7 @@ class Masks:
         return found
 
     def _is_layer(self, node):
-        """Whether it is a layer of Keras' own, and no operation, as `keras.ops` has them.
+        """Return whether it is a layer of Keras' own, and no operation, as `keras.ops` has them.
 
         An .h5 does not say the module of a class. There a layer has trainable, an operation not.
         """

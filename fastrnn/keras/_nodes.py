@@ -26,7 +26,7 @@ class Node:
         return ValueError(f"{self.where}: {reason}")
 
     def is_keras(self):
-        """Whether its class is a layer of Keras' own."""
+        """Return whether its class is a layer of Keras' own."""
         module, registered = self.entry.get("module"), self.entry.get("registered_name")
         own = module is None or (
             isinstance(module, str)

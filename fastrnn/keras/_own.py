@@ -6,7 +6,7 @@ It must not know: files, Keras.
 from fastrnn import checks
 from fastrnn._interop.conventions import NATIVE
 from fastrnn.keras._loaded import Loaded
-from fastrnn.keras._recipe import Call, Recipe
+from fastrnn.keras._recipe import CallOptions, Recipe
 from fastrnn.layers import CLASSES
 
 _CELLS = {CLASSES[cell]: cell for cell in NATIVE}
@@ -47,6 +47,6 @@ def own_recipe(name, layer):
         options["merge"] = layer.merge
     return Recipe(
         name, cell, layer.hidden_size, options, layer.dtype,
-        Call(True, True, layer.reverse, False, False), layer.input_size, layer.bidirectional,
-        num_layers=layer.num_layers if layer.num_layers > 1 else 0,
+        CallOptions(True, True, layer.reverse, False, False), layer.input_size,
+        layer.bidirectional, num_layers=layer.num_layers if layer.num_layers > 1 else 0,
     )  # fmt: skip

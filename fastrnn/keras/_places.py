@@ -1,4 +1,4 @@
-"""Where a file has the weights of a layer: a path of a dataset for each array of each cell.
+"""The places of a layer's weights in a file: a dataset's path for each array of each cell.
 
 Keras 3 numbers arrays in groups named after classes. The older format of .h5 has a list of names
 for each layer of the outermost model.
@@ -56,7 +56,7 @@ def _check(h5, recipe, base, groups, refused):
 
 
 def named(h5, recipe, group, nested, refused):
-    """The same in an .h5 of the older format.
+    """For each cell the paths of its arrays, in an .h5 of the older format.
 
     group : the group of the layer of the outermost model
     nested : bool

@@ -1,7 +1,7 @@
 """A Keras layer's configuration, read into a `Recipe`, from which a fastrnn layer is made.
 
 A configuration is a tree of dicts from JSON. Its names are compared with lists of names; nothing of
-it is imported or evaluated. What fastrnn cannot compute is refused by name.
+it is imported or evaluated. Layers that fastrnn cannot compute are refused by name.
 
 It must not know: files, arrays, Keras.
 """
@@ -28,8 +28,8 @@ _MOST_UNITS = 2**31
 _HARD_SIGMOIDS = {2: "hard_sigmoid_onnx", 3: "hard_sigmoid"}
 
 
-class Call(NamedTuple):
-    """What a Keras layer does in a call, beside its arithmetic. The names are Keras'."""
+class CallOptions(NamedTuple):
+    """The options of a Keras layer that act in a call, around its arithmetic; Keras' names."""
 
     return_sequences: bool
     return_state: bool
@@ -39,7 +39,7 @@ class Call(NamedTuple):
 
 
 class Recipe(NamedTuple):
-    """What fastrnn needs to know of a Keras layer.
+    """The properties of a Keras layer that fastrnn needs.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Recipe(NamedTuple):
     options : dict
         Arguments of fastrnn.RNN, LSTM or GRU.
     dtype : numpy.dtype, or None if the configuration has none
-    call : Call
+    call : CallOptions
     input_size : int, or None if the configuration does not say it
     bidirectional : bool
     num_layers : int
@@ -66,7 +66,7 @@ class Recipe(NamedTuple):
     units: int
     options: dict
     dtype: np.dtype | None
-    call: Call
+    call: CallOptions
     input_size: int | None = None
     bidirectional: bool = False
     num_layers: int = 0
@@ -219,7 +219,7 @@ def _units(node):
 def _call(node):
     node.only("time_major", False, "transpose x and leave it out")
     node.only("num_constants", None, "fastrnn has no constants")
-    return Call(
+    return CallOptions(
         node.flag("return_sequences"),
         node.flag("return_state", False),
         node.flag("go_backwards", False),

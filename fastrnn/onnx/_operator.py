@@ -87,7 +87,7 @@ def is_recurrent(node):
 
 
 def input_names(node):
-    """What the node reads: X, W, R and so on -> the name of that value, without those left out."""
+    """The inputs of a node: X, W, R and so on -> the name of that value, without those left out."""
     known = _INPUTS if node.op_type == "LSTM" else _INPUTS[:6]
     if len(node.input) > len(known):
         raise ValueError(

@@ -33,10 +33,10 @@ _TIMES, _MORE = 8, 2**24
 
 
 class Source:
-    """Where a model came from: the folder of external data, and the bytes that arrays may take.
+    """The origin of a model: the folder of external data, and the bytes that arrays may take.
 
-    Arrays of data in the model itself take none: they are views. What takes bytes are external
-    data, constants that are computed, and layers; a model can name the same data many times.
+    Arrays of data in the model itself take none: they are views. External data, constants that are
+    computed, and layers take bytes; a model can name the same data many times.
 
     folder : a path, or None for a model without a file.
     size : the bytes of the model; None for no limit.

@@ -114,7 +114,7 @@ class Freezing(nn.Module):
         return super().train(mode)
 
     def _shown(self):
-        """What `repr` says of freezing, in a list."""
+        """The words of `repr` about freezing, in a list."""
         if not self._is_frozen:
             return []
         return ["frozen" if self._precision is None else f"frozen to {self._precision}"]

@@ -66,7 +66,7 @@ def view_of(tensor):
 
 
 def places(tensors):
-    """Where tensors are in memory: equal as long as arrays over them are valid."""
+    """The places of tensors in memory: equal as long as arrays over them are valid."""
     found = None if EXCHANGE is None else EXCHANGE.places(tuple(tensors))
     return [(t.data_ptr(), t.shape, t.stride()) for t in tensors] if found is None else found
 

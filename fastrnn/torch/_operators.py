@@ -153,7 +153,7 @@ def _forward(call):
 
 
 def _planned(call):
-    """What `_forward` returns, with shapes alone."""
+    """The results of `_forward`, with shapes alone."""
     if torch.onnx.is_in_onnx_export():  # it has no translation of these operators
         raise RuntimeError(NO_SCRIPT)
     structure, x = call.structure(), call.x

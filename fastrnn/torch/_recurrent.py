@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Recurrent(Bound):
-    """What RNN, LSTM and GRU have in common."""
+    """A module of the common parts of RNN, LSTM and GRU."""
 
     mode: str
 

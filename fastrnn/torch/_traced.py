@@ -20,7 +20,7 @@ from fastrnn.torch._tracing import is_transformed, untransformed, unwrapped
 
 
 class Plan(NamedTuple):
-    """What a stack consists of.
+    """The passes of a stack, layer by layer.
 
     operator, spec : the operator's name, and its argument `spec`. cell, bias : what `spec` says.
     layers : for each layer its passes, each with reverse (a bool) and the names of its parameters.

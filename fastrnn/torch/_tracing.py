@@ -1,4 +1,4 @@
-"""Whether torch follows a call's operations: to compile, export, transform, record or script.
+"""Questions about torch: does it follow a call, to compile, export, transform, record or script?
 
 These questions, and what transforms wrap tensors in, are private parts of torch, because it has no
 public ones. Tests hold them to torch 2.13.

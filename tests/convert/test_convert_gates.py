@@ -220,6 +220,7 @@ def test_what_does_not_fit_is_refused(cell, gates, options, error, words):
         (LSTM(I, H, layer_norm=True), {}, ValueError, "layer_norm must be False"),
         (LSTM(I, H, proj_size=2), {}, ValueError, "proj_size must be 0"),
         (fastrnn.MinGRU(I, H), {}, TypeError, "layer must be an LSTM, GRU or RNN, got MinGRU"),
+        (fastrnn.LSTM(I, H).freeze(), {}, TypeError, "got Frozen: use the layer that was frozen"),
     ],
 )
 def test_layers_without_such_a_form_are_refused(layer, options, error, words):

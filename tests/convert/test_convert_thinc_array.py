@@ -64,5 +64,7 @@ def test_arrays_that_do_not_fit_are_refused():
         convert.from_thinc(np.zeros(200, int), I, H)
     with pytest.raises(ValueError, match=r"params must be \(200,\), got \(2, 100\)"):
         convert.from_thinc(np.zeros((2, 100)), I, H)
+    with pytest.raises(TypeError, match="must be an LSTM, got Frozen: use the layer that was fr"):
+        convert.to_thinc(LSTM(2, 3).freeze())
     with pytest.raises(TypeError, match="layer must be an LSTM, got GRU"):
         convert.to_thinc(GRU(I, H))
