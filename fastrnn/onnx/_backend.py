@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastrnn import checks
+from fastrnn.onnx._inputs import named_inputs
 from fastrnn.onnx._operator import label_of
-from fastrnn.onnx._prepared import Prepared, RecurrentStep, named_inputs
+from fastrnn.onnx._prepared import Prepared, RecurrentStep
 
 if TYPE_CHECKING:
     import os
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
     from fastrnn._typing import Floats
-    from fastrnn.onnx._prepared import Arrays
+    from fastrnn.onnx._inputs import Arrays
 
 
 def run_node(

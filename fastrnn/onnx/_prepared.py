@@ -11,6 +11,7 @@ import numpy as np
 
 from fastrnn.checks import shown
 from fastrnn.onnx._arrays import Operation, known
+from fastrnn.onnx._inputs import named_inputs
 from fastrnn.onnx._model import Constants, first_twice, read
 from fastrnn.onnx._node import Node
 from fastrnn.onnx._operator import input_names, is_recurrent, label_of, operator_of
@@ -19,13 +20,12 @@ from fastrnn.onnx._weights import Weights
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
-    from typing import Any, TypeAlias
+    from typing import Any
 
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-    Arrays: TypeAlias = Mapping[str, NDArray[Any]] | Sequence[NDArray[Any] | None]
+    from fastrnn.onnx._inputs import Arrays
 
 # The operators the shape of whose outputs follows from the shapes of all their inputs.
 _OF_SHAPES = {"Cast", "Concat", "Gather", "Identity", "Mul", "Shape", "Transpose"}
@@ -249,47 +249,6 @@ def _value(values, name, owner):
     if name not in values:
         raise ValueError(f"{owner} reads {shown(name)!r}, which no input and no node before it is")
     return values[name]
-
-
-def named_inputs(inputs, names, required, owner):
-    """The inputs as a dict from names to arrays.
-
-    names : of all inputs, "" for one that is left out. required : of those that must be given.
-    """
-    if hasattr(inputs, "keys"):
-        named = {name: inputs[name] for name in inputs.keys()}  # noqa: SIM118
-    elif isinstance(inputs, np.ndarray) or not hasattr(inputs, "__len__"):
-        raise TypeError(
-            "inputs must be a mapping from names to arrays, or a list or tuple of arrays, got "
-            f"{type(inputs).__name__}"
-        )
-    else:
-        given = [*inputs]
-        wanted = required if len(given) == len(required) else names
-        if len(given) != len(wanted):
-            raise ValueError(
-                f"inputs of {owner} must be {len(required)} arrays, got {len(given)}: its inputs "
-                f"are {shown(', '.join(required))}"
-            )
-        named = {}
-        for name, array in zip(wanted, given, strict=True):
-            if not name and array is not None:
-                raise ValueError(
-                    f"inputs of {owner} have an array where it leaves out an input: use None there"
-                )
-            if name and named.setdefault(name, array) is not array:
-                raise ValueError(
-                    f"inputs of {owner} have two arrays for {shown(name)!r}, which it reads twice"
-                )
-    missing = [name for name in required if named.get(name) is None]
-    unknown = [name for name in named if name not in names]
-    if missing or unknown:
-        words = [f"missing are {shown(', '.join(missing))}"] * bool(missing)
-        words += [f"unknown are {shown(', '.join(map(str, unknown)))}"] * bool(unknown)
-        raise ValueError(
-            f"inputs must be those of {owner}, {shown(', '.join(required))}: {'; '.join(words)}"
-        )
-    return {name: np.asarray(array) for name, array in named.items()}
 
 
 def _check_operators(graph):

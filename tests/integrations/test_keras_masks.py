@@ -132,3 +132,5 @@ def test_there_is_a_mask_where_keras_has_one(case, suffix, tmp_path, monkeypatch
     for name in [name for name in ours if name.startswith("bidirectional")]:
         ours |= dict.fromkeys(("forward_own", "backward_own"), ours.pop(name))
     assert {name: source is not None for name, source in ours.items()} == seen
+    embeddings = "table", "reversible_embedding"  # and no operation that stands for their mask
+    assert all(source.startswith(embeddings) for source in ours.values() if source is not None)
