@@ -1,8 +1,9 @@
-"""Models of ONNX with recurrent nodes, and weights that are drawn for them."""
+"""Recurrent nodes of ONNX and models with them, and weights that are drawn for them."""
 
 import warnings
 
 import numpy as np
+import onnx_oracle
 import pytest
 
 with warnings.catch_warnings():
@@ -11,6 +12,7 @@ with warnings.catch_warnings():
 
 helper, from_array = onnx.helper, onnx.numpy_helper.from_array
 FLOAT = onnx.TensorProto.FLOAT
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 T, B, I, H = 5, 4, 3, 6  # noqa: E741 - as in all the equations
 
@@ -38,3 +40,23 @@ def weights_of(gates=4, directions=1, **options):
 
 def lstm(inputs=("x", "W", "R", "B"), outputs=("Y",), name="lstm", **attributes):
     return helper.make_node("LSTM", inputs, outputs, name, hidden_size=H, **attributes)
+
+
+def node_of(case, name="node"):
+    """The node of a case of `onnx_oracle`."""
+    names = [name if name in case.inputs else "" for name in INPUTS]
+    while not names[-1]:
+        names.pop()
+    return helper.make_node(case.kind, names, ["Y", *case.states], name, **case.attributes)
+
+
+def case_of(kind, seed=0, T=5, B=3, I=2, H=4, D=1, dtype="float32", given=(), **attributes):  # noqa: E741
+    """A case of these sizes; given : the optional inputs that it has."""
+    rng, gates = np.random.default_rng(seed), len(onnx_oracle.GATES[kind])
+    shapes = {
+        "X": (T, B, I), "W": (D, gates * H, I), "R": (D, gates * H, H), "B": (D, 2 * gates * H),
+        "initial_h": (D, B, H), "initial_c": (D, B, H), "P": (D, 3 * H),
+    }  # fmt: skip
+    named = [name for name in shapes if name in ("X", "W", "R", *given)]
+    inputs = {name: rng.uniform(-1, 1, shapes[name]).astype(dtype) for name in named}
+    return onnx_oracle.Case(kind, attributes, inputs, 22)
