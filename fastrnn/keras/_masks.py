@@ -92,9 +92,9 @@ class Masks:
             given = [_at(known, tensor) for tensor in call.reads]
             if call.masks is not None:
                 given = self._with_explicit(given, call.masks, graph.nodes)
-            elif self._major == 3 and not call.alone and node.kind in RECURRENT:
-                given = []  # Keras hands a mask on where x is the only tensor
-            known[key] = self._of_call(node, given)
+            # Keras 3 gives a layer the mask of x where x is the only tensor.
+            reads = call.masks is not None or call.alone or self._major == 2
+            known[key] = self._of_call(node, given, reads)
         return [_at(known, tensor) for tensor in graph.outputs]
 
     def _spend(self, node, count):
@@ -129,8 +129,12 @@ class Masks:
         said = "module" in node.entry or "trainable" in node.config or node.kind == "InputLayer"
         return said or self._major == 2
 
-    def _of_call(self, node, incoming):
-        """The masks of a layer's outputs. incoming : those of the tensors that it reads."""
+    def _of_call(self, node, incoming, reads=True):
+        """The masks of a layer's outputs.
+
+        incoming : those of the tensors that it reads. reads : False where a recurrent layer hands
+        on the mask of x, but computes without it.
+        """
         self._spend(node, 1)
         if node.kind in MODELS:
             return self.of_model(node, incoming)
@@ -138,7 +142,7 @@ class Masks:
             return incoming
         first = incoming[0] if incoming else None
         if node.kind in RECURRENT:
-            if first is not None:
+            if reads and first is not None:
                 self.found.setdefault(id(node.entry), first)
             return [first] * _sequences(node)
         if node.kind in _EMBEDDINGS:

@@ -68,12 +68,21 @@ def with_states(e, u):
     return lstm()(e, initial_state=[h, c])
 
 
+def after_states(e, u):
+    """In a model, a layer with initial states computes without the mask of x, but hands it on."""
+    x = keras.Input((T, F))
+    state = kl.GlobalAveragePooling1D()(x)
+    inner = keras.Model(x, lstm("other")(x, initial_state=[state, state]))
+    return lstm()(inner(e))
+
+
 # From a masked tensor e and an unmasked one u to outputs -> whether the layer "seen" has a mask.
 CASES = {
     "an Embedding": (lambda e, u: lstm()(e), True),
     "by keyword": (lambda e, u: lstm()(sequences=e), True),
     "no mask": (lambda e, u: lstm()(u), False),
     "with initial states": (with_states, False),
+    "behind a layer with initial states": (after_states, True),
     "Add of one masked": (lambda e, u: lstm()(kl.Add()([e, u])), False),
     "Add of two masked": (lambda e, u: lstm()(kl.Add()([e, kl.Dense(F)(e)])), True),
     "an operator": (lambda e, u: lstm()(e + e), False),
