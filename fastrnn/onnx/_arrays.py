@@ -68,7 +68,8 @@ class Operation:
         if any(array is None for array in needed):
             raise ValueError(f"{self._name} must have all of its inputs")
         try:
-            return self._function(self, *inputs)
+            # NumPy makes scalars of some arrays without axes.
+            return [np.asarray(array) for array in self._function(self, *inputs)]
         except KeyError as error:  # of `attributes`
             raise ValueError(f"{self._name} must have the attribute {error}") from None
         except (IndexError, ArithmeticError) as error:

@@ -73,6 +73,8 @@ class Prepared:
         read_later = {*self.output_names, *(name for step in self._steps for name in step.inputs)}
         kept = {name: constants.get(name) for name in read_later}
         self._constants = {name: value for name, value in kept.items() if value is not None}
+        for value in self._constants.values():
+            value.flags.writeable = False  # `_own` copies what is not writeable, a view of it too
         self._declared = {value.name: _declared(value) for value in graph.input}
         self._of_shapes = _values_of_shapes(self._steps, self._constants)
         self._others = [step for step in self._steps if not step.outputs & self._of_shapes]

@@ -83,6 +83,27 @@ def test_kept_values_are_not_the_callers():
         sizes[:] = -7
 
 
+def test_constants_are_not_the_callers():
+    """Outputs that are constants, and those that are views of constants in some run."""
+    nodes = [
+        helper.make_node("Concat", ["a", "a"], ["twice"], axis=0),
+        helper.make_node("Identity", ["twice"], ["same"]),
+        helper.make_node("Reshape", ["twice", "shape"], ["view"]),
+        helper.make_node("Gather", ["a", "zero"], ["first"]),
+    ]
+    outputs = {name: (FLOAT, None) for name in ("twice", "same", "view", "first")}
+    proto = model(
+        nodes, {"shape": (INT64, ["N"])}, outputs, a=np.array([1, 2], "f4"), zero=np.array(0),
+    )  # fmt: skip
+    prepared = fastrnn.onnx.prepare(proto)
+    for _ in range(3):
+        got = prepared.run({"shape": np.array([2, 2])})
+        assert [a.tolist() for a in got] == [[1, 2, 1, 2], [1, 2, 1, 2], [[1, 2], [1, 2]], 1]
+        for array in got:
+            assert isinstance(array, np.ndarray)
+            array[...] = -7
+
+
 def test_a_run_that_fails_keeps_nothing():
     prepared, x = fastrnn.onnx.prepare(gru_with_zeros()), normal(2, 5, I)
     wanted = prepared.run({"x": x})
