@@ -5,7 +5,7 @@ It must not know: sequences, gradients.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,18 @@ if TYPE_CHECKING:
     from fastrnn._typing import Precision
 
 
+class _Packed(NamedTuple):
+    """A `Frozen`, and the parameters that it was packed from: where they are, and the tensors."""
+
+    frozen: Frozen
+    where: list[Any]
+    tensors: list[Any]
+
+    def __deepcopy__(self, memo):
+        """None, as of a `Net`: a copied module, parametrized ones too, packs anew."""
+        return None
+
+
 class Freezing(nn.Module):
     """A module that can be frozen.
 
@@ -29,7 +41,7 @@ class Freezing(nn.Module):
     def __init__(self):
         super().__init__()
         self._is_frozen, self._precision = False, None
-        self._frozen = {}  # by precision: a `Frozen`, and the tensors that it was packed from
+        self._frozen = {}  # by precision: a `_Packed`, or None
 
     def freeze(self, precision: Precision | None = None) -> Self:
         """Pack the weights once, for inference, rather than at each call.
@@ -127,16 +139,16 @@ class Freezing(nn.Module):
         """The `Frozen` of the parameters as they are now."""
         where = places(tensors), [_version(t) for t in tensors]
         held = self._frozen.get(precision)
-        if held is not None and held[1] == where:
-            if all([a is b for a, b in zip(held[2], tensors, strict=True)]):
-                return held[0]
+        if held is not None and held.where == where:
+            if all([a is b for a, b in zip(held.tensors, tensors, strict=True)]):
+                return held.frozen
         structure = self._structure(DTYPES[tensors[0].dtype])
         named = dict(zip(self._names, map(array_of, tensors), strict=True))
         arrays = {name: np.ascontiguousarray(array) for name, array in named.items()}
         frozen = Frozen(
             structure, [structure.parameters(k, arrays) for k in range(structure.slots)], precision
         )
-        self._frozen[precision] = frozen, where, tensors
+        self._frozen[precision] = _Packed(frozen, where, tensors)
         return frozen
 
     def _frozen_for(self, tensors, input, state):

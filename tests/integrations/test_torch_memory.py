@@ -302,6 +302,21 @@ def test_a_parametrized_module_is_copied_after_a_call(frozen, kinds, x, name):
         assert_equal(leaves(module(x)), wanted)
 
 
+def test_a_frozen_parametrized_module_is_copied_whose_weights_have_a_graph():
+    _, module = pair("lstm")
+    torch.nn.utils.parametrizations.weight_norm(module, "weight_hh_l0")
+    module.freeze()  # where gradients are on: the weights are no leaves
+    other, x = copy.deepcopy(module), x_for(module)
+    with torch.no_grad():
+        wanted = leaves(module(x))
+        assert_equal(leaves(other(x)), wanted)
+        other.parametrizations.weight_hh_l0.original1.mul_(2)
+        other.bias_hh_l0.add_(1)
+        assert not torch.equal(leaves(other(x))[0], wanted[0])
+        assert_equal(leaves(other(x)), leaves(other.thaw()(x)))
+        assert_equal(leaves(module(x)), wanted)
+
+
 def test_a_saved_module_is_loaded():
     _, module = pair("lstm")
     buffer = io.BytesIO()
