@@ -8,7 +8,7 @@ import torch
 from fastrnn._engine.passes import with_weights
 from fastrnn._layer.tape import Tape
 from fastrnn.torch import _equations
-from fastrnn.torch._net import Net, array_of, places, view_of
+from fastrnn.torch._net import DTYPES, Net, array_of, places, view_of
 from fastrnn.torch._tracing import is_followed, is_watched
 
 
@@ -140,6 +140,7 @@ def _with_arrays_of(ctx, x, parameters):
     """The record of the forward pass with other arrays of the same values."""
     structure = ctx.net._structure
     tensors = dict(zip(structure.shapes, parameters, strict=True))
+    _check_same_kind(ctx, {"input": x, **tensors})
     net = Net(structure, tensors, places(parameters))
     layers = [
         (
@@ -155,6 +156,19 @@ def _with_arrays_of(ctx, x, parameters):
     (_, *of_first), *others = layers
     (dense, _) = structure._checked_x(array_of(x))
     return ctx.record._replace(layers=[(dense, *of_first), *others])
+
+
+def _check_same_kind(ctx, named):
+    """RuntimeError for a tensor that has another dtype or shape than in the forward pass."""
+    dtype = ctx.net._structure.dtype
+    for (name, tensor), (_, shape, _) in zip(named.items(), ctx.places, strict=True):
+        same = tensor.dtype in DTYPES and DTYPES[tensor.dtype] == dtype
+        if tensor.shape != shape or not same:
+            raise RuntimeError(
+                f"{name} must stay {dtype} of shape {tuple(shape)} until the backward pass has "
+                f"run, got {tensor.dtype} of shape {tuple(tensor.shape)}: call backward() before "
+                "module.double() or its like"
+            )
 
 
 def _arrays_of(state):

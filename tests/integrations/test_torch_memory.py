@@ -283,6 +283,25 @@ def test_copies_compute_the_same_and_are_their_own(copied, kind):
         assert not torch.equal(other(x)[0], wanted[0])
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize(
+    "change, name",
+    [
+        (lambda module, x: module.float(), "weight_ih_l0 must stay float64"),
+        (lambda module, x: module.half(), "got torch.float16"),
+        (lambda module, x: setattr(x, "data", x.data[1:]), "input must stay"),
+    ],
+    ids=["float", "half", "shape"],
+)
+def test_a_tensor_of_another_kind_in_the_backward_pass_is_named(change, name, kind):
+    _, module = pair(kind, torch.float64)
+    x = x_for(module).detach()
+    y, _ = module(x)
+    change(module, x)
+    with pytest.raises(RuntimeError, match=name):
+        y.sum().backward()
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize(
     "kinds, x, name",
