@@ -149,13 +149,14 @@ def gradients(structure, rows, tensors, incoming, factors=None, unbatched=False)
         pairs = zip((y, *last), incoming, strict=True)
         pairs = [(o, d) for o, d in pairs if d is not None and o.requires_grad]
         wanting = [k for k, view in enumerate(views) if view is not None and view.requires_grad]
-        found = [None] * len(views)
+        found, of = [None] * len(views), [None] * len(wanting)
         if pairs:
             outputs, incoming = zip(*pairs, strict=True)
             of = torch.autograd.grad(
                 outputs, [views[k] for k in wanting], incoming, create_graph=create_graph,
                 allow_unused=True,
             )  # fmt: skip
-            for k, gradient in zip(wanting, of, strict=True):
-                found[k] = gradient
+        for k, gradient in zip(wanting, of, strict=True):
+            # Without steps nothing follows from x: its gradient is 0, as the kernels give it.
+            found[k] = torch.zeros_like(views[k]) if gradient is None else gradient
     return found

@@ -281,6 +281,17 @@ def test_one_tensor_in_several_places_has_the_sum_of_their_gradients():
     assert_close(torch.autograd.grad(loss, of, create_graph=True), by_kernels)
 
 
+@pytest.mark.parametrize("steps, batch", [(0, 2), (T, 0), (0, 0)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_that_can_be_differentiated_are_there_without_steps_or_rows(kind, steps, batch):
+    _, module = pair(kind)
+    of = [draw(steps, batch, I).requires_grad_(), *module.parameters()]
+    y, state = module(of[0])
+    loss = y.sum() + sum(s.sum() for s in (state if isinstance(state, tuple) else (state,)))
+    by_kernels = torch.autograd.grad(loss, of, retain_graph=True)
+    assert_equal(torch.autograd.grad(loss, of, create_graph=True), by_kernels)
+
+
 @pytest.mark.parametrize("options", [{"layer_norm": True}, {"recurrent_dropout": 0.4}])
 def test_gradients_of_gradients_that_are_not_there_are_refused(options):
     module, x = GRU(I, H, **options), draw(T, B, I, dtype=torch.float32).requires_grad_()
