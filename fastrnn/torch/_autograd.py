@@ -95,6 +95,7 @@ class _Call(torch.autograd.Function):
             train=train,
         )  # fmt: skip
         ctx.net, ctx.states, ctx.places = net, states, places((x, *others[states:]))
+        ctx.input_shape = x.shape
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, *others)
         # `backward` reads y, so the user, who may change y or move its memory, gets a copy.
@@ -160,8 +161,9 @@ def _with_arrays_of(ctx, x, parameters):
 
 def _check_same_kind(ctx, named):
     """RuntimeError for a tensor that has another dtype or shape than in the forward pass."""
-    dtype = ctx.net._structure.dtype
-    for (name, tensor), (_, shape, _) in zip(named.items(), ctx.places, strict=True):
+    structure = ctx.net._structure
+    dtype, shapes = structure.dtype, (ctx.input_shape, *structure.shapes.values())
+    for (name, tensor), shape in zip(named.items(), shapes, strict=True):
         same = tensor.dtype in DTYPES and DTYPES[tensor.dtype] == dtype
         if tensor.shape != shape or not same:
             raise RuntimeError(

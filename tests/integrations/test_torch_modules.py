@@ -282,7 +282,7 @@ def test_one_tensor_in_several_places_has_the_sum_of_their_gradients():
 
 
 @pytest.mark.parametrize("steps, batch", [(0, 2), (T, 0), (0, 0)])
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_gradients_that_can_be_differentiated_are_there_without_steps_or_rows(kind, steps, batch):
     _, module = pair(kind)
     of = [draw(steps, batch, I).requires_grad_(), *module.parameters()]
