@@ -29,7 +29,7 @@ def run(net, x, state, rows, parameters, train=False):
         if answer is not None:
             y, last = answer
             return y, last if len(state) > 1 else (last,)
-    x, state = array_of(x), _state_of(state)
+    x, state = view_of(x), _state_of(state)
     if isinstance(net, Net):
         y, last, _ = net._run(x, state, rows, False, False, None, train=train)
     elif rows is None:
@@ -68,12 +68,12 @@ _ROWS = "lengths", "mask", "reset", "reset_to"
 
 
 def _state_of(tensors):
-    """A state as a layer takes it; None if all of it is None."""
+    """A state as a layer takes it, over the tensors' memory; None if all of it is None."""
     if tensors[0] is None and tensors[-1] is None:
         return None
     if len(tensors) == 1:
-        return array_of(tensors[0])
-    return tuple([array_of(t) for t in tensors])
+        return view_of(tensors[0])
+    return tuple([view_of(t) for t in tensors])
 
 
 def _tensors_of(state):
@@ -126,7 +126,7 @@ def _gradients(ctx, dy, dlast):
         # share_memory() moves memory; hooks on saved tensors, as checkpoint's, give copies.
         if places((x, *parameters)) != ctx.places:
             record = _with_arrays_of(ctx, x, parameters)
-        grads = Tape(structure, record).backward(array_of(dy), _state_of(dlast), need_x=wanted[0])
+        grads = Tape(structure, record).backward(view_of(dy), _state_of(dlast), need_x=wanted[0])
         arrays = [grads.x, *_arrays_of(grads.state), *grads.params.values()]
         pairs = zip(arrays, wanted, strict=True)
         found = [torch.from_numpy(array) if wants else None for array, wants in pairs]

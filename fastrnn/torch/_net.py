@@ -60,7 +60,7 @@ def view_of(tensor):
     The array is valid as long as the tensor is not given other memory.
     """
     view = None
-    if EXCHANGE is not None and not tensor.is_neg():
+    if EXCHANGE is not None and tensor is not None and not tensor.is_neg():
         view = EXCHANGE.array(tensor)
     return array_of(tensor) if view is None else view
 
