@@ -211,10 +211,17 @@ class Recurrent(Bound):
     def _short(self, input, hx):
         """The answer of an ordinary call; None if `_forward` must take it."""
         states = len(self._cell.states)
-        state = () if hx is None else (hx,) if type(hx) is not tuple else hx
+        if hx is None:
+            state = ()
+        elif states == 1:
+            state = (hx,)
+        elif type(hx) is tuple and len(hx) == states:
+            state = hx
+        else:
+            return None
         tensors = input, *state
         ready = self._ready(tensors)
-        if ready is None or len(state) not in (0, states):
+        if ready is None:
             return None
         net, parameters = ready
         if not (torch.is_grad_enabled() and wants_gradient((*tensors, *parameters))):

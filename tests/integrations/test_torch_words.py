@@ -155,6 +155,21 @@ def test_dropout_between_layers_says_nothing_of_infinities():
     assert module(draw(T, B, I, dtype=torch.float32))[0].isnan().any()  # of infinity times 0
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("wants", [False, True], ids=["inference", "training"])
+def test_a_state_of_another_kind_is_refused_by_every_call(frozen, wants):
+    x, h = draw(T, B, I, dtype=torch.float32), torch.zeros(1, B, H)
+    others = {GRU: [(h,), (), (h, h), [h]], LSTM: [h, (h,), (), (h, h, h), [h]]}
+    for kind, states in others.items():
+        module = kind(I, H).freeze() if frozen else kind(I, H)
+        with torch.set_grad_enabled(wants):
+            for _ in range(2):  # the first call takes the long way
+                for state in states:
+                    with pytest.raises(TypeError, match="hx must be a (pair|Tensor)"):
+                        module(x, state)
+                module(x)
+
+
 def test_a_parameter_of_another_shape_is_refused():
     module, x = GRU(I, H), draw(T, B, I, dtype=torch.float32)
     module(x)
