@@ -34,7 +34,7 @@ cdef struct dl_exchange:
 cdef class Exchange:
     """Looks at the tensors of a class that has the C exchange API.
 
-    kind: the class. ValueError if its API is of another major version than 1.
+    kind: the class. ValueError if its API is of another major version than 1, or cannot look at tensors.
     """
     cdef object kind, capsule
     cdef const dl_exchange *api
@@ -42,7 +42,7 @@ cdef class Exchange:
     def __cinit__(self, kind):
         self.kind, self.capsule = kind, kind.__dlpack_c_exchange_api__
         self.api = <const dl_exchange *>PyCapsule_GetPointer(self.capsule, "dlpack_exchange_api")
-        if self.api.major != 1 or not isinstance(kind, type):
+        if self.api.major != 1 or self.api.look == NULL or not isinstance(kind, type):
             raise ValueError("a class with DLPack's C exchange API 1 expected")
 
     cdef bint looks(self, tensor, dl_tensor *found) noexcept:

@@ -185,7 +185,7 @@ class Bound(Freezing):
         self._check_tensors(input, state, dtype)
         named = dict(zip(self._names, tensors, strict=True))
         net = Net(self._structure(DTYPES[dtype]), named, where)
-        if all(t.is_contiguous() for t in tensors):  # else the net has copies
+        if all(t.is_contiguous() and not t.is_neg() for t in tensors):  # else the net has copies
             self._net = net
         return net
 

@@ -118,13 +118,14 @@ NAME = b"dlpack_exchange_api"
 
 
 def test_a_class_without_the_api_or_of_another_version_is_refused(core):
-    table = (ctypes.c_uint32 * 16)(2, 0)
     make = ctypes.pythonapi.PyCapsule_New
     make.restype = ctypes.py_object
     make.argtypes = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p
-    capsule = make(ctypes.addressof(table), NAME, None)
-    with pytest.raises(ValueError, match="C exchange API 1 expected"):
-        core.Exchange(type("Later", (), {"__dlpack_c_exchange_api__": capsule}))
+    for major in (2, 1):  # all functions are NULL
+        table = (ctypes.c_uint32 * 16)(major, 0)
+        capsule = make(ctypes.addressof(table), NAME, None)
+        with pytest.raises(ValueError, match="C exchange API 1 expected"):
+            core.Exchange(type("Other", (), {"__dlpack_c_exchange_api__": capsule}))
     for other in (int, None, 3):
         with pytest.raises(AttributeError):
             core.Exchange(other)

@@ -244,6 +244,18 @@ def test_parameters_of_any_layout_are_read():
     assert not torch.equal(module(x)[0], wanted[0])
 
 
+@pytest.mark.parametrize("wants", [False, True], ids=["inference", "training"])
+def test_changes_of_parameters_whose_sign_torch_keeps_apart_are_seen(wants):
+    _, module = pair("lstm", torch.float32)
+    x = draw(T, B, I, dtype=torch.float32)
+    with torch.set_grad_enabled(wants):
+        module.weight_hh_l0.data = torch._neg_view(module.weight_hh_l0.data)
+        assert_same_as_new(module, "lstm", x)
+        with torch.no_grad():
+            module.weight_hh_l0.mul_(3)
+        assert_same_as_new(module, "lstm", x)
+
+
 def test_parameters_may_be_tied_parametrized_or_replaced_in_a_call():
     _, module = pair("lstm", num_layers=2, sizes=(H, H))
     x = draw(T, B, H)
