@@ -190,6 +190,8 @@ def test_traced_modules_refuse_what_eager_ones_refuse(traced, x, hx, words, comp
     call = compiler(module)
     if traced == "mapped":
         call, given = torch.func.vmap(module), [t[None] for t in given]
+    elif torch.__version__ < "2.7":  # it compiles no words of exceptions
+        words = None
     with pytest.raises(Exception, match=words):
         call(*given)
 
