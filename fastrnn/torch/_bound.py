@@ -33,8 +33,8 @@ class Bound(Freezing):
     """A module whose parameters a `Net` reads where they are.
 
     A subclass has `_cell`, `hidden_size` and `_new_structure`, which makes the `Structure` for a
-    dtype. Its `forward` leads to `_answer`, which decides who computes, and from there to `_traced`
-    where torch follows the call, else to `_forward`.
+    dtype. A call that torch follows goes to its `_traced`, any other to `_forward`. Its `_answer`
+    takes a call again once torch.compile no longer watches.
     """
 
     def __init__(self):

@@ -162,7 +162,8 @@ class Recurrent(Bound):
         ((7, 2, 5), True)
         """
         drawing = self.training and self._draws()
-        if lengths is mask is reset is None and not drawing and is_alone():
+        ordinary = lengths is mask is reset is None and reset_to == "zero" and not drawing
+        if ordinary and is_alone():
             answer = self._short(input, hx)
             if answer is not None:
                 return answer

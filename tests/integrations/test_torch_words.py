@@ -170,6 +170,16 @@ def test_a_state_of_another_kind_is_refused_by_every_call(frozen, wants):
                 module(x)
 
 
+@pytest.mark.parametrize("kind", [GRU, LSTM])
+def test_reset_to_is_judged_by_every_call(kind):
+    module, x = kind(I, H), draw(T, B, I, dtype=torch.float32)
+    for _ in range(2):  # the first call takes the long way
+        with pytest.raises(ValueError, match="reset_to must be"):
+            module(x, reset_to="last")
+        module(x, reset_to="initial")
+        module(x)
+
+
 def test_a_parameter_of_another_shape_is_refused():
     module, x = GRU(I, H), draw(T, B, I, dtype=torch.float32)
     module(x)
