@@ -13,7 +13,7 @@ import numpy as np
 from keras.src.backend.numpy import rnn
 
 from fastrnn.keras import Loaded
-from fastrnn.keras._recipe import Call, Recipe
+from fastrnn.keras._recipe import CallOptions, Recipe
 from fastrnn.keras._weights import params_of
 
 _NAMES = {
@@ -33,7 +33,7 @@ def _run(cell, x, states, mask, weights, functions, options, backwards):
     if arrays[0].dtype not in ("float32", "float64"):
         raise NotImplementedError
     options = {"bias": len(arrays) == 3, "recurrent_activation": gates} | options
-    call = Call(True, True, backwards, False, _zero_output[-1])
+    call = CallOptions(True, True, backwards, False, _zero_output[-1])
     recipe = Recipe(cell, cell, len(arrays[1]), options, arrays[0].dtype, call)
     layer = recipe.new_layer(len(arrays[0]), arrays[0].dtype)
     for name, array in params_of(recipe, layer, [arrays]).items():
