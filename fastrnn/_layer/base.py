@@ -305,6 +305,49 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         )  # fmt: skip
         return y, state, Tape(self._structure, record)
 
+    def last(self, state: State) -> Any:  # an array, or a pair with merge=None
+        """The last output of each row: what a model reads that has one result for a sequence.
+
+        It is the h of the top layer after a row's last step, as `lengths` and `mask` say it. With
+        two directions it is the forward direction's h after the last step and the reverse
+        direction's h after the first step, the last one that it takes, merged as y is. This is not
+        y[-1]: there the reverse direction has read one step only, and y is 0 beyond a row's end.
+
+        Parameters
+        ----------
+        state : the final state, as a call or `forward` of the layer returns it
+
+        Returns
+        -------
+        output : (B, D * features) array, unbatched (D * features,)
+            features is proj_size, or hidden_size without a projection. With merge "sum", "mean" or
+            "mul" it has `features` features; with merge=None it is a pair of such arrays. It is a
+            new array. `Tape.backward` takes its gradient as `last`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the state is not one that the layer returns.
+
+        Examples
+        --------
+        A classifier of sequences of any length, with a gradient into the last output:
+
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> from fastrnn import train
+        >>> layer = fastrnn.GRU(3, 8, bidirectional=True, rng=0)
+        >>> head, x = train.Dense(16, 2, rng=1), np.ones((7, 2, 3), "float32")
+        >>> y, state, tape = layer.forward(x, lengths=[7, 4])
+        >>> output = layer.last(state)
+        >>> output.shape
+        (2, 16)
+        >>> loss, d_logits = train.cross_entropy(head(output), [0, 1])
+        >>> of_head = head.backward(output, d_logits)
+        >>> grads = tape.backward(last=of_head.x, need_x=False)
+        """
+        return self._structure.last_output(state)
+
     def freeze(
         self, precision: Precision | None = None, head: IsDense | None = None
     ) -> Frozen[State, Given]:  # fmt: skip

@@ -20,7 +20,7 @@ from fastrnn._typing import Given, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Literal, SupportsIndex
+    from typing import Any, Literal, SupportsIndex
 
     from fastrnn._layer.base import Recurrent
     from fastrnn._layer.head import Head
@@ -397,6 +397,35 @@ class Frozen(Running, Generic[State, Given]):
             symbols = symbols or (both if y.ndim > 2 else ("T",))
             self._head.check_out(out, symbols, y.shape[:-1])
         return self._head(y, out)
+
+    def last(self, state: State) -> Any:  # an array, or a pair with merge=None
+        """The last output of each row, as `fastrnn.LSTM.last`; with a head the head's output of it.
+
+        Parameters
+        ----------
+        state : the final state, as a call returns it
+
+        Returns
+        -------
+        output : (B, D * features) array, or with a head (B, outputs)
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the state is not one that the layer returns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastrnn
+        >>> from fastrnn import train
+        >>> frozen = fastrnn.GRU(3, 5, rng=0).freeze(head=train.Dense(5, 2, rng=1))
+        >>> p, state = frozen(np.ones((7, 4, 3), "float32"))
+        >>> frozen.last(state).shape, bool((frozen.last(state) == p[-1]).all())
+        ((4, 2), True)
+        """
+        output = self._structure.last_output(state)
+        return output if self._head is None else self._head(output)
 
     def stream(
         self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,

@@ -275,50 +275,106 @@ class Structure:
             [z if p is None else checks.dense(p) for p, z in zip(parts, zeros, strict=True)]
         )
 
-    def checked_dstate(self, dstate, batch, unbatched):
-        if dstate is None:
-            return tuple(None for _ in self.cell.states)
-        parts = self._checked_parts("dstate", dstate, batch, unbatched)
+    def checked_dstate(self, dstate, last, ends, batch, unbatched):
+        """The gradient of the final state: dstate, plus `last` in the h of the top layer.
+
+        ends : the final h of the top layer's directions, for merge="mul"; else not read.
+        """
+        parts = [None] * len(self.cell.states)
+        if dstate is not None:
+            parts = self._checked_parts("dstate", dstate, batch, unbatched)
+        if last is not None:
+            parts[0] = self._with_last(parts[0], last, ends, batch, unbatched)
         return tuple(None if p is None else checks.dense(p) for p in parts)
 
-    def _checked_gradient(self, name, dy, steps, batch, unbatched, directions):
-        """A gradient of y, or of one direction's y, as (T, B, ...), or None."""
-        width = directions * self.features
-        symbol = self.features_symbol
-        symbol = f"directions*{symbol}" if directions > 1 else symbol
-        shape, symbols = (steps, batch, width), ("T", "B", symbol)
-        if unbatched:
-            shape, symbols = (steps, width), ("T", symbol)
-        elif self.batch_first:
-            shape, symbols = (batch, steps, width), ("B", "T", symbol)
-        dy = checks.optional(name, dy, shape, symbols, self.dtype)
-        return None if dy is None else self.from_user(dy, unbatched)
+    def _with_last(self, dh, last, ends, batch, unbatched):
+        """dh (slots, B, features) or None, and the gradient of the last output -> a new dh."""
+        lead = {} if unbatched else {"B": batch}
+        top = self._separate("last", last, lead, ends, np.atleast_2d)
+        if dh is None:
+            dh = np.zeros((self.slots, batch, self.features), self.dtype)
+        else:
+            dh = dh.copy()
+        with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
+            for slot, part in enumerate(top, self.slots - len(top)):
+                if part is not None:
+                    dh[slot] += part
+        return dh
+
+    def last_output(self, state):
+        """The final h of the top layer, its directions merged as in y, as a new array.
+
+        With merge=None it is a pair of arrays.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the state is not one that the layer returns.
+        """
+        h = checks.state_parts(self.cell, state)[0]
+        if h is None:
+            raise ValueError("state must have the final h, got None in its place")
+        h = np.asarray(h)
+        if h.ndim not in (2, 3):
+            raise ValueError(
+                f"state must be a state that the layer returned, whose h is (layers*directions, B, "
+                f"{self.features_symbol}), got an array of shape {h.shape}: a y, or a part of h?"
+            )
+        unbatched = h.ndim == 2
+        h = self._checked_parts("state", state, 1 if unbatched else h.shape[1], unbatched)[0]
+        ends = h[-self.num_directions :, 0] if unbatched else h[-self.num_directions :]
+        if len(ends) == 1:
+            return ends[0].copy()
+        if self.merge == "concat":
+            return np.concatenate(list(ends), axis=-1)
+        with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
+            return MERGES[self.merge].together(ends[0].copy(), ends[1].copy())
 
     def gradients_of_directions(self, dy, ys, unbatched):
         """Each direction's gradient of y, from the gradient of the layer's y; ys : each one's y."""
         steps, batch, _ = ys[0].shape
+        lead = {"T": steps, "B": batch}
+        if unbatched:
+            lead = {"T": steps}
+        elif self.batch_first:
+            lead = {"B": batch, "T": steps}
+        return self._separate("dy", dy, lead, ys, lambda d: self.from_user(d, unbatched))
+
+    def _separate(self, name, gradient, lead, outputs, converted):
+        """Each direction's part, (..., features), of a gradient of merged outputs; or None.
+
+        lead : symbols of the axes before the features -> sizes. outputs : each direction's.
+        converted : function from a user's array to the layout of `outputs`.
+        """
+        directions = len(outputs)
+
+        def checked(name, part, directions):
+            symbol = self.features_symbol
+            symbol = f"directions*{symbol}" if directions > 1 else symbol
+            shape = *lead.values(), directions * self.features
+            part = checks.optional(name, part, shape, (*lead, symbol), self.dtype)
+            return None if part is None else converted(part)
+
         if self.merge == "concat":
-            dy = self._checked_gradient("dy", dy, steps, batch, unbatched, len(ys))
-            return self.halves(dy, len(ys))
+            return self.halves(checked(name, gradient, directions), directions)
+        if gradient is None:
+            return None, None
         if self.merge is None:
-            if dy is None:
-                return None, None
-            if not isinstance(dy, tuple | list) or len(dy) != 2:
-                raise ValueError("dy must be a pair, one for each direction, as y is (merge=None)")
-            names = "dy of the forward direction", "dy of the backward direction"
-            dy = tuple([
-                self._checked_gradient(name, part, steps, batch, unbatched, 1)
-                for name, part in zip(names, dy, strict=True)
+            if not isinstance(gradient, tuple | list) or len(gradient) != 2:
+                raise ValueError(
+                    f"{name} must be a pair, one for each direction, as y is (merge=None)"
+                )
+            names = f"{name} of the forward direction", f"{name} of the backward direction"
+            gradient = tuple([
+                checked(name, part, 1) for name, part in zip(names, gradient, strict=True)
             ])  # fmt: skip
         else:
-            dy = self._checked_gradient("dy", dy, steps, batch, unbatched, 1)
-            if dy is None:
-                return None, None
+            gradient = checked(name, gradient, 1)
         with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
-            return MERGES[self.merge].separate(dy, *ys)
+            return MERGES[self.merge].separate(gradient, *outputs)
 
     def halves(self, array, directions):
-        """Each direction's part of an array (T, B, directions * H); for None a None for each."""
+        """Each direction's part of an array (..., directions * H); for None a None for each."""
         if array is None or directions == 1:
             return (array,) * directions
-        return array[:, :, : self.features], array[:, :, self.features :]
+        return array[..., : self.features], array[..., self.features :]

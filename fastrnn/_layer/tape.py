@@ -81,6 +81,7 @@ class ForwardRecord(NamedTuple):
     rows : `ragged.Rows` or None.
     shown : the mask as (T, B, 1) booleans if masked outputs were set to zero, else None.
     checkpoint : 0, or the number of steps between two checkpoints of the passes' tapes.
+    ends : the final h of the top layer's directions, copies for merge="mul" and else None.
     """
 
     layers: list
@@ -88,6 +89,7 @@ class ForwardRecord(NamedTuple):
     rows: object
     shown: np.ndarray | None
     checkpoint: int
+    ends: tuple
 
 
 class Tape(Generic[State, Given]):
@@ -137,9 +139,11 @@ class Tape(Generic[State, Given]):
         self._record = record._replace(layers=layers)
 
     def backward(
-        self, dy: Dy, dstate: Given | None = None, *, need_x: bool = True
+        self, dy: Dy = None, dstate: Given | None = None, *, last: Dy = None, need_x: bool = True
     ) -> Gradients[State]:
-        """Compute the gradients of a loss of y and the final state.
+        """Compute the gradients of a loss of y, of the last output and of the final state.
+
+        Give the gradients of what the loss reads. They are added if there are several.
 
         Parameters
         ----------
@@ -147,6 +151,11 @@ class Tape(Generic[State, Given]):
             Gradient of the loss with respect to y; None is zero.
         dstate : like the final state, or None
             The same for the final state; None is zero.
+        last : like `layer.last(state)`, or None
+            The same for the last output, which a model reads that has one result for a sequence:
+            (B, D * features), (D * features,) unbatched; with merge "sum", "mean" or "mul"
+            (B, features); with merge=None a pair of these. None is zero. It is the same, bit for
+            bit, as a dstate with these values in the h of the top layer and zeros elsewhere.
         need_x : bool
             Compute the gradient of x.
 
@@ -157,7 +166,8 @@ class Tape(Generic[State, Given]):
         Raises
         ------
         ValueError, TypeError
-            If dy or dstate does not have the shape and dtype of y or the state.
+            If dy, dstate or last does not have the shape and dtype of y, the state or the last
+            output, or if all are None.
 
         Notes
         -----
@@ -165,25 +175,36 @@ class Tape(Generic[State, Given]):
 
         Examples
         --------
-        A loss that depends only on the final state. Without the gradient of x there is one matrix
-        product fewer:
+        A loss that reads the last output only, as that of a classifier of sequences. Without the
+        gradient of x there is one matrix product fewer:
 
         >>> import numpy as np
         >>> import fastrnn
-        >>> layer = fastrnn.LSTM(3, 5, rng=0)
-        >>> y, (h, c), tape = layer.forward(np.ones((7, 2, 3), "float32"))
-        >>> grads = tape.backward(None, (np.ones_like(h), None), need_x=False)
-        >>> grads.x is None, grads.params["weight_hh_l0"].shape
-        (True, (20, 5))
-        """
-        return self._backward(dy, dstate, need_x)
+        >>> layer, x = fastrnn.LSTM(3, 5, rng=0), np.ones((7, 2, 3), "float32")
+        >>> y, state, tape = layer.forward(x, lengths=[7, 4])
+        >>> output = layer.last(state)
+        >>> grads = tape.backward(last=2 * (output - 1) / output.size, need_x=False)
+        >>> output.shape, grads.x is None, grads.params["weight_hh_l0"].shape
+        ((2, 5), True, (20, 5))
 
-    def gradient_norms(self, dy: Dy, dstate: Given | None = None) -> dict[str, NDArray[np.float64]]:
+        The same with a gradient of the final state:
+
+        >>> dh = np.zeros((1, 2, 5), "float32")
+        >>> dh[-1] = 2 * (output - 1) / output.size
+        >>> bool((tape.backward(dstate=(dh, None)).flat == grads.flat).all())
+        True
+        """
+        _check_given(dy, dstate, last)
+        return self._backward(dy, dstate, last, need_x)
+
+    def gradient_norms(
+        self, dy: Dy = None, dstate: Given | None = None, *, last: Dy = None
+    ) -> dict[str, NDArray[np.float64]]:
         """The norm of the state's gradient at each step, to see whether it vanishes or explodes.
 
         Parameters
         ----------
-        dy, dstate : as for `backward`
+        dy, dstate, last : as for `backward`
 
         Returns
         -------
@@ -205,10 +226,11 @@ class Tape(Generic[State, Given]):
         >>> import fastrnn
         >>> layer = fastrnn.RNN(3, 5, rng=0)
         >>> y, h, tape = layer.forward(np.ones((40, 2, 3), "float32"))
-        >>> norms = tape.gradient_norms(None, np.ones_like(h))["h"]
+        >>> norms = tape.gradient_norms(last=np.ones_like(layer.last(h)))["h"]
         >>> norms.shape, bool(norms[0, 0] < 1e-3 * norms[0, -1])
         ((1, 40), True)
         """
+        _check_given(dy, dstate, last)
         norms = {}
 
         def observe(p, dstates):
@@ -217,7 +239,7 @@ class Tape(Generic[State, Given]):
                 of_steps = np.sqrt(np.einsum("tbh,tbh->t", d, d, dtype=np.float64))
                 norms.setdefault(name, np.zeros(shape))[p.slot] = of_steps
 
-        self._backward(dy, dstate, True, observe)
+        self._backward(dy, dstate, last, True, observe)
         return norms
 
     def gates(self) -> dict[str, Floats]:
@@ -256,15 +278,15 @@ class Tape(Generic[State, Given]):
                     values_of[name].append(values[:, 0] if record.unbatched else values)
         return {name: np.stack(values) for name, values in values_of.items()}
 
-    def _backward(self, dy, dstate, need_x, observe=None):
+    def _backward(self, dy, dstate, last, need_x, observe=None):
         """Compute `Gradients`. observe : None or a function of a pass and its states' gradients."""
         structure = self._structure
-        layers, unbatched, rows, shown, checkpoint = self._record
+        layers, unbatched, rows, shown, checkpoint, ends = self._record
         batch, top = layers[0][0].shape[1], layers[-1][2]
         parts = structure.gradients_of_directions(dy, [p.y for p in top], unbatched)
         if shown is not None:
             parts = [None if part is None else np.where(shown, part, 0) for part in parts]
-        dlast = structure.checked_dstate(dstate, batch, unbatched)
+        dlast = structure.checked_dstate(dstate, last, ends, batch, unbatched)
         gradients = Gradients(np.empty(structure.size, structure.dtype), structure.shapes)
         dfirst = structure.new_state(batch)
         for index in range(structure.num_layers - 1, -1, -1):
@@ -298,6 +320,15 @@ class Tape(Generic[State, Given]):
             None if dy is None else checks.rows(dy), dlast, gradient_of(x) if need_dx else None,
             dfirst, dparameters, kernel_gradients(structure.cell, p.weights, dparameters), dstates,
         )  # fmt: skip
+
+
+def _check_given(dy, dstate, last):
+    """ValueError without a gradient, because zeros as a result would hide the mistake."""
+    if dy is None and dstate is None and last is None:
+        raise ValueError(
+            "backward must have the gradient of a loss, got none: give dy (like y), last (like "
+            "layer.last(state)) or dstate (like the final state)"
+        )
 
 
 def _sum_of_directions(dxs, factors):

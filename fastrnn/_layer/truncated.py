@@ -79,14 +79,15 @@ class Window(Generic[State, Given]):
         return (slice(None),) * self._axis + (slice(self._before, None),)
 
     def backward(
-        self, dy: Floats | None, dstate: Given | None = None, *, need_x: bool = True
-    ) -> Gradients[State]:
+        self, dy: Floats | None = None, dstate: Given | None = None, *, last: Floats | None = None,
+        need_x: bool = True,
+    ) -> Gradients[State]:  # fmt: skip
         """Compute the gradients of a loss of this window's y and state, through at most k2 steps.
 
         Parameters
         ----------
-        dy, dstate, need_x
-            As for `Tape.backward`.
+        dy, dstate, last, need_x
+            As for `Tape.backward`. `last` is the gradient of `layer.last(window.state)`.
 
         Returns
         -------
@@ -120,7 +121,7 @@ class Window(Generic[State, Given]):
                 padded = np.zeros(self._shape, dy.dtype)
                 padded[self._new()] = dy
                 dy = padded
-        gradients = self._tape.backward(dy, dstate, need_x=need_x)
+        gradients = self._tape.backward(dy, dstate, last=last, need_x=need_x)
         if self.past.start == 0:
             gradients.initial = gradients.state
         return gradients
@@ -313,16 +314,20 @@ class _CutTape(NamedTuple):
     before: object
     after: object
 
-    def backward(self, dy, dstate=None, *, need_x=True):
+    def backward(self, dy=None, dstate=None, *, last=None, need_x=True):
         sequence, (steps, has_reset) = self.sequence, self.cut.of_user(self.sequence)
-        sequence.structure.checked_dstate(dstate, sequence.x.shape[1], sequence.unbatched)
+        batch = sequence.x.shape[1]
+        sequence.structure.checked_dstate(dstate, last, (None,), batch, sequence.unbatched)
         early, late = (
-            tape.backward(_masked(where_y, dy), _masked(where_state, dstate), need_x=need_x)
+            tape.backward(
+                _masked(where_y, dy), _masked(where_state, dstate),
+                last=_masked(where_state, last), need_x=need_x,
+            )
             for tape, where_y, where_state in (
                 (self.before, ~steps, ~has_reset),
                 (self.after, steps, has_reset),
             )
-        )
+        )  # fmt: skip
         early.flat += late.flat
         for name in ("x", "embedding"):
             if getattr(early, name) is not None:

@@ -112,8 +112,10 @@ def _gradients(ctx, dy, dlast):
     x, *others = ctx.saved_tensors  # RuntimeError if one of them was changed in place
     structure, states = ctx.net._structure, ctx.states
     wanted, parameters = ctx.needs_input_grad[_NO_TENSORS:], others[states:]
+    if dy is None and all(d is None for d in dlast):  # a function above gave no gradient
+        return (None,) * len(ctx.needs_input_grad)
     if torch.is_grad_enabled() or is_followed((dy, *dlast)):
-        layers, unbatched, rows, _, _ = ctx.record
+        layers, unbatched, rows, *_ = ctx.record
         drawn = any(p.dropout_masks is not None for _, _, passes in layers for p in passes)
         what = "create_graph=True, is_grads_batched=True and torch.func's transforms"
         _equations.must_have(structure.cell, what, drawn)

@@ -38,7 +38,7 @@ lstm.load(lstm)  # mistake
 
 y, h, tape = gru.forward(x)
 tape.backward(y, pair)  # mistake
-tape.backward()  # mistake
+tape.backward(last="zeros")  # mistake
 print(tape.backward(y).weights)  # mistake
 gru.freeze("int4")  # mistake
 gru.freeze().step(x, pair)  # mistake

@@ -29,6 +29,7 @@ def train_gru(layer: GRU, ids: NDArray[np.int64], table: Floats, checkpoint: int
     y, h, tape = layer.forward(ids, embedding=table, checkpoint=checkpoint, train=False)
     y, h, tape = layer.forward(ids, h, embedding=table, reset_to="initial")
     grads = tape.backward(None, np.ones_like(h), need_x=True)
+    grads = tape.backward(last=np.ones_like(layer.last(h)))
     assert grads.embedding is not None
     layer.flat = layer.flat - grads.flat
     return (table - grads.embedding).astype(np.float32)
