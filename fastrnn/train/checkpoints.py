@@ -134,7 +134,7 @@ def load(
     Returns
     -------
     extra : dict
-        The **extra of `save`. Values that were not arrays come back from JSON: a tuple is a list.
+        The `**extra` of `save`. Values that were not arrays come back from JSON: a tuple is a list.
 
     Raises
     ------
