@@ -37,6 +37,7 @@ nb_execution_mode = "cache"
 nb_execution_cache_path = str(pathlib.Path(__file__).parents[1] / "build" / "pages")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+nb_merge_streams = True
 nb_render_text_lexer = "text"
 nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
