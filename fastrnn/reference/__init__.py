@@ -70,8 +70,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastrnn.reference.cells import CELLS, Cell
+from fastrnn.reference.cells import CELLS, Cell, by_gate, by_row, sigmoid
 from fastrnn.reference.finite_differences import check
+from fastrnn.reference.initial_weights import weights
+from fastrnn.reference.report import Finding, Report
 from fastrnn.reference.through_time import Tape, backward, forward, gates, infer, step
 
 if TYPE_CHECKING:
@@ -98,8 +100,12 @@ if TYPE_CHECKING:
 __all__ = [
     "CELLS",
     "Cell",
+    "Finding",
+    "Report",
     "Tape",
     "backward",
+    "by_gate",
+    "by_row",
     "check",
     "forward",
     "gates",
@@ -107,7 +113,9 @@ __all__ = [
     "infer",
     "lstm",
     "rnn",
+    "sigmoid",
     "step",
+    "weights",
 ]
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastrnn import checks
+
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
@@ -24,19 +26,60 @@ if TYPE_CHECKING:
     State: TypeAlias = tuple[Floats, ...]  # h, or h and c
 
 
-def sigmoid(p):
-    """1 / (1 + exp(-p)) without positive exponents, so nothing overflows or loses digits."""
+def sigmoid(p: Floats) -> Floats:
+    """1 / (1 + exp(-p)) without positive exponents, so nothing overflows or loses digits.
+
+    Parameters
+    ----------
+    p : array
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> reference.sigmoid(np.array([-1000.0, 0.0, 1000.0]))
+    array([0. , 0.5, 1. ])
+    """
     return np.exp(np.minimum(p, 0)) / (1 + np.exp(-np.abs(p)))
 
 
-def by_gate(p, gates):
-    """View (..., B, G*H) as (..., G, B, H), so that ``i, f, g, o = p`` reads the gates."""
+def by_gate(p: Floats, gates: int) -> Floats:
+    """View (..., B, G*H) as (..., G, B, H), so that ``i, f, g, o = p`` reads the gates.
+
+    Parameters
+    ----------
+    p : (..., B, G*H) array
+        A product such as ``h @ w_hh.T``.
+    gates : int
+        G.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> z, n = reference.by_gate(np.array([[1, 2, 3, 4]]), 2)
+    >>> z, n
+    (array([[1, 2]]), array([[3, 4]]))
+    """
     *lead, rows, width = p.shape
     return p.reshape(*lead, rows, gates, width // gates).swapaxes(-3, -2)
 
 
-def by_row(p):
-    """View (G, B, H) as (B, G*H): the inverse of `by_gate`, ready for a matrix product."""
+def by_row(p: Floats) -> Floats:
+    """View (G, B, H) as (B, G*H): the inverse of `by_gate`, ready for a matrix product.
+
+    Parameters
+    ----------
+    p : (G, B, H) array
+        The gates' gradients, as in ``by_row(du) @ w_hh``, which is W_hh^T du.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import reference
+    >>> reference.by_row(np.array([[[1, 2]], [[3, 4]]]))
+    array([[1, 2, 3, 4]])
+    """
     gates, rows, units = p.shape
     return p.swapaxes(0, 1).reshape(rows, gates * units)
 
@@ -230,7 +273,8 @@ def no_gates(saved):
 class Cell:
     """A cell: its step, the derivative of the step, and the operands of (S2).
 
-    `check` compares the derivative of a cell of your own with finite differences of its step.
+    `forward`, `infer`, `backward` and `step` run a cell of your own as they run those of `CELLS`.
+    `weights` draws its weights, and `check` names the derivative that is wrong.
 
     Attributes
     ----------
@@ -239,16 +283,18 @@ class Cell:
     states : int
         1 for h, 2 for h and c.
     step : function
-        ``step(a, state, w_hh, b_hh) -> state, operands, saved``. a is the input side (G, B, H).
-        state is a tuple of (B, H) arrays, before and after. operands are the v_t of (S2), a (B, H)
-        array for each of `phases`. saved is any object that the derivative needs. b_hh is zeros if
-        there is no bias.
+        ``step(a, state, w_hh, b_hh) -> state, operands, saved``. a is the input side (G, B, H), so
+        a[k] is that of gate k. state is a tuple of (B, H) arrays, before and after. operands are
+        the v_t of (S2), a (B, H) array for each of `phases`. saved is any object that the
+        derivative needs. b_hh is zeros if there is no bias.
     derivative : function
         ``derivative(dstate, saved, w_hh, da, du) -> dstate``: from the gradient of the state after
         the step to that of the state before. It fills in da and du (G, B, H), the gradients of a
-        and u.
+        and u: it assigns to da[0], da[1] and so on.
     phases : tuple of pairs
-        Gates [first, last) that have the same operand v_t; () for a cell without products with h.
+        Gates [first, last) that have the same operand v_t, from gate 0 on; () for a cell without
+        products with h. Gates behind the last phase read x alone: w_hh and b_hh have no rows for
+        them.
     added : bool
         True if the step reads only the sum a + u. Then da and du are one array.
     extras : tuple of (str, int), or None
@@ -263,21 +309,43 @@ class Cell:
         ``reaches_c(dstate, saved) -> dc``: the full gradient of c_t, including that through h_t.
     gates_of : function
         ``gates_of(saved) -> gates, c``: the gates by name, and the c before the step or None.
+    names : tuple of str, or None
+        The gates' names for the report of `check`: with ("f", "n") it says da_f and da_n.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For sizes, phases and names that do not fit together.
 
     Examples
     --------
-    A cell of your own, h_t = 2 (a_t + u_t); `check` returns the errors of its derivative:
+    A cell of your own with two gates, of which n reads x alone: f = sigmoid(a_f + u_f),
+    n = tanh(a_n), h_t = f h_{t-1} + (1 - f) n.
 
+    >>> import numpy as np
     >>> from fastrnn import reference
+    >>> from fastrnn.reference import by_gate, by_row, sigmoid
     >>> def step(a, state, w, b):
     ...     (h,) = state
-    ...     return (2 * (a[0] + h @ w.T + b),), (h,), None
+    ...     (u_f,) = by_gate(h @ w.T + b, 1)
+    ...     f, n = sigmoid(a[0] + u_f), np.tanh(a[1])
+    ...     return (f * h + (1 - f) * n,), (h,), (f, n, h)
     >>> def derivative(dstate, saved, w, da, du):
-    ...     da[0] = 2 * dstate[0]
-    ...     return (du[0] @ w,)
-    >>> cell = reference.Cell(gates=1, states=1, step=step, derivative=derivative, phases=((0, 1),))
-    >>> max(reference.check(cell).values()) < 1e-6
+    ...     (dh,), (f, n, h) = dstate, saved
+    ...     da[0] = dh * (h - n) * f * (1 - f)
+    ...     da[1] = dh * (1 - f) * (1 - n * n)
+    ...     return (dh * f + by_row(du[:1]) @ w,)
+    >>> cell = reference.Cell(2, 1, step, derivative, phases=((0, 1),), names=("f", "n"))
+    >>> reference.check(cell).ok
     True
+
+    Forward and backward through time:
+
+    >>> weights = reference.weights(cell, inputs=3, hidden=4, rng=0)
+    >>> y, state, tape = reference.forward(cell, np.ones((5, 2, 3)), None, *weights)
+    >>> dx, dstate, *gradients = reference.backward(tape, np.ones_like(y))
+    >>> [g.shape for g in gradients]
+    [(8, 3), (4, 4), (8,), (4,)]
     """
 
     gates: int
@@ -291,6 +359,33 @@ class Cell:
     projects: bool = False
     reaches_c: Callable[..., Floats] | None = None
     gates_of: Callable[[Any], tuple[dict[str, Floats], Floats | None]] = no_gates
+    names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        checks.positive("gates", self.gates)
+        if checks.positive("states", self.states) > 2:
+            raise ValueError(f"states must be 1 for h or 2 for h and c, got {self.states}")
+        for name in ("step", "derivative"):
+            if not callable(getattr(self, name)):
+                got = type(getattr(self, name)).__name__
+                raise TypeError(f"{name} must be a function, got {got}")
+        begins = [0, *(last for _, last in self.phases)]
+        pairs = zip(begins, self.phases, strict=False)
+        in_order = all(begin == first < last for begin, (first, last) in pairs)
+        if not in_order or begins[-1] > self.gates:
+            raise ValueError(
+                f"phases must be pairs (first, last) of gates that follow one another from 0 to at "
+                f"most {self.gates}, as in ((0, {self.gates}),), got {self.phases}"
+            )
+        if self.names is not None and len(set(self.names)) != self.gates:
+            raise ValueError(
+                f"names must be a name for each of {self.gates} gates, got {self.names}"
+            )
+
+    @property
+    def recurrent(self) -> int:
+        """The number of gates that have a product with h."""
+        return self.phases[-1][1] if self.phases else 0
 
 
 def _lstm_reaches_c(dstate, saved, *_):
@@ -321,20 +416,22 @@ CELLS: dict[CellName, Cell] = {
     "rnn_tanh": Cell(1, 1, _rnn_tanh_step, _rnn_tanh_derivative, ((0, 1),)),
     "rnn_relu": Cell(1, 1, _rnn_relu_step, _rnn_relu_derivative, ((0, 1),)),
     "lstm": Cell(
-        4,
-        2,
-        _lstm_step,
-        _lstm_derivative,
-        ((0, 4),),
-        gates_of=_lstm_gates,
-        reaches_c=_lstm_reaches_c,
+        4, 2, _lstm_step, _lstm_derivative, ((0, 4),), gates_of=_lstm_gates,
+        reaches_c=_lstm_reaches_c, names=("i", "f", "g", "o"),
     ),
     "gru_after": Cell(
-        3, 1, _gru_after_step, _gru_after_derivative, ((0, 3),), added=False, gates_of=_gru_gates
+        3, 1, _gru_after_step, _gru_after_derivative, ((0, 3),), added=False, gates_of=_gru_gates,
+        names=("r", "z", "n"),
     ),
     "gru_before": Cell(
-        3, 1, _gru_before_step, _gru_before_derivative, ((0, 2), (2, 3)), gates_of=_gru_gates
+        3, 1, _gru_before_step, _gru_before_derivative, ((0, 2), (2, 3)), gates_of=_gru_gates,
+        names=("r", "z", "n"),
     ),
-    "min_gru": Cell(2, 1, _min_gru_step, _min_gru_derivative, (), gates_of=_min_gru_gates),
-    "min_lstm": Cell(3, 1, _min_lstm_step, _min_lstm_derivative, (), gates_of=_min_lstm_gates),
-}
+    "min_gru": Cell(
+        2, 1, _min_gru_step, _min_gru_derivative, (), gates_of=_min_gru_gates, names=("z", "h")
+    ),
+    "min_lstm": Cell(
+        3, 1, _min_lstm_step, _min_lstm_derivative, (), gates_of=_min_lstm_gates,
+        names=("f", "i", "h"),
+    ),
+}  # fmt: skip

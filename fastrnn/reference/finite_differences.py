@@ -1,4 +1,4 @@
-"""A cell's derivative against finite differences of its step.
+"""A cell's derivative against finite differences of its step, first one step, then through time.
 
 It must not know: the equations of any cell.
 """
@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastrnn.reference.cells import CELLS
+from fastrnn import checks
+from fastrnn.reference.cells import CELLS, Cell
+from fastrnn.reference.one_step import STEP, Probe
+from fastrnn.reference.report import Report, compared
+from fastrnn.reference.step_check import findings_of_step
 from fastrnn.reference.through_time import backward, forward
 
 if TYPE_CHECKING:
-    from fastrnn.reference.cells import Cell, CellName
+    from fastrnn.reference.cells import CellName
 
-_STEP = 1e-5
+_THROUGH_TIME = (
+    "one step is right, but several are not: does `saved` hold an array that a later step changes?"
+)
 
 
 def check(
@@ -27,89 +33,123 @@ def check(
     hidden: int = 4,
     rtol: float = 1e-6,
     rng: int | np.random.Generator = 0,
-) -> dict[str, float]:
-    """Compare a cell's derivative with finite differences of its step, in float64.
+    strict: bool = True,
+) -> Report:
+    """Compare a cell's derivative with finite differences of its step, and say what is wrong.
 
-    `check` draws x, a state, weights, biases and the gradients dy and dstate of a loss, all
-    uniform. It runs `forward` and `backward`, and compares each gradient with central differences
-    of the loss L = sum(dy * y) + sum(dstate * state).
+    All numbers are float64 and are drawn uniformly. First `check` looks at one step. It compares
+    each result of the derivative with central differences of the loss L = sum(dstate * state). If
+    all are right, it runs `forward` and `backward` and compares each gradient with differences of
+    L = sum(dy * y) + sum(dstate * state).
+
+    For a wrong one the report has the element with the largest error and, if it is a usual mistake,
+    the likely cause: a wrong sign, a factor such as 1 - tanh^2 that is missing or too many, a
+    constant factor, a missing path or term, a transposed matrix, two gates or h and c exchanged.
 
     Parameters
     ----------
     cell : Cell, or the name of one in `CELLS`
     steps, batch, inputs, hidden : int
-        T, B, I and H.
+        T, B, I and H. The single step has at least 2 rows of 3 units.
     rtol : float
         Allowed error, relative to a gradient's largest element.
     rng : int or numpy.random.Generator
         The generator, or its seed. A cell with kinks, such as a relu, may need another one, because
         differences across a kink are no derivative.
+    strict : bool
+        Raise ValueError if a derivative is wrong. With False the report is returned.
 
     Returns
     -------
-    errors : dict
-        "x", "h0" (and "c0"), "w_ih", "w_hh", "b_ih", "b_hh" -> relative error.
+    report : Report
+        A mapping from names to relative errors; ``print(report)`` shows it as a table. Of one step:
+        "v" for the operands, "da" for each gate ("da_f" with the cell's names), "du" likewise if
+        `added` is False, "dh_prev", "dc_prev", and "dp" with the kind of each extra parameter.
+        Through time: "dx", "dh0", "dc0", "dw_ih", "dw_hh", "db_ih", "db_hh".
 
     Raises
     ------
     ValueError
-        If an error is larger than rtol. The message names the gradient and the element.
+        If a derivative is wrong, with the report as message. Also if step or derivative return
+        something else than a `Cell` describes.
+    TypeError
+        If cell is neither a Cell nor the name of one.
 
     Examples
     --------
-    A cell without gates, h_t = a_t + u_t; its derivative is the identity:
+    A cell h_t = tanh(a_t + u_t) whose derivative lacks the factor 1 - h_t^2:
 
-    >>> from fastrnn.reference import Cell, check
+    >>> import numpy as np
+    >>> from fastrnn import reference
     >>> def step(a, state, w, b):
     ...     (h,) = state
-    ...     return (a[0] + h @ w.T + b,), (h,), None
-    >>> def derivative(dstate, saved, w, da, du):
+    ...     h_t = np.tanh(a[0] + h @ w.T + b)
+    ...     return (h_t,), (h,), h_t
+    >>> def derivative(dstate, h_t, w, da, du):
     ...     da[0] = dstate[0]  # du is the same array, for the cell reads a + u alone
     ...     return (du[0] @ w,)
-    >>> max(check(Cell(1, 1, step, derivative, ((0, 1),))).values()) < 1e-6
-    True
+    >>> cell = reference.Cell(1, 1, step, derivative, phases=((0, 1),))
+    >>> report = reference.check(cell, strict=False)
+    >>> report.ok, report.wrong["da"].cause
+    (False, 'the factor (1 - h_t^2) is missing')
     """
-    rng = np.random.default_rng(rng)
+    if isinstance(cell, str):
+        cell = CELLS[checks.choice("cell", cell, tuple(CELLS))]
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell must be a Cell or the name of one, got {type(cell).__name__}")
+    rng = checks.generator("rng", rng)
+    sizes = [
+        checks.positive(name, size)
+        for name, size in (("steps", steps), ("batch", batch), ("inputs", inputs),
+                           ("hidden", hidden))
+    ]  # fmt: skip
+    strict = checks.flag("strict", strict)
+    findings = findings_of_step(Probe(cell, max(2, batch), max(3, hidden), rng), rtol)
+    if all(found.right for found in findings.values()):
+        findings |= _through_time(cell, *sizes, rng, rtol)
+    report = Report(findings)
+    if strict and not report.ok:
+        raise ValueError(str(report))
+    return report
+
+
+def _through_time(cell, steps, batch, inputs, hidden, rng, rtol):
+    """Name -> `Finding`."""
     arrays, dy, dlast = _problem(cell, steps, batch, inputs, hidden, rng)
     _, _, tape = _forward(cell, arrays)
     dx, dstate, *dweights = backward(tape, dy, dlast)
     gradients = [d for d in (dx, *dstate, *dweights) if d is not None]
-    found = dict(zip(arrays, gradients, strict=True))
-    errors = {}
-    for name, gradient in found.items():
+    found = {}
+    for name, gradient in zip(arrays, gradients, strict=True):
         wanted = _differences(lambda: _loss(cell, arrays, dy, dlast), arrays[name])
-        error = np.abs(gradient - wanted) / max(np.abs(wanted).max(initial=0.0), 1e-8)
-        errors[name] = float(error.max(initial=0.0))
-        if not errors[name] <= rtol:
-            place = np.unravel_index(
-                np.argmax(np.where(np.isnan(error), np.inf, error)), error.shape
-            )
-            place = tuple(int(i) for i in place)
-            raise ValueError(
-                f"the derivative of {name} must be {wanted[place]:.9g} at {place}, got "
-                f"{gradient[place]:.9g}: off by {errors[name]:.1e} of its largest element, "
-                f"allowed are {rtol:.1e}"
-            )
-    return errors
+        finding = compared(gradient, wanted, rtol)
+        found["d" + name] = finding if finding.right else finding._replace(cause=_THROUGH_TIME)
+    return found
 
 
 def _problem(cell, steps, batch, inputs, hidden, rng):
     """Arrays by name, in the order of `backward`'s results; dy; dstate."""
-    cell = CELLS[cell] if isinstance(cell, str) else cell
-    rows, states = cell.gates * hidden, ("h0", "c0")[: cell.states]
-    shapes = {"x": (steps, batch, inputs)} | dict.fromkeys(states, (batch, hidden))
-    shapes |= {"w_ih": (rows, inputs), "w_hh": (rows, hidden), "b_ih": rows, "b_hh": rows}
+    features = max(1, hidden - 1) if cell.projects else hidden
+    rows, recurrent = cell.gates * hidden, cell.recurrent * hidden
+    states = dict(zip(("h0", "c0"), (features, hidden)[: cell.states], strict=False))
+    shapes = {"x": (steps, batch, inputs)} | {name: (batch, n) for name, n in states.items()}
+    shapes |= {"w_ih": (rows, inputs), "w_hh": (recurrent, features)}
+    shapes |= {"b_ih": rows, "b_hh": recurrent}
     if not cell.phases:
         del shapes["w_hh"], shapes["b_hh"]
+    if cell.projects:
+        shapes["w_hr"] = (features, hidden)
+    shapes |= {kind: units * hidden for kind, units in cell.extras or ()}
     arrays = {name: rng.uniform(-1, 1, shape) for name, shape in shapes.items()}
-    dlast = tuple(rng.uniform(-1, 1, (batch, hidden)) for _ in states)
-    return arrays, rng.uniform(-1, 1, (steps, batch, hidden)), dlast
+    dlast = tuple(rng.uniform(-1, 1, (batch, n)) for n in states.values())
+    return arrays, rng.uniform(-1, 1, (steps, batch, features)), dlast
 
 
 def _forward(cell, arrays):
     state = tuple(arrays[name] for name in ("h0", "c0") if name in arrays)
     weights = [arrays.get(name) for name in ("w_ih", "w_hh", "b_ih", "b_hh")]
-    return forward(cell, arrays["x"], state, *weights)
+    more = (["w_hr"] if cell.projects else []) + [kind for kind, _ in cell.extras or ()]
+    return forward(cell, arrays["x"], state, *weights, *(arrays[name] for name in more))
 
 
 def _loss(cell, arrays, dy, dlast):
@@ -121,9 +161,9 @@ def _differences(loss, array):
     """Central differences of loss() with respect to each element of an array that it reads."""
     gradient, flat = np.empty(array.size), array.reshape(-1)
     for index, value in enumerate(flat.copy()):
-        flat[index] = value + _STEP
+        flat[index] = value + STEP
         above = loss()
-        flat[index] = value - _STEP
-        gradient[index] = (above - loss()) / (2 * _STEP)
+        flat[index] = value - STEP
+        gradient[index] = (above - loss()) / (2 * STEP)
         flat[index] = value
     return gradient.reshape(array.shape)

@@ -485,6 +485,7 @@ def backward(
         dx, dw_ih = _input_gradients(tape, da)
         dw_hh, dw_hr = _recurrent_gradients(tape, du, steps.dh)
         dw_hh = dw_hh if cell.phases else None
+        du = du[:, : cell.recurrent * H] if cell.phases else du
         db_ih, db_hh = (
             _sum_over_rows(d) if b else None for d, b in zip((da, du), tape.biases, strict=True)
         )

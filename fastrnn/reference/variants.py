@@ -369,6 +369,7 @@ def reference_cell(cell, takes_masks=False):
         biased=not o.layer_norm,
         gates_of=_GATES_OF[cell.function],
         reaches_c=partial(_reaches_c, o) if plain.states == 2 else None,
+        names=("i", "g", "o") if o.coupled else plain.names,
     )
 
 
