@@ -9,7 +9,7 @@ It must not know: the equations of any cell, finite differences.
 
 from __future__ import annotations
 
-from itertools import combinations, permutations
+from itertools import product
 
 import numpy as np
 
@@ -127,20 +127,21 @@ def cause_of(got, wanted, values, others=None, terms=None, transposed=None):
             return f"{name} is transposed: for the rows of a batch, W^T d is d @ w, not d @ w.T"
     factors = values.factors if got.shape == values.probe.a.shape[1:] else {}
     terms = (terms or {}) | _products(values.probe.dstate, factors)
+    terms = {name: term for name, term in terms.items() if term.shape == got.shape}
     return (
         _constant(got, wanted) or _factor(got, wanted, factors)
-        or _factor_for_another(got, wanted, factors)
+        or (factors and _factor_for_another(got, wanted, factors))
         or _term(got, wanted, terms) or _term_for_another(got, wanted, terms)
         or _term_of_two_factors(got, wanted, values.probe.dstate, factors)
     )  # fmt: skip
 
 
 def _products(dstate, factors):
-    """The terms that are a state's gradient times a factor: text -> array."""
+    """The terms that are the gradient of h or c times a factor or none: text -> array."""
     found = {}
     for name, d in zip(("dh", "dc"), dstate, strict=False):
         found[name] = d
-        found |= {f"{name} {text}": d * f for text, f in factors.items() if f.shape == d.shape}
+        found |= {f"{name} {text}": d * f for text, f in factors.items()}
     return found
 
 
@@ -175,22 +176,44 @@ def _term(got, wanted, terms):
 
 
 def _factor_for_another(got, wanted, factors):
-    for (name, factor), (other, instead) in permutations(factors.items(), 2):
-        if is_close(got * factor, wanted * instead):
-            return f"the factor {name} is missing, and {other} stands in its place"
-        if is_close(got * factor * instead, wanted):
-            return f"the factors {name} and {other} are missing"
+    names, each = list(factors), np.array(list(factors.values()))
+    for name, factor in factors.items():
+        index = _first_close(got * factor, wanted * each)
+        if index is not None and names[index] != name:
+            return f"the factor {name} is missing, and {names[index]} stands in its place"
+        index = _first_close(got * factor * each, wanted)
+        if index is not None and names[index] != name:
+            return f"the factors {name} and {names[index]} are missing"
     return ""
 
 
 def _term_for_another(got, wanted, terms):
-    gap = wanted - got
-    for (name, term), (other, instead) in permutations(terms.items(), 2):
-        if is_close(gap, term - instead):
-            return f"the term {name} is missing, and {other} stands in its place"
+    names, each, gap = list(terms), np.array(list(terms.values())), wanted - got
+    for name, term in terms.items():
+        index = _first_close(gap, term - each)
+        if index is not None:
+            return f"the term {name} is missing, and {names[index]} stands in its place"
     return ""
 
 
 def _term_of_two_factors(got, wanted, dstate, factors):
-    pairs = {f"{name} {other}": f * g for (name, f), (other, g) in combinations(factors.items(), 2)}
-    return _term(got, wanted, _products(dstate, pairs))
+    names, each, gap = list(factors), np.array(list(factors.values())), wanted - got
+    for d, (name, factor) in product(zip(("dh", "dc"), dstate, strict=False), factors.items()):
+        terms = d[1] * factor * each
+        for ratio, fault in ((1, "is missing"), (2, "has the wrong sign"), (-1, "must not be")):
+            index = _first_close(gap, ratio * terms)
+            if index is not None:
+                there = " there" * (ratio < 0)
+                return f"the term {d[0]} {name} {names[index]} {fault}{there}"
+    return ""
+
+
+def _first_close(got, wanted):
+    """The index of the first of several arrays that is close; None if none is."""
+    got, wanted = np.broadcast_arrays(got, wanted)
+    if not len(got):
+        return None
+    axes = tuple(range(1, got.ndim))
+    scales, errors = abs(wanted).max(axis=axes), abs(got - wanted).max(axis=axes)
+    close = (scales > 0) & (errors <= _CLOSE * scales)
+    return int(close.argmax()) if close.any() else None

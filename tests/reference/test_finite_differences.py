@@ -244,6 +244,24 @@ def test_a_parameter_of_its_own_is_named():
     assert report.wrong["dp weight_peephole"].cause == "the sign is wrong"
 
 
+@pytest.mark.parametrize("change", [lambda d: d + 1, lambda d: d * 0.3 + d**2], ids=["", "2"])
+@pytest.mark.parametrize("name", ["peephole", "projection"])
+def test_a_mistake_in_an_array_of_another_width_is_named_too(name, change):
+    plain = reference_cell(variant_cell("lstm", peephole=True))
+    cell = dataclasses.replace(plain, projects=name == "projection")
+
+    def derivative(dstate, saved, w, da, du, params, masks, dparams):
+        dh, dc = plain.derivative(dstate, saved, w, da, du, params, masks, dparams)
+        if name == "projection":
+            return change(dh), dc
+        dparams["weight_peephole"][...] = change(dparams["weight_peephole"])
+        return dh, dc
+
+    report = reference.check(dataclasses.replace(cell, derivative=derivative), strict=False)
+    wrong = "dh_prev" if name == "projection" else "dp weight_peephole"
+    assert list(report.wrong) == [wrong]
+
+
 def test_gates_without_names_have_numbers():
     cell = dataclasses.replace(mutant("lstm", " * (1 - g * g)", ""), names=None)
     assert next(iter(reference.check(cell, strict=False).wrong)) == "da_2"
