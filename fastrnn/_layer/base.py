@@ -305,7 +305,7 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         )  # fmt: skip
         return y, state, Tape(self._structure, record)
 
-    def last(self, state: State) -> Any:  # an array, or a pair with merge=None
+    def last(self, state: State) -> Floats:  # a pair with merge=None, as y is one
         """The last output of each row: what a model reads that has one result for a sequence.
 
         It is the h of the top layer after a row's last step, as `lengths` and `mask` say it. With

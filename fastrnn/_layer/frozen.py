@@ -20,7 +20,7 @@ from fastrnn._typing import Given, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, Literal, SupportsIndex
+    from typing import Literal, SupportsIndex
 
     from fastrnn._layer.base import Recurrent
     from fastrnn._layer.head import Head
@@ -398,7 +398,7 @@ class Frozen(Running, Generic[State, Given]):
             self._head.check_out(out, symbols, y.shape[:-1])
         return self._head(y, out)
 
-    def last(self, state: State) -> Any:  # an array, or a pair with merge=None
+    def last(self, state: State) -> Floats:  # a pair with merge=None, as y is one
         """The last output of each row, as `fastrnn.LSTM.last`; with a head the head's output of it.
 
         Parameters

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN, convert
+from fastrnn import GRU, LSTM, RNN, convert, reference, train
 from fastrnn.functional import Parameters
 
 Floats = NDArray[np.float32]
+AnyFloats = NDArray[np.floating[Any]]
 
 
 def train_lstm(layer: LSTM, x: Floats, target: Floats) -> float:
@@ -33,6 +34,60 @@ def train_gru(layer: GRU, ids: NDArray[np.int64], table: Floats, checkpoint: int
     assert grads.embedding is not None
     layer.flat = layer.flat - grads.flat
     return (table - grads.embedding).astype(np.float32)
+
+
+def classify(layer: LSTM | GRU, texts: list[str], path: pathlib.Path) -> float:
+    targets = np.arange(len(texts)) % 2
+    words = train.Vocabulary((w for text in texts for w in text.split()), unknown="?")
+    x, lengths = train.pad([words.encode(text.split()) for text in texts])
+    table, head = train.Embedding(len(words), 3, rng=0), train.Dense(4, 2, rng=0)
+    dropout = train.Dropout(0.5, rng=0)
+    dropout.rate, dropout.rng = 0.25, 1
+    if isinstance(layer, LSTM):
+        _, state, tape = layer.forward(x, lengths=lengths, embedding=table.params["weight"])
+        output, factors = dropout.forward(layer.last(state))
+        loss, d = train.cross_entropy(head(output), targets)
+        last = dropout.backward(factors, head.backward(output, d).x)
+        grads = tape.backward(last=last, need_x=False)
+        layer.flat -= grads.flat
+    else:
+        frozen = layer.freeze(head=head)
+        _, h = frozen(x, lengths=lengths, embedding=table.params["weight"])
+        loss = float(frozen.last(h).sum() + dropout(layer.last(h)).sum())
+    train.save(path, {"layer": layer, "dropout": dropout, "head": head})
+    return loss + len("".join(words.decode(x[:, 0])))
+
+
+def light_step(
+    a: AnyFloats, state: tuple[AnyFloats, ...], w: AnyFloats, b: AnyFloats
+) -> tuple[tuple[AnyFloats], tuple[AnyFloats], tuple[AnyFloats, ...]]:
+    (h,) = state
+    f, n = reference.sigmoid(a[0] + h @ w.T + b), np.tanh(a[1])
+    return (f * h + (1 - f) * n,), (h,), (f, n, h)
+
+
+def light_derivative(
+    dstate: tuple[AnyFloats, ...],
+    saved: tuple[AnyFloats, ...],
+    w: AnyFloats,
+    da: AnyFloats,
+    du: AnyFloats,
+) -> tuple[AnyFloats]:
+    (dh,), (f, n, h) = dstate, saved
+    da[0] = dh * (h - n) * f * (1 - f)
+    da[1] = dh * (1 - f) * (1 - n * n)
+    return (dh * f + reference.by_row(du[:1]) @ w,)
+
+
+def own_cell() -> float:
+    cell = reference.Cell(2, 1, light_step, light_derivative, ((0, 1),), names=("f", "n"))
+    report = reference.check(cell, strict=False)
+    weights = reference.weights(cell, 3, 4, rng=0)
+    y, _, tape = reference.forward(cell, np.ones((5, 2, 3)), None, *weights)
+    _, _, *gradients = reference.backward(tape, np.ones_like(y))
+    train.Adam(weights, 0.01).step(gradients)
+    print(report.ok, {name: found.cause for name, found in report.wrong.items()})
+    return report["da_f"]
 
 
 def infer(layer: LSTM | GRU, x: Floats) -> Floats:
@@ -201,6 +256,7 @@ def main() -> None:
     print(train_lstm(lstm, x, np.ones((5, 2, 4), np.float32)), look(lstm, x))
     table = np.ones((10, 3), np.float32)
     print(train_gru(gru, rng.integers(0, 10, (5, 2)), table, 2).shape, backwards.shape)
+    print(own_cell())
     listen(lstm, [np.repeat(x, 4, axis=1)])
     hear(lstm.stream(2), x[0])
     y, h, tape = gru.forward(x)
@@ -212,6 +268,8 @@ def main() -> None:
     print(len(gradients(x, LSTM(3, 4), GRU(3, 4), RNN(3, 4))))
     with tempfile.TemporaryDirectory() as folder:
         keep(LSTM(3, 4), pathlib.Path(folder))
+        texts, path = ["you are good", "you are not good"], pathlib.Path(folder) / "model.npz"
+        print([classify(net, texts, path) for net in (LSTM(3, 4), GRU(3, 4))])
 
 
 if __name__ == "__main__":
