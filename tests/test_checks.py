@@ -614,6 +614,7 @@ def masked_calls():
     x, dense = zeros(T, B, I), fastrnn.train.Dense(I, H)
     _, _, tape = layer.forward(x)
     stream, table = layer.stream(B), fastrnn.train.Embedding(I, H)
+    words = fastrnn.train.Vocabulary("ab")
     function = {"w_ih": zeros(3 * H, I), "w_hh": zeros(3 * H, H), "x": x, "state": None}
     reference = {name: value for name, value in function.items() if name != "state"}
     return {
@@ -630,6 +631,8 @@ def masked_calls():
         "embedding": lambda: layer(np.zeros((T, B), int), embedding=masked(9, I)),
         "dy": lambda: tape.backward(masked(T, B, H)),
         "dstate": lambda: tape.backward(None, masked(1, B, H)),
+        "last": lambda: tape.backward(last=masked(B, H)),
+        "state of last": lambda: layer.last(masked(1, B, H)),
         "dy of norms": lambda: tape.gradient_norms(masked(T, B, H)),
         "x of a step": lambda: stream.step(masked(B, I)),
         "ids of a step": lambda: stream.step(masked(B, dtype=counts)),
@@ -657,6 +660,12 @@ def masked_calls():
         "x of Dense": lambda: dense(masked(B, I)),
         "dy of Dense": lambda: dense.backward(zeros(B, I), masked(B, H)),
         "ids of Embedding": lambda: table(masked(B, dtype=counts)),
+        "x of Dropout": lambda: fastrnn.train.Dropout(0.5).forward(masked(B, H)),
+        "dy of Dropout": lambda: fastrnn.train.Dropout(0.5).backward(zeros(B), masked(B)),
+        "a sequence": lambda: fastrnn.train.pad([masked(T, I)]),
+        "ids of a Vocabulary": lambda: fastrnn.train.Vocabulary("ab").decode(
+            masked(T, dtype=counts)
+        ),
         "extra": lambda: fastrnn.train.save("no folder/x.npz", [dense], x=masked(B)),
         "series": lambda: fastrnn.train.windows(masked(100), 5, 1, 8),
         "targets": lambda: fastrnn.train.mean_squared_error(zeros(B), masked(B)),

@@ -60,6 +60,11 @@ step may read extra parameters p. Its derivative gives dp_t for each row, and
 
     (S9)  dp = sum dp_t                     over all steps and rows
 
+A cell of your own is a `Cell` with a step and its derivative, in NumPy. `check` compares the
+derivative with finite differences and names what is wrong, `weights` draws weights, and `forward`,
+`infer`, `backward` and `step` run it. `by_gate` and `by_row` lay out the gates of a product,
+`sigmoid` does not overflow. The docstring of `Cell` has an example.
+
 All arrays have the dtype of ``w_ih``, float32 or float64; NumPy raises TypeError for others. Sums
 over many rows, (S5), (S6), (S9) and (P2), are computed in float64, because float32 would lose a
 digit with each tenfold of rows. Infinities and NaN propagate as in IEEE arithmetic, without a

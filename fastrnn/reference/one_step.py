@@ -124,9 +124,14 @@ class Probe:
         if self.params is not None:
             dparams = {k: np.full((self.batch, p.size), np.nan) for k, p in self.params.items()}
             more = self.params, None, dparams
-        dstate = tuple(d.copy() for d in dstate)
+        given = tuple(d.copy() for d in dstate)
         with np.errstate(all="ignore"):
-            before = cell.derivative(dstate, self.saved, self.w, da, du, *more)
+            before = cell.derivative(given, self.saved, self.w, da, du, *more)
+        if not all(np.array_equal(d, copied) for d, copied in zip(dstate, given, strict=True)):
+            raise ValueError(
+                "derivative must not change dstate, but it wrote to it: use dc = dc + ... in place "
+                "of dc += ..."
+            )
         self._check_arrays("dstate of derivative", before, [s.shape for s in self.before])
         found = {"a": da} | ({} if cell.added or not cell.phases else {"u": du[: cell.recurrent]})
         found |= dict(zip(("h", "c"), map(np.array, before), strict=False))

@@ -1,9 +1,9 @@
 """Training: heads, embeddings, losses, optimizers, a loop and checkpoints.
 
 All of it is plain NumPy, because it takes little time compared with the layers. A part is a layer,
-a head or an embedding. `params` is a mapping of views into `flat`, the buffer of a part's
-parameters. Gradients are buffers of the same layout. So an optimizer takes a list of buffers, and
-its step a list of gradients.
+a head, an embedding or a dropout. `params` is a mapping of views into `flat`, the buffer of a
+part's parameters; a dropout has none. Gradients are buffers of the same layout. So an optimizer
+takes a list of buffers, and its step a list of gradients.
 
 parts.py has a head and an embedding, dropout.py dropout between parts, probabilities.py sigmoid and
 softmax, losses.py losses with their gradients. series.py has minibatches of windows, sequences.py

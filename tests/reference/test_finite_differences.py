@@ -301,6 +301,8 @@ def writing(a, state, after, operands, h):
         (with_step(writing), "step must not change its arguments"),
         (with_step(mixing), "step must treat each row of the batch alone, but row 0"),
         (mutant("rnn_tanh", "(du[0] @ w,)", "du[0] @ w"), r"of 1: write \(h,\), got an array"),
+        (mutant("lstm", "dc = dc +", "dc +="), "derivative must not change dstate.* dc = dc"),
+        (mutant("rnn_tanh", "da[0]", "h *= 0.5; da[0]"), "must not change w_hh and what step"),
         (mutant("lstm", ", dc * f)", ",)"), "derivative must be a tuple of 2, got 1 of them"),
     ],
 )  # fmt: skip
