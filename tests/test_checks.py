@@ -663,9 +663,7 @@ def masked_calls():
         "x of Dropout": lambda: fastrnn.train.Dropout(0.5).forward(masked(B, H)),
         "dy of Dropout": lambda: fastrnn.train.Dropout(0.5).backward(zeros(B), masked(B)),
         "a sequence": lambda: fastrnn.train.pad([masked(T, I)]),
-        "ids of a Vocabulary": lambda: fastrnn.train.Vocabulary("ab").decode(
-            masked(T, dtype=counts)
-        ),
+        "ids of a Vocabulary": lambda: words.decode(masked(T, dtype=counts)),
         "extra": lambda: fastrnn.train.save("no folder/x.npz", [dense], x=masked(B)),
         "series": lambda: fastrnn.train.windows(masked(100), 5, 1, 8),
         "targets": lambda: fastrnn.train.mean_squared_error(zeros(B), masked(B)),

@@ -80,6 +80,10 @@ def of_tape(layer, batch, tape, looks=(), need_x=True):
     """The results of a tape."""
     form = Form(layer, batch)
     dy, dstate = form.gradient(batch.dy), form.state("dstate", batch.dstate)
+    if dy is None and dstate is None:  # backward refuses to have no gradient at all
+        count = layer.num_directions if layer.merge == "concat" else 1
+        shape = batch.steps, batch.size, count * layer._structure.features
+        dy = form.gradient([np.zeros(shape, layer.dtype)] * (1 + (layer.merge is None)))
     grads = tape.backward(dy, dstate, need_x=need_x)
     answer = {"grad flat": grads.flat}
     answer |= named(layer, "grad", form.states_back(grads.state))
