@@ -291,15 +291,12 @@ class Structure:
         """dh (slots, B, features) or None, and the gradient of the last output -> a new dh."""
         lead = {} if unbatched else {"B": batch}
         top = self._separate("last", last, lead, ends, np.atleast_2d)
-        if dh is None:
-            dh = np.zeros((self.slots, batch, self.features), self.dtype)
-        else:
-            dh = dh.copy()
+        new = np.zeros((self.slots, batch, self.features), self.dtype) if dh is None else dh.copy()
         with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
             for slot, part in enumerate(top, self.slots - len(top)):
-                if part is not None:
-                    dh[slot] += part
-        return dh
+                if part is not None:  # 0 + -0 would be +0
+                    new[slot] = part if dh is None else dh[slot] + part
+        return new
 
     def last_output(self, state):
         """The final h of the top layer, its directions merged as in y, as a new array.

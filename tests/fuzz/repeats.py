@@ -3,6 +3,8 @@
 import copy
 import pickle
 
+import numpy as np
+
 from . import answers, batches, layouts
 from .relations import on_core, relation
 
@@ -54,3 +56,37 @@ def backward_again(run):
     if without.keys() & {"grad x", "grad embedding"}:
         raise answers.Differs("need_x=False gives a gradient of x")
     run.same(without, {name: first[name] for name in without})
+
+
+@relation("the last output", weight=2)
+def last_output(run):
+    """layer.last, and its gradient: a dstate by hand, from the final h of the top layer."""
+    layer, batch = copy.deepcopy(run.layer), run.batch
+    form = batches.Form(layer, batch)
+    x, given = form.arguments(batch)
+    _, state, tape = layer.forward(x, form.state("state", batch.state), **given)
+    h = state[0] if isinstance(state, tuple) else state
+    ends, output, dh = h[-layer.num_directions :], layer.last(state), np.zeros_like(h)
+    outputs = output if layer.merge is None else (output,)
+    d = [run.rng.standard_normal(part.shape).astype(layer.dtype) for part in outputs]
+    merged, parts = _by_hand(layer.merge, ends, d)
+    answers.same(dict(enumerate(outputs)), dict(enumerate(merged)))
+    dh[-layer.num_directions :] = parts
+    wanted = tape.backward(dstate=(dh, None) if isinstance(state, tuple) else dh)
+    got = tape.backward(last=tuple(d) if layer.merge is None else d[0])
+    answers.same({"flat": got.flat}, {"flat": wanted.flat})
+    if got.x is not None:
+        answers.same({"x": got.x}, {"x": wanted.x})
+
+
+def _by_hand(merge, ends, d):
+    """The merged ends, and the gradient of each end."""
+    if len(ends) == 1 or merge == "concat":
+        return [np.concatenate(list(ends), -1)], np.split(d[0], len(ends), -1)
+    if merge is None:
+        return list(ends), d
+    f, b = ends
+    with np.errstate(all="ignore"):
+        merged = {"sum": f + b, "mean": (f + b) / 2, "mul": f * b}[merge]
+        parts = {"sum": [d[0]] * 2, "mean": [d[0] / 2] * 2, "mul": [d[0] * b, d[0] * f]}[merge]
+    return [merged], parts
