@@ -298,3 +298,23 @@ def test_gradients_of_gradients_that_are_not_there_are_refused(options):
     y, _ = module(x)
     with pytest.raises(NotImplementedError, match="create_graph=True"):
         torch.autograd.grad(y.sum(), x, create_graph=True)
+
+
+class _Stopped(torch.autograd.Function):
+    """The identity, without a gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, dy):
+        return None
+
+
+@pytest.mark.parametrize("module", [GRU, LSTM])
+def test_no_gradient_of_any_result_is_no_gradient_of_x_and_parameters(module):
+    net, x = module(3, 4), torch.ones(5, 2, 3, requires_grad=True)
+    y, _ = net(x)
+    _Stopped.apply(y).sum().backward()
+    assert x.grad is None and all(p.grad is None for p in net.parameters())
