@@ -1,0 +1,64 @@
+"""A picture of the norms of gradients over time.
+
+It must not know: layers, how norms are computed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastrnn.plot._figures import subplots
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
+
+
+def gradient_flow(
+    norms: Mapping[str, ArrayLike] | Mapping[str, dict[str, Any]], axes: Axes | None = None
+) -> Figure:
+    """Draw the gradient's norm over time on a logarithmic scale: a line for each pass and state.
+
+    Parameters
+    ----------
+    norms : dict
+        As `tape.gradient_norms(dy)` returns it: "h" and perhaps "c" -> (L*D, T) arrays. Or a dict
+        of such dicts by name, to compare networks.
+    axes : matplotlib axes, or None for a new figure
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+
+    Raises
+    ------
+    ImportError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import plot
+    >>> figure = plot.gradient_flow({"h": 0.9 ** np.arange(20.0, 0, -1)[None]})
+    >>> figure.axes[0].get_yscale()
+    'log'
+    """
+    if axes is None:
+        _, axes = subplots(figsize=(8, 4), layout="constrained")
+    compared = norms if all(isinstance(n, dict) for n in norms.values()) else {"": norms}
+    for network, states in compared.items():
+        for state, lines in states.items():
+            for index, line in enumerate(np.atleast_2d(lines)):
+                label = f"{network} d{state}" + (f", pass {index}" if len(lines) > 1 else "")
+                positive = np.where(line > 0, line, np.nan)  # zero has no logarithm
+                axes.semilogy(positive, label=label.strip(), ls="--" if state == "c" else "-")
+    axes.set_xlabel("step")
+    axes.set_ylabel("norm of the loss' gradient")
+    axes.legend()
+    return axes.figure
