@@ -26,7 +26,13 @@ PACKAGE = pathlib.Path(fastrnn.__file__).parent
 # several levels. In _cells, the options are below the reference, and the registry is above the
 # compiled module that it reads. In _engine, the modules that run passes are above the registry.
 LEVELS = [
-    {"fastrnn._version", "fastrnn._include", "fastrnn._typing", "fastrnn.checks"},
+    {
+        "fastrnn._version",
+        "fastrnn._include",
+        "fastrnn._typing",
+        "fastrnn._gates",
+        "fastrnn.checks",
+    },  # fmt: skip
     {"fastrnn.plot", "fastrnn.data"},
     {"fastrnn._files", "fastrnn._interop"},
     {"fastrnn._cells.options"},

@@ -20,6 +20,7 @@ from fastrnn._engine.passes import (
     with_addresses,
     without_addresses,
 )
+from fastrnn._gates import Gates, Run
 from fastrnn._layer.parameters import Buffer
 from fastrnn._typing import Given, State
 
@@ -252,7 +253,9 @@ class Tape(Generic[State, Given]):
             the MinGRU, "f", "i" and "n" for the MinLSTM, where n is h~; nothing for the RNN, which
             has no gates. Each is an (L*D, T, B, H) array, (L*D, T, H) unbatched; the first axis is
             that of a state. c is the value after zoneout. Gates are 0 in steps that a row does not
-            take. There c keeps its value, and beyond the row's end it is 0.
+            take. There c keeps its value, and beyond the row's end it is 0. The dict keeps the
+            initial state, lengths, mask and resets too, which `plot.memory` needs; `dict(gates)`
+            is a copy without them.
 
         Raises
         ------
@@ -276,7 +279,18 @@ class Tape(Generic[State, Given]):
                 gates = gates_of_pass(structure.cell, p, structure.dtype, record.rows)
                 for name, values in gates.items():
                     values_of[name].append(values[:, 0] if record.unbatched else values)
-        return {name: np.stack(values) for name, values in values_of.items()}
+        arrays = {name: np.stack(values) for name, values in values_of.items()}
+        return Gates(arrays, self._run())
+
+    def _run(self):
+        """The `Run` of the gates."""
+        passes = [p for _, _, passes in self._record.layers for p in passes]
+        first = np.stack([p.state[-1][p.slot] for p in passes])
+        rows, options = self._record.rows, self._structure.cell.options
+        lengths, mask, reset, reset_to = (None, None, None, "zero") if rows is None else rows[:4]
+        reverse = tuple([p.reverse for p in passes])
+        options = {} if options is None else options.non_default()
+        return Run(first, reverse, lengths, mask, reset, reset_to, options)
 
     def _backward(self, dy, dstate, last, need_x, observe=None):
         """Compute `Gradients`. observe : None or a function of a pass and its states' gradients."""

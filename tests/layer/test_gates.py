@@ -205,26 +205,3 @@ def test_looking_at_norms_changes_no_gradient(backend):
         before = tape.backward(np.ones_like(y)).flat
         tape.gradient_norms(np.ones_like(y))
         assert_same_bits(tape.backward(np.ones_like(y)).flat, before)
-
-
-# ---- pictures ------------------------------------------------------------------------------------
-
-
-def test_pictures_of_gates_and_of_gradients():
-    pytest.importorskip("matplotlib").use("Agg")
-    layer = layer_of("lstm", 3, 4, 2)
-    x = x_of(layer).astype("float32")
-    y, _, tape = layer.forward(x)
-    figure = fastrnn.plot.gates(tape.gates(), row=1, layer=1)
-    panels = [axis for axis in figure.axes if axis.get_images()]
-    assert [axis.get_ylabel() for axis in panels] == [f"{name}: unit" for name in "ifgoc"]
-    np.testing.assert_array_equal(
-        panels[0].get_images()[0].get_array(), tape.gates()["i"][1, :, 1].T
-    )
-    norms = tape.gradient_norms(np.ones_like(y))
-    figure = fastrnn.plot.gradient_flow(norms)
-    assert len(figure.axes[0].lines) == 4 and figure.axes[0].get_yscale() == "log"
-    figure = fastrnn.plot.gradient_flow({"lstm": norms, "again": norms})
-    assert len(figure.axes[0].lines) == 8
-    with pytest.raises(ValueError, match="an RNN has no gates"):
-        fastrnn.plot.gates({})

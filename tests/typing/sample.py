@@ -104,6 +104,13 @@ def look(layer: LSTM, x: Floats, again: bool = False) -> dict[str, tuple[int, ..
     return {name: array.shape for name, array in gates.items()}
 
 
+def remember(layer: GRU, x: Floats) -> NDArray[np.float64]:
+    _, _, gates = layer(x, return_gates=True)
+    memory = fastrnn.plot.memory_of(gates, row=1, layer=0, reverse=False)
+    print(memory.name, memory.sizes.shape, memory.shares[-1], memory.state[0])
+    return memory.terms(0)
+
+
 def listen(layer: LSTM, chunks: list[Floats]) -> Floats:
     stream = layer.stream(batch_size=8)
     out = np.empty((8, layer.hidden_size), "float32")
@@ -254,6 +261,7 @@ def main() -> None:
     print(fastrnn.train.__doc__, fastrnn.plot.__doc__, fastrnn.demos.__doc__, fastrnn.bench.__doc__)
 
     print(train_lstm(lstm, x, np.ones((5, 2, 4), np.float32)), look(lstm, x))
+    print(remember(gru, x))
     table = np.ones((10, 3), np.float32)
     print(train_gru(gru, rng.integers(0, 10, (5, 2)), table, 2).shape, backwards.shape)
     print(own_cell())

@@ -1,0 +1,139 @@
+"""The pictures: what is drawn, and the words on the axes."""
+
+import numpy as np
+import pytest
+from problems import layer_of
+
+from fastrnn import plot
+
+pytestmark = pytest.mark.any_isa
+
+WORDS = "Ada lives in Oslo .".split()
+T, B = len(WORDS), 3
+
+
+@pytest.fixture(autouse=True)
+def pyplot():
+    pytest.importorskip("matplotlib").use("Agg")
+    from matplotlib import pyplot
+
+    yield pyplot
+    pyplot.close("all")
+
+
+def run(cell="lstm", state=False, **rows):
+    """y, gates and tape of a layer, forward and reverse, that begins with zeros or ones."""
+    layer = layer_of(cell, 3, 4, bidirectional=True)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((T, B, 3)).astype("float32")
+    first = tuple(np.ones((2, B, 4), "float32") for _ in layer._structure.cell.states)
+    first = (first if len(first) > 1 else first[0]) if state else None
+    y, _, tape = layer.forward(x, first, **rows)
+    return y, tape.gates(), tape
+
+
+def texts(ticks):
+    return [tick.get_text() for tick in ticks]
+
+
+def panels(figure):
+    return [axes for axes in figure.axes if axes.get_images()]
+
+
+# ---- memory --------------------------------------------------------------------------------------
+
+
+def test_the_picture_of_memory_has_words_on_both_axes():
+    _, gates, _ = run()
+    (axes, _) = plot.memory(gates, WORDS, row=1).axes
+    assert texts(axes.get_xticklabels()) == texts(axes.get_yticklabels()) == WORDS
+    assert "c after this step" in axes.get_xlabel() and "written" in axes.get_ylabel()
+    drawn = axes.get_images()[0].get_array()
+    np.testing.assert_allclose(drawn.filled(0), 100 * plot.memory_of(gates, 1).shares[:-1])
+
+
+@pytest.mark.parametrize("layer, place", [(0, -1), (1, T)])
+def test_the_initial_state_has_a_row_of_its_own_before_the_first_step(layer, place):
+    _, gates, _ = run(state=True)
+    axes = plot.memory(gates, WORDS, layer=layer, share=False).axes[0]
+    names = dict(zip(axes.get_yticks(), texts(axes.get_yticklabels()), strict=True))
+    assert names[place] == "initial state" and names[0] == "Ada"
+    assert sorted(axes.get_ylim()) == [min(place, 0) - 0.5, max(place, T - 1) + 0.5]
+    drawn = axes.get_images()[0].get_array().filled(0)
+    sizes = plot.memory_of(gates, layer=layer).sizes
+    np.testing.assert_allclose(drawn[-1 if layer else 0], sizes[-1])
+    np.testing.assert_allclose(drawn[:-1] if layer else drawn[1:], sizes[:-1])
+
+
+def test_squares_of_five_percent_and_more_have_their_number():
+    shares = 100 * plot.memory_of(run()[1]).shares
+    axes = plot.memory(run()[1]).axes[0]
+    drawn = {(text.get_position()[::-1], text.get_text()) for text in axes.texts}
+    wanted = {((s, t), f"{shares[s, t]:.0f}") for s, t in np.argwhere(shares >= 5)}
+    assert drawn == wanted
+    assert not plot.memory(run()[1], share=False).axes[0].texts
+
+
+def test_a_row_is_drawn_up_to_its_length():
+    _, gates, _ = run(lengths=[T, 2, 0])
+    for words in (WORDS, WORDS[:2]):
+        axes = plot.memory(gates, words, row=1).axes[0]
+        assert texts(axes.get_xticklabels()) == WORDS[:2]
+        axes = panels(plot.gates(gates, row=1, labels=words))[0]
+        assert axes.get_images()[0].get_array().shape == (4, 2)
+    for draw in (plot.gates, plot.memory):
+        with pytest.raises(ValueError, match="at least one step, got one of length 0"):
+            draw(gates, row=2)
+    with pytest.raises(ValueError, match="2 in all or, with those of the padding, 5, got 3"):
+        plot.memory(gates, WORDS[:3], row=1)
+
+
+def test_memory_draws_into_axes_that_it_is_given(pyplot):
+    figure, axes = pyplot.subplots(1, 2)
+    assert plot.memory(run()[1], axes=axes[1]) is figure
+    assert axes[1].get_images() and not axes[0].get_images()
+
+
+def test_of_many_steps_some_have_words():
+    half = np.full((1, 150, 1, 1), 0.5)
+    axes = plot.memory({"z": half, "n": half}, [str(t) for t in range(150)]).axes[0]
+    assert texts(axes.get_xticklabels()) == [str(t) for t in range(0, 150, 3)]
+    axes = plot.memory({"z": half, "n": half}).axes[0]
+    assert texts(axes.get_xticklabels()) == [str(t) for t in range(0, 150, 20)]
+
+
+# ---- gates ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "cell, titles",
+    [
+        ("lstm", ["input gate i", "forget gate f", "candidate g", "output gate o", "cell state c"]),
+        ("gru_after", ["reset gate r", "update gate z", "candidate n"]),
+        ("min_lstm", ["forget gate f", "input gate i", "candidate n"]),
+    ],
+)
+def test_each_gate_has_a_panel_with_its_name(cell, titles):
+    _, gates, _ = run(cell)
+    figure = plot.gates(gates, row=1, layer=1, labels=WORDS)
+    assert [axes.get_title() for axes in panels(figure)] == titles
+    assert texts(panels(figure)[-1].get_xticklabels()) == WORDS
+    for axes, array in zip(panels(figure), gates.values(), strict=True):
+        np.testing.assert_array_equal(axes.get_images()[0].get_array(), array[1, :, 1].T)
+
+
+def test_an_rnn_has_no_gates_to_draw():
+    with pytest.raises(ValueError, match="an RNN has no gates"):
+        plot.gates({})
+
+
+# ---- gradients -----------------------------------------------------------------------------------
+
+
+def test_a_gradient_has_a_line_for_each_pass_and_state():
+    y, _, tape = run()
+    norms = tape.gradient_norms(np.ones_like(y))
+    axes = plot.gradient_flow(norms).axes[0]
+    assert len(axes.lines) == 4 and axes.get_yscale() == "log"
+    axes = plot.gradient_flow({"lstm": norms, "again": norms}).axes[0]
+    assert len(axes.lines) == 8
