@@ -175,24 +175,34 @@ def print_examples(test, negated):
         print(f"  {test[i].package:<22}  {said:<15} {test[i].shown:.60}")
 
 
-def draw(path, test, answers, history):
-    """Write the picture: accuracy over training, and by length; needs matplotlib."""
+def draw(path, test, answers, history, known):
+    """Write the picture: accuracy over training, and by length; needs matplotlib.
+
+    known : the accuracy of the last of `answers`, the baseline, on the validation texts.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    epochs = np.arange(1, len(history.validation) + 1)
-    left.plot(epochs, 1 - np.array(history.validation), ".-", color="tab:red")
-    left.set(title="validation texts, over training", xlabel="epoch", ylabel="accuracy")
+    (net, baseline), count = answers, len(history.validation)
+    accuracies = 1 - np.array(history.validation)
+    left.plot(np.arange(1, count + 1), accuracies, ".-", color=pictures.NET, label=net)
+    left.axhline(known, color="0.4", linestyle="--", label=baseline)
+    left.axhline(0.5, color="black", linestyle=":", label="chance")
     lengths = np.array([len(text.words) for text in test])
     fifths = np.array_split(np.argsort(lengths, kind="stable"), 5)
     place = np.arange(len(fifths))
-    for (name, negated), colour in zip(answers.items(), ("tab:red", "tab:blue"), strict=True):
+    for side, (name, negated) in enumerate(answers.items()):
         fractions = [accuracy(negated[fifth], [test[i] for i in fifth]) for fifth in fifths]
-        right.bar(place + (colour == "tab:blue") * 0.4, fractions, 0.4, color=colour, label=name)
+        colour = pictures.BASELINE if side else pictures.NET
+        right.bar(place + 0.4 * side, fractions, 0.4, color=colour, label=name)
     right.set_xticks(place + 0.2, [f"{lengths[f].min()} to {lengths[f].max()}" for f in fifths])
-    right.set(title="test texts, by their length", xlabel="words", ylim=(0.5, 0.85))
-    right.legend()
+    right.set(title="test texts, by their length", xlabel="words; bars begin at chance, 50 %")
+    left.set(title="validation texts, over training", ylabel="accuracy", ylim=(0.5, 0.85))
+    pictures.epochs(left, count)
+    pictures.percent(left.yaxis)
+    pictures.label_ends(left)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     figure.suptitle("was the condition of this if negated? (packages not trained on)")
     figure.savefig(path, dpi=120)
 
@@ -232,4 +242,5 @@ def run(args):
     for name, fraction in {**fractions, "always the commoner kind": one_kind}.items():
         print(f"  {name:<28} {fraction:6.1%}")
     common.verdict(net, {f"the {rival}": fractions[net] > fractions[rival]})
-    return pictures.write(draw, args.out, test, answers, history)
+    known = accuracy(best.classify(validation), validation)
+    return pictures.write(draw, args.out, test, answers, history, known)

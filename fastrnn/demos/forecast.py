@@ -253,24 +253,34 @@ def draw(path, task, name, forecast, others):
     from matplotlib.figure import Figure  # not pyplot, which opens windows and sets a backend
 
     shown = slice(task.SHOWN)
-    truth, when = task.truth(task.test), task.when(task.test + task.AHEAD)
-    figure = Figure(figsize=(10, 7), layout="constrained")
+    truth, when = task.truth(task.test)[shown], task.when(task.test + task.AHEAD)[shown]
+    figure = Figure(figsize=(11, 7), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    above.plot(when[shown], truth[shown], ".", color="black", markersize=3, label="measured")
-    above.plot(when[shown], forecast[shown], color="tab:red", label=f"{name}, {task.AHEAD} ahead")
+    above.plot(when, truth, ".", color="black", markersize=4, label="measured")
+    ahead = f"{name}, {task.AHEAD} {task.EVERY} ahead"
+    above.plot(*_with_gaps(when, forecast[shown]), color=pictures.NET, label=ahead)
     above.set(title=f"{task.TITLE}: forecasts on times not trained on", ylabel=task.UNIT)
-    above.legend()
     lines = {**others, name: forecast}
-    for (label, values), colour in zip(
-        lines.items(), ("tab:blue", "tab:orange", "tab:red"), strict=True
+    for (label, values), colour, style in zip(
+        lines.items(), ("tab:blue", "black", pictures.NET), ("--", ":", "-"), strict=True
     ):
-        text = f"{label}, RMSE {rmse(values - truth):.2f}"
-        below.plot(when[shown], (values - truth)[shown], color=colour, linewidth=0.9, label=text)
+        text = f"{label}, RMSE {rmse(values - task.truth(task.test)):.3f}"
+        below.plot(
+            *_with_gaps(when, values[shown] - truth), style, color=colour, linewidth=1, label=text
+        )
     below.axhline(0, color="black", linewidth=0.6)
-    below.set_ylabel(f"forecast - measured, {task.UNIT}")
+    below.set(title="forecast - measured", xlabel="date", ylabel=task.UNIT)
     handles = below.get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3, fontsize="small")
+    pictures.label_ends(above)
     figure.savefig(path, dpi=120)
+
+
+def _with_gaps(when, values):
+    """Times and values of a line that is not drawn across times without values, such as nights."""
+    steps = np.diff(when)
+    ends = 1 + np.flatnonzero(steps > 2 * np.median(steps))
+    return np.insert(when, ends, when[ends - 1]), np.insert(values, ends, np.nan)
 
 
 def add_arguments(parser):

@@ -188,20 +188,20 @@ def draw(path, name, curve, others):
     """Write the picture: bits per character by epoch, with the baselines."""
     from matplotlib.figure import Figure  # not pyplot, which opens windows and sets a backend
 
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     epochs = np.arange(1, len(curve) + 1)
     for values, label, style in zip(
         zip(*curve, strict=True), ("in training", "validation"), ("--", "-"), strict=True
     ):
-        axes.plot(epochs, values, style, marker=".", color="black", label=f"{name}, {label}")
-    for i, (label, value) in enumerate(others.items()):
-        axes.axhline(value, color=f"C{i}", linewidth=0.9, linestyle=":", label=label)
-    axes.set_xticks(epochs)
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("bits per character")
+        axes.plot(epochs, values, style, marker=".", color=pictures.NET, label=f"{name}, {label}")
+    for label, value in others.items():
+        axes.axhline(value, color="0.4", linewidth=0.9, linestyle=":", label=label)
+    pictures.epochs(axes, len(curve))
+    axes.set_ylim(bottom=min([*others.values(), *np.ravel(curve)]) - 0.1)
+    axes.set_ylabel("bits per character; less is better")
     axes.set_title("Python's documentation, topics not trained on")
-    figure.legend(loc="outside right")
+    pictures.label_ends(axes)
     figure.savefig(path, dpi=120)
 
 

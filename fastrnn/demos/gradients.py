@@ -186,28 +186,27 @@ def draw(path, results, exploded, errors):
     """Write the picture: gradients over time before and after, and the error in training."""
     from matplotlib.figure import Figure  # not pyplot, which opens windows and sets a backend
 
-    figure = Figure(figsize=(12, 5), layout="constrained")
+    figure = Figure(figsize=(15, 5), layout="constrained")
     before, after, learning = figure.subplots(1, 3)
     after.sharey(before)
-    steps = np.arange(1, len(exploded) + 1)
+    back = np.arange(len(exploded))  # from the last step, where all are near 1, to the first
     for cell, result in results.items():
         for axes, fractions in ((before, result.before), (after, result.after)):
             for state, fraction in fractions.items():
                 label, style = f"{cell.upper()}, {state}", STYLES[state]
-                axes.semilogy(steps, fraction, style, color=COLOURS[cell], label=label)
+                axes.semilogy(back, fraction[::-1], style, color=COLOURS[cell], label=label)
         updates = UPDATES * np.arange(1, len(result.losses) + 1)
-        learning.semilogy(updates, result.losses, ".-", color=COLOURS[cell])
-    before.semilogy(steps, exploded, ":", color=COLOURS["rnn"], label=f"RNN, h, W_hh x {GAIN}")
+        learning.semilogy(updates, result.losses, ".-", color=COLOURS[cell], label=cell.upper())
+    before.semilogy(back, exploded[::-1], ":", color=COLOURS["rnn"], label=f"RNN, h, W_hh x {GAIN}")
     for axes, when in ((before, "before"), (after, "after")):
         axes.set_title(f"gradient of the loss, {when} training")
-        axes.set_xlabel("step t")
-    before.set_ylabel(f"its norm at t over that of h at {len(exploded)}")
+        axes.set_xlabel("steps back from the last one")
+    before.set_ylabel("its norm over that of h at the last step")
     for (name, error), style in zip(errors.items(), ("--", ":"), strict=True):
-        learning.axhline(error, color="black", linestyle=style, linewidth=0.9, label=name)
-    learning.set_title("mean squared error in training")
-    learning.set_xlabel("updates")
-    learning.legend(fontsize="small")
-    figure.legend(*before.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        learning.axhline(error, color="0.4", linestyle=style, linewidth=0.9, label=name)
+    learning.set(title="mean squared error in training", xlabel="updates")
+    for axes in (before, after, learning):
+        pictures.label_ends(axes)
     figure.savefig(path, dpi=120)
 
 

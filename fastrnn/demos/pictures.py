@@ -1,9 +1,15 @@
-"""Pictures that commands write: the type of their file argument, and the messages about them."""
+"""Pictures that commands write: their file argument, the messages about them, parts of several.
+
+It must not know: any demo.
+"""
 
 import argparse
 from pathlib import Path
 
+from fastrnn.plot._figures import label_ends as label_ends
+
 SUFFIXES = (".pdf", ".png", ".svg")
+NET, BASELINE = "tab:red", "0.7"  # the colours of bars, which differ in grey too
 
 
 def new_file(text):
@@ -35,3 +41,19 @@ def write(draw, path, *what):
     else:
         print(f"\npicture: {path.resolve()}")
     return 0
+
+
+def epochs(axes, count):
+    """An x-axis of epochs: from 1 to count, in whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(1 - (count == 1), count)
+    axes.set_xlabel("epoch")
+
+
+def percent(axis):
+    """An axis of fractions, in percent."""
+    from matplotlib.ticker import PercentFormatter
+
+    axis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))

@@ -27,6 +27,7 @@ from fastrnn.train.progress import Progress
 KINDS = ("whitespace", "comment", "string", "keyword", "name", "number", "operator")
 SPACE, COMMENT, STRING, KEYWORD, NAME, NUMBER, OPERATOR = range(len(KINDS))
 COLOURS = ("silver", "tab:gray", "tab:green", "tab:blue", "black", "tab:orange", "tab:purple")
+STYLES = {"comment": {"style": "italic"}, "keyword": {"weight": "bold"}}  # seen without colour
 SIZES = range(4_000, 60_000)  # bytes of a file that is used
 JUDGED_OF = 8  # every eighth file is for the test
 LETTERS = 128  # ids: ASCII, and 127 for all other characters
@@ -206,7 +207,9 @@ def draw(path, file, predicted):
         axes.set_title(f"{name}: {_percent(predicted[name], file.tags):.2f} % of the file right")
     pairs = [*zip(COLOURS[1:], KINDS[1:], strict=True), ("red", "_ wrong")]
     handles = [Patch(color=colour, label=label) for colour, label in pairs]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(pairs))
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=len(pairs))
+    for text, kind in zip(legend.get_texts(), KINDS[1:], strict=False):
+        text.set(**STYLES.get(kind, {}))
     figure.suptitle(f"{file.name} of the standard library, lines {first + 1} to {first + LINES}")
     figure.savefig(path, dpi=110)
 
@@ -219,14 +222,17 @@ def _write_coloured(axes, text, predicted, tags):
     for row, line in enumerate(text.splitlines(keepends=True)):
         here = slice(begin, begin + len(line))
         begin += len(line)
-        layers = [(line, predicted[here] == kind, colour) for kind, colour in enumerate(COLOURS)]
-        layers.append(("_" * len(line), predicted[here] != tags[here], "red"))
-        for characters, where, colour in layers:
+        layers = [
+            (line, predicted[here] == kind, colour, STYLES.get(KINDS[kind], {}))
+            for kind, colour in enumerate(COLOURS)
+        ]
+        layers.append(("_" * len(line), predicted[here] != tags[here], "red", {}))
+        for characters, where, colour, style in layers:
             # All other characters, and tabs, become spaces, so that each text keeps its columns.
             pairs = zip(characters, where, strict=True)
             drawn = "".join(c if w and c.isprintable() else " " for c, w in pairs)
             axes.text(0, row + 0.8, drawn.rstrip(), color=colour, family="monospace", fontsize=8,
-                      parse_math=False)  # fmt: skip
+                      parse_math=False, **style)  # fmt: skip
 
 
 def add_arguments(parser):

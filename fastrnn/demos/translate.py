@@ -222,21 +222,26 @@ def draw(path, fractions, history):
     """Write the picture: exact matches over training, and by form; needs matplotlib."""
     from matplotlib.figure import Figure
 
-    net, linear = fractions
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    (net, linear), count = fractions, len(history.validation)
+    figure = Figure(figsize=(12, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    epochs = np.arange(1, len(history.validation) + 1)
-    left.plot(epochs, 1 - np.array(history.validation), color="tab:red", label=net)
+    matches = 1 - np.array(history.validation)
+    left.plot(np.arange(1, count + 1), matches, ".-", color=pictures.NET, label=net)
     mean = np.mean(list(fractions[linear].values()))
-    left.axhline(mean, color="tab:blue", label=f"{linear}, on the test days")
-    left.set(title="over training", xlabel="epoch", ylabel="exact matches on validation days")
-    left.legend(loc="lower right")
+    left.axhline(mean, color="0.4", linestyle="--", label=f"{linear} (test days)")
+    left.set(title="validation days, over training", ylabel="exact matches", ylim=(0, 1))
+    pictures.epochs(left, count)
+    pictures.percent(left.yaxis)
+    pictures.label_ends(left)
     place = np.arange(len(FORMS))
-    right.barh(place - 0.2, fractions[net].values(), 0.4, color="tab:red", label=net)
-    right.barh(place + 0.2, fractions[linear].values(), 0.4, color="tab:blue", label=linear)
-    right.set_yticks(place, FORMS)
+    colours = pictures.NET, pictures.BASELINE
+    for side, (name, colour) in enumerate(zip(fractions, colours, strict=True)):
+        right.barh(place + 0.4 * side, fractions[name].values(), 0.4, color=colour, label=name)
+    right.set_yticks(place + 0.2, FORMS)
     right.invert_yaxis()
-    right.set(title="by form", xlabel="exact matches on test days")
+    right.set(title="test days, by form", xlabel="exact matches", xlim=(0, 1))
+    pictures.percent(right.xaxis)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower right", ncols=2)
     figure.suptitle("dates as people write them to ISO form, on days not trained on")
     figure.savefig(path, dpi=120)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastrnn.plot._figures import subplots
+from fastrnn.plot._figures import label_ends, subplots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +24,8 @@ def gradient_flow(
     norms: Mapping[str, ArrayLike] | Mapping[str, dict[str, Any]], axes: Axes | None = None
 ) -> Figure:
     """Draw the gradient's norm over time on a logarithmic scale: a line for each pass and state.
+
+    Each line has its name at its end; c's are dashed.
 
     Parameters
     ----------
@@ -60,5 +62,6 @@ def gradient_flow(
                 axes.semilogy(positive, label=label.strip(), ls="--" if state == "c" else "-")
     axes.set_xlabel("step")
     axes.set_ylabel("norm of the loss' gradient")
-    axes.legend()
+    axes.set_title("Gradient of the loss with respect to the state")
+    label_ends(axes)
     return axes.figure
