@@ -4,10 +4,11 @@ A demo is a module with `add_arguments(parser)` and `run(args)`, which returns a
 first line of its docstring is its description. To add a demo, write it and add its name here.
 """
 
-from fastrnn.demos import classify, forecast, generate, gradients, tagging, translate
+from fastrnn.demos import classify, forecast, generate, gradients, memory, tagging, translate
 
 DEMOS = {
     "forecast": forecast,
+    "memory": memory,
     "gradients": gradients,
     "generate": generate,
     "tagging": tagging,
