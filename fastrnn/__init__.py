@@ -41,7 +41,7 @@ from fastrnn.layers import GRU, LSTM, RNN, MinGRU, MinLSTM  # noqa: E402
 
 if TYPE_CHECKING:
     from fastrnn import bench as bench
-    from fastrnn import convert, plot, reference, train
+    from fastrnn import convert, estimators, plot, reference, train
     from fastrnn import data as data
     from fastrnn import demos as demos
     from fastrnn import keras as keras
@@ -61,6 +61,7 @@ __all__ = [
     "Window",
     "backend",
     "convert",
+    "estimators",
     "get_include",
     "get_num_threads",
     "gru",
@@ -87,8 +88,8 @@ __all__ = [
 
 # These are imported on first use.
 _LAZY = (
-    "bench", "convert", "data", "demos", "io", "keras", "kernels", "onnx", "plot", "reference",
-    "torch", "train",
+    "bench", "convert", "data", "demos", "estimators", "io", "keras", "kernels", "onnx", "plot",
+    "reference", "torch", "train",
 )  # fmt: skip
 _OF_IO = ("load", "save")
 

@@ -1,0 +1,176 @@
+"""What the estimators have in common: scikit-learn's conventions, and checks of data.
+
+scikit-learn is not imported. Only `__sklearn_tags__` needs it, and only scikit-learn calls that.
+
+It must not know: networks, what an estimator learns.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastrnn import checks
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class NotFittedError(ValueError, AttributeError):
+    """`predict` or `score` was called before `fit`; scikit-learn's error has the same bases.
+
+    Examples
+    --------
+    >>> from fastrnn import estimators
+    >>> try:
+    ...     estimators.RNNRegressor().predict([[1.0, 2.0, 3.0]])
+    ... except estimators.NotFittedError as error:
+    ...     print(error)
+    RNNRegressor must be fitted first: call fit
+    """
+
+
+class Estimator:
+    """Parameters that are read, set, printed and cloned by the names in the signature."""
+
+    _estimator_type: str | None = None  # scikit-learn before 1.6 reads it
+
+    @classmethod
+    def _defaults(cls):
+        return {name: p.default for name, p in inspect.signature(cls).parameters.items()}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters of the constructor: name -> value.
+
+        Parameters
+        ----------
+        deep : bool
+            Has no effect, because no parameter is an estimator.
+
+        Examples
+        --------
+        >>> from fastrnn import estimators
+        >>> estimators.Forecaster(24, 12).get_params()["window"]
+        24
+        """
+        return {name: getattr(self, name) for name in self._defaults()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of the constructor. The next `fit` uses them.
+
+        Parameters
+        ----------
+        **params
+            Name -> value.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For a name that the constructor does not have; nothing is set then.
+
+        Examples
+        --------
+        >>> from fastrnn import estimators
+        >>> estimators.RNNRegressor().set_params(hidden_size=8)
+        RNNRegressor(hidden_size=8)
+        """
+        unknown = ", ".join(name for name in params if name not in self._defaults())
+        if unknown:
+            known = ", ".join(self._defaults())
+            raise ValueError(f"{type(self).__name__} has the parameters {known}, got {unknown}")
+        vars(self).update(params)
+        return self
+
+    def __repr__(self) -> str:
+        """The parameters that differ from their defaults."""
+        defaults, given = self._defaults(), self.get_params()
+        shown = [f"{n}={v!r}" for n, v in given.items() if repr(v) != repr(defaults[n])]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __sklearn_tags__(self):
+        """scikit-learn calls this to learn what kind of estimator it has."""
+        utils, kind = importlib.import_module("sklearn.utils"), self._estimator_type
+        tags = utils.Tags(kind, utils.TargetTags(required=kind is not None))
+        tags.classifier_tags = utils.ClassifierTags() if kind == "classifier" else None
+        tags.regressor_tags = utils.RegressorTags() if kind == "regressor" else None
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _need_fit(self):
+        if not hasattr(self, "history_"):
+            raise NotFittedError(f"{type(self).__name__} must be fitted first: call fit")
+
+
+# ---- data ----------------------------------------------------------------------------------------
+
+
+def sequences(X, features=None):
+    """X as a list of (T, F) float64 arrays; a sequence (T,) has one feature.
+
+    X : (N, T, F) or (N, T) array, or N arrays (T, F) or (T,), of any lengths
+    features : the F that X must have; None takes that of the first sequence
+    """
+    checks.unmasked(X=X)
+    if not isinstance(X, list | tuple):  # a table of pandas, for example
+        X = np.atleast_1d(checks.converted("X", X, "an array of numbers"))
+    if len(X) == 0:
+        raise ValueError("X must have at least one sequence, got none")
+    found = [numbers(f"X[{index}]", sequence) for index, sequence in enumerate(X)]
+    found = [sequence[:, None] if sequence.ndim == 1 else sequence for sequence in found]
+    if features is None:
+        features = max(1, found[0].shape[-1]) if found[0].ndim == 2 else 1
+    for index, sequence in enumerate(found):
+        if sequence.ndim != 2 or sequence.shape[1] != features or sequence.size == 0:
+            raise ValueError(
+                f"X[{index}] must be (T, F) or (T,) with T of at least 1 and F = {features}, got "
+                f"{sequence.shape}: X is (N, T, F), (N, T) or a list; for one sequence use [X]"
+            )
+    return found
+
+
+def numbers(name, value):
+    """The value as an array of finite float64 numbers."""
+    array = checks.converted(name, value, "an array of numbers")
+    if array.dtype.kind == "O" and array.ndim:
+        array = checks.converted(name, array.tolist(), "an array of numbers")
+    if array.dtype.kind not in "biuf":
+        hint = ": it is sparse, use its toarray()" if hasattr(value, "toarray") else ""
+        raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}{hint}")
+    array = array.astype(np.float64, copy=False)
+    if not np.isfinite(array).all():
+        place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(array)))
+        hint = f"got {array[place]} at {list(place)}: fill what is missing, or leave it out"
+        raise ValueError(f"{name} must have no NaN and no inf, {hint}")
+    return array
+
+
+def per_sequence(y, count):
+    """y as an array with `count` entries."""
+    if y is None:
+        raise ValueError("fit requires y to be passed, but the target y is None")
+    y = checks.plain("y", y)
+    if y.shape[:1] != (count,):
+        raise ValueError(f"y must have a target for each of {count} sequences, got {y.shape}")
+    return y
+
+
+def generator(random_state):
+    """A new generator, whose seed is drawn from random_state.
+
+    Training sets the states of the layers' generators, which must not be the user's.
+    """
+    seed = checks.generator("random_state", random_state).integers(2**63)
+    return np.random.default_rng(seed)
+
+
+def scale_of(columns):
+    """(mean, deviation) of each column of (N, F); the deviation of a constant one counts as 1."""
+    deviation = columns.std(axis=0)
+    return columns.mean(axis=0), np.where(deviation > 0, deviation, 1.0)

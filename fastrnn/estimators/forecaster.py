@@ -1,0 +1,305 @@
+"""`Forecaster`: values of a series some steps ahead, with intervals.
+
+It must not know: how a network is trained.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.estimators.base import Estimator, generator, numbers
+from fastrnn.estimators.network import Network
+from fastrnn.estimators.seen import BASES, SeenSeries, root_mean_square
+from fastrnn.train import mean_squared_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypeAlias
+
+    from numpy.typing import ArrayLike, NDArray
+    from typing_extensions import Self
+
+    from fastrnn.train.protocols import Seed
+
+    Steps: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]] | None
+
+
+class Forecaster(Estimator):
+    """Forecast a series up to `horizon` steps ahead, with intervals, by recurrent networks.
+
+    A naive forecast comes first: the last value, the value one season before, or the latter plus
+    the recent rise from season to season; the one with the smallest mean squared error in y. The
+    networks learn what it leaves. Each reads the last `window` values, the same values less those
+    one season before, and X. It forecasts all steps at once.
+
+    The series of `fit` is cut into as many stretches as there are networks. Each network is trained
+    without one stretch, which chooses its epoch, and forecasts it. The forecast is the mean of all
+    networks. The errors in the left-out stretches make the intervals: at each step ahead their
+    quantiles, relative to how much the series has changed lately. (Barber, Candes, Ramdas and
+    Tibshirani, Predictive inference with the jackknife+, 2021, have such residuals; Lei and others,
+    Distribution-free predictive inference for regression, 2018, errors relative to a spread.) They
+    cover as they say if the errors to come are like those. A season that y does not have, or a
+    change of level, can be worse.
+
+    `get_params`, `set_params`, pickles and scikit-learn's `clone` work. scikit-learn is not needed.
+
+    Parameters
+    ----------
+    window : int
+        The number of last values that are read.
+    horizon : int
+        The largest number of steps ahead.
+    season : int or None
+        The number of steps after which the series is similar: 12 for months, 24 for hours.
+    hidden_size, num_layers : int
+        Units of each layer, and the number of layers.
+    cell : {"gru", "lstm", "rnn", "min_gru", "min_lstm"}
+    dropout : float
+        The fraction of each layer's outputs that is set to 0 in training.
+    learning_rate : float
+    batch_size : int
+        Windows of a minibatch.
+    epochs : int
+        The most passes over the windows.
+    patience : int
+        Stop a network after this number of epochs without an improvement on its left-out stretch.
+        The parameters of the best epoch are kept.
+    networks : int
+        The number of networks and of stretches, from 2.
+    random_state : None, int or numpy.random.Generator
+        The seed of the first parameters, the order of windows and dropout. An int gives the same
+        bits in each `fit`.
+    verbose : bool
+        Show a progress bar for each network on a terminal.
+
+    Attributes
+    ----------
+    base_ : {"last", "season", "rise"}
+        The naive forecast that was best.
+    history_ : list of fastrnn.train.History
+        The losses of each network, in units of the naive forecast's mean squared error.
+    residuals_ : (n, horizon) array
+        The relative errors in the left-out stretches, sorted for each step.
+
+    Examples
+    --------
+    A season of 12 steps that grows:
+
+    >>> import numpy as np
+    >>> from fastrnn.estimators import Forecaster
+    >>> t = np.arange(240)
+    >>> y = 0.1 * t + (1 + t / 240) * np.sin(2 * np.pi * t / 12)
+    >>> forecaster = Forecaster(24, 6, season=12, random_state=0).fit(y[:228])
+    >>> bool(np.abs(forecaster.predict() - y[228:234]).max() < 0.2)
+    True
+    >>> lower, upper = forecaster.predict_interval([1, 6], level=0.9)
+    >>> bool((lower < upper).all())
+    True
+    """
+
+    def __init__(
+        self, window: int, horizon: int, season: int | None = None, *, hidden_size: int = 32,
+        num_layers: int = 1, cell: str = "gru", dropout: float = 0.0, learning_rate: float = 0.003,
+        batch_size: int = 64, epochs: int = 40, patience: int = 6, networks: int = 4,
+        random_state: Seed = None, verbose: bool = False,
+    ) -> None:  # fmt: skip
+        self.window, self.horizon, self.season = window, horizon, season
+        self.hidden_size, self.num_layers, self.cell = hidden_size, num_layers, cell
+        self.dropout, self.learning_rate, self.batch_size = dropout, learning_rate, batch_size
+        self.epochs, self.patience, self.networks = epochs, patience, networks
+        self.random_state, self.verbose = random_state, verbose
+
+    def fit(self, y: ArrayLike, X: ArrayLike | None = None) -> Self:
+        """Train on a series.
+
+        Parameters
+        ----------
+        y : (N,) array
+            Values at even steps; the last one is now. They must be finite
+            (`fastrnn.data.fill_gaps` fills gaps).
+        X : (N, K) or (N,) array, or None
+            Other numbers that are known with y: row t is known when y[t] is. A forecast reads the
+            rows of its window, up to now, and none of the future. For something that is known
+            before, such as a holiday or a schedule, give columns that are shifted: row t has what
+            is planned for t + 1, or for each step of the horizon.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            For arguments that do not fit and a series too short, before anything is trained.
+        FloatingPointError
+            If training diverges: use a smaller learning_rate.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrnn.estimators import Forecaster
+        >>> y = np.random.default_rng(0).standard_normal(200).cumsum()
+        >>> Forecaster(8, 3, epochs=2).fit(y, X=np.sin(y)).base_ in ("last", "rise")
+        True
+        """
+        season = 1 if self.season is None else checks.positive("season", self.season)
+        window, horizon = (checks.positive(n, getattr(self, n)) for n in ("window", "horizon"))
+        recent = window if season == 1 else min(window, max(1, season // 6))
+        sizes = (window, horizon, season, recent)
+        networks = checks.positive("networks", self.networks, 2)
+        least = window + season + horizon - 1 + max(networks, 4 * horizon + 2)
+        seen = SeenSeries(*_checked(y, X, least), sizes)
+        times = np.arange(seen.needed - 1, len(seen.y) - horizon)
+        errors = {kind: seen.truth(times) - seen.base(kind, times) for kind in BASES}
+        base = min(BASES, key=lambda kind: float(np.mean(errors[kind] ** 2)))
+        scales, of_error = seen.scales(times), root_mean_square(errors[base], axis=0)
+        targets, rng = (errors[base] / of_error).astype(np.float32), generator(self.random_state)
+        stretches = np.array_split(np.arange(len(times)), networks)
+        trained = [self._train(seen, times, out, scales, targets, rng) for out in stretches]
+        left = of_error * np.concatenate([errors for _, _, errors in trained])
+        self._networks, self._scales = [network for network, _, _ in trained], scales
+        self._of_error, self._seen, self.base_ = of_error, seen.end(), base
+        self.residuals_ = np.sort(left / seen.spread(times, scales[1]), axis=0)
+        self.history_ = [history for _, history, _ in trained]
+        return self
+
+    def _train(self, seen, times, held_out, scales, targets, rng):
+        """(network, history, its errors on the held-out times) in units of targets.
+
+        The steps forecast in training and those forecast from held-out times do not overlap.
+        """
+        network = Network(self, 2 + seen.columns, seen.horizon, rng)
+        rows = np.arange(len(times))
+        rows = rows[(rows + seen.horizon <= held_out[0]) | (rows - seen.horizon >= held_out[-1])]
+
+        def inputs(rows):
+            return seen.inputs(times[rows], scales), None
+
+        history = network.train(self, inputs, targets, mean_squared_error, rows, held_out, rng)
+        return network, history, targets[held_out] - network(inputs, held_out)
+
+    def predict(
+        self,
+        fh: Steps = None,
+        *,
+        y: ArrayLike | None = None,
+        X: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """Forecast the values after a series.
+
+        Parameters
+        ----------
+        fh : None, int or sequence of ints
+            The steps ahead: an int n for the steps 1 to n, a sequence for those that it has, None
+            for 1 to horizon. Steps are from 1 to horizon.
+        y : (M,) array, or None
+            A series whose last value is now; the last window + season values are read (window + 1
+            without a season). None is the series of `fit`.
+        X : (M, K) or (M,) array, or None
+            The other numbers that are known with this y, if `fit` had some.
+
+        Returns
+        -------
+        forecast : float64 array with a value for each step
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError, TypeError
+            For steps beyond the horizon, a series too short, and numbers that are not finite.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrnn.estimators import Forecaster
+        >>> y = np.random.default_rng(0).standard_normal(200).cumsum()
+        >>> forecaster = Forecaster(8, 3, epochs=2).fit(y[:190])
+        >>> forecaster.predict().shape, forecaster.predict([1, 3], y=y).shape
+        ((3,), (2,))
+        """
+        return self._forecast(fh, y, X)[0]
+
+    def predict_interval(
+        self, fh: Steps = None, *, level: float = 0.8,
+        y: ArrayLike | None = None, X: ArrayLike | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
+        """Bounds of the values after a series, each step by itself.
+
+        Parameters
+        ----------
+        fh
+            As for `predict`.
+        level : float
+            The fraction of the values that the bounds should cover, between 0 and 1.
+        y, X
+            As for `predict`.
+
+        Returns
+        -------
+        lower, upper : float64 arrays with a value for each step
+
+        Raises
+        ------
+        NotFittedError, ValueError, TypeError
+            As for `predict`, and for a level that is no such fraction.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastrnn.estimators import Forecaster
+        >>> y = np.random.default_rng(0).standard_normal(200).cumsum()
+        >>> lower, upper = Forecaster(8, 3, epochs=2).fit(y).predict_interval(2, level=0.5)
+        >>> bool((lower < upper).all()), upper.shape
+        (True, (2,))
+        """
+        level = checks.number("level", level, "between 0 and 1", lambda n: 0 < n < 1)
+        forecast, steps, spread = self._forecast(fh, y, X)
+        count = len(self.residuals_)
+        tail = max(0, math.floor((count + 1) * (1 - level) / 2) - 1)
+        lower, upper = self.residuals_[[tail, count - 1 - tail]][:, steps]
+        return forecast + spread * lower, forecast + spread * upper
+
+    def _forecast(self, fh, y, X):
+        """(forecast, indices of its steps, spread) from the end of y."""
+        self._need_fit()
+        seen = self._seen
+        if y is not None:
+            seen = SeenSeries(*_checked(y, X, seen.needed, seen.columns), seen.sizes)
+        elif X is not None:
+            raise ValueError("X must come with y: it has no rows of the future, see fit")
+        fh = seen.horizon if fh is None else fh
+        steps = np.arange(1, checks.positive("fh", fh) + 1) if np.ndim(fh) == 0 else fh
+        steps = checks.integers("fh", steps)
+        if not ((steps >= 1) & (steps <= seen.horizon)).all():
+            hint = f"got {fh}: fit with a larger horizon"
+            raise ValueError(f"fh must be steps from 1 to horizon = {seen.horizon}, {hint}")
+        now = np.array([len(seen.y) - 1])
+        x = seen.inputs(now, self._scales), None
+        learnt = np.mean([network(lambda rows: x, now) for network in self._networks], axis=0)
+        forecast = seen.base(self.base_, now) + self._of_error * learnt
+        return forecast[0, steps - 1], steps - 1, seen.spread(now, self._scales[1])[0]
+
+
+def _checked(y, X, least, columns=None):
+    """(y (N,), X (N, K) or None) of finite float64 numbers.
+
+    least : the smallest N
+    columns : the K that X must have, 0 for None
+    """
+    y = numbers("y", y)
+    if checks.shaped("y", y, ("N",), (y.size,), "one series").size < least:
+        wanted = f"at least {least} values for this window, horizon and season"
+        raise ValueError(f"y must have {wanted}, got {len(y)}")
+    if X is not None:
+        X = numbers("X", X)
+        X = X[:, None] if X.ndim == 1 else X
+        wanted = len(y), columns or X.shape[-1]
+        checks.shaped("X", X, ("N", "K"), wanted, "a row for each value of y, none of the future")
+    if columns is not None and (X is None) != (columns == 0):
+        raise ValueError(f"X must be {f'(N, {columns})' if columns else None} as in fit")
+    return y, X
