@@ -25,7 +25,7 @@ class _OfSequences(Estimator):
     def __init__(
         self, hidden_size: int = 32, num_layers: int = 1, *, cell: str = "gru",
         bidirectional: bool = False, dropout: float = 0.0, learning_rate: float = 0.01,
-        batch_size: int = 32, epochs: int = 100, patience: int = 15,
+        batch_size: int = 16, epochs: int = 100, patience: int = 15,
         validation_fraction: float = 0.15, random_state: Seed = None, verbose: bool = False,
     ) -> None:  # fmt: skip
         self.hidden_size, self.num_layers, self.cell = hidden_size, num_layers, cell
