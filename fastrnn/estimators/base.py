@@ -124,8 +124,7 @@ def sequences(X, features=None):
         raise ValueError("X must have at least one sequence, got none")
     found = [numbers(f"X[{index}]", sequence) for index, sequence in enumerate(X)]
     found = [sequence[:, None] if sequence.ndim == 1 else sequence for sequence in found]
-    if features is None:
-        features = max(1, found[0].shape[-1]) if found[0].ndim == 2 else 1
+    features = features or max([1, *found[0].shape[1:]])
     for index, sequence in enumerate(found):
         if sequence.ndim != 2 or sequence.shape[1] != features or sequence.size == 0:
             raise ValueError(
@@ -138,8 +137,6 @@ def sequences(X, features=None):
 def numbers(name, value):
     """The value as an array of finite float64 numbers."""
     array = checks.converted(name, value, "an array of numbers")
-    if array.dtype.kind == "O" and array.ndim:
-        array = checks.converted(name, array.tolist(), "an array of numbers")
     if array.dtype.kind not in "biuf":
         hint = ": it is sparse, use its toarray()" if hasattr(value, "toarray") else ""
         raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}{hint}")

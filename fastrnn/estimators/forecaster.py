@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from typing_extensions import Self
 
+    from fastrnn.train import History
     from fastrnn.train.protocols import Seed
 
     Steps: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]] | None
@@ -101,6 +102,10 @@ class Forecaster(Estimator):
     True
     """
 
+    base_: str
+    history_: list[History]
+    residuals_: NDArray[np.float64]
+
     def __init__(
         self, window: int, horizon: int, season: int | None = None, *, hidden_size: int = 32,
         num_layers: int = 1, cell: str = "gru", dropout: float = 0.0, learning_rate: float = 0.003,
@@ -149,10 +154,9 @@ class Forecaster(Estimator):
         season = 1 if self.season is None else checks.positive("season", self.season)
         window, horizon = (checks.positive(n, getattr(self, n)) for n in ("window", "horizon"))
         recent = window if season == 1 else min(window, max(1, season // 6))
-        sizes = (window, horizon, season, recent)
         networks = checks.positive("networks", self.networks, 2)
         least = window + season + horizon - 1 + max(networks, 4 * horizon + 2)
-        seen = SeenSeries(*_checked(y, X, least), sizes)
+        seen = SeenSeries(*_checked(y, X, least), (window, horizon, season, recent))
         times = np.arange(seen.needed - 1, len(seen.y) - horizon)
         errors = {kind: seen.truth(times) - seen.base(kind, times) for kind in BASES}
         base = min(BASES, key=lambda kind: float(np.mean(errors[kind] ** 2)))
@@ -172,7 +176,7 @@ class Forecaster(Estimator):
 
         The steps forecast in training and those forecast from held-out times do not overlap.
         """
-        network = Network(self, 2 + seen.columns, seen.horizon, rng)
+        network = Network(self, 2 + seen.X.shape[1], seen.horizon, rng)
         rows = np.arange(len(times))
         rows = rows[(rows + seen.horizon <= held_out[0]) | (rows - seen.horizon >= held_out[-1])]
 
@@ -183,11 +187,7 @@ class Forecaster(Estimator):
         return network, history, targets[held_out] - network(inputs, held_out)
 
     def predict(
-        self,
-        fh: Steps = None,
-        *,
-        y: ArrayLike | None = None,
-        X: ArrayLike | None = None,
+        self, fh: Steps = None, *, y: ArrayLike | None = None, X: ArrayLike | None = None
     ) -> NDArray[np.float64]:
         """Forecast the values after a series.
 
@@ -269,11 +269,11 @@ class Forecaster(Estimator):
         self._need_fit()
         seen = self._seen
         if y is not None:
-            seen = SeenSeries(*_checked(y, X, seen.needed, seen.columns), seen.sizes)
+            seen = SeenSeries(*_checked(y, X, seen.needed, seen.X.shape[1]), seen.sizes)
         elif X is not None:
             raise ValueError("X must come with y: it has no rows of the future, see fit")
         fh = seen.horizon if fh is None else fh
-        steps = np.arange(1, checks.positive("fh", fh) + 1) if np.ndim(fh) == 0 else fh
+        steps = range(1, checks.positive("fh", fh) + 1) if np.ndim(fh) == 0 else fh
         steps = checks.integers("fh", steps)
         if not ((steps >= 1) & (steps <= seen.horizon)).all():
             hint = f"got {fh}: fit with a larger horizon"
@@ -286,20 +286,17 @@ class Forecaster(Estimator):
 
 
 def _checked(y, X, least, columns=None):
-    """(y (N,), X (N, K) or None) of finite float64 numbers.
+    """(y (N,), X (N, K)) of finite float64 numbers; K is 0 for None.
 
     least : the smallest N
-    columns : the K that X must have, 0 for None
+    columns : the K that X must have; None for any
     """
     y = numbers("y", y)
     if checks.shaped("y", y, ("N",), (y.size,), "one series").size < least:
         wanted = f"at least {least} values for this window, horizon and season"
         raise ValueError(f"y must have {wanted}, got {len(y)}")
-    if X is not None:
-        X = numbers("X", X)
-        X = X[:, None] if X.ndim == 1 else X
-        wanted = len(y), columns or X.shape[-1]
-        checks.shaped("X", X, ("N", "K"), wanted, "a row for each value of y, none of the future")
-    if columns is not None and (X is None) != (columns == 0):
-        raise ValueError(f"X must be {f'(N, {columns})' if columns else None} as in fit")
-    return y, X
+    X = np.empty((len(y), 0)) if X is None else numbers("X", X)
+    X = X[:, None] if X.ndim == 1 else X
+    sizes = len(y), X.size // len(y) if columns is None else columns
+    hint = "as in fit, with a row for each value of y and none of the future"
+    return y, checks.shaped("X", X, ("N", "K"), sizes, hint)

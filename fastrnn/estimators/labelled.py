@@ -18,10 +18,19 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from typing_extensions import Self
 
+    from fastrnn.layers import GRU, LSTM, RNN, MinGRU, MinLSTM
+    from fastrnn.train import Dense, History
     from fastrnn.train.protocols import Seed
 
 
 class _OfSequences(Estimator):
+    layer_: RNN | LSTM | GRU | MinGRU | MinLSTM
+    head_: Dense
+    history_: History
+    n_features_in_: int
+    x_mean_: NDArray[np.float64]
+    x_scale_: NDArray[np.float64]
+
     def __init__(
         self, hidden_size: int = 32, num_layers: int = 1, *, cell: str = "gru",
         bidirectional: bool = False, dropout: float = 0.0, learning_rate: float = 0.01,
@@ -140,6 +149,8 @@ class RNNRegressor(_OfSequences):
     """
 
     _estimator_type = "regressor"
+    y_mean_: NDArray[np.float64]
+    y_scale_: NDArray[np.float64]
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on sequences and their targets.
@@ -239,10 +250,8 @@ class RNNRegressor(_OfSequences):
         """
         predicted = self.predict(X)
         y = checks.shaped("y", numbers("y", y), None, predicted.shape)
-        left, total = (
-            np.sum((y - predicted) ** 2, axis=0),
-            np.sum((y - y.mean(axis=0)) ** 2, axis=0),
-        )
+        left = np.sum((y - predicted) ** 2, axis=0)
+        total = np.sum((y - y.mean(axis=0)) ** 2, axis=0)
         ratio = np.where(total == 0, left > 0, left / np.where(total == 0, 1, total))
         return float(np.mean(1 - ratio))
 
@@ -313,6 +322,7 @@ class SequenceClassifier(_OfSequences):
     """
 
     _estimator_type = "classifier"
+    classes_: NDArray[Any]
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train on sequences and their classes.

@@ -20,7 +20,7 @@ BASES = ("last", "season", "rise")
 
 
 class SeenSeries:
-    """y (N,), X (N, K) or None, and the sizes of a forecaster: window, horizon, season, recent.
+    """y (N,), X (N, K), and the sizes of a forecaster: window, horizon, season, recent.
 
     season : 1 for a series without a season
     recent : the number of steps whose mean is the rise of "rise", up to `window`
@@ -30,14 +30,12 @@ class SeenSeries:
         self.y, self.X, self.sizes = y, X, sizes
         self.window, self.horizon, self.season, self.recent = sizes
         self.needed = self.window + self.season  # last values, from which a forecast can be issued
-        self.columns = 0 if X is None else X.shape[1]
         self.rise = np.full(len(y), np.nan)  # from one season before
         self.rise[self.season :] = y[self.season :] - y[: -self.season]
 
     def end(self):
         """The last values, as many as are needed."""
-        X = None if self.X is None else self.X[-self.needed :]
-        return SeenSeries(self.y[-self.needed :], X, self.sizes)
+        return SeenSeries(self.y[-self.needed :], self.X[-self.needed :], self.sizes)
 
     def steps(self, times):
         """The indices of windows: (window, B)."""
@@ -50,17 +48,14 @@ class SeenSeries:
 
     def scales(self, times):
         """What windows up to these times are divided by: (values, rises, (mean and scale of X))."""
-        of_X = (None, None) if self.X is None else scale_of(self.X)
-        rises = self.rise[self.season :]
-        return root_mean_square(self.levelled(times)), root_mean_square(rises), of_X
+        of_y, of_rise = self.levelled(times), self.rise[self.season :]
+        return root_mean_square(of_y), root_mean_square(of_rise), scale_of(self.X)
 
     def inputs(self, times, scales):
         """What a network reads: (window, B, 2 + K) float32."""
         steps, (of_y, of_rise, (mean, of_X)) = self.steps(times), scales
         x = np.stack([self.levelled(times) / of_y, self.rise[steps] / of_rise], axis=-1)
-        if self.X is not None:
-            x = np.concatenate([x, (self.X[steps] - mean) / of_X], axis=-1)
-        return x.astype(np.float32)
+        return np.concatenate([x, (self.X[steps] - mean) / of_X], axis=-1).astype(np.float32)
 
     def base(self, kind, times):
         """A naive forecast, one of BASES: (B, horizon)."""

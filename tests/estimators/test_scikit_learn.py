@@ -141,7 +141,7 @@ OF_CLASSIFIERS = {"check_classifiers_train": STEPS}
 
 @pytest.mark.parametrize(
     "estimator, expected",
-    [(regressor(epochs=40), EXPECTED), (classifier(epochs=40), EXPECTED | OF_CLASSIFIERS)],
+    [(regressor(epochs=40), EXPECTED), (classifier(epochs=15), EXPECTED | OF_CLASSIFIERS)],
     ids=["regressor", "classifier"],
 )
 def test_scikit_learns_checks_hold_but_for_those_listed(estimator, expected):

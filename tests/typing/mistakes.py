@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN, convert
+from fastrnn import GRU, LSTM, RNN, convert, estimators
 
 x: NDArray[np.float32] = np.zeros((5, 2, 40), np.float32)
 lstm, gru = LSTM(40, 128), GRU(40, 128)
@@ -58,6 +58,12 @@ print(fastrnn.lstm_backward(tape_of_bytes, x, y, None, (y, y), y)[2].weight_ih) 
 fastrnn.tape_size("LSTM", 1, 2, 3)  # mistake
 fastrnn.threads("1")  # mistake
 fastrnn.backend("numpy")  # mistake
+
+estimators.RNNRegressor(hidden=8)  # mistake
+estimators.RNNRegressor().fit(x)  # mistake
+estimators.RNNRegressor().predict_proba(x)  # mistake
+estimators.Forecaster(24)  # mistake
+print(estimators.Forecaster(24, 12).fit(x[0, 0]).predict(level=0.9))  # mistake
 
 fastrnn.save("model.npz", [lstm])  # mistake
 fastrnn.load("model.npz", cell="LSTM")  # mistake

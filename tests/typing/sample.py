@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN, convert, reference, train
+from fastrnn import GRU, LSTM, RNN, convert, estimators, reference, train
 from fastrnn.functional import Parameters
 
 Floats = NDArray[np.float32]
@@ -232,6 +232,19 @@ def keep(layer: LSTM, folder: pathlib.Path) -> list[Floats]:
     params = convert.to_thinc(convert.from_thinc(convert.to_thinc(LSTM(3, 4)), 3, 4))
     print(after, again.proj_size, list(layers))
     return [w_z.astype(np.float32), params.astype(np.float32)]
+
+
+def estimate(x: Floats, y: list[float]) -> tuple[float, NDArray[np.float64]]:
+    model = estimators.RNNRegressor(8, cell="lstm", random_state=0).fit(x, y)
+    tagger = estimators.SequenceClassifier(epochs=3, verbose=False).fit(list(x), ["a", "b"])
+    print(model.predict(x) * model.y_scale_, tagger.predict_proba(x), tagger.classes_.tolist())
+    print(
+        model.layer_.hidden_size, model.history_.best_epoch, model.set_params(epochs=2).score(x, y)
+    )
+    forecaster = estimators.Forecaster(24, 12, season=12).fit(y, X=x[:, 0])
+    lower, upper = forecaster.predict_interval([1, 12], level=0.9, y=y, X=x[:, 0])
+    print(forecaster.base_, forecaster.get_params()["window"], upper - lower)
+    return tagger.score(x, ["a", "b"]), forecaster.predict(np.arange(1, 4))
 
 
 def served(x: Floats) -> fastrnn.keras.Loaded:
