@@ -272,8 +272,9 @@ class Forecaster(Estimator):
             seen = SeenSeries(*_checked(y, X, seen.needed, seen.X.shape[1]), seen.sizes)
         elif X is not None:
             raise ValueError("X must come with y: it has no rows of the future, see fit")
-        fh = seen.horizon if fh is None else fh
-        steps = range(1, checks.positive("fh", fh) + 1) if np.ndim(fh) == 0 else fh
+        steps = fh = seen.horizon if fh is None else fh
+        if np.ndim(fh) == 0:  # of steps beyond the horizon one is enough for the message
+            steps = range(1, min(checks.positive("fh", fh), seen.horizon + 1) + 1)
         steps = checks.integers("fh", steps)
         if not ((steps >= 1) & (steps <= seen.horizon)).all():
             hint = f"got {fh}: fit with a larger horizon"
@@ -298,5 +299,5 @@ def _checked(y, X, least, columns=None):
     X = np.empty((len(y), 0)) if X is None else numbers("X", X)
     X = X[:, None] if X.ndim == 1 else X
     sizes = len(y), X.size // len(y) if columns is None else columns
-    hint = "as in fit, with a row for each value of y and none of the future"
+    hint = "a row for each value of y and none of the future, with the columns of fit"
     return y, checks.shaped("X", X, ("N", "K"), sizes, hint)

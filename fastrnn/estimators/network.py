@@ -25,10 +25,11 @@ class Network:
     """
 
     def __init__(self, options, features, outputs, rng):
-        self.dropout = Dropout(options.dropout, rng=rng)
+        self.dropout = Dropout(checks.fraction("dropout", options.dropout), rng=rng)
+        stacked = checks.positive("num_layers", options.num_layers) > 1
         self.layer = CELLS[checks.choice("cell", options.cell, CELLS)](
             features, options.hidden_size, options.num_layers, rng=rng,
-            dropout=options.dropout if options.num_layers > 1 else 0.0,
+            dropout=options.dropout if stacked else 0.0,
             bidirectional=getattr(options, "bidirectional", False),
         )  # fmt: skip
         size = self.layer.hidden_size * self.layer.num_directions
@@ -68,5 +69,5 @@ class Network:
             lambda epoch: np.array_split(rng.permutation(rows), count),
             optimizer=Adam([self.layer, self.head], options.learning_rate), epochs=options.epochs,
             validate=validate if stops else None, patience=options.patience if stops else None,
-            clip=LARGEST_NORM, progress=options.verbose,
+            clip=LARGEST_NORM, progress=checks.flag("verbose", options.verbose),
         )  # fmt: skip

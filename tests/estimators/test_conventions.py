@@ -176,7 +176,8 @@ def test_predict_refuses_other_features(kind):
     [
         ({"hidden_size": 0}, "hidden_size must be"),
         ({"cell": "gur"}, "cell must be one of 'rnn', 'lstm', 'gru'"),
-        ({"dropout": 1.5}, "must be from 0 to 1"),
+        ({"num_layers": 0}, "num_layers must be"),
+        ({"dropout": 1.5}, "dropout must be from 0 to 1"),
         ({"learning_rate": -1}, "learning_rate must be"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"epochs": 0}, "epochs must be"),
@@ -193,6 +194,22 @@ def test_parameters_are_checked_in_fit_and_an_error_leaves_the_estimator_as_it_w
     with pytest.raises(ValueError, match=message):
         estimator.set_params(**params).fit(X, Y)
     assert (estimator.predict(X) == before).all()
+
+
+@every_of_sequences
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"num_layers": "2"}, "num_layers must be an integer"),
+        ({"dropout": None}, "dropout must be a number"),
+        ({"bidirectional": 1}, "bidirectional must be True or False"),
+        ({"verbose": 2}, "verbose must be True or False"),
+        ({"random_state": "0"}, "random_state must be"),
+    ],
+)
+def test_parameters_of_other_types(kind, params, message):
+    with pytest.raises(TypeError, match=message):
+        quick(kind, **params).fit(X, Y)
 
 
 def test_scikit_learn_is_not_imported():

@@ -245,6 +245,11 @@ def test_what_predict_refuses(fitted):
     with_X = forecaster().fit(WALK, draw(300, 2))
     for use, error, message in (
         (lambda: fitted.predict(4), ValueError, "fh must be steps from 1 to horizon = 3, got 4"),
+        (
+            lambda: fitted.predict(10**12),
+            ValueError,
+            "fh must be steps from 1 .* got 1000000000000",
+        ),
         (lambda: fitted.predict([1, 0]), ValueError, r"fh must be steps from 1 .* got \[1, 0\]"),
         (lambda: fitted.predict(0), ValueError, "fh must be an integer of at least 1"),
         (lambda: fitted.predict(1.5), TypeError, "fh must be an integer"),
@@ -258,7 +263,7 @@ def test_what_predict_refuses(fitted):
         (
             lambda: fitted.predict(y=WAVE, X=WAVE),
             ValueError,
-            r"X must be .* \(300, 0\), .* as in fit",
+            r"X must be .* \(300, 0\), got .* of fit",
         ),
         (lambda: with_X.predict(y=WALK), ValueError, r"X must be .* \(300, 2\), got \(300, 0\)"),
         (lambda: with_X.predict(y=WALK, X=WALK), ValueError, r"X must be \(N, K\) = \(300, 2\)"),
