@@ -13,6 +13,7 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.estimators.base import Estimator, generator, numbers
 from fastrnn.estimators.network import Network
+from fastrnn.estimators.ridge import Ridge
 from fastrnn.estimators.seen import BASES, SeenSeries, root_mean_square
 from fastrnn.train import mean_squared_error
 
@@ -32,19 +33,21 @@ if TYPE_CHECKING:
 class Forecaster(Estimator):
     """Forecast a series up to `horizon` steps ahead, with intervals, by recurrent networks.
 
-    A naive forecast comes first: the last value, the value one season before, or the latter plus
-    the recent rise from season to season; the one with the smallest mean squared error in y. The
-    networks learn what it leaves. Each reads the last `window` values, the same values less those
-    one season before, and X. It forecasts all steps at once.
+    A forecast is a sum of three. The first is naive: the last value, the value one season before,
+    or the latter plus the recent rise from season to season; the one with the smallest mean squared
+    error in y. Linear regression with penalised weights learns what it leaves, and a network what
+    that leaves. Both read the last `window` values, the same values less those one season before,
+    and X, the regression only the last row of X. Both forecast all steps at once.
 
-    The series of `fit` is cut into as many stretches as there are networks. Each network is trained
-    without one stretch, which chooses its epoch, and forecasts it. The forecast is the mean of all
-    networks. The errors in the left-out stretches make the intervals: at each step ahead their
-    quantiles, relative to how much the series has changed lately. (Barber, Candes, Ramdas and
-    Tibshirani, Predictive inference with the jackknife+, 2021, have such residuals; Lei and others,
-    Distribution-free predictive inference for regression, 2018, errors relative to a spread.) They
-    cover as they say if the errors to come are like those. A season that y does not have, or a
-    change of level, can be worse.
+    The series of `fit` is cut into as many stretches as there are networks. A regression and a
+    network are trained without one stretch, which chooses the penalty and the epoch. If the network
+    is of no use there, it forecasts 0. The forecast is the mean over all of them. Their errors in
+    the left-out stretches make the intervals: at each step ahead their quantiles, relative to how
+    much the series has changed lately. (Barber, Candes, Ramdas and Tibshirani, Predictive inference
+    with the jackknife+, 2021, have such errors; Lei and others, Distribution-free predictive
+    inference for regression, 2018, errors relative to a spread.) The intervals cover as they say if
+    the errors to come are like those. After a change of level, or in a season of the year that y
+    does not have, they can cover less.
 
     `get_params`, `set_params`, pickles and scikit-learn's `clone` work. scikit-learn is not needed.
 
@@ -82,9 +85,24 @@ class Forecaster(Estimator):
     base_ : {"last", "season", "rise"}
         The naive forecast that was best.
     history_ : list of fastrnn.train.History
-        The losses of each network, in units of the naive forecast's mean squared error.
+        The losses of each network: mean squared errors in units of the naive forecast's.
     residuals_ : (n, horizon) array
         The relative errors in the left-out stretches, sorted for each step.
+
+    Notes
+    -----
+    Three series of `fastrnn.data`, the last fifth kept apart, up to a season ahead (CO2: 26 weeks).
+    Root mean squared errors of all steps, in the units of the series:
+
+    ==================  ==========  =====  ==============  ==========  =============
+    series              last value  drift  seasonal naive  regression  with networks
+    ==================  ==========  =====  ==============  ==========  =============
+    weekly CO2                3.22   3.22            1.87        0.57           0.57
+    late departures          12.66  12.67            9.00        6.94           6.55
+    hourly temperature        7.18   7.19            8.36        6.24           6.22
+    ==================  ==========  =====  ==============  ==========  =============
+
+    So networks help where a rule is not linear. The intervals of 80 % covered 83, 82 and 73 %.
 
     Examples
     --------
@@ -161,30 +179,35 @@ class Forecaster(Estimator):
         errors = {kind: seen.truth(times) - seen.base(kind, times) for kind in BASES}
         base = min(BASES, key=lambda kind: float(np.mean(errors[kind] ** 2)))
         scales, of_error = seen.scales(times), root_mean_square(errors[base], axis=0)
-        targets, rng = (errors[base] / of_error).astype(np.float32), generator(self.random_state)
+        targets, rng = errors[base] / of_error, generator(self.random_state)
         stretches = np.array_split(np.arange(len(times)), networks)
         trained = [self._train(seen, times, out, scales, targets, rng) for out in stretches]
         left = of_error * np.concatenate([errors for _, _, errors in trained])
-        self._networks, self._scales = [network for network, _, _ in trained], scales
+        self._models, self._scales = [model for model, _, _ in trained], scales
         self._of_error, self._seen, self.base_ = of_error, seen.end(), base
         self.residuals_ = np.sort(left / seen.spread(times, scales[1]), axis=0)
         self.history_ = [history for _, history, _ in trained]
         return self
 
     def _train(self, seen, times, held_out, scales, targets, rng):
-        """(network, history, its errors on the held-out times) in units of targets.
+        """((regression, network), history, their errors on the held-out times, of targets).
 
         The steps forecast in training and those forecast from held-out times do not overlap.
         """
-        network = Network(self, 2 + seen.X.shape[1], seen.horizon, rng)
         rows = np.arange(len(times))
         rows = rows[(rows + seen.horizon <= held_out[0]) | (rows - seen.horizon >= held_out[-1])]
+        x = seen.regressors(times, scales)
+        ridge = Ridge(x, targets, rows, held_out)
+        network = Network(self, 2 + seen.X.shape[1], seen.horizon, rng)
+        left = (targets - ridge(x)).astype(np.float32)
 
         def inputs(rows):
             return seen.inputs(times[rows], scales), None
 
-        history = network.train(self, inputs, targets, mean_squared_error, rows, held_out, rng)
-        return network, history, targets[held_out] - network(inputs, held_out)
+        history = network.train(self, inputs, left, mean_squared_error, rows, held_out, rng)
+        if min(history.validation) > np.mean(left[held_out] ** 2):
+            network.head.flat[:] = 0  # it learnt nothing that holds: it forecasts 0
+        return (ridge, network), history, left[held_out] - network(inputs, held_out)
 
     def predict(
         self, fh: Steps = None, *, y: ArrayLike | None = None, X: ArrayLike | None = None
@@ -280,9 +303,11 @@ class Forecaster(Estimator):
             hint = f"got {fh}: fit with a larger horizon"
             raise ValueError(f"fh must be steps from 1 to horizon = {seen.horizon}, {hint}")
         now = np.array([len(seen.y) - 1])
-        x = seen.inputs(now, self._scales), None
-        learnt = np.mean([network(lambda rows: x, now) for network in self._networks], axis=0)
-        forecast = seen.base(self.base_, now) + self._of_error * learnt
+        x, windows = seen.regressors(now, self._scales), seen.inputs(now, self._scales)
+        models = [
+            ridge(x) + network(lambda _: (windows, None), now) for ridge, network in self._models
+        ]
+        forecast = seen.base(self.base_, now) + self._of_error * np.mean(models, axis=0)
         return forecast[0, steps - 1], steps - 1, seen.spread(now, self._scales[1])[0]
 
 

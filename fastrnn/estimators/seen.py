@@ -57,6 +57,12 @@ class SeenSeries:
         x = np.stack([self.levelled(times) / of_y, self.rise[steps] / of_rise], axis=-1)
         return np.concatenate([x, (self.X[steps] - mean) / of_X], axis=-1).astype(np.float32)
 
+    def regressors(self, times, scales):
+        """What a linear regression reads, of X the last row alone: (B, 2 * window + K)."""
+        x = self.inputs(times, scales).astype(np.float64)
+        windows = x[:, :, :2].transpose(1, 0, 2).reshape(len(times), 2 * self.window)
+        return np.concatenate([windows, x[-1, :, 2:]], axis=1)
+
     def base(self, kind, times):
         """A naive forecast, one of BASES: (B, horizon)."""
         times, ahead = times[:, None], np.arange(1, self.horizon + 1)
