@@ -46,8 +46,8 @@ class Forecaster(Estimator):
     much the series has changed lately. (Barber, Candes, Ramdas and Tibshirani, Predictive inference
     with the jackknife+, 2021, have such errors; Lei and others, Distribution-free predictive
     inference for regression, 2018, errors relative to a spread.) The intervals cover as they say if
-    the errors to come are like those. After a change of level, or in a season of the year that y
-    does not have, they can cover less.
+    the errors to come are like those. They can cover less after a change of level, or in a season
+    of the year that y does not have; and a little less, because a stretch also chose its epoch.
 
     `get_params`, `set_params`, pickles and scikit-learn's `clone` work. scikit-learn is not needed.
 
