@@ -124,9 +124,9 @@ class RNNRegressor(_OfSequences):
     Attributes
     ----------
     layer_ : layer
-        For example for `layer_.freeze()`. It reads (x - x_mean_) / x_scale_ in float32.
+        For example for `layer_.freeze()`. It reads `(x - x_mean_) / x_scale_` in float32.
     head_ : fastrnn.train.Dense
-        Its outputs are (y - y_mean_) / y_scale_.
+        Its outputs are `(y - y_mean_) / y_scale_`.
     history_ : fastrnn.train.History
         The losses of the epochs.
     n_features_in_ : int
@@ -297,9 +297,9 @@ class SequenceClassifier(_OfSequences):
     classes_ : (K,) array
         The labels in y, sorted.
     layer_ : layer
-        For example for `layer_.freeze()`. It reads (x - x_mean_) / x_scale_ in float32.
+        For example for `layer_.freeze()`. It reads `(x - x_mean_) / x_scale_` in float32.
     head_ : fastrnn.train.Dense
-        Its outputs are logits, in the order of classes_.
+        Its outputs are logits, in the order of `classes_`.
     history_ : fastrnn.train.History
         The losses of the epochs.
     n_features_in_ : int
@@ -371,7 +371,7 @@ class SequenceClassifier(_OfSequences):
 
         Returns
         -------
-        y : (N,) array of labels, as in classes_
+        y : (N,) array of labels, as in `classes_`
 
         Raises
         ------
@@ -401,7 +401,7 @@ class SequenceClassifier(_OfSequences):
         Returns
         -------
         probabilities : (N, K) float64 array
-            A column for each of classes_; a row's sum is 1.
+            A column for each of `classes_`; a row's sum is 1.
 
         Raises
         ------
