@@ -47,7 +47,7 @@ def test_a_wrong_number_is_found(monkeypatch):
         return y * 1.001, last
 
     monkeypatch.setattr(reference, "infer", off)
-    cases = (running.drawn(0, number) for number in range(12))
+    cases = (running.drawn(0, number) for number in range(30))
     assert any((running.run(case) or "").startswith("the reference") for case in cases)
 
 
