@@ -110,6 +110,8 @@ class Estimator:
 
 # ---- data ----------------------------------------------------------------------------------------
 
+LARGEST = 1e150  # sums of squares of such numbers are finite in float64
+
 
 def sequences(X, features=None):
     """X as a list of (T, F) float64 arrays; a sequence (T,) has one feature.
@@ -135,7 +137,7 @@ def sequences(X, features=None):
 
 
 def numbers(name, value):
-    """The value as an array of finite float64 numbers."""
+    """The value as an array of float64 numbers whose squares are finite."""
     array = checks.converted(name, value, "an array of numbers")
     if array.dtype.kind not in "biuf":
         hint = ": it is sparse, use its toarray()" if hasattr(value, "toarray") else ""
@@ -145,6 +147,21 @@ def numbers(name, value):
         place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(array)))
         hint = f"got {array[place]} at {list(place)}: fill what is missing, or leave it out"
         raise ValueError(f"{name} must have no NaN and no inf, {hint}")
+    most = float(np.abs(array).max(initial=0))
+    if most > LARGEST:
+        raise ValueError(f"{name} must be from -{LARGEST:g} to {LARGEST:g}, got {most:g}: scale it")
+    return array
+
+
+def single(name, scaled):
+    """Scaled numbers as float32; ValueError for those that are too large."""
+    with np.errstate(over="ignore"):
+        array = scaled.astype(np.float32)
+    if not np.isfinite(array).all():
+        most = float(np.abs(scaled).max())
+        raise ValueError(
+            f"{name} must be of a size like that in fit, got numbers {most:.0e} times as large"
+        )
     return array
 
 
@@ -169,5 +186,6 @@ def generator(random_state):
 
 def scale_of(columns):
     """(mean, deviation) of each column of (N, F); the deviation of a constant one counts as 1."""
-    deviation = columns.std(axis=0)
-    return columns.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+    deviation = columns.std(axis=0)  # of a constant one it may be a rounding error, not 0
+    varies = (columns != columns[:1]).any(axis=0) & (deviation > 0)
+    return columns.mean(axis=0), np.where(varies, deviation, 1.0)

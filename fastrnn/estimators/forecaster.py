@@ -299,6 +299,8 @@ class Forecaster(Estimator):
         if np.ndim(fh) == 0:  # of steps beyond the horizon one is enough for the message
             steps = range(1, min(checks.positive("fh", fh), seen.horizon + 1) + 1)
         steps = checks.integers("fh", steps)
+        if steps.ndim != 1:
+            raise ValueError(f"fh must be an integer or a sequence of them, got {steps.shape}")
         if not ((steps >= 1) & (steps <= seen.horizon)).all():
             hint = f"got {fh}: fit with a larger horizon"
             raise ValueError(f"fh must be steps from 1 to horizon = {seen.horizon}, {hint}")

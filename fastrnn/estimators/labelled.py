@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.estimators.base import Estimator, generator, numbers, per_sequence, scale_of, sequences
+from fastrnn.estimators.base import (
+    Estimator,
+    generator,
+    numbers,
+    per_sequence,
+    scale_of,
+    sequences,
+    single,
+)
 from fastrnn.estimators.network import Network
 from fastrnn.train import cross_entropy, mean_squared_error, pad, softmax
 
@@ -80,7 +88,7 @@ class _OfSequences(Estimator):
 
 def _padded(X, mean, scale):
     """The function of indices that `Network` reads: sequences, scaled and padded to one length."""
-    scaled = [((sequence - mean) / scale).astype(np.float32) for sequence in X]
+    scaled = [single(f"X[{i}]", (sequence - mean) / scale) for i, sequence in enumerate(X)]
     return lambda rows: pad([scaled[row] for row in rows])
 
 
@@ -438,12 +446,17 @@ class SequenceClassifier(_OfSequences):
         True
         """
         predicted = self.predict(X)
-        return float(np.mean(per_sequence(y, len(predicted)) == predicted))
+        return float(np.mean(_labels(per_sequence(y, len(predicted))) == predicted))
+
+
+def _labels(y):
+    """ValueError unless y is (N,)."""
+    return checks.shaped("y", y, ("N",), y.shape[:1], "a label for each sequence, use y.ravel()")
 
 
 def _classes(y):
     """(labels, (N,) their indices); an error unless y has at least two different labels."""
-    checks.shaped("y", y, ("N",), y.shape[:1], "a label for each sequence, use y.ravel()")
+    _labels(y)
     if y.dtype.kind == "f" and not np.array_equal(y, np.floor(y)):
         first = y[y != np.floor(y)][0]
         raise ValueError(f"y must be labels, got {first}, continuous targets: use RNNRegressor")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastrnn.estimators.base import scale_of
+from fastrnn.estimators.base import scale_of, single
 
 # The naive forecasts of a value h steps ahead, c = ceil(h / season) seasons after one that is
 # known: the last value; the known value at the same place of the season; the same plus c times the
@@ -34,8 +34,9 @@ class SeenSeries:
         self.rise[self.season :] = y[self.season :] - y[: -self.season]
 
     def end(self):
-        """The last values, as many as are needed."""
-        return SeenSeries(self.y[-self.needed :], self.X[-self.needed :], self.sizes)
+        """Copies of the last values, as many as are needed: the user may write to the others."""
+        last = slice(-self.needed, None)
+        return SeenSeries(self.y[last].copy(), self.X[last].copy(), self.sizes)
 
     def steps(self, times):
         """The indices of windows: (window, B)."""
@@ -55,7 +56,8 @@ class SeenSeries:
         """What a network reads: (window, B, 2 + K) float32."""
         steps, (of_y, of_rise, (mean, of_X)) = self.steps(times), scales
         x = np.stack([self.levelled(times) / of_y, self.rise[steps] / of_rise], axis=-1)
-        return np.concatenate([x, (self.X[steps] - mean) / of_X], axis=-1).astype(np.float32)
+        x = np.concatenate([x, (self.X[steps] - mean) / of_X], axis=-1)
+        return single("y and X", x)
 
     def regressors(self, times, scales):
         """What a linear regression reads, of X the last row alone: (B, 2 * window + K)."""

@@ -327,3 +327,26 @@ def test_measured_series_are_forecast_better_than_naively_with_intervals_that_co
     linear = np.array([model.predict(y=y[: t + 1]) for t in now])
     gain = of_network / np.sqrt(np.mean((linear - truth) ** 2))
     assert gain < (0.97 if name == "late departures" else 1.01), gain
+
+
+# ---- the arrays of the user ----------------------------------------------------------------------
+
+
+def test_a_forecast_does_not_change_with_the_arrays_of_fit():
+    y, X = WALK.copy(), np.sin(WALK)
+    model = forecaster(epochs=1).fit(y, X)
+    before = model.predict()
+    y[:], X[:] = 0, 0
+    assert np.array_equal(model.predict(), before)
+
+
+def test_numbers_that_would_overflow_are_refused(fitted):
+    with pytest.raises(ValueError, match=r"y must be from -1e\+150 to 1e\+150"):
+        forecaster().fit(1e300 * WALK)
+    with pytest.raises(ValueError, match="y and X must be of a size like that in fit"):
+        fitted.predict(y=1e60 * WAVE)
+
+
+def test_steps_are_one_sequence(fitted):
+    with pytest.raises(ValueError, match=r"fh must be an integer or a sequence.*got \(1, 2\)"):
+        fitted.predict([[1, 2]])

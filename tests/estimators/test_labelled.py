@@ -226,3 +226,30 @@ def test_targets_of_three_axes_are_refused():
         regressor().fit(draw(9, 5), draw(9, 2, 2))
     with pytest.raises(ValueError, match="y must have no NaN"):
         regressor().fit(draw(9, 5), np.full(9, np.nan))
+
+
+# ---- odd numbers ---------------------------------------------------------------------------------
+
+
+def test_a_constant_feature_counts_as_of_deviation_1():
+    x = np.full((37, 5), 0.1)  # the mean is rounded, so NumPy's deviation is not 0
+    model = regressor(epochs=1).fit(x, np.arange(37.0))
+    assert model.x_scale_.tolist() == [1]
+
+
+def test_the_score_of_a_column_of_labels_is_refused():
+    model = classifier(epochs=1).fit(SEQUENCES[:20], CLASSES[:20])
+    with pytest.raises(
+        ValueError, match=r"y must be \(N,\) = \(20,\), got \(20, 1\).*y\.ravel\(\)"
+    ):
+        model.score(SEQUENCES[:20], CLASSES[:20, None])
+
+
+def test_numbers_that_would_overflow_are_refused():
+    x = draw(20, 5)
+    model = regressor(epochs=1).fit(x, x[:, 0])
+    with pytest.raises(ValueError, match=r"X\[1\] must be of a size like that in fit"):
+        model.predict(x[:2] * [[1], [1e39]])
+    for given in [(1e300 * x, x[:, 0]), (x, 1e300 * x[:, 0])]:
+        with pytest.raises(ValueError, match="must be from -1e\\+150 to 1e\\+150, got .*scale it"):
+            regressor(epochs=1).fit(*given)
