@@ -5,7 +5,7 @@ It must not know: networks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import KeysView, Mapping, Set
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -82,10 +82,10 @@ def pad(
 
 def _arrays(sequences):
     """The sequences as arrays of one dtype, whose shapes differ in the first axis alone."""
-    if isinstance(sequences, str | bytes | Mapping | Set) or not hasattr(sequences, "__iter__"):
+    if isinstance(sequences, str | bytes | Mapping | Set):
         got = type(sequences).__name__
         raise TypeError(f"sequences must be a list of sequences, got {got}")
-    sequences = list(sequences)
+    sequences = _list_of("sequences", sequences, "a list of sequences")
     arrays = [_array(f"sequences[{i}]", sequence) for i, sequence in enumerate(sequences)]
     # NumPy makes floats of an empty list, which says nothing of its dtype.
     typed = [i for i, s in enumerate(sequences) if isinstance(s, np.ndarray) or len(arrays[i])]
@@ -96,10 +96,12 @@ def _arrays(sequences):
     like = arrays[typed[0]]
     for i in typed:
         if arrays[i].dtype != like.dtype:
+            floats = like.dtype.kind == "f"  # a cast of floats to integers would lose fractions
+            to = like.dtype if floats else np.result_type(like, arrays[i])
             raise TypeError(
                 f"sequences must have one dtype, got {like.dtype} in sequences[{typed[0]}] and "
                 f"{arrays[i].dtype} in sequences[{i}]: cast them, for example with "
-                f"np.asarray(sequence, {str(like.dtype)!r})"
+                f"np.asarray(sequence, {str(to)!r})"
             )
         if arrays[i].shape[1:] != like.shape[1:]:
             raise ValueError(
@@ -108,6 +110,16 @@ def _arrays(sequences):
             )
     empty = set(range(len(arrays))).difference(typed)
     return [like[:0] if i in empty else array for i, array in enumerate(arrays)]
+
+
+def _list_of(name, value, wanted):
+    """The elements of an iterable."""
+    try:
+        return list(value)
+    except TypeError:
+        if hasattr(value, "__next__"):  # the error is one of the user's generator
+            raise
+        raise TypeError(f"{name} must be {wanted}, got {type(value).__name__}") from None
 
 
 def _array(name, sequence):
@@ -124,11 +136,16 @@ def _filler(value, dtype):
     """The value as a number of the dtype."""
     number = checks.number("value", value, "a number", lambda _: True)
     if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            overflows = np.isfinite(number) and not np.isfinite(dtype.type(number))
+        if overflows:
+            raise ValueError(f"value must be a number that {dtype} can hold, got {value}")
         return number
     most = np.iinfo(dtype)
-    if not number.is_integer() or not most.min <= number <= most.max:
+    whole = int(value) if np.isfinite(number) else None  # of a large int, number is rounded
+    if whole is None or whole != value or not most.min <= whole <= most.max:
         raise ValueError(f"value must be an integer that {dtype} can hold, got {value}")
-    return int(number)
+    return whole
 
 
 class Vocabulary:
@@ -142,11 +159,10 @@ class Vocabulary:
     unknown : token or None
         A token with id 0 for all that are not in the vocabulary. With None `encode` refuses them.
 
-    Attributes
-    ----------
-    tokens : tuple
-        The tokens; the index is the id.
-    unknown : token or None
+    Raises
+    ------
+    TypeError
+        For a set, whose order differs between processes, and for tokens that are not hashable.
 
     Examples
     --------
@@ -170,12 +186,23 @@ class Vocabulary:
     """
 
     def __init__(self, tokens: Iterable[Hashable], *, unknown: Hashable | None = None) -> None:
-        if isinstance(tokens, Set):  # its order differs between processes
+        # The order of a set differs between processes; that of a dict's keys does not.
+        if isinstance(tokens, Set) and not isinstance(tokens, KeysView):
             raise TypeError("tokens must be in an order, got a set: use sorted(tokens)")
-        first = [] if unknown is None else [unknown]
-        self.unknown = unknown
-        self.tokens = tuple(dict.fromkeys([*first, *tokens]))
-        self._ids = {token: index for index, token in enumerate(self.tokens)}
+        first = [] if unknown is None else _hashable("unknown", [unknown])
+        self._unknown = unknown
+        self._tokens = tuple(dict.fromkeys([*first, *_hashable("tokens", tokens)]))
+        self._ids = {token: index for index, token in enumerate(self._tokens)}
+
+    @property
+    def tokens(self) -> tuple[Any, ...]:
+        """The tokens; the index is the id."""
+        return self._tokens
+
+    @property
+    def unknown(self) -> Any:
+        """The token for all that are not in the vocabulary, or None."""
+        return self._unknown
 
     def encode(self, tokens: Iterable[Hashable]) -> NDArray[np.int64]:
         """The ids of tokens.
@@ -193,7 +220,7 @@ class Vocabulary:
         ValueError
             For a token that is not in the vocabulary, unless there is one for unknown tokens.
         TypeError
-            For a text, if tokens are longer than one character.
+            For a text, if tokens are longer than one character, and for a list of lists.
 
         Examples
         --------
@@ -209,6 +236,7 @@ class Vocabulary:
                 "tokens must be a list of tokens, got str, whose elements are characters: split "
                 "it into tokens as those of the vocabulary were, for example with text.split()"
             )
+        tokens = _hashable("tokens", tokens)
         if self.unknown is not None:
             return np.array([self._ids.get(token, 0) for token in tokens], np.int64)
         try:
@@ -254,3 +282,18 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         return f"<fastrnn.train.Vocabulary of {len(self)} tokens>"
+
+
+def _hashable(name, tokens):
+    """The tokens as a list; TypeError for what is no list, and for tokens that are not hashable."""
+    tokens = _list_of(name, tokens, "a list of tokens")
+    for token in tokens:
+        try:
+            hash(token)
+        except TypeError:
+            kind = type(token).__name__
+            raise TypeError(
+                f"{name} must be hashable, such as words, got {kind}: give one list of tokens, not a "
+                "list of lists"
+            ) from None
+    return tokens

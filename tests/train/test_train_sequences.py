@@ -1,6 +1,7 @@
 """Ragged sequences as one array, and tokens as ids."""
 
 import pickle
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -63,6 +64,12 @@ def test_floats_may_be_filled_up_with_any_number():
     assert train.pad([np.ones(1, "f4"), np.ones(0, "f4")], value=0.1)[0][0, 1] == np.float32(0.1)
 
 
+def test_large_integers_fill_up_exactly():
+    for dtype, value in [("i8", 2**53 + 1), ("i8", 2**63 - 1), ("u8", 2**64 - 1), ("i8", -(2**63))]:
+        x, _ = train.pad([np.ones(2, dtype), np.ones(1, dtype)], value=value)
+        assert x[1, 1] == value
+
+
 def test_a_layer_reads_each_row_as_if_it_were_alone():
     layer = fastrnn.GRU(2, 3, batch_first=True, rng=0)
     sequences = [draw(n, 2, dtype="float32", seed=n) for n in (4, 1, 6)]
@@ -80,10 +87,11 @@ def test_a_layer_reads_each_row_as_if_it_were_alone():
         ("abc", {}, TypeError, "sequences must be a list of sequences, got str"),
         ({"a": [1]}, {}, TypeError, "sequences must be a list of sequences, got dict"),
         (3, {}, TypeError, "sequences must be a list of sequences, got int"),
+        (np.array(3), {}, TypeError, "sequences must be a list of sequences, got ndarray"),
         ([1, 2], {}, ValueError, r"sequences\[0\] must be \(T,\) or \(T, F\), got the number 1"),
         ([["a", "b"]], {}, TypeError, r"sequences\[0\] must be integers or floats.* a Vocabulary"),
         ([[1], [True]], {}, TypeError, r"sequences\[1\] must be integers or floats, got .* bool"),
-        ([[1], [2.0]], {}, TypeError, r"int64 in sequences\[0\] and float64 in sequences\[1\]"),
+        ([[1], [2.0]], {}, TypeError, r"int64 in .*\[0\] and float64 in .*'float64'"),
         ([np.ones(2, "f4"), np.ones(2)], {}, TypeError, "one dtype, got float32 .*'float32'"),
         ([np.ones((2, 3)), np.ones((2, 4))], {}, ValueError, r"\(2, 3\) in .* and \(2, 4\) in seq"),
         ([np.ones((2, 3)), np.ones(2)], {}, ValueError, r"got \(2, 3\) in .* and \(2,\) in seque"),
@@ -91,6 +99,7 @@ def test_a_layer_reads_each_row_as_if_it_were_alone():
         ([[1]], {"value": 0.5}, ValueError, "value must be an integer that int64 can hold"),
         ([np.ones(1, "u1")], {"value": -1}, ValueError, "an integer that uint8 can hold, got -1"),
         ([[1]], {"value": np.nan}, ValueError, "value must be an integer"),
+        ([np.ones(1, "f4")], {"value": 1e300}, ValueError, "a number that float32 can hold"),
         ([[1]], {"value": "0"}, TypeError, "value must be a number, got str"),
         ([[1]], {"batch_first": 1}, TypeError, "batch_first must be"),
         ([np.ma.ones(2)], {}, TypeError, "mask"),
@@ -131,6 +140,24 @@ def test_tokens_may_be_anything_hashable():
     assert notes.decode(notes.encode([(62, 2), (60, 1)])) == [(62, 2), (60, 1)]
 
 
+def test_the_keys_of_a_dict_have_an_order():
+    assert train.Vocabulary(Counter("banana").keys()).tokens == ("b", "a", "n")
+
+
+def test_what_was_given_to_it_is_fixed():
+    words = train.Vocabulary(["a", "b"])
+    for name in ("unknown", "tokens"):
+        with pytest.raises(AttributeError):
+            setattr(words, name, "b")
+
+
+def test_an_error_of_a_generator_of_tokens_stays_that_error():
+    with pytest.raises(TypeError, match="can only concatenate"):
+        train.Vocabulary("ab").encode(token + 1 for token in "ab")
+    with pytest.raises(KeyError, match="zz"):
+        train.Vocabulary("ab").encode({}[token] for token in ["zz"])
+
+
 def test_a_copy_has_the_same_ids():
     words = train.Vocabulary(["a", "b"], unknown="?")
     like = pickle.loads(pickle.dumps(words))
@@ -152,6 +179,11 @@ def test_its_ids_are_those_that_layers_and_embeddings_take():
         (lambda: train.Vocabulary(["no", "yes"]).encode("no"), TypeError, "text.split"),
         (lambda: train.Vocabulary(["no"], unknown="?").encode("no"), TypeError, "text.split"),
         (lambda: train.Vocabulary({"a", "b"}), TypeError, "got a set: use sorted"),
+        (lambda: train.Vocabulary(5), TypeError, "tokens must be a list of tokens, got int"),
+        (lambda: train.Vocabulary("ab").encode(5), TypeError, "a list of tokens, got int"),
+        (lambda: train.Vocabulary("ab").encode([["a"]]), TypeError, "hashable.* got list: .*one l"),
+        (lambda: train.Vocabulary([["a"]]), TypeError, "tokens must be hashable, .* got list"),
+        (lambda: train.Vocabulary("a", unknown=[]), TypeError, "unknown must be hashable"),
         (lambda: train.Vocabulary("ab").decode([2]), ValueError, "ids must be from 0 to 1, got 2"),
         (lambda: train.Vocabulary("ab").decode([-1]), ValueError, "must be from 0 to 1, got -1"),
         (lambda: train.Vocabulary("ab").decode([1.0]), TypeError, "ids must be integers"),
