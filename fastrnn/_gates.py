@@ -33,8 +33,12 @@ class Run(NamedTuple):
 
 
 class Gates(dict[str, "Floats"]):
-    """Name -> array, and the `Run`. A copy by `dict(gates)` is without the run."""
+    """Name -> array, and the `Run`. `dict(gates)` is without the run, `gates.copy()` has it."""
 
     def __init__(self, arrays: dict[str, Floats], run: Run) -> None:
         super().__init__(arrays)
         self.run = run
+
+    def copy(self) -> Gates:
+        """A shallow copy. That of `dict` would be without the run, and another picture."""
+        return Gates(self, self.run)

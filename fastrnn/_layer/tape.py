@@ -254,8 +254,8 @@ class Tape(Generic[State, Given]):
             has no gates. Each is an (L*D, T, B, H) array, (L*D, T, H) unbatched; the first axis is
             that of a state. c is the value after zoneout. Gates are 0 in steps that a row does not
             take. There c keeps its value, and beyond the row's end it is 0. The dict keeps the
-            initial state, lengths, mask and resets too, which `plot.memory` needs; `dict(gates)`
-            is a copy without them.
+            initial state, lengths, mask and resets too, which `plot.memory` needs; so does
+            `gates.copy()`, and `dict(gates)` does not.
 
         Raises
         ------

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 MOST_WORDS, MOST_NUMBERS = 60, 12  # on an axis: more of them would lie on one another
+_ENDS = "fastrnn: names at the ends of lines"
 
 
 def subplots(*args: Any, **options: Any) -> tuple[Any, Any]:
@@ -43,22 +44,26 @@ def label_steps(
     else:
         every = -(-n // MOST_WORDS) or 1
     ticks = {step: words[step] for step in range(0, n, every)} | dict(others or {})
-    axis.set_ticks(list(ticks), list(ticks.values()), **style)
+    # A word may be "$", which matplotlib would read as the begin of a formula.
+    axis.set_ticks(list(ticks), list(ticks.values()), parse_math=False, **style)
 
 
 def label_ends(axes: Axes, fontsize: float = 8) -> None:
     """Write each line's label to the right of its end, in place of a legend over the lines.
 
     Labels of ends that lie on one another are moved apart, and thin strokes lead to them. Each
-    label is one line of text. Call it last, because it reads the limits of the axes.
+    label is one line of text. Call it last, because it reads the limits of the axes. Called again,
+    for more lines, it writes all labels anew.
     """
+    for text in [text for text in axes.texts if text.get_gid() == _ENDS]:
+        text.remove()
     axes.margins(x=0)
     to_axes = axes.transScale + axes.transLimits  # the limits are those of the data
     ends = []
     for line in axes.lines:
         label, values = line.get_label(), np.asarray(line.get_ydata(), float)
         finite = values[np.isfinite(values)]
-        if len(finite) and not label.startswith("_"):
+        if len(finite) and not label.startswith("_child"):  # no name
             left = axes.get_xlim()[0]  # any x: only y is read
             ends.append((to_axes.transform((left, finite[-1]))[1], label, line.get_color()))
     ends.sort(key=lambda end: end[0])
@@ -67,7 +72,7 @@ def label_ends(axes: Axes, fontsize: float = 8) -> None:
     for (y, label, colour), place in zip(ends, places, strict=True):
         axes.annotate(
             label, (1, y), (1.04, place), xycoords="axes fraction", color=colour, fontsize=fontsize,
-            va="center", annotation_clip=False,
+            va="center", annotation_clip=False, gid=_ENDS, parse_math=False,
             arrowprops={
                 "arrowstyle": "-", "color": "0.6", "lw": 0.6, "shrinkA": 1, "shrinkB": 0,
                 "relpos": (0, 0.5),

@@ -5,6 +5,7 @@ It must not know: layers, how norms are computed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,6 @@ import numpy as np
 from fastrnn.plot._figures import label_ends, subplots
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
     from matplotlib.axes import Axes
@@ -40,6 +40,8 @@ def gradient_flow(
 
     Raises
     ------
+    ValueError, TypeError
+        If norms is not such a dict, or is empty.
     ImportError
         Without matplotlib.
 
@@ -51,12 +53,19 @@ def gradient_flow(
     >>> figure.axes[0].get_yscale()
     'log'
     """
+    if not isinstance(norms, Mapping):
+        raise TypeError(
+            f"norms must be a dict, as tape.gradient_norms returns it, got {type(norms).__name__}"
+        )
+    if not norms:
+        raise ValueError("norms must have at least one line to draw, got an empty dict")
     if axes is None:
         _, axes = subplots(figsize=(8, 4), layout="constrained")
-    compared = norms if all(isinstance(n, dict) for n in norms.values()) else {"": norms}
+    compared = norms if all(isinstance(n, Mapping) for n in norms.values()) else {"": norms}
     for network, states in compared.items():
         for state, lines in states.items():
-            for index, line in enumerate(np.atleast_2d(lines)):
+            lines = np.atleast_2d(lines)
+            for index, line in enumerate(lines):
                 label = f"{network} d{state}" + (f", pass {index}" if len(lines) > 1 else "")
                 positive = np.where(line > 0, line, np.nan)  # zero has no logarithm
                 axes.semilogy(positive, label=label.strip(), ls="--" if state == "c" else "-")

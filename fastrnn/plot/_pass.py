@@ -6,6 +6,7 @@ It must not know: what a picture shows.
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from fastrnn import checks
 from fastrnn._gates import Gates
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from typing import Any
 
     from numpy.typing import ArrayLike
@@ -47,6 +48,11 @@ class Pass(NamedTuple):
 
 def of(values: Mapping[str, ArrayLike], row: int, layer: int, reverse: bool | None = None) -> Pass:
     """The pass `layer` over the sequence `row`; reverse: None, or what `memory` was given."""
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            f"values must be a dict of gates, as tape.gates() returns it, got "
+            f"{type(values).__name__}"
+        )
     if not values:
         raise ValueError("values must have at least one gate, got none: an RNN has no gates")
     arrays = {name: _array(name, array) for name, array in values.items()}
@@ -59,11 +65,26 @@ def of(values: Mapping[str, ArrayLike], row: int, layer: int, reverse: bool | No
     layer, row = _index("layer", layer, shape[0]), _index("row", row, shape[2])
     gates = {name: array[layer, :, row] for name, array in arrays.items()}
     if isinstance(values, Gates):
+        _check_run(values.run, shape)
         return _of_run(gates, values.run, row, layer, reverse)
     steps, hidden = shape[1], shape[3]
     reverse = reverse is not None and checks.flag("reverse", reverse)
     never = np.zeros(steps, bool)
     return Pass(gates, steps, np.zeros(hidden), reverse, ~never, never, "zero", {})
+
+
+def _check_run(run, shape):
+    """ValueError if the arrays of a `Gates` are no longer those of its run."""
+    passes, steps, batch, hidden = shape
+    flags = [len(flags) for flags in (run.mask, run.reset) if flags is not None]
+    lengths = 0 if run.lengths is None else run.lengths.max(initial=0)
+    fits = (passes, batch, hidden) == run.first.shape and lengths <= steps
+    if not fits or any(length != steps for length in flags):
+        raise ValueError(
+            f"values must be the arrays that tape.gates() returned, got some of shape {shape} in "
+            "their place: a dict of parts of them must be a new dict, as in "
+            "{name: gate[:, :9] for name, gate in gates.items()}"
+        )
 
 
 def _of_run(gates, run, row, layer, reverse):
@@ -90,7 +111,9 @@ def _of_run(gates, run, row, layer, reverse):
 
 def _array(name: str, value: ArrayLike) -> np.ndarray[Any, Any]:
     """An (L*D, T, B, H) array; the batch axis of a single sequence is added."""
-    array = np.asarray(value)
+    array = checks.plain(f"{name} of values", value)
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"values must be arrays of numbers, got {name} of dtype {array.dtype}")
     if array.ndim not in (3, 4):
         raise ValueError(
             f"values must be (L*D, T, B, H) arrays, or (L*D, T, H) of a single sequence, got "

@@ -162,7 +162,7 @@ class Memory:
             if self.reset[t]:
                 now[...] = 0
                 now[-1] = initial if self.reset_to_initial else 0
-            now *= self.kept[t]
+            now *= np.abs(self.kept[t])
             now[t] = np.abs(self.written[t])
             sizes[:, t] = now.sum(1)
         return sizes
@@ -221,7 +221,8 @@ def memory_of(
         are not the gates of an LSTM, GRU, MinGRU or MinLSTM; if c is not the sum of the gates; if
         there is no such row or layer, or reverse is not that of the pass.
     TypeError
-        If row or layer is not an integer, or reverse not a bool.
+        If values is no dict of arrays of numbers, row or layer not an integer, or reverse not a
+        bool.
 
     See Also
     --------

@@ -293,7 +293,7 @@ def _hashable(name, tokens):
         except TypeError:
             kind = type(token).__name__
             raise TypeError(
-                f"{name} must be hashable, such as words, got {kind}: give one list of tokens, not a "
-                "list of lists"
+                f"{name} must be hashable, such as words, got {kind}: give one list of tokens, "
+                "not a list of lists"
             ) from None
     return tokens

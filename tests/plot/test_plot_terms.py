@@ -1,5 +1,6 @@
 """`memory_of`: the terms' sum is the state, for all cells, passes, rows, dtypes and options."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -161,6 +162,27 @@ def test_a_pickled_dict_keeps_the_run():
     np.testing.assert_array_equal(plot.memory_of(again, 1).sizes, plot.memory_of(gates, 1).sizes)
 
 
+def test_copies_of_the_dict_keep_the_run():
+    layer = layer_of("gru_after", 3, H, dtype="float64")
+    x, state = batch(layer)
+    _, _, gates = layer(x, state, return_gates=True, **flags())
+    for again in (gates.copy(), copy.copy(gates), copy.deepcopy(gates)):
+        np.testing.assert_array_equal(
+            plot.memory_of(again, 1).sizes, plot.memory_of(gates, 1).sizes
+        )
+
+
+@pytest.mark.parametrize("part", [np.s_[:, :4], np.s_[:, :, 1:], np.s_[..., :2]], ids=str)
+def test_parts_of_arrays_do_not_fit_the_run(part):
+    layer = layer_of("gru_after", 3, H)
+    x, state = batch(layer)
+    _, _, gates = layer(x, state, return_gates=True, **flags())
+    for name in gates:
+        gates[name] = gates[name][part]
+    with pytest.raises(ValueError, match="must be the arrays that .* must be a new dict"):
+        plot.memory_of(gates)
+
+
 # ---- what the terms mean -------------------------------------------------------------------------
 
 HALF = np.full((1, 4, 1, 1), 0.5)
@@ -178,6 +200,12 @@ def test_a_dict_of_ones_own_may_be_of_a_reverse_pass():
     memory = plot.memory_of({"r": HALF, "z": HALF, "n": 2 * HALF}, reverse=True)
     np.testing.assert_array_equal(memory.sizes[2], [0.125, 0.25, 0.5, 0])
     np.testing.assert_array_equal(memory.state[:, 0], [0.9375, 0.875, 0.75, 0.5])
+
+
+def test_a_size_is_a_magnitude_where_a_factor_is_negative():
+    memory = plot.memory_of({"z": 3 * HALF, "n": 2 * HALF})  # a MinGRU's 1 - z is -1/2
+    for t in range(4):
+        np.testing.assert_allclose(memory.sizes[:, t], abs(memory.terms(t)).sum(1))
 
 
 def test_a_reset_begins_anew():
@@ -257,6 +285,8 @@ Z = {"z": HALF, "n": HALF}
         (Z, {"layer": -1}, ValueError, "layer must be from 0 to 0, got -1"),
         (Z, {"layer": 0.5}, TypeError, "layer must be an integer, got float"),
         (Z, {"reverse": 1}, TypeError, "reverse must be True or False"),
+        ({"z": 1j * HALF, "n": HALF}, {}, TypeError, "of numbers, got z of dtype complex128"),
+        ({"z": np.ma.array(HALF), "n": HALF}, {}, TypeError, "z of values must be .* a mask"),
         ({"z": HALF}, {}, ValueError, "the gates i f g of an LSTM.* got z"),
         ({"z": HALF, "n": HALF[:, :2]}, {}, ValueError, "arrays of one shape"),
         ({"z": HALF[0, 0], "n": HALF[0, 0]}, {}, ValueError, r"got z: \(1, 1\)"),
