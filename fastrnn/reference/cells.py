@@ -6,6 +6,7 @@ It must not know: time, sequences, variants.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -369,18 +370,32 @@ class Cell:
             if not callable(getattr(self, name)):
                 got = type(getattr(self, name)).__name__
                 raise TypeError(f"{name} must be a function, got {got}")
-        begins = [0, *(last for _, last in self.phases)]
-        pairs = zip(begins, self.phases, strict=False)
-        in_order = all(begin == first < last for begin, (first, last) in pairs)
-        if not in_order or begins[-1] > self.gates:
-            raise ValueError(
-                f"phases must be pairs (first, last) of gates that follow one another from 0 to at "
-                f"most {self.gates}, as in ((0, {self.gates}),), got {self.phases}"
-            )
-        if self.names is not None and len(set(self.names)) != self.gates:
-            raise ValueError(
-                f"names must be a name for each of {self.gates} gates, got {self.names}"
-            )
+        self._check_phases()
+        names = self.names
+        if names is None:
+            return
+        if not isinstance(names, tuple | list | str) or not all(isinstance(n, str) for n in names):
+            raise TypeError(f"names must be a tuple of str, one for each gate, got {names!r}")
+        if not len(set(names)) == len(names) == self.gates:
+            raise ValueError(f"names must be a name for each of {self.gates} gates, got {names}")
+
+    def _check_phases(self) -> None:
+        wanted = (
+            "phases must be pairs (first, last) of gates that follow one another from 0 to at "
+            f"most {self.gates}, as in ((0, {self.gates}),), got {self.phases}"
+        )
+        try:
+            pairs = tuple((operator.index(i), operator.index(j)) for i, j in self.phases)
+        except (TypeError, ValueError):
+            # ((0, 3)) is (0, 3): one pair, and not a tuple with one pair.
+            raise TypeError(f"{wanted}: a tuple of one pair ends with a comma") from None
+        begins = [0, *(last for _, last in pairs)]
+        follow = zip(begins, pairs, strict=False)
+        if not all(begin == first < last for begin, (first, last) in follow):
+            raise ValueError(wanted)
+        if begins[-1] > self.gates:
+            raise ValueError(wanted)
+        object.__setattr__(self, "phases", pairs)  # of lists and arrays too
 
     @property
     def recurrent(self) -> int:

@@ -73,7 +73,7 @@ def check(
         If a derivative is wrong, with the report as message. Also if step or derivative return
         something else than a `Cell` describes.
     TypeError
-        If cell is neither a Cell nor the name of one.
+        If cell is neither a Cell nor the name of one, or rtol is no number.
 
     Examples
     --------
@@ -104,6 +104,7 @@ def check(
                            ("hidden", hidden))
     ]  # fmt: skip
     strict = checks.flag("strict", strict)
+    rtol = checks.number("rtol", rtol, "a finite number of at least 0", lambda n: 0 <= n < np.inf)
     findings = findings_of_step(Probe(cell, max(2, batch), max(3, hidden), rng), rtol)
     if all(found.right for found in findings.values()):
         findings |= _through_time(cell, *sizes, rng, rtol)

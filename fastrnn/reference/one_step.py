@@ -89,6 +89,14 @@ class Probe:
         self._check_arrays("the state that step returns", state, [d.shape for d in self.dstate])
         shapes = [self.before[0].shape] * len(self.cell.phases)
         self._check_arrays("the operands that step returns", operands, shapes)
+        for name, array in zip(("h", "c"), map(np.asarray, state), strict=False):
+            if array.dtype != np.float64:
+                raise ValueError(
+                    f"step must compute in float64, as are the arrays that it gets, got {name} of "
+                    f"dtype {array.dtype}: differences of it would be too inexact"
+                )
+            if not np.isfinite(array).all():
+                raise ValueError(f"step must return finite numbers, got NaN or inf in {name}")
         for row in range(self.batch):
             alone = self._step([row])[0]
             if not all(

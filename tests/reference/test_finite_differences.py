@@ -299,6 +299,8 @@ def writing(a, state, after, operands, h):
         (with_step(lambda a, s, after, v, h: (after, h, h)), "operands that step returns must"),
         (with_step(lambda a, s, after, v, h: ((h[0],), v, h)), r"\(2, 4\) arrays, got \(4,\) at 0"),
         (with_step(writing), "step must not change its arguments"),
+        (with_step(lambda a, s, after, v, h: ((h * np.nan,), v, h)), "must return finite .* in h"),
+        (with_step(lambda a, s, after, v, h: ((h.astype("f4"),), v, h)), "in float64.* float32"),
         (with_step(mixing), "step must treat each row of the batch alone, but row 0"),
         (mutant("rnn_tanh", "(du[0] @ w,)", "du[0] @ w"), r"of 1: write \(h,\), got an array"),
         (mutant("lstm", "dc = dc +", "dc +="), "derivative must not change dstate.* dc = dc"),
@@ -318,6 +320,8 @@ def test_a_step_or_derivative_of_another_form_is_refused(cell, message):
         (lambda: reference.check(np.tanh), TypeError, "cell must be a Cell or the name of one"),
         (lambda: reference.check("lstm", hidden=0), ValueError, "hidden must be"),
         (lambda: reference.check("lstm", strict=1), TypeError, "strict must be"),
+        (lambda: reference.check("lstm", rtol=None), TypeError, "rtol must be a finite number"),
+        (lambda: reference.check("lstm", rtol=np.inf), ValueError, "rtol must be a finite number"),
         (lambda: reference.check("lstm", rng="a"), TypeError, "rng must be"),
     ],
 )

@@ -78,6 +78,12 @@ def test_their_derivatives_are_right(cell):
     assert report.ok and max(report.values()) < 1e-8
 
 
+def test_phases_may_be_lists_and_arrays():
+    for phases in ([[0, 1]], np.array([[0, 1]])):
+        cell = Cell(1, 1, rnn_step, rnn_derivative, phases)
+        assert cell.phases == ((0, 1),) and reference.check(cell).ok
+
+
 @every_cell
 def test_they_run_through_time_with_ragged_batches_and_back(cell):
     weights = reference.weights(cell, 3, 4, rng=0)
@@ -163,6 +169,11 @@ def test_the_seed_decides_the_weights():
         (lambda: Cell(2, 1, rnn_step, rnn_derivative, ((1, 2),)), ValueError, "phases must be"),
         (lambda: Cell(2, 1, rnn_step, rnn_derivative, ((0, 1), (0, 2))), ValueError, "phases must"),
         (lambda: Cell(2, 1, rnn_step, rnn_derivative, (), names=("a",)), ValueError, "of 2 gates"),
+        (lambda: Cell(2, 1, rnn_step, rnn_derivative, (0, 2)), TypeError, "ends with a comma"),
+        (lambda: Cell(2, 1, rnn_step, rnn_derivative, None), TypeError, "phases must be.*got None"),
+        (lambda: Cell(2, 1, rnn_step, rnn_derivative, ((0, 1.0),)), TypeError, "phases must be"),
+        (lambda: Cell(1, 1, rnn_step, rnn_derivative, (), names=(1,)), TypeError, "tuple of str"),
+        (lambda: Cell(1, 1, rnn_step, rnn_derivative, (), names=5), TypeError, "got 5"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(call, error, message):
