@@ -406,7 +406,7 @@ def test_ids_are_those_of_the_pass(backend):
         one.backward(tape, y, embedding=None)
     with refuses(TypeError, "x must be ids, integers", "got float32"):
         one.backward(tape, y, x=np.zeros((T, B), "f4"))
-    with refuses(ValueError, "x must be from 0 to 99, got 100"):
+    with refuses(ValueError, "x must be from 0 to len(embedding) - 1 = 99, got 100"):
         one.backward(tape, y, x=np.full((T, B), 100))
     one, tape, y, _ = recorded("plain")
     words = "embedding must be as in the tape's pass, which had none, got an array"

@@ -106,6 +106,13 @@ def checked_embedding(embedding, input_size, dtype):
     return array
 
 
+def vocabulary_of(input_size, embedding):
+    """The number of ids, and a text for messages that says of what the largest id is one less."""
+    if embedding is None:
+        return input_size, "input_size - 1 = "
+    return len(embedding), "len(embedding) - 1 = "
+
+
 def checked(name, ids, input_size, embedding, dtype, rows=None):
     """`Ids` of (T, B) integers that `integers` gave.
 
@@ -119,14 +126,14 @@ def checked(name, ids, input_size, embedding, dtype, rows=None):
     """
     if embedding is not None:
         embedding = checked_embedding(embedding, input_size, dtype)
-    vocabulary = input_size if embedding is None else len(embedding)
+    vocabulary, largest = vocabulary_of(input_size, embedding)
     if vocabulary == 0 and ids.size:
         empty = "input_size is 0" if embedding is None else "embedding is empty"
         raise ValueError(f"{name} must be empty, because there are no ids: {empty}")
     works = None if rows is None else rows.works(len(ids))
     if works is not None:
         ids = ids * works
-    ids = np.ascontiguousarray(checks.within(name, ids, vocabulary - 1))
+    ids = np.ascontiguousarray(checks.within(name, ids, vocabulary - 1, largest))
     used, idle, table_index = None, None, ids
     if vocabulary > ids.size:  # then some ids of the vocabulary do not occur in x
         there = np.zeros(vocabulary, bool)

@@ -119,7 +119,11 @@ class Parameters(MutableMapping[str, Floats]):
         self._flat = flat
 
     def __getitem__(self, name: str) -> Floats:
-        return self._arrays[name]
+        try:
+            return self._arrays[name]
+        except KeyError:
+            names = ", ".join(self._arrays)
+            raise KeyError(f"no parameter is called {name!r}; their names are {names}") from None
 
     def __len__(self) -> int:
         return len(self._arrays)

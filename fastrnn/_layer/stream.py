@@ -380,8 +380,8 @@ class Stream(Generic[State, Given]):
             x = ids.integers("x", x, (0, 1) if alone else (len(symbols),))
             x = x.reshape(1) if x.ndim == 0 else x
             checks.shaped("x", x, symbols, self._sizes(x, symbols, x.ndim, batch))
-            vocabulary = self._x_shape[1] if self._embedding is None else len(self._embedding)
-            x = checks.within("x", x, vocabulary - 1)
+            vocabulary, largest = ids.vocabulary_of(self._x_shape[1], self._embedding)
+            x = checks.within("x", x, vocabulary - 1, largest)
             return x if self._embedding is None else self._embedding[x]
         x = checks.features(
             "x", x, self._dtype, "one_hot=True or embedding= where you make the stream"

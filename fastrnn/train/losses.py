@@ -259,7 +259,8 @@ def _alike(name, array, targets, weights):
     """(array, targets, shares): array and targets of one shape and dtype, with 0 if not counted."""
     array, targets = checks.as_array(name, array), checks.plain("targets", targets)
     if targets.shape != array.shape:
-        raise ValueError(f"targets must be {array.shape} like {name}, got {targets.shape}")
+        hint = ": [..., None] adds the last axis" if (*targets.shape, 1) == array.shape else ""
+        raise ValueError(f"targets must be {array.shape} like {name}, got {targets.shape}{hint}")
     shares = _shares_of(weights, array.shape)
     targets = checks.exact("targets", shares.zeroed(targets), array.dtype, name)
     return shares.zeroed(array), targets, shares

@@ -117,8 +117,8 @@ def test_a_stream_of_ids_keeps_the_embedding_of_when_it_was_made(backend):
 @pytest.mark.parametrize(
     ("x", "error", "message"),
     [
-        (np.array([0, 1, 11]), ValueError, "x must be from 0 to 10, got 11"),
-        (np.array([0, -1, 1]), ValueError, "x must be from 0 to 10, got -1"),
+        (np.array([0, 1, 11]), ValueError, "x must be from 0 to input_size - 1 = 10, got 11"),
+        (np.array([0, -1, 1]), ValueError, "x must be from 0 to input_size - 1 = 10, got -1"),
         (np.array([0, 1]), ValueError, r"x must be \(B,\) = \(3,\), got \(2,\)"),
         (np.array([0.0, 1.0, 2.0]), TypeError, "x must be ids, integers, where .* got float64"),
         (np.ones((3, 11), "float32"), TypeError, "leave both out for features"),
@@ -375,12 +375,12 @@ HOT = {"one_hot": True}
 ROWS = {"embedding": np.ones((9, 6), "float32")}
 FEATURES = np.ones((3, 2, 6), "float32")
 BAD = {
-    "too large": (np.full((3, 2), 6), HOT, ValueError, "x must be from 0 to 5, got 6"),
-    "negative": (np.full((3, 2), -1), HOT, ValueError, "x must be from 0 to 5, got -1"),
+    "too large": (np.full((3, 2), 6), HOT, ValueError, "from 0 to input_size - 1 = 5, got 6"),
+    "negative": (np.full((3, 2), -1), HOT, ValueError, "from 0 to input_size - 1 = 5, got -1"),
     "beyond 64 bits": (
         np.full((3, 2), 2**64 - 1, np.uint64), HOT, ValueError, f"got {2**64 - 1}",
     ),
-    "beyond the embedding": (np.full((3, 2), 9), ROWS, ValueError, "from 0 to 8"),
+    "beyond the embedding": (np.full((3, 2), 9), ROWS, ValueError, "len.embedding. - 1 = 8"),
     "an embedding of other features": (
         np.zeros((3, 2), int), {"embedding": np.ones((9, 5), "float32")}, ValueError,
         r"embedding must be \(vocabulary, input_size\) with input_size = 6, got \(9, 5\)",

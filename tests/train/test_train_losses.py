@@ -79,6 +79,7 @@ def test_losses_are_pytorchs(seed):
         (lambda: train.cross_entropy(draw(4, 3), [0, 1, 3, 0]), ValueError, "targets must be from"),
         (lambda: train.cross_entropy(draw(4, 3), [0, 1]), ValueError, "targets must be"),
         (lambda: train.mean_squared_error(draw(4), draw(3)), ValueError, "targets must be"),
+        (lambda: train.mean_squared_error(draw(4, 1), draw(4)), ValueError, r"\[..., None\] adds"),
         (lambda: train.cross_entropy(draw(4, 3), np.eye(4, 3)), ValueError, "targets.argmax"),
         (lambda: train.cross_entropy(draw(4, 3), [0, 1.5, 0, 0]), ValueError, "integers.* got 1.5"),
         (lambda: train.cross_entropy(draw(4, 3), [0, np.nan, 0, 0]), ValueError, "got nan"),
