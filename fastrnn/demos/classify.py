@@ -68,7 +68,7 @@ class Batch(NamedTuple):
 
 
 class Classifier:
-    """An embedding, a bidirectional layer, a head on its two final states."""
+    """An embedding, a bidirectional layer, a head on its last output."""
 
     def __init__(self, cell, words, rng):
         self.embedding = Embedding(words, EMBEDDING, rng=rng)
@@ -79,25 +79,19 @@ class Classifier:
     def loss_and_gradients(self, batch):
         """Cross-entropy, and its gradients in the order of `parts`."""
         _, state, tape = self.layer.forward(batch.ids, **self._options(batch))
-        ends = self._ends(state)
-        loss, d_logits = cross_entropy(self.head(ends), batch.classes)
-        of_head = self.head.backward(ends, d_logits)
-        dh = np.stack(np.split(of_head.x, 2, axis=1))  # (B, 2 H) -> (2, B, H)
-        grads = tape.backward(None, (dh, None) if isinstance(self.layer, fastrnn.LSTM) else dh)
+        output = self.layer.last(state)  # (B, 2 H)
+        loss, d_logits = cross_entropy(self.head(output), batch.classes)
+        of_head = self.head.backward(output, d_logits)
+        grads = tape.backward(last=of_head.x)
         return loss, [grads.embedding.reshape(-1), grads.flat, of_head.flat]
 
     def classify(self, batch):
         """Classify texts: (B,) booleans, True for negated."""
         _, state = self.layer(batch.ids, **self._options(batch))
-        return self.head(self._ends(state)).argmax(axis=1) == 1
+        return self.head(self.layer.last(state)).argmax(axis=1) == 1
 
     def _options(self, batch):
         return {"lengths": batch.lengths, "embedding": self.embedding.params["weight"]}
-
-    def _ends(self, state):
-        """(B, 2 H): a row's h after its last word, and the reverse direction's after its first."""
-        h = state[0] if isinstance(self.layer, fastrnn.LSTM) else state  # (2, B, H)
-        return np.concatenate(list(h), axis=1)
 
 
 class Logistic:

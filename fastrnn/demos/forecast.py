@@ -81,7 +81,7 @@ DRAWN = {"departures": ("ridge", "kernel ridge"), "co2": ("seasonal mean + drift
 
 
 class Forecaster:
-    """A recurrent layer, and a linear head on its last hidden state; the head begins at 0."""
+    """A recurrent layer, and a linear head on its last output; the head begins at 0."""
 
     def __init__(self, cell, inputs, rng):
         self.layer = LAYERS[cell](input_size=inputs, hidden_size=HIDDEN, rng=rng)
@@ -91,18 +91,16 @@ class Forecaster:
 
     def __call__(self, x):
         """(T, B, F) -> (B, 1)."""
-        y, _ = self.layer(x)
-        return self.head(y[-1])
+        _, state = self.layer(x)
+        return self.head(self.layer.last(state))
 
     def loss_and_gradients(self, x, target):
         """Mean squared error, and its gradients in the order of `parts`."""
-        y, _, tape = self.layer.forward(x)
-        h = y[-1]  # the last step's output is the final hidden state
-        loss, d_output = mean_squared_error(self.head(h), target)
-        of_head = self.head.backward(h, d_output)
-        dh = of_head.x[None]  # (1, B, H): states have an axis for the layers
-        dstate = (dh, None) if isinstance(self.layer, fastrnn.LSTM) else dh
-        return loss, [tape.backward(None, dstate, need_x=False).flat, of_head.flat]
+        _, state, tape = self.layer.forward(x)
+        output = self.layer.last(state)
+        loss, d_output = mean_squared_error(self.head(output), target)
+        of_head = self.head.backward(output, d_output)
+        return loss, [tape.backward(last=of_head.x, need_x=False).flat, of_head.flat]
 
 
 class Result(NamedTuple):

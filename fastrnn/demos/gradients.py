@@ -75,7 +75,7 @@ def baselines(marked):
 
 
 class Adder:
-    """A recurrent layer and a linear head on its last hidden state."""
+    """A recurrent layer and a linear head on its last output."""
 
     def __init__(self, cell, seed):
         self.rng = np.random.default_rng(seed)  # draws the weights, then the sequences
@@ -86,24 +86,27 @@ class Adder:
 
     def __call__(self, x):
         """(T, B, 2) -> (B, 1)."""
-        y, _ = self.layer(x)
-        return self.head(y[-1])
+        _, state = self.layer(x)
+        return self.head(self.layer.last(state))
 
     def loss_and_gradients(self, x, target):
-        """Mean squared error -> loss, the gradient of y, those of layer.flat and head.flat."""
-        y, _, tape = self.layer.forward(x)  # (T, B, H)
-        loss, d_output = mean_squared_error(self.head(y[-1]), target)
-        of_head = self.head.backward(y[-1], d_output)
-        dy = np.zeros_like(y)
-        dy[-1] = of_head.x  # the loss depends on the last step alone
-        return loss, dy, [tape.backward(dy, need_x=False).flat, of_head.flat]
+        """Mean squared error -> loss, the gradients of layer.flat and head.flat."""
+        loss, tape, of_head = self.forward(x, target)
+        return loss, [tape.backward(last=of_head.x, need_x=False).flat, of_head.flat]
+
+    def forward(self, x, target):
+        """Mean squared error -> loss, the layer's tape, the head's gradients."""
+        _, state, tape = self.layer.forward(x)
+        output = self.layer.last(state)
+        loss, d_output = mean_squared_error(self.head(output), target)
+        return loss, tape, self.head.backward(output, d_output)
 
     def epoch(self, length):
         """Train for UPDATES updates -> their mean loss."""
         total = 0.0
         for _ in range(UPDATES):
             x, marked = sequences(length, BATCH, self.rng)
-            loss, _, gradients = self.loss_and_gradients(x, wanted(marked))
+            loss, gradients = self.loss_and_gradients(x, wanted(marked))
             clip_by_norm(gradients, LARGEST_NORM)
             self.adam.step(gradients)
             total += loss
@@ -111,8 +114,8 @@ class Adder:
 
     def gradient_fractions(self, x, target):
         """|dL/dh_t| over |dL/dh_T| at each step t: "h" -> (T,), and "c" for the LSTM."""
-        _, dy, _ = self.loss_and_gradients(x, target)
-        norms = self.layer.forward(x)[2].gradient_norms(dy)
+        _, tape, of_head = self.forward(x, target)
+        norms = tape.gradient_norms(last=of_head.x)
         return {name: norm[0] / norms["h"][0, -1] for name, norm in norms.items()}
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._layer.merge import MERGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,18 +184,14 @@ class Loaded:
         return frozen
 
     def _at_the_end(self, last, mask):
-        """The last output, from the final state (slots, B, H) of the top layer."""
-        h = last[0] if isinstance(last, tuple) else last
-        if self._recipe.bidirectional:
-            merge = self._recipe.options["merge"]
-            if merge == "concat":
-                return np.concatenate([h[0], h[1]], axis=-1)
-            return MERGES[merge].together(h[0], h[1])
-        h = h[-1]
-        if self.zero_output_for_mask and mask is not None and mask.shape[1]:
-            final = mask[:, :1] if self.go_backwards else mask[:, -1:]
-            return np.where(final, h, h.dtype.type(0))
-        return h
+        """The last output, which Keras has in place of y; `last` is the final state."""
+        output = self.layer.last(last)
+        if self._recipe.bidirectional or not self.zero_output_for_mask:
+            return output
+        if mask is None or not mask.shape[1]:
+            return output
+        final = mask[:, :1] if self.go_backwards else mask[:, -1:]
+        return np.where(final, output, output.dtype.type(0))
 
     def _states_of_keras(self, last):
         parts = last if isinstance(last, tuple) else (last,)

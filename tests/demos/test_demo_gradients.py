@@ -31,7 +31,8 @@ def test_gradients_are_those_of_the_steps_that_follow(cell):
     target = gradients.wanted(marked)
     fractions = model.gradient_fractions(x, target)
     assert set(fractions) == ({"h", "c"} if cell == "lstm" else {"h"})
-    _, dy, _ = model.loss_and_gradients(x, target)
+    dy = np.zeros((8, 5, gradients.HIDDEN), "float32")
+    dy[-1] = model.forward(x, target)[2].x  # the loss depends on the last step alone
     for t in range(7):
         _, state = model.layer(x[: t + 1])
         _, _, tape = model.layer.forward(x[t + 1 :], state)
