@@ -450,3 +450,27 @@ CELLS: dict[CellName, Cell] = {
         names=("f", "i", "h"),
     ),
 }  # fmt: skip
+
+
+def cell_of(cell: Cell | CellName) -> Cell:
+    """The cell of this name, or a Cell as it is; ValueError or TypeError for anything else."""
+    if isinstance(cell, str):
+        return CELLS[checks.choice("cell", cell, tuple(CELLS))]
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell must be a Cell or the name of one, got {type(cell).__name__}")
+    return cell
+
+
+def weight_shapes(cell, inputs, hidden, features):
+    """Name -> shape of each weight that a cell has, in the order in which `forward` takes them.
+
+    features : those of h, which are fewer than `hidden` with a projection
+    """
+    rows, recurrent = cell.gates * hidden, cell.recurrent * hidden
+    shapes = {"w_ih": (rows, inputs), "w_hh": (recurrent, features)}
+    shapes |= {"b_ih": (rows,), "b_hh": (recurrent,)}
+    if not recurrent:
+        del shapes["w_hh"], shapes["b_hh"]
+    if cell.projects:
+        shapes["w_hr"] = (features, hidden)
+    return shapes | {kind: (units * hidden,) for kind, units in cell.extras or ()}

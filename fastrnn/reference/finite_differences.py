@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.reference.cells import CELLS, Cell
-from fastrnn.reference.one_step import STEP, Probe
+from fastrnn.reference.cells import cell_of, weight_shapes
+from fastrnn.reference.one_step import Probe, slopes_of
 from fastrnn.reference.report import Report, compared
 from fastrnn.reference.step_check import findings_of_step
 from fastrnn.reference.through_time import backward, forward
 
 if TYPE_CHECKING:
-    from fastrnn.reference.cells import CellName
+    from fastrnn.reference.cells import Cell, CellName
 
 _THROUGH_TIME = (
     "one step is right, but several are not: does `saved` hold an array that a later step changes?"
@@ -93,11 +93,7 @@ def check(
     >>> report.ok, report.wrong["da"].cause
     (False, 'the factor (1 - h_t^2) is missing')
     """
-    if isinstance(cell, str):
-        cell = CELLS[checks.choice("cell", cell, tuple(CELLS))]
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell must be a Cell or the name of one, got {type(cell).__name__}")
-    rng = checks.generator("rng", rng)
+    cell, rng = cell_of(cell), checks.generator("rng", rng)
     sizes = [
         checks.positive(name, size)
         for name, size in (("steps", steps), ("batch", batch), ("inputs", inputs),
@@ -122,7 +118,7 @@ def _through_time(cell, steps, batch, inputs, hidden, rng, rtol):
     gradients = [d for d in (dx, *dstate, *dweights) if d is not None]
     found = {}
     for name, gradient in zip(arrays, gradients, strict=True):
-        wanted = _differences(lambda: _loss(cell, arrays, dy, dlast), arrays[name])
+        (wanted,) = slopes_of(lambda: (_loss(cell, arrays, dy, dlast),), arrays[name])
         finding = compared(gradient, wanted, rtol)
         found["d" + name] = finding if finding.right else finding._replace(cause=_THROUGH_TIME)
     return found
@@ -131,16 +127,9 @@ def _through_time(cell, steps, batch, inputs, hidden, rng, rtol):
 def _problem(cell, steps, batch, inputs, hidden, rng):
     """Arrays by name, in the order of `backward`'s results; dy; dstate."""
     features = max(1, hidden - 1) if cell.projects else hidden
-    rows, recurrent = cell.gates * hidden, cell.recurrent * hidden
     states = dict(zip(("h0", "c0"), (features, hidden)[: cell.states], strict=False))
     shapes = {"x": (steps, batch, inputs)} | {name: (batch, n) for name, n in states.items()}
-    shapes |= {"w_ih": (rows, inputs), "w_hh": (recurrent, features)}
-    shapes |= {"b_ih": rows, "b_hh": recurrent}
-    if not cell.phases:
-        del shapes["w_hh"], shapes["b_hh"]
-    if cell.projects:
-        shapes["w_hr"] = (features, hidden)
-    shapes |= {kind: units * hidden for kind, units in cell.extras or ()}
+    shapes |= weight_shapes(cell, inputs, hidden, features)
     arrays = {name: rng.uniform(-1, 1, shape) for name, shape in shapes.items()}
     dlast = tuple(rng.uniform(-1, 1, (batch, n)) for n in states.values())
     return arrays, rng.uniform(-1, 1, (steps, batch, features)), dlast
@@ -156,15 +145,3 @@ def _forward(cell, arrays):
 def _loss(cell, arrays, dy, dlast):
     y, last, _ = _forward(cell, arrays)
     return np.vdot(dy, y) + sum(np.vdot(d, s) for d, s in zip(dlast, last, strict=True))
-
-
-def _differences(loss, array):
-    """Central differences of loss() with respect to each element of an array that it reads."""
-    gradient, flat = np.empty(array.size), array.reshape(-1)
-    for index, value in enumerate(flat.copy()):
-        flat[index] = value + STEP
-        above = loss()
-        flat[index] = value - STEP
-        gradient[index] = (above - loss()) / (2 * STEP)
-        flat[index] = value
-    return gradient.reshape(array.shape)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastrnn import checks
-from fastrnn.reference.cells import CELLS, Cell
+from fastrnn.reference.cells import cell_of, weight_shapes
 
 if TYPE_CHECKING:
     from typing import Any, SupportsIndex
 
     from fastrnn._typing import DType, Seed
-    from fastrnn.reference.cells import CellName
+    from fastrnn.reference.cells import Cell, CellName
 
 
 def weights(
@@ -67,17 +67,14 @@ def weights(
     >>> loss < 0.05
     True
     """
-    cell = CELLS[checks.choice("cell", cell, tuple(CELLS))] if isinstance(cell, str) else cell
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell must be a Cell or the name of one, got {type(cell).__name__}")
+    cell = cell_of(cell)
     if cell.projects:
         raise ValueError("cell must have no projection, whose size is not known here")
     inputs = checks.positive("inputs", inputs)
     hidden = checks.positive("hidden", hidden)
     dtype, rng = checks.dtype(dtype), checks.generator("rng", rng)
-    rows, recurrent = cell.gates * hidden, cell.recurrent * hidden
-    shapes = [(rows, inputs), (recurrent, hidden), (rows,), (recurrent,)]
-    shapes += [(units * hidden,) for _, units in cell.extras or ()]
+    shapes = weight_shapes(cell, inputs, hidden, hidden)
     bound = hidden**-0.5
-    drawn = [rng.uniform(-bound, bound, shape).astype(dtype) for shape in shapes]
-    return drawn if recurrent else [w if i not in (1, 3) else None for i, w in enumerate(drawn)]
+    drawn = {kind: rng.uniform(-bound, bound, n).astype(dtype) for kind, n in shapes.items()}
+    own = [drawn.get(kind) for kind in ("w_ih", "w_hh", "b_ih", "b_hh")]
+    return own + [drawn[kind] for kind, _ in cell.extras or ()]

@@ -149,7 +149,7 @@ class Probe:
         """The gradient that `derived` should have under this name, by differences of the step."""
         array, of_all_rows = self._input(name)
         if name not in self._slopes:
-            self._slopes[name] = self._slopes_of(array)
+            self._slopes[name] = slopes_of(lambda: self._step()[0], array)
         products = [s * d for s, d in zip(self._slopes[name], dstate, strict=True)]
         if not of_all_rows:
             return sum(p.sum(axis=(-2, -1)) for p in products)
@@ -167,18 +167,23 @@ class Probe:
             return self.params[name.removeprefix("p ")], True
         return {"a": self.a, **dict(zip(("h", "c"), self.before, strict=False))}[name], False
 
-    def _slopes_of(self, array):
-        """For each array of `after` an array of slopes, (*array.shape, B, H)."""
-        flat, slopes = array.reshape(-1), []
-        for index, value in enumerate(flat.copy()):
-            flat[index] = value + STEP
-            above = self._step()[0]
-            flat[index] = value - STEP
-            below = self._step()[0]
-            flat[index] = value
-            slopes.append([(s - t) / (2 * STEP) for s, t in zip(above, below, strict=True)])
-        found = [np.array(of_one) for of_one in zip(*slopes, strict=True)]
-        return [s.reshape(*array.shape, *s.shape[1:]) for s in found]
+
+def slopes_of(function, array):
+    """Central differences of each output of a function by each element of an array that it reads.
+
+    function : without arguments -> a tuple of outputs, numbers or arrays
+    Returns for each output an array (*array.shape, *output.shape).
+    """
+    flat, slopes = array.reshape(-1), []
+    for index, value in enumerate(flat.copy()):
+        flat[index] = value + STEP
+        above = function()
+        flat[index] = value - STEP
+        below = function()
+        flat[index] = value
+        slopes.append([(s - t) / (2 * STEP) for s, t in zip(above, below, strict=True)])
+    found = [np.array(of_one) for of_one in zip(*slopes, strict=True)]
+    return [s.reshape(*array.shape, *s.shape[1:]) for s in found]
 
 
 def _kind(value):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastrnn.checks import plain
-from fastrnn.reference.cells import CELLS, Cell, by_gate
+from fastrnn.reference.cells import Cell, by_gate, cell_of
 from fastrnn.reference.precision import NarrowMatrix
 from fastrnn.reference.ragged import Rows, added, chosen, rows_of
 from fastrnn.reference.variant_arguments import VariantArguments
@@ -87,7 +87,7 @@ class _Call(NamedTuple):
 
 
 def _prepare(cell, x, state, weights, dropout_masks, rows):
-    cell = CELLS[cell] if isinstance(cell, str) else cell
+    cell = cell_of(cell)
     w_ih, w_hh, b_ih, b_hh, *params = weights
     x = plain("x", x)
     w_ih = w_ih if isinstance(w_ih, NarrowMatrix) else plain("w_ih", w_ih)
@@ -188,14 +188,15 @@ def forward(
 
     Parameters
     ----------
-    cell : {"rnn_tanh", "rnn_relu", "lstm", "gru_after", "gru_before"}, or a cell of variants.py
+    cell : Cell, or the name of one in `CELLS`
     x : (T, B, I) array, or (T, B) integers from 0 to I - 1 as in (S1')
     state : tuple of (B, H) arrays or None
         ``(h,)``, or ``(h, c)`` for the LSTM. None is zeros, also in the tuple.
-    w_ih, w_hh : (G*H, I) and (G*H, H) arrays; w_hh is None for a cell without products with h
-    b_ih, b_hh : (G*H,) arrays or None
-    *params : a variant's extra parameters, in the order of `cell.extras`. With a projection, W_hr
-        (P, H) comes before them, w_hh is (G*H, P), and h and y have P features.
+    w_ih, w_hh : (G*H, I) and (R*H, H) arrays
+        R gates have a product with h: all G, or fewer. If none has, w_hh is None.
+    b_ih, b_hh : (G*H,) and (R*H,) arrays, or None
+    *params : the extra parameters, in the order of `cell.extras`. With a projection, W_hr (P, H)
+        comes before them, w_hh is (R*H, P), and h and y have P features.
     dropout_masks : `fastrnn._engine.dropout_masks.DropoutMasks`, or None
         The masks of a variant. With None there is no recurrent dropout, and zoneout takes its
         expectation.

@@ -351,3 +351,12 @@ def test_a_step_takes_integers_for_ones_among_zeros():
     (h,) = reference.step("rnn_tanh", np.array([1, 0]), None, w_ih[:2], w_hh[:2])
     (other,) = reference.step("rnn_tanh", np.eye(2)[[1, 0]], None, w_ih[:2], w_hh[:2])
     np.testing.assert_allclose(h, other, rtol=1e-13)
+
+
+@pytest.mark.parametrize("run", [reference.forward, reference.infer])
+def test_the_loop_refuses_what_is_no_cell(run):
+    weights = reference.weights("lstm", 2, 3)
+    with pytest.raises(ValueError, match="cell must be one of 'rnn_tanh'"):
+        run("LSTM", np.ones((4, 1, 2)), None, *weights)
+    with pytest.raises(TypeError, match="cell must be a Cell or the name of one, got function"):
+        run(lambda: None, np.ones((4, 1, 2)), None, *weights)
