@@ -14,7 +14,7 @@ from fastrnn import checks
 from fastrnn.estimators.base import Estimator, generator, numbers
 from fastrnn.estimators.network import Network
 from fastrnn.estimators.ridge import Ridge
-from fastrnn.estimators.seen import BASES, SeenSeries, root_mean_square
+from fastrnn.estimators.seen import BASES, SeenSeries, Sizes, root_mean_square
 from fastrnn.train import mean_squared_error
 
 if TYPE_CHECKING:
@@ -169,25 +169,28 @@ class Forecaster(Estimator):
         >>> Forecaster(8, 3, epochs=2).fit(y, X=np.sin(y)).base_ in ("last", "rise")
         True
         """
-        season = 1 if self.season is None else checks.positive("season", self.season)
-        window, horizon = (checks.positive(n, getattr(self, n)) for n in ("window", "horizon"))
-        recent = window if season == 1 else min(window, max(1, season // 6))
-        networks = checks.positive("networks", self.networks, 2)
-        least = window + season + horizon - 1 + max(networks, 4 * horizon + 2)
-        seen = SeenSeries(*_checked(y, X, least), (window, horizon, season, recent))
-        times = np.arange(seen.needed - 1, len(seen.y) - horizon)
+        sizes, networks = self._sizes(), checks.positive("networks", self.networks, 2)
+        least = sizes.needed + sizes.horizon - 1 + max(networks, 4 * sizes.horizon + 2)
+        seen = SeenSeries(*_checked(y, X, least), sizes)
+        times = np.arange(sizes.needed - 1, len(seen.y) - sizes.horizon)
         errors = {kind: seen.truth(times) - seen.base(kind, times) for kind in BASES}
         base = min(BASES, key=lambda kind: float(np.mean(errors[kind] ** 2)))
-        scales, of_error = seen.scales(times), root_mean_square(errors[base], axis=0)
-        targets, rng = errors[base] / of_error, generator(self.random_state)
+        scales, error_scale = seen.scales(times), root_mean_square(errors[base], axis=0)
+        targets, rng = errors[base] / error_scale, generator(self.random_state)
         stretches = np.array_split(np.arange(len(times)), networks)
         trained = [self._train(seen, times, out, scales, targets, rng) for out in stretches]
-        left = of_error * np.concatenate([errors for _, _, errors in trained])
-        self._models, self._scales = [model for model, _, _ in trained], scales
-        self._of_error, self._seen, self.base_ = of_error, seen.end(), base
-        self.residuals_ = np.sort(left / seen.spread(times, scales[1]), axis=0)
-        self.history_ = [history for _, history, _ in trained]
+        models, histories, left = zip(*trained, strict=True)
+        self._models, self._seen, self.base_ = models, seen.end(), base
+        self._scales, self._error_scale, self.history_ = scales, error_scale, list(histories)
+        left = error_scale * np.concatenate(left)
+        self.residuals_ = np.sort(left / seen.spread(times, scales), axis=0)
         return self
+
+    def _sizes(self):
+        window, horizon = (checks.positive(n, getattr(self, n)) for n in ("window", "horizon"))
+        season = 1 if self.season is None else checks.positive("season", self.season)
+        recent = window if season == 1 else min(window, max(1, season // 6))
+        return Sizes(window, horizon, season, recent)
 
     def _train(self, seen, times, held_out, scales, targets, rng):
         """((regression, network), history, their errors on the held-out times, of targets).
@@ -195,10 +198,11 @@ class Forecaster(Estimator):
         The steps forecast in training and those forecast from held-out times do not overlap.
         """
         rows = np.arange(len(times))
-        rows = rows[(rows + seen.horizon <= held_out[0]) | (rows - seen.horizon >= held_out[-1])]
+        horizon = seen.sizes.horizon
+        rows = rows[(rows + horizon <= held_out[0]) | (rows - horizon >= held_out[-1])]
         x = seen.regressors(times, scales)
         ridge = Ridge(x, targets, rows, held_out)
-        network = Network(self, 2 + seen.X.shape[1], seen.horizon, rng)
+        network = Network(self, 2 + seen.X.shape[1], horizon, rng)
         left = (targets - ridge(x)).astype(np.float32)
 
         def inputs(rows):
@@ -281,10 +285,10 @@ class Forecaster(Estimator):
         (True, (2,))
         """
         level = checks.number("level", level, "between 0 and 1", lambda n: 0 < n < 1)
-        forecast, steps, spread = self._forecast(fh, y, X)
+        forecast, indices, spread = self._forecast(fh, y, X)
         count = len(self.residuals_)
         tail = max(0, math.floor((count + 1) * (1 - level) / 2) - 1)
-        lower, upper = self.residuals_[[tail, count - 1 - tail]][:, steps]
+        lower, upper = self.residuals_[[tail, count - 1 - tail]][:, indices]
         return forecast + spread * lower, forecast + spread * upper
 
     def _forecast(self, fh, y, X):
@@ -292,25 +296,28 @@ class Forecaster(Estimator):
         self._need_fit()
         seen = self._seen
         if y is not None:
-            seen = SeenSeries(*_checked(y, X, seen.needed, seen.X.shape[1]), seen.sizes)
+            seen = SeenSeries(*_checked(y, X, seen.sizes.needed, seen.X.shape[1]), seen.sizes)
         elif X is not None:
             raise ValueError("X must come with y: it has no rows of the future, see fit")
-        steps = fh = seen.horizon if fh is None else fh
-        if np.ndim(fh) == 0:  # of steps beyond the horizon one is enough for the message
-            steps = range(1, min(checks.positive("fh", fh), seen.horizon + 1) + 1)
-        steps = checks.integers("fh", steps)
-        if steps.ndim != 1:
-            raise ValueError(f"fh must be an integer or a sequence of them, got {steps.shape}")
-        if not ((steps >= 1) & (steps <= seen.horizon)).all():
-            hint = f"got {fh}: fit with a larger horizon"
-            raise ValueError(f"fh must be steps from 1 to horizon = {seen.horizon}, {hint}")
-        now = np.array([len(seen.y) - 1])
+        indices, now = _steps(fh, seen.sizes.horizon) - 1, np.array([len(seen.y) - 1])
         x, windows = seen.regressors(now, self._scales), seen.inputs(now, self._scales)
         models = [
             ridge(x) + network(lambda _: (windows, None), now) for ridge, network in self._models
         ]
-        forecast = seen.base(self.base_, now) + self._of_error * np.mean(models, axis=0)
-        return forecast[0, steps - 1], steps - 1, seen.spread(now, self._scales[1])[0]
+        forecast = seen.base(self.base_, now) + self._error_scale * np.mean(models, axis=0)
+        return forecast[0, indices], indices, seen.spread(now, self._scales)[0]
+
+
+def _steps(fh, horizon):
+    """The argument `fh` of `predict` as an array of steps ahead."""
+    steps = horizon if fh is None else fh
+    if np.ndim(steps) == 0:  # one step beyond the horizon is enough for the message
+        steps = range(1, min(checks.positive("fh", steps), horizon + 1) + 1)
+    steps = checks.integers("fh", steps)
+    if not ((steps >= 1) & (steps <= horizon)).all():
+        hint = f"got {fh}: fit with a larger horizon"
+        raise ValueError(f"fh must be steps from 1 to horizon = {horizon}, {hint}")
+    return steps
 
 
 def _checked(y, X, least, columns=None):

@@ -5,7 +5,7 @@ It must not know: how a network is trained, series to forecast.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,17 @@ if TYPE_CHECKING:
     from fastrnn.train.protocols import Seed
 
 
+class _Split(NamedTuple):
+    """Indices of sequences to train on, held-out ones, and the generator that has drawn them."""
+
+    rows: np.ndarray
+    held_out: np.ndarray
+    rng: np.random.Generator
+
+
 class _OfSequences(Estimator):
+    """The parameters of both estimators, and what they share: training, and outputs."""
+
     layer_: RNN | LSTM | GRU | MinGRU | MinLSTM
     head_: Dense
     history_: History
@@ -51,33 +61,32 @@ class _OfSequences(Estimator):
         self.validation_fraction, self.random_state = validation_fraction, random_state
         self.verbose = verbose
 
-    def _fit(self, X, targets_of, outputs, loss, sorted_by):
+    def _train(self, X, targets, outputs, loss, split):
         """Train, and set the attributes at the end, so that an error changes none of them.
 
-        targets_of : function of the training indices -> the targets of all sequences
-        sorted_by : (N,) numbers, see `_split`
+        targets : those of all sequences. split : `_Split`.
         """
-        rng = generator(self.random_state)
-        rows, held_out = self._split(sorted_by, rng)
+        rows, held_out, rng = split
         mean, scale = scale_of(np.concatenate([X[row] for row in rows]))
         network, inputs = Network(self, len(mean), outputs, rng), _padded(X, mean, scale)
-        history = network.train(self, inputs, targets_of(rows), loss, rows, held_out, rng)
+        history = network.train(self, inputs, targets, loss, rows, held_out, rng)
         self._network, self.layer_, self.head_ = network, network.layer, network.head
         self.x_mean_, self.x_scale_, self.n_features_in_ = mean, scale, len(mean)
         self.history_ = history
 
-    def _split(self, sorted_by, rng):
-        """Indices to train on, and held-out ones that are spread evenly over the sorted order.
+    def _split(self, sorted_by):
+        """A `_Split` whose held-out indices are spread evenly over the order of the numbers (N,).
 
         So the held-out sequences have all classes, or small and large targets.
         """
+        rng = generator(self.random_state)
         name, wanted = "validation_fraction", "a number from 0 to below 1"
         fraction = checks.number(name, self.validation_fraction, wanted, lambda n: 0 <= n < 1)
         order = rng.permutation(len(sorted_by))
         order = order[np.argsort(sorted_by[order], kind="stable")]
         count = min(int(len(order) * fraction), len(order) - 1)
         places = ((np.arange(count) + rng.random()) * len(order) / max(count, 1)).astype(int)
-        return np.delete(order, places), order[places]
+        return _Split(np.delete(order, places), order[places], rng)
 
     def _outputs(self, X):
         self._need_fit()
@@ -195,14 +204,12 @@ class RNNRegressor(_OfSequences):
         y = numbers("y", per_sequence(y, len(X)))
         if y.ndim > 2 or y.size == 0:
             raise ValueError(f"y must be (N,) or (N, K) with N = {len(X)}, got {y.shape}")
-        table, scales = y.reshape(len(X), -1), []
-
-        def targets_of(rows):
-            scales[:] = scale_of(table[rows])
-            return ((table - scales[0]) / scales[1]).astype(np.float32)
-
-        self._fit(X, targets_of, table.shape[1], mean_squared_error, table[:, 0])
-        (self.y_mean_, self.y_scale_), self._axes = scales, y.ndim
+        table = y.reshape(len(X), -1)
+        split = self._split(table[:, 0])
+        mean, scale = scale_of(table[split.rows])
+        targets = ((table - mean) / scale).astype(np.float32)
+        self._train(X, targets, table.shape[1], mean_squared_error, split)
+        self.y_mean_, self.y_scale_, self._axes = mean, scale, y.ndim
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -365,7 +372,7 @@ class SequenceClassifier(_OfSequences):
         """
         X = sequences(X)
         classes, targets = _classes(per_sequence(y, len(X)))
-        self._fit(X, lambda rows: targets, len(classes), cross_entropy, targets)
+        self._train(X, targets, len(classes), cross_entropy, self._split(targets))
         self.classes_ = classes
         return self
 

@@ -8,7 +8,7 @@ from fastrnn import data
 from fastrnn.estimators import Forecaster
 from fastrnn.estimators.network import Network
 from fastrnn.estimators.ridge import PENALTIES, Ridge
-from fastrnn.estimators.seen import BASES, SeenSeries
+from fastrnn.estimators.seen import BASES, SeenSeries, Sizes
 
 pytestmark = pytest.mark.any_isa
 
@@ -33,14 +33,14 @@ def fitted():
 @pytest.mark.parametrize("season", [1, 5], ids=["no season", "season"])
 def test_nothing_that_a_network_reads_depends_on_the_future(season):
     y, X, now = draw(60), draw(60, 2), np.array([20, 33])
-    seen = SeenSeries(y, X, (6, 7, season, 3))
+    seen = SeenSeries(y, X, Sizes(6, 7, season, 3))
     scales = seen.scales(np.arange(12, 40))
     changed, others = y.copy(), X.copy()
     changed[34:], others[34:] = 1e6, -1e6
     later = SeenSeries(changed, others, seen.sizes)
     assert (seen.inputs(now, scales) == later.inputs(now, scales)).all()
     assert (seen.regressors(now, scales) == later.regressors(now, scales)).all()
-    assert (seen.spread(now, 1.0) == later.spread(now, 1.0)).all()
+    assert (seen.spread(now, scales) == later.spread(now, scales)).all()
     for kind in BASES:
         assert (seen.base(kind, now) == later.base(kind, now)).all()
     assert (seen.truth(now) == later.truth(now)).sum() == 7  # of the first time alone
@@ -76,14 +76,14 @@ def test_steps_forecast_in_training_and_left_out_ones_do_not_overlap(monkeypatch
 def test_the_naive_forecasts():
     y = np.arange(10.0) ** 2
     now = np.array([9])
-    seen = SeenSeries(y, np.empty((10, 0)), (3, 5, 3, 2))
+    seen = SeenSeries(y, np.empty((10, 0)), Sizes(3, 5, 3, 2))
     np.testing.assert_array_equal(seen.base("last", now), [[81] * 5])
     np.testing.assert_array_equal(seen.base("season", now), [[49, 64, 81, 49, 64]])
     rise = (81 - 36 + 64 - 25) / 2
     np.testing.assert_array_equal(
         seen.base("rise", now), [[49 + rise, 64 + rise, 81 + rise, 49 + 2 * rise, 64 + 2 * rise]]
     )
-    seen = SeenSeries(y, np.empty((10, 0)), (3, 2, 1, 3))  # without a season
+    seen = SeenSeries(y, np.empty((10, 0)), Sizes(3, 2, 1, 3))  # without a season
     np.testing.assert_array_equal(seen.base("season", now), [[81, 81]])
     np.testing.assert_array_equal(seen.base("rise", now), [[81 + 15, 81 + 30]])
 
@@ -187,7 +187,7 @@ def test_intervals_grow_with_the_level(fitted):
 def test_intervals_hold_this_part_of_the_left_out_errors(fitted, level):
     """Of n errors at least the level, and few more."""
     count = len(fitted.residuals_)
-    spread = fitted._seen.spread(np.array([len(fitted._seen.y) - 1]), fitted._scales[1])[0]
+    spread = fitted._seen.spread(np.array([len(fitted._seen.y) - 1]), fitted._scales)[0]
     bounds = [(b - fitted.predict()) / spread for b in fitted.predict_interval(level=level)]
     within = (fitted.residuals_ >= bounds[0] - 1e-9) & (fitted.residuals_ <= bounds[1] + 1e-9)
     assert (np.abs(within.mean(axis=0) - level) <= 4 / count).all()

@@ -153,9 +153,10 @@ def test_the_layer_and_the_head_are_the_model():
 class Seen(RNNRegressor):
     """It notes the held-out sequences."""
 
-    def _split(self, sorted_by, rng):
-        self.rows, self.held_out = super()._split(sorted_by, rng)
-        return self.rows, self.held_out
+    def _split(self, sorted_by):
+        split = super()._split(sorted_by)
+        self.rows, self.held_out = split.rows, split.held_out
+        return split
 
 
 def test_scales_come_from_the_sequences_that_are_trained_on():
@@ -169,10 +170,10 @@ def test_scales_come_from_the_sequences_that_are_trained_on():
 
 def test_held_out_sequences_are_of_all_classes_and_sizes():
     y = np.array([0] * 20 + [1] * 40 + [2] * 100)
-    held_out = classifier(validation_fraction=0.25)._split(y, np.random.default_rng(0))[1]
+    held_out = classifier(validation_fraction=0.25)._split(y).held_out
     assert np.bincount(y[held_out]).tolist() == [5, 10, 25]
     y = draw(100)
-    held_out = regressor(validation_fraction=0.2)._split(y, np.random.default_rng(0))[1]
+    held_out = regressor(validation_fraction=0.2)._split(y).held_out
     assert (np.bincount(np.argsort(np.argsort(y))[held_out] // 20) == 4).all()
 
 
