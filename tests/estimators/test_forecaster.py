@@ -158,6 +158,25 @@ def test_other_numbers_are_learnt_from():
     assert errors[0] < 0.1 * errors[1]
 
 
+def test_units_of_the_series_and_of_the_other_numbers_do_not_matter():
+    y, X = WAVE[:120], draw(120, 2)
+    model = forecaster(season=12).fit(y, X)
+    other = forecaster(season=12).fit(1024 * y, X * [64, 1 / 256] + [8, -2])
+    np.testing.assert_allclose(other.predict(), 1024 * model.predict(), rtol=1e-4)
+    for got, bound in zip(other.predict_interval(), model.predict_interval(), strict=True):
+        np.testing.assert_allclose(got, 1024 * bound, rtol=1e-3)
+
+
+def test_the_forecast_is_the_mean_over_the_networks():
+    model, found = forecaster(networks=3).fit(WALK), []
+    together, models = model.predict(), model._models
+    for one in models:
+        model._models = [one]
+        found.append(model.predict())
+    np.testing.assert_allclose(together, np.mean(found, axis=0), rtol=1e-9)
+    assert np.ptp(found, axis=0).all()
+
+
 # ---- steps and intervals -------------------------------------------------------------------------
 
 

@@ -122,6 +122,15 @@ def test_each_gate_has_a_panel_with_its_name(cell, titles):
         np.testing.assert_array_equal(axes.get_images()[0].get_array(), array[1, :, 1].T)
 
 
+def test_gates_have_colours_from_0_to_1_and_signed_ones_around_0():
+    _, gates, _ = run("lstm")
+    gates = {name: 3 * array if name == "c" else array for name, array in gates.items()}
+    largest = np.abs(gates["c"][0, :, 0]).max()
+    assert largest > 1
+    limits = [axes.get_images()[0].get_clim() for axes in panels(plot.gates(gates))]
+    assert limits == [(0, 1), (0, 1), (-1, 1), (0, 1), (-largest, largest)]
+
+
 def test_an_rnn_has_no_gates_to_draw():
     with pytest.raises(ValueError, match="an RNN has no gates"):
         plot.gates({})
