@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 class RNN(Recurrent[Floats, Floats]):
-    """Elman network [1]_: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
+    """Elman network: h_t = phi(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh).
+
+    The network is Elman's [1]_.
 
     Each call packs the weights anew. For many short calls, for several threads and for streams
     see `freeze`, which packs them once.
@@ -140,7 +142,9 @@ class RNN(Recurrent[Floats, Floats]):
 
 
 class LSTM(Recurrent[Pair, GivenPair]):
-    """LSTM [1]_ with a forget gate [2]_; gates i f g o, state (h, c).
+    """LSTM with a forget gate: gates i f g o, state (h, c).
+
+    The LSTM is from [1]_, its forget gate from [2]_.
 
     Each call packs the weights anew. For many short calls, for several threads and for streams
     see `freeze`, which packs them once.
@@ -292,7 +296,9 @@ class LSTM(Recurrent[Pair, GivenPair]):
 
 
 class GRU(Recurrent[Floats, Floats]):
-    """GRU [1]_, gates r z n: h_t = (1 - z) n + z h_{t-1}.
+    """GRU, gates r z n: h_t = (1 - z) n + z h_{t-1}.
+
+    The GRU is from [1]_.
 
     Each call packs the weights anew. For many short calls, for several threads and for streams
     see `freeze`, which packs them once.
@@ -426,7 +432,9 @@ class GRU(Recurrent[Floats, Floats]):
 
 
 class MinGRU(Recurrent[Floats, Floats]):
-    """minGRU [1]_: h_t = (1 - z) h_{t-1} + z h~, where z and h~ depend on x alone.
+    """minGRU: h_t = (1 - z) h_{t-1} + z h~, where z and h~ depend on x alone.
+
+    The minGRU is from [1]_.
 
     Each call packs the weights anew. For many short calls, for several threads and for streams
     see `freeze`, which packs them once.
@@ -521,7 +529,9 @@ class MinGRU(Recurrent[Floats, Floats]):
 
 
 class MinLSTM(Recurrent[Floats, Floats]):
-    """minLSTM [1]_: h_t = f/(f+i) h_{t-1} + i/(f+i) h~, where f, i and h~ depend on x alone.
+    """minLSTM: h_t = f/(f+i) h_{t-1} + i/(f+i) h~, where f, i and h~ depend on x alone.
+
+    The minLSTM is from [1]_.
 
     Each call packs the weights anew. For many short calls, for several threads and for streams
     see `freeze`, which packs them once.
