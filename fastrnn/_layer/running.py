@@ -77,13 +77,13 @@ class Running:
             if target is None:
                 out[...] = y
             y = out
-        ends = (None,) * structure.num_directions
+        outputs = (None,) * structure.num_directions
         if structure.merge == "mul" and keep:
-            ends = tuple(last[0][-2:].copy())  # the user may write to the final state
+            outputs = tuple(last[0][-2:].copy())  # the user may write to the final state
         last = structure.state_to_user(last, unbatched)
         if not keep:
             return y, last, None
-        return y, last, ForwardRecord(layers, unbatched, rows, shown, checkpoint, ends)
+        return y, last, ForwardRecord(layers, unbatched, rows, shown, checkpoint, outputs)
 
     def _first_state(self, state, batch, unbatched, keep):
         """The state before the first step, as passes read it; with `keep` a copy, for the tape."""

@@ -275,26 +275,26 @@ class Structure:
             [z if p is None else checks.dense(p) for p, z in zip(parts, zeros, strict=True)]
         )
 
-    def checked_dstate(self, dstate, last, ends, batch, unbatched):
+    def checked_dstate(self, dstate, last, outputs, batch, unbatched):
         """The gradient of the final state: dstate, plus `last` in the h of the top layer.
 
-        ends : the final h of the top layer's directions, for merge="mul"; else not read.
+        outputs : the last output of each direction, for merge="mul"; else not read.
         """
         parts = [None] * len(self.cell.states)
         if dstate is not None:
             parts = self._checked_parts("dstate", dstate, batch, unbatched)
         if last is not None:
-            parts[0] = self._with_last(parts[0], last, ends, batch, unbatched)
+            parts[0] = self._with_last(parts[0], last, outputs, batch, unbatched)
         return tuple(None if p is None else checks.dense(p) for p in parts)
 
-    def _with_last(self, dh, last, ends, batch, unbatched):
+    def _with_last(self, dh, last, outputs, batch, unbatched):
         """dh (slots, B, features) or None, and the gradient of the last output -> a new dh."""
         lead = {} if unbatched else {"B": batch}
-        top = self._separate("last", last, lead, ends, np.atleast_2d)
+        top = self._separate("last", last, lead, outputs, np.atleast_2d)
         new = np.zeros((self.slots, batch, self.features), self.dtype) if dh is None else dh.copy()
         with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
             for slot, part in enumerate(top, self.slots - len(top)):
-                if part is not None:  # 0 + -0 would be +0
+                if part is not None:  # assigned, not added: 0 + -0 would be +0
                     new[slot] = part if dh is None else dh[slot] + part
         return new
 
@@ -319,13 +319,13 @@ class Structure:
             )
         unbatched = h.ndim == 2
         h = self._checked_parts("state", state, 1 if unbatched else h.shape[1], unbatched)[0]
-        ends = h[-self.num_directions :, 0] if unbatched else h[-self.num_directions :]
-        if len(ends) == 1:
-            return ends[0].copy()
+        outputs = h[-self.num_directions :, 0] if unbatched else h[-self.num_directions :]
+        if len(outputs) == 1:
+            return outputs[0].copy()
         if self.merge == "concat":
-            return np.concatenate(list(ends), axis=-1)
+            return np.concatenate(list(outputs), axis=-1)
         with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
-            return MERGES[self.merge].together(ends[0].copy(), ends[1].copy())
+            return MERGES[self.merge].together(outputs[0].copy(), outputs[1].copy())
 
     def gradients_of_directions(self, dy, ys, unbatched):
         """Each direction's gradient of y, from the gradient of the layer's y; ys : each one's y."""

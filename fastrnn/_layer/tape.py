@@ -82,7 +82,7 @@ class ForwardRecord(NamedTuple):
     rows : `ragged.Rows` or None.
     shown : the mask as (T, B, 1) booleans if masked outputs were set to zero, else None.
     checkpoint : 0, or the number of steps between two checkpoints of the passes' tapes.
-    ends : the final h of the top layer's directions, copies for merge="mul" and else None.
+    outputs : the last output of each direction: copies for merge="mul", else None.
     """
 
     layers: list
@@ -90,7 +90,7 @@ class ForwardRecord(NamedTuple):
     rows: object
     shown: np.ndarray | None
     checkpoint: int
-    ends: tuple
+    outputs: tuple
 
 
 class Tape(Generic[State, Given]):
@@ -295,12 +295,12 @@ class Tape(Generic[State, Given]):
     def _backward(self, dy, dstate, last, need_x, observe=None):
         """Compute `Gradients`. observe : None or a function of a pass and its states' gradients."""
         structure = self._structure
-        layers, unbatched, rows, shown, checkpoint, ends = self._record
+        layers, unbatched, rows, shown, checkpoint, outputs = self._record
         batch, top = layers[0][0].shape[1], layers[-1][2]
         parts = structure.gradients_of_directions(dy, [p.y for p in top], unbatched)
         if shown is not None:
             parts = [None if part is None else np.where(shown, part, 0) for part in parts]
-        dlast = structure.checked_dstate(dstate, last, ends, batch, unbatched)
+        dlast = structure.checked_dstate(dstate, last, outputs, batch, unbatched)
         gradients = Gradients(np.empty(structure.size, structure.dtype), structure.shapes)
         dfirst = structure.new_state(batch)
         for index in range(structure.num_layers - 1, -1, -1):
@@ -340,8 +340,8 @@ def _check_given(dy, dstate, last):
     """ValueError without a gradient, because zeros as a result would hide the mistake."""
     if dy is None and dstate is None and last is None:
         raise ValueError(
-            "backward must have the gradient of a loss, got none: give dy (like y), last (like "
-            "layer.last(state)) or dstate (like the final state)"
+            "dy, last or dstate must be the gradient of a loss, got None for each: give dy (like "
+            "y), last (like layer.last(state)) or dstate (like the final state)"
         )
 
 

@@ -117,7 +117,7 @@ def compared(got, wanted, rtol, cause=""):
     errors = np.abs(got - wanted) / scale
     if not errors.size:
         return Finding(0.0, (), 0.0, 0.0, True)
-    largest = np.argmax(np.where(np.isnan(errors), np.inf, errors))
+    largest = np.argmax(errors)  # the first NaN, if there is one
     index = tuple(int(i) for i in np.unravel_index(largest, errors.shape))
     error = float(errors[index])
     right = error <= rtol  # False for NaN

@@ -249,7 +249,7 @@ def calls():
     of_pair, one = pair.forward(draw(T, B, I))[2], layer.forward(draw(T, I))[2]
     return {
         "nothing": (
-            lambda: tape.backward(), ValueError, "must have the gradient of a loss, got none"
+            lambda: tape.backward(), ValueError, "must be the gradient of a loss, got None for each"
         ),
         "no norms of nothing": (lambda: tape.gradient_norms(), ValueError, "give dy"),
         "a gradient of y": (

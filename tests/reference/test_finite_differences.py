@@ -9,7 +9,7 @@ import pytest
 from variants import VARIANTS, variant_cell
 
 from fastrnn import reference
-from fastrnn.reference import by_row
+from fastrnn.reference import by_row, sigmoid
 from fastrnn.reference.variants import reference_cell
 
 pytestmark = pytest.mark.no_kernels
@@ -104,6 +104,7 @@ MISTAKES = [
     # signs and constant factors
     ("rnn_tanh", "1 - h * h", "h * h - 1", "da", "the sign is wrong"),
     ("rnn_tanh", "dh * (1", "2 * dh * (1", "da", "a constant factor: it is 2 times"),
+    ("rnn_tanh", "dh * (1", "-1.003 * dh * (1", "da", "a constant factor: it is -1.003 times"),
     ("lstm", "= dc * i", "= 0.5 * dc * i", "da_g", "a constant factor: it is 0.5 times"),
     ("gru_after", "h_prev - n", "n - h_prev", "da_z", "the sign is wrong"),
     # factors
@@ -197,6 +198,33 @@ def test_a_small_error_is_an_error(factor):
     cell = mutant("rnn_tanh", "dh *", f"{factor!r} * dh *")
     assert list(reference.check(cell, strict=False).wrong) == ["da", "dh_prev"]
     assert reference.check(cell, rtol=1e-3).ok
+
+
+def light(factor):
+    """h_t = 0.001 sigmoid(a + u) h_{t-1}, which saves p and not the gate; da times a factor."""
+
+    def step(a, state, w, b):
+        (h,) = state
+        p = a[0] + h @ w.T + b
+        return (1e-3 * sigmoid(p) * h,), (h,), (p, h)
+
+    def derivative(dstate, saved, w, da, du):
+        (dh,), (p, h) = dstate, saved
+        f = sigmoid(p)
+        da[0] = factor(f) * 1e-3 * dh * h * f * (1 - f)
+        return (1e-3 * dh * f + da[0] @ w,)
+
+    return reference.Cell(1, 1, step, derivative, phases=((0, 1),), names=("f",))
+
+
+def test_errors_of_small_derivatives_are_relative_to_these():
+    assert reference.check(light(lambda f: 1)).ok
+    assert "da_f" in reference.check(light(lambda f: 1.0001), strict=False).wrong
+
+
+def test_a_gate_that_the_step_does_not_save_is_named_by_its_formula():
+    report = reference.check(light(lambda f: 1 / f), strict=False)
+    assert report.wrong["da_f"].cause == "the factor sigmoid(p_f) is missing"
 
 
 def test_a_tape_that_a_later_step_changes_is_noticed():
