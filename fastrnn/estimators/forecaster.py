@@ -35,19 +35,20 @@ class Forecaster(Estimator):
 
     A forecast is a sum of three. The first is naive: the last value, the value one season before,
     or the latter plus the recent rise from season to season; the one with the smallest mean squared
-    error in y. Linear regression with penalised weights learns what it leaves, and a network what
-    that leaves. Both read the last `window` values, the same values less those one season before,
-    and X, the regression only the last row of X. Both forecast all steps at once.
+    error in y. Ridge regression learns the errors of the naive forecast, and a network learns the
+    errors that are left then. Both read the last `window` values, the same values less those one
+    season before, and X, the regression only the last row of X. Both forecast all steps at once.
 
-    The series of `fit` is cut into as many stretches as there are networks. A regression and a
-    network are trained without one stretch, which chooses the penalty and the epoch. If the network
+    The series of `fit` is cut into as many folds as there are networks. A regression and a
+    network are trained without one fold, which chooses the penalty and the epoch. If the network
     is of no use there, it forecasts 0. The forecast is the mean over all of them. Their errors in
-    the left-out stretches make the intervals: at each step ahead their quantiles, relative to how
+    the left-out folds make the intervals: at each step ahead their quantiles, relative to how
     much the series has changed lately. (Barber, Candes, Ramdas and Tibshirani, Predictive inference
     with the jackknife+, 2021, have such errors; Lei and others, Distribution-free predictive
-    inference for regression, 2018, errors relative to a spread.) The intervals cover as they say if
-    the errors to come are like those. They can cover less after a change of level, or in a season
-    of the year that y does not have; and a little less, because a stretch also chose its epoch.
+    inference for regression, 2018, errors relative to a spread.) The intervals cover `level` of the
+    values if the errors to come are like those. They can cover less after a change of level, or in
+    a season of the year that y does not have; and a little less, because a fold also chose its
+    epoch.
 
     `get_params`, `set_params`, pickles and scikit-learn's `clone` work. scikit-learn is not needed.
 
@@ -70,10 +71,10 @@ class Forecaster(Estimator):
     epochs : int
         The most passes over the windows.
     patience : int
-        Stop a network after this number of epochs without an improvement on its left-out stretch.
+        Stop a network after this number of epochs without an improvement on its left-out fold.
         The parameters of the best epoch are kept.
     networks : int
-        The number of networks and of stretches, from 2.
+        The number of networks and of folds, from 2.
     random_state : None, int or numpy.random.Generator
         The seed of the first parameters, the order of windows and dropout. An int gives the same
         bits in each `fit`.
@@ -87,7 +88,7 @@ class Forecaster(Estimator):
     history_ : list of fastrnn.train.History
         The losses of each network: mean squared errors in units of the naive forecast's.
     residuals_ : (n, horizon) array
-        The relative errors in the left-out stretches, sorted for each step.
+        The relative errors in the left-out folds, sorted for each step.
 
     Notes
     -----
@@ -177,8 +178,8 @@ class Forecaster(Estimator):
         base = min(BASES, key=lambda kind: float(np.mean(errors[kind] ** 2)))
         scales, error_scale = seen.scales(times), root_mean_square(errors[base], axis=0)
         targets, rng = errors[base] / error_scale, generator(self.random_state)
-        stretches = np.array_split(np.arange(len(times)), networks)
-        trained = [self._train(seen, times, out, scales, targets, rng) for out in stretches]
+        folds = np.array_split(np.arange(len(times)), networks)
+        trained = [self._train(seen, times, out, scales, targets, rng) for out in folds]
         models, histories, left = zip(*trained, strict=True)
         self._models, self._seen, self.base_ = models, seen.end(), base
         self._scales, self._error_scale, self.history_ = scales, error_scale, list(histories)
@@ -193,7 +194,7 @@ class Forecaster(Estimator):
         return Sizes(window, horizon, season, recent)
 
     def _train(self, seen, times, held_out, scales, targets, rng):
-        """((regression, network), history, their errors on the held-out times, of targets).
+        """Train a regression and a network -> the pair, history, errors of held-out targets.
 
         The steps forecast in training and those forecast from held-out times do not overlap.
         """

@@ -131,7 +131,7 @@ class RNNRegressor(_OfSequences):
     validation_fraction : float
         The fraction of the sequences that is held out of training and chooses the epoch. The
         held-out sequences have small and large targets alike. With 0, or with too few sequences
-        for one, all epochs are made.
+        for one, all epochs are run.
     random_state : None, int or numpy.random.Generator
         The seed of the first parameters, the order of sequences, the held-out ones and dropout. An
         int gives the same bits in each `fit`.
@@ -300,7 +300,7 @@ class SequenceClassifier(_OfSequences):
         parameters of the best epoch are kept.
     validation_fraction : float
         The fraction of the sequences that is held out of training and chooses the epoch; each class
-        has its part in it. With 0, or with too few sequences for one, all epochs are made.
+        has its part in it. With 0, or with too few sequences for one, all epochs are run.
     random_state : None, int or numpy.random.Generator
         The seed of the first parameters, the order of sequences, the held-out ones and dropout. An
         int gives the same bits in each `fit`.

@@ -55,7 +55,7 @@ class Network:
     def train(self, options, inputs, targets, loss, rows, held_out, rng):
         """Train on the indices `rows`, and keep the epoch that is best on `held_out`.
 
-        With an empty `held_out` all epochs are made, and the last one is kept.
+        With an empty `held_out` all epochs are run, and the last one is kept.
         """
         parts = {"layer": self.layer, "dropout": self.dropout, "head": self.head}
         count = -(-len(rows) // checks.positive("batch_size", options.batch_size))

@@ -59,9 +59,9 @@ class Memory:
     initial : (H,) array
         The state before the first step.
     reset : (n,) booleans
-        True where the state was reset before that step. The terms begin anew there.
+        True where the state was reset before that step. All earlier terms are 0 from there on.
     reset_to_initial : bool
-        A reset gives the initial state again, and not zero.
+        A reset gives the initial state, and not zero.
     reverse : bool
         True if the pass took the steps from the last to the first.
 
@@ -135,10 +135,10 @@ class Memory:
     def state(self) -> NDArray[np.float64]:
         """(n, H) array of float64: the state after each step, computed from kept and written."""
         state, steps = np.empty(self.written.shape), self._taken(None)
-        now = again = np.asarray(self.initial, np.float64)
+        now = initial = np.asarray(self.initial, np.float64)
         for t in steps:
             if self.reset[t]:
-                now = again if self.reset_to_initial else np.zeros_like(again)
+                now = initial if self.reset_to_initial else np.zeros_like(initial)
             state[t] = now = self.kept[t] * now + self.written[t]
         return state
 

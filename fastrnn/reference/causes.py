@@ -62,7 +62,10 @@ class Values:
         return _without_equals({name: v for name, v in named.items() if v.shape == units})
 
     def _gates(self):
-        """The gates by name, if they are sigmoid or tanh of a_k + u_k, or if the cell says them."""
+        """The gates by name: those that `gates_of` gives, then sigmoid and tanh of p_k = a_k + u_k.
+
+        One that the step saves has the gate's name, and another one its formula.
+        """
         probe, found = self.probe, {}
         shown, _ = probe.cell.gates_of(probe.saved)
         found |= {name: v for name, v in shown.items() if name != "c"}
@@ -70,8 +73,8 @@ class Values:
         for index, name in enumerate(self.names):
             p = probe.a[index] + (probe.u[index] if index < len(probe.u) else 0)
             for of, text in ((sigmoid, "sigmoid"), (np.tanh, "tanh")):
-                kept = any(np.allclose(of(p), v, rtol=1e-12) for v in saved)
-                label = name if kept else f"{text}(p_{name})"
+                is_saved = any(np.allclose(of(p), v, rtol=1e-12) for v in saved)
+                label = name if is_saved else f"{text}(p_{name})"
                 found.setdefault(label, of(p))
         return found
 

@@ -14,8 +14,8 @@ from fastrnn.reference.report import compared
 def findings_of_step(probe, rtol):
     """Name -> `Finding`, of a `Probe`. The order is that in which mistakes should be mended."""
     names = _names_of(probe.cell)
-    derived, again = probe.derived(probe.dstate), probe.derived(probe.dstate)
-    if not all(np.array_equal(d, again[key], equal_nan=True) for key, d in derived.items()):
+    derived, second = probe.derived(probe.dstate), probe.derived(probe.dstate)
+    if not all(np.array_equal(d, second[key], equal_nan=True) for key, d in derived.items()):
         raise ValueError(
             "derivative must give the same gradients when it is called again, but it does not: it "
             "must not change w_hh and what step saved"
