@@ -20,7 +20,7 @@ import fastrnn
 from fastrnn.demos import common, pictures
 from fastrnn.demos.common import LAYERS
 from fastrnn.demos.conditions import LIBRARY, read_library
-from fastrnn.train import Adam, Dense, Embedding, cross_entropy, fit
+from fastrnn.train import Adam, Dense, Embedding, cross_entropy, fit, pad
 from fastrnn.train.progress import Progress
 
 SPREAD = 3  # a word in fewer packages is unknown
@@ -60,10 +60,7 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, texts, vocabulary):
-        lengths = np.array([len(text.words) for text in texts])
-        ids = np.zeros((lengths.max(), len(texts)), int)
-        for b, text in enumerate(texts):
-            ids[: lengths[b], b] = [vocabulary.get(word, 0) for word in text.words]
+        ids, lengths = pad([[vocabulary.get(word, 0) for word in text.words] for text in texts])
         return cls(ids, lengths, np.array([text.negated for text in texts], int))
 
 

@@ -11,13 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fastrnn.train import Vocabulary, pad
+
 PEOPLE = ("Ada", "Ben")
 CITIES = ("Delhi", "Lima", "Oslo", "Paris", "Rome", "Tokyo")
 PROFESSIONS = ("doctor", "teacher", "painter")
 MOST_SENTENCES = 3  # after the first two
 OTHERS = "lives in moves to visits is a . where does live ?".split()
 WORDS = tuple(sorted({*PEOPLE, *CITIES, *PROFESSIONS, *OTHERS}))
-ID_OF = {word: index for index, word in enumerate(WORDS)}
+VOCABULARY = Vocabulary(WORDS)
 
 
 class Story(NamedTuple):
@@ -74,10 +76,7 @@ class Batch(NamedTuple):
 
     @classmethod
     def of(cls, stories):
-        lengths = np.array([len(story.words) for story in stories])
-        ids = np.zeros((lengths.max(), len(stories)), int)
-        for b, story in enumerate(stories):
-            ids[: lengths[b], b] = [ID_OF[word] for word in story.words]
+        ids, lengths = pad([VOCABULARY.encode(story.words) for story in stories])
         return cls(ids, lengths, np.array([CITIES.index(story.home) for story in stories]))
 
     def rows(self, index):

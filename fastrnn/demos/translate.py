@@ -19,7 +19,7 @@ import numpy as np
 import fastrnn
 from fastrnn.demos import common, pictures
 from fastrnn.demos.common import LAYERS
-from fastrnn.train import Adam, Dense, cross_entropy, fit
+from fastrnn.train import Adam, Dense, cross_entropy, fit, pad
 from fastrnn.train.progress import Progress
 
 # In this century two digits determine the year: 69 to 99 are 19.., 00 to 68 are 20.., as in POSIX.
@@ -81,10 +81,7 @@ class Pairs:
     def __init__(self, days, forms, rng):
         away = rng.integers(2, MOST + 1, len(days)).tolist()
         self.texts = [written(*each) for each in zip(days, forms, away, strict=True)]
-        self.lengths = np.array([len(text) for text in self.texts])
-        self.source = np.zeros((self.lengths.max(), len(days)), np.int64)
-        for b, text in enumerate(self.texts):
-            self.source[: len(text), b] = list(text.encode("ascii"))
+        self.source, self.lengths = pad([list(text.encode("ascii")) for text in self.texts])
         self.target = np.array([[OUTPUT.index(c) for c in day.isoformat()] for day in days]).T
 
     @classmethod
