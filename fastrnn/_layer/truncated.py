@@ -317,10 +317,12 @@ class _CutTape(NamedTuple):
     def backward(self, dy=None, dstate=None, *, last=None, need_x=True):
         sequence, (steps, has_reset) = self.sequence, self.cut.of_user(self.sequence)
         batch = sequence.x.shape[1]
-        sequence.structure.checked_dstate(dstate, last, (None,), batch, sequence.unbatched)
+        structure = sequence.structure
+        structure.checked_dstate(dstate, last, (None,), batch, sequence.unbatched)
+        of_state = _masked_pair if len(structure.cell.states) > 1 else _masked
         early, late = (
             tape.backward(
-                _masked(where_y, dy), _masked(where_state, dstate),
+                _masked(where_y, dy), of_state(where_state, dstate),
                 last=_masked(where_state, last), need_x=need_x,
             )
             for tape, where_y, where_state in (
@@ -337,10 +339,13 @@ class _CutTape(NamedTuple):
 
 
 def _masked(where, gradient):
-    """A gradient, or a pair of them, with 0 where `where` is False; None stays None."""
-    if isinstance(gradient, tuple | list):
-        return tuple(_masked(where, part) for part in gradient)
+    """A gradient, maybe as lists of numbers, with 0 where `where` is False; None stays None."""
     return None if gradient is None else np.where(where, gradient, 0)
+
+
+def _masked_pair(where, gradients):
+    """The same for a pair of gradients."""
+    return None if gradients is None else tuple(_masked(where, part) for part in gradients)
 
 
 def _sequence(layer, x, state, flags, call_options, training):
