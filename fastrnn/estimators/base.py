@@ -139,6 +139,8 @@ def sequences(X, features=None):
 def numbers(name, value):
     """The value as an array of float64 numbers whose squares are finite."""
     array = checks.converted(name, value, "an array of numbers")
+    if array.dtype == object:  # of numbers, as for sequences whose lengths happen to be equal
+        array = checks.converted(name, array.tolist(), "an array of numbers")
     if array.dtype.kind not in "biuf":
         hint = ": it is sparse, use its toarray()" if hasattr(value, "toarray") else ""
         raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}{hint}")
@@ -169,7 +171,7 @@ def per_sequence(y, count):
     """y as an array with `count` entries."""
     if y is None:
         raise ValueError("fit requires y to be passed, but the target y is None")
-    y = checks.plain("y", y)
+    y = checks.converted("y", y, "an array with a target for each sequence")
     if y.shape[:1] != (count,):
         raise ValueError(f"y must have a target for each of {count} sequences, got {y.shape}")
     return y

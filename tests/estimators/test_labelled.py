@@ -254,3 +254,17 @@ def test_numbers_that_would_overflow_are_refused():
     for given in [(1e300 * x, x[:, 0]), (x, 1e300 * x[:, 0])]:
         with pytest.raises(ValueError, match="must be from -1e\\+150 to 1e\\+150, got .*scale it"):
             regressor(epochs=1).fit(*given)
+
+
+def test_objects_may_be_sequences_of_equal_lengths_too():
+    x = draw(20, 5, 2)
+    model = regressor(epochs=1).fit(np.array(list(x), object), x[:, 0, 0].astype(object))
+    assert np.array_equal(model.predict(x), regressor(epochs=1).fit(x, x[:, 0, 0]).predict(x))
+    for value in ("1", None, 1j):
+        with pytest.raises(TypeError, match=r"X\[0\] must be an array of real numbers"):
+            model.predict(np.full((2, 5, 2), value, object))
+
+
+def test_ragged_targets_are_refused_by_name():
+    with pytest.raises(ValueError, match="^y must be an array with a target for each sequence: "):
+        regressor().fit(draw(2, 5), [[1], [1, 2]])
