@@ -187,7 +187,7 @@ class Loaded:
         """The last output, which Keras has in place of y; `last` is the final state."""
         output = self.layer.last(last)
         if self._recipe.bidirectional or not self.zero_output_for_mask:
-            return output
+            return output  # a Bidirectional zeroes its y at each step alone
         if mask is None or not mask.shape[1]:
             return output
         final = mask[:, :1] if self.go_backwards else mask[:, -1:]
