@@ -27,7 +27,8 @@ MET += [progress.Progress]
 
 # Users get these from other calls and create none. Those with fields describe them as attributes.
 NOT_CREATED = {stream.Stream, tape.Tape, tape.Gradients, truncated.Window, parameters.Parameters}
-NOT_CREATED |= {reference.Tape, train.PartGradients, keras.Loaded, estimators.NotFittedError}
+NOT_CREATED |= {reference.Tape, train.PartGradients, keras.Loaded, plot.Memory}
+NOT_CREATED |= {estimators.NotFittedError}
 
 # https://numpydoc.readthedocs.io/en/latest/format.html, with the order of its validation.
 SECTIONS = [

@@ -47,26 +47,19 @@ class Reader:
     def loss_and_gradients(self, batch):
         """Cross-entropy, and its gradients in the order of `parts`."""
         _, state, tape = self.layer.forward(batch.ids, lengths=batch.lengths, one_hot=True)
-        h = self._h(state)
-        loss, d_logits = cross_entropy(self.head(h), batch.answers)
-        of_head = self.head.backward(h, d_logits)
-        dh = of_head.x[None]
-        grads = tape.backward(None, (dh, None) if isinstance(self.layer, fastrnn.LSTM) else dh)
-        return loss, [grads.flat, of_head.flat]
+        output = self.layer.last(state)
+        loss, d_logits = cross_entropy(self.head(output), batch.answers)
+        of_head = self.head.backward(output, d_logits)
+        return loss, [tape.backward(last=of_head.x).flat, of_head.flat]
 
     def answer(self, batch):
         """(B,) indices of cities."""
         _, state = self.layer(batch.ids, lengths=batch.lengths, one_hot=True)
-        return self.head(self._h(state)).argmax(axis=1)
+        return self.head(self.layer.last(state)).argmax(axis=1)
 
     def gates(self, story):
         """The values of the gates while the layer reads one story."""
         return self.layer(Batch.of([story]).ids, one_hot=True, return_gates=True)[2]
-
-    @staticmethod
-    def _h(state):
-        """(B, H): each row's h after its last word."""
-        return (state[0] if isinstance(state, tuple) else state)[0]
 
 
 def learn(cell, train, validation, epochs, rng, progress=False):

@@ -315,6 +315,8 @@ def _steps(fh, horizon):
     if np.ndim(steps) == 0:  # one step beyond the horizon is enough for the message
         steps = range(1, min(checks.positive("fh", steps), horizon + 1) + 1)
     steps = checks.integers("fh", steps)
+    if steps.ndim != 1:
+        raise ValueError(f"fh must be an integer or a sequence of them, got {steps.shape}")
     if not ((steps >= 1) & (steps <= horizon)).all():
         hint = f"got {fh}: fit with a larger horizon"
         raise ValueError(f"fh must be steps from 1 to horizon = {horizon}, {hint}")

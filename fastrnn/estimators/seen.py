@@ -58,9 +58,9 @@ class SeenSeries:
         self.rise[sizes.season :] = y[sizes.season :] - y[: -sizes.season]
 
     def end(self):
-        """The last values, as many as are needed."""
+        """Copies of the last values, as many as are needed: the user may write to the others."""
         needed = self.sizes.needed
-        return SeenSeries(self.y[-needed:], self.X[-needed:], self.sizes)
+        return SeenSeries(self.y[-needed:].copy(), self.X[-needed:].copy(), self.sizes)
 
     def steps(self, times):
         """The indices of windows: (window, B)."""
@@ -81,7 +81,7 @@ class SeenSeries:
         steps = self.steps(times)
         x = np.stack([self.levelled(times) / scales.y, self.rise[steps] / scales.rise], axis=-1)
         others = (self.X[steps] - scales.X_mean) / scales.X
-        return np.concatenate([x, others], axis=-1).astype(np.float32)
+        return single("y and X", np.concatenate([x, others], axis=-1))
 
     def regressors(self, times, scales):
         """What a linear regression reads, of X the last row alone: (B, 2 * window + K)."""

@@ -210,6 +210,19 @@ def test_the_last_window_takes_it(cell, reset_to):
     assert_close(got.x, wanted.x, "float64", 256)
 
 
+@every_cell
+def test_a_window_that_is_cut_at_a_reset_to_the_initial_state_takes_it(cell):
+    """Such a window is computed in two runs, and each row's last output comes from one of them."""
+    layer, state = layer_of(cell, I, H, dtype="float64"), state_of(cell, 1, B, H)
+    options = {"reset": np.zeros((T, B), bool), "reset_to": "initial"}
+    options["reset"][4, 1] = True
+    *_, window = fastrnn.tbptt(layer, draw(T, B, I), 3, state=state, **options)
+    last = draw(B, H)
+    got, wanted = window.backward(last=last), window.backward(None, in_state(cell, last[None]))
+    assert_same_gradients(got, wanted)
+    assert_same_bits(got.initial, wanted.initial)
+
+
 @pytest.mark.parametrize("cell", ["gru_after", "lstm"])
 def test_a_window_takes_lists_of_numbers_as_a_tape_does(cell):
     layer, x, last = layer_of(cell, I, H, dtype="float64"), draw(T, 1, I), draw(1, H)

@@ -148,6 +148,48 @@ def test_a_gradient_has_a_line_for_each_pass_and_state():
     assert len(axes.lines) == 8
 
 
+def test_one_line_needs_no_axis_of_passes():
+    assert drawn_names(plot.gradient_flow({"h": np.arange(1.0, 6)})) == ["dh"]
+
+
+def test_lines_that_are_added_to_the_axes_have_their_names_once(pyplot):
+    figure, axes = pyplot.subplots()
+    for network in ("A", "B", "_C"):
+        plot.gradient_flow({network: {"h": np.ones(5)}}, axes)
+    assert sorted(drawn_names(figure)) == ["A dh", "B dh", "_C dh"]
+
+
+def drawn_names(figure):
+    return [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.mark.parametrize("draw", [plot.gates, plot.memory])
+def test_words_are_no_formulas(draw):
+    _, gates, _ = run()
+    words = ["$", "$$", "$_$", r"$\no$", "a$b$c"]  # the second to fourth are no formulas
+    figure = draw(gates, labels=words)
+    figure.canvas.draw()
+    axes = figure.axes[0] if draw is plot.memory else panels(figure)[-1]
+    assert texts(axes.get_xticklabels()) == words
+
+
+def test_names_of_networks_are_no_formulas():
+    plot.gradient_flow({"$_$": {"h": np.ones(5)}}).canvas.draw()
+
+
+@pytest.mark.parametrize("draw", [plot.gates, plot.memory, plot.gradient_flow])
+@pytest.mark.parametrize("value", [None, np.ones((1, 5, 1, 4)), ("y", "state", {})], ids=type)
+def test_what_is_no_dict_is_refused(draw, value):
+    name = "norms" if draw is plot.gradient_flow else "values"
+    with pytest.raises(TypeError, match=f"{name} must be a dict.* got {type(value).__name__}"):
+        draw(value)
+
+
+def test_an_empty_dict_has_no_line():
+    with pytest.raises(ValueError, match="norms must have at least one line"):
+        plot.gradient_flow({})
+
+
 def test_a_gradient_of_zero_is_left_out_of_its_line():
     (line,) = plot.gradient_flow({"h": np.array([[0.0, 0.1, 1.0]])}).axes[0].lines
     np.testing.assert_array_equal(line.get_ydata(), [np.nan, 0.1, 1.0])
