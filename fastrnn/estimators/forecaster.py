@@ -181,10 +181,12 @@ class Forecaster(Estimator):
         folds = np.array_split(np.arange(len(times)), networks)
         trained = [self._train(seen, times, out, scales, targets, rng) for out in folds]
         models, histories, left = zip(*trained, strict=True)
-        self._models, self._seen, self.base_ = models, seen.end(), base
-        self._scales, self._error_scale, self.history_ = scales, error_scale, list(histories)
         left = error_scale * np.concatenate(left)
-        self.residuals_ = np.sort(left / seen.spread(times, scales), axis=0)
+        residuals = np.sort(left / seen.spread(times, scales), axis=0)
+        vars(self).update(  # at once, so that Ctrl-C changes none of them
+            _models=models, _seen=seen.end(), _scales=scales, _error_scale=error_scale,
+            base_=base, history_=list(histories), residuals_=residuals,
+        )  # fmt: skip
         return self
 
     def _sizes(self):

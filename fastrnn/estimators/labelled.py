@@ -61,18 +61,19 @@ class _OfSequences(Estimator):
         self.validation_fraction, self.random_state = validation_fraction, random_state
         self.verbose = verbose
 
-    def _train(self, X, targets, outputs, loss, split):
-        """Train, and set the attributes at the end, so that an error changes none of them.
+    def _train(self, X, targets, outputs, loss, split, **learnt):
+        """Train, and set the attributes at once, so that an error or Ctrl-C changes none of them.
 
-        targets : those of all sequences. split : `_Split`.
+        targets : those of all sequences. split : `_Split`. learnt : more attributes.
         """
         rows, held_out, rng = split
         mean, scale = scale_of(np.concatenate([X[row] for row in rows]))
         network, inputs = Network(self, len(mean), outputs, rng), _padded(X, mean, scale)
         history = network.train(self, inputs, targets, loss, rows, held_out, rng)
-        self._network, self.layer_, self.head_ = network, network.layer, network.head
-        self.x_mean_, self.x_scale_, self.n_features_in_ = mean, scale, len(mean)
-        self.history_ = history
+        vars(self).update(
+            learnt, _network=network, layer_=network.layer, head_=network.head, history_=history,
+            x_mean_=mean, x_scale_=scale, n_features_in_=len(mean),
+        )  # fmt: skip
 
     def _split(self, sorted_by):
         """A `_Split` whose held-out indices are spread evenly over the order of the numbers (N,).
@@ -208,8 +209,8 @@ class RNNRegressor(_OfSequences):
         split = self._split(table[:, 0])
         mean, scale = scale_of(table[split.rows])
         targets = ((table - mean) / scale).astype(np.float32)
-        self._train(X, targets, table.shape[1], mean_squared_error, split)
-        self.y_mean_, self.y_scale_, self._axes = mean, scale, y.ndim
+        learnt = {"y_mean_": mean, "y_scale_": scale, "_axes": y.ndim}
+        self._train(X, targets, table.shape[1], mean_squared_error, split, **learnt)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -372,8 +373,8 @@ class SequenceClassifier(_OfSequences):
         """
         X = sequences(X)
         classes, targets = _classes(per_sequence(y, len(X)))
-        self._train(X, targets, len(classes), cross_entropy, self._split(targets))
-        self.classes_ = classes
+        split = self._split(targets)
+        self._train(X, targets, len(classes), cross_entropy, split, classes_=classes)
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:

@@ -1,6 +1,7 @@
 """The estimators' conventions without scikit-learn: parameters, text, copies, errors of data."""
 
 import copy
+import itertools
 import pickle
 import subprocess
 import sys
@@ -9,7 +10,13 @@ import numpy as np
 import pytest
 from training import draw
 
-from fastrnn.estimators import Forecaster, NotFittedError, RNNRegressor, SequenceClassifier
+from fastrnn.estimators import (
+    Forecaster,
+    NotFittedError,
+    RNNRegressor,
+    SequenceClassifier,
+    network,
+)
 
 pytestmark = pytest.mark.any_isa
 
@@ -194,6 +201,62 @@ def test_parameters_are_checked_in_fit_and_an_error_leaves_the_estimator_as_it_w
     with pytest.raises(ValueError, match=message):
         estimator.set_params(**params).fit(X, Y)
     assert (estimator.predict(X) == before).all()
+
+
+REFITS = [
+    (lambda: quick(RNNRegressor, epochs=1).fit(X, Y), lambda e: e.fit(X, X[:, 0])),
+    (lambda: quick(SequenceClassifier, epochs=1).fit(X, Y), lambda e: e.fit(X, Y % 2 == 0)),
+    (
+        lambda: forecaster(epochs=1, networks=2).fit(draw(40)),
+        lambda e: e.set_params(horizon=3, window=5).fit(draw(50)),
+    ),
+]
+
+
+@pytest.mark.parametrize("fitted, refit", REFITS, ids=["regressor", "classifier", "forecaster"])
+def test_ctrl_c_after_training_leaves_what_was_learnt_or_gives_all_of_the_new(
+    fitted, refit, monkeypatch
+):
+    """Python runs the handler of a signal between two instructions, so also between two lines."""
+    trained, lines = [], 0
+
+    def training(*args, original=network.Network.train, **options):
+        trained.append(original(*args, **options))
+        return trained[-1]
+
+    def interrupting(frame, event, arg):
+        nonlocal lines
+        if "estimators" not in frame.f_code.co_filename:
+            return None
+        if event == "line" and len(trained) == needed:
+            lines += 1
+            if lines == at:
+                raise KeyboardInterrupt
+        return interrupting
+
+    monkeypatch.setattr(network.Network, "train", training)
+    fitted()
+    needed, ends = len(trained), []
+    for at in itertools.count(1):
+        estimator = fitted()
+        before = dict(vars(estimator))
+        trained.clear()
+        lines, traced = 0, sys.gettrace()
+        sys.settrace(interrupting)
+        try:
+            refit(estimator)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(traced)
+        learnt = {name for name in before if name.startswith("_") or name.endswith("_")}
+        learnt -= {"_axes", "base_", "n_features_in_"}  # equal ones are the same object
+        same = {getattr(estimator, name) is before[name] for name in learnt}
+        assert len(same) == 1, f"interrupted at line {at} after training, some are new"
+        ends += same
+        if lines < at:
+            break
+    assert ends[0] and not ends[-1]
 
 
 @every_of_sequences
