@@ -25,9 +25,9 @@ def at_least(least):
     return parse
 
 
-def add_cell(parser, default):
-    """Add --cell, the kind of layer."""
-    parser.add_argument("--cell", choices=LAYERS, default=default, help=f"default: {default}")
+def add_cell(parser, default, cells=tuple(LAYERS), about=""):
+    """Add --cell, the kind of layer; about : a text for the help."""
+    parser.add_argument("--cell", choices=cells, default=default, help=f"{about}default: {default}")
 
 
 def add_epochs(parser, default, quick, what):

@@ -120,7 +120,7 @@ def draw(path, name, reader):
 
 def add_arguments(parser):
     """Declare the demo's options on an argparse parser."""
-    common.add_cell(parser, "lstm")
+    common.add_cell(parser, "lstm", ("lstm", "gru"), "an RNN has no gates to draw; ")
     common.add_epochs(parser, EPOCHS, QUICK_EPOCHS, f"over {STORIES} stories")
     common.add_seed(parser, "the first weights and of the stories")
     common.add_out(parser, "memory.png")

@@ -4,6 +4,7 @@ It must not know: any demo.
 """
 
 import argparse
+import os
 from pathlib import Path
 
 from fastrnn.plot._figures import label_ends as label_ends
@@ -13,10 +14,17 @@ NET, BASELINE = "tab:red", "0.7"  # the colours of bars, which differ in grey to
 
 
 def new_file(text):
-    """A path in an existing folder: the type of an argparse argument."""
+    """A path that can be written to, in an existing folder: the type of an argparse argument.
+
+    It is checked before the training, which may take minutes.
+    """
     path = Path(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {str(path.parent)!r}")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a file, got the folder {text!r}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"cannot write to {text!r}: permission denied")
     return path
 
 

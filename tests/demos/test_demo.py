@@ -1,6 +1,7 @@
 """The command line, and the forecasting demo: its network, its verdict, its report."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -260,9 +261,14 @@ def test_without_kernels_it_says_so_and_compares_nothing(short, tmp_path, capsys
         (["demo", "--quick", "--epochs", "3"], "not allowed with"),
         (["demo", "--out", "picture.txt"], "must end in .pdf, .png, .svg, got 'picture.txt'"),
         (["demo", "--out", "no/such/folder/x.png"], "there is no folder 'no/such/folder'"),
+        (["demo", "--out", "folder.png"], "must be a file, got the folder 'folder.png'"),
+        (["demo", "--out", "x.png"], "cannot write to 'x.png': permission denied"),
     ],
 )
-def test_bad_arguments_say_what_is_wrong(arguments, message, capsys):
+def test_bad_arguments_say_what_is_wrong(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root may write to all folders
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
@@ -286,3 +292,17 @@ def test_info_prints_the_configuration(capsys):
     assert fastrnn.__version__ in out and "isa:" in out and "threads:" in out
     if runtime.core:
         assert runtime.core.isa() in out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal as POSIX does")
+def test_ctrl_c_ends_a_demo_in_a_line():
+    command = [sys.executable, "-m", "fastrnn", "demo", "memory"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as demo:
+        while "computed by" not in demo.stdout.readline():
+            pass
+        demo.send_signal(signal.SIGINT)
+        _, err = demo.communicate(timeout=60)
+    assert demo.returncode == 130
+    assert err.endswith("interrupted\n") and "Traceback" not in err
