@@ -237,8 +237,7 @@ class Tape(Generic[State, Given]):
         def observe(p, dstates):
             for name, d in zip(self._structure.cell.states, dstates, strict=True):
                 shape = self._structure.slots, len(d)
-                of_steps = np.sqrt(np.einsum("tbh,tbh->t", d, d, dtype=np.float64))
-                norms.setdefault(name, np.zeros(shape))[p.slot] = of_steps
+                norms.setdefault(name, np.zeros(shape))[p.slot] = _norms_of_steps(d)
 
         self._backward(dy, dstate, last, True, observe)
         return norms
@@ -343,6 +342,18 @@ def _check_given(dy, dstate, last):
             "dy, last or dstate must be the gradient of a loss, got None for each: give dy (like "
             "y), last (like layer.last(state)) or dstate (like the final state)"
         )
+
+
+def _norms_of_steps(d):
+    """The norm over batch and units of each step of (T, B, H): (T,) float64.
+
+    Each step in units of its largest element, because a square may be beyond float64.
+    """
+    unit = np.abs(d).max(axis=(1, 2), initial=0).astype(np.float64)
+    unit[(unit == 0) | ~np.isfinite(unit)] = 1
+    with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
+        parts = d / unit[:, None, None]
+        return unit * np.sqrt(np.einsum("tbh,tbh->t", parts, parts))
 
 
 def _sum_of_directions(dxs, factors):

@@ -197,6 +197,31 @@ def test_norms_are_those_of_the_rows_together(backend):
 
 
 @every_backend
+@every_cell
+@pytest.mark.parametrize("power", [-900, -600, 600, 900])
+def test_norms_whose_squares_are_beyond_float64(backend, cell, power):
+    """Powers of 2 change no digit, and the squares of these numbers are 0 or infinite."""
+    layer = layer_of(cell, 3, 4, dtype="float64")
+    dy = problem("lstm", 6, 5, 3, 4).dy
+    with fastrnn.backend(backend):
+        tape = layer.forward(x_of(layer))[2]
+        wanted, got = (tape.gradient_norms(dy * 2.0**of) for of in (0, power))
+    for name in wanted:
+        np.testing.assert_allclose(got[name], wanted[name] * 2.0**power, rtol=1e-12)
+
+
+@every_backend
+def test_norms_of_infinite_gradients_and_of_nan_are_such(backend):
+    layer = layer_of("rnn_tanh", 3, 4, dtype="float64")
+    with fastrnn.backend(backend), np.errstate(all="raise"):
+        y, _, tape = layer.forward(x_of(layer))
+        dy = np.zeros_like(y)
+        dy[4, 0, 0], dy[5, 1, 1] = np.nan, np.inf
+        norms = tape.gradient_norms(dy)["h"][0]
+    assert np.isnan(norms[:5]).all() and norms[5] == np.inf
+
+
+@every_backend
 def test_looking_at_norms_changes_no_gradient(backend):
     layer = layer_of("lstm", 3, 4, 2)
     x = x_of(layer).astype("float32")
