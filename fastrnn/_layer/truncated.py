@@ -330,10 +330,11 @@ class _CutTape(NamedTuple):
                 (self.after, steps, has_reset),
             )
         )  # fmt: skip
-        early.flat += late.flat
-        for name in ("x", "embedding"):
-            if getattr(early, name) is not None:
-                setattr(early, name, getattr(early, name) + getattr(late, name))
+        with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
+            early.flat += late.flat
+            for name in ("x", "embedding"):
+                if getattr(early, name) is not None:
+                    setattr(early, name, getattr(early, name) + getattr(late, name))
         early.initial = late.state
         return early
 

@@ -87,6 +87,7 @@ class Memory:
     reset_to_initial: bool
     reverse: bool
 
+    @np.errstate(all="ignore")  # infinities and NaN propagate without a warning
     def terms(self, t: int) -> NDArray[np.float64]:
         """Return the signed terms of the state after step t, for each unit.
 
@@ -132,6 +133,7 @@ class Memory:
         return terms
 
     @property
+    @np.errstate(all="ignore")
     def state(self) -> NDArray[np.float64]:
         """(n, H) array of float64: the state after each step, computed from kept and written."""
         state, steps = np.empty(self.written.shape), self._taken(None)
@@ -143,6 +145,7 @@ class Memory:
         return state
 
     @cached_property
+    @np.errstate(all="ignore")
     def sizes(self) -> NDArray[np.float64]:
         """(n + 1, n) array: the size of each term of each state, the sum of its units' magnitudes.
 
@@ -168,6 +171,7 @@ class Memory:
         return sizes
 
     @property
+    @np.errstate(all="ignore")
     def shares(self) -> NDArray[np.float64]:
         """(n + 1, n) array: `sizes` over their sum in each column; 0 where all terms are 0."""
         total = self.sizes.sum(0)
@@ -181,6 +185,7 @@ class Memory:
         return np.arange(n if t is None else t + 1)
 
 
+@np.errstate(all="ignore")
 def memory_of(
     values: Mapping[str, ArrayLike], row: int = 0, layer: int = 0, reverse: bool | None = None
 ) -> Memory:

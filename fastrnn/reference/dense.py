@@ -35,12 +35,13 @@ def dense(h, weight, bias, activation=None):
     >>> dense(np.ones(2), np.array([[1.0, 2.0]]), np.array([-3.0]), "sigmoid")
     array([0.5])
     """
-    p = h @ weight.T + bias
-    if activation == "sigmoid":
-        return sigmoid(p)
-    if activation == "softmax":
-        y = np.exp(p - p.max(axis=-1, keepdims=True))
-        return y / y.sum(axis=-1, keepdims=True)
+    with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
+        p = h @ weight.T + bias
+        if activation == "sigmoid":
+            return sigmoid(p)
+        if activation == "softmax":
+            y = np.exp(p - p.max(axis=-1, keepdims=True))
+            return y / y.sum(axis=-1, keepdims=True)
     return p
 
 
@@ -65,8 +66,9 @@ def activation_backward(y, dy, activation=None):
     >>> activation_backward(np.array([0.5]), np.array([2.0]), "sigmoid")
     array([0.5])
     """
-    if activation == "sigmoid":
-        return dy * y * (1 - y)
-    if activation == "softmax":
-        return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
+    with np.errstate(all="ignore"):
+        if activation == "sigmoid":
+            return dy * y * (1 - y)
+        if activation == "softmax":
+            return y * (dy - (dy * y).sum(axis=-1, keepdims=True))
     return dy

@@ -93,12 +93,12 @@ def cross_entropy(
     targets = _classes(shares.zeroed(targets), logits.shape[-1])[..., None]
     logits = shares.zeroed(logits, more_axes=1)
     largest, powers, total = shifted_powers(logits)
-    with np.errstate(over="ignore", invalid="ignore"):  # as in shifted_powers
+    with np.errstate(all="ignore"):  # as in shifted_powers
         below = np.subtract(largest, np.take_along_axis(logits, targets, -1), dtype=np.float64)
-    losses = np.log(total) + below
-    gradient = powers / total.astype(powers.dtype)
-    np.put_along_axis(gradient, targets, np.take_along_axis(gradient, targets, -1) - 1, axis=-1)
-    return shares.mean(losses[..., 0]), shares.weighted(gradient, more_axes=1)
+        losses = np.log(total) + below
+        gradient = powers / total.astype(powers.dtype)
+        np.put_along_axis(gradient, targets, np.take_along_axis(gradient, targets, -1) - 1, axis=-1)
+        return shares.mean(losses[..., 0]), shares.weighted(gradient, more_axes=1)
 
 
 def binary_cross_entropy(
@@ -139,8 +139,9 @@ def binary_cross_entropy(
     outside = targets[(targets < 0) | (targets > 1)]
     if outside.size:
         raise ValueError(f"targets must be from 0 to 1, got {outside.flat[0]}")
-    losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
-    return shares.mean(losses), shares.weighted(sigmoid(logits) - targets)
+    with np.errstate(all="ignore"):
+        losses = np.maximum(logits, 0) - logits * targets + np.log1p(np.exp(-np.abs(logits)))
+        return shares.mean(losses), shares.weighted(sigmoid(logits) - targets)
 
 
 def mean_squared_error(
@@ -179,7 +180,8 @@ def mean_squared_error(
     """
     y, targets, shares = _alike("y", y, targets, weights)
     error = y - targets
-    return shares.mean(np.square(error, dtype=np.float64)), shares.weighted(error, factor=2)
+    with np.errstate(all="ignore"):
+        return shares.mean(np.square(error, dtype=np.float64)), shares.weighted(error, factor=2)
 
 
 # ---- weights -------------------------------------------------------------------------------------

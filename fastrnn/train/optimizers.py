@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastrnn.train.protocols import Buffers, Floats
 
 
+@np.errstate(under="ignore")  # a tiny number is rounded, to 0 at last
 def clip_by_norm(gradients: Buffers, largest: float) -> float:
     """Scale gradients, in place, to a common norm of at most `largest`.
 
@@ -269,6 +270,7 @@ class SGD(_Optimizer):
         self.velocity: list[Floats] = self._zeros()
         self._fix(SGD)
 
+    @np.errstate(under="ignore")
     def step(self, gradients: Buffers) -> None:
         """Update the parameters by gradients.
 
@@ -387,7 +389,7 @@ class Adam(_Optimizer):
         rates = [1 - beta for beta in self.betas]
         corrections = [1 - beta**self.updates for beta in self.betas]
         for p, m, s, g in zip(self.parameters, self.mean, self.square, gradients, strict=True):
-            with np.errstate(over="ignore"):
+            with np.errstate(over="ignore", under="ignore"):
                 squares = np.minimum(g * g, np.finfo(s.dtype).max)  # inf - inf would be NaN
                 m += rates[0] * (g - m)
                 s += rates[1] * (squares - s)

@@ -162,9 +162,10 @@ class Dense(_Part):
             dy = activation_backward(self._outputs(x), dy, self.activation)
         rows, d_rows = x.reshape(-1, self.inputs), dy.reshape(-1, self.outputs)
         flat, views = self._gradient()
-        views["weight"][...] = _products(d_rows, rows)
-        views["bias"][...] = d_rows.sum(axis=0, dtype=np.float64)
-        return PartGradients(dy @ self.params["weight"], flat)
+        with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
+            views["weight"][...] = _products(d_rows, rows)
+            views["bias"][...] = d_rows.sum(axis=0, dtype=np.float64)
+            return PartGradients(dy @ self.params["weight"], flat)
 
     def _checked(self, name, array, features):
         array = checks.of_dtype(name, array, self.dtype)
@@ -277,10 +278,11 @@ class Embedding(_Part):
         begins = x.reshape(-1, 1).astype(np.intp) * self.features
         d_rows, total = dy.reshape(-1, self.features), np.zeros(self.flat.size)
         at_once = max(1, _AT_ONCE // self.features)
-        for rows in (slice(i, i + at_once) for i in range(0, len(begins), at_once)):
-            elements = (begins[rows] + np.arange(self.features)).reshape(-1)
-            np.add.at(total, elements, d_rows[rows].astype(np.float64).reshape(-1))
-        return PartGradients(None, total.astype(self.dtype))
+        with np.errstate(all="ignore"):
+            for rows in (slice(i, i + at_once) for i in range(0, len(begins), at_once)):
+                elements = (begins[rows] + np.arange(self.features)).reshape(-1)
+                np.add.at(total, elements, d_rows[rows].astype(np.float64).reshape(-1))
+            return PartGradients(None, total.astype(self.dtype))
 
 
 def _products(left, right):

@@ -42,8 +42,9 @@ def sigmoid(x: ArrayLike) -> Floats:
     array([0. , 0.5, 1. ])
     """
     x = checks.as_array("x", x)
-    power = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, power) / (1 + power)
+    with np.errstate(under="ignore"):  # a tiny power is rounded, to 0 at last
+        power = np.exp(-np.abs(x))
+        return np.where(x >= 0, 1, power) / (1 + power)
 
 
 def softmax(x: ArrayLike, axis: int = -1) -> Floats:
@@ -78,7 +79,8 @@ def softmax(x: ArrayLike, axis: int = -1) -> Floats:
     if x.ndim == 0:
         raise ValueError("x must have at least one axis, got a single number")
     _, powers, total = shifted_powers(x, axis)
-    powers /= total.astype(powers.dtype)
+    with np.errstate(under="ignore"):
+        powers /= total.astype(powers.dtype)
     return powers
 
 
@@ -87,6 +89,6 @@ def shifted_powers(x, axis=-1):
     largest = x.max(axis=axis, keepdims=True, initial=-np.inf)
     # A difference beyond the range of floats is -inf, and its power is 0. If all x are -inf, the
     # difference is NaN.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
         powers = np.exp(x - largest)
     return largest, powers, powers.sum(axis=axis, keepdims=True, dtype=np.float64)

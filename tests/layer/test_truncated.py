@@ -376,3 +376,14 @@ def test_dropout_is_drawn_in_windows_unless_train_is_false():
         windows = fastrnn.tbptt(layer, x, 3, state=state, train=train)
         y = np.concatenate([w.y for w in windows])
         assert (np.abs(y - wanted).max() > 1e-3) == train
+
+
+def test_gradients_of_a_cut_window_overflow_without_a_warning():
+    layer, x, _, _ = problem_of("min_gru")
+    reset = np.arange(T)[:, None] == [7, 7, 7]
+    _, window, _ = fastrnn.tbptt(layer, x, 5, reset=reset, reset_to="initial")
+    ones = np.ones_like(window.y)
+    largest = np.abs(window.backward(ones).flat).max()
+    with np.errstate(all="raise"):  # both parts are below 1.8e308, and their sum is not
+        gradients = window.backward(ones * (1.7e308 * (1.2 / largest)))
+    assert np.isinf(gradients.flat).any() and not np.isnan(gradients.flat).any()

@@ -308,3 +308,13 @@ def test_reverse_must_be_that_of_the_pass():
 def test_there_is_no_step_beyond_the_end():
     with pytest.raises(ValueError, match="t must be a step, from 0 to 3, got 4"):
         plot.memory_of(Z).terms(4)
+
+
+@pytest.mark.parametrize("names", ["ifgo", "rzn", "zn", "fin"])
+@pytest.mark.parametrize("value", [5e-324, 1e-200, 1e300, np.inf, np.nan])
+def test_any_number_propagates_without_a_warning(names, value):
+    gates = {name: np.full((1, 3, 1, 2), value) for name in names}
+    with np.errstate(all="raise"):
+        memory = plot.memory_of(gates)
+        assert memory.sizes.shape == memory.shares.shape == (4, 3)
+        assert memory.state.shape == memory.terms(1)[:3].shape == (3, 2)

@@ -179,3 +179,12 @@ def test_the_seed_decides_the_weights():
 def test_what_does_not_fit_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sigmoid_rounds_to_0_without_a_warning(dtype):
+    p = np.array([-1e4, -100, 0, 1e4, -np.inf, np.inf], dtype)
+    with np.errstate(all="raise"):
+        s = sigmoid(p)
+    assert s[[0, 2, 3, 4, 5]].tolist() == [0, 0.5, 1, 0, 1] and s.dtype == dtype
+    assert s[1] == pytest.approx(np.exp(-100.0), rel=0.05)  # subnormal in float32

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -296,6 +297,19 @@ def test_finite_gradients_whose_norm_is_no_float_are_clipped():
     assert train.clip_by_norm(gradients, 1.0) == np.inf
     assert train.clip_by_norm(gradients, np.inf) == pytest.approx(1)
     np.testing.assert_allclose(gradients[2], -(8**-0.5))
+
+
+@every_dtype
+@pytest.mark.parametrize("optimizer", [partial(train.SGD, momentum=0.9), train.Adam])
+def test_tiny_gradients_are_rounded_without_a_warning(optimizer, dtype):
+    """Squares of 1e-30, and momentum after many steps without a gradient, are 0 in float32."""
+    parameter, gradient = np.ones(2, dtype), np.array([1e-30, np.finfo(dtype).tiny], dtype)
+    with np.errstate(all="raise"):
+        steps = optimizer(parameter, 0.1)
+        for _ in range(3):
+            train.clip_by_norm(gradient, 1e-31)
+            steps.step(gradient)
+    assert np.isfinite(parameter).all()
 
 
 @every_dtype

@@ -118,3 +118,22 @@ def test_parameters_are_views_into_flat_and_stay_so_in_a_copy(make, dtype):
 def test_what_does_not_fit_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+@every_dtype
+@pytest.mark.parametrize("activation", [None, "sigmoid", "softmax"])
+@pytest.mark.parametrize("size", ["smallest_subnormal", "tiny", "max", "inf", "nan"])
+def test_numbers_at_the_ends_of_a_dtype_propagate_without_a_warning(size, activation, dtype):
+    """As in layers, also for users who make NumPy raise: `fit` names what is not finite."""
+    value = float(size) if size in ("inf", "nan") else np.finfo(dtype)
+    x = np.full((2, 3), getattr(value, size, value), dtype)
+    x[0] *= -1
+    head = train.Dense(3, 2, activation=activation, dtype=dtype, rng=0)
+    table = train.Embedding(4, 3, dtype=dtype, rng=0)
+    with np.errstate(all="raise"):
+        y = head(x)
+        gradients = head.backward(x, x[:, :2])
+        table.backward([1, 1], np.abs(x))
+        loss, _ = train.binary_cross_entropy(x, np.ones_like(x))
+    assert np.isnan(loss) == (size == "nan") or size == "inf"
+    assert y.dtype == gradients.x.dtype == dtype
