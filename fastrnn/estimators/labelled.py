@@ -372,7 +372,7 @@ class SequenceClassifier(_OfSequences):
         ['no', 'yes']
         """
         X = sequences(X)
-        classes, targets = _classes(per_sequence(y, len(X)))
+        classes, targets = _classes(per_sequence(_one_type(y), len(X)))
         split = self._split(targets)
         self._train(X, targets, len(classes), cross_entropy, split, classes_=classes)
         return self
@@ -454,7 +454,19 @@ class SequenceClassifier(_OfSequences):
         True
         """
         predicted = self.predict(X)
-        return float(np.mean(_labels(per_sequence(y, len(predicted))) == predicted))
+        y = _labels(per_sequence(_one_type(y), len(predicted)))
+        kinds = {labels.dtype.kind for labels in (y, predicted)}
+        if len(kinds) == 2 and kinds & {"S", "U"} and "O" not in kinds:  # they are never equal
+            wanted = f"labels like those of fit, of dtype {predicted.dtype}"
+            raise TypeError(f"y must be {wanted}, got {y.dtype}")
+        return float(np.mean(y == predicted))
+
+
+def _one_type(y):
+    """TypeError for a list of texts and other labels: NumPy would make texts of all of them."""
+    if isinstance(y, list | tuple) and len({isinstance(label, str | bytes) for label in y}) == 2:
+        raise TypeError("y must be labels of one type, got texts and others")
+    return y
 
 
 def _labels(y):
@@ -465,13 +477,16 @@ def _labels(y):
 def _classes(y):
     """(labels, (N,) their indices); an error unless y has at least two different labels."""
     _labels(y)
-    if y.dtype.kind == "f" and not np.array_equal(y, np.floor(y)):
-        first = y[y != np.floor(y)][0]
-        raise ValueError(f"y must be labels, got {first}, continuous targets: use RNNRegressor")
     try:
         classes, indices = np.unique(y, return_inverse=True)
+        missing = classes[classes != classes]  # NaN and NaT
     except TypeError as error:
         raise TypeError(f"y must be labels of one type: {error}") from None
+    floats = [label for label in classes if isinstance(label, float | np.floating)]
+    for label in [*missing, *(label for label in floats if not label.is_integer())]:
+        measured = label == label and abs(label) < np.inf
+        hint = ", continuous targets: use RNNRegressor" if measured else ": leave such rows out"
+        raise ValueError(f"y must be labels, got {label}{hint}")
     if len(classes) < 2:
         raise ValueError(f"y must have at least two classes, got {len(classes)} class")
     return classes, indices

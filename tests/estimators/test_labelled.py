@@ -215,11 +215,27 @@ def test_the_score_of_a_regressor():
         (np.array([0, 1, np.nan] * 3), ValueError, "y must be labels, got nan"),
         (np.eye(9), ValueError, r"y must be \(N,\) .* use y.ravel\(\)"),
         (np.array([1, "a", None] * 3, object), TypeError, "y must be labels of one type"),
+        (["a", np.nan, "b"] * 3, TypeError, "y must be labels of one type, got texts and others"),
+        (["a", 1, "b"] * 3, TypeError, "y must be labels of one type, got texts and others"),
+        (np.array([0, 1, np.nan] * 3, object), ValueError, "got nan: leave such rows out"),
+        (np.array([0, 1, np.inf] * 3), ValueError, "y must be labels, got inf: leave such rows"),
+        (np.array([0.5, 1.5, 2] * 3, object), ValueError, "got 0.5, continuous targets"),
+        (np.array([0, 1, "NaT"] * 3, "M8[s]"), ValueError, "y must be labels, got NaT: leave such"),
     ],
 )
 def test_labels_that_are_none(y, error, message):
     with pytest.raises(error, match=message):
         classifier().fit(draw(9, 5), y)
+
+
+@pytest.mark.parametrize("labels, others", [("ab", [0, 1]), ([0, 1], "ab"), ("ab", [b"a", b"b"])])
+def test_the_score_of_labels_of_another_type_is_refused(labels, others):
+    model = classifier(epochs=1).fit(draw(8, 5), list(labels) * 4)
+    with pytest.raises(TypeError, match="y must be labels like those of fit, .* got"):
+        model.score(draw(2, 5), list(others))
+    with pytest.raises(TypeError, match="labels of one type"):
+        model.score(draw(2, 5), ["a", 0])
+    assert 0 <= model.score(draw(2, 5), np.array(list(labels), object)) <= 1
 
 
 def test_targets_of_three_axes_are_refused():
