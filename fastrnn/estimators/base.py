@@ -188,6 +188,8 @@ def generator(random_state):
 
 def scale_of(columns):
     """(mean, deviation) of each column of (N, F); the deviation of a constant one counts as 1."""
-    deviation = columns.std(axis=0)  # of a constant one it may be a rounding error, not 0
+    unit = np.abs(columns).max(axis=0)  # squares of tiny numbers would be 0
+    unit = np.where(unit > 0, unit, 1.0)
+    deviation = unit * (columns / unit).std(axis=0)  # of a constant one it may be a rounding error
     varies = (columns != columns[:1]).any(axis=0) & (deviation > 0)
     return columns.mean(axis=0), np.where(varies, deviation, 1.0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.estimators.base import Estimator, generator, numbers
+from fastrnn.estimators.base import LARGEST, Estimator, generator, numbers
 from fastrnn.estimators.network import Network
 from fastrnn.estimators.ridge import Ridge
 from fastrnn.estimators.seen import BASES, SeenSeries, Sizes, root_mean_square
@@ -173,6 +173,10 @@ class Forecaster(Estimator):
         sizes, networks = self._sizes(), checks.positive("networks", self.networks, 2)
         least = sizes.needed + sizes.horizon - 1 + max(networks, 4 * sizes.horizon + 2)
         seen = SeenSeries(*_checked(y, X, least), sizes)
+        most = np.abs(seen.y).max()
+        if 0 < most < 1 / LARGEST:  # whose squares would be 0
+            least = f"numbers of {1 / LARGEST:g} and more, or 0 alone"
+            raise ValueError(f"y must have {least}, got at most {most:g}: scale it")
         times = np.arange(sizes.needed - 1, len(seen.y) - sizes.horizon)
         errors = {kind: seen.truth(times) - seen.base(kind, times) for kind in BASES}
         base = min(BASES, key=lambda kind: float(np.mean(errors[kind] ** 2)))

@@ -266,8 +266,9 @@ class RNNRegressor(_OfSequences):
         """
         predicted = self.predict(X)
         y = checks.shaped("y", numbers("y", y), None, predicted.shape)
-        left = np.sum((y - predicted) ** 2, axis=0)
-        total = np.sum((y - y.mean(axis=0)) ** 2, axis=0)
+        unit = scale_of(y)[1]  # squares of tiny numbers would be 0
+        left = np.sum(((y - predicted) / unit) ** 2, axis=0)
+        total = np.sum(((y - y.mean(axis=0)) / unit) ** 2, axis=0)
         ratio = np.where(total == 0, left > 0, left / np.where(total == 0, 1, total))
         return float(np.mean(1 - ratio))
 

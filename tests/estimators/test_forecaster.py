@@ -366,6 +366,13 @@ def test_numbers_that_would_overflow_are_refused(fitted):
         fitted.predict(y=1e60 * WAVE)
 
 
+def test_a_series_whose_squares_are_0_is_refused(fitted):
+    with pytest.raises(ValueError, match=r"y must have numbers of 1e-150 and more.*: scale it"):
+        forecaster().fit(1e-200 * WALK)
+    assert not forecaster().fit(0 * WALK).predict().any()
+    assert np.isfinite(fitted.predict(y=1e-200 * WAVE)).all()
+
+
 def test_steps_are_one_sequence(fitted):
     with pytest.raises(ValueError, match=r"fh must be an integer or a sequence.*got \(1, 2\)"):
         fitted.predict([[1, 2]])

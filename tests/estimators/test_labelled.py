@@ -272,6 +272,16 @@ def test_numbers_that_would_overflow_are_refused():
             regressor(epochs=1).fit(*given)
 
 
+@pytest.mark.parametrize("power", [-1000, -700, -300, 100, 400])
+def test_numbers_whose_squares_are_beyond_float64_are_learnt_from_as_others(power):
+    """Powers of 2 change no digit."""
+    x = draw(20, 5)
+    y, tiny = x[:, :2], 2.0**power
+    model, other = (regressor(epochs=2).fit(x * by, y * by) for by in (1, tiny))
+    assert (other.predict(x * tiny) == model.predict(x) * tiny).all()
+    assert other.score(x * tiny, y * tiny) == pytest.approx(model.score(x, y), rel=1e-12)
+
+
 def test_objects_may_be_sequences_of_equal_lengths_too():
     x = draw(20, 5, 2)
     model = regressor(epochs=1).fit(np.array(list(x), object), x[:, 0, 0].astype(object))
