@@ -29,6 +29,16 @@ def subplots(*args: Any, **options: Any) -> tuple[Any, Any]:
     return pyplot.subplots(*args, **options)
 
 
+def drawn_in(axes: Axes | None, **options: Any) -> Any:
+    """The axes to draw in: those given, or for None new ones; TypeError for anything else."""
+    if axes is None:
+        return subplots(**options)[1]
+    if not hasattr(axes, "imshow"):
+        kind = type(axes).__name__
+        raise TypeError(f"axes must be one of matplotlib's axes, as figure.axes[0], got {kind}")
+    return axes
+
+
 def label_steps(
     axis: Axis, n: int, words: Sequence[str] | None = None,
     others: Mapping[int, str] | None = None, most: int = MOST_NUMBERS, **style: Any,

@@ -60,7 +60,8 @@ def gates(
         If there is no gate or no step to draw, no such row or layer, or if there are more or fewer
         labels than steps.
     TypeError
-        If values is no dict of arrays of numbers, or row or layer not an integer.
+        If values is no dict of arrays of numbers, or row or layer not an integer; for labels
+        without an order, such as a set.
     ImportError
         Without matplotlib.
 

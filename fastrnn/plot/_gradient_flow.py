@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastrnn.plot._figures import label_ends, subplots
+from fastrnn import checks
+from fastrnn.plot._figures import drawn_in, label_ends
 
 if TYPE_CHECKING:
     from typing import Any
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 
 def gradient_flow(
@@ -41,7 +42,7 @@ def gradient_flow(
     Raises
     ------
     ValueError, TypeError
-        If norms is not such a dict, or is empty.
+        If norms is not such a dict, or is empty, or if axes are no axes.
     ImportError
         Without matplotlib.
 
@@ -59,18 +60,36 @@ def gradient_flow(
         )
     if not norms:
         raise ValueError("norms must have at least one line to draw, got an empty dict")
-    if axes is None:
-        _, axes = subplots(figsize=(8, 4), layout="constrained")
     compared = norms if all(isinstance(n, Mapping) for n in norms.values()) else {"": norms}
-    for network, states in compared.items():
-        for state, lines in states.items():
-            lines = np.atleast_2d(lines)
-            for index, line in enumerate(lines):
-                label = f"{network} d{state}" + (f", pass {index}" if len(lines) > 1 else "")
-                positive = np.where(line > 0, line, np.nan)  # zero has no logarithm
-                axes.semilogy(positive, label=label.strip(), ls="--" if state == "c" else "-")
+    found = [
+        (network, state, _lines(f"{network} {state}".strip(), lines))
+        for network, states in compared.items()
+        for state, lines in states.items()
+    ]
+    if not found:
+        raise ValueError("norms must have at least one line to draw, got empty dicts")
+    axes = drawn_in(axes, figsize=(8, 4), layout="constrained")
+    for network, state, lines in found:
+        for index, line in enumerate(lines):
+            label = f"{network} d{state}" + (f", pass {index}" if len(lines) > 1 else "")
+            positive = np.where(line > 0, line, np.nan)  # zero has no logarithm
+            axes.semilogy(positive, label=label.strip(), ls="--" if state == "c" else "-")
     axes.set_xlabel("step")
     axes.set_ylabel("norm of the loss' gradient")
     axes.set_title("Gradient of the loss with respect to the state")
     label_ends(axes)
     return axes.figure
+
+
+def _lines(name: str, lines: Any) -> NDArray[Any]:
+    """Norms as (L*D, T) numbers; an error that names them for anything else."""
+    array = np.atleast_2d(checks.converted(f"{name} of norms", lines, "an array of numbers"))
+    if array.dtype.kind not in "iuf":
+        raise TypeError(
+            f"norms must be arrays of numbers, got {name} of dtype {array.dtype}: give what "
+            "tape.gradient_norms returns, or a dict of such dicts alone"
+        )
+    if array.ndim > 2 or array.size == 0 or (array < 0).any():
+        got = f"shape {array.shape}" if array.ndim > 2 or array.size == 0 else "negative numbers"
+        raise ValueError(f"norms must be (L*D, T) arrays of numbers from 0, got {name} of {got}")
+    return array

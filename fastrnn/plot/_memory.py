@@ -11,7 +11,7 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.plot import _pass
-from fastrnn.plot._figures import label_steps, subplots
+from fastrnn.plot._figures import drawn_in, label_steps
 from fastrnn.plot._terms import memory_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def memory(
         As for `memory_of`; for no steps and for more than 4096; and if there are more or fewer
         labels than steps.
     TypeError
-        As for `memory_of`, and if share is not a bool.
+        As for `memory_of`; if share is not a bool, or axes are no axes; for labels without an
+        order, such as a set.
     ImportError
         Without matplotlib.
 
@@ -79,8 +80,7 @@ def memory(
     found = memory_of(values, row, layer, reverse)
     n, sizes = len(found.written), 100 * found.shares if share else found.sizes
     side = min(max(0.22 * n, 2.5), 10)
-    if axes is None:
-        _, axes = subplots(figsize=(side + 2, side + 1), layout="constrained")
+    axes = drawn_in(axes, figsize=(side + 2, side + 1), layout="constrained")
     top, bottom = -0.5, n - 0.5
     if not found.initial.any():
         sizes = sizes[:-1]

@@ -6,7 +6,7 @@ It must not know: what a picture shows.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -126,9 +126,11 @@ def _array(name: str, value: ArrayLike) -> np.ndarray[Any, Any]:
 def _index(name, value, size):
     """An index from 0 to size - 1."""
     try:
-        index = operator.index(value)
+        index = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, got {type(value).__name__}") from None
+        index = None
+    if index is None:
+        raise TypeError(f"{name} must be an integer, got {type(value).__name__}")
     if not 0 <= index < size:
         raise ValueError(f"{name} must be from 0 to {size - 1}, got {index}")
     return index
@@ -140,6 +142,9 @@ def labels_of(labels: Iterable[str] | None, one: Pass) -> list[str] | None:
         raise ValueError("row must be a sequence of at least one step, got one of length 0")
     if labels is None:
         return None
+    # The order of a set differs between processes, and the elements of bytes are numbers.
+    if isinstance(labels, Set | bytes) or not hasattr(labels, "__iter__"):
+        raise TypeError(f"labels must be a list of words, got {type(labels).__name__}")
     labels, n = [str(label) for label in labels], len(one.works)
     if len(labels) not in (n, one.steps):
         padded = f" or, with those of the padding, {one.steps}" if n != one.steps else ""

@@ -150,7 +150,7 @@ class Memory:
         """(n + 1, n) array: the size of each term of each state, the sum of its units' magnitudes.
 
         Column t is of the state after step t, row s of step s, and row -1 of the initial state. At
-        most 4096 steps; ValueError for more.
+        most 4096 steps; ValueError for more. Read-only.
         """
         n = len(self.written)
         if n > MOST:
@@ -168,6 +168,7 @@ class Memory:
             now *= np.abs(self.kept[t])
             now[t] = np.abs(self.written[t])
             sizes[:, t] = now.sum(1)
+        sizes.flags.writeable = False  # because it is kept
         return sizes
 
     @property

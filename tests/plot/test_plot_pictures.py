@@ -190,6 +190,43 @@ def test_an_empty_dict_has_no_line():
         plot.gradient_flow({})
 
 
+@pytest.mark.parametrize(
+    ("norms", "error", "message"),
+    [
+        ({"rnn": {}}, ValueError, "norms must have at least one line to draw, got empty dicts"),
+        ({"h": np.ones((1, 0))}, ValueError, r"got h of shape \(1, 0\)"),
+        ({"gru": {"h": np.ones((2, 1, 5))}}, ValueError, r"got gru h of shape \(2, 1, 5\)"),
+        ({"h": [[-1.0]]}, ValueError, "numbers from 0, got h of negative numbers"),
+        ({"h": [[1j]]}, TypeError, "norms must be arrays of numbers, got h of dtype complex128"),
+        ({"h": None}, TypeError, "got h of dtype object: give what tape.gradient_norms returns"),
+        ({"h": [1.0], "gru": {"h": np.ones(3)}}, TypeError, "gru of norms must be one array"),
+        ({"h": np.ma.masked_equal([1.0, 2.0], 2)}, TypeError, "h of norms .* without a mask"),
+    ],
+    ids=str,
+)
+def test_what_are_no_norms_is_refused_before_anything_is_drawn(norms, error, message, pyplot):
+    with pytest.raises(error, match=message):
+        plot.gradient_flow(norms)
+    assert not pyplot.get_fignums()
+
+
+@pytest.mark.parametrize("draw", [plot.memory, plot.gradient_flow])
+def test_what_are_no_axes_is_refused_by_name(draw, pyplot):
+    given = run()[1] if draw is plot.memory else {"h": np.ones((1, 3))}
+    figure, both = pyplot.subplots(1, 2)
+    for axes in (figure, both):
+        with pytest.raises(TypeError, match="axes must be one of matplotlib's axes"):
+            draw(given, axes=axes)
+
+
+@pytest.mark.parametrize("draw", [plot.memory, plot.gates])
+@pytest.mark.parametrize("labels", [set(WORDS), b"Ada..", 5], ids=type)
+def test_labels_without_an_order_and_what_are_no_words_are_refused(draw, labels):
+    """The order of a set of words is another one in each process."""
+    with pytest.raises(TypeError, match="labels must be a list of words, got"):
+        draw(run()[1], labels=labels)
+
+
 def test_a_gradient_of_zero_is_left_out_of_its_line():
     (line,) = plot.gradient_flow({"h": np.array([[0.0, 0.1, 1.0]])}).axes[0].lines
     np.testing.assert_array_equal(line.get_ydata(), [np.nan, 0.1, 1.0])

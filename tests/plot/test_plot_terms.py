@@ -282,6 +282,7 @@ Z = {"z": HALF, "n": HALF}
     "values, arguments, error, message",
     [
         (Z, {"row": 1}, ValueError, "row must be from 0 to 0, got 1"),
+        (Z, {"row": False}, TypeError, "row must be an integer, got bool"),
         (Z, {"layer": -1}, ValueError, "layer must be from 0 to 0, got -1"),
         (Z, {"layer": 0.5}, TypeError, "layer must be an integer, got float"),
         (Z, {"reverse": 1}, TypeError, "reverse must be True or False"),
@@ -318,3 +319,11 @@ def test_any_number_propagates_without_a_warning(names, value):
         memory = plot.memory_of(gates)
         assert memory.sizes.shape == memory.shares.shape == (4, 3)
         assert memory.state.shape == memory.terms(1)[:3].shape == (3, 2)
+
+
+def test_sizes_are_kept_so_they_cannot_be_written_to():
+    memory = plot.memory_of({"z": np.full((1, 3, 1, 2), 0.5), "n": np.ones((1, 3, 1, 2))})
+    with pytest.raises(ValueError, match="read-only"):
+        memory.sizes[0] = 0
+    memory.shares[...] = 0
+    assert memory.sizes.any() and memory.shares.any()
