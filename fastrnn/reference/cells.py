@@ -55,6 +55,11 @@ def by_gate(p: Floats, gates: int) -> Floats:
     gates : int
         G.
 
+    Raises
+    ------
+    ValueError
+        If p has no such shape.
+
     Examples
     --------
     >>> import numpy as np
@@ -63,6 +68,8 @@ def by_gate(p: Floats, gates: int) -> Floats:
     >>> z, n
     (array([[1, 2]]), array([[3, 4]]))
     """
+    if p.ndim < 2 or gates < 1 or p.shape[-1] % gates:
+        raise ValueError(f"p must be (..., B, G*H) with G = {gates}, got {p.shape}")
     *lead, rows, width = p.shape
     return p.reshape(*lead, rows, gates, width // gates).swapaxes(-3, -2)
 
@@ -75,6 +82,11 @@ def by_row(p: Floats) -> Floats:
     p : (G, B, H) array
         The gates' gradients, as in ``by_row(du) @ w_hh``, which is W_hh^T du.
 
+    Raises
+    ------
+    ValueError
+        If p has another number of axes.
+
     Examples
     --------
     >>> import numpy as np
@@ -82,6 +94,8 @@ def by_row(p: Floats) -> Floats:
     >>> reference.by_row(np.array([[[1, 2]], [[3, 4]]]))
     array([[1, 2, 3, 4]])
     """
+    if p.ndim != 3:
+        raise ValueError(f"p must be (G, B, H), got {p.shape}")
     gates, rows, units = p.shape
     return p.swapaxes(0, 1).reshape(rows, gates * units)
 

@@ -89,12 +89,7 @@ class Probe:
         self._check_arrays("the state that step returns", state, [d.shape for d in self.dstate])
         shapes = [self.before[0].shape] * len(self.cell.phases)
         self._check_arrays("the operands that step returns", operands, shapes)
-        for name, array in zip(("h", "c"), map(np.asarray, state), strict=False):
-            if array.dtype != np.float64:
-                raise ValueError(
-                    f"step must compute in float64, as are the arrays that it gets, got {name} of "
-                    f"dtype {array.dtype}: differences of it would be too inexact"
-                )
+        for name, array in zip(("h", "c"), state, strict=False):
             if not np.isfinite(array).all():
                 raise ValueError(f"step must return finite numbers, got NaN or inf in {name}")
         for row in range(self.batch):
@@ -113,9 +108,13 @@ class Probe:
             wanted = f"a tuple of {len(shapes)}" + (": write (h,)" if len(shapes) == 1 else "")
             raise ValueError(f"{name} must be {wanted}, got {_kind(arrays)}")
         for index, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
-            if np.shape(array) != shape:
+            if type(array) is not np.ndarray or array.shape != shape:
+                got = array.shape if type(array) is np.ndarray else _kind(array)
+                raise ValueError(f"{name} must be (B, H) = {shape} arrays, got {got} at {index}")
+            if array.dtype != np.float64:
                 raise ValueError(
-                    f"{name} must be (B, H) = {shape} arrays, got {np.shape(array)} at {index}"
+                    f"{name} must be in float64, as are the arrays that come in, got dtype "
+                    f"{array.dtype} at {index}: differences of it would be too inexact"
                 )
 
     # ---- gradients -------------------------------------------------------------------------------
@@ -187,6 +186,8 @@ def slopes_of(function, array):
 
 
 def _kind(value):
-    if isinstance(value, np.ndarray):
+    if type(value) is np.ndarray:
         return f"an array of shape {value.shape}"
-    return f"{len(value)} of them" if isinstance(value, tuple | list) else type(value).__name__
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return f"{len(value)} of them" if isinstance(value, tuple) else type(value).__name__

@@ -11,6 +11,7 @@ from fastrnn.reference.causes import Values, cause_of, is_close
 from fastrnn.reference.report import compared
 
 
+@np.errstate(all="ignore")  # infinities are wrong, without a warning
 def findings_of_step(probe, rtol):
     """Name -> `Finding`, of a `Probe`. The order is that in which mistakes should be mended."""
     names = _names_of(probe.cell)

@@ -329,16 +329,30 @@ def writing(a, state, after, operands, h):
         (with_step(writing), "step must not change its arguments"),
         (with_step(lambda a, s, after, v, h: ((h * np.nan,), v, h)), "must return finite .* in h"),
         (with_step(lambda a, s, after, v, h: ((h.astype("f4"),), v, h)), "in float64.* float32"),
+        (with_step(lambda a, s, after, v, h: [after, v, h]), "return three .* got a list of 3"),
+        (with_step(lambda a, s, after, v, h: ([h], v, h)), r"1: write \(h,\), got a list of 1"),
+        (with_step(lambda a, s, after, v, h: ((h.tolist(),), v, h)), "arrays, got a list of 2 at"),
+        (with_step(lambda a, s, after, v, h: ((np.ma.array(h),), v, h)), "got MaskedArray at 0"),
         (with_step(mixing), "step must treat each row of the batch alone, but row 0"),
         (mutant("rnn_tanh", "(du[0] @ w,)", "du[0] @ w"), r"of 1: write \(h,\), got an array"),
         (mutant("lstm", "dc = dc +", "dc +="), "derivative must not change dstate.* dc = dc"),
         (mutant("rnn_tanh", "da[0]", "h *= 0.5; da[0]"), "must not change w_hh and what step"),
         (mutant("lstm", ", dc * f)", ",)"), "derivative must be a tuple of 2, got 1 of them"),
+        (mutant("rnn_tanh", "@ w,)", "@ w + 1j,)"), "dstate of derivative .* dtype complex128"),
+        (mutant("rnn_tanh", "@ w,)", "@ w > 0,)"), "dstate of derivative .* float64.* dtype bool"),
     ],
 )  # fmt: skip
 def test_a_step_or_derivative_of_another_form_is_refused(cell, message):
     with pytest.raises(ValueError, match=message):
         reference.check(cell)
+
+
+@pytest.mark.parametrize("factor", ["np.inf", "np.nan", "1e308"])
+def test_an_infinite_derivative_is_wrong_without_a_warning(factor):
+    cell = mutant("rnn_tanh", "dh * (1 - h * h)", f"{factor} * dh")
+    with np.errstate(all="raise"):
+        report = reference.check(cell, strict=False)
+    assert not report.ok and not report.wrong["da"].right
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,10 @@ def test_the_seed_decides_the_weights():
     ("call", "error", "message"),
     [
         (lambda: reference.weights("grue", 3, 4), ValueError, "cell must be"),
+        (lambda: by_gate(np.ones((2, 7)), 3), ValueError, r"G\*H\) with G = 3, got \(2, 7\)"),
+        (lambda: by_gate(np.ones((2, 6)), 0), ValueError, "with G = 0"),
+        (lambda: by_gate(np.ones(6), 3), ValueError, r"p must be \(..., B, G\*H\)"),
+        (lambda: by_row(np.ones((2, 6))), ValueError, r"p must be \(G, B, H\), got \(2, 6\)"),
         (lambda: reference.weights(rnn_step, 3, 4), TypeError, "cell must be a Cell or the name"),
         (lambda: reference.weights("lstm", 0, 4), ValueError, "inputs must be"),
         (lambda: reference.weights("lstm", 3, 4, dtype="int8"), TypeError, "dtype must be"),
