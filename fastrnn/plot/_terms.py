@@ -133,15 +133,15 @@ class Memory:
         return terms
 
     @property
-    @np.errstate(all="ignore")
     def state(self) -> NDArray[np.float64]:
         """(n, H) array of float64: the state after each step, computed from kept and written."""
         state, steps = np.empty(self.written.shape), self._taken(None)
         now = initial = np.asarray(self.initial, np.float64)
-        for t in steps:
-            if self.reset[t]:
-                now = initial if self.reset_to_initial else np.zeros_like(initial)
-            state[t] = now = self.kept[t] * now + self.written[t]
+        with np.errstate(all="ignore"):
+            for t in steps:
+                if self.reset[t]:
+                    now = initial if self.reset_to_initial else np.zeros_like(initial)
+                state[t] = now = self.kept[t] * now + self.written[t]
         return state
 
     @cached_property
@@ -172,11 +172,11 @@ class Memory:
         return sizes
 
     @property
-    @np.errstate(all="ignore")
     def shares(self) -> NDArray[np.float64]:
         """(n + 1, n) array: `sizes` over their sum in each column; 0 where all terms are 0."""
-        total = self.sizes.sum(0)
-        return np.divide(self.sizes, total, out=np.zeros_like(self.sizes), where=total != 0)
+        with np.errstate(all="ignore"):
+            total = self.sizes.sum(0)
+            return np.divide(self.sizes, total, out=np.zeros_like(self.sizes), where=total != 0)
 
     def _taken(self, t):
         """The steps in the order in which the pass takes them, up to step t; None: all."""

@@ -205,7 +205,11 @@ def fit(
                 if patience is not None and epoch - history.best_epoch >= patience:
                     break
     finally:
-        put_back(best, parts, optimizer)
+        try:
+            put_back(best, parts, optimizer)
+        except (KeyboardInterrupt, MemoryError):  # it has changed nothing, so once more
+            put_back(best, parts, optimizer)
+            raise
     return history
 
 

@@ -212,6 +212,23 @@ def broken(_):
     raise ZeroDivisionError
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupt_while_the_best_epoch_is_put_back_is_raised_after_that(error, monkeypatch):
+    problem = Problem([1, 0, 2, 3])
+    load, loads = problem.adam.load, []
+
+    def interrupted(state):
+        loads.append(state)
+        if len(loads) == 1:
+            raise error
+        load(state)
+
+    monkeypatch.setitem(vars(problem.adam), "load", interrupted)
+    with pytest.raises(error):
+        problem.fit(4, validate=problem.validate)
+    assert len(problem.epochs) == 5 and problem.now() == problem.epochs[2]
+
+
 @pytest.mark.parametrize(
     ("fail", "error"), [(interrupt, KeyboardInterrupt), (broken, ZeroDivisionError)]
 )
