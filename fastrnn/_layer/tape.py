@@ -168,7 +168,7 @@ class Tape(Generic[State, Given]):
         ------
         ValueError, TypeError
             If dy, dstate or last does not have the shape and dtype of y, the state or the last
-            output, or if all are None.
+            output, or if all are None; if need_x is not a bool.
 
         Notes
         -----
@@ -293,7 +293,7 @@ class Tape(Generic[State, Given]):
 
     def _backward(self, dy, dstate, last, need_x, observe=None):
         """Compute `Gradients`. observe : None or a function of a pass and its states' gradients."""
-        structure = self._structure
+        structure, need_x = self._structure, checks.flag("need_x", need_x)
         layers, unbatched, rows, shown, checkpoint, outputs = self._record
         batch, top = layers[0][0].shape[1], layers[-1][2]
         parts = structure.gradients_of_directions(dy, [p.y for p in top], unbatched)

@@ -294,3 +294,12 @@ def test_what_does_not_fit_is_refused(name):
     call, error, message = calls()[name]
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("need_x", ["False", None, 0, np.array([True])], ids=str)
+def test_need_x_is_a_bool_as_in_the_functions(need_x):
+    layer, x = fastrnn.GRU(2, 3, rng=0), np.ones((4, 1, 2), "float32")
+    y, h, tape = layer.forward(x)
+    for window in (tape, *fastrnn.tbptt(layer, x, 2)):
+        with pytest.raises(TypeError, match="need_x must be True or False, got"):
+            window.backward(last=layer.last(h), need_x=need_x)
