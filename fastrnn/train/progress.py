@@ -43,27 +43,40 @@ class Progress:
     ) -> None:
         self._total, self._label, self._done = total, label, 0
         self._stream = sys.stderr  # None in a process without one
-        terminal = self._stream is not None and self._stream.isatty()
+        terminal = _is_terminal(self._stream)
         self._terminal = terminal and on_terminal
         self._log = self._stream is not None and not terminal and in_log
         self._drawn = time.monotonic()
-        self._tqdm = self._tqdm_bar() if self._terminal else None
+        self._tqdm = None
+        if self._terminal:
+            self._show(self._begin_tqdm)
 
-    def _tqdm_bar(self):
+    def _begin_tqdm(self):
         try:
             from tqdm import tqdm
         except ImportError:
-            return None
-        return tqdm(total=self._total, desc=self._label, file=self._stream)
+            return
+        self._tqdm = tqdm(total=self._total, desc=self._label, file=self._stream)
+
+    def _show(self, write, *args):
+        """Call a function that writes. If it cannot, nothing is shown any more.
+
+        A training must not end because its terminal was closed or the disk of its log is full.
+        """
+        try:
+            write(*args)
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self._terminal = self._log = False
+            self._tqdm = None
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._tqdm is not None:
-            self._tqdm.close()
+            self._show(self._tqdm.close)
         elif self._terminal:
-            self._write("\n")
+            self._show(self._write, "\n")
 
     def step(self, note: str) -> None:
         """Count a step that is done, and show `note` beside the bar.
@@ -79,6 +92,9 @@ class Progress:
         ...     progress.step("loss 0.5")
         """
         self._done += 1
+        self._show(self._show_step, note)
+
+    def _show_step(self, note):
         if self._tqdm is not None:
             self._tqdm.set_postfix_str(note, refresh=False)
             self._tqdm.update()
@@ -108,9 +124,9 @@ class Progress:
             return
         self._drawn = now
         if self._tqdm is not None:
-            self._tqdm.set_postfix_str(note, refresh=True)
+            self._show(self._tqdm.set_postfix_str, note, True)
         else:
-            self._draw(note)
+            self._show(self._draw, note)
 
     def _counter(self):
         return f"{self._done:{len(str(self._total))}}/{self._total}"
@@ -123,3 +139,11 @@ class Progress:
     def _write(self, text):
         self._stream.write(text)
         self._stream.flush()
+
+
+def _is_terminal(stream):
+    """False too for None, for an object of the user's that only has `write`, and if closed."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, OSError, ValueError):
+        return False

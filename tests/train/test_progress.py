@@ -103,3 +103,48 @@ def test_it_can_be_silent(stream, monkeypatch):
         progress.note("minibatch 1")
         progress.step("x")
     assert stream is None or stream.getvalue() == ""
+
+
+class Stream:
+    """A stream of the user's own. gone : what it raises when it is written to, or None."""
+
+    def __init__(self, is_terminal=None, gone=None):
+        self.gone = gone
+        if is_terminal is not None:
+            self.isatty = lambda: is_terminal
+
+    def write(self, text):
+        if self.gone is not None:
+            raise self.gone
+        return len(text)
+
+    def flush(self):
+        pass
+
+
+def closed(stream):
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("with_tqdm", [False, True])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        None, Stream(), closed(io.StringIO()), Stream(True, BrokenPipeError()),
+        Stream(True, OSError(5, "the terminal is gone")), Stream(False, OSError(28, "disk full")),
+    ],
+    ids=["none", "of one's own", "closed", "pipe", "terminal gone", "disk full"],
+)  # fmt: skip
+def test_a_stream_that_cannot_be_written_to_does_not_end_a_training(stream, with_tqdm, monkeypatch):
+    if with_tqdm:
+        pytest.importorskip("tqdm")
+    else:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys, "stderr", stream)
+    for options in ({}, {"on_terminal": False}, {"in_log": False}):
+        with Progress(2, "work", **options) as progress:
+            progress._drawn -= 1  # so that the note is shown
+            progress.note("minibatch 1")
+            progress.step("loss 1")
+            progress.step("loss 0.5")
