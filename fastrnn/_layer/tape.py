@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from fastrnn._typing import Dy, Floats
 
 
+_AT_ONCE = 2**15  # elements of gradients whose norms are computed at a time; they fit the caches
+
+
 class Gradients(Buffer, Generic[State]):
     """The gradients that `Tape.backward` returns.
 
@@ -347,8 +350,16 @@ def _check_given(dy, dstate, last):
 def _norms_of_steps(d):
     """The norm over batch and units of each step of (T, B, H): (T,) float64.
 
-    Each step in units of its largest element, because a square may be beyond float64.
+    Each step is in units of its largest element, because a square may be beyond float64. A few
+    steps at a time, because the parts are in float64 and d may be large.
     """
+    _, batch, hidden = d.shape
+    at_once = max(1, _AT_ONCE // max(1, batch * hidden))
+    norms = [_norms(d[begin : begin + at_once]) for begin in range(0, len(d), at_once)]
+    return np.concatenate([np.empty(0), *norms])
+
+
+def _norms(d):
     unit = np.abs(d).max(axis=(1, 2), initial=0).astype(np.float64)
     unit[(unit == 0) | ~np.isfinite(unit)] = 1
     with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
