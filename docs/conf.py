@@ -7,6 +7,7 @@ The build needs the package, installed, and `pip install ".[docs]"`; it needs no
 import os
 import pathlib
 import sys
+import tomllib
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "_ext"))
@@ -53,6 +54,9 @@ autodoc_default_options = {
 }
 autosummary_ignore_module_all = False  # the names of a module are those of its __all__
 autosummary_imported_members = True
+# What the page of a module says first, in reStructuredText: module -> text.
+with open(pathlib.Path(__file__).parent / "api" / "introductions.toml", "rb") as file:
+    autosummary_context = {"introductions": tomllib.load(file)}
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "code"

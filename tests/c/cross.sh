@@ -11,15 +11,15 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 out=build/cross
-flags="-std=gnu11 -O3 -ffp-contract=off -Wall -Wextra -Werror -Icsrc"
-passed=0 failed=0 all=${1:-}
+flags=$(python3 tests/support/c_flags.py)
+passed=0 failed=0 all=${1:-} link=
 
 pass() { passed=$((passed + 1)); echo "PASS $*"; }
 fail() { failed=$((failed + 1)); echo "FAIL $*"; }
 missing() { if [ "$all" = --all ]; then fail "$*"; else echo "skip $*"; fi; }
 
 # build NAME COMMAND [BUILD]: out/NAME/check, options, own_cell and pool from the compiler's command, on all cores. With
-# BUILD the kernels are that build's.
+# BUILD the kernels are that build's. `link` has more flags for the programs.
 build() {
   local name=$1 command=$2 dir=$out/$1 but=none
   rm -rf "$dir" && mkdir -p "$dir"
@@ -28,7 +28,7 @@ build() {
   if printf '%s\n' csrc/*/*.c | grep -v "^$but" |
     xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(echo {} | tr / _).o" &&
     printf '%s\n' check options own_cell pool |
-    xargs -P "$(nproc)" -I{} sh -c "$command $flags $dir/*.o tests/c/{}.c -o $dir/{} -lm -pthread"; then
+    xargs -P "$(nproc)" -I{} sh -c "$command $link $flags $dir/*.o tests/c/{}.c -o $dir/{} -lm -pthread"; then
     pass "$name: builds without a warning ($command)"
   else
     fail "$name: build ($command)"
@@ -113,11 +113,10 @@ if [ "$machine" != aarch64 ]; then
     missing "AArch64: no qemu-aarch64 (qemu-user)"
   else
     # The emulator takes minutes on one core, so both run at once.
-    emulated=()
-    build aarch64-gcc "$cross -static" && emulated+=(aarch64-gcc)
+    emulated=() link=-static
+    build aarch64-gcc "$cross" && emulated+=(aarch64-gcc)
     if [ -n "$clang" ]; then
-      build aarch64-clang "$clang --target=aarch64-linux-gnu -static -Wno-unused-command-line-argument" &&
-        emulated+=(aarch64-clang)
+      build aarch64-clang "$clang --target=aarch64-linux-gnu" && emulated+=(aarch64-clang)
     fi
     for name in "${emulated[@]}"; do run "$name" "1 thread" 1 "$emulator" & done
     wait

@@ -14,7 +14,6 @@ vector goes to the stack or comes from it for every third product at most (with 
 more there).
 """
 
-import ast
 import json
 import os
 import platform
@@ -28,10 +27,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from c_flags import ROOT, c_flags
 
 pytestmark = pytest.mark.no_kernels
 
-ROOT = Path(__file__).parents[2]
 STUBS = sorted(path.stem for path in ROOT.glob("csrc/isa/*.c"))
 GATES = {"gemm": 1, "blocks": 1, "rnn_tanh": 1, "rnn_relu": 1, "lstm": 4}
 GATES |= {"gru_after": 3, "gru_reset": 2, "gru_blend": 1, "chains": 1}
@@ -90,12 +89,6 @@ SETS = {
 }
 
 
-def flags():
-    """The flags of setup.py, so that the judged code is the shipped code."""
-    text = re.search(r"^flags = (\[.*?\])", (ROOT / "setup.py").read_text(), re.M | re.S)
-    return ast.literal_eval(text[1])
-
-
 def native_compiler():
     found = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"
     found = found.split()[0]
@@ -133,8 +126,8 @@ def tools(family, isa):
 
 def disassemble(command, objdump, source, target):
     """{function: [(address, instruction)]}, with the parts that a compiler split off."""
-    build = [*command, *flags(), "-c", source, "-o", target]
-    subprocess.run(build, check=True, capture_output=True)
+    build = [*command, *c_flags(), "-c", source, "-o", target]
+    subprocess.run(build, check=True, capture_output=True, cwd=ROOT)
     dump = [objdump, "-d", "--no-show-raw-insn", target]
     text = subprocess.run(dump, check=True, capture_output=True, text=True)
     functions = {}
@@ -295,7 +288,7 @@ def judge(family, stub, folder):
     found = tools(family, isa)
     if found is None:
         return None
-    source, target = ROOT / "csrc" / "isa" / f"{stub}.c", folder / f"{family}_{stub}.o"
+    source, target = Path("csrc", "isa", f"{stub}.c"), folder / f"{family}_{stub}.o"
     try:
         functions = disassemble(*found, source, target)
     except subprocess.CalledProcessError as error:
@@ -338,7 +331,7 @@ def start_judging(cases, folder):
     with open(folder / "cases.json") as given, open(folder / "verdicts.json", "w") as said:
         return subprocess.Popen(
             [sys.executable, "-c", code, folder], stdin=given, stdout=said,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)}, start_new_session=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, start_new_session=True,
         )  # fmt: skip
 
 
