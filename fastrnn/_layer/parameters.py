@@ -78,9 +78,10 @@ def copy_into(targets, values, flat):
         if value is target:
             continue  # params[name] -= step changes the view and then assigns it
         if isinstance(value, int | float | np.number):
+            whole = name if target is flat else f"params[{name!r}]"
             raise ValueError(
                 f"{name} must be an array of shape {target.shape}, got {value!r}: to fill all of "
-                f"it use {name}[...] = {value!r}"
+                f"it use {whole}[...] = {value!r}"
             )
         array, owner = _array_of(name, value), "the parameters"
         checks.same_dtype(name, array, flat.dtype, owner, value)
@@ -295,6 +296,8 @@ class Buffer:
         hint = "compare the arguments of both objects"
         if len(longer) == 1 and "" not in longer:
             hint = f"use prefix={prefix + longer.pop()!r}"
+        elif names and not prefix and names.isdisjoint(self._arrays):
+            hint = "names of another system? Give its arrays the names and shapes of params"
         behind = f" behind {prefix!r}" if prefix else ""
         return (
             f"params must have the names of {type(self).__name__}.params{behind}: missing are "

@@ -190,7 +190,7 @@ def test_what_is_assigned_to_a_name_is_copied_into_its_view(make):
         (lambda a: a.astype("f8"), TypeError, "weight.* must be float32 .*got float64"),
         (lambda a: a.T, ValueError, "weight.* must be .*transposed"),
         (lambda a: a[0], ValueError, "weight.* must be"),
-        (lambda a: 0, ValueError, r"to fill all of it use weight\w*\[...\] = 0"),
+        (lambda a: 0, ValueError, r"to fill all of it use params\['weight\w*'\]\[...\] = 0"),
     ],
 )
 def test_what_does_not_fit_a_name_is_refused(make, value, error, message):
@@ -368,6 +368,12 @@ def test_what_does_not_fit_is_not_loaded(change, error, message):
     assert_same_bits(layer.flat, before)
 
 
+def test_names_that_are_all_unknown_are_said_to_be_those_of_another_system():
+    flax = {name: {"kernel": np.zeros((H, H), "f4")} for name in ("ii", "if", "hi", "hf")}
+    with pytest.raises(ValueError, match="unknown are hf, .*: names of another system"):
+        layer_of("lstm", I, H).load(flax)
+
+
 def test_directions_may_be_swapped_by_a_load_of_their_own_views():
     layer = layer_of("lstm", I, H, bidirectional=True)
     before = copy.deepcopy(layer.params)
@@ -412,7 +418,7 @@ def test_a_prefix_takes_the_names_that_begin_with_it_alone():
         ("", "unknown are encoder.*: use prefix='encoder.'"),
         ("encoder", "behind 'encoder': missing are weight_ih_l0.*use prefix='encoder.'"),
         ("decoder.", "behind 'decoder.': missing are weight_ih_l0.*unknown are none"),
-        ("head.", "missing are weight_ih_l0, .*unknown are bias"),
+        ("head.", "missing are weight_ih_l0, .*unknown are bias: compare the arguments"),
     ]:
         with pytest.raises(ValueError, match=message):
             layer.load(whole, prefix=prefix)
