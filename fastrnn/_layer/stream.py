@@ -430,6 +430,8 @@ class Stream(Generic[State, Given]):
 
     @state.setter
     def state(self, value: State) -> None:
+        if value is None:
+            raise TypeError("state must be the state of all rows, got None: reset() sets zeros")
         parts, labels = checks.state_parts(self._cell, value), ["state"]
         if len(parts) > 1:
             labels = [f"{name} of state" for name in self._cell.states]

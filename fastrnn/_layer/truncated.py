@@ -75,6 +75,10 @@ class Window(Generic[State, Given]):
         self._shape = y.shape
         self.y = y[self._new()]
 
+    def __repr__(self) -> str:
+        past, steps = (f"{cut.start}:{cut.stop}" for cut in (self.past, self.steps))
+        return f"Window(past={past}, steps={steps}, y={self.y.shape})"
+
     def _new(self):
         return (slice(None),) * self._axis + (slice(self._before, None),)
 

@@ -180,6 +180,13 @@ def test_a_state_may_be_set_from_any_layout(cell, backend):
         assert_same_bits(stream.state, state)
 
 
+@every_cell
+def test_a_state_of_none_is_refused_with_the_call_that_sets_zeros(cell):
+    stream = layer_of(cell, I, H, 2).stream(B)
+    with pytest.raises(TypeError, match=r"got None: reset\(\) sets zeros"):
+        stream.state = None
+
+
 @every_backend
 @every_cell
 def test_reset_sets_all_rows_or_the_named_ones_to_zero(cell, backend):
