@@ -538,6 +538,19 @@ def state_parts(cell, value, name="state"):
     return tuple(value)
 
 
+def some_gradient(message, *gradients):
+    """ValueError if all are None or pairs of None: zeros as a result would hide the mistake.
+
+    message : what to give instead
+    """
+    if all(gradient is None or _is_pair_of_none(gradient) for gradient in gradients):
+        raise ValueError(message)
+
+
+def _is_pair_of_none(value):
+    return isinstance(value, tuple | list) and len(value) == 2 and value[0] is value[1] is None
+
+
 def optional(name, value, shape, symbols, dtype):
     """The value as an array of this shape and dtype; None, which stands for zeros, stays None."""
     if value is None:

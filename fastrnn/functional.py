@@ -314,8 +314,8 @@ def rnn_backward(
     Raises
     ------
     ValueError
-        For shapes other than those of the tape's call, for a tape of another build, and for a tape
-        with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
+        For shapes other than those of the tape's call, if neither dy nor dlast has a gradient, for
+        a tape of another build, and for a tape with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
     TypeError
         For other dtypes.
 
@@ -516,8 +516,8 @@ def lstm_backward(
     Raises
     ------
     ValueError
-        For shapes other than those of the tape's call, for a tape of another build, and for a tape
-        with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
+        For shapes other than those of the tape's call, if neither dy nor dlast has a gradient, for
+        a tape of another build, and for a tape with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
     TypeError
         For other dtypes.
 
@@ -719,8 +719,8 @@ def gru_backward(
     Raises
     ------
     ValueError
-        For shapes other than those of the tape's call, for a tape of another build, and for a tape
-        with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
+        For shapes other than those of the tape's call, if neither dy nor dlast has a gradient, for
+        a tape of another build, and for a tape with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
     TypeError
         For other dtypes.
 

@@ -154,13 +154,22 @@ def test_a_gradient_that_is_none_is_zero(cell, backend):
     call = call_of(cell)
     zeros = replace(call, dy=0 * call.dy, dlast=tuple(0 * d for d in call.dlast))
     y, _, tape = call.forward()
-    assert_same_bits(call.backward(tape, y, dy=None, dlast=None), zeros.gradients())
     assert_close(
         call.backward(tape, y, dy=None), replace(call, dy=0 * call.dy).gradients(), "float64"
     )
     function = getattr(fastrnn, f"{call.function}_backward")
     dx, _, _ = function(tape, call.x, y, alone(call.state), call.weights, call.dy)
     assert_close(dx, replace(call, dlast=zeros.dlast).gradients()[0], "float64")
+
+
+@every_plain_cell
+def test_backward_without_a_gradient_is_refused(cell):
+    call = call_of(cell)
+    y, _, tape = call.forward()
+    pairs = [(None, None), [None, None]] if len(call.dlast) > 1 else []
+    for dlast in (None, *pairs):
+        with refuses(ValueError, "dy or dlast must be the gradient of a loss, got None for each"):
+            call.backward(tape, y, dy=None, dlast=dlast)
 
 
 @every_backend

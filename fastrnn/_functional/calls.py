@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from fastrnn._typing import Floats
 
 
+_NO_GRADIENT = (
+    "dy or dlast must be the gradient of a loss, got None for each: give dy (like y) or dlast "
+    "(like the final state)"
+)
+
+
 class _Fields(NamedTuple):
     w_ih: Floats
     w_hh: Floats | None
@@ -292,14 +298,15 @@ def backward(function, tape, x, y, state, weights, dy, dlast, embedding, need_x)
         x = ids.checked("x", x, inputs, embedding, dtype, contents.rows)
     shape, symbols = (*x.shape[:2], features), ("T", "B", _features_symbol(cell))
     y = checks.shaped("y", checks.of_dtype("y", y, dtype), symbols, shape)
+    dlast = checks.gradient_of_state(cell, dlast, x.shape[1], sizes, dtype, "dlast")
+    checks.some_gradient(_NO_GRADIENT, dy, *dlast)
     dy = checks.optional("dy", dy, shape, symbols, dtype)
     f = flat.Flat(
         cell, x, state, parameters, header.reverse, contents.rows, contents.masks,
         header.sizes.checkpoint,
     )  # fmt: skip
     dx, dstate, gradients = flat.run_backward(
-        f, contents.kernels, checks.rows(y), None if dy is None else checks.rows(dy),
-        checks.gradient_of_state(cell, dlast, x.shape[1], sizes, dtype, "dlast"),
+        f, contents.kernels, checks.rows(y), None if dy is None else checks.rows(dy), dlast,
         checks.flag("need_x", need_x),
     )  # fmt: skip
     kinds = [extra.kind for extra in cell.extras]

@@ -263,6 +263,16 @@ def calls():
         "nothing": (
             lambda: tape.backward(), ValueError, "must be the gradient of a loss, got None for each"
         ),
+        "a pair of nothing": (
+            lambda: tape.backward(dstate=(None, None)), ValueError, "got None for each"
+        ),
+        "pairs of nothing": (
+            lambda: of_pair.backward((None, None), last=[None, None]),
+            ValueError, "got None for each",
+        ),
+        "no norms of a pair of nothing": (
+            lambda: tape.gradient_norms(dstate=(None, None)), ValueError, "got None for each"
+        ),
         "no norms of nothing": (lambda: tape.gradient_norms(), ValueError, "give dy"),
         "a gradient of y": (
             lambda: tape.backward(last=y),
