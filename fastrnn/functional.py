@@ -315,7 +315,8 @@ def rnn_backward(
     ------
     ValueError
         For shapes other than those of the tape's call, if neither dy nor dlast has a gradient, for
-        a tape of another build, and for a tape with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
+        a tape of another build, and for a tape with impossible values. No tape, whatever its bytes,
+        leads to memory beyond the arrays.
     TypeError
         For other dtypes.
 
@@ -517,7 +518,8 @@ def lstm_backward(
     ------
     ValueError
         For shapes other than those of the tape's call, if neither dy nor dlast has a gradient, for
-        a tape of another build, and for a tape with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
+        a tape of another build, and for a tape with impossible values. No tape, whatever its bytes,
+        leads to memory beyond the arrays.
     TypeError
         For other dtypes.
 
@@ -720,7 +722,8 @@ def gru_backward(
     ------
     ValueError
         For shapes other than those of the tape's call, if neither dy nor dlast has a gradient, for
-        a tape of another build, and for a tape with impossible values. No tape, whatever its bytes, leads to memory beyond the arrays.
+        a tape of another build, and for a tape with impossible values. No tape, whatever its bytes,
+        leads to memory beyond the arrays.
     TypeError
         For other dtypes.
 

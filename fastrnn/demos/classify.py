@@ -80,7 +80,7 @@ class Classifier:
         loss, d_logits = cross_entropy(self.head(output), batch.classes)
         of_head = self.head.backward(output, d_logits)
         grads = tape.backward(last=of_head.x)
-        return loss, [grads.embedding.reshape(-1), grads.flat, of_head.flat]
+        return loss, [grads.embedding, grads.flat, of_head.flat]
 
     def classify(self, batch):
         """Classify texts: (B,) booleans, True for negated."""
@@ -136,7 +136,7 @@ def learn(cell, texts, validation, epochs, rng, progress=False):
     """Train, and choose an epoch on other texts -> a function that classifies texts, history."""
     vocabulary = vocabulary_of(texts)
     model = Classifier(cell, len(vocabulary) + 1, rng)
-    adam = Adam([part.flat for part in model.parts], LEARNING_RATE)
+    adam = Adam(model.parts, LEARNING_RATE)
 
     def batches(epoch):
         adam.learning_rate = LEARNING_RATE * (1 - (epoch - 1) / epochs)

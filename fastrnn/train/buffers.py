@@ -13,7 +13,12 @@ from fastrnn import checks
 
 
 def listed(name, values):
-    """A list from an array, a part, or several of them; the arrays are not yet checked.
+    """The arrays of an array, a part, or several of them, as a list; they are not yet checked."""
+    return [value if _flat(value) is None else _flat(value) for value in items(name, values)]
+
+
+def items(name, values):
+    """A list from an array, a part, or several of them, as they are given.
 
     TypeError for anything else, because an iteration over it could yield wrong arrays.
     """
@@ -25,13 +30,21 @@ def listed(name, values):
     ):
         hint = f": give list({name}.values())" if isinstance(values, Mapping) else ""
         raise TypeError(f"{name} must be a list of arrays, got {type(values).__name__}{hint}")
-    return [value if _flat(value) is None else _flat(value) for value in values]
+    return list(values)
 
 
 def _flat(value):
     """The buffer of a layer or a part; None for anything else."""
     flat = None if isinstance(value, np.ndarray) else getattr(value, "flat", None)
     return flat if isinstance(flat, np.ndarray) else None
+
+
+def matrix_shape(value):
+    """The shape of a part's only parameter, such as an embedding's table; None for all else."""
+    params = None if _flat(value) is None else getattr(value, "params", None)
+    if not isinstance(params, Mapping) or len(params) != 1:
+        return None
+    return np.shape(*params.values())
 
 
 def writeable(name, values):

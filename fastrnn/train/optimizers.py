@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.train.buffers import listed, writeable
+from fastrnn.train.buffers import items, listed, matrix_shape, writeable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +124,9 @@ class _Optimizer:
 
     def __init__(self, parameters: Buffers, learning_rate: float) -> None:
         self.learning_rate = learning_rate
-        self.parameters: list[Floats] = writeable("parameters", parameters)
+        given = items("parameters", parameters)
+        self.parameters: list[Floats] = writeable("parameters", given)
+        self._shapes = [matrix_shape(value) for value in given]  # a layer's gradient has this shape
 
     @property
     def learning_rate(self) -> float:
@@ -220,15 +222,30 @@ class _Optimizer:
             checks.as_array(f"gradients[{index}]", gradient)
             for index, gradient in enumerate(listed("gradients", gradients))
         ]
+        if len(gradients) == len(self.parameters):
+            pairs = zip(gradients, self._shapes, strict=True)
+            gradients = [g.reshape(-1) if g.shape == shape else g for g, shape in pairs]
         wanted, got = ([a.shape for a in arrays] for arrays in (self.parameters, gradients))
         if got != wanted:
             raise ValueError(
                 f"gradients must be like the parameters, of shapes {wanted}, got {got}: "
-                "compare their number and order"
+                + _hint_of_shapes(wanted, got, self._shapes)
             )
         for index, (p, g) in enumerate(zip(self.parameters, gradients, strict=True)):
             checks.same_dtype(f"gradients[{index}]", g, p.dtype, f"parameters[{index}]")
         return gradients
+
+
+def _hint_of_shapes(wanted, got, shapes):
+    """The likely fix, for gradients of other shapes than the parameters."""
+    if list(map(math.prod, wanted)) != list(map(math.prod, got)):
+        return "compare their number and order"
+    index = next(i for i, pair in enumerate(zip(wanted, got, strict=True)) if pair[0] != pair[1])
+    if shapes[index] is not None:
+        return f"gradients[{index}] may also be {shapes[index]}: transposed?"
+    if len(wanted[index]) != 1:
+        return f"give gradients[{index}].reshape({wanted[index]})"
+    return f"give the optimizer the parts and not their flat, or gradients[{index}].ravel()"
 
 
 class SGD(_Optimizer):
@@ -278,6 +295,8 @@ class SGD(_Optimizer):
         ----------
         gradients : list of arrays, or one array
             Each is like its parameter, or has such an array `flat`, as results of `backward` do.
+            For an `Embedding` it may also have the shape of its table, as the `embedding` of a
+            layer's gradients has.
 
         Raises
         ------
@@ -368,6 +387,8 @@ class Adam(_Optimizer):
         ----------
         gradients : list of arrays, or one array
             Each is like its parameter, or has such an array `flat`, as results of `backward` do.
+            For an `Embedding` it may also have the shape of its table, as the `embedding` of a
+            layer's gradients has.
 
         Raises
         ------

@@ -206,7 +206,7 @@ class Embedding(_Part):
     >>> adam = train.Adam([layer, table], 0.01)
     >>> y, h, tape = layer.forward(ids, embedding=table.params["weight"])
     >>> grads = tape.backward(np.ones_like(y))
-    >>> adam.step([grads.flat, grads.embedding.ravel()])
+    >>> adam.step([grads, grads.embedding])
     """
 
     def __init__(

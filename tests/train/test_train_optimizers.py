@@ -254,6 +254,34 @@ def test_gradients_that_do_not_fit_are_refused_by_name(make, gradients, error, m
 
 
 @every_optimizer
+def test_the_gradient_of_an_embedding_may_have_the_shape_of_its_table(make):
+    ids, (table, other) = [[0, 2], [2, 2]], (train.Embedding(3, 4, rng=0) for _ in range(2))
+    layer = fastrnn.GRU(4, 5, rng=1)
+    y, _, tape = layer.forward(ids, embedding=table.params["weight"])
+    grads = tape.backward(np.ones_like(y))
+    optimizer = make(part for part in [layer, table])
+    copy.copy(optimizer).step([grads, np.asfortranarray(grads.embedding)])
+    make(other.flat).step(grads.embedding.ravel())
+    assert_same_bits(table.flat, other.flat)
+    make(other).step(grads.embedding)
+    with pytest.raises(ValueError, match=r"gradients\[1\] may also be \(3, 4\): transposed"):
+        make([layer, table]).step([grads, grads.embedding.T])
+
+
+@every_optimizer
+def test_a_gradient_of_another_shape_and_the_same_size_is_refused_with_the_fix(make):
+    table, gradient = train.Embedding(3, 4, rng=0), draw(3, 4, dtype="f4")
+    before = table.flat.copy()
+    for optimizer, g, fix in (
+        (make(table.flat), gradient, r"the parts and not their flat, or gradients\[0\].ravel"),
+        (make([draw(3, 4)]), draw(12), r"give gradients\[0\].reshape\(\(3, 4\)\)"),
+    ):
+        with pytest.raises(ValueError, match=fix):
+            optimizer.step(g)
+    assert_same_bits(table.flat, before)
+
+
+@every_optimizer
 def test_gradients_may_lie_anyhow(make):
     ours, wanted, gradient = draw(4, 3), draw(4, 3), draw(4, 3, seed=1)
     wide = np.zeros((8, 6))
