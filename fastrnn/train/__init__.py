@@ -6,10 +6,11 @@ part's parameters; a dropout has none. Gradients are buffers of the same layout.
 takes a list of buffers, and its step a list of gradients.
 
 parts.py has a head and an embedding, dropout.py dropout between parts, probabilities.py sigmoid and
-softmax, losses.py losses with their gradients. series.py has minibatches of windows, sequences.py
-puts ragged sequences into one array and turns tokens into ids. optimizers.py has clipping, SGD and
-Adam; buffers.py checks the arrays that they change. state.py puts everything that training changes
-into one dict; checkpoints.py writes and reads it, loop.py is `fit`, progress.py its progress bar.
+softmax, losses.py losses with their gradients, shares.py what counts in them. series.py has
+minibatches of windows, sequences.py puts ragged sequences into one array and turns tokens into ids.
+optimizers.py has clipping, SGD and Adam; buffers.py checks the arrays that they change. state.py
+puts everything that training changes into one dict; checkpoints.py writes and reads it, loop.py is
+`fit`, progress.py its progress bar.
 
 A checkpoint may come from a stranger. contents.py checks it, generators.py reads the states of
 random generators, and fastrnn/_files has the two formats.
