@@ -15,13 +15,14 @@ import numpy as np
 
 from fastrnn import checks
 from fastrnn.train.probabilities import shifted_powers, sigmoid
-from fastrnn.train.shares import shares_of
+from fastrnn.train.shares import before_end, both, shares_of
 
 if TYPE_CHECKING:
     from typing import SupportsIndex
 
     from numpy.typing import ArrayLike
 
+    from fastrnn._typing import Lengths
     from fastrnn.train.protocols import Floats
 
 
@@ -31,6 +32,8 @@ def cross_entropy(
     weights: ArrayLike | None = None,
     *,
     ignore_index: SupportsIndex | None = None,
+    lengths: Lengths | None = None,
+    batch_first: bool = False,
 ) -> tuple[float, Floats]:
     """Softmax cross-entropy: the mean of log sum exp(logits) - logits[target].
 
@@ -48,6 +51,13 @@ def cross_entropy(
     ignore_index : int, or None
         Targets of this value do not count. The value need not be a class (PyTorch's default is
         -100).
+    lengths : (B,) integers, or None
+        The number of steps of each row, as a layer takes it. Steps beyond a row's end do not count,
+        whatever their logits and targets are. The first two axes of targets are (T, B). For a
+        single sequence lengths is a number, and the first axis is T. Elements count if weights and
+        ignore_index let them count too.
+    batch_first : bool
+        The first two axes are (B, T), as in a layer with batch_first. Only lengths reads it.
 
     Returns
     -------
@@ -59,8 +69,8 @@ def cross_entropy(
     Raises
     ------
     ValueError, TypeError
-        For shapes that do not agree, for targets that are not classes, and for weights that are
-        negative or not finite.
+        For shapes that do not agree, for targets that are not classes, for weights that are
+        negative or not finite, and for lengths beyond T.
 
     Examples
     --------
@@ -69,8 +79,8 @@ def cross_entropy(
     >>> import numpy as np
     >>> from fastrnn import train
     >>> logits = np.zeros((3, 2, 4), "float32")
-    >>> targets = np.array([[0, 3], [1, -1], [2, -1]])
-    >>> loss, gradient = train.cross_entropy(logits, targets, ignore_index=-1)
+    >>> targets, lengths = train.pad([[0, 1, 2], [3]])
+    >>> loss, gradient = train.cross_entropy(logits, targets, lengths=lengths)
     >>> print(f"{loss:.4f}")
     1.3863
     >>> gradient[1, 0]
@@ -89,7 +99,8 @@ def cross_entropy(
             f"targets must be {logits.shape[:-1]} for logits of shape {logits.shape}, got "
             f"{targets.shape}{hint if targets.shape == logits.shape else ''}"
         )
-    shares = shares_of(weights, targets.shape, _not_ignored(targets, ignore_index))
+    within = before_end(lengths, targets.shape, batch_first)
+    shares = shares_of(weights, targets.shape, both(_not_ignored(targets, ignore_index), within))
     targets = _classes(shares.zeroed(targets), logits.shape[-1])[..., None]
     logits = shares.zeroed(logits, more_axes=1)
     largest, powers, total = shifted_powers(logits)
@@ -102,7 +113,12 @@ def cross_entropy(
 
 
 def binary_cross_entropy(
-    logits: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+    logits: ArrayLike,
+    targets: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool = False,
 ) -> tuple[float, Floats]:
     """Cross-entropy of sigmoid(logits) with targets from 0 to 1, computed from the logits.
 
@@ -115,6 +131,8 @@ def binary_cross_entropy(
         From 0 to 1: booleans, integers, or floats that the logits' dtype holds exactly.
     weights : array, or None
         As for `cross_entropy`, beside the logits' shape.
+    lengths, batch_first
+        As for `cross_entropy`; the first two axes are those of logits.
 
     Returns
     -------
@@ -135,7 +153,7 @@ def binary_cross_entropy(
     >>> print(f"{loss:.4f}", gradient.round(4))
     0.3466 [-0.25 -0.  ]
     """
-    logits, targets, shares = _alike("logits", logits, targets, weights)
+    logits, targets, shares = _alike("logits", logits, targets, weights, lengths, batch_first)
     outside = targets[(targets < 0) | (targets > 1)]
     if outside.size:
         raise ValueError(f"targets must be from 0 to 1, got {outside.flat[0]}")
@@ -145,7 +163,12 @@ def binary_cross_entropy(
 
 
 def mean_squared_error(
-    y: ArrayLike, targets: ArrayLike, weights: ArrayLike | None = None
+    y: ArrayLike,
+    targets: ArrayLike,
+    weights: ArrayLike | None = None,
+    *,
+    lengths: Lengths | None = None,
+    batch_first: bool = False,
 ) -> tuple[float, Floats]:
     """The mean of (y - targets)**2, and its gradient.
 
@@ -156,6 +179,8 @@ def mean_squared_error(
         Integers, or floats that y's dtype holds exactly.
     weights : array, or None
         As for `cross_entropy`, beside y's shape.
+    lengths, batch_first
+        As for `cross_entropy`; the first two axes are those of y.
 
     Returns
     -------
@@ -178,7 +203,7 @@ def mean_squared_error(
     >>> train.mean_squared_error(y, measured, weights=~np.isnan(measured))
     (2.0, array([ 0.,  0., -2.]))
     """
-    y, targets, shares = _alike("y", y, targets, weights)
+    y, targets, shares = _alike("y", y, targets, weights, lengths, batch_first)
     error = y - targets
     with np.errstate(all="ignore"):
         return shares.mean(np.square(error, dtype=np.float64)), shares.weighted(error, factor=2)
@@ -187,13 +212,13 @@ def mean_squared_error(
 # ---- targets -------------------------------------------------------------------------------------
 
 
-def _alike(name, array, targets, weights):
+def _alike(name, array, targets, weights, lengths, batch_first):
     """(array, targets, shares): array and targets of one shape and dtype, with 0 if not counted."""
     array, targets = checks.as_array(name, array), checks.plain("targets", targets)
     if targets.shape != array.shape:
         hint = ": [..., None] adds the last axis" if (*targets.shape, 1) == array.shape else ""
         raise ValueError(f"targets must be {array.shape} like {name}, got {targets.shape}{hint}")
-    shares = shares_of(weights, array.shape)
+    shares = shares_of(weights, array.shape, before_end(lengths, array.shape, batch_first))
     targets = checks.exact("targets", shares.zeroed(targets), array.dtype, name)
     return shares.zeroed(array), targets, shares
 

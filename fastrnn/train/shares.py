@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastrnn import checks
+from fastrnn._engine import ragged
 
 
 class Shares(NamedTuple):
@@ -37,6 +38,45 @@ class Shares(NamedTuple):
 
 def _widened(array, more_axes):
     return array.reshape(array.shape + (1,) * more_axes)
+
+
+def before_end(lengths, shape, batch_first):
+    """Booleans, False for elements beyond their row's end, that broadcast to losses of this shape.
+
+    None if all count.
+    """
+    batch_first = checks.flag("batch_first", batch_first)
+    if lengths is None:
+        return None
+    given = checks.converted("lengths", lengths, "integers")
+    several = given.ndim > 0
+    axes = ("T",) if not several else ("B", "T") if batch_first else ("T", "B")
+    if len(shape) < len(axes):
+        hint = ": for one result of each row leave lengths out" if several else ""
+        raise ValueError(
+            f"lengths {given.shape} need losses of shape ({', '.join(axes)}, ...), got {shape}"
+            + hint
+        )
+    sizes = dict(zip(axes, shape, strict=False))
+    if several and given.shape != (sizes["B"],):
+        hint = f": is batch_first {not batch_first}?" if given.shape == (sizes["T"],) else ""
+        raise ValueError(
+            f"lengths must be (B,) = ({sizes['B']},) for losses of shape {shape}, got "
+            f"{given.shape}{hint}"
+        )
+    rows = ragged.rows(sizes["T"], sizes.get("B"), lengths)
+    if rows is None:
+        return None
+    within = rows.within(sizes["T"])  # (T, B), or (T, 1) for a single sequence
+    within = within.T if axes[0] == "B" else within
+    return within.reshape(shape[: len(axes)] + (1,) * (len(shape) - len(axes)))
+
+
+def both(counted, other):
+    """Booleans that are True where both are; None is True everywhere."""
+    if counted is None or other is None:
+        return other if counted is None else counted
+    return counted & other
 
 
 def shares_of(weights, shape, counted=None):

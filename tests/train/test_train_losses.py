@@ -169,6 +169,80 @@ def test_what_weighs_something_is_judged_whatever_it_is(name):
     assert math.isnan(value) and np.isnan(gradient[0, 0, 0]) and np.isfinite(gradient[1:]).all()
 
 
+# ---- lengths -------------------------------------------------------------------------------------
+
+
+@every_dtype
+@every_loss
+@pytest.mark.parametrize("weights", [None, "elements", "rows"], ids=str)
+def test_steps_beyond_a_rows_length_count_neither_in_the_loss_nor_in_the_gradient(
+    name, weights, dtype
+):
+    loss, (y, targets) = getattr(train, name), problem(name, dtype)
+    lengths, within = [4, 0, 2], np.arange(4)[:, None] < [4, 0, 2]
+    weights = 1 if weights is None else counts(name, of=weights)
+    inside = within.reshape(4, 3, *(1,) * (targets.ndim - 2))
+    wanted = loss(y, targets, np.where(inside, weights, 0))
+    beyond, other = y.copy(), targets.astype(dtype)
+    beyond[~within], other[~within] = np.nan, np.nan
+    first = {"lengths": np.array(lengths), "batch_first": True}
+    for ours in (
+        loss(beyond, other, weights, lengths=lengths),
+        loss(beyond, targets, weights, lengths=np.array(lengths, "u1")),
+    ):
+        assert_same_bits(ours, wanted)
+    if np.ndim(weights) == 0:
+        value, gradient = loss(beyond.swapaxes(0, 1), other.swapaxes(0, 1), **first)
+        np.testing.assert_allclose(value, wanted[0], rtol=1e-12)  # the sum has another order
+        assert_same_bits(gradient.swapaxes(0, 1), wanted[1])
+    assert not wanted[1][~within].any() and wanted[0] > 0
+    assert_same_bits(loss(y, targets, lengths=[4, 4, 4]), loss(y, targets))
+
+
+@every_loss
+def test_the_length_of_a_single_sequence_is_a_number(name):
+    loss, (y, targets) = getattr(train, name), problem(name)
+    value, gradient = loss(y[:, 0], targets[:, 0], lengths=3)
+    wanted = loss(y[:3, 0], targets[:3, 0])
+    assert value == pytest.approx(wanted[0], rel=1e-14)
+    assert_same_bits(gradient[:3], wanted[1])
+    assert not gradient[3:].any()
+
+
+def test_lengths_and_ignored_classes_go_together():
+    logits, targets = draw(4, 3, 5), np.arange(12).reshape(4, 3) % 5
+    counted = (np.arange(4)[:, None] < [4, 1, 2]) & (targets != 2)
+    assert_same_bits(
+        train.cross_entropy(logits, targets, ignore_index=2, lengths=[4, 1, 2]),
+        train.cross_entropy(logits, targets, counted),
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"lengths": [4, 5, 1]}, ValueError, "lengths must be from 0 to T = 4, got 5"),
+        ({"lengths": [4, -1, 1]}, ValueError, "lengths must be from 0 to T = 4, got -1"),
+        ({"lengths": [4, 1]}, ValueError, r"lengths must be \(B,\) = \(3,\) .* got \(2,\)$"),
+        ({"lengths": [4, 1, 1, 1]}, ValueError, r"got \(4,\): is batch_first True\?"),
+        ({"lengths": [3, 1, 1], "batch_first": True}, ValueError, "is batch_first False"),
+        ({"lengths": [4.0, 1.0, 1.0]}, TypeError, "lengths must be integers"),
+        ({"lengths": [3, 1, 1], "batch_first": 1}, TypeError, "batch_first must be True or False"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        train.mean_squared_error(draw(4, 3, 2), draw(4, 3, 2), **options)
+
+
+def test_lengths_for_one_result_of_each_row_are_refused():
+    with pytest.raises(ValueError, match=r"lengths \(3,\) need losses .* leave lengths out"):
+        train.cross_entropy(draw(3, 5), [0, 1, 2], lengths=[4, 1, 2])
+
+
+# ---- kinds of weights ----------------------------------------------------------------------------
+
+
 @every_dtype
 @every_loss
 def test_if_nothing_counts_loss_and_gradient_are_0(name, dtype):

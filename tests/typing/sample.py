@@ -44,9 +44,11 @@ def classify(layer: LSTM | GRU, texts: list[str], path: pathlib.Path) -> float:
     dropout = train.Dropout(0.5, rng=0)
     dropout.rate, dropout.rng = 0.25, 1
     if isinstance(layer, LSTM):
-        _, state, tape = layer.forward(x, lengths=lengths, embedding=table.params["weight"])
+        y, state, tape = layer.forward(x, lengths=lengths, embedding=table.params["weight"])
         output, factors = dropout.forward(layer.last(state))
         loss, d = train.cross_entropy(head(output), targets)
+        over_time = train.cross_entropy(head(y), x % 2, lengths=lengths, batch_first=False)[0]
+        loss += over_time + train.mean_squared_error(y, y, lengths=[1, 2])[0]
         last = dropout.backward(factors, head.backward(output, d).x)
         grads = tape.backward(last=last, need_x=False)
         layer.flat -= grads.flat
