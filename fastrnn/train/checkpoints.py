@@ -126,7 +126,8 @@ def load(
         As for `save`; parts of the same names, shapes and dtypes as those in the file.
     optimizer : SGD or Adam, or None
         With None the state of an optimizer in the file is ignored. The learning rate is loaded too.
-        Momentum, betas and epsilon are not in the file: make the optimizer with the same ones.
+        Momentum, betas, epsilon and weight decay are not in the file: make the optimizer with the
+        same ones.
     max_extra : int
         Bytes of memory that `extra` may take, by default 16 MiB. JSON counts by the most memory
         that reading it can take: some 100 bytes for each value and 200 for each name.

@@ -251,6 +251,8 @@ def _hint_of_shapes(wanted, got, shapes):
 class SGD(_Optimizer):
     """Gradient descent with momentum: v = momentum * v + g; p -= learning_rate * v.
 
+    With weight_decay, g is the gradient + weight_decay * p, as in PyTorch's SGD.
+
     Parameters
     ----------
     parameters : list of arrays or parts, or one of them
@@ -260,6 +262,9 @@ class SGD(_Optimizer):
         Finite, from 0 up. The attribute of this name may be assigned.
     momentum : float
         From 0 to 1.
+    weight_decay : float
+        Finite, from 0 up. It acts on all parameters, biases too, as in PyTorch. To leave some out,
+        give them an optimizer of their own.
 
     Raises
     ------
@@ -279,8 +284,16 @@ class SGD(_Optimizer):
 
     _buffers = ("velocity",)
 
-    def __init__(self, parameters: Buffers, learning_rate: float, momentum: float = 0.0) -> None:
+    def __init__(
+        self,
+        parameters: Buffers,
+        learning_rate: float,
+        momentum: float = 0.0,
+        *,
+        weight_decay: float = 0.0,
+    ) -> None:
         super().__init__(parameters, learning_rate)
+        self.weight_decay: float = _finite("weight_decay", weight_decay)
         self.momentum: float = checks.number(
             "momentum", momentum, "from 0 to 1", lambda n: 0 <= n <= 1
         )
@@ -315,7 +328,7 @@ class SGD(_Optimizer):
         gradients = self._checked(gradients)
         for p, v, g in zip(self.parameters, self.velocity, gradients, strict=True):
             v *= v.dtype.type(self.momentum)
-            v += g
+            v += g + p.dtype.type(self.weight_decay) * p if self.weight_decay else g
             p -= p.dtype.type(self.learning_rate) * v
 
 
@@ -332,7 +345,7 @@ def _betas(betas):
 
 
 class Adam(_Optimizer):
-    """Adam: Kingma and Ba, 2015, algorithm 1.
+    """Adam: Kingma and Ba, 2015, algorithm 1; AdamW with weight_decay.
 
     Parameters
     ----------
@@ -342,6 +355,12 @@ class Adam(_Optimizer):
         The factors of the running means of the gradient and of its square; from 0 to below 1.
     epsilon : float
         Finite, above 0.
+    weight_decay : float
+        Finite, from 0 up. Before a step each parameter is multiplied by
+        1 - learning_rate * weight_decay: Loshchilov and Hutter, Decoupled weight decay
+        regularization, 2019, as in PyTorch's AdamW (whose default is 0.01). It acts on all
+        parameters, biases too, as in PyTorch. To leave some out, give them an optimizer of their
+        own.
 
     Raises
     ------
@@ -370,11 +389,14 @@ class Adam(_Optimizer):
         learning_rate: float = 1e-3,
         betas: tuple[float, float] | list[float] = (0.9, 0.999),
         epsilon: float = 1e-8,
+        *,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(parameters, learning_rate)
         wanted = "a finite number above 0"  # with 0, a gradient of 0 would give 0 / 0
         self.epsilon: float = checks.number("epsilon", epsilon, wanted, lambda n: 0 < n < math.inf)
         self.betas: tuple[float, float] = _betas(betas)
+        self.weight_decay: float = _finite("weight_decay", weight_decay)
         self.mean: list[Floats] = self._zeros()
         self.square: list[Floats] = self._zeros()
         self.updates = 0
@@ -415,4 +437,6 @@ class Adam(_Optimizer):
                 m += rates[0] * (g - m)
                 s += rates[1] * (squares - s)
                 root = np.sqrt(s / corrections[1]) + self.epsilon
+                if self.weight_decay:
+                    p *= 1 - pace * self.weight_decay
                 p -= pace / corrections[0] * m / root

@@ -24,8 +24,13 @@ pytestmark = pytest.mark.no_kernels
         (lambda p: train.Adam(p, 0.01), ("Adam", {"lr": 0.01})),
         (lambda p: train.Adam(p, 0.1, (0.8, 0.99), 1e-3),
          ("Adam", {"lr": 0.1, "betas": (0.8, 0.99), "eps": 1e-3})),
+        (lambda p: train.SGD(p, 0.1, 0.9, weight_decay=0.2),
+         ("SGD", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.2})),
+        (lambda p: train.Adam(p, 0.01, weight_decay=0.01), ("AdamW", {"lr": 0.01})),
+        (lambda p: train.Adam(p, 0.1, weight_decay=0.5),
+         ("AdamW", {"lr": 0.1, "weight_decay": 0.5})),
     ],
-    ids=["SGD", "momentum", "Adam", "Adam otherwise"],
+    ids=["SGD", "momentum", "Adam", "Adam otherwise", "SGD decays", "AdamW", "AdamW decays more"],
 )  # fmt: skip
 def test_optimizers_are_pytorchs(make, theirs, dtype):
     torch = pytest.importorskip("torch")
@@ -183,6 +188,13 @@ def test_parameters_that_cannot_be_trained_are_refused_by_name(make, given, erro
         (lambda p: train.Adam(p, 0.1, (0.9, 1.0)), ValueError, r"betas\[1\] must be from 0 to bel"),
         (lambda p: train.Adam(p, 0.1, 0.9), TypeError, "betas must be a pair of numbers, got fl"),
         (lambda p: train.Adam(p, 0.1, (0.9,)), TypeError, "betas must be a pair of numbers, got 1"),
+        (lambda p: train.Adam(p, weight_decay=-1), ValueError, "weight_decay must be a finite"),
+        (lambda p: train.SGD(p, 0.1, weight_decay=np.inf), ValueError, "weight_decay must be a fi"),
+        (
+            lambda p: train.SGD(p, 0.1, weight_decay="L2"),
+            TypeError,
+            "weight_decay must be a finite",
+        ),
         (lambda p: train.Adam(p, epsilon=-1), ValueError, "epsilon must be a finite number above"),
         (lambda p: train.Adam(p, epsilon=0), ValueError, "epsilon must be a finite number above 0"),
         (lambda p: train.Adam(p, epsilon=np.inf), ValueError, "epsilon must be a finite number"),

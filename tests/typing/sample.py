@@ -87,7 +87,7 @@ def own_cell() -> float:
     weights = reference.weights(cell, 3, 4, rng=0)
     y, _, tape = reference.forward(cell, np.ones((5, 2, 3)), None, *weights)
     _, _, *gradients = reference.backward(tape, np.ones_like(y))
-    train.Adam(weights, 0.01).step(gradients)
+    train.Adam(weights, 0.01, weight_decay=0.01).step(gradients)
     print(report.ok, {name: found.cause for name, found in report.wrong.items()})
     return report["da_f"]
 
