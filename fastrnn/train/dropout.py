@@ -127,7 +127,8 @@ class Dropout:
         Returns
         -------
         y : array like x
-            x * factors.
+            x * factors. Where x is infinite or NaN and its factor is 0, y is NaN and not 0, as in
+            PyTorch: dropout does not hide that a network has diverged.
         factors : array like x
             0 or 1 / (1 - rate) for each element.
 

@@ -44,6 +44,15 @@ def test_rate_0_changes_nothing_and_draws_nothing():
     assert not dropout.forward(x)[0].any()
 
 
+def test_what_is_not_finite_stays_visible_where_it_is_dropped_as_in_pytorch():
+    bad = np.array([np.inf, -np.inf, np.nan])
+    y, factors = train.Dropout(1.0).forward(bad)
+    assert not factors.any() and np.isnan(y).all()
+    assert np.isnan(train.Dropout(1.0).backward(factors, bad)).all()
+    torch = pytest.importorskip("torch")
+    assert torch.nn.functional.dropout(torch.from_numpy(bad), 1.0).isnan().all()
+
+
 def test_the_seed_decides_what_is_drawn_and_each_call_draws_anew():
     x = np.ones((20, 20))
     a, b = train.Dropout(0.5, rng=3), train.Dropout(0.5, rng=np.random.default_rng(3))
