@@ -9,8 +9,10 @@ as int64, flags as bytes 0 and 1.
 import operator
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -121,6 +123,9 @@ def features(name, value, dtype, ids_are="one_hot=True or embedding="):
     return of_dtype(name, value, dtype)
 
 
+EXCHANGED = "are batch and time exchanged in x?"
+
+
 def _shape_text(symbols, numbers):
     if len(numbers) == 0:
         return "a single number"
@@ -132,15 +137,45 @@ def _shape_text(symbols, numbers):
 def shaped(name, array, symbols, numbers, hint=None):
     """ValueError unless the array has exactly this shape; symbols name the axes in the message."""
     if array.shape != tuple(numbers):
-        if hint is None and len(array.shape) == 2 and array.shape[::-1] == tuple(numbers):
-            hint = "transposed?"
-        if hint is None and (1, *array.shape) == tuple(numbers):
-            hint = "[None] adds the first axis"
+        hint = _hint_of_shape(array.shape, tuple(numbers)) if hint is None else hint
         raise ValueError(
             f"{name} must be {_shape_text(symbols, numbers)}, got {array.shape}"
             + (f": {hint}" if hint else "")
         )
     return array
+
+
+def _hint_of_shape(got, wanted):
+    """The likely fix of a shape, or None."""
+    if (1, *got) == wanted:
+        return "[None] adds the first axis"
+    if sorted(map(str, got)) != sorted(map(str, wanted)):  # a size of any number is a text
+        return None
+    moved = [axis for axis, (n, of) in enumerate(zip(got, wanted, strict=True)) if n != of]
+    if len(moved) != 2:
+        return None
+    axes = f"{moved[0]}, {moved[1]}"
+    return "transposed?" if len(got) == 2 else f"two axes exchanged? swapaxes({axes}) fits"
+
+
+def features_last(shape, features):
+    """The end of a message about an x whose last axis has not these features."""
+    if features not in shape[:-1] or len(shape) not in (2, 3):
+        return ""
+    axis = shape.index(features)
+    return f": the features are the last axis; swapaxes({axis}, {len(shape) - 1}) fits"
+
+
+def other_cell(gates, rows, hidden, recurrent=True):
+    """A hint for a matrix with these rows, if they are the gates of another cell; else None."""
+    cells = {1: "an RNN", 3: "a GRU", 4: "an LSTM"}
+    if not recurrent:
+        cells = {2: "a MinGRU", 3: "a MinLSTM"}
+    found, rest = divmod(rows, max(hidden, 1))
+    if rest or found == gates or found not in cells or gates not in cells:
+        return None
+    of_found, of_own = (f"{n} gate{'s' * (n > 1)}, {cells[n]}'s" for n in (found, gates))
+    return f"these are {of_found}; here are {of_own}"
 
 
 def shown(name):
@@ -376,12 +411,28 @@ def generator(name, value):
         ) from None
 
 
-def choice(name, value, allowed):
-    """Return the value if it is one of the allowed strings."""
+def choice(name, value, allowed, elsewhere=MappingProxyType({})):
+    """Return the value if it is one of the allowed strings.
+
+    elsewhere : names of other systems in small letters -> the allowed one, for the message
+    """
     if not isinstance(value, str) or value not in allowed:
         got = repr(value) if isinstance(value, str) else shown(repr(value))
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {got}")
+        hint = _nearest(value, allowed, elsewhere) if isinstance(value, str) else None
+        raise ValueError(
+            f"{name} must be one of {', '.join(map(repr, allowed))}, got {got}"
+            + (f": did you mean {hint!r}?" if hint else "")
+        )
     return value
+
+
+def _nearest(value, allowed, elsewhere):
+    """The allowed string that is most like the value, or None."""
+    value = value[:100].lower()
+    if value in elsewhere:
+        return elsewhere[value]
+    likely = get_close_matches(value, [name for name in allowed if isinstance(name, str)], n=1)
+    return likely[0] if likely else None
 
 
 def flag(name, value):
@@ -398,11 +449,15 @@ def not_told_twice(options, names):
             raise TypeError(f"{name} follows from the arrays, got {options[name]!r}: leave it out")
 
 
-def path(name, value):
-    """The value as a Path; TypeError unless it is a str or a path of one."""
+def path(name, value, other=None):
+    """The value as a Path; TypeError unless it is a str or a path of one.
+
+    other : the next argument, which is the path if the two are exchanged
+    """
     text = os.fspath(value) if isinstance(value, str | os.PathLike) else value
     if not isinstance(text, str):
-        raise TypeError(f"{name} must be a str or a pathlib.Path, got {type(text).__name__}")
+        hint = f": the {name} comes first" if isinstance(other, str | os.PathLike) else ""
+        raise TypeError(f"{name} must be a str or a pathlib.Path, got {type(text).__name__}{hint}")
     return Path(text)
 
 
@@ -450,7 +505,8 @@ def weights(cell, w_ih, w_hh, b_ih, b_hh, w_hr=None):
         raise ValueError(f"w_hh must have at least one hidden unit, got {w_hh.shape}")
     gate_rows = cell.gates * hidden
     of_h = hidden if w_hr is None else len(w_hr)
-    shaped("w_hh", w_hh, (f"{g}hidden_size", features), (gate_rows, of_h))
+    other = other_cell(cell.gates, len(w_hh), w_hh.shape[1]) if w_hr is None else None
+    shaped("w_hh", w_hh, (f"{g}hidden_size", features), (gate_rows, of_h), other)
     inputs = w_ih.shape[1]
     hint = "transposed?" if w_ih.shape[1] == gate_rows else None
     if w_ih.shape[0] != gate_rows:
@@ -494,6 +550,7 @@ def sequence(name, value, dtype, input_size):
     if x.shape[2] != input_size:
         raise ValueError(
             f"{name} must be (T, B, input_size) with input_size = {input_size}, got {x.shape}"
+            + features_last(x.shape, input_size)
         )
     return rows(x)
 
@@ -551,9 +608,9 @@ def _is_pair_of_none(value):
     return isinstance(value, tuple | list) and len(value) == 2 and value[0] is value[1] is None
 
 
-def optional(name, value, shape, symbols, dtype):
+def optional(name, value, shape, symbols, dtype, hint=None):
     """The value as an array of this shape and dtype; None, which stands for zeros, stays None."""
     if value is None:
         return None
     array = of_dtype(name, value, dtype)
-    return shaped(name, array, symbols, shape)
+    return shaped(name, array, symbols, shape, hint)

@@ -83,6 +83,42 @@ def test_x_of_another_input_size_is_refused(cell):
         call(cell, x=zeros(T, B, I + 1))
 
 
+@every_cell
+def test_for_features_on_another_axis_the_message_says_which(cell):
+    with refuses(ValueError, f"got {(T, I, B)}: the features are the last axis; swapaxes(1, 2)"):
+        call(cell, x=zeros(T, I, B))
+    with refuses(ValueError, f"got {(I, T, B)}: the features are the last axis; swapaxes(0, 2)"):
+        layer_of(cell, I, H)(zeros(I, T, B))
+
+
+@every_cell
+def test_for_exchanged_axes_the_message_says_which(cell):
+    layer, x, exchanged = layer_of(cell, I, H), zeros(T, B, I), "two axes exchanged? swapaxes(0, 1)"
+    h = zeros(B, 1, H)
+    state, other = ((h, h), (zeros(1, B, H),) * 2) if cell == "lstm" else (h, zeros(1, B, H))
+    with refuses(ValueError, f"= {(1, B, H)}, got {(B, 1, H)}: {exchanged} fits"):
+        layer(x, state)
+    with refuses(ValueError, f"dy must be (T, B, hidden_size) = {(T, B, H)}", exchanged):
+        layer.forward(x)[2].backward(zeros(B, T, H))
+    with refuses(ValueError, f"got {(1, B, H)}: are batch and time exchanged in x?"):
+        layer(zeros(B, T, I), other)
+    with refuses(ValueError, f"lengths must be (B,) = ({T},), got ({B},): are batch and time"):
+        layer(zeros(B, T, I), lengths=[1] * B)
+
+
+def test_weights_of_another_cell_are_refused_by_its_name():
+    lstm = layer_of("lstm", I, H).params
+    with refuses(ValueError, "w_hh must be", "these are 4 gates, an LSTM's; here are 3 gates"):
+        fastrnn.gru(zeros(T, B, I), None, lstm["weight_ih_l0"], lstm["weight_hh_l0"])
+
+
+def test_for_a_misspelt_choice_the_message_has_the_nearest():
+    with refuses(ValueError, "init must be one of", "got 'ortogonal': did you mean 'orthogonal'?"):
+        layer_of("lstm", I, H, init="ortogonal")
+    with refuses(ValueError, "nonlinearity must be one of 'tanh', 'relu', got 'TANH': did you"):
+        fastrnn.RNN(I, H, nonlinearity="TANH")
+
+
 def gates(cell):
     g = CELLS[cell].gates
     return "" if g == 1 else f"{g}*"

@@ -88,7 +88,10 @@ def _sorted(lengths):
 def _lengths(value, steps, batch):
     shape, symbols = ((), ()) if batch is None else ((batch,), ("B",))
     hint = ": use lengths.astype(int)" if hasattr(value, "astype") else ": use integers"
-    lengths = checks.integers("lengths", value, hint, symbols, shape)
+    lengths = checks.integers("lengths", value, hint)
+    exchanged = batch is not None and lengths.shape == (steps,)
+    hint = checks.EXCHANGED if exchanged else None
+    checks.shaped("lengths", lengths, symbols, shape, hint)
     return checks.within("lengths", lengths, steps, "T = ").reshape(-1)
 
 

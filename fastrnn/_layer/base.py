@@ -43,6 +43,13 @@ if TYPE_CHECKING:
     )
 
 
+# Names of Keras and others -> ours.
+_MERGES_ELSEWHERE = {
+    "ave": "mean", "avg": "mean", "average": "mean", "add": "sum", "multiply": "mul",
+    "cat": "concat",
+}  # fmt: skip
+
+
 class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
     """The base of all layers: everything but the cell.
 
@@ -120,11 +127,16 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
             raise ValueError("zoneout must be 0 with proj_size: a projected h has no zoneout")
         return proj_size
 
+    def _named(self, params, prefix):
+        named = super()._named(params, prefix)
+        self._structure.check_gates(named)
+        return named
+
     def _checked_merge(self, merge):
         if merge == "concat":
             return merge
         if merge is not None:
-            checks.choice("merge", merge, ("concat", *filter(None, MERGES)))
+            checks.choice("merge", merge, ("concat", *MERGES), _MERGES_ELSEWHERE)
         if not self.bidirectional:
             raise ValueError(
                 f"merge must be 'concat' for a layer of one direction, got {merge!r}: "

@@ -64,7 +64,7 @@ class Running:
         if zero_masked is not False and checks.flag("zero_output_for_mask", zero_masked):
             shown = None if rows is None else rows.shown
         batch = x.shape[1]
-        first = self._first_state(state, batch, unbatched, keep)
+        first = self._first_state(state, x.shape[:2], unbatched, keep)
         last = structure.new_state(batch)
         target = None
         if out is not None:
@@ -85,14 +85,18 @@ class Running:
             return y, last, None
         return y, last, ForwardRecord(layers, unbatched, rows, shown, checkpoint, outputs)
 
-    def _first_state(self, state, batch, unbatched, keep):
-        """The state before the first step, as passes read it; with `keep` a copy, for the tape."""
+    def _first_state(self, state, sizes, unbatched, keep):
+        """The state before the first step, as passes read it; with `keep` a copy, for the tape.
+
+        sizes : T and B
+        """
+        steps, batch = sizes
         if state is None:
             zeros = self._zeros  # another thread may assign it meanwhile
             if zeros is None or zeros[0].shape[1] != batch:
                 self._zeros = zeros = self._structure.new_state(batch, np.zeros)
             return zeros
-        first = self._structure.checked_state(state, batch, unbatched)
+        first = self._structure.checked_state(state, batch, unbatched, steps)
         return tuple([s.copy() for s in first]) if keep else first
 
     def _run_layers(self, x, unbatched, first, last, rows, keep, checkpoint, train, target=None):

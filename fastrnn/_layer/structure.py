@@ -164,7 +164,7 @@ class Structure:
             batched = "(B, T, input_size)" if self.batch_first else "(T, B, input_size)"
             raise ValueError(
                 f"x must be {batched} or (T, input_size) with input_size = {self.input_size}, "
-                f"got {shape}"
+                f"got {shape}{checks.features_last(shape, self.input_size)}"
             )
         unbatched = len(shape) == 2
         if unbatched or self.batch_first:
@@ -254,8 +254,23 @@ class Structure:
             return None
         return self.from_user(out, unbatched)
 
-    def _checked_parts(self, name, value, batch, unbatched):
-        """The arrays of a state or of its gradient, each (L*D, B, H) or None."""
+    def check_gates(self, arrays):
+        """ValueError for the first matrix of another cell; arrays are parameters by name."""
+        kind = "weight_hh" if self.cell.recurrent else "weight_ih"
+        name = self.names(0)[kind]
+        shape = tuple(getattr(arrays[name], "shape", ()))
+        if len(shape) != 2 or self.features != self.hidden_size:  # a projection tells the cell
+            return
+        hidden = shape[1] if self.cell.recurrent else self.hidden_size
+        hint = checks.other_cell(self.cell.gates, shape[0], hidden, self.cell.recurrent > 0)
+        if hint is not None and shape[0] != self.shapes[name][0]:
+            raise ValueError(f"{name} must be {self.shapes[name]}, got {shape}: {hint}")
+
+    def _checked_parts(self, name, value, batch, unbatched, steps=None):
+        """The arrays of a state or of its gradient, each (L*D, B, H) or None.
+
+        steps : T, for a hint in the message; or None
+        """
         parts = checks.state_parts(self.cell, value, name)
         checked = []
         known = zip(self.cell.states, self.state_sizes, self.state_symbols, strict=True)
@@ -264,12 +279,15 @@ class Structure:
             if unbatched:
                 shape, symbols = shape[::2], symbols[::2]
             label = name if len(parts) == 1 else f"{label} of {name}"
-            part = checks.optional(label, part, shape, symbols, self.dtype)
+            exchanged = getattr(part, "shape", None) == (self.slots, steps, size)
+            hint = checks.EXCHANGED if exchanged and not unbatched else None
+            part = checks.optional(label, part, shape, symbols, self.dtype, hint)
             checked.append(part[:, None] if unbatched and part is not None else part)
         return checked
 
-    def checked_state(self, state, batch, unbatched):
-        parts = self._checked_parts("state", state, batch, unbatched)
+    def checked_state(self, state, batch, unbatched, steps=None):
+        """The arrays of a state, zeros for None. steps : T, for a hint; or None."""
+        parts = self._checked_parts("state", state, batch, unbatched, steps)
         zeros = self.new_state(batch, np.zeros)
         return tuple(
             [z if p is None else checks.dense(p) for p, z in zip(parts, zeros, strict=True)]

@@ -364,7 +364,7 @@ def _sequence(layer, x, state, flags, call_options, training):
         if state is None:
             parts = structure.new_state(x.shape[1], np.zeros)
         else:
-            parts = structure.checked_state(state, x.shape[1], unbatched)
+            parts = structure.checked_state(state, x.shape[1], unbatched, len(x))
         state = structure.state_to_user(tuple(part.copy() for part in parts), unbatched)
     return _Sequence(layer, structure, x, unbatched, rows, state, call_options, training)
 

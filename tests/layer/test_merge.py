@@ -70,9 +70,10 @@ def test_gradients_are_finite_differences(cell, merge, first, backend):
 @every_merge
 def test_a_gradient_not_given_is_zero(merge, backend):
     layer, x = pair("lstm", merge)[0], draw(T, B, I)
-    tape, zeros = layer.forward(x)[2], np.zeros((T, B, H))
-    wanted = tape.backward((zeros, zeros) if merge is None else zeros).flat
-    assert_close(tape.backward(None, (None, None)).flat, wanted, "float64")
+    _, (h, _), tape = layer.forward(x)
+    zeros, dstate = np.zeros((T, B, H)), (draw(*h.shape, seed=1), None)
+    wanted = tape.backward((zeros, zeros) if merge is None else zeros, dstate).flat
+    assert_close(tape.backward(None, dstate).flat, wanted, "float64")
     if merge is None:
         half = draw(T, B, H)
         assert_close(tape.backward((half, None)).flat, tape.backward((half, zeros)).flat, "float64")
@@ -101,6 +102,15 @@ def test_a_wrong_gradient_of_a_pair_is_refused(dy, error, message):
 @pytest.mark.parametrize("merge", ["ave", 1, "None"])
 def test_a_mode_that_is_none_is_refused(merge):
     with pytest.raises(ValueError, match="merge must be one of 'concat', 'sum', 'mean', 'mul'"):
+        layer_of("gru_after", I, H, bidirectional=True, merge=merge)
+
+
+@pytest.mark.parametrize(
+    ("merge", "ours"),
+    [("ave", "mean"), ("average", "mean"), ("add", "sum"), ("cat", "concat"), ("Mean", "mean")],
+)
+def test_for_a_name_of_others_the_message_has_ours(merge, ours):
+    with pytest.raises(ValueError, match=f"'mul', None, got '{merge}': did you mean '{ours}'"):
         layer_of("gru_after", I, H, bidirectional=True, merge=merge)
 
 

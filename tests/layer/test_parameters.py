@@ -368,10 +368,29 @@ def test_what_does_not_fit_is_not_loaded(change, error, message):
     assert_same_bits(layer.flat, before)
 
 
-def test_names_that_are_all_unknown_are_said_to_be_those_of_another_system():
-    flax = {name: {"kernel": np.zeros((H, H), "f4")} for name in ("ii", "if", "hi", "hf")}
-    with pytest.raises(ValueError, match="unknown are hf, .*: names of another system"):
-        layer_of("lstm", I, H).load(flax)
+@pytest.mark.parametrize(
+    ("own", "other", "message"),
+    [
+        ("gru_after", "lstm", "these are 4 gates, an LSTM's; here are 3 gates, a GRU's"),
+        ("lstm", "gru_before", "these are 3 gates, a GRU's; here are 4 gates, an LSTM's"),
+        ("lstm", "rnn_tanh", "these are 1 gate, an RNN's; here are 4 gates, an LSTM's"),
+        ("min_gru", "min_lstm", "these are 3 gates, a MinLSTM's; here are 2 gates, a MinGRU's"),
+    ],
+)
+def test_the_parameters_of_another_cell_are_refused_by_its_name(own, other, message):
+    layer, params = layer_of(own, I, H), layer_of(other, I, H).params
+    before = layer.flat.copy()
+    with pytest.raises(ValueError, match=message):
+        layer.load(params)
+    with pytest.raises(ValueError, match=message):
+        layer.params = params
+    assert_same_bits(layer.flat, before)
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 8, 12])
+def test_the_parameters_of_another_size_are_not_taken_for_another_cell(size):
+    with pytest.raises(ValueError, match=r"weight_ih_l0 must be .*, got \(\d+, 2\)$"):
+        layer_of("gru_after", 2, 6).load(layer_of("gru_after", 2, size).params)
 
 
 def test_directions_may_be_swapped_by_a_load_of_their_own_views():
