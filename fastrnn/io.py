@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _SAVED = "a layer, or a dict from names to layers"
 _NOT_SAVED = (
-    ": an RNN, LSTM, GRU, MinGRU or MinLSTM can be saved; fastrnn.train.save takes other classes"
+    ": an RNN, LSTM, GRU, MinGRU or MinLSTM can be saved; fastrnn.train.save takes other parts "
+    "too, such as a head, and a vocabulary's tokens"
 )
 
 
@@ -43,6 +44,9 @@ def save(path: str | PathLike[str], layers: Layer | Mapping[str, Layer]) -> None
     `safetensors.torch.load_file` returns. The cell and the options are a text in the file, which
     others ignore. The state of the layer's generator is not written; `fastrnn.train.save` writes
     it, for a training that continues.
+
+    A model of several parts in one file, as a layer with a head, an embedding and the tokens of a
+    vocabulary, is written by `fastrnn.train.save`, whose docstring has an example.
 
     The new file is written under another name and then moved to path, so a reader always finds a
     complete file, the old or the new one.
@@ -70,7 +74,7 @@ def save(path: str | PathLike[str], layers: Layer | Mapping[str, Layer]) -> None
     >>> fastrnn.save("encoder.npz", encoder)
     >>> fastrnn.save("both.npz", {"encoder": encoder, "decoder": decoder})
     """
-    path = checks.path("path", path)
+    path = checks.path("path", path, layers)
     write = writer_of(path)
     layers = _named(layers)
     arrays = {

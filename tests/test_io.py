@@ -290,7 +290,7 @@ def test_other_formats_have_a_way_out(path, words):
         ({0: LSTM(2, 3)}, ValueError, "layers must have texts as names, got 0"),
         ({"a": train.Dense(2, 3)}, TypeError, r"layers\['a'\] must be a layer, got Dense"),
         ({"a": Mine(2, 3)}, TypeError, r"layers\['a'\] must be a layer, got Mine"),
-        (Mine(2, 3), TypeError, "got Mine.*fastrnn.train.save takes other classes"),
+        (Mine(2, 3), TypeError, "got Mine.*fastrnn.train.save takes other parts too"),
         (Module(), TypeError, r"got \S*Module: make a fastrnn layer .* layer.load\(module\)"),
         (LSTM(2, 3).freeze(), TypeError, "got Frozen: use the layer that was frozen"),
         ({"\ud800": LSTM(2, 3)}, ValueError, r"'\\ud800.weight_ih_l0' must be .*got a surrogate"),
@@ -301,6 +301,18 @@ def test_what_cannot_be_saved_is_refused_and_the_old_file_stays(layers, error, w
     with pytest.raises(error, match=words):
         fastrnn.save(path, layers)
     assert path.read_bytes() == b"old" and list(path.parent.iterdir()) == [path]
+
+
+def test_if_layer_and_path_are_exchanged_the_message_says_so(tmp_path):
+    layer, path = LSTM(2, 3), tmp_path / "x.npz"
+    for exchanged in (
+        lambda: fastrnn.save(layer, path),
+        lambda: fastrnn.save({"a": layer}, str(path)),
+        lambda: train.save({"a": layer}, path),
+        lambda: train.load([layer], path),
+    ):
+        with pytest.raises(TypeError, match="path must be .*: the path comes first"):
+            exchanged()
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pkl", "model", "model.NPZ", "model.h5"])

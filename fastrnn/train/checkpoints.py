@@ -84,8 +84,22 @@ def save(
     >>> from fastrnn import train
     >>> head = train.Dense(3, 2, rng=0)
     >>> train.save("model.npz", {"head": head}, train.Adam(head), words=["yes", "no"])
+
+    A layer, its head and a vocabulary in one file, and all of them made from it again:
+
+    >>> import fastrnn
+    >>> def model(words, hidden):
+    ...     return {"layer": fastrnn.GRU(len(words), hidden), "head": train.Dense(hidden, 2)}
+    >>> words = train.Vocabulary("you are good".split(), unknown="?")
+    >>> train.save("model.npz", model(words, 5), words=words.tokens, unknown="?", hidden=5)
+    >>> extra = train.load("model.npz")
+    >>> words = train.Vocabulary(extra["words"], unknown=extra["unknown"])
+    >>> parts = model(words, extra["hidden"])
+    >>> extra = train.load("model.npz", parts)
+    >>> words.tokens, parts["layer"]
+    (('?', 'you', 'are', 'good'), fastrnn.GRU(4, 5, dtype="float32"))
     """
-    path = checks.path("path", path)
+    path = checks.path("path", path, parts)
     write = writer_of(path)
     (arrays, states), values = state_of(named(parts), optimizer), {}
     for name, value in extra.items():
@@ -105,7 +119,7 @@ def save(
 
 def load(
     path: str | PathLike[str],
-    parts: Parts,
+    parts: Parts | None = None,
     optimizer: Optimizer | None = None,
     *,
     max_extra: SupportsIndex = 2**24,
@@ -122,8 +136,11 @@ def load(
 
     Parameters
     ----------
-    path, parts
-        As for `save`; parts of the same names, shapes and dtypes as those in the file.
+    path : str or path
+        As for `save`.
+    parts : dict from names to parts, or list of parts, or None
+        Parts of the same names, shapes and dtypes as those in the file. With None nothing is loaded
+        and `extra` alone is read, for example for sizes that the parts are made with.
     optimizer : SGD or Adam, or None
         With None the state of an optimizer in the file is ignored. The learning rate is loaded too.
         Momentum, betas, epsilon and weight decay are not in the file: make the optimizer with the
@@ -157,16 +174,22 @@ def load(
     >>> bool((other.flat == head.flat).all())
     True
     """
-    path = checks.path("path", path)
+    path = checks.path("path", path, parts)
     reader = reader_of(path, TEXTS)
-    parts, max_extra = named(parts), checks.positive("max_extra", max_extra, 0)
+    if parts is None and optimizer is not None:
+        raise TypeError("optimizer must be None without parts, which it trains")
+    only_extra, max_extra = parts is None, checks.positive("max_extra", max_extra, 0)
+    parts = {} if parts is None else named(parts)
     wanted = wanted_of(parts, optimizer)
     with opened(path, _limit(max_extra, len(wanted))) as source:
         contents = CheckpointContents(
-            source, reader(source), wanted, generators_of(parts),
+            source, reader(source), None if only_extra else wanted, generators_of(parts),
             drawing=drawing(parts), has_optimizer=optimizer is not None,
         )  # fmt: skip
-        state, extra = contents.state(), contents.extra()
+        extra = contents.extra()
+        if only_extra:
+            return extra
+        state = contents.state()
     put_back(state, parts, optimizer, name=str(path))
     return extra
 

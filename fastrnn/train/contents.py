@@ -22,7 +22,7 @@ class CheckpointContents:
     """The wanted arrays and `extra` of a file. `__init__` checks everything but their elements.
 
     source, file : the `sources.Source`, and the `Npz` or `Tensors` that reads it
-    wanted : name -> an object with the dtype and shape of the array
+    wanted : name -> an object with the dtype and shape of the array; None for `extra` alone
     generators : name of a part -> its generator; the file may have its state
     drawing : the names of parts that draw from their generators
     has_optimizer : bool
@@ -31,12 +31,12 @@ class CheckpointContents:
 
     def __init__(self, source, file, wanted, generators, *, drawing, has_optimizer):
         self._source, self._file = source, file
-        self._wanted, self._has_optimizer = wanted, has_optimizer
+        self._any, self._wanted, self._has_optimizer = wanted is None, wanted or {}, has_optimizer
         self._generators, self._drawing = generators, drawing
         self._owner = "parts and optimizer" if has_optimizer else "parts"
         self._extras, self._texts = [], []  # names of arrays and of texts
         self._sort_names()
-        checks_of = dict.fromkeys(wanted, self._check_wanted)
+        checks_of = dict.fromkeys(self._wanted, self._check_wanted)
         checks_of |= dict.fromkeys(self._extras, self._check_extra)
         checks_of |= dict.fromkeys(self._texts, self._check_text)
         for name, found in file.describe(checks_of):  # each is checked before the next is read
@@ -76,7 +76,8 @@ class CheckpointContents:
                 self._extras.append(name)
             elif name != GENERATORS and (kind != OPTIMIZER or self._has_optimizer):
                 compared.add(name)
-        checks.same_names(str(self._source.path), compared, self._wanted, self._owner)
+        if not self._any:
+            checks.same_names(str(self._source.path), compared, self._wanted, self._owner)
 
     def _check_wanted(self, name, found):
         like = self._wanted[name]

@@ -154,6 +154,24 @@ def test_extras_come_back(path):
 # ---- other readers -------------------------------------------------------------------------------
 
 
+def test_the_extras_are_read_before_there_are_parts(path):
+    words = train.Vocabulary("you are good".split())
+    parts = {"layer": fastrnn.GRU(3, 5, dropout=0.5, num_layers=2), "head": train.Dense(5, 2)}
+    numbers = np.arange(3)
+    train.save(path, parts, train.Adam([*parts.values()]), words=words.tokens, numbers=numbers)
+    extra = train.load(path)
+    assert extra.keys() == {"words", "numbers"} and (extra["numbers"] == numbers).all()
+    assert train.Vocabulary(extra["words"]).tokens == words.tokens
+    with pytest.raises(ValueError, match="extra takes more memory than max_extra = 5"):
+        train.load(path, max_extra=5)
+    with pytest.raises(TypeError, match="optimizer must be None without parts"):
+        train.load(path, None, train.Adam(np.ones(3)))
+    with pytest.raises(ValueError, match="unknown are head.bias"):
+        train.load(path, {})
+    train.save(path, parts)
+    assert train.load(path) == {}
+
+
 def test_a_file_without_extras_is_the_state_dict_of_a_pytorch_module(path):
     torch = pytest.importorskip("torch")
     parts = network(0)
