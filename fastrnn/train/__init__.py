@@ -9,8 +9,8 @@ parts.py has a head and an embedding, dropout.py dropout between parts, probabil
 softmax, losses.py losses with their gradients, shares.py what counts in them. series.py has
 minibatches of windows, sequences.py puts ragged sequences into one array and turns tokens into ids.
 optimizers.py has clipping, SGD and Adam; buffers.py checks the arrays that they change. state.py
-puts everything that training changes into one dict; checkpoints.py writes and reads it, loop.py is
-`fit`, progress.py its progress bar.
+puts everything that training changes into one dict; checkpoints.py writes and reads it. loop.py is
+`fit`, history.py what it returns, epochs.py its checkpoint, progress.py its progress bar.
 
 A checkpoint may come from a stranger. contents.py checks it, generators.py reads the states of
 random generators, and fastrnn/_files has the two formats.
@@ -20,7 +20,8 @@ protocols.py has types for type checkers only.
 
 from fastrnn.train.checkpoints import load, save
 from fastrnn.train.dropout import Dropout
-from fastrnn.train.loop import History, fit
+from fastrnn.train.history import History
+from fastrnn.train.loop import fit
 from fastrnn.train.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from fastrnn.train.optimizers import SGD, Adam, clip_by_norm, clip_by_value
 from fastrnn.train.parts import Dense, Embedding, PartGradients

@@ -19,7 +19,7 @@ from fastrnn._files.formats import reader_of, writer_of
 from fastrnn._files.sources import Limit, opened, replace
 from fastrnn._files.texts import Twice, object_of
 from fastrnn.train import generators
-from fastrnn.train.contents import CheckpointContents
+from fastrnn.train.contents import CheckpointContents, Within
 from fastrnn.train.state import (
     EXTRA,
     GENERATORS,
@@ -101,7 +101,13 @@ def save(
     """
     path = checks.path("path", path, parts)
     write = writer_of(path)
-    (arrays, states), values = state_of(named(parts), optimizer), {}
+    arrays, texts = contents_of(state_of(named(parts), optimizer), extra)
+    replace(path, lambda file: write(file, arrays, texts))
+
+
+def contents_of(state, extra):
+    """The arrays and the texts of a file with this `State` and these extra values, both dicts."""
+    (arrays, states), values = (dict(state.arrays), state.generators), {}
     for name, value in extra.items():
         if isinstance(value, np.ndarray):
             arrays[f"{EXTRA}.{name}"] = value.copy()
@@ -114,7 +120,7 @@ def save(
     texts = {EXTRA: _text_of(values)} if values else {}
     if states:
         texts[GENERATORS] = generators.text_of(states)
-    replace(path, lambda file: write(file, arrays, texts))
+    return arrays, texts
 
 
 def load(
@@ -175,23 +181,33 @@ def load(
     True
     """
     path = checks.path("path", path, parts)
-    reader = reader_of(path, TEXTS)
     if parts is None and optimizer is not None:
         raise TypeError("optimizer must be None without parts, which it trains")
-    only_extra, max_extra = parts is None, checks.positive("max_extra", max_extra, 0)
-    parts = {} if parts is None else named(parts)
-    wanted = wanted_of(parts, optimizer)
+    parts = None if parts is None else named(parts)
+    max_extra = checks.positive("max_extra", max_extra, 0)
+    state, extra, _ = read(path, parts, optimizer, max_extra)
+    if parts is not None:
+        put_back(state, parts, optimizer, name=str(path))
+    return extra
+
+
+def read(path, parts, optimizer, max_extra, within=""):
+    """(`State`, extra, True if there is a last epoch too) of a file; nothing is changed.
+
+    parts : by name; None reads no state but extra.
+    within : the beginning of the names that are read, with its dot
+    """
+    of_parts = {} if parts is None else parts
+    wanted = wanted_of(of_parts, optimizer)
+    reader = reader_of(path, [within + name for name in TEXTS])
     with opened(path, _limit(max_extra, len(wanted))) as source:
+        file = reader(source)
         contents = CheckpointContents(
-            source, reader(source), None if only_extra else wanted, generators_of(parts),
-            drawing=drawing(parts), has_optimizer=optimizer is not None,
+            source, Within(file, within) if within else file, None if parts is None else wanted,
+            generators_of(of_parts), drawing=drawing(of_parts), has_optimizer=optimizer is not None,
         )  # fmt: skip
         extra = contents.extra()
-        if only_extra:
-            return extra
-        state = contents.state()
-    put_back(state, parts, optimizer, name=str(path))
-    return extra
+        return contents.state(), extra, contents.has_last
 
 
 def _limit(max_extra, wanted):

@@ -15,7 +15,7 @@ from fastrnn._files import objects
 from fastrnn._files.sources import PICKLED
 from fastrnn._files.texts import memory_of
 from fastrnn.train.generators import checked, longest_text
-from fastrnn.train.state import EXTRA, GENERATORS, OPTIMIZER, State
+from fastrnn.train.state import EXTRA, GENERATORS, LAST, OPTIMIZER, State
 
 
 class CheckpointContents:
@@ -27,6 +27,9 @@ class CheckpointContents:
     drawing : the names of parts that draw from their generators
     has_optimizer : bool
         True if arrays of an optimizer are wanted. If not, the file may still have some.
+
+    has_last : bool
+        True if the file has a last epoch beside these contents.
     """
 
     def __init__(self, source, file, wanted, generators, *, drawing, has_optimizer):
@@ -35,6 +38,7 @@ class CheckpointContents:
         self._generators, self._drawing = generators, drawing
         self._owner = "parts and optimizer" if has_optimizer else "parts"
         self._extras, self._texts = [], []  # names of arrays and of texts
+        self.has_last = False
         self._sort_names()
         checks_of = dict.fromkeys(self._wanted, self._check_wanted)
         checks_of |= dict.fromkeys(self._extras, self._check_extra)
@@ -70,7 +74,9 @@ class CheckpointContents:
                 raise self._source.refused("it comes twice", name)
             names.add(name)
             kind = name.partition(".")[0]
-            if name == EXTRA or name == GENERATORS and self._generators:
+            if kind == LAST:
+                self.has_last = True
+            elif name == EXTRA or name == GENERATORS and self._generators:
                 self._texts.append(name)
             elif kind == EXTRA:
                 self._extras.append(name)
@@ -128,3 +134,29 @@ class CheckpointContents:
 
     def _label(self, name):
         return f"{checks.shown(name)} of {self._source.path}"
+
+
+class Within:
+    """The arrays and texts of a file whose names begin with `prefix`, by the rest of their names.
+
+    It is read as the file is.
+    """
+
+    def __init__(self, file, prefix):
+        self._file, self._prefix = file, prefix
+        self.counts_texts = file.counts_texts
+
+    def names(self):
+        for name in self._file.names():
+            if name.startswith(self._prefix):
+                yield name.removeprefix(self._prefix)
+
+    def describe(self, names):
+        for name, found in self._file.describe([self._prefix + name for name in names]):
+            yield name.removeprefix(self._prefix), found
+
+    def array(self, name):
+        return self._file.array(self._prefix + name)
+
+    def text(self, name):
+        return self._file.text(self._prefix + name)

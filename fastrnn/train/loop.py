@@ -1,4 +1,4 @@
-"""A loop of epochs: `fit`, and the `History` that it returns.
+"""A loop of epochs: `fit`.
 
 It must not know: networks. The caller's function computes a step. A part is any object with
 `params`.
@@ -6,8 +6,9 @@ It must not know: networks. The caller's function computes a step. A part is any
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,8 @@ import numpy as np
 from fastrnn import checks
 from fastrnn._files.formats import writer_of
 from fastrnn.train.buffers import listed
-from fastrnn.train.checkpoints import save
+from fastrnn.train.epochs import Epoch, load_epochs, save_epochs
+from fastrnn.train.history import History
 from fastrnn.train.optimizers import clip_by_norm
 from fastrnn.train.progress import Progress
 from fastrnn.train.state import arrays_of, named, put_back, state_of
@@ -31,65 +33,6 @@ if TYPE_CHECKING:
     Gradient = TypeVar("Gradient", bound=Floats | HasFlat)  # allows lists of one of these types
 
 
-@dataclass
-class History:
-    """The results of each epoch that `fit` has completed.
-
-    Attributes
-    ----------
-    loss : list of float
-        The mean loss of an epoch's minibatches. All minibatches have the same weight.
-    validation : list of float
-        The results of `validate`; empty without it.
-    seconds : list of float
-        The time of training, without validation.
-
-    Examples
-    --------
-    >>> from fastrnn import train
-    >>> history = train.History()
-    >>> history.add(loss=0.5, seconds=1.0, validation=0.6)
-    >>> history.add(loss=0.4, seconds=1.0, validation=0.7)
-    >>> history.best_epoch
-    1
-    """
-
-    loss: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-    @property
-    def best_epoch(self) -> int:
-        """The first epoch with the lowest validation; without validation the last one.
-
-        Epochs count from 1. The result is 0 before the first epoch.
-        """
-        if not self.validation:
-            return len(self.loss)
-        return 1 + self.validation.index(min(self.validation))
-
-    def add(self, loss: float, seconds: float, validation: float | None = None) -> None:
-        """Add the results of an epoch.
-
-        Parameters
-        ----------
-        loss, seconds, validation : float
-            As the attributes have them; None adds no validation.
-
-        Examples
-        --------
-        >>> from fastrnn import train
-        >>> history = train.History()
-        >>> history.add(loss=0.5, seconds=1.0)
-        >>> history.loss
-        [0.5]
-        """
-        self.loss.append(loss)
-        self.seconds.append(seconds)
-        if validation is not None:
-            self.validation.append(validation)
-
-
 def fit(
     parts: Parts,
     step: Callable[[Batch], tuple[SupportsFloat, list[Gradient]]],
@@ -101,6 +44,7 @@ def fit(
     patience: int | None = None,
     clip: float | None = None,
     checkpoint: str | PathLike[str] | None = None,
+    resume: bool = False,
     history: History | None = None,
     progress: bool | Progress = True,
 ) -> History:
@@ -134,11 +78,17 @@ def fit(
     clip : float or None
         The largest common norm of a minibatch's gradients (`clip_by_norm`).
     checkpoint : path or None
-        The file that parts, optimizer and history are saved to (`save`), after each epoch that is
-        the best so far.
+        The file that is written after each epoch. It has parts, optimizer and history of the best
+        epoch so far, which `load` loads, and those of the last epoch, for `resume`. If these are
+        two epochs, the file is twice as large.
+    resume : bool
+        Go on after the last epoch that is in the checkpoint, with the parameters, optimizer,
+        generators and history from there, bit for bit as if the run had not been interrupted.
+        Whatever `batches` draws must follow from the epoch. Without such a file training begins, so
+        a program may always say True.
     history : History or None
         The history to continue. Its lists grow after each epoch, so they are complete after Ctrl-C
-        too.
+        too. With resume it is None, because the checkpoint has it.
     progress : bool or fastrnn.train.progress.Progress
         True shows a bar on stderr if stderr is a terminal.
 
@@ -173,25 +123,33 @@ def fit(
     >>> len(history.loss)
     20
 
-    Continue an interrupted run, if there is a checkpoint:
+    Go on from there, in another process too:
 
-    >>> history = train.History()
-    >>> if path.exists():
-    ...     history = train.History(**train.load(path, parts, adam)["history"])
     >>> history = train.fit(
-    ...     parts, step, batches, optimizer=adam, epochs=200, checkpoint=path, history=history
+    ...     parts, step, batches, optimizer=adam, epochs=200, checkpoint=path, resume=True
     ... )
-    >>> head.flat.round(2)
-    array([3., 1.])
+    >>> len(history.loss), head.flat.round(2)
+    (200, array([3., 1.]))
     """
-    parts, history = named(parts), History() if history is None else history
+    parts = named(parts)
     _check_arguments(epochs, step=step, batches=batches, validate=validate)
-    _check_stopping(validate, patience, clip, history)
     _check_keeping(parts, optimizer, checkpoint)
-    first, best = len(history.loss) + 1, state_of(parts, optimizer)
+    _check_resuming(resume, checkpoint, history)
+    last = None
+    if resume and os.path.exists(checkpoint):
+        best, (last, lists) = load_epochs(checks.path("checkpoint", checkpoint), parts, optimizer)
+        best, history = best.state, History(**lists)
+    else:
+        best, history = state_of(parts, optimizer), History() if history is None else history
+    _check_stopping(validate, patience, clip, history)
+    if last is not None:
+        put_back(last, parts, optimizer, name=str(checkpoint))
+    first = len(history.loss) + 1
     try:
         with _bar(progress, epochs - first + 1) as bar:
             for epoch in range(first, epochs + 1):
+                if patience is not None and epoch - 1 - history.best_epoch >= patience:
+                    break
                 start = time.perf_counter()
                 loss = _train(step, batches(epoch), optimizer, clip, bar, epoch)
                 seconds = time.perf_counter() - start
@@ -199,11 +157,9 @@ def fit(
                 history.add(loss, seconds, validation)
                 if history.best_epoch == epoch:
                     best = last
-                    if checkpoint is not None:
-                        save(checkpoint, parts, optimizer, history=asdict(history))
+                if checkpoint is not None:
+                    _save(checkpoint, best, last, history)
                 bar.step(_note(loss, validation))
-                if patience is not None and epoch - history.best_epoch >= patience:
-                    break
     finally:
         try:
             put_back(best, parts, optimizer)
@@ -250,6 +206,17 @@ def _checked(result, where):
     return loss, gradients
 
 
+def _save(path, best, last, history):
+    """Write the checkpoint; best, last : the states of these epochs, or one object for both."""
+    epoch = Epoch(last, asdict(history))
+    if best is last:
+        of_best = epoch
+    else:
+        lists = {name: values[: history.best_epoch] for name, values in epoch.history.items()}
+        of_best = Epoch(best, lists)
+    save_epochs(checks.path("checkpoint", path), of_best, epoch)
+
+
 def _validated(validate, epoch):
     score = None if validate is None else float(validate())
     if score is not None and np.isnan(score):
@@ -292,6 +259,15 @@ def _check_stopping(validate, patience, clip, history):
             f"history must have {wanted} values of validation for {len(history.loss)} epochs, got "
             f"{len(history.validation)}: use validate in all epochs or in none"
         )
+
+
+def _check_resuming(resume, checkpoint, history):
+    if not checks.flag("resume", resume):
+        return
+    if checkpoint is None:
+        raise ValueError("resume must be False without checkpoint, the file that it goes on from")
+    if history is not None:
+        raise ValueError("history must be None with resume: it is that of the checkpoint")
 
 
 def _check_keeping(parts, optimizer, checkpoint):

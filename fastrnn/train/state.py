@@ -15,7 +15,8 @@ import numpy as np
 from fastrnn import checks
 from fastrnn.train import generators
 
-OPTIMIZER, EXTRA = "optimizer", "extra"  # names that no part may have
+# Names that no part may have. Behind LAST a file has the last epoch, beside the best one.
+OPTIMIZER, EXTRA, LAST = "optimizer", "extra", "last_epoch"
 GENERATORS = "rng"  # the name of the generators' states in a file
 TEXTS = (EXTRA, GENERATORS)  # names in a file that are not arrays
 
@@ -38,9 +39,10 @@ def named(parts):
         )
     seen = set()
     for name, part in parts.items():
-        if not isinstance(name, str) or name.partition(".")[0] in ("", OPTIMIZER, EXTRA):
+        if not isinstance(name, str) or name.partition(".")[0] in ("", OPTIMIZER, EXTRA, LAST):
             raise ValueError(
-                f"parts must have names other than {OPTIMIZER!r} and {EXTRA!r}, got {name!r}"
+                f"parts must have names other than {OPTIMIZER!r}, {EXTRA!r} and {LAST!r}, got "
+                f"{name!r}"
             )
         params = getattr(part, "params", None)
         if not isinstance(params, Mapping) or not all(

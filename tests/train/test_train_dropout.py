@@ -1,6 +1,7 @@
 """Dropout between parts: what it draws, its gradient, and a run that is resumed bit for bit."""
 
 import copy
+import itertools
 import pickle
 
 import numpy as np
@@ -105,10 +106,10 @@ def setup(path, epochs):
         last = after.backward(factors, of_head.x)
         return loss, [tape.backward(last=last, need_x=False), of_head]
 
-    def run(epochs, history=None):
+    def run(epochs, history=None, **options):
         return train.fit(
             parts, step, lambda epoch: range(3), optimizer=adam, epochs=epochs,
-            checkpoint=path, history=history, progress=False,
+            checkpoint=path, history=history, progress=False, **options,
         )  # fmt: skip
 
     return parts, adam, run
@@ -128,6 +129,23 @@ def test_a_run_that_is_resumed_has_the_bits_of_one_that_is_not(tmp_path, name):
     for key in ("layer", "head"):
         assert_same_bits(others[key].flat, parts[key].flat)
     assert_same_bits(*(p["after"].forward(np.ones(9))[1] for p in (parts, others)))
+
+
+def test_after_an_epoch_that_was_not_the_best_a_resumed_run_draws_what_follows(tmp_path):
+    options = {"validate": itertools.count().__next__, "resume": True}  # epoch 1 is the best
+    parts, adam, run = setup(tmp_path / "run.npz", 4)
+    run(2, **options)
+    saved = (tmp_path / "run.npz").read_bytes()
+    run(4, **options)
+    others, other_adam, resume = setup(tmp_path / "killed.npz", 4)
+    others["after"].rng = 99
+    (tmp_path / "killed.npz").write_bytes(saved)
+    resume(4, **options)
+    files = [dict(np.load(tmp_path / name)) for name in ("run.npz", "killed.npz")]
+    assert files[0].keys() == files[1].keys()
+    for name in files[0].keys() - {"extra", "last_epoch.extra"}:  # they have the seconds
+        assert (files[0][name] == files[1][name]).all(), name
+    assert any(name == "last_epoch.rng" for name in files[0])
 
 
 def test_after_an_interrupt_the_generator_is_that_of_the_best_epoch():

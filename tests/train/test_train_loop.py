@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import sys
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -313,10 +314,81 @@ def test_it_goes_on_from_a_checkpoint_as_if_never_interrupted(scores, tmp_path):
 def test_a_worse_epoch_does_not_overwrite_what_a_run_before_has_reached(tmp_path):
     path, problem = tmp_path / "best.npz", Problem([2, 1, 5, 4])
     history = problem.fit(2, validate=problem.validate, checkpoint=path)
-    before = path.read_bytes()
     problem.fit(4, validate=problem.validate, checkpoint=path, history=history)
-    assert path.read_bytes() == before and history.validation == [2, 1, 5, 4]
-    assert problem.now() == problem.epochs[2]
+    assert history.validation == [2, 1, 5, 4] and problem.now() == problem.epochs[2]
+    loaded = Problem()
+    saved = train.load(path, loaded.parts, loaded.adam)["history"]
+    assert saved["validation"] == [2, 1] and loaded.now() == problem.epochs[2]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+@pytest.mark.parametrize("patience", [None, 2])
+@pytest.mark.parametrize("scores", [None, [4, 3, 2, 1, 0], [3, 2, 4, 1, 5], [1, 2, 3, 4, 0]])
+def test_a_run_that_is_killed_goes_on_after_its_last_epoch(scores, patience, suffix, tmp_path):
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    path, left = tmp_path / f"run{suffix}", {}
+
+    def train_on(problem):
+        def batches(epoch):
+            if path.exists():  # a run that is killed in this epoch leaves this file
+                left.setdefault(epoch - 1, path.read_bytes())
+            return problem.batches(epoch)
+
+        options = {"validate": problem.validate, "patience": patience} if scores else {}
+        return problem.fit(5, checkpoint=path, resume=True, batches=batches, **options)
+
+    through = Problem(scores or [])
+    wanted = train_on(through)
+    done = len(wanted.loss)
+    left[done] = path.read_bytes()
+    assert done == (3 if patience and scores == [1, 2, 3, 4, 0] else 5)
+    for epoch in range(1, done + 1):
+        path.write_bytes(left[epoch])
+        other = Problem()
+        train.load(path, other.parts, other.adam)  # the best epoch until then
+        best = epoch if scores is None else 1 + int(np.argmin(scores[:epoch]))
+        if scores:
+            assert other.now() == through.epochs[best]
+        fresh = Problem(scores or [])
+        fresh.epochs = through.epochs[: epoch + 1]
+        history = train_on(fresh)
+        assert (history.loss, history.validation) == (wanted.loss, wanted.validation)
+        assert fresh.now() == through.now()
+        assert len(fresh.epochs) == done + 1  # no epoch is trained twice
+
+
+def test_a_file_whose_last_epoch_does_not_fit_is_refused_and_changes_nothing(tmp_path):
+    path, problem = tmp_path / "run.npz", Problem([1, 2])
+    problem.fit(2, validate=problem.validate, checkpoint=path)
+    good = dict(np.load(path))
+    history = '{"history": {"loss": [1], "validation": ["1"], "seconds": [1]}}'
+    for changes, message in (
+        ({"last_epoch.dense.bias": np.zeros(3)}, "dense.bias of .* must be"),
+        ({"last_epoch.optimizer.mean.0": np.zeros(8, "f4")}, "optimizer.mean.0 of .* float64"),
+        ({"last_epoch.w": np.zeros(3)}, "unknown are w"),
+        ({"last_epoch.extra": np.array("{}")}, "must have a history of loss, validation, seconds"),
+        ({"last_epoch.extra": np.array(history)}, "validation of the history of .* list of numb"),
+    ):
+        np.savez(path, **good | changes)
+        other = Problem()
+        with pytest.raises((ValueError, TypeError), match=message):
+            other.fit(3, validate=float, checkpoint=path, resume=True)
+        assert other.now() == other.epochs[0]
+    np.savez(path, **good)
+    with pytest.raises(ValueError, match="history must have 0 values of validation for 2 epochs"):
+        other.fit(3, checkpoint=path, resume=True)
+    assert other.now() == other.epochs[0]
+
+
+def test_a_file_of_save_is_resumed_if_it_has_a_history(tmp_path):
+    path, problem, other = tmp_path / "run.npz", Problem(), Problem()
+    history = problem.fit(2)
+    train.save(path, problem.parts, problem.adam, history=asdict(history))
+    assert other.fit(4, checkpoint=path, resume=True).loss == problem.fit(4, history=history).loss
+    train.save(path, problem.parts, problem.adam)
+    with pytest.raises(ValueError, match="must have a history .* for a file of train.save use"):
+        other.fit(5, checkpoint=path, resume=True)
 
 
 def test_a_history_that_has_all_epochs_trains_nothing():
@@ -371,6 +443,11 @@ def test_a_progress_of_ones_own_is_stepped(capsys):
         ({"validate": 3.0}, TypeError, "validate must be a function, got float"),
         ({"step": None}, TypeError, "step must be a function, got NoneType"),
         ({"progress": "yes"}, TypeError, "progress must be True or False"),
+        ({"resume": True}, ValueError, "resume must be False without checkpoint"),
+        ({"resume": 1}, TypeError, "resume must be True or False"),
+        ({"resume": True, "checkpoint": "x.npz", "history": train.History()}, ValueError,
+         "history must be None with resume"),
+        ({"parts": {"last_epoch": train.Dense(3, 2)}}, ValueError, "parts must have names other"),
         ({"checkpoint": "x.pt"}, ValueError, "path must end in .npz or .safetensors"),
         ({"checkpoint": "no/folder/x.npz"}, ValueError, "checkpoint must be in an existing folder"),
         ({"parts": [train.Dense(3, 2)]}, ValueError, "parts must have all .* parameter 0, of sha"),
