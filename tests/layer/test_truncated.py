@@ -118,7 +118,8 @@ def test_the_axes_are_the_layers(backend):
 
 def test_a_window_says_which_steps_it_has():
     layer, x = fastrnn.GRU(I, H, rng=0), np.zeros((10, B, I), "float32")
-    assert repr(list(fastrnn.tbptt(layer, x, 4, 6))[1]) == "Window(past=2:4, steps=4:8, y=(4, 3, 5))"
+    window = list(fastrnn.tbptt(layer, x, 4, 6))[1]
+    assert repr(window) == "Window(past=2:4, steps=4:8, y=(4, 3, 5))"
 
 
 def test_no_steps_are_no_windows():
