@@ -2,7 +2,7 @@
 
 base.py has these conventions and checks of data, network.py the network and its training.
 labelled.py has the estimators of one result for a whole sequence. forecaster.py forecasts a series,
-which it reads through seen.py; ridge.py has the linear part of a forecast.
+which it reads through seen.py.
 """
 
 from fastrnn.estimators.base import NotFittedError

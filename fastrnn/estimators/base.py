@@ -81,10 +81,8 @@ class Estimator:
         >>> estimators.RNNRegressor().set_params(hidden_size=8)
         RNNRegressor(hidden_size=8)
         """
-        unknown = ", ".join(name for name in params if name not in self._defaults())
-        if unknown:
-            known = ", ".join(self._defaults())
-            raise ValueError(f"{type(self).__name__} has the parameters {known}, got {unknown}")
+        for name in params:
+            checks.choice(f"a parameter of {type(self).__name__}", name, self._defaults())
         vars(self).update(params)
         return self
 
@@ -110,8 +108,6 @@ class Estimator:
 
 # ---- data ----------------------------------------------------------------------------------------
 
-LARGEST = 1e150  # sums of squares of such numbers are finite in float64
-
 
 def sequences(X, features=None):
     """X as a list of (T, F) float64 arrays; a sequence (T,) has one feature.
@@ -119,7 +115,6 @@ def sequences(X, features=None):
     X : (N, T, F) or (N, T) array, or N arrays (T, F) or (T,), of any lengths
     features : the F that X must have; None takes that of the first sequence
     """
-    checks.unmasked(X=X)
     if not isinstance(X, list | tuple):  # a table of pandas, for example
         X = np.atleast_1d(checks.converted("X", X, "an array of numbers"))
     if len(X) == 0:
@@ -137,43 +132,37 @@ def sequences(X, features=None):
 
 
 def numbers(name, value):
-    """The value as an array of float64 numbers whose squares are finite."""
+    """The value as an array of float64 numbers that are finite in float32 too."""
     array = checks.converted(name, value, "an array of numbers")
     if array.dtype == object:  # of numbers, as for sequences whose lengths happen to be equal
         array = checks.converted(name, array.tolist(), "an array of numbers")
     if array.dtype.kind not in "biuf":
-        hint = ": it is sparse, use its toarray()" if hasattr(value, "toarray") else ""
-        raise TypeError(f"{name} must be an array of real numbers, got dtype {array.dtype}{hint}")
+        raise TypeError(f"{name} must be real numbers, and not sparse, got dtype {array.dtype}")
     array = array.astype(np.float64, copy=False)
-    if not np.isfinite(array).all():
-        place = tuple(int(axis[0]) for axis in np.nonzero(~np.isfinite(array)))
-        hint = f"got {array[place]} at {list(place)}: fill what is missing, or leave it out"
-        raise ValueError(f"{name} must have no NaN and no inf, {hint}")
-    most = float(np.abs(array).max(initial=0))
-    if most > LARGEST:
-        raise ValueError(f"{name} must be from -{LARGEST:g} to {LARGEST:g}, got {most:g}: scale it")
+    single(name, array, "fill what is missing or leave it out, scale what is large")
     return array
 
 
-def single(name, scaled):
-    """Scaled numbers as float32; ValueError for those that are too large."""
+def single(name, array, hint="use numbers of a size like that in fit"):
+    """The array as float32; ValueError for NaN, inf and numbers beyond float32."""
     with np.errstate(over="ignore"):
-        array = scaled.astype(np.float32)
-    if not np.isfinite(array).all():
-        most = float(np.abs(scaled).max())
-        raise ValueError(
-            f"{name} must be of a size like that in fit, got numbers {most:.0e} times as large"
-        )
-    return array
+        found = array.astype(np.float32)
+    if not np.isfinite(found).all():
+        place = tuple(np.argwhere(~np.isfinite(found))[0].tolist())
+        got = f"{array[place]} at {list(place)}"
+        raise ValueError(f"{name} must have no NaN and no inf in float32, got {got}: {hint}")
+    return found
 
 
-def per_sequence(y, count):
-    """y as an array with `count` entries."""
+def targets(y, count, most_axes):
+    """y as an array with `count` entries and at most so many axes."""
     if y is None:
         raise ValueError("fit requires y to be passed, but the target y is None")
     y = checks.converted("y", y, "an array with a target for each sequence")
-    if y.shape[:1] != (count,):
-        raise ValueError(f"y must have a target for each of {count} sequences, got {y.shape}")
+    if y.shape[:1] != (count,) or y.ndim > most_axes or y.size == 0:
+        axes = "(N,)" if most_axes == 1 else "(N,) or (N, K)"
+        hint = ": use y.ravel()" if y.size == count else ""
+        raise ValueError(f"y must be {axes} for N = {count} sequences, got {y.shape}{hint}")
     return y
 
 

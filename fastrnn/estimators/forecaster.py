@@ -5,43 +5,40 @@ It must not know: how a network is trained.
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from fastrnn import checks
-from fastrnn.estimators.base import LARGEST, Estimator, generator, numbers
+from fastrnn.estimators.base import Estimator, generator, numbers, scale_of
 from fastrnn.estimators.network import Network
-from fastrnn.estimators.ridge import Ridge
-from fastrnn.estimators.seen import BASES, SeenSeries, Sizes, root_mean_square
+from fastrnn.estimators.seen import SeenSeries
 from fastrnn.train import mean_squared_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import TypeAlias
-
     from numpy.typing import ArrayLike, NDArray
     from typing_extensions import Self
 
     from fastrnn.train import History
     from fastrnn.train.protocols import Seed
 
-    Steps: TypeAlias = int | Sequence[int] | NDArray[np.integer[Any]] | None
+PENALTY = 10.0  # of the regression, beside the squares of regressors of about unit size
 
 
 class Forecaster(Estimator):
     """Forecast a series up to `horizon` steps ahead, with intervals, by recurrent networks.
 
-    A forecast is a sum of three. The first is naive: the last value, the value one season before,
-    or the latter plus the recent rise from season to season; the one with the smallest mean squared
-    error in y. Ridge regression learns the errors of the naive forecast, and a network learns the
-    errors that are left then. Both read the last `window` values, the same values less those one
-    season before, and X, the regression only the last row of X. Both forecast all steps at once.
+    A forecast is a sum of three. The first is naive: the last known value at the same place of the
+    season, without a season the last value. Ridge regression learns the errors of the naive
+    forecast, and a network learns the errors that are left then. Both read the last `window`
+    values, the same values less those one season before, and X, the regression only the last row of
+    X. Both forecast all steps at once. (Ridge regression is linear, with small weights: Hoerl and
+    Kennard, Ridge regression: biased estimation for nonorthogonal problems, 1970.)
 
     The series of `fit` is cut into as many folds as there are networks. A regression and a
-    network are trained without one fold, which chooses the penalty and the epoch. If the network
-    is of no use there, it forecasts 0. The forecast is the mean over all of them. Their errors in
+    network are trained without one fold, which chooses the network's epoch. If the network is of no
+    use there, it forecasts 0. The forecast is the mean over all of them. Their errors in
     the left-out folds make the intervals: at each step ahead their quantiles, relative to how
     much the series has changed lately. (Barber, Candes, Ramdas and Tibshirani, Predictive inference
     with the jackknife+, 2021, have such errors; Lei and others, Distribution-free predictive
@@ -83,12 +80,11 @@ class Forecaster(Estimator):
 
     Attributes
     ----------
-    base_ : {"last", "season", "rise"}
-        The naive forecast that was best.
     history_ : list of fastrnn.train.History
-        The losses of each network: mean squared errors in units of the naive forecast's.
+        The losses of each network: mean squared errors in units of the variance of the naive
+        forecast's errors.
     residuals_ : (n, horizon) array
-        The relative errors in the left-out folds, sorted for each step.
+        The relative errors in the left-out folds.
 
     Notes
     -----
@@ -121,7 +117,6 @@ class Forecaster(Estimator):
     True
     """
 
-    base_: str
     history_: list[History]
     residuals_: NDArray[np.float64]
 
@@ -167,61 +162,46 @@ class Forecaster(Estimator):
         >>> import numpy as np
         >>> from fastrnn.estimators import Forecaster
         >>> y = np.random.default_rng(0).standard_normal(200).cumsum()
-        >>> Forecaster(8, 3, epochs=2).fit(y, X=np.sin(y)).base_ in ("last", "rise")
-        True
+        >>> Forecaster(8, 3, epochs=2).fit(y, X=np.sin(y)).predict().shape
+        (3,)
         """
-        sizes, networks = self._sizes(), checks.positive("networks", self.networks, 2)
-        least = sizes.needed + sizes.horizon - 1 + max(networks, 4 * sizes.horizon + 2)
-        seen = SeenSeries(*_checked(y, X, least), sizes)
-        most = np.abs(seen.y).max()
-        if 0 < most < 1 / LARGEST:  # whose squares would be 0
-            least = f"numbers of {1 / LARGEST:g} and more, or 0 alone"
-            raise ValueError(f"y must have {least}, got at most {most:g}: scale it")
-        times = np.arange(sizes.needed - 1, len(seen.y) - sizes.horizon)
-        errors = {kind: seen.truth(times) - seen.base(kind, times) for kind in BASES}
-        base = min(BASES, key=lambda kind: float(np.mean(errors[kind] ** 2)))
-        scales, error_scale = seen.scales(times), root_mean_square(errors[base], axis=0)
-        targets, rng = errors[base] / error_scale, generator(self.random_state)
-        folds = np.array_split(np.arange(len(times)), networks)
-        trained = [self._train(seen, times, out, scales, targets, rng) for out in folds]
-        models, histories, left = zip(*trained, strict=True)
-        left = error_scale * np.concatenate(left)
-        residuals = np.sort(left / seen.spread(times, scales), axis=0)
-        vars(self).update(  # at once, so that Ctrl-C changes none of them
-            _models=models, _seen=seen.end(), _scales=scales, _error_scale=error_scale,
-            base_=base, history_=list(histories), residuals_=residuals,
-        )  # fmt: skip
-        return self
-
-    def _sizes(self):
         window, horizon = (checks.positive(n, getattr(self, n)) for n in ("window", "horizon"))
         season = 1 if self.season is None else checks.positive("season", self.season)
-        recent = window if season == 1 else min(window, max(1, season // 6))
-        return Sizes(window, horizon, season, recent)
+        networks, needed = checks.positive("networks", self.networks, 2), window + season
+        y, X = _checked(y, X, needed + horizon - 1 + max(networks, 4 * horizon + 2))
+        seen = SeenSeries(y, X, (window, horizon, season))
+        errors = sliding_window_view(y[needed:], horizon) - seen.naive()[:-horizon]
+        mean, scale = scale_of(errors)
+        targets, rng = (errors - mean) / scale, generator(self.random_state)
+        folds = np.array_split(np.arange(len(targets)), networks)
+        trained = [self._train(seen, targets, fold, rng) for fold in folds]
+        models, histories, left = zip(*trained, strict=True)
+        self._models, self._error_mean, self._error_scale = models, mean, scale
+        self.history_, self._seen = list(histories), seen.end_of(y, X)
+        self.residuals_ = scale * np.concatenate(left) / seen.spread()[:-horizon]
+        return self
 
-    def _train(self, seen, times, held_out, scales, targets, rng):
+    def _train(self, seen, targets, held_out, rng):
         """Train a regression and a network -> the pair, history, errors of held-out targets.
 
         The steps forecast in training and those forecast from held-out times do not overlap.
         """
-        rows = np.arange(len(times))
-        horizon = seen.sizes.horizon
+        count, horizon = targets.shape
+        rows = np.arange(count)
         rows = rows[(rows + horizon <= held_out[0]) | (rows - horizon >= held_out[-1])]
-        x = seen.regressors(times, scales)
-        ridge = Ridge(x, targets, rows, held_out)
-        network = Network(self, 2 + seen.X.shape[1], horizon, rng)
-        left = (targets - ridge(x)).astype(np.float32)
-
-        def inputs(rows):
-            return seen.inputs(times[rows], scales), None
-
-        history = network.train(self, inputs, left, mean_squared_error, rows, held_out, rng)
+        x = seen.regressors()[:count]
+        squares = x[rows].T @ x[rows] + PENALTY * np.eye(x.shape[1])
+        weights = np.linalg.solve(squares, x[rows].T @ targets[rows])
+        left = (targets - x @ weights).astype(np.float32)
+        network = Network(self, seen.windows.shape[2], horizon, rng)
+        inputs, loss = seen.inputs, mean_squared_error
+        history = network.train(self, inputs, left, loss, rows, held_out, rng)
         if min(history.validation) > np.mean(left[held_out] ** 2):
             network.head.flat[:] = 0  # it learnt nothing that holds: it forecasts 0
-        return (ridge, network), history, left[held_out] - network(inputs, held_out)
+        return (weights, network), history, left[held_out] - network(inputs, held_out)
 
     def predict(
-        self, fh: Steps = None, *, y: ArrayLike | None = None, X: ArrayLike | None = None
+        self, fh: ArrayLike | None = None, *, y: ArrayLike | None = None, X: ArrayLike | None = None
     ) -> NDArray[np.float64]:
         """Forecast the values after a series.
 
@@ -259,7 +239,7 @@ class Forecaster(Estimator):
         return self._forecast(fh, y, X)[0]
 
     def predict_interval(
-        self, fh: Steps = None, *, level: float = 0.8,
+        self, fh: ArrayLike | None = None, *, level: float = 0.8,
         y: ArrayLike | None = None, X: ArrayLike | None = None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
         """Bounds of the values after a series, each step by itself.
@@ -293,9 +273,9 @@ class Forecaster(Estimator):
         """
         level = checks.number("level", level, "between 0 and 1", lambda n: 0 < n < 1)
         forecast, indices, spread = self._forecast(fh, y, X)
-        count = len(self.residuals_)
-        tail = max(0, math.floor((count + 1) * (1 - level) / 2) - 1)
-        lower, upper = self.residuals_[[tail, count - 1 - tail]][:, indices]
+        tails = (1 - level) / 2, (1 + level) / 2
+        left = self.residuals_[:, indices]
+        lower, upper = np.quantile(left, tails, axis=0, method="weibull")
         return forecast + spread * lower, forecast + spread * upper
 
     def _forecast(self, fh, y, X):
@@ -303,30 +283,23 @@ class Forecaster(Estimator):
         self._need_fit()
         seen = self._seen
         if y is not None:
-            seen = SeenSeries(*_checked(y, X, seen.sizes.needed, seen.X.shape[1]), seen.sizes)
+            seen = seen.end_of(*_checked(y, X, seen.needed, seen.X.shape[1]))
         elif X is not None:
             raise ValueError("X must come with y: it has no rows of the future, see fit")
-        indices, now = _steps(fh, seen.sizes.horizon) - 1, np.array([len(seen.y) - 1])
-        x, windows = seen.regressors(now, self._scales), seen.inputs(now, self._scales)
-        models = [
-            ridge(x) + network(lambda _: (windows, None), now) for ridge, network in self._models
-        ]
-        forecast = seen.base(self.base_, now) + self._error_scale * np.mean(models, axis=0)
-        return forecast[0, indices], indices, seen.spread(now, self._scales)[0]
+        indices, x = _indices(fh, len(self._error_mean)), seen.regressors()
+        now = np.arange(1)
+        models = [x @ weights + network(seen.inputs, now) for weights, network in self._models]
+        errors = self._error_mean + self._error_scale * np.mean(models, axis=0)
+        return (seen.naive() + errors)[0, indices], indices, seen.spread()[0]
 
 
-def _steps(fh, horizon):
-    """The argument `fh` of `predict` as an array of steps ahead."""
-    steps = horizon if fh is None else fh
-    if np.ndim(steps) == 0:  # one step beyond the horizon is enough for the message
-        steps = range(1, min(checks.positive("fh", steps), horizon + 1) + 1)
-    steps = checks.integers("fh", steps)
-    if steps.ndim != 1:
-        raise ValueError(f"fh must be an integer or a sequence of them, got {steps.shape}")
-    if not ((steps >= 1) & (steps <= horizon)).all():
-        hint = f"got {fh}: fit with a larger horizon"
-        raise ValueError(f"fh must be steps from 1 to horizon = {horizon}, {hint}")
-    return steps
+def _indices(fh, horizon):
+    """The argument `fh` of `predict` as indices of steps, which count from 0."""
+    steps = np.atleast_1d(checks.integers("fh", horizon if fh is None else fh))
+    if steps.ndim > 1 or not ((steps >= 1) & (steps <= horizon)).all():
+        wanted = f"a step or a list of steps from 1 to horizon = {horizon}"
+        raise ValueError(f"fh must be {wanted}, got {fh}: fit with a larger horizon")
+    return np.arange(steps[0]) if np.ndim(fh) == 0 else steps - 1
 
 
 def _checked(y, X, least, columns=None):

@@ -5,20 +5,12 @@ It must not know: how a network is trained, series to forecast.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.estimators.base import (
-    Estimator,
-    generator,
-    numbers,
-    per_sequence,
-    scale_of,
-    sequences,
-    single,
-)
+from fastrnn.estimators import base
 from fastrnn.estimators.network import Network
 from fastrnn.train import cross_entropy, mean_squared_error, pad, softmax
 
@@ -31,15 +23,7 @@ if TYPE_CHECKING:
     from fastrnn.train.protocols import Seed
 
 
-class _Split(NamedTuple):
-    """Indices of sequences to train on, held-out ones, and the generator that has drawn them."""
-
-    rows: np.ndarray
-    held_out: np.ndarray
-    rng: np.random.Generator
-
-
-class _OfSequences(Estimator):
+class _OfSequences(base.Estimator):
     """The parameters of both estimators, and what they share: training, and outputs."""
 
     layer_: RNN | LSTM | GRU | MinGRU | MinLSTM
@@ -61,13 +45,11 @@ class _OfSequences(Estimator):
         self.validation_fraction, self.random_state = validation_fraction, random_state
         self.verbose = verbose
 
-    def _train(self, X, targets, outputs, loss, split, **learnt):
-        """Train, and set the attributes at once, so that an error or Ctrl-C changes none of them.
-
-        targets : those of all sequences. split : `_Split`. learnt : more attributes.
-        """
-        rows, held_out, rng = split
-        mean, scale = scale_of(np.concatenate([X[row] for row in rows]))
+    def _train(self, X, targets, outputs, loss):
+        """Train, and set the attributes at the end, so that an error changes none of them."""
+        rng = base.generator(self.random_state)
+        rows, held_out = self._split(targets.reshape(len(X), -1)[:, 0], rng)
+        mean, scale = base.scale_of(np.concatenate(X))
         network, inputs = Network(self, len(mean), outputs, rng), _padded(X, mean, scale)
         history = network.train(self, inputs, targets, loss, rows, held_out, rng)
         vars(self).update(
@@ -75,31 +57,29 @@ class _OfSequences(Estimator):
             x_mean_=mean, x_scale_=scale, n_features_in_=len(mean),
         )  # fmt: skip
 
-    def _split(self, sorted_by):
-        """A `_Split` whose held-out indices are spread evenly over the order of the numbers (N,).
+    def _split(self, targets, rng):
+        """(indices to train on, held-out ones), the latter spread evenly over the sorted targets.
 
-        So the held-out sequences have all classes, or small and large targets.
+        So the held-out sequences have all classes, or small and large targets. targets : (N,).
         """
-        rng = generator(self.random_state)
         name, wanted = "validation_fraction", "a number from 0 to below 1"
         fraction = checks.number(name, self.validation_fraction, wanted, lambda n: 0 <= n < 1)
-        order = rng.permutation(len(sorted_by))
-        order = order[np.argsort(sorted_by[order], kind="stable")]
-        count = min(int(len(order) * fraction), len(order) - 1)
-        places = ((np.arange(count) + rng.random()) * len(order) / max(count, 1)).astype(int)
-        return _Split(np.delete(order, places), order[places], rng)
+        order = np.lexsort((rng.random(len(targets)), targets))
+        places = np.arange(int(len(order) * fraction)) + rng.random()
+        places = (places * len(order) / max(1, len(places))).astype(int)
+        return np.delete(order, places), order[places]
 
     def _outputs(self, X):
         self._need_fit()
-        X = sequences(X, self.n_features_in_)
+        X = base.sequences(X, self.n_features_in_)
         inputs = _padded(X, self.x_mean_, self.x_scale_)
         return self._network(inputs, np.arange(len(X))).astype(np.float64)
 
 
 def _padded(X, mean, scale):
     """The function of indices that `Network` reads: sequences, scaled and padded to one length."""
-    scaled = [single(f"X[{i}]", (sequence - mean) / scale) for i, sequence in enumerate(X)]
-    return lambda rows: pad([scaled[row] for row in rows])
+    X = [base.single(f"X[{i}]", (sequence - mean) / scale) for i, sequence in enumerate(X)]
+    return lambda rows: pad([X[row] for row in rows])
 
 
 class RNNRegressor(_OfSequences):
@@ -201,16 +181,13 @@ class RNNRegressor(_OfSequences):
         >>> model.predict(X).shape
         (20, 2)
         """
-        X = sequences(X)
-        y = numbers("y", per_sequence(y, len(X)))
-        if y.ndim > 2 or y.size == 0:
-            raise ValueError(f"y must be (N,) or (N, K) with N = {len(X)}, got {y.shape}")
+        X = base.sequences(X)
+        y = base.numbers("y", base.targets(y, len(X), 2))
         table = y.reshape(len(X), -1)
-        split = self._split(table[:, 0])
-        mean, scale = scale_of(table[split.rows])
-        targets = ((table - mean) / scale).astype(np.float32)
-        learnt = {"y_mean_": mean, "y_scale_": scale, "_axes": y.ndim}
-        self._train(X, targets, table.shape[1], mean_squared_error, split, **learnt)
+        mean, scale = base.scale_of(table)
+        scaled = base.single("y", (table - mean) / scale)
+        self._train(X, scaled, len(mean), mean_squared_error)
+        self.y_mean_, self.y_scale_, self._shape = mean, scale, y.shape[1:]
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -241,7 +218,7 @@ class RNNRegressor(_OfSequences):
         (3,)
         """
         y = self._outputs(X) * self.y_scale_ + self.y_mean_
-        return y[:, 0] if self._axes == 1 else y
+        return y.reshape(-1, *self._shape)
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """R^2, the fraction of the variance that is predicted; for several targets the mean.
@@ -265,11 +242,10 @@ class RNNRegressor(_OfSequences):
         True
         """
         predicted = self.predict(X)
-        y = checks.shaped("y", numbers("y", y), None, predicted.shape)
-        unit = scale_of(y)[1]  # squares of tiny numbers would be 0
-        left = np.sum(((y - predicted) / unit) ** 2, axis=0)
-        total = np.sum(((y - y.mean(axis=0)) / unit) ** 2, axis=0)
-        ratio = np.where(total == 0, left > 0, left / np.where(total == 0, 1, total))
+        y = checks.shaped("y", base.numbers("y", y), None, predicted.shape)
+        left = np.sum((y - predicted) ** 2, axis=0, keepdims=True)
+        total = np.sum((y - y.mean(axis=0)) ** 2, axis=0, keepdims=True)
+        ratio = np.divide(left, total, out=(left > 0).astype(np.float64), where=total > 0)
         return float(np.mean(1 - ratio))
 
 
@@ -372,10 +348,18 @@ class SequenceClassifier(_OfSequences):
         >>> SequenceClassifier(epochs=2).fit(X, ["no", "yes"] * 10).classes_.tolist()
         ['no', 'yes']
         """
-        X = sequences(X)
-        classes, targets = _classes(per_sequence(_one_type(y), len(X)))
-        split = self._split(targets)
-        self._train(X, targets, len(classes), cross_entropy, split, classes_=classes)
+        X = base.sequences(X)
+        y = base.targets(y, len(X), 1)
+        if y.dtype.kind == "f" and (y % 1 != 0).any():
+            raise ValueError("y must be labels, got continuous targets or NaN: use RNNRegressor")
+        try:
+            classes, indices = np.unique(y, return_inverse=True)
+        except TypeError as error:
+            raise TypeError(f"y must be labels of one type: {error}") from None
+        if len(classes) < 2:
+            raise ValueError(f"y must have at least two classes, got {len(classes)} class")
+        self._train(X, indices, len(classes), cross_entropy)
+        self.classes_ = classes
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -455,39 +439,4 @@ class SequenceClassifier(_OfSequences):
         True
         """
         predicted = self.predict(X)
-        y = _labels(per_sequence(_one_type(y), len(predicted)))
-        kinds = {labels.dtype.kind for labels in (y, predicted)}
-        if len(kinds) == 2 and kinds & {"S", "U"} and "O" not in kinds:  # they are never equal
-            wanted = f"labels like those of fit, of dtype {predicted.dtype}"
-            raise TypeError(f"y must be {wanted}, got {y.dtype}")
-        return float(np.mean(y == predicted))
-
-
-def _one_type(y):
-    """TypeError for a list of texts and other labels: NumPy would make texts of all of them."""
-    if isinstance(y, list | tuple) and len({isinstance(label, str | bytes) for label in y}) == 2:
-        raise TypeError("y must be labels of one type, got texts and others")
-    return y
-
-
-def _labels(y):
-    """ValueError unless y is (N,)."""
-    return checks.shaped("y", y, ("N",), y.shape[:1], "a label for each sequence, use y.ravel()")
-
-
-def _classes(y):
-    """(labels, (N,) their indices); an error unless y has at least two different labels."""
-    _labels(y)
-    try:
-        classes, indices = np.unique(y, return_inverse=True)
-        missing = classes[classes != classes]  # NaN and NaT
-    except TypeError as error:
-        raise TypeError(f"y must be labels of one type: {error}") from None
-    floats = [label for label in classes if isinstance(label, float | np.floating)]
-    for label in [*missing, *(label for label in floats if not label.is_integer())]:
-        measured = label == label and abs(label) < np.inf
-        hint = ", continuous targets: use RNNRegressor" if measured else ": leave such rows out"
-        raise ValueError(f"y must be labels, got {label}{hint}")
-    if len(classes) < 2:
-        raise ValueError(f"y must have at least two classes, got {len(classes)} class")
-    return classes, indices
+        return float(np.mean(base.targets(y, len(predicted), 1) == predicted))

@@ -59,15 +59,12 @@ class Network:
         """
         parts = {"layer": self.layer, "dropout": self.dropout, "head": self.head}
         count = -(-len(rows) // checks.positive("batch_size", options.batch_size))
-        stops = len(held_out) > 0
-
-        def validate():
-            return loss(self(inputs, held_out), targets[held_out])[0]
-
+        kept, stops = targets[held_out], len(held_out) > 0
         return fit(
             parts, lambda batch: self._step(*inputs(batch), targets[batch], loss),
             lambda epoch: np.array_split(rng.permutation(rows), count),
             optimizer=Adam([self.layer, self.head], options.learning_rate), epochs=options.epochs,
-            validate=validate if stops else None, patience=options.patience if stops else None,
+            validate=(lambda: loss(self(inputs, held_out), kept)[0]) if stops else None,
+            patience=options.patience if stops else None,
             clip=LARGEST_NORM, progress=checks.flag("verbose", options.verbose),
         )  # fmt: skip

@@ -65,7 +65,7 @@ def test_parameters_are_read_and_set_by_name(kind):
 def test_unknown_parameters_are_refused_and_none_is_set():
     estimator = RNNRegressor()
     with pytest.raises(
-        ValueError, match="RNNRegressor has the parameters hidden_size, .* got hide"
+        ValueError, match="a parameter of RNNRegressor must be one of 'hidden_size', .* got 'hide'"
     ):
         estimator.set_params(hidden_size=5, hide=3)
     assert estimator.hidden_size == 32
@@ -136,9 +136,9 @@ NAN[3, 2, 1], INF[2][1, 0] = np.nan, np.inf
 @pytest.mark.parametrize(
     "x, error, message",
     [
-        (NAN, ValueError, r"X\[3\] must have no NaN and no inf, got nan at \[2, 1\]"),
-        (INF, ValueError, r"X\[2\] must have no NaN and no inf, got inf at \[1, 0\]"),
-        (X[0], ValueError, "y must have a target for each of 5 sequences, got"),
+        (NAN, ValueError, r"X\[3\] must have no NaN and no inf in float32, got nan at \[2, 1\]"),
+        (INF, ValueError, r"X\[2\] must have no NaN and no inf in float32, got inf at \[1, 0\]"),
+        (X[0], ValueError, r"y must be \(N,\).* for N = 5 sequences, got \(12,\)"),
         (
             X[0, :, 0],
             ValueError,
@@ -148,7 +148,7 @@ NAN[3, 2, 1], INF[2][1, 0] = np.nan, np.inf
         (X[:0], ValueError, "X must have at least one sequence, got none"),
         ([*RAGGED[:11], X[0, :0]], ValueError, r"X\[11\] must be .* T of at least 1"),
         ([*RAGGED[:11], X[0, :, :1]], ValueError, r"X\[11\] must be .* F = 2, got \(5, 1\)"),
-        (X.astype(str), TypeError, r"X\[0\] must be an array of real numbers, got dtype <U"),
+        (X.astype(str), TypeError, r"X\[0\] must be real numbers, and not sparse, got dtype <U"),
         (X + 1j, TypeError, "got dtype complex128"),
         ([*RAGGED[:11], [[1, 2], [3]]], ValueError, r"X\[11\] must be an array of numbers"),
         (np.ma.masked_array(X, X > 0), TypeError, "without a mask"),
@@ -162,7 +162,7 @@ def test_sequences_that_cannot_be_read(kind, x, error, message):
 @every_of_sequences
 def test_targets_for_other_sequences(kind):
     for y, got in ((Y[:9], r"\(9,\)"), (3, r"\(\)")):
-        with pytest.raises(ValueError, match=f"a target for each of 12 sequences, got {got}"):
+        with pytest.raises(ValueError, match=f"y must be .* for N = 12 sequences, got {got}"):
             quick(kind).fit(X, y)
     with pytest.raises(ValueError, match="fit requires y to be passed, but the target y is None"):
         quick(kind).fit(X, None)

@@ -245,7 +245,7 @@ def estimate(x: Floats, y: list[float]) -> tuple[float, NDArray[np.float64]]:
     )
     forecaster = estimators.Forecaster(24, 12, season=12).fit(y, X=x[:, 0])
     lower, upper = forecaster.predict_interval([1, 12], level=0.9, y=y, X=x[:, 0])
-    print(forecaster.base_, forecaster.get_params()["window"], upper - lower)
+    print(forecaster.history_[0].loss, forecaster.get_params()["window"], upper - lower)
     return tagger.score(x, ["a", "b"]), forecaster.predict(np.arange(1, 4))
 
 
