@@ -110,7 +110,7 @@ class Estimator:
 
 
 def sequences(X, features=None):
-    """X as a list of (T, F) float64 arrays; a sequence (T,) has one feature.
+    """X as a list of (T, F) tables of numbers; a sequence (T,) has one feature.
 
     X : (N, T, F) or (N, T) array, or N arrays (T, F) or (T,), of any lengths
     features : the F that X must have; None takes that of the first sequence
@@ -119,51 +119,40 @@ def sequences(X, features=None):
         X = np.atleast_1d(checks.converted("X", X, "an array of numbers"))
     if len(X) == 0:
         raise ValueError("X must have at least one sequence, got none")
-    found = [numbers(f"X[{index}]", sequence) for index, sequence in enumerate(X)]
-    found = [sequence[:, None] if sequence.ndim == 1 else sequence for sequence in found]
-    features = features or max([1, *found[0].shape[1:]])
-    for index, sequence in enumerate(found):
-        if sequence.ndim != 2 or sequence.shape[1] != features or sequence.size == 0:
-            raise ValueError(
-                f"X[{index}] must be (T, F) or (T,) with T of at least 1 and F = {features}, got "
-                f"{sequence.shape}: X is (N, T, F), (N, T) or a list; for one sequence use [X]"
-            )
+    hint, found = "X is (N, T, F), (N, T) or a list; for one sequence use [X]", []
+    for index, sequence in enumerate(X):
+        found.append(table(f"X[{index}]", sequence, columns=features, hint=hint))
+        features = found[0].shape[1]
     return found
 
 
-def numbers(name, value):
-    """The value as an array of float64 numbers that are finite in float32 too."""
+def table(name, value, rows=None, columns=None, hint=None):
+    """The value as (N, K) float64 numbers, finite in float32 too; one of (N,) has one column.
+
+    rows, columns : the N and the K that it must have; None for any from 1
+    """
     array = checks.converted(name, value, "an array of numbers")
     if array.dtype == object:  # of numbers, as for sequences whose lengths happen to be equal
         array = checks.converted(name, array.tolist(), "an array of numbers")
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be real numbers, and not sparse, got dtype {array.dtype}")
+        got = f"{type(value).__name__} of dtype {array.dtype}"
+        raise TypeError(f"{name} must be real numbers, and not sparse, got {got}")
     array = array.astype(np.float64, copy=False)
     single(name, array, "fill what is missing or leave it out, scale what is large")
-    return array
+    array = array[:, None] if array.ndim == 1 else array
+    found = max([1, *array.shape[:1]]), max([1, *array.shape[1:2]])
+    sizes = rows or found[0], found[1] if columns is None else columns
+    return checks.shaped(name, array, None, sizes, hint)
 
 
 def single(name, array, hint="use numbers of a size like that in fit"):
     """The array as float32; ValueError for NaN, inf and numbers beyond float32."""
-    with np.errstate(over="ignore"):
-        found = array.astype(np.float32)
-    if not np.isfinite(found).all():
-        place = tuple(np.argwhere(~np.isfinite(found))[0].tolist())
+    fits = np.abs(array) <= np.finfo(np.float32).max  # not for NaN
+    if not fits.all():
+        place = tuple(np.argwhere(~fits)[0].tolist())
         got = f"{array[place]} at {list(place)}"
         raise ValueError(f"{name} must have no NaN and no inf in float32, got {got}: {hint}")
-    return found
-
-
-def targets(y, count, most_axes):
-    """y as an array with `count` entries and at most so many axes."""
-    if y is None:
-        raise ValueError("fit requires y to be passed, but the target y is None")
-    y = checks.converted("y", y, "an array with a target for each sequence")
-    if y.shape[:1] != (count,) or y.ndim > most_axes or y.size == 0:
-        axes = "(N,)" if most_axes == 1 else "(N,) or (N, K)"
-        hint = ": use y.ravel()" if y.size == count else ""
-        raise ValueError(f"y must be {axes} for N = {count} sequences, got {y.shape}{hint}")
-    return y
+    return array.astype(np.float32)
 
 
 def generator(random_state):

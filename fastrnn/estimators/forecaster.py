@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from fastrnn import checks
-from fastrnn.estimators.base import Estimator, generator, numbers, scale_of
+from fastrnn.estimators.base import Estimator, generator, scale_of, table
 from fastrnn.estimators.network import Network
 from fastrnn.estimators.seen import SeenSeries
 from fastrnn.train import mean_squared_error
@@ -168,7 +168,8 @@ class Forecaster(Estimator):
         window, horizon = (checks.positive(n, getattr(self, n)) for n in ("window", "horizon"))
         season = 1 if self.season is None else checks.positive("season", self.season)
         networks, needed = checks.positive("networks", self.networks, 2), window + season
-        y, X = _checked(y, X, needed + horizon - 1 + max(networks, 4 * horizon + 2))
+        least = needed + horizon - 1 + max(networks, 4 * horizon + 2)
+        y, X = _checked(y, X, least, columns=0 if X is None else None)
         seen = SeenSeries(y, X, (window, horizon, season))
         errors = sliding_window_view(y[needed:], horizon) - seen.naive()[:-horizon]
         mean, scale = scale_of(errors)
@@ -176,9 +177,11 @@ class Forecaster(Estimator):
         folds = np.array_split(np.arange(len(targets)), networks)
         trained = [self._train(seen, targets, fold, rng) for fold in folds]
         models, histories, left = zip(*trained, strict=True)
-        self._models, self._error_mean, self._error_scale = models, mean, scale
-        self.history_, self._seen = list(histories), seen.end_of(y, X)
-        self.residuals_ = scale * np.concatenate(left) / seen.spread()[:-horizon]
+        residuals = scale * np.concatenate(left) / seen.spread()[:-horizon]
+        vars(self).update(  # at once, so that Ctrl-C changes none of them
+            _models=models, _error_mean=mean, _error_scale=scale, _seen=seen.end_of(y, X),
+            history_=list(histories), residuals_=residuals,
+        )  # fmt: skip
         return self
 
     def _train(self, seen, targets, held_out, rng):
@@ -302,18 +305,16 @@ def _indices(fh, horizon):
     return np.arange(steps[0]) if np.ndim(fh) == 0 else steps - 1
 
 
-def _checked(y, X, least, columns=None):
-    """(y (N,), X (N, K)) of finite float64 numbers; K is 0 for None.
+def _checked(y, X, least, columns):
+    """(y (N,), X (N, K)) of numbers; K is 0 for None.
 
     least : the smallest N
-    columns : the K that X must have; None for any
+    columns : the K that X must have; None for any from 1
     """
-    y = numbers("y", y)
-    if checks.shaped("y", y, ("N",), (y.size,), "one series").size < least:
+    y = table("y", y, columns=1, hint="one series")[:, 0]
+    if len(y) < least:
         wanted = f"at least {least} values for this window, horizon and season"
         raise ValueError(f"y must have {wanted}, got {len(y)}")
-    X = np.empty((len(y), 0)) if X is None else numbers("X", X)
-    X = X[:, None] if X.ndim == 1 else X
-    sizes = len(y), X.size // len(y) if columns is None else columns
+    X = np.empty((len(y), 0)) if X is None else X
     hint = "a row for each value of y and none of the future, with the columns of fit"
-    return y, checks.shaped("X", X, ("N", "K"), sizes, hint)
+    return y, table("X", X, len(y), columns, hint)

@@ -45,8 +45,11 @@ class _OfSequences(base.Estimator):
         self.validation_fraction, self.random_state = validation_fraction, random_state
         self.verbose = verbose
 
-    def _train(self, X, targets, outputs, loss):
-        """Train, and set the attributes at the end, so that an error changes none of them."""
+    def _train(self, X, targets, outputs, loss, **learnt):
+        """Train, and set the attributes at once, so that an error or Ctrl-C changes none of them.
+
+        learnt : more attributes
+        """
         rng = base.generator(self.random_state)
         rows, held_out = self._split(targets.reshape(len(X), -1)[:, 0], rng)
         mean, scale = base.scale_of(np.concatenate(X))
@@ -56,6 +59,7 @@ class _OfSequences(base.Estimator):
             learnt, _network=network, layer_=network.layer, head_=network.head, history_=history,
             x_mean_=mean, x_scale_=scale, n_features_in_=len(mean),
         )  # fmt: skip
+        return self
 
     def _split(self, targets, rng):
         """(indices to train on, held-out ones), the latter spread evenly over the sorted targets.
@@ -182,13 +186,12 @@ class RNNRegressor(_OfSequences):
         (20, 2)
         """
         X = base.sequences(X)
-        y = base.numbers("y", base.targets(y, len(X), 2))
-        table = y.reshape(len(X), -1)
+        y = checks.converted("y", y, "an array with a target for each sequence")
+        table = base.table("y", y, rows=len(X), hint="a row for each sequence")
         mean, scale = base.scale_of(table)
-        scaled = base.single("y", (table - mean) / scale)
-        self._train(X, scaled, len(mean), mean_squared_error)
-        self.y_mean_, self.y_scale_, self._shape = mean, scale, y.shape[1:]
-        return self
+        targets = ((table - mean) / scale).astype(np.float32)
+        learnt = {"y_mean_": mean, "y_scale_": scale, "_axes": y.ndim}
+        return self._train(X, targets, len(mean), mean_squared_error, **learnt)
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """Predict the targets of sequences.
@@ -218,7 +221,7 @@ class RNNRegressor(_OfSequences):
         (3,)
         """
         y = self._outputs(X) * self.y_scale_ + self.y_mean_
-        return y.reshape(-1, *self._shape)
+        return y[:, 0] if self._axes == 1 else y
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """R^2, the fraction of the variance that is predicted; for several targets the mean.
@@ -241,11 +244,11 @@ class RNNRegressor(_OfSequences):
         >>> RNNRegressor(epochs=2).fit(X, X[:, 0]).score(X, X[:, 0]) <= 1
         True
         """
-        predicted = self.predict(X)
-        y = checks.shaped("y", base.numbers("y", y), None, predicted.shape)
-        left = np.sum((y - predicted) ** 2, axis=0, keepdims=True)
-        total = np.sum((y - y.mean(axis=0)) ** 2, axis=0, keepdims=True)
-        ratio = np.divide(left, total, out=(left > 0).astype(np.float64), where=total > 0)
+        predicted = self.predict(X).reshape(-1, len(self.y_mean_))
+        y = base.table("y", y, *predicted.shape, hint="a row for each sequence")
+        left = np.sum((y - predicted) ** 2, axis=0)
+        total = np.sum((y - y.mean(axis=0)) ** 2, axis=0)
+        ratio = np.divide(left, total, out=np.sign(left), where=total > 0)
         return float(np.mean(1 - ratio))
 
 
@@ -349,7 +352,7 @@ class SequenceClassifier(_OfSequences):
         ['no', 'yes']
         """
         X = base.sequences(X)
-        y = base.targets(y, len(X), 1)
+        y = _labels(y, len(X))
         if y.dtype.kind == "f" and (y % 1 != 0).any():
             raise ValueError("y must be labels, got continuous targets or NaN: use RNNRegressor")
         try:
@@ -358,9 +361,7 @@ class SequenceClassifier(_OfSequences):
             raise TypeError(f"y must be labels of one type: {error}") from None
         if len(classes) < 2:
             raise ValueError(f"y must have at least two classes, got {len(classes)} class")
-        self._train(X, indices, len(classes), cross_entropy)
-        self.classes_ = classes
-        return self
+        return self._train(X, indices, len(classes), cross_entropy, classes_=classes)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Predict the most probable class of each sequence.
@@ -439,4 +440,10 @@ class SequenceClassifier(_OfSequences):
         True
         """
         predicted = self.predict(X)
-        return float(np.mean(base.targets(y, len(predicted), 1) == predicted))
+        return float(np.mean(_labels(y, len(predicted)) == predicted))
+
+
+def _labels(y, count):
+    """y as an array (N,)."""
+    y = checks.converted("y", y, "an array of labels")
+    return checks.shaped("y", y, ("N",), (count,), "a label for each sequence, use y.ravel()")

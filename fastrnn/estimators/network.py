@@ -10,10 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.layers import GRU, LSTM, RNN, MinGRU, MinLSTM
+from fastrnn.layers import CLASSES
 from fastrnn.train import Adam, Dense, Dropout, fit
 
-CELLS = {"rnn": RNN, "lstm": LSTM, "gru": GRU, "min_gru": MinGRU, "min_lstm": MinLSTM}
 LARGEST_NORM = 1.0  # of a minibatch's gradients
 AT_ONCE = 256  # sequences of a call without gradients
 
@@ -27,7 +26,7 @@ class Network:
     def __init__(self, options, features, outputs, rng):
         self.dropout = Dropout(checks.fraction("dropout", options.dropout), rng=rng)
         stacked = checks.positive("num_layers", options.num_layers) > 1
-        self.layer = CELLS[checks.choice("cell", options.cell, CELLS)](
+        self.layer = CLASSES[checks.choice("cell", options.cell, CLASSES)](
             features, options.hidden_size, options.num_layers, rng=rng,
             dropout=options.dropout if stacked else 0.0,
             bidirectional=getattr(options, "bidirectional", False),

@@ -138,18 +138,26 @@ NAN[3, 2, 1], INF[2][1, 0] = np.nan, np.inf
     [
         (NAN, ValueError, r"X\[3\] must have no NaN and no inf in float32, got nan at \[2, 1\]"),
         (INF, ValueError, r"X\[2\] must have no NaN and no inf in float32, got inf at \[1, 0\]"),
-        (X[0], ValueError, r"y must be \(N,\).* for N = 5 sequences, got \(12,\)"),
+        (X[0], ValueError, r"y must be .*\(5,.* got \(12,"),
         (
             X[0, :, 0],
             ValueError,
-            r"X\[0\] must be \(T, F\) or \(T,\) .* for one sequence use \[X\]",
+            r"X\[0\] must be \(1, 1\), got \(\): .* for one sequence use \[X\]",
         ),
-        (X[None], ValueError, r"X\[0\] must be \(T, F\) or \(T,\)"),
+        (
+            X[None],
+            ValueError,
+            r"X\[0\] must be .* got \(12, 5, 2\): X is \(N, T, F\), \(N, T\) or a list",
+        ),
         (X[:0], ValueError, "X must have at least one sequence, got none"),
-        ([*RAGGED[:11], X[0, :0]], ValueError, r"X\[11\] must be .* T of at least 1"),
-        ([*RAGGED[:11], X[0, :, :1]], ValueError, r"X\[11\] must be .* F = 2, got \(5, 1\)"),
-        (X.astype(str), TypeError, r"X\[0\] must be real numbers, and not sparse, got dtype <U"),
-        (X + 1j, TypeError, "got dtype complex128"),
+        ([*RAGGED[:11], X[0, :0]], ValueError, r"X\[11\] must be \(1, 2\), got \(0, 2\)"),
+        ([*RAGGED[:11], X[0, :, :1]], ValueError, r"X\[11\] must be \(5, 2\), got \(5, 1\)"),
+        (
+            X.astype(str),
+            TypeError,
+            r"X\[0\] must be real numbers, and not sparse, got ndarray of dtype <U",
+        ),
+        (X + 1j, TypeError, "got ndarray of dtype complex128"),
         ([*RAGGED[:11], [[1, 2], [3]]], ValueError, r"X\[11\] must be an array of numbers"),
         (np.ma.masked_array(X, X > 0), TypeError, "without a mask"),
     ],
@@ -161,10 +169,10 @@ def test_sequences_that_cannot_be_read(kind, x, error, message):
 
 @every_of_sequences
 def test_targets_for_other_sequences(kind):
-    for y, got in ((Y[:9], r"\(9,\)"), (3, r"\(\)")):
-        with pytest.raises(ValueError, match=f"y must be .* for N = 12 sequences, got {got}"):
+    for y, got in ((Y[:9], r"\(9,"), (3, r"\(\)")):
+        with pytest.raises(ValueError, match=rf"y must be .*\(12,.* got {got}"):
             quick(kind).fit(X, y)
-    with pytest.raises(ValueError, match="fit requires y to be passed, but the target y is None"):
+    with pytest.raises((TypeError, ValueError), match="y must be"):
         quick(kind).fit(X, None)
     fitted = quick(kind).fit(X, Y)
     with pytest.raises(ValueError, match=r"y must "):
@@ -173,7 +181,7 @@ def test_targets_for_other_sequences(kind):
 
 @every_of_sequences
 def test_predict_refuses_other_features(kind):
-    with pytest.raises(ValueError, match=r"X\[0\] must be .* F = 2, got \(5, 3\)"):
+    with pytest.raises(ValueError, match=r"X\[0\] must be \(5, 2\), got \(5, 3\)"):
         quick(kind).fit(X, Y).predict(draw(4, 5, 3))
 
 

@@ -195,8 +195,9 @@ def test_the_score_of_a_regressor():
     assert model.score(draw(3, 5), [9, 9, 9]) == 0
     exact = model.predict(draw(3, 5))
     assert model.score(draw(3, 5), exact) == 1
-    with pytest.raises(ValueError, match=r"y must be \(3,\), got \(3, 1\)"):
-        model.score(draw(3, 5), y[:, None])
+    assert model.score(draw(3, 5), y[:, None]) == model.score(draw(3, 5), y)
+    with pytest.raises(ValueError, match=r"y must be \(3, 1\), got \(3, 2\): a row for each"):
+        model.score(draw(3, 5), draw(3, 2))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_the_score_of_a_regressor():
         (["a"] * 9, ValueError, "y must have at least two classes, got 1 class"),
         (np.linspace(0, 1, 9), ValueError, "continuous targets or NaN: use RNNRegressor"),
         (np.array([0, 1, np.nan] * 3), ValueError, "y must be labels, got .*NaN"),
-        (np.eye(9), ValueError, r"y must be \(N,\) for N = 9 sequences, got \(9, 9\)"),
+        (np.eye(9), ValueError, r"y must be \(N,\) = \(9,\), got \(9, 9\): a label"),
         (np.array([1, "a", None] * 3, object), TypeError, "y must be labels of one type"),
         (["a", np.nan, "b"] * 3, TypeError, "y must be labels of one type, got texts and others"),
         (["a", 1, "b"] * 3, TypeError, "y must be labels of one type, got texts and others"),
@@ -231,7 +232,7 @@ def test_the_score_of_labels_of_another_type_is_refused(labels, others):
 
 
 def test_targets_of_three_axes_are_refused():
-    with pytest.raises(ValueError, match=r"y must be \(N,\) or \(N, K\) for N = 9 sequences, got"):
+    with pytest.raises(ValueError, match=r"y must be \(9, 2\), got \(9, 2, 2\): a row for each"):
         regressor().fit(draw(9, 5), draw(9, 2, 2))
     with pytest.raises(ValueError, match="y must have no NaN"):
         regressor().fit(draw(9, 5), np.full(9, np.nan))
@@ -249,7 +250,7 @@ def test_a_constant_feature_counts_as_of_deviation_1():
 def test_the_score_of_a_column_of_labels_is_refused():
     model = classifier(epochs=1).fit(SEQUENCES[:20], CLASSES[:20])
     with pytest.raises(
-        ValueError, match=r"y must be \(N,\) for N = 20 .* got \(20, 1\).*y\.ravel\(\)"
+        ValueError, match=r"y must be \(N,\) = \(20,\), got \(20, 1\).*y\.ravel\(\)"
     ):
         model.score(SEQUENCES[:20], CLASSES[:20, None])
 

@@ -6,7 +6,8 @@ from training import draw
 
 from fastrnn import train
 from fastrnn.estimators import RNNRegressor
-from fastrnn.estimators.network import AT_ONCE, CELLS, Network
+from fastrnn.estimators.network import AT_ONCE, Network
+from fastrnn.layers import CLASSES
 
 pytestmark = pytest.mark.any_isa
 
@@ -18,7 +19,7 @@ def network(**params):
     return model
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("cell", CLASSES)
 @pytest.mark.parametrize("params", [{}, {"bidirectional": True, "dropout": 0.5}], ids=str)
 def test_the_gradients_of_a_step_are_those_of_its_loss(cell, params):
     model = network(cell=cell, **params)

@@ -134,6 +134,7 @@ EXPECTED = {
     "check_dtype_object": DTYPES,
     "check_estimators_empty_data_messages": "the message has T and F, not features alone",
     "check_fit2d_predict1d": "the message says what to use, in other words",
+    "check_requires_y_none": "the message is that of any y that is no array of numbers",
     "check_supervised_y_2d": "y of (N, 1) is one of several targets; of a classifier an error",
 }
 OF_CLASSIFIERS = {"check_classifiers_train": STEPS}
