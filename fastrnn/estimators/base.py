@@ -166,8 +166,8 @@ def generator(random_state):
 
 def scale_of(columns):
     """(mean, deviation) of each column of (N, F); the deviation of a constant one counts as 1."""
-    unit = np.abs(columns).max(axis=0)  # squares of tiny numbers would be 0
-    unit = np.where(unit > 0, unit, 1.0)
-    deviation = unit * (columns / unit).std(axis=0)  # of a constant one it may be a rounding error
-    varies = (columns != columns[:1]).any(axis=0) & (deviation > 0)
-    return columns.mean(axis=0), np.where(varies, deviation, 1.0)
+    unit = np.maximum(np.ptp(columns, axis=0), np.finfo(np.float64).tiny)
+    deviation = unit * ((columns - columns[0]) / unit).std(
+        axis=0
+    )  # small numbers have squares of 0
+    return columns.mean(axis=0), np.where(deviation > 0, deviation, 1.0)

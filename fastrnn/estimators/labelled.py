@@ -90,8 +90,8 @@ class RNNRegressor(_OfSequences):
     """Predict numbers, one or several for each sequence, by a recurrent network.
 
     A linear head reads the last output of the layer. Adam minimises the mean squared error of the
-    scaled targets (`fastrnn.train`). Features and targets are scaled to mean 0 and deviation 1; the
-    scales come from the sequences that are trained on.
+    scaled targets (`fastrnn.train`). Features and targets are scaled to mean 0 and deviation 1 over
+    all sequences of `fit`.
 
     The methods and attributes follow scikit-learn's conventions: `clone`, `cross_val_score`,
     `GridSearchCV` and `Pipeline` take it. scikit-learn is not needed.
@@ -246,18 +246,16 @@ class RNNRegressor(_OfSequences):
         """
         predicted = self.predict(X).reshape(-1, len(self.y_mean_))
         y = base.table("y", y, *predicted.shape, hint="a row for each sequence")
-        left = np.sum((y - predicted) ** 2, axis=0)
-        total = np.sum((y - y.mean(axis=0)) ** 2, axis=0)
-        ratio = np.divide(left, total, out=np.sign(left), where=total > 0)
-        return float(np.mean(1 - ratio))
+        left = np.mean(((y - predicted) / base.scale_of(y)[1]) ** 2, axis=0)
+        left = np.where(np.ptp(y, axis=0) > 0, left, left > 0)
+        return float(np.mean(1 - left))
 
 
 class SequenceClassifier(_OfSequences):
     """Predict the class of each sequence by a recurrent network.
 
     A linear head reads the last output of the layer. Adam minimises the cross-entropy
-    (`fastrnn.train`). Features are scaled to mean 0 and deviation 1; the scales come from the
-    sequences that are trained on.
+    (`fastrnn.train`). Features are scaled to mean 0 and deviation 1 over all sequences of `fit`.
 
     The methods and attributes follow scikit-learn's conventions: `clone`, `cross_val_score` (with
     stratified folds), `GridSearchCV` and `Pipeline` take it. scikit-learn is not needed.
@@ -353,12 +351,15 @@ class SequenceClassifier(_OfSequences):
         """
         X = base.sequences(X)
         y = _labels(y, len(X))
-        if y.dtype.kind == "f" and (y % 1 != 0).any():
-            raise ValueError("y must be labels, got continuous targets or NaN: use RNNRegressor")
         try:
             classes, indices = np.unique(y, return_inverse=True)
         except TypeError as error:
             raise TypeError(f"y must be labels of one type: {error}") from None
+        floats = [c for c in classes if isinstance(c, float | np.floating)]
+        odd = [*classes[classes != classes], *(c for c in floats if not c.is_integer())]
+        if odd:
+            hint = "leave out what is missing, and for continuous targets use RNNRegressor"
+            raise ValueError(f"y must be labels, got {odd[0]}: {hint}")
         if len(classes) < 2:
             raise ValueError(f"y must have at least two classes, got {len(classes)} class")
         return self._train(X, indices, len(classes), cross_entropy, classes_=classes)
@@ -440,10 +441,16 @@ class SequenceClassifier(_OfSequences):
         True
         """
         predicted = self.predict(X)
-        return float(np.mean(_labels(y, len(predicted)) == predicted))
+        y = _labels(y, len(predicted))
+        kinds = {labels.dtype.kind.strip("biuf") for labels in (y, predicted)} - {"O"}
+        if len(kinds) > 1:  # they are never equal
+            raise TypeError(f"y must be labels like {predicted[:1]} of fit, got {y[:1]}")
+        return float(np.mean(y == predicted))
 
 
 def _labels(y, count):
     """y as an array (N,)."""
+    if isinstance(y, list | tuple) and len({isinstance(label, str | bytes) for label in y}) > 1:
+        raise TypeError("y must be labels of one type, got texts and others")  # else all are texts
     y = checks.converted("y", y, "an array of labels")
     return checks.shaped("y", y, ("N",), (count,), "a label for each sequence, use y.ravel()")

@@ -204,8 +204,14 @@ def test_the_score_of_a_regressor():
     "y, error, message",
     [
         (["a"] * 9, ValueError, "y must have at least two classes, got 1 class"),
-        (np.linspace(0, 1, 9), ValueError, "continuous targets or NaN: use RNNRegressor"),
-        (np.array([0, 1, np.nan] * 3), ValueError, "y must be labels, got .*NaN"),
+        (np.linspace(0, 1, 9), ValueError, "got 0.125: .*continuous targets use RNNRegressor"),
+        (np.array([0, 1, np.nan] * 3), ValueError, "y must be labels, got nan: leave out"),
+        (["a", np.nan, "b"] * 3, TypeError, "y must be labels of one type, got texts and others"),
+        (["a", 1, "b"] * 3, TypeError, "y must be labels of one type, got texts and others"),
+        (np.array([0, 1, np.nan] * 3, object), ValueError, "got nan: leave out what is missing"),
+        (np.array([0, 1, np.inf] * 3), ValueError, "y must be labels, got inf"),
+        (np.array([0.5, 1.5, 2] * 3, object), ValueError, "got 0.5: .*continuous targets"),
+        (np.array([0, 1, "NaT"] * 3, "M8[s]"), ValueError, "y must be labels, got NaT"),
         (np.eye(9), ValueError, r"y must be \(N,\) = \(9,\), got \(9, 9\): a label"),
         (np.array([1, "a", None] * 3, object), TypeError, "y must be labels of one type"),
         (["a", np.nan, "b"] * 3, TypeError, "y must be labels of one type, got texts and others"),
@@ -224,7 +230,7 @@ def test_labels_that_are_none(y, error, message):
 @pytest.mark.parametrize("labels, others", [("ab", [0, 1]), ([0, 1], "ab"), ("ab", [b"a", b"b"])])
 def test_the_score_of_labels_of_another_type_is_refused(labels, others):
     model = classifier(epochs=1).fit(draw(8, 5), list(labels) * 4)
-    with pytest.raises(TypeError, match="y must be labels like those of fit, .* got"):
+    with pytest.raises(TypeError, match="y must be labels like .* of fit, got"):
         model.score(draw(2, 5), list(others))
     with pytest.raises(TypeError, match="labels of one type"):
         model.score(draw(2, 5), ["a", 0])
@@ -265,8 +271,8 @@ def test_numbers_that_would_overflow_are_refused():
             regressor(epochs=1).fit(*given)
 
 
-@pytest.mark.parametrize("power", [-1000, -700, -300, 100, 400])
-def test_numbers_whose_squares_are_beyond_float64_are_learnt_from_as_others(power):
+@pytest.mark.parametrize("power", [-1000, -700, -300, 100])
+def test_numbers_whose_squares_are_0_are_learnt_from_as_others(power):
     """Powers of 2 change no digit."""
     x = draw(20, 5)
     y, tiny = x[:, :2], 2.0**power
