@@ -351,10 +351,7 @@ class SequenceClassifier(_OfSequences):
         """
         X = base.sequences(X)
         y = _labels(y, len(X))
-        try:
-            classes, indices = np.unique(y, return_inverse=True)
-        except TypeError as error:
-            raise TypeError(f"y must be labels of one type: {error}") from None
+        classes, indices = np.unique(y, return_inverse=True)
         floats = [c for c in classes if isinstance(c, float | np.floating)]
         odd = [*classes[classes != classes], *(c for c in floats if not c.is_integer())]
         if odd:
@@ -441,16 +438,19 @@ class SequenceClassifier(_OfSequences):
         True
         """
         predicted = self.predict(X)
-        y = _labels(y, len(predicted))
-        kinds = {labels.dtype.kind.strip("biuf") for labels in (y, predicted)} - {"O"}
-        if len(kinds) > 1:  # they are never equal
-            raise TypeError(f"y must be labels like {predicted[:1]} of fit, got {y[:1]}")
-        return float(np.mean(y == predicted))
+        return float(np.mean(_labels(y, len(predicted), predicted) == predicted))
 
 
-def _labels(y, count):
-    """y as an array (N,)."""
-    if isinstance(y, list | tuple) and len({isinstance(label, str | bytes) for label in y}) > 1:
-        raise TypeError("y must be labels of one type, got texts and others")  # else all are texts
-    y = checks.converted("y", y, "an array of labels")
-    return checks.shaped("y", y, ("N",), (count,), "a label for each sequence, use y.ravel()")
+def _labels(y, count, like=()):
+    """y as an array (N,) of numbers, of texts, of bytes or of times, as those in `like` are.
+
+    NumPy makes texts of a list of texts and numbers; texts never equal numbers or bytes.
+    """
+    array = checks.converted("y", y, "an array of labels")
+    checks.shaped("y", array, ("N",), (count,), "a label for each sequence, use y.ravel()")
+    labels = [*(y if isinstance(y, list | tuple) else array), *like]
+    kinds = {np.asarray(label).dtype.kind.strip("biuf"): label for label in labels}
+    if len(kinds) > 1 or "O" in kinds:
+        got = " and ".join(map(repr, kinds.values()))
+        raise TypeError(f"y must be labels of one type, like those of fit, got {got}")
+    return array

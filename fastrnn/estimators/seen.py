@@ -48,9 +48,8 @@ class SeenSeries:
 
     def regressors(self):
         """What a linear regression reads, of X the last row alone: (n, 2 * window + K) float64."""
-        of_y, of_X = self.windows[:, :, :2], self.windows[:, -1, 2:]
-        columns = [of_y.reshape(len(of_y), -1), of_X]
-        return np.concatenate(columns, axis=1, dtype=np.float64)
+        of_y = self.windows[:, :, :2].reshape(len(self.windows), -1)
+        return np.concatenate([of_y, self.windows[:, -1, 2:]], axis=1, dtype=np.float64)
 
     def naive(self):
         """The last known values at the same places of the season: (n, horizon).

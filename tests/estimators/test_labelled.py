@@ -206,20 +206,15 @@ def test_the_score_of_a_regressor():
         (["a"] * 9, ValueError, "y must have at least two classes, got 1 class"),
         (np.linspace(0, 1, 9), ValueError, "got 0.125: .*continuous targets use RNNRegressor"),
         (np.array([0, 1, np.nan] * 3), ValueError, "y must be labels, got nan: leave out"),
-        (["a", np.nan, "b"] * 3, TypeError, "y must be labels of one type, got texts and others"),
-        (["a", 1, "b"] * 3, TypeError, "y must be labels of one type, got texts and others"),
+        (["a", np.nan, "b"] * 3, TypeError, "y must be labels of one type, .* and"),
+        (["a", 1, "b"] * 3, TypeError, "y must be labels of one type, .* and"),
         (np.array([0, 1, np.nan] * 3, object), ValueError, "got nan: leave out what is missing"),
         (np.array([0, 1, np.inf] * 3), ValueError, "y must be labels, got inf"),
         (np.array([0.5, 1.5, 2] * 3, object), ValueError, "got 0.5: .*continuous targets"),
         (np.array([0, 1, "NaT"] * 3, "M8[s]"), ValueError, "y must be labels, got NaT"),
         (np.eye(9), ValueError, r"y must be \(N,\) = \(9,\), got \(9, 9\): a label"),
-        (np.array([1, "a", None] * 3, object), TypeError, "y must be labels of one type"),
-        (["a", np.nan, "b"] * 3, TypeError, "y must be labels of one type, got texts and others"),
-        (["a", 1, "b"] * 3, TypeError, "y must be labels of one type, got texts and others"),
-        (np.array([0, 1, np.nan] * 3, object), ValueError, "got nan: leave such rows out"),
-        (np.array([0, 1, np.inf] * 3), ValueError, "y must be labels, got inf: leave such rows"),
-        (np.array([0.5, 1.5, 2] * 3, object), ValueError, "got 0.5, continuous targets"),
-        (np.array([0, 1, "NaT"] * 3, "M8[s]"), ValueError, "y must be labels, got NaT: leave such"),
+        (np.array([1, "a", None] * 3, object), TypeError, "of one type, .* 1 and 'a' and None"),
+        ([None] * 9, TypeError, "y must be labels of one type, .* got None"),
     ],
 )
 def test_labels_that_are_none(y, error, message):
@@ -230,7 +225,9 @@ def test_labels_that_are_none(y, error, message):
 @pytest.mark.parametrize("labels, others", [("ab", [0, 1]), ([0, 1], "ab"), ("ab", [b"a", b"b"])])
 def test_the_score_of_labels_of_another_type_is_refused(labels, others):
     model = classifier(epochs=1).fit(draw(8, 5), list(labels) * 4)
-    with pytest.raises(TypeError, match="y must be labels like .* of fit, got"):
+    with pytest.raises(
+        TypeError, match="y must be labels of one type, like those of fit, got .* and"
+    ):
         model.score(draw(2, 5), list(others))
     with pytest.raises(TypeError, match="labels of one type"):
         model.score(draw(2, 5), ["a", 0])
