@@ -166,8 +166,8 @@ def generator(random_state):
 
 def scale_of(columns):
     """(mean, deviation) of each column of (N, F); the deviation of a constant one counts as 1."""
+    # Of what a column differs by: squares of tiny numbers would be 0, and the deviation of a
+    # constant column may be a rounding error.
     unit = np.maximum(np.ptp(columns, axis=0), np.finfo(np.float64).tiny)
-    deviation = unit * ((columns - columns[0]) / unit).std(
-        axis=0
-    )  # small numbers have squares of 0
+    deviation = unit * ((columns - columns[0]) / unit).std(axis=0)
     return columns.mean(axis=0), np.where(deviation > 0, deviation, 1.0)

@@ -52,7 +52,8 @@ class Forecaster(Estimator):
     Parameters
     ----------
     window : int
-        The number of last values that are read.
+        The number of last values that are read; with a season best as many as it has steps, or
+        more.
     horizon : int
         The largest number of steps ahead.
     season : int or None
@@ -194,8 +195,9 @@ class Forecaster(Estimator):
         rows = np.arange(count)
         rows = rows[(rows + horizon <= held_out[0]) | (rows - horizon >= held_out[-1])]
         x = seen.regressors()[:count]
-        squares = x[rows].T @ x[rows] + PENALTY * np.eye(x.shape[1])
-        weights = np.linalg.solve(squares, x[rows].T @ targets[rows])
+        known = x[rows]
+        squares = known.T @ known + PENALTY * np.eye(known.shape[1])
+        weights = np.linalg.solve(squares, known.T @ targets[rows])
         left = (targets - x @ weights).astype(np.float32)
         network = Network(self, seen.windows.shape[2], horizon, rng)
         history = network.train(self, seen.inputs, left, mean_squared_error, rows, held_out, rng)

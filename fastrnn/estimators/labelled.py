@@ -186,11 +186,10 @@ class RNNRegressor(_OfSequences):
         (20, 2)
         """
         X = base.sequences(X)
-        y = checks.converted("y", y, "an array with a target for each sequence")
         table = base.table("y", y, rows=len(X), hint="a row for each sequence")
         mean, scale = base.scale_of(table)
         targets = ((table - mean) / scale).astype(np.float32)
-        learnt = {"y_mean_": mean, "y_scale_": scale, "_axes": y.ndim}
+        learnt = {"y_mean_": mean, "y_scale_": scale, "_axes": checks.plain("y", y).ndim}
         return self._train(X, targets, len(mean), mean_squared_error, **learnt)
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:

@@ -172,7 +172,7 @@ def test_targets_for_other_sequences(kind):
     for y, got in ((Y[:9], r"\(9,"), (3, r"\(\)")):
         with pytest.raises(ValueError, match=rf"y must be .*\(12,.* got {got}"):
             quick(kind).fit(X, y)
-    with pytest.raises((TypeError, ValueError), match="y must be"):
+    with pytest.raises((TypeError, ValueError), match=r"y must be .* got (NoneType|\(\))"):
         quick(kind).fit(X, None)
     fitted = quick(kind).fit(X, Y)
     with pytest.raises(ValueError, match=r"y must "):

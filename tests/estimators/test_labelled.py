@@ -288,5 +288,5 @@ def test_objects_may_be_sequences_of_equal_lengths_too():
 
 
 def test_ragged_targets_are_refused_by_name():
-    with pytest.raises(ValueError, match="^y must be an array with a target for each sequence: "):
+    with pytest.raises(ValueError, match="^y must be an array of numbers: "):
         regressor().fit(draw(2, 5), [[1], [1, 2]])
