@@ -296,7 +296,10 @@ def test_info_prints_the_configuration(capsys):
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal as POSIX does")
 def test_ctrl_c_ends_a_demo_in_a_line():
-    command = [sys.executable, "-m", "fastrnn", "demo", "memory"]
+    # A shell's background job begins with SIGINT ignored, and its children do.
+    code = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code += "; runpy.run_module('fastrnn', run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", code, "demo", "memory"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as demo:
