@@ -1,6 +1,7 @@
 """The command line, `python -m fastrnn`: info, demo and bench."""
 
 import argparse
+import os
 import sys
 
 import fastrnn
@@ -61,7 +62,12 @@ def main(argv=None):
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        code = main()
+        print(end="", flush=True)  # here, where a closed pipe is seen
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)  # 128 + SIGINT, as of other commands
+        code = 130  # 128 + SIGINT, as of other commands
+    except BrokenPipeError:  # `| head` has read enough: what is not written yet goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141  # 128 + SIGPIPE
+    sys.exit(code)

@@ -309,3 +309,13 @@ def test_ctrl_c_ends_a_demo_in_a_line():
         _, err = demo.communicate(timeout=60)
     assert demo.returncode == 130
     assert err.endswith("interrupted\n") and "Traceback" not in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs pipes as POSIX has them")
+@pytest.mark.parametrize("command", ["-u -m fastrnn demo memory --quick", "-m fastrnn info"])
+def test_a_reader_that_has_enough_ends_a_command_without_a_traceback(command):
+    command = [sys.executable, *command.split()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        program.stdout.close()
+        err = program.stderr.read()
+    assert program.returncode == 141 and b"Traceback" not in err and b"BrokenPipe" not in err
