@@ -168,13 +168,13 @@ def features_last(shape, features):
 
 def other_cell(gates, rows, hidden, recurrent=True):
     """A hint for a matrix with these rows, if they are the gates of another cell; else None."""
-    cells = {1: "an RNN", 3: "a GRU", 4: "an LSTM"}
+    cells = {1: "an RNN's", 3: "a GRU's or a coupled LSTM's", 4: "an LSTM's"}
     if not recurrent:
-        cells = {2: "a MinGRU", 3: "a MinLSTM"}
+        cells = {2: "a MinGRU's", 3: "a MinLSTM's"}
     found, rest = divmod(rows, max(hidden, 1))
     if rest or found == gates or found not in cells or gates not in cells:
         return None
-    of_found, of_own = (f"{n} gate{'s' * (n > 1)}, {cells[n]}'s" for n in (found, gates))
+    of_found, of_own = (f"{n} gate{'s' * (n > 1)}, {cells[n]}" for n in (found, gates))
     return f"these are {of_found}; here are {of_own}"
 
 
