@@ -17,6 +17,8 @@ from fastrnn._files.texts import memory_of
 from fastrnn.train.generators import checked, longest_text
 from fastrnn.train.state import EXTRA, GENERATORS, LAST, OPTIMIZER, State
 
+_DREW = "such as a Dropout? To train further, load all parts that were saved"
+
 
 class CheckpointContents:
     """The wanted arrays and `extra` of a file. `__init__` checks everything but their elements.
@@ -51,6 +53,10 @@ class CheckpointContents:
         states = {}
         if GENERATORS in self._texts:
             states = self._object(GENERATORS)
+            missing = [name for name in states if name not in self._generators]
+            if missing and self._has_optimizer:  # training would go on with other numbers
+                missing = ", ".join(map(checks.shown, missing[:3]))
+                raise self._source.refused(f"the parts lack {missing}, {_DREW}", GENERATORS)
             states = objects.said(
                 self._source, GENERATORS, checked, states, self._generators, self._drawing
             )
@@ -76,7 +82,7 @@ class CheckpointContents:
             kind = name.partition(".")[0]
             if kind == LAST:
                 self.has_last = True
-            elif name == EXTRA or name == GENERATORS and self._generators:
+            elif name == EXTRA or name == GENERATORS and (self._generators or self._has_optimizer):
                 self._texts.append(name)
             elif kind == EXTRA:
                 self._extras.append(name)
@@ -116,7 +122,9 @@ class CheckpointContents:
                 self._source.take(2 * length, name)  # the text, and the strings in it
         elif length > longest_text(self._generators):
             raise self._source.refused(
-                f"it has {length} characters, more than the states of the parts' generators", name
+                f"it has {length} characters, more than the states of the parts' generators: do they "
+                f"lack one, {_DREW}",
+                name,
             )
 
     def _object(self, name):

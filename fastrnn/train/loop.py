@@ -190,9 +190,12 @@ def _train(step, batches, optimizer, clip, bar, epoch):
 def _checked(result, where):
     """The loss and the gradients of a step; an error unless all of them are finite."""
     if not isinstance(result, tuple) or list(map(type, result[1:])) != [list]:
+        got = type(result).__name__
+        if isinstance(result, tuple):
+            got = f"({', '.join(type(part).__name__ for part in result)})"
         raise TypeError(
             "step must return a loss and a list of gradients, one for each parameter of the "
-            f"optimizer, got {type(result).__name__}"
+            f"optimizer, got {got}"
         )
     loss, gradients = float(result[0]), listed("gradients", result[1])
     gradients = [checks.as_array(f"gradient {i}", g) for i, g in enumerate(gradients)]

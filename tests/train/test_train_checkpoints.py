@@ -474,3 +474,18 @@ def test_the_extras_of_an_npz_are_json_that_anyone_can_read(tmp_path):
     train.save(tmp_path / "x.npz", [train.Dense(3, 2)], epoch=3)
     with np.load(tmp_path / "x.npz") as file:
         assert json.loads(str(file[checkpoints.EXTRA])) == {"epoch": 3}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_training_does_not_go_on_without_a_part_that_drew(tmp_path, dropout):
+    """Its random numbers would be others. To use the model the part is not needed."""
+    layer = fastrnn.GRU(3, 5, 2, dropout=dropout, rng=0)
+    adam, path = train.Adam(layer), tmp_path / "run.npz"
+    train.save(path, {"layer": layer, "dropout": train.Dropout(0.5, rng=1)}, adam)
+    before = layer.flat.copy()
+    with pytest.raises(ValueError, match="such as a Dropout. To train further, load all parts"):
+        train.load(path, {"layer": layer}, adam)
+    assert (layer.flat == before).all()
+    other = fastrnn.GRU(3, 5, 2, dropout=dropout, rng=2)
+    train.load(path, {"layer": other})
+    assert (other.flat == before).all()
