@@ -145,9 +145,9 @@ def load(
     path : str or path
         As for `save`.
     parts : dict from names to parts, or list of parts, or None
-        Parts of the same names, shapes and dtypes as those in the file. Without an optimizer, a part
-        that has only a generator, such as a `Dropout`, may be left out. With None nothing is loaded
-        and `extra` alone is read, for example for sizes that the parts are made with.
+        Parts of the same names, shapes and dtypes as those in the file. Without an optimizer, a
+        part that has only a generator, such as a `Dropout`, may be left out. With None nothing is
+        loaded and `extra` alone is read, for example for sizes that the parts are made with.
     optimizer : SGD or Adam, or None
         With None the state of an optimizer in the file is ignored. The learning rate is loaded too.
         Momentum, betas, epsilon and weight decay are not in the file: make the optimizer with the

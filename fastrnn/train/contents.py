@@ -122,8 +122,8 @@ class CheckpointContents:
                 self._source.take(2 * length, name)  # the text, and the strings in it
         elif length > longest_text(self._generators):
             raise self._source.refused(
-                f"it has {length} characters, more than the states of the parts' generators: do they "
-                f"lack one, {_DREW}",
+                f"it has {length} characters, more than the states of the parts' generators: do "
+                f"they lack one, {_DREW}",
                 name,
             )
 
