@@ -7,7 +7,6 @@ The build needs the package, installed, and `pip install ".[docs]"`; it needs no
 import os
 import pathlib
 import sys
-
 import tomllib
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,10 +1,10 @@
 """Types of the compiled module, which passes.py, stream.py and runtime.py use."""
 
 from collections.abc import Callable, MutableSequence, Sequence
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
-from typing_extensions import Self, disjoint_base
+from typing_extensions import disjoint_base
 
 _Array = np.ndarray
 _Maybe = np.ndarray | None

@@ -16,7 +16,7 @@ import numpy as np
 from fastrnn import checks
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 
 class NotFittedError(ValueError, AttributeError):

@@ -17,8 +17,9 @@ from fastrnn.estimators.seen import SeenSeries
 from fastrnn.train import mean_squared_error
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import ArrayLike, NDArray
-    from typing_extensions import Self
 
     from fastrnn.train import History
     from fastrnn.train.protocols import Seed

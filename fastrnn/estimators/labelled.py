@@ -15,8 +15,9 @@ from fastrnn.estimators.network import Network
 from fastrnn.train import cross_entropy, mean_squared_error, pad, softmax
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import ArrayLike, NDArray
-    from typing_extensions import Self
 
     from fastrnn.layers import GRU, LSTM, RNN, MinGRU, MinLSTM
     from fastrnn.train import Dense, History

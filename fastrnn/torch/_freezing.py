@@ -15,7 +15,7 @@ from fastrnn._layer.frozen import Frozen
 from fastrnn.torch._net import DTYPES, array_of, places
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
     from fastrnn._typing import Precision
 
