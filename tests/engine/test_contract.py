@@ -26,6 +26,7 @@ from problems import (
     problem,
     run_python,
 )
+from sanitizers import SLOWER
 
 import fastrnn
 from fastrnn._engine import passes
@@ -363,7 +364,7 @@ def test_python_threads_that_call_at_once_get_their_own_results(cell):
 @pytest.mark.alone
 def test_python_goes_on_while_a_long_call_runs():
     p = problem("lstm", 1, 8, 64, 256, dtype="float32")
-    p = replace(p, x=np.broadcast_to(p.x, (3000, *p.x.shape[1:])))
+    p = replace(p, x=np.broadcast_to(p.x, (3000 // SLOWER, *p.x.shape[1:])))
     interval = []
 
     def call():
