@@ -1,7 +1,7 @@
 /* check.c - the kernels without Python: every cell, dtype and instruction set of this machine against oracle.h, and a
  * hash of every result, so that sets, compilers and machines can be compared bit for bit (cross.sh does).
  *
- *   check [threads]
+ *   check [threads] [fused]
  *
  * Prints PASS and FAIL lines, then lines "hash <bits> <dtype> <cell or function> <pass> <16 digits>", <bits> being
  * "fused" or a set without fused multiply-add, then which sets have run; exit status 1 on a failure. Data come from an
@@ -263,8 +263,8 @@ static void run_sizes(int cell, int n, int T, int B, int I, int H) {
   p.db_ih = zeros(rows);
   p.db_hh = zeros(rows);
   oracle(&p);
-  for (int set = 0; frnn_isa_available(set); set++) {
-    frnn_select(frnn_isa_available(set));
+  for (int set = 0; set_at(set); set++) {
+    frnn_select(set_at(set));
     for (int dtype = 0; dtype < FRNN_DTYPES; dtype++)
       run_case(&verdicts[set][dtype][cell], cell, dtype, (enum layout)(n % LAYOUTS), &p);
     run_narrow(&verdicts[set][FRNN_F32][cell], cell, &p);
@@ -329,7 +329,7 @@ static int report(int ok, const char *isa, int dtype, int cell, const char *what
  * of the best set, if both fuse multiply and add. */
 static int report_cell(int set, int dtype, int cell) {
   const verdict *v = &verdicts[set][dtype][cell], *best = &verdicts[0][dtype][cell];
-  const char *isa = frnn_isa_available(set);
+  const char *isa = set_at(set);
   char text[100];
   snprintf(text, sizeof text, "%d cases, %d failures, worst error %.2f of the bound", v->cases, v->failures, v->worst);
   int failed = report(v->failures == 0, isa, dtype, cell, text);
@@ -356,8 +356,8 @@ static void say_what_ran(void) {
   const char *ran[16];
   int count = 0;
   frnn_use_extensions(FRNN_ALL_EXTENSIONS);
-  for (int set = 0; frnn_isa_available(set); set++) {
-    frnn_select(frnn_isa_available(set));
+  for (int set = 0; set_at(set); set++) {
+    frnn_select(set_at(set));
     printf("ran %s", frnn_isa());
     for (int i = 0; frnn_extension(i); i++) printf(" %s", ran[count++] = frnn_extension(i));
     printf("\n");
@@ -373,6 +373,7 @@ static void say_what_ran(void) {
 
 int main(int argc, char **argv) {
   int failed = 0;
+  read_arguments(argc, argv);
   frnn_set_threads(argc > 1 ? atoi(argv[1]) : 1);
   for (int cell = 0; frnn_cell_at(cell); cell++) {
     if (plain_of(cell) < 0) continue;
@@ -381,12 +382,12 @@ int main(int argc, char **argv) {
     else
       run_cell(cell);
   }
-  for (int set = 0; frnn_isa_available(set); set++) {
+  for (int set = 0; set_at(set); set++) {
     for (int dtype = 0; dtype < FRNN_DTYPES; dtype++)
       for (int cell = 0; frnn_cell_at(cell); cell++)
         if (plain_of(cell) >= 0) failed += report_cell(set, dtype, cell);
-    frnn_select(frnn_isa_available(set));
-    hash_functions(frnn_isa_available(set));
+    frnn_select(set_at(set));
+    hash_functions(set_at(set));
   }
   say_what_ran();
   return failed > 0;

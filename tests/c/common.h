@@ -13,6 +13,17 @@ static const char *const dtype_names[FRNN_DTYPES] = {"f32", "f64"};
 /* The name for a set's results: all sets that fuse multiply and add have the same. */
 static inline const char *bits_of(const char *isa) { return frnn_isa_fused(isa) ? "fused" : isa; }
 
+/* The sets that run, from 0: those of this CPU, or if a program's second argument is "fused", of these alone that fuse
+ * multiply and add. NULL after the last one. */
+static int fused_alone;
+
+static inline void read_arguments(int argc, char **argv) { fused_alone = argc > 2 && strcmp(argv[2], "fused") == 0; }
+
+static inline const char *set_at(int set) {
+  const char *isa = frnn_isa_available(set); /* the best first: sets that do not fuse are the last ones */
+  return isa && fused_alone && !frnn_isa_fused(isa) ? NULL : isa;
+}
+
 static size_t size_of(int dtype) { return dtype == FRNN_F32 ? 4 : 8; }
 
 static uint64_t seed = 1;

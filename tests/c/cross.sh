@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds check.c, options.c and own_cell.c with every compiler and for every architecture there is a tool for, runs
 # them, and compares the results bit for bit: all sets with a fused multiply-add must agree, and all generic builds
-# among themselves. On this machine pool.c runs too, for some seconds, and own_cell.c under sanitizers.
+# among themselves. On this machine pool.c runs too, for some seconds.
 #
 #   tests/c/cross.sh [--all]
 #
@@ -36,28 +36,14 @@ build() {
   fi
 }
 
-# sanitized: own_cell with AddressSanitizer and UndefinedBehaviorSanitizer in all but the kernels, which would take
-# minutes to compile: theirs are the plain build's. For the library's own cells the tests in Python do that.
-sanitized() {
-  local dir=$out/$machine-sanitized
-  local command="gcc $flags -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all"
-  mkdir -p "$dir"
-  # shellcheck disable=SC2086
-  if printf '%s\n' csrc/*/*.c | grep -v ^csrc/isa/ |
-    xargs -P "$(nproc)" -I{} sh -c "$command -c {} -o $dir/\$(echo {} | tr / _).o" &&
-    $command "$dir"/*.o "$out/$machine-gcc"/csrc_isa_*.o tests/c/own_cell.c -o "$dir/own_cell" -lm -pthread; then
-    check "$machine-sanitized" "3 threads" 3
-  else
-    fail "$machine-sanitized: build ($command)"
-  fi
-}
+programs=(check options own_cell)
 
-# run NAME LABEL THREADS [EMULATOR]: the programs, into a log that ends with their exit status
+# run NAME LABEL ARGUMENTS [EMULATOR [PROGRAM]]: the programs or one of them, into a log that ends with their exit status
 run() {
-  local name=$1 label=$2 threads=$3 status=0 program
-  for program in check options own_cell; do
-    [ -x "$out/$name/$program" ] || continue
-    ${4:-} "$out/$name/$program" "$threads" || status=$?
+  local name=$1 label=$2 arguments=$3 status=0 program
+  for program in ${5:-"${programs[@]}"}; do
+    # shellcheck disable=SC2086
+    ${4:-} "$out/$name/$program" $arguments || status=$?
   done >"$out/$name/$label.log"
   echo "status $status" >>"$out/$name/$label.log"
 }
@@ -101,7 +87,6 @@ for compiler in gcc $clang; do
   natively "$machine-$compiler"
   company "$machine-$compiler"
 done
-sanitized
 [ -n "$clang" ] || missing "clang: not installed"
 build "$machine-single" "gcc -DFRNN_SINGLE" "$machine-gcc" && check "$machine-single" "without threads" 1
 
@@ -112,15 +97,25 @@ if [ "$machine" != aarch64 ]; then
   elif [ -z "$emulator" ]; then
     missing "AArch64: no qemu-aarch64 (qemu-user)"
   else
-    # The emulator takes minutes on one core, so both run at once.
+    # The emulator takes minutes, so the programs run at once, as many as there are cores. Code that does not fuse
+    # multiply and add runs once: no CPU of AArch64 needs it.
     emulated=() link=-static
     build aarch64-gcc "$cross" && emulated+=(aarch64-gcc)
     if [ -n "$clang" ]; then
       build aarch64-clang "$clang --target=aarch64-linux-gnu" && emulated+=(aarch64-clang)
     fi
-    for name in "${emulated[@]}"; do run "$name" "1 thread" 1 "$emulator" & done
+    sets=
+    for name in "${emulated[@]}"; do
+      for program in "${programs[@]}"; do
+        while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
+        run "$name" "$program" "1 $sets" "$emulator" "$program" &
+      done
+      sets=fused
+    done
     wait
-    for name in "${emulated[@]}"; do count "$name" "1 thread"; done
+    for name in "${emulated[@]}"; do
+      for program in "${programs[@]}"; do count "$name" "$program"; done
+    done
   fi
 fi
 

@@ -3,7 +3,7 @@
  * the machine they run on. This program prints hashes of the bits, so that cross.sh can compare other sets, compilers
  * and machines.
  *
- *   options [threads]
+ *   options [threads] [fused]
  *
  * Prints PASS and FAIL lines, then lines "hash <bits> <dtype> <cell> <pass> <16 digits>" as check.c; exit status 1 on a
  * failure. */
@@ -209,9 +209,10 @@ static int report(int ok, const char *isa, int dtype, int cell, const char *what
 int main(int argc, char **argv) {
   static verdict verdicts[SETS][FRNN_DTYPES][CELLS_MOST];
   int failed = 0;
+  read_arguments(argc, argv);
   frnn_set_threads(argc > 1 ? atoi(argv[1]) : 1);
-  for (int set = 0; frnn_isa_available(set); set++) {
-    const char *isa = frnn_isa_available(set);
+  for (int set = 0; set_at(set); set++) {
+    const char *isa = set_at(set);
     frnn_select(isa);
     for (int dtype = 0; dtype < FRNN_DTYPES; dtype++)
       for (int cell = 0; frnn_cell_at(cell); cell++) {

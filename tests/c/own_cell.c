@@ -2,7 +2,7 @@
  * plain C (own_oracle.h): on every instruction set, in both dtypes, in passes and streams, ragged or not, from tapes of
  * every step and from checkpoints, on one thread and on several.
  *
- *   own_cell [threads]
+ *   own_cell [threads] [fused]
  *
  * Gradients in float64 are compared with derivatives in random directions, those in float32 with those in float64.
  * Prints PASS and FAIL lines, then lines "hash <bits> <dtype> <cell> <pass> <16 digits>" as check.c; exit status 1 on a
@@ -184,9 +184,9 @@ static void run_sizes(int cell, int n, int T, int B, int I, int H) {
   problem p = draw(cell, n, T, B, I, H);
   const setting usual = {.threads = threads, .directions = 1};
   solve(&p);
-  for (int set = 0; frnn_isa_available(set); set++) {
+  for (int set = 0; set_at(set); set++) {
     results out[FRNN_DTYPES];
-    frnn_select(frnn_isa_available(set));
+    frnn_select(set_at(set));
     for (int dtype = FRNN_F64; dtype >= FRNN_F32; dtype--) {
       verdict *v = &verdicts[set][dtype][cell];
       inputs in = inputs_of(&p, dtype, layout);
@@ -220,14 +220,13 @@ static void run_cell(int cell) {
 /* ---- the report ------------------------------------------------------------------------------------------------- */
 
 static int report(int ok, int set, int dtype, int cell, const char *what) {
-  printf("%s %s %s %s: %s\n", ok ? "PASS" : "FAIL", frnn_isa_available(set), dtype_names[dtype],
-         own_cells[cell].facts.name, what);
+  printf("%s %s %s %s: %s\n", ok ? "PASS" : "FAIL", set_at(set), dtype_names[dtype], own_cells[cell].facts.name, what);
   return !ok;
 }
 
 static int report_cell(int set, int dtype, int cell) {
   const verdict *v = &verdicts[set][dtype][cell], *best = &verdicts[0][dtype][cell];
-  const char *isa = frnn_isa_available(set);
+  const char *isa = set_at(set);
   char text[100];
   snprintf(text, sizeof text, "%d cases, %d failures, worst error %.2f of the bound", v->cases, v->failures, v->worst);
   int failed = report(v->failures == 0, set, dtype, cell, text);
@@ -241,9 +240,10 @@ static int report_cell(int set, int dtype, int cell) {
 
 int main(int argc, char **argv) {
   int failed = 0;
+  read_arguments(argc, argv);
   threads = argc > 1 ? atoi(argv[1]) : 3;
   for (int cell = 0; cell < OWN_CELLS; cell++) run_cell(cell);
-  for (int set = 0; frnn_isa_available(set); set++)
+  for (int set = 0; set_at(set); set++)
     for (int dtype = 0; dtype < FRNN_DTYPES; dtype++)
       for (int cell = 0; cell < OWN_CELLS; cell++) failed += report_cell(set, dtype, cell);
   return failed > 0;
