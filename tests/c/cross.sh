@@ -97,20 +97,20 @@ if [ "$machine" != aarch64 ]; then
   elif [ -z "$emulator" ]; then
     missing "AArch64: no qemu-aarch64 (qemu-user)"
   else
-    # The emulator takes minutes, so the programs run at once, as many as there are cores. Code that does not fuse
-    # multiply and add runs once: no CPU of AArch64 needs it.
+    # The emulator takes minutes, so the programs run at once, as many as there are cores, the longest first. Code that
+    # does not fuse multiply and add runs in that one alone: no CPU of AArch64 needs it.
     emulated=() link=-static
     build aarch64-gcc "$cross" && emulated+=(aarch64-gcc)
     if [ -n "$clang" ]; then
       build aarch64-clang "$clang --target=aarch64-linux-gnu" && emulated+=(aarch64-clang)
     fi
     sets=
-    for name in "${emulated[@]}"; do
-      for program in "${programs[@]}"; do
+    for program in "${programs[@]}"; do
+      for name in "${emulated[@]}"; do
         while [ "$(jobs -rp | wc -l)" -ge "$(nproc)" ]; do wait -n || true; done
         run "$name" "$program" "1 $sets" "$emulator" "$program" &
+        sets=fused
       done
-      sets=fused
     done
     wait
     for name in "${emulated[@]}"; do
