@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from fastrnn._typing import Dy, Floats
 
 
+_AT_ONCE = 2**15  # elements of gradients whose norms are computed at a time; they fit the caches
 _NO_GRADIENT = (
     "dy, last or dstate must be the gradient of a loss, got None for each: give dy (like y), last "
     "(like layer.last(state)) or dstate (like the final state)"
@@ -174,7 +175,7 @@ class Tape(Generic[State, Given]):
         ------
         ValueError, TypeError
             If dy, dstate or last does not have the shape and dtype of y, the state or the last
-            output, or if all are None, also as pairs (None, None).
+            output, or if all are None, also as pairs (None, None); if need_x is not a bool.
 
         Notes
         -----
@@ -339,6 +340,26 @@ class Tape(Generic[State, Given]):
             None if dy is None else checks.rows(dy), dlast, gradient_of(x) if need_dx else None,
             dfirst, dparameters, kernel_gradients(structure.cell, p.weights, dparameters), dstates,
         )  # fmt: skip
+
+
+def _norms_of_steps(d):
+    """The norm over batch and units of each step of (T, B, H): (T,) float64.
+
+    Each step is in units of its largest element, because a square may be beyond float64. A few
+    steps at a time, because the parts are in float64 and d may be large.
+    """
+    _, batch, hidden = d.shape
+    at_once = max(1, _AT_ONCE // max(1, batch * hidden))
+    norms = [_norms(d[begin : begin + at_once]) for begin in range(0, len(d), at_once)]
+    return np.concatenate([np.empty(0), *norms])
+
+
+def _norms(d):
+    unit = np.abs(d).max(axis=(1, 2), initial=0).astype(np.float64)
+    unit[(unit == 0) | ~np.isfinite(unit)] = 1
+    with np.errstate(all="ignore"):  # infinities and NaN propagate without a warning
+        parts = d / unit[:, None, None]
+        return unit * np.sqrt(np.einsum("tbh,tbh->t", parts, parts))
 
 
 def _sum_of_directions(dxs, factors):

@@ -368,6 +368,12 @@ def test_what_does_not_fit_is_not_loaded(change, error, message):
     assert_same_bits(layer.flat, before)
 
 
+def test_names_that_are_all_unknown_are_said_to_be_those_of_another_system():
+    flax = {name: {"kernel": np.zeros((H, H), "f4")} for name in ("ii", "if", "hi", "hf")}
+    with pytest.raises(ValueError, match="unknown are hf, .*: names of another system"):
+        layer_of("lstm", I, H).load(flax)
+
+
 @pytest.mark.parametrize(
     ("own", "other", "message"),
     [
