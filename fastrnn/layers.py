@@ -391,8 +391,9 @@ class GRU(Recurrent[Floats, Floats]):
     Equations: `fastrnn.reference`, (G1) to (G4); of the options, with their sources:
     `fastrnn.reference.variants`.
 
-    There is no forget_bias, as of an LSTM. A GRU keeps the more of the past, the larger z is; its
-    rows are the second third: `layer.params["bias_ih_l0"][H : 2 * H] = 1` begins with a z of 0.73.
+    There is no forget_bias, as of an LSTM. A larger z keeps more of the past, and the rows of z are
+    the second third of each matrix and bias. So `layer.params["bias_ih_l0"][H : 2 * H] = 1` begins
+    with a z of 0.73 where the other terms are 0.
 
     References
     ----------

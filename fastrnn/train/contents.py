@@ -17,7 +17,7 @@ from fastrnn._files.texts import memory_of
 from fastrnn.train.generators import checked, longest_text
 from fastrnn.train.state import EXTRA, GENERATORS, LAST, OPTIMIZER, State
 
-_DREW = "such as a Dropout? To train further, load all parts that were saved"
+_LOAD_ALL = "a part with a generator, such as a Dropout? To train further, load all parts"
 
 
 class CheckpointContents:
@@ -56,7 +56,7 @@ class CheckpointContents:
             missing = [name for name in states if name not in self._generators]
             if missing and self._has_optimizer:  # training would go on with other numbers
                 missing = ", ".join(map(checks.shown, missing[:3]))
-                raise self._source.refused(f"the parts lack {missing}, {_DREW}", GENERATORS)
+                raise self._source.refused(f"the parts lack {missing}: {_LOAD_ALL}", GENERATORS)
             states = objects.said(
                 self._source, GENERATORS, checked, states, self._generators, self._drawing
             )
@@ -123,7 +123,7 @@ class CheckpointContents:
         elif length > longest_text(self._generators):
             raise self._source.refused(
                 f"it has {length} characters, more than the states of the parts' generators: do "
-                f"they lack one, {_DREW}",
+                f"they lack {_LOAD_ALL}",
                 name,
             )
 
