@@ -230,3 +230,17 @@ def test_looking_at_norms_changes_no_gradient(backend):
         before = tape.backward(np.ones_like(y)).flat
         tape.gradient_norms(np.ones_like(y))
         assert_same_bits(tape.backward(np.ones_like(y)).flat, before)
+
+
+@every_cell
+@pytest.mark.parametrize("steps", [1, 16, 17])
+def test_norms_of_many_rows_are_those_of_each_row(cell, steps):
+    """64 rows of 64 units are taken 8 steps at a time, a single row all at once."""
+    layer, rng = layer_of(cell, 3, 64, dtype="float64"), np.random.default_rng(0)
+    x, dy = rng.standard_normal((steps, 64, 3)), rng.standard_normal((steps, 64, 64))
+    norms = layer.forward(x)[2].gradient_norms(dy)
+    rows = [slice(b, b + 1) for b in range(64)]
+    alone = [layer.forward(x[:, b])[2].gradient_norms(dy[:, b]) for b in rows]
+    for name, of_batch in norms.items():
+        squares = sum(of_row[name] ** 2 for of_row in alone)
+        np.testing.assert_allclose(of_batch, np.sqrt(squares), rtol=1e-12)
