@@ -6,8 +6,9 @@
  *
  * It must not know: calls, jobs. */
 #define _GNU_SOURCE /* for sets of cores */
-#if !defined(_WIN32) && !defined(FRNN_SINGLE)
+#if !defined(FRNN_SINGLE)
 #include "cores.h"
+#include "threads.h"
 
 #if defined(__linux__)
 #include <sched.h>
@@ -48,7 +49,7 @@ static void widen(int worker, cpu_set_t *cores) {
 
 /* A sleeping worker is often woken on its waker's own core, and the system is slow to part the two: meanwhile a call
  * takes longer than alone. So while it is woken it may use any core but this one; then it gets its own cores back. */
-void frnn_wake_elsewhere(int worker, pthread_cond_t *posted) {
+void frnn_wake_elsewhere(int worker) {
   cpu_set_t cores, others;
   int id = workers[worker].id, moves = cores_of(id, &cores), core = sched_getcpu();
   if (moves) {
@@ -57,7 +58,7 @@ void frnn_wake_elsewhere(int worker, pthread_cond_t *posted) {
     if (core >= 0 && core < CPU_SETSIZE) CPU_CLR((size_t)core, &others);
     if (CPU_COUNT(&others) > 0) sched_setaffinity(id, sizeof others, &others);
   }
-  pthread_cond_signal(posted);
+  frnn_wake(worker);
   if (moves) sched_setaffinity(id, sizeof cores, &cores);
 }
 
@@ -66,9 +67,9 @@ void frnn_wake_elsewhere(int worker, pthread_cond_t *posted) {
 void frnn_note_cores(int worker) { (void)worker; }
 void frnn_take_cores(int worker) { (void)worker; }
 
-void frnn_wake_elsewhere(int worker, pthread_cond_t *posted) {
+void frnn_wake_elsewhere(int worker) {
   (void)worker;
-  pthread_cond_signal(posted);
+  frnn_wake(worker);
 }
 
 #endif

@@ -4,8 +4,6 @@
 #ifndef FRNN_CORES_H
 #define FRNN_CORES_H
 
-#include <pthread.h>
-
 /* A worker gets the cores that the process has when it starts: frnn_note_cores notes them in the thread that starts it,
  * and the worker takes them first. So it does not inherit the cores of that thread, which may be few, or few for a
  * while. */
@@ -14,6 +12,6 @@ void frnn_take_cores(int worker);
 
 /* Wakes a worker that sleeps, on another core than the calling thread's if it may use one. Its cores are the same
  * afterwards, or more if the process has got more. */
-void frnn_wake_elsewhere(int worker, pthread_cond_t *posted);
+void frnn_wake_elsewhere(int worker);
 
 #endif

@@ -1,5 +1,5 @@
-/* pool.c - the thread pool: a few workers that wait for one job at a time. Not for systems without POSIX threads, which
- * have single.c. One of the files with preprocessor conditions.
+/* pool.c - the thread pool: a few workers that wait for one job at a time. One of the files with preprocessor
+ * conditions; single.c is for systems without threads.
  *
  * A job is a task and a number of parts. A thread first takes the part with its own number. The caller, after its own
  * part, takes those that nobody has begun, at once or some moments later; if there are more parts than threads, workers
@@ -14,14 +14,11 @@
  *
  * Results do not depend on the thread that takes a part: no two parts add to the same sum.
  *
- * It must not know: cells, layouts, Python. */
-#if !defined(_WIN32) && !defined(FRNN_SINGLE)
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-
+ * It must not know: cells, layouts, operating systems, Python. */
+#if !defined(FRNN_SINGLE)
 #include "cores.h"
 #include "run.h"
+#include "threads.h"
 
 /* Workers spin for some 100 us after a call, and for some 2 ms between two jobs of a call, while the caller computes
  * alone. After 25 us they yield the core now and then to other threads. Work is counted in multiply-adds, some 50 of
@@ -60,14 +57,8 @@ static _Thread_local frnn_run *holder; /* the call of this thread that has the p
 static atomic_flag busy = ATOMIC_FLAG_INIT;
 static atomic_int workers; /* started; changed only by the thread that holds `busy` */
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t finished = PTHREAD_COND_INITIALIZER;
-static atomic_int caller_sleeps, in_a_call;
-static struct {
-  pthread_cond_t posted;
-  atomic_int sleeps;
-} worker[FRNN_THREADS]; /* by their numbers, from 1 */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static atomic_int in_a_call;
+static atomic_int sleeps[FRNN_THREADS]; /* by the threads' numbers: the caller has 0, workers count from 1 */
 
 static uint64_t number_of(uint64_t word) { return word >> 16; }
 static int parts_of(uint64_t word) { return (int)(word >> 8 & 0xff) + 1; }
@@ -75,7 +66,7 @@ static int threads_of(uint64_t word) { return (int)(word & 0xff) + 1; }
 
 /* Pauses between two reads of an awaited value: briefly, and after some time by yielding the core now and then. */
 static void pause_after(int looks) {
-  if (looks >= SPINS_ALONE && looks % 64 == 0) sched_yield();
+  if (looks >= SPINS_ALONE && looks % 64 == 0) frnn_yield();
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -113,10 +104,10 @@ static void do_as_worker(int thread, uint64_t word, frnn_environment *environmen
   if (parts_of(word) > threads_of(word)) done += do_others(thread, word, environment);
   if (done == 0) return;
   atomic_fetch_add(&job.done, (uint64_t)done);
-  if (!atomic_load(&caller_sleeps)) return;
-  pthread_mutex_lock(&mutex);
-  pthread_cond_signal(&finished);
-  pthread_mutex_unlock(&mutex);
+  if (!atomic_load(&sleeps[0])) return;
+  frnn_lock();
+  frnn_wake(0);
+  frnn_unlock();
 }
 
 /* The next job after the one seen. */
@@ -128,16 +119,15 @@ static uint64_t await_job(int thread, uint64_t seen) {
       if (word != seen) return word;
       pause_after(spins);
     }
-    pthread_mutex_lock(&mutex);
-    atomic_store(&worker[thread].sleeps, 1);
-    if (atomic_load(&job.word) != seen) atomic_store(&worker[thread].sleeps, 0);
-    while (atomic_load(&worker[thread].sleeps)) pthread_cond_wait(&worker[thread].posted, &mutex);
-    pthread_mutex_unlock(&mutex);
+    frnn_lock();
+    atomic_store(&sleeps[thread], 1);
+    if (atomic_load(&job.word) != seen) atomic_store(&sleeps[thread], 0);
+    while (atomic_load(&sleeps[thread])) frnn_sleep(thread, 0);
+    frnn_unlock();
   }
 }
 
-static void *work(void *numbered) {
-  int thread = (int)(intptr_t)numbered;
+static void work(int thread) {
   uint64_t word = 0;
   frnn_environment environment;
   keep_environment(&environment);
@@ -146,7 +136,6 @@ static void *work(void *numbered) {
     word = await_job(thread, word);
     do_as_worker(thread, word, &environment);
   }
-  return NULL;
 }
 
 /* In a child: takes the pool from the call that this thread is in the middle of. */
@@ -163,49 +152,35 @@ static void begin_afresh(void) {
   uint64_t number = number_of(atomic_load(&job.word));
   atomic_store(&job.word, number << 16); /* the job has one part, which the caller does */
   for (int part = 0; part < FRNN_PARTS; part++) atomic_store(&taken[part].number, number);
-  pthread_mutex_init(&mutex, NULL);
-  pthread_cond_init(&finished, NULL);
   atomic_store(&workers, 0);
-  atomic_store(&caller_sleeps, 0);
+  for (int thread = 0; thread < FRNN_THREADS; thread++) atomic_store(&sleeps[thread], 0);
   atomic_store(&in_a_call, 0);
   if (holder) leave_pool(holder);
   atomic_flag_clear(&busy);
 }
 
-static void watch_forks(void) { pthread_atfork(NULL, NULL, begin_afresh); }
-
-/* Starts workers up to a number; fewer if the system refuses. Workers block all signals, which the process' other
- * threads get. */
+/* Starts workers up to a number; fewer if the system refuses. */
 static void start_workers(int count) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
   for (; workers < count; workers++) {
-    int number = workers + 1;
-    pthread_t thread;
-    pthread_cond_init(&worker[number].posted, NULL);
-    atomic_store(&worker[number].sleeps, 0);
-    frnn_note_cores(number);
-    if (pthread_create(&thread, NULL, work, (void *)(intptr_t)number) != 0) break;
-    pthread_detach(thread);
+    frnn_note_cores(workers + 1);
+    if (!frnn_start_thread(workers + 1, work)) break;
   }
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 static int asleep(int count) {
   for (int i = 1; i <= count; i++)
-    if (i > workers || atomic_load(&worker[i].sleeps)) return 1;
+    if (i > workers || atomic_load(&sleeps[i])) return 1;
   return 0;
 }
 
 static void wake(int count) {
   if (workers < count) start_workers(count);
   for (int i = 1; i <= workers && i <= count; i++) {
-    if (!atomic_load(&worker[i].sleeps)) continue;
-    pthread_mutex_lock(&mutex);
-    atomic_store(&worker[i].sleeps, 0);
-    frnn_wake_elsewhere(i, &worker[i].posted);
-    pthread_mutex_unlock(&mutex);
+    if (!atomic_load(&sleeps[i])) continue;
+    frnn_lock();
+    atomic_store(&sleeps[i], 0);
+    frnn_wake_elsewhere(i);
+    frnn_unlock();
   }
 }
 
@@ -215,19 +190,17 @@ static void wait_until(frnn_run *run, uint64_t done) {
     if (atomic_load(&job.done) == done) return;
     pause_after(spins);
   }
-  pthread_mutex_lock(&mutex);
-  atomic_store(&caller_sleeps, 1);
+  frnn_lock();
+  atomic_store(&sleeps[0], 1);
   while (run->shared && atomic_load(&job.done) != done) {
-    int64_t until = nanoseconds() + POLL_NANOSECONDS;
-    struct timespec time = {until / 1000000000, until % 1000000000};
-    pthread_cond_timedwait(&finished, &mutex, &time);
+    frnn_sleep(0, POLL_NANOSECONDS);
     if (atomic_load(&job.done) == done) break;
-    pthread_mutex_unlock(&mutex); /* `interrupted` may take long */
+    frnn_unlock(); /* `interrupted` may take long */
     poll_run(run);
-    pthread_mutex_lock(&mutex);
+    frnn_lock();
   }
-  atomic_store(&caller_sleeps, 0);
-  pthread_mutex_unlock(&mutex);
+  atomic_store(&sleeps[0], 0);
+  frnn_unlock();
 }
 
 /* Does the caller's own part and those that workers do not begin, then waits for the others. `before`: parts of earlier
@@ -254,13 +227,13 @@ static int workers_for(double work, int parts, int threads) {
 
 void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void)) {
   begin_run(run, work, interrupted);
-  run->caller = (uintptr_t)pthread_self();
+  run->caller = frnn_this_thread();
   run->shared = 0;
   if (work < WORTH_A_JOB || parts < 2) return;
   run->threads = frnn_threads();
   int others = workers_for(work, parts, run->threads);
   if (others < 1) return;
-  pthread_once(&once, watch_forks);
+  frnn_prepare_threads(begin_afresh);
   if (atomic_flag_test_and_set(&busy)) return;
   run->has_pool = 1;
   holder = run;
@@ -269,7 +242,7 @@ void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void))
 }
 
 int frnn_stopped(frnn_run *run) {
-  if (run->interrupted && run->caller == (uintptr_t)pthread_self()) poll_run(run);
+  if (run->interrupted && run->caller == frnn_this_thread()) poll_run(run);
   return atomic_load_explicit(&run->stop, memory_order_relaxed);
 }
 

@@ -1,8 +1,8 @@
-/* single.c - calls without a pool: the caller's thread does all parts of a job. For Windows, and for builds with
- * FRNN_SINGLE defined. One of the files with preprocessor conditions.
+/* single.c - calls without a pool: the caller's thread does all parts of a job. For builds with FRNN_SINGLE
+ * defined. One of the files with preprocessor conditions.
  *
  * It must not know: cells, layouts, Python. */
-#if defined(_WIN32) || defined(FRNN_SINGLE)
+#if defined(FRNN_SINGLE)
 #include "run.h"
 
 void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void)) {
