@@ -24,7 +24,8 @@ static void make_locks(void) {
 
 static void begin_child(void) {
   make_locks();
-  atomic_load(&child_begins)();
+  void (*begins)(void) = atomic_load(&child_begins);
+  begins();
 }
 
 static void prepare(void) {
