@@ -271,20 +271,19 @@ def has_rows(array):
     return True
 
 
-def aligned(owner, value):
-    """ValueError if an array in `value`, also within tuples and lists, is not aligned.
+def align(value):
+    """Give each unaligned array in `value`, also within tuples and lists, memory of its own.
 
-    Only an array from a pickle can be unaligned, if its buffers were sent separately. It is refused
-    and not copied, because other objects of the same pickle may refer to it.
+    Only an array from a pickle can be unaligned, if its buffers were sent separately: Dask places
+    them at any address. The array stays the same object, because other objects of that pickle, such
+    as an optimizer, may refer to it.
     """
     if isinstance(value, tuple | list):
         for part in value:
-            aligned(owner, part)
+            align(part)
     elif isinstance(value, np.ndarray) and not value.flags.aligned:
-        raise ValueError(
-            f"the buffers of a pickled {owner} must be aligned, at least to {value.itemsize} bytes "
-            "each: copy them into arrays, or pickle without buffer_callback"
-        )
+        content = np.array(value, order="C").tobytes()
+        value.__setstate__((1, value.shape, value.dtype, False, content))
 
 
 def positive(name, value, least=1):

@@ -308,7 +308,7 @@ class Buffer:
         return {name: v for name, v in self.__dict__.items() if name not in self._derived}
 
     def __setstate__(self, state):
-        checks.aligned(type(self).__name__, state["_flat"])
+        checks.align(state["_flat"])
         self.__dict__.update(state)
         self._derive()
 

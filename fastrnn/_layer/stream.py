@@ -112,7 +112,7 @@ class Stream(Generic[State, Given]):
         }  # fmt: skip
 
     def __setstate__(self, state):
-        checks.aligned("Stream", [state["_state"], state["_embedding"]])
+        checks.align([state["_state"], state["_embedding"]])
         self.__dict__.update(state)
         if self._embedding is not None:
             self._embedding = self._frozen._shared_embedding(self._embedding)

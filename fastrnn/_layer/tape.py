@@ -135,7 +135,7 @@ class Tape(Generic[State, Given]):
     def __setstate__(self, state):
         """Set the attributes. The copy of x may have other strides than x, so it is checked too."""
         self._structure, record = state["_structure"], state["_record"]
-        checks.aligned("Tape", record)
+        checks.align(record)
         layers = [
             (
                 x if isinstance(x, Ids) else checks.rows(x),

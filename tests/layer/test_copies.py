@@ -223,23 +223,39 @@ def test_a_pickled_cell_is_the_one_of_its_name(cell, monkeypatch):
     assert pickle.loads(data).index == 77
 
 
-@pytest.mark.parametrize("make", ["layer", "stream", "tape"])
-def test_buffers_of_a_pickle_may_be_read_only_but_must_be_aligned(make, core):
-    layer = layer_of("lstm", I, H)
-    thing = {"layer": lambda: layer, "stream": lambda: layer.stream(B)}.get(
-        make, lambda: layer.forward(X)[2]
-    )()
+def sent_separately(thing, at, writeable=False):
+    """The thing after a pickle whose buffers are `at` bytes behind aligned addresses."""
     buffers = []
     data = pickle.dumps(thing, protocol=5, buffer_callback=buffers.append)
-    separate = [bytes(buffer.raw()) for buffer in buffers]
-    odd = [memoryview(bytearray(b"x" + part))[1:] for part in separate]
-    with pytest.raises(ValueError, match="must be aligned"):
-        pickle.loads(data, buffers=odd)
-    loaded = pickle.loads(data, buffers=[memoryview(np.frombuffer(b, "u1")) for b in separate])
-    if make == "layer":
-        assert_same_bits(loaded(X), layer(X))
-    if make == "stream":
-        assert_same_bits(loaded.step(X[0]), layer.stream(B).step(X[0]))
-    if make == "tape":
-        dy = np.ones((T, B, H), "f4")
-        assert_same_bits(loaded.backward(dy).flat, thing.backward(dy).flat)
+    assert buffers
+    placed = []
+    for buffer in buffers:
+        memory = np.empty(buffer.raw().nbytes + 128, "u1")
+        begin = -memory.ctypes.data % 64 + at
+        memory[begin : begin + buffer.raw().nbytes] = np.frombuffer(buffer.raw(), "u1")
+        memory.flags.writeable = writeable
+        placed.append(memory[begin : begin + buffer.raw().nbytes])
+    return pickle.loads(data, buffers=placed)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 8])
+def test_buffers_of_a_pickle_may_be_anywhere_and_read_only(at, core):
+    layer = layer_of("lstm", I, H)
+    frozen, tape, dy = layer.freeze(), layer.forward(X)[2], np.ones((T, B, H), "f4")
+    embedding = rng.uniform(-1, 1, (9, I)).astype("f4")
+    (window,) = fastrnn.tbptt(layer, X, T)
+    assert_same_bits(answers_of_layer(sent_separately(layer, at)), answers_of_layer(layer))
+    assert_same_bits(sent_separately(frozen, at)(X), frozen(X))
+    assert_same_bits(sent_separately(tape, at).backward(dy).flat, tape.backward(dy).flat)
+    assert_same_bits(answers_of_window(sent_separately(window, at)), answers_of_window(window))
+    for stream, x in [(layer.stream(B), X), (layer.stream(B, embedding=embedding), IDS)]:
+        stream.feed(x)
+        sent = sent_separately(stream, at)
+        assert_same_bits((sent.feed(x), sent.state), (stream.feed(x), stream.state))
+
+
+def test_a_layer_and_its_optimizer_stay_together_where_buffers_are_unaligned():
+    layer = net("gru_after")
+    optimizer = train.SGD([layer.flat], 0.1)
+    copied = sent_separately((layer, optimizer), 1, writeable=True)
+    assert_same_bits(one_step(*copied), one_step(layer, optimizer))
