@@ -18,6 +18,7 @@ from fastrnn._engine.runtime import (  # noqa: E402
     show_config,
     threads,
 )
+from fastrnn._engine.threadpool import register_threadpoolctl  # noqa: E402
 from fastrnn._include import get_include  # noqa: E402
 from fastrnn._layer.frozen import Frozen  # noqa: E402
 from fastrnn._layer.stream import Stream  # noqa: E402
@@ -75,6 +76,7 @@ __all__ = [
     "min_lstm_backward",
     "plot",
     "reference",
+    "register_threadpoolctl",
     "rnn",
     "rnn_backward",
     "save",

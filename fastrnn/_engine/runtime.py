@@ -1,7 +1,7 @@
 """Settings (backend, instruction set, number of threads) and reused buffers (workspaces, tapes).
 
 Three environment variables are read at import: FASTRNN_BACKEND (core or reference), FASTRNN_ISA (a
-name that `show_config` lists) and FASTRNN_NUM_THREADS.
+name that `show_config` lists) and FASTRNN_NUM_THREADS; without the last one what limits.py reads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fastrnn import _version, checks
-from fastrnn._engine import _build, installed_id
+from fastrnn._engine import _build, installed_id, limits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,20 +174,6 @@ if core:
     _from_environment("FASTRNN_ISA", select_isa, None)
 
 
-def _available_cores():
-    """The number of cores this process may use, by its affinity and its control group's quota."""
-    by_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(os.getpid())) if by_affinity else os.cpu_count()
-    try:
-        with open("/sys/fs/cgroup/cpu.max", encoding="ascii") as file:
-            quota, period = file.read().split()
-        if quota != "max":
-            cores = min(cores, -(-int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return max(1, cores)
-
-
 def _number_of_threads(n):
     n = checks.positive("n", n)
     if n > _MOST_THREADS:
@@ -203,8 +189,9 @@ def set_num_threads(n: SupportsIndex) -> None:
     Parameters
     ----------
     n : int
-        1 to 256. The number at import is FASTRNN_NUM_THREADS, or without that variable the number
-        of cores that the process may use.
+        1 to 256. The number at import is FASTRNN_NUM_THREADS; without that variable the first
+        number of OMP_NUM_THREADS, which joblib, Dask and Ray set in their workers; without both
+        the number of cores that the process may use, by its affinity and its container's quota.
 
     Raises
     ------
@@ -220,11 +207,16 @@ def set_num_threads(n: SupportsIndex) -> None:
     1
     >>> fastrnn.set_num_threads(before)
     """
-    global _num_threads
-    n = _number_of_threads(n)
+    set_process_threads(_number_of_threads(n), "set_num_threads")
+
+
+def set_process_threads(n, source):
+    """The same for a number that may be above the most threads. source : as of `limits.Limit`."""
+    global _limit
+    n = min(checks.positive("n", n), _MOST_THREADS)
     if core:
         core.set_num_threads(n)
-    _num_threads = n
+    _limit = limits.Limit(n, source)
 
 
 def get_num_threads() -> int:
@@ -241,7 +233,12 @@ def get_num_threads() -> int:
     ...     fastrnn.get_num_threads()
     2
     """
-    return _local.threads or _num_threads
+    return _local.threads or process_threads()
+
+
+def process_threads():
+    """The number of threads of calls outside of `threads` blocks."""
+    return _limit.threads
 
 
 @contextlib.contextmanager
@@ -284,15 +281,16 @@ def _use_threads_here(n):
     _local.threads = n
 
 
-def _set_threads_from_text(text):
+def _threads_from_text(text):
     if not re.fullmatch("[0-9]{1,18}", text):
         raise ValueError(f"must be plain digits, at least 1 and at most {_MOST_THREADS}")
-    set_num_threads(int(text))
+    return limits.Limit(_number_of_threads(int(text)), "FASTRNN_NUM_THREADS")
 
 
-_num_threads = 1
-set_num_threads(min(_available_cores(), _MOST_THREADS))
-_from_environment("FASTRNN_NUM_THREADS", _set_threads_from_text, None)
+_limit = _from_environment(
+    "FASTRNN_NUM_THREADS", _threads_from_text, None
+) or limits.limit_of_process(_MOST_THREADS)
+set_process_threads(*_limit)
 
 
 def in_workspace(call, *arguments):
@@ -442,6 +440,7 @@ def show_config() -> dict[str, Any]:
         "extensions built": core.extensions_compiled() if core else [],
         "compiler": core.compiler() if core else None,
         "threads": get_num_threads(),
+        "threads from": "a threads block" if _local.threads else _limit.source,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
