@@ -9,10 +9,13 @@ import pathlib
 import sys
 import tomllib
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "_ext"))
 
 import fastrnn  # noqa: E402
+
+# Other systems have one thread in the pages' programs, fastrnn has those that it has without this.
+os.environ.setdefault("FASTRNN_NUM_THREADS", str(fastrnn.get_num_threads()))
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 project = "fastrnn"
 author = "the developers of fastrnn"
