@@ -71,7 +71,7 @@ def _controller(base: Any, core: Any) -> Any:
         def set_additional_attributes(self) -> None:
             """Set what `threadpool_info` shows besides."""
             self.architecture = core.isa()
-            if self.filepath != path:
+            if os.path.normcase(self.filepath) != os.path.normcase(path):
                 # Another package's module of the same name. threadpoolctl looks for check_symbols
                 # in dynlib, and drops the library where it finds none.
                 self.dynlib = None

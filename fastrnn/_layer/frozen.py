@@ -88,7 +88,7 @@ class Frozen(Running, Generic[State, Given]):
         precision: Precision | None = None, scales: Sequence[tuple] | None = None,
         head: Head | None = None,
     ) -> None:  # fmt: skip
-        checks.align([*parameters])
+        checks.align([*parameters, *(scales or [])])
         self._precision = _checked(precision, structure.dtype)
         self._structure = structure
         self._zeros = None

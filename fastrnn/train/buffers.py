@@ -87,4 +87,6 @@ def _unfit(array):
         return type(array).__name__
     if array.dtype not in checks.DTYPES:
         return str(array.dtype)
-    return None if array.flags.writeable else "a read-only one"
+    if array.flags.writeable:
+        return None
+    return "a read-only one: of what another process shares train a copy.deepcopy"

@@ -254,6 +254,23 @@ def test_buffers_of_a_pickle_may_be_anywhere_and_read_only(at, core):
         assert_same_bits((sent.feed(x), sent.state), (stream.feed(x), stream.state))
 
 
+@pytest.mark.parametrize("at", [1, 8])
+@pytest.mark.parametrize("precision", [None, "int8", "bfloat16", "bfloat16-weights"])
+def test_buffers_of_a_frozen_layer_with_a_head_may_be_anywhere(at, precision):
+    layer = layer_of("lstm", I, H, num_layers=2, bidirectional=True)
+    frozen = layer.freeze(precision, head=train.Dense(2 * H, 3, rng=0))
+    assert_same_bits(sent_separately(frozen, at)(X), frozen(X))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_buffers_of_a_variant_may_be_anywhere(core, name):
+    layer = variant_layer(name)
+    tape, sent = layer.forward(X)[2], sent_separately(layer, 1)
+    assert_same_bits(sent(X), layer(X))
+    assert_same_bits(sent_separately(layer.freeze(), 1)(X), layer.freeze()(X))
+    assert_same_bits(answers_of_tape(sent_separately(tape, 1)), answers_of_tape(tape))
+
+
 def test_a_layer_and_its_optimizer_stay_together_where_buffers_are_unaligned():
     layer = net("gru_after")
     optimizer = train.SGD([layer.flat], 0.1)

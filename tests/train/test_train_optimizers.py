@@ -149,7 +149,7 @@ UNFIT = {
     "objects": (lambda: np.array([draw(3), None], object), TypeError, WRITEABLE + "object"),
     "numbers": (lambda: [1.5, 2.5], TypeError, r"\[0\] " + WRITEABLE + "float"),
     "nested": (lambda: [[draw(3)], draw(2)], TypeError, r"\[0\] " + WRITEABLE + "list"),
-    "read-only": (lambda: [read_only(draw(3))], TypeError, WRITEABLE + "a read-only one"),
+    "read-only": (lambda: [read_only(draw(3))], TypeError, WRITEABLE + "a read-only one: of"),
     "masked": (lambda: [np.ma.array(draw(3))], TypeError, "must be an array without a mask"),
     "none of them": (list, ValueError, "must hold at least one array, got none"),
     "None": (lambda: None, TypeError, "must be a list of arrays, got NoneType"),
