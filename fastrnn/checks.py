@@ -282,8 +282,8 @@ def align(value):
         for part in value:
             align(part)
     elif isinstance(value, np.ndarray) and not value.flags.aligned:
-        content = np.array(value, order="C").tobytes()
-        value.__setstate__((1, value.shape, value.dtype, False, content))
+        # (the pickle's version, shape, dtype, whether in Fortran's order, bytes)
+        value.__setstate__((1, value.shape, value.dtype, False, value.tobytes()))
 
 
 def positive(name, value, least=1):

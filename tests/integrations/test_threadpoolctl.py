@@ -94,6 +94,13 @@ print([i["internal_api"] for i in threadpoolctl.threadpool_info()].count("fastrn
     assert done.stdout.strip() == str(listed), done.stderr
 
 
+def test_without_kernels_nothing_is_registered(monkeypatch):
+    monkeypatch.setattr(threadpool, "_registered", False)
+    monkeypatch.setattr(runtime, "core", None)
+    fastrnn.register_threadpoolctl()
+    assert not threadpool._registered
+
+
 def test_a_threadpoolctl_that_cannot_register_is_refused_by_its_version(monkeypatch):
     old = types.ModuleType("threadpoolctl")
     old.__version__ = "3.1.0"
