@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from fastrnn import convert, estimators, plot, reference, train
     from fastrnn import data as data
     from fastrnn import demos as demos
+    from fastrnn import distributed as distributed
     from fastrnn import keras as keras
     from fastrnn import kernels as kernels
     from fastrnn.io import load, save
@@ -90,8 +91,8 @@ __all__ = [
 
 # These are imported on first use.
 _LAZY = (
-    "bench", "convert", "data", "demos", "estimators", "io", "keras", "kernels", "onnx", "plot",
-    "reference", "torch", "train",
+    "bench", "convert", "data", "demos", "distributed", "estimators", "io", "keras", "kernels",
+    "onnx", "plot", "reference", "torch", "train",
 )  # fmt: skip
 _OF_IO = ("load", "save")
 

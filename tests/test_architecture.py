@@ -46,7 +46,7 @@ LEVELS = [
     {"fastrnn._functional"},
     {"fastrnn._layer"},
     {"fastrnn.functional", "fastrnn.kernels", "fastrnn.layers", "fastrnn.train"},
-    {"fastrnn._weights", "fastrnn.convert", "fastrnn.estimators"},
+    {"fastrnn._weights", "fastrnn.convert", "fastrnn.distributed", "fastrnn.estimators"},
     {"fastrnn.io"},
     {"fastrnn"},
     {"fastrnn.bench", "fastrnn.demos", "fastrnn.keras", "fastrnn.onnx", "fastrnn.torch"},

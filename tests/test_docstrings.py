@@ -14,7 +14,7 @@ from functools import cache
 import pytest
 
 import fastrnn
-from fastrnn import convert, data, estimators, keras, plot, reference, train
+from fastrnn import convert, data, distributed, estimators, keras, plot, reference, train
 from fastrnn._engine import runtime
 from fastrnn._layer import parameters, stream, tape, truncated
 from fastrnn.train import progress
@@ -55,7 +55,7 @@ def public():
     found = {}
     kernels = [fastrnn.kernels] if runtime.core else []
     modules = fastrnn, fastrnn.functional, train, reference, plot, data, convert, keras
-    modules += estimators, *kernels
+    modules += distributed, estimators, *kernels
     for module in modules:
         names = getattr(module, "__all__", None) or [n for n in vars(module) if n[0] != "_"]
         values = [getattr(module, name) for name in names]
@@ -189,6 +189,8 @@ def test_every_docstring_has_an_example(name):
 def test_the_example_runs(name, tmp_path, monkeypatch, keep_threads):
     if ".plot." in name:
         pytest.importorskip("matplotlib").use("Agg")
+    if ".distributed." in name:
+        pytest.importorskip("mpi4py")
     monkeypatch.chdir(tmp_path)  # some write files
     examples = doctest.DocTestParser().get_doctest(text_of(CALLED[name]), {}, name, None, None)
     said = []

@@ -4,7 +4,7 @@ No module imports this one at run time.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, SupportsFloat, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ class HasFlat(Protocol):
     def flat(self) -> Floats: ...
 
 
+Buffers: TypeAlias = Floats | HasFlat | Iterable[Floats | HasFlat]
+
+
 class Optimizer(Protocol):
     """`SGD`, `Adam`, or one of the user's own."""
 
@@ -44,6 +47,25 @@ class Optimizer(Protocol):
     def load(self, state: dict[str, NDArray[Any]], /) -> object: ...
 
 
+class Comm(Protocol):
+    """A communicator of mpi4py: what `fastrnn.distributed.together` needs of it."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def allgather(self, sendobj: Any) -> list[Any]: ...
+    def bcast(self, obj: Any) -> Any: ...
+    def Allreduce(self, sendbuf: Any, recvbuf: Any) -> object: ...
+
+
+class Mean(Protocol):
+    """The function that `fastrnn.distributed.together` gives."""
+
+    def __call__(
+        self, loss: SupportsFloat, gradients: Buffers, count: SupportsFloat
+    ) -> tuple[float, list[Floats]]: ...
+
+
 Parts: TypeAlias = Mapping[str, HasParams] | Sequence[HasParams]
-Buffers: TypeAlias = Floats | HasFlat | Iterable[Floats | HasFlat]
 Seed: TypeAlias = int | np.integer[Any] | np.random.Generator | None

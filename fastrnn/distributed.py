@@ -1,0 +1,99 @@
+"""Training by several processes, with mpi4py. It must not know: networks, optimizers, epochs."""
+
+from __future__ import annotations
+
+import zlib
+from contextlib import contextmanager
+from functools import reduce
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastrnn import checks
+from fastrnn.train.buffers import listed, writeable
+from fastrnn.train.state import arrays_of, named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastrnn.train.protocols import Comm, Mean, Parts
+
+__all__ = ["together"]
+
+
+@contextmanager
+def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]:
+    """Train parts by all processes of comm: each computes its elements of every minibatch.
+
+    All begin with the parameters of process 0. An error that leaves the context ends them all.
+
+    Parameters
+    ----------
+    parts : dict from names to parts, or list of parts
+        All that is trained, as for `train.fit`.
+    comm : mpi4py.MPI.Comm, such as mpi4py.MPI.COMM_WORLD
+    exact : bool
+        Add gradients in the order of the processes. This takes memory for the gradients of all.
+        Else MPI chooses the order, which may change the last bits if there are more than two.
+
+    Yields
+    ------
+    mean : function of (loss, gradients, count)
+        It takes the mean loss of this process's `count` elements (a number or weight, 0 too) and
+        the list of its gradients, and returns those of the elements of all, in the same arrays. All
+        must call it equally often and have the same parameters, which they compare in its calls 1,
+        2, 4, 8, ... and at the end. Otherwise all get a ValueError.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastrnn import distributed, train
+    >>> from mpi4py.MPI import COMM_WORLD as comm
+    >>> head, x = train.Dense(1, 1, rng=0), np.ones((8, 1), "float32")
+    >>> with distributed.together([head], comm) as mean:
+    ...     own = x[comm.rank :: comm.size]
+    ...     loss, d = train.mean_squared_error(head(own), 3 * own)
+    ...     loss, gradients = mean(loss, [head.backward(own, d)], len(own))
+    """
+    from mpi4py import MPI, run  # here, because it starts MPI
+
+    calls = 0
+
+    def meet(doing, with_arrays, own=None, compare=False):
+        """What each process gives as `own`; ValueError in all unless they do the same."""
+        doing = " ".join([doing, *(f"{a.dtype} {a.shape}" for a in with_arrays)])
+        if compare:
+            doing += f", checksum {zlib.crc32(b''.join(array.tobytes() for array in arrays)):08x}"
+        every = comm.allgather((doing, own))
+        if any(other != doing for other, _ in every):
+            got = "; ".join(f"process {i}: {other}" for i, (other, _) in enumerate(every))
+            raise ValueError(f"processes must take the same steps with equal parameters, got {got}")
+        return [own for _, own in every]
+
+    @np.errstate(all="ignore")
+    def mean(loss, gradients, count):
+        nonlocal calls
+        calls += 1
+        count = checks.number("count", count, "finite, from 0 up", lambda n: 0 <= n < np.inf)
+        own = writeable("gradients", gradients) if listed("gradients", gradients) else []
+        every = meet("mean of", own, (count, checks.real("loss", loss)), calls & (calls - 1) == 0)
+        total = sum(n for n, _ in every)
+        for array in own:
+            array[...] = array * (count / total) if count else 0
+            if exact:
+                array[...] = reduce(np.add, comm.allgather(array))
+            else:
+                comm.Allreduce(MPI.IN_PLACE, array)
+        return sum((n / total * value for n, value in every if n), 0.0), own
+
+    try:
+        exact, arrays = checks.flag("exact", exact), list(arrays_of(named(parts)).values())
+        meet("begin with", arrays)
+        for array, first in zip(arrays, comm.bcast(arrays), strict=True):
+            array[...] = first
+        yield mean
+        meet("end", (), compare=True)
+    except BaseException as error:
+        if comm.size > 1:
+            run.set_abort_status(getattr(error, "code", 1) or 1)  # at exit, MPI then ends all
+        raise
