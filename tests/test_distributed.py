@@ -7,6 +7,7 @@ communicator.
 import functools
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ pytest.importorskip("mpi4py")
 if shutil.which("mpiexec") is None:
     pytest.skip("needs mpiexec", allow_module_level=True)
 
+from pages import blocks
 from problems import assert_same_bits
 from training import draw
 
@@ -35,16 +37,17 @@ ALLOWED = {
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "FASTRNN_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
+    "OMPI_MCA_mpi_yield_when_idle": "1",  # else a process that waits takes all of a core
 }
 BODIES = {}
 
 
 def mpiexec(size, *command, seconds=60, **options):
     """The ended `mpiexec -n size python command`."""
-    path = os.pathsep.join([str(pathlib.Path(__file__).parent / "support"), *sys.path])
+    paths = [str(pathlib.Path(__file__).parent / "support"), os.environ.get("PYTHONPATH")]
     return subprocess.run(
         ["mpiexec", "-n", str(size), sys.executable, *map(str, command)],
-        env={**os.environ, **ALLOWED, "PYTHONPATH": path},
+        env={**os.environ, **ALLOWED, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         capture_output=True,
         text=True,
         timeout=seconds,
@@ -370,6 +373,26 @@ def test_a_process_without_further_minibatches_ends_all():
     assert ended.returncode != 0
     assert "process 0: end, checksum" in ended.stderr
     assert "process 1: mean of float32 (7, 3)" in ended.stderr
+
+
+# ---- the page ------------------------------------------------------------------------------------
+
+
+PROGRAMS = dict(
+    zip(("waves", "ragged"), blocks("how-to/several-machines.md", "python"), strict=True)
+)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "words", "limit"), [("waves", "epoch .*, error", 0.36), ("ragged", "loss", 0.01)]
+)
+def test_the_programs_of_the_page_learn(size, name, words, limit, tmp_path):
+    (tmp_path / f"{name}.py").write_text(PROGRAMS[name])
+    ended = mpiexec(size, "-m", "mpi4py", f"{name}.py", cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    (said,) = re.findall(rf"^{words} ([0-9.]+)$", ended.stdout, re.M)
+    assert float(said) < limit
 
 
 if __name__ == "__main__":
