@@ -1,4 +1,9 @@
-"""Minibatches of windows of a series, each window with the values that follow it."""
+"""Minibatches of windows of a series, each window with the values that follow it.
+
+A series may be a file that is larger than the memory (numpy.memmap). So nothing here copies it:
+integers are checked block by block; they are cast, and a list of columns is taken, in each
+minibatch.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
 
     Several: TypeAlias = Sequence[SupportsIndex] | NDArray[np.integer[Any]]
 
+_BLOCK = 2**20  # integers that are checked at a time
+
 
 def windows(
     series: ArrayLike,
@@ -33,7 +40,8 @@ def windows(
 ) -> Iterator[tuple[Floats, Floats]]:
     """Minibatches of windows of a series and of the values that follow them, without copies.
 
-    The windows of a minibatch are spread evenly over the series, so each minibatch covers it.
+    The windows of a minibatch are spread evenly over the series, so each minibatch covers it. The
+    series may be a numpy.memmap of a file that is larger than the memory.
 
     Parameters
     ----------
@@ -47,7 +55,8 @@ def windows(
     batch_size : int
         The largest number of windows in a minibatch.
     rng : None, int or numpy.random.Generator
-        The generator that shuffles the minibatches, or its seed. None does not shuffle.
+        The generator that shuffles the minibatches, or its seed. None does not shuffle. The order
+        takes at most 4 bytes for each minibatch, 8 from 2**32 on.
     targets : None, int, slice or list of ints
         The columns of series that are the K features of the target, as NumPy indexes them; None for
         all columns. The windows have all columns.
@@ -57,8 +66,10 @@ def windows(
     Yields
     ------
     x : (T, B, F) view of series, with batch_first (B, T, F)
+        A copy if series has integers.
     target : (B, K) array; for several steps (S, B, K), with batch_first (B, S, K)
-        A view too, unless `targets` is a list or the steps of `horizon` are unevenly spaced.
+        A view too, unless `targets` is a list, the steps of `horizon` are unevenly spaced, or
+        series has integers.
 
     Raises
     ------
@@ -87,29 +98,42 @@ def windows(
             f"{len(series)}: use a shorter window or horizon"
         )
     batches = -(-count // checks.positive("batch_size", batch_size))
-    order = np.arange(batches)
-    if rng is not None:
-        order = checks.generator("rng", rng).permutation(batches)
+    order = range(batches) if rng is None else _shuffled(batches, checks.generator("rng", rng))
     # Both arrays are (windows, features, steps). `after` has all steps up to the last one.
     before = sliding_window_view(series, length, axis=0)[:count]
-    after = sliding_window_view(series[length:, columns], last, axis=0)
+    of_after = columns if isinstance(columns, slice) else slice(None)  # a list would copy all
+    after = sliding_window_view(series[length:, of_after], last, axis=0)
     axes = (0, 2, 1) if batch_first else (2, 0, 1)
 
     def minibatch(first):
         x, target = before[first::batches], after[first::batches, :, steps]
+        if columns is not of_after:
+            target = target[:, columns]
+        if series.dtype not in checks.DTYPES:
+            x, target = x.astype(np.float32), target.astype(np.float32)
         return x.transpose(axes), target if target.ndim == 2 else target.transpose(axes)
 
     return map(minibatch, order)
 
 
+def _shuffled(count, rng):
+    """The numbers below count, as rng.permutation(count) orders them, in the fewest bytes."""
+    order = np.arange(count, dtype=np.min_scalar_type(count))
+    rng.shuffle(order)
+    return order
+
+
 def _table(series):
-    """(N, F) floats; integers become float32, which must hold them exactly."""
-    if checks.plain("series", series).dtype.kind in "biu":
-        series = checks.exact("series", series, np.dtype(np.float32))
-    series = checks.as_array("series", series)
+    """(N, F) floats, or integers that float32 holds exactly."""
+    integers = checks.plain("series", series).dtype.kind in "biu"
+    series = checks.plain("series", series) if integers else checks.as_array("series", series)
     series = series[:, None] if series.ndim == 1 else series
     if series.ndim != 2:
         raise ValueError(f"series must be (N,) or (N, F), got {series.shape}")
+    if integers and series.itemsize > 2:  # float32 holds all integers of 16 bits
+        rows = max(1, _BLOCK // max(1, series.shape[1]))
+        for begin in range(0, len(series), rows):
+            checks.exact("series", series[begin : begin + rows], np.dtype(np.float32))
     return series
 
 

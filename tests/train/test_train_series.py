@@ -111,7 +111,7 @@ def test_a_layer_reads_batches_first_as_it_does_steps_first():
 
 @pytest.mark.parametrize(
     ("kind", "dtype"),
-    [("?", "f4"), ("i1", "f4"), ("u8", "f4"), ("i8", "f4"), ("f4", "f4"), ("f8", "f8")],
+    [(kind, "f4") for kind in ("?", "i1", "i2", ">i2", "u8", "i8", "f4")] + [("f8", "f8")],
 )
 def test_integers_become_float32_and_floats_stay_what_they_are(kind, dtype):
     series = (np.arange(20) % 2).astype(kind)
