@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN, convert, estimators
+from fastrnn import GRU, LSTM, RNN, convert, distributed, estimators
 
 x: NDArray[np.float32] = np.zeros((5, 2, 40), np.float32)
 lstm, gru = LSTM(40, 128), GRU(40, 128)
@@ -64,6 +64,8 @@ estimators.RNNRegressor().fit(x)  # mistake
 estimators.RNNRegressor().predict_proba(x)  # mistake
 estimators.Forecaster(24)  # mistake
 print(estimators.Forecaster(24, 12).fit(x[0, 0]).predict(level=0.9))  # mistake
+
+distributed.together([lstm], 3)  # mistake
 
 fastrnn.save("model.npz", [lstm])  # mistake
 fastrnn.load("model.npz", cell="LSTM")  # mistake

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import fastrnn
-from fastrnn import GRU, LSTM, RNN, convert, estimators, reference, train
+from fastrnn import GRU, LSTM, RNN, convert, distributed, estimators, reference, train
 from fastrnn.functional import Parameters
+from fastrnn.train.protocols import Comm
 
 Floats = NDArray[np.float32]
 AnyFloats = NDArray[np.floating[Any]]
@@ -255,6 +256,14 @@ def served(x: Floats) -> fastrnn.keras.Loaded:
     fastrnn.keras.to_keras(layers["lstm"], object())
     print(layers["lstm"](x, mask=x[..., 0] != 0), layers["lstm"].mask_zero)
     return fastrnn.keras.from_keras(object()).freeze("int8")
+
+
+def together(layer: LSTM, head: train.Dense, x: Floats, comm: Comm) -> AnyFloats:
+    with distributed.together({"layer": layer, "head": head}, comm, exact=True) as mean:
+        y, _, tape = layer.forward(x[:, comm.rank :: comm.size])
+        loss, gradients = mean(np.float32(0.5), [tape.backward(y), head.backward(y, y)], y.shape[1])
+        train.clip_by_norm(gradients, 1.0 + mean(loss, [], count=1.5)[0])
+    return gradients[0]
 
 
 def main() -> None:
