@@ -59,8 +59,7 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
 
     calls = 0
 
-    def meet(doing, with_arrays, own=None, compare=False):
-        """What each process gives as `own`; ValueError in all unless they do the same."""
+    def meet(doing, with_arrays, own=None, compare=False):  # the result: each process's `own`
         doing = " ".join([doing, *(f"{a.dtype} {a.shape}" for a in with_arrays)])
         if compare:
             doing += f", checksum {zlib.crc32(b''.join(array.tobytes() for array in arrays)):08x}"
@@ -81,7 +80,9 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
         for array in own:
             array[...] = array * (count / total) if count else 0
             if exact:
-                array[...] = reduce(np.add, comm.allgather(array))
+                rows = np.empty((comm.size, *array.shape), array.dtype)
+                comm.Allgather(array, rows)
+                array[...] = reduce(np.add, rows)
             else:
                 comm.Allreduce(MPI.IN_PLACE, array)
         return sum((n / total * value for n, value in every if n), 0.0), own
