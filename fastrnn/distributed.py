@@ -25,7 +25,7 @@ __all__ = ["together"]
 def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]:
     """Train parts by all processes of comm: each computes its elements of every minibatch.
 
-    All begin with the parameters of process 0. An error that leaves the context ends them all.
+    All begin with the parameters of process 0. An error that leaves the `with` block ends all.
 
     Parameters
     ----------
