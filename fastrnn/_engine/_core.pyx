@@ -1,9 +1,15 @@
 # cython: language_level=3, boundscheck=True, nonecheck=True, wraparound=False, cdivision=True
-# cython: auto_pickle=False, autotestdict=False
+# cython: auto_pickle=False, autotestdict=False, freethreading_compatible=True
 """The boundary between Python and C.
 
 A function checks everything that protects memory, takes addresses, releases the GIL and calls C. It computes nothing
 from the data. Its messages are for developers; users get those of checks.py first.
+
+Python may run without its global lock, so any two functions here may run at once. What objects have in common is one of
+these: it never changes after __cinit__ (Weights, Dense, Exchange, Runner but for a number); one call at a time claims
+it (Stepper); it is read and written in a critical section of its object, which costs nothing where there is a global
+lock (Packed); it is a deque, whose methods are atomic (Workspaces). The shape and the address of an array are its
+owner's to keep as they are while a call has it, as NumPy asks for too.
 """
 # Lists of new objects are made by `append`: Cython 3.3.1's list comprehensions release an object twice if memory ends
 # while the list grows.

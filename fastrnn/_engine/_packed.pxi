@@ -25,6 +25,7 @@ cdef class Packed(Weights):
     when a pass needs it.
     The instruction set that packed the weights runs all passes with them.
     """
+    # Threads read these two in a critical section: else one could free the old content while another is taking it.
     cdef tuple content  # the buffer, and the forms of W_ih in it: one object, so that threads see both or neither
     cdef object table   # the id table of all one-hot vectors, or None until it is needed
 
@@ -41,6 +42,15 @@ cdef class Packed(Weights):
         self.weights.w_ih = self.weights.w_hh = self.weights.w_hr = NULL
         self.weights.scale_ih = self.weights.scale_hh = self.weights.scale_hr = NULL
         self.held = self.held[2:4] + self.held[5:]
+
+    cdef tuple present(self):
+        """The content as it is now."""
+        with cython.critical_section(self):
+            return self.content
+
+    cdef object present_table(self):
+        with cython.critical_section(self):
+            return self.table
 
     cdef int take_scales(self, frnn_weights *weights, tuple scales) except -1:
         """Fills in the scales, of which C keeps addresses: the caller keeps the arrays."""
@@ -78,7 +88,7 @@ cdef class Packed(Weights):
         weights.w_hr = dense(w_hr, s.dtype, s.projected, s.hidden)
         if scales is not None:
             self.take_scales(&weights, scales)
-        return self.pack(&weights, forms, self.content[0])
+        return self.pack(&weights, forms, self.present()[0])
 
     cdef tuple unpacked(self, bint scales):
         """w_ih, w_hh and w_hr, or the scales of their rows, as new arrays."""
@@ -92,7 +102,7 @@ cdef class Packed(Weights):
         cdef int i
         cdef list arrays = []
         memset(&to, 0, sizeof(to))
-        content = self.content[0]
+        content = self.present()[0]
         buffer = boundary_of(content)
         dtype = np.float64 if s.dtype == FRNN_F64 else np.float32
         rows[0], rows[1], rows[2] = gate_rows(s), recurrent_rows(s), s.projected
@@ -121,37 +131,45 @@ cdef class Packed(Weights):
 
     cdef cnp.ndarray in_forms(self, unsigned forms):
         """The buffer, which has W_ih at least in these forms. It stays valid as long as the caller refers to it."""
-        if forms & ~<unsigned>self.content[1]:
+        cdef tuple content = self.present()
+        if forms & ~<unsigned>content[1]:
             with packing_lock:
-                forms |= <unsigned>self.content[1]
-                if forms != <unsigned>self.content[1]:
-                    self.content = (self.repacked(forms), forms)
-        return self.content[0]
+                content = self.present()
+                forms |= <unsigned>content[1]
+                if forms != <unsigned>content[1]:
+                    content = (self.repacked(forms), forms)
+                    with cython.critical_section(self):
+                        self.content = content
+        return content[0]
 
     cdef cnp.ndarray one_hot_table(self):
         """The id table of all one-hot vectors of x, a byte buffer."""
-        cdef frnn_id_table_call call
-        cdef interruption interrupted
-        cdef size_t needed
-        if self.table is None:
+        table = self.present_table()
+        if table is None:
             with packing_lock:
-                if self.table is None:
-                    interrupted = poll_function()
-                    call = table_of(self, None, None, self.shape.input)
-                    needed = known(frnn_id_table_size(&call.shape, call.count), &call.shape)
-                    table, packed = np.empty(needed, np.uint8), self.content[0]
-                    if not <unsigned>self.content[1] & FRNN_FOR_PRODUCTS:
-                        packed = self.repacked(FRNN_FOR_PRODUCTS)
-                    call.table, call.packed = aligned(table, needed), boundary_of(packed)
-                    with nogil:
-                        finished(frnn_make_id_table(&call, interrupted))
-                    self.table = table
-        return self.table
+                table = self.present_table()
+                if table is None:
+                    table = self.new_table(self.present())
+                    with cython.critical_section(self):
+                        self.table = table
+        return table
+
+    cdef cnp.ndarray new_table(self, tuple content):
+        cdef frnn_id_table_call call = table_of(self, None, None, self.shape.input)
+        cdef size_t needed = known(frnn_id_table_size(&call.shape, call.count), &call.shape)
+        cdef interruption interrupted = poll_function()
+        table, packed = np.empty(needed, np.uint8), content[0]
+        if not <unsigned>content[1] & FRNN_FOR_PRODUCTS:
+            packed = self.repacked(FRNN_FOR_PRODUCTS)
+        call.table, call.packed = aligned(table, needed), boundary_of(packed)
+        with nogil:
+            finished(frnn_make_id_table(&call, interrupted))
+        return table
 
     @property
     def nbytes(self):
         """The bytes of everything that is there now."""
         nbytes = 0
-        for array in (self.content[0], self.table, *self.held):
+        for array in (self.present()[0], self.present_table(), *self.held):
             nbytes += 0 if array is None else array.nbytes
         return nbytes

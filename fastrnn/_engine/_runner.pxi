@@ -3,6 +3,14 @@
 # It must not know: rows that end early, ids, tapes.
 cdef enum:
     AS_PACKING = 8  # steps of a row that take as long as packing the weights
+cdef extern from *:
+    """
+    static int frnn_peek(const int *number) { return __atomic_load_n(number, __ATOMIC_RELAXED); }
+    static void frnn_poke(int *number, int value) { __atomic_store_n(number, value, __ATOMIC_RELAXED); }
+    """
+    int frnn_peek(const int *)
+    void frnn_poke(int *, int)
+
 cdef double MOST_ELEMENTS = 2.0 ** 40  # certainly addressable; whoever wants more gets a check and a message
 
 
@@ -19,7 +27,7 @@ cdef class Runner:
     cdef bint batch_first, reverse, packed
     cdef int64_t input, hidden, features, element
     cdef double work  # of one row and step
-    cdef int turned  # where the last call ended: see frnn_forward_call
+    cdef int turned  # where the last call ended: see frnn_forward_call. Any value will do, so threads may mix theirs
 
     def __cinit__(self, list weights not None, int directions, bint reverse, bint batch_first,
                   Workspaces workspaces not None):
@@ -136,7 +144,7 @@ cdef class Runner:
             target = y if i == layers - 1 else self.output(steps, batch)
             self.run_layer(i * self.directions, steps, batch, source, target, first, last)
             source = target
-        self.turned = (self.turned + steps) & 1
+        frnn_poke(&self.turned, <int>((frnn_peek(&self.turned) + steps) & 1))
         return y, last if self.states > 1 else last[0]
 
     cdef int run_layer(self, int slot, int64_t steps, int64_t batch, cnp.ndarray x, cnp.ndarray y, tuple first,
@@ -158,7 +166,7 @@ cdef class Runner:
             one, call = self.weights[slot + i], &calls[i]
             call.shape = one.shape
             call.shape.steps, call.shape.batch, call.shape.reverse = steps, batch, self.reverse or i
-            call.weights, call.variant, call.turned = one.weights, one.variant, self.turned
+            call.weights, call.variant, call.turned = one.weights, one.variant, frnn_peek(&self.turned)
             call.x = self.sequence(x, steps, batch, 0)
             call.y = self.sequence(y, steps, batch, i * self.features)
             for k in range(self.states):

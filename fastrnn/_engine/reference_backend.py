@@ -76,14 +76,15 @@ class Stepper:
         reference = weakref.ref(me)
         try:
             self._here.append(reference)
-            if next(call for r in self._here if (call := r()) is not None) is not me:
+            # Of copies: without the global lock a loop over a list that others change skips some.
+            if next(call for r in self._here[:] if (call := r()) is not None) is not me:
                 raise RuntimeError(
                     "another thread is stepping this stream, or the code that a signal's handler "
                     "has interrupted: give each thread a stream of its own, or let them take turns"
                 )
             return function()
         finally:
-            if reference in self._here:
+            if reference in self._here[:]:
                 self._here.remove(reference)
 
     def replaced(self, function):

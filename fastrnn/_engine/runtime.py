@@ -407,10 +407,22 @@ def _take_spare(nbytes):
 
 def _make_room(nbytes):
     """Drop spare buffers to make room for nbytes; return whether nbytes may be kept."""
-    lent = sum(loan.buffer.size for loan in list(_lent.values()))
-    while _spare and lent + sum(b.size for b in list(_spare)) + nbytes > _KEPT_BYTES:
-        _spare.popleft()
+    lent = sum(loan.buffer.size for loan in _snapshot(_lent.values()))
+    while lent + sum(buffer.size for buffer in _snapshot(_spare)) + nbytes > _KEPT_BYTES:
+        try:
+            _spare.popleft()
+        except IndexError:
+            break
     return lent + nbytes <= _KEPT_BYTES
+
+
+def _snapshot(elements):
+    """A list of what a collection has, while other threads change it."""
+    while True:
+        try:
+            return list(elements)
+        except RuntimeError:  # it changed meanwhile, which needs a Python without the global lock
+            continue
 
 
 def show_config() -> dict[str, Any]:

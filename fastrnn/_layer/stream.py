@@ -106,10 +106,10 @@ class Stream(Generic[State, Given]):
 
         The stepper has addresses of memory, so a copy makes its own.
         """
-        return self.__dict__ | {
+        return self._stepper.alone(lambda: self.__dict__ | {
             "_stepper": None, "_of_rows": (None, None), "_handed": (),
-            "_state": self._copied_state(),
-        }  # fmt: skip
+            "_state": tuple([held.copy() for held in self._state]),
+        })  # fmt: skip
 
     def __setstate__(self, state):
         checks.align([state["_state"], state["_embedding"]])

@@ -7,6 +7,7 @@ It must not know: networks, what an estimator learns.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import inspect
 from typing import TYPE_CHECKING, Any
@@ -101,9 +102,11 @@ class Estimator:
         tags.input_tags.three_d_array = True
         return tags
 
-    def _need_fit(self):
+    def _fitted(self):
+        """This estimator as it is now, which a later `fit` in another thread does not change."""
         if not hasattr(self, "history_"):
             raise NotFittedError(f"{type(self).__name__} must be fitted first: call fit")
+        return copy.copy(self)
 
 
 # ---- data ----------------------------------------------------------------------------------------

@@ -242,7 +242,7 @@ class Forecaster(Estimator):
         >>> forecaster.predict().shape, forecaster.predict([1, 3], y=y).shape
         ((3,), (2,))
         """
-        return self._forecast(fh, y, X)[0]
+        return self._fitted()._forecast(fh, y, X)[0]
 
     def predict_interval(
         self, fh: ArrayLike | None = None, *, level: float = 0.8,
@@ -278,14 +278,14 @@ class Forecaster(Estimator):
         (True, (2,))
         """
         level = checks.number("level", level, "between 0 and 1", lambda n: 0 < n < 1)
-        forecast, indices, spread = self._forecast(fh, y, X)
+        fitted = self._fitted()
+        forecast, indices, spread = fitted._forecast(fh, y, X)
         tails = (1 - level) / 2, (1 + level) / 2
-        lower, upper = np.quantile(self.residuals_[:, indices], tails, axis=0, method="weibull")
+        lower, upper = np.quantile(fitted.residuals_[:, indices], tails, axis=0, method="weibull")
         return forecast + spread * lower, forecast + spread * upper
 
     def _forecast(self, fh, y, X):
         """(forecast, indices of its steps, spread) from the end of y."""
-        self._need_fit()
         seen = self._seen
         if y is not None:
             seen = seen.end_of(*_checked(y, X, seen.needed, seen.X.shape[1]))

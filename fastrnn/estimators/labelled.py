@@ -75,7 +75,6 @@ class _OfSequences(base.Estimator):
         return np.delete(order, places), order[places]
 
     def _outputs(self, X):
-        self._need_fit()
         X = base.sequences(X, self.n_features_in_)
         inputs = _padded(X, self.x_mean_, self.x_scale_)
         return self._network(inputs, np.arange(len(X))).astype(np.float64)
@@ -220,8 +219,9 @@ class RNNRegressor(_OfSequences):
         >>> RNNRegressor(epochs=2).fit(X, X[:, 0]).predict(X[:3]).shape
         (3,)
         """
-        y = self._outputs(X) * self.y_scale_ + self.y_mean_
-        return y[:, 0] if self._axes == 1 else y
+        fitted = self._fitted()
+        y = fitted._outputs(X) * fitted.y_scale_ + fitted.y_mean_
+        return y[:, 0] if fitted._axes == 1 else y
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """R^2, the fraction of the variance that is predicted; for several targets the mean.
@@ -244,7 +244,8 @@ class RNNRegressor(_OfSequences):
         >>> RNNRegressor(epochs=2).fit(X, X[:, 0]).score(X, X[:, 0]) <= 1
         True
         """
-        predicted = self.predict(X).reshape(-1, len(self.y_mean_))
+        fitted = self._fitted()
+        predicted = fitted.predict(X).reshape(-1, len(fitted.y_mean_))
         y = base.table("y", y, *predicted.shape, hint="a row for each sequence")
         left = np.mean(((y - predicted) / base.scale_of(y)[1]) ** 2, axis=0)
         left = np.where(np.ptp(y, axis=0) > 0, left, left > 0)
@@ -388,8 +389,9 @@ class SequenceClassifier(_OfSequences):
         >>> SequenceClassifier(epochs=2).fit(X, [0, 1] * 10).predict(X[:3]).shape
         (3,)
         """
-        columns = self._outputs(X).argmax(axis=1)
-        return self.classes_[columns]
+        fitted = self._fitted()
+        columns = fitted._outputs(X).argmax(axis=1)
+        return fitted.classes_[columns]
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Predict the probability of each class.
@@ -416,7 +418,7 @@ class SequenceClassifier(_OfSequences):
         >>> SequenceClassifier(epochs=2).fit(X, [0, 1] * 10).predict_proba(X[:3]).shape
         (3, 2)
         """
-        return softmax(self._outputs(X))
+        return softmax(self._fitted()._outputs(X))
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """Accuracy: the fraction of the sequences whose class is predicted.
