@@ -28,6 +28,10 @@ with warnings.catch_warnings():
 
 _XDIST = "PYTEST_XDIST_WORKER" in os.environ
 
+# Names in the code of a test that pytest-run-parallel must run in one thread, and such fixtures.
+_OF_THE_PROCESS = {"signal", "fork", "tracemalloc", "_getframe"}
+_FIXTURES_OF_THE_PROCESS = {"keep_threads", "hurried", "no_buffers", "processes", "tmp_path"}
+
 
 def pytest_report_header():
     """A line about the kernels under test."""
@@ -50,8 +54,22 @@ def pytest_collection_modifyitems(items):
             item.add_marker("no_kernels")
         if item.get_closest_marker("alone"):
             item.fixturenames.insert(0, "_alone")
+        _mark_for_one_thread(item, parameters)
     # These are last; their compilers run beside the other tests: see _judging.
     items.sort(key=lambda item: ("verdict" in item.fixturenames, "_alone" in item.fixturenames))
+
+
+def _mark_for_one_thread(item, parameters):
+    """Tell pytest-run-parallel, with the reason, if several threads may not run a test at once."""
+    reason = None
+    if parameters.get("backend") == "reference":
+        reason = "the fixture chooses the backend for its own thread"
+    elif _OF_THE_PROCESS & {*item.function.__code__.co_names}:
+        reason = "signals, forks and the like are the process' own"
+    elif _FIXTURES_OF_THE_PROCESS & {*item.fixturenames}:
+        reason = "the fixture is for one thread"
+    if reason is not None:
+        item.add_marker(pytest.mark.thread_unsafe(reason=reason))
 
 
 @pytest.fixture

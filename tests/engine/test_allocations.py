@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 from problems import BACKENDS, run_python
@@ -27,6 +28,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def library(tmp_path_factory):
     """The path of the library to preload."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("a free-threaded Python has no allocator but its own")
     compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         pytest.skip("needs a C compiler")
