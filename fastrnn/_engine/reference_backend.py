@@ -76,7 +76,7 @@ class Stepper:
         reference = weakref.ref(me)
         try:
             self._here.append(reference)
-            # Of copies: without the global lock a loop over a list that others change skips some.
+            # Of a copy: without the global lock a loop over a list that others change skips some.
             if next(call for r in self._here[:] if (call := r()) is not None) is not me:
                 raise RuntimeError(
                     "another thread is stepping this stream, or the code that a signal's handler "
@@ -84,7 +84,7 @@ class Stepper:
                 )
             return function()
         finally:
-            if reference in self._here[:]:
+            if reference in self._here:
                 self._here.remove(reference)
 
     def replaced(self, function):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from problems import assert_same_bits
-from strangers import BIAS, DATA, WEIGHT, header_of, tensors_of
+from strangers import BIAS, DATA, TOO_DEEP, WEIGHT, header_of, tensors_of
 from training import draw
 
 pytestmark = pytest.mark.no_kernels
@@ -92,8 +92,8 @@ TWICE = TEXT.replace(b"d.bias", b"d.weight")
         (tensors_of(TEXT, DATA, len(TEXT) + 1), "header"),
         (tensors_of(TWICE, DATA), "d.weight: it comes twice"),
         (tensors_of(TEXT.replace(b'"shape"', b'"dtype"'), DATA), "dtype: it comes twice"),
-        (tensors_of(b"[" * 20_000), "nested too deeply"),
-        (tensors_of(b'{"a":' * 20_000), "nested too deeply"),
+        (tensors_of(b"[" * 20_000), TOO_DEEP),
+        (tensors_of(b'{"a":' * 20_000), TOO_DEEP),
         (tensors_of(b"[]"), "must be an object, got list"),
         (tensors_of(b"\xef\xbb\xbf{}"), "JSON is broken"),
         (tensors_of('{"a": "\ud800"}'.encode("utf-8", "surrogatepass")), "not UTF-8"),

@@ -7,6 +7,7 @@ import contextlib
 import json
 import pickle
 import struct
+import sys
 import tracemalloc
 import zlib
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from training import draw
 from fastrnn import train
 
 STORED, DEFLATED = 0, 8
+
+# What is said of 20,000 brackets: from CPython 3.14 on their number is bounded by the stack alone.
+TOO_DEEP = "nested too deeply" if sys.version_info < (3, 14) else "JSON is broken"
 
 
 def npy(array, descr=None, shape=None, fortran=False, version=1, header=None):

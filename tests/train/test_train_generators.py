@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from problems import assert_same_bits
-from strangers import Member, npy, zip_of
+from strangers import TOO_DEEP, Member, npy, zip_of
 from training import draw
 
 import fastrnn
@@ -290,7 +290,7 @@ def test_a_state_that_no_generator_of_this_kind_has_is_refused(kind, changed, wo
         ("[]", ValueError, "must be an object"),
         ("{", ValueError, "JSON is broken"),
         ('{"layer": {}, "layer": {}}', ValueError, "it has layer twice"),
-        ('{"layer": ' + "[" * 11_000, ValueError, "nested too deeply"),
+        ('{"layer": ' + "[" * 11_000, ValueError, TOO_DEEP),
         ("{}" + " " * 20_000, ValueError, "20002 characters, more than the states"),
         (["{}"], TypeError, "must be a string that holds JSON"),
         (1.0, TypeError, "must be a string that holds JSON"),
