@@ -203,7 +203,6 @@ def test_python_threads_that_call_at_once_are_no_slower_than_one_after_another()
 
 @pytest.mark.any_isa
 @needs_fork
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_computes_right_with_threads_of_its_own():
     cell = CELLS["gru_after"]
     given = problem(cell, "float32")
