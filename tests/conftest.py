@@ -29,7 +29,7 @@ with warnings.catch_warnings():
 _XDIST = "PYTEST_XDIST_WORKER" in os.environ
 
 # Names in the code of a test that pytest-run-parallel must run in one thread, and such fixtures.
-_OF_THE_PROCESS = {"signal", "fork", "tracemalloc", "_getframe"}
+_OF_THE_PROCESS = {"signal", "fork", "tracemalloc", "settrace", "setprofile"}
 _FIXTURES_OF_THE_PROCESS = {"keep_threads", "hurried", "no_buffers", "processes", "tmp_path"}
 
 
