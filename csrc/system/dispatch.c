@@ -9,6 +9,9 @@
 #elif defined(__aarch64__) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(_WIN32)
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
 #endif
 
 #include "../internal/internal.h"
@@ -40,41 +43,73 @@ extern const frnn_products frnn_generic_bfloat16_weights, frnn_generic_bfloat16,
 static int always(void) { return 1; }
 #endif
 
-/* The compiler's run-time library also checks that the system saves the registers. */
+/* What this CPU has, by its own account. A compiler's __builtin_cpu_supports needs a table that its run-time library
+ * fills: that library is missing where clang-cl links, and zig's leaves the table empty. */
+#if defined(FRNN_WITH_AVX512) || defined(FRNN_WITH_AVX2)
+enum { KNOWN = 1, AVX2 = 2, AVX512 = 4, AVX_VNNI = 8, AVX512_VNNI = 16, AVX512_BF16 = 32, AMD = 64 };
+
+/* The registers that the system saves: bits 1 and 2 are for AVX, 5 to 7 for AVX-512. Darwin saves those of AVX-512 from
+ * their first use on, and sets their bits then. */
+enum { SAVES_AVX = 0x06, SAVES_AVX512 = 0xe6 };
+
+static unsigned saved_registers(void) {
+  unsigned low, high;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+#if defined(__APPLE__)
+  if ((low & SAVES_AVX) == SAVES_AVX) low |= SAVES_AVX512;
+#endif
+  return low;
+}
+
+static unsigned read_features(void) {
+  enum { FMA = 1 << 12, OSXSAVE = 1 << 27 }; /* of ecx in leaf 1 */
+  enum { HAS_AVX2 = 1 << 5, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30 };
+  const unsigned avx512 = F | DQ | BW | 1u << 31; /* VL, of ebx in leaf 7 */
+  unsigned eax, ebx, ecx, edx, found = KNOWN, saved;
+  if (__get_cpuid(0, &eax, &ebx, &ecx, &edx) && ecx == signature_AMD_ecx) found |= AMD;
+  if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & OSXSAVE) || !(ecx & FMA)) return found;
+  saved = saved_registers();
+  if ((saved & SAVES_AVX) != SAVES_AVX || !__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return found;
+  int has_512 = (saved & SAVES_AVX512) == SAVES_AVX512 && (ebx & avx512) == avx512;
+  if (ebx & HAS_AVX2) found |= AVX2;
+  if (has_512) found |= AVX512;
+  if (has_512 && ecx >> 11 & 1) found |= AVX512_VNNI;
+  if (eax < 1 || !__get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx)) return found; /* eax: the last subleaf */
+  if (eax >> 4 & 1) found |= AVX_VNNI;
+  if (has_512 && eax >> 5 & 1) found |= AVX512_BF16;
+  return found;
+}
+
+/* Read once, for the instruction takes microseconds in a virtual machine. Several threads may do so at once. */
+static int has(unsigned feature) {
+  static unsigned features;
+  unsigned found = __atomic_load_n(&features, __ATOMIC_RELAXED);
+  if (!found) {
+    found = read_features();
+    __atomic_store_n(&features, found, __ATOMIC_RELAXED);
+  }
+  return (found & feature) != 0;
+}
+#endif
+
 #if defined(FRNN_WITH_AVX512)
 extern const frnn_kernels frnn_avx512_f32, frnn_avx512_f64;
 extern const frnn_products frnn_avx512_bfloat16_weights, frnn_avx512_bfloat16, frnn_avx512_pairs, frnn_avx512_int8,
     frnn_avx512_vnni;
 
-static int has_avx512(void) {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
-}
-static int has_vnni(void) {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512vnni");
-}
+static int has_avx512(void) { return has(AVX512); }
+static int has_vnni(void) { return has(AVX512_VNNI); }
 /* The instruction for pairs of bfloat16 is slower than two multiply-adds on Intel's CPUs. */
-static int has_pairs(void) {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512bf16");
-}
-static int has_fast_pairs(void) { return has_pairs() && __builtin_cpu_is("amd"); }
+static int has_pairs(void) { return has(AVX512_BF16); }
+static int has_fast_pairs(void) { return has(AVX512_BF16) && has(AMD); }
 #endif
 
 #if defined(FRNN_WITH_AVX2)
 extern const frnn_kernels frnn_avx2_f32, frnn_avx2_f64;
 extern const frnn_products frnn_avx2_bfloat16_weights, frnn_avx2_bfloat16, frnn_avx2_int8, frnn_avx2_vnni;
 
-static int has_avx2(void) {
-  __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-static int has_avx_vnni(void) {
-  unsigned eax, ebx, ecx, edx;
-  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax >> 4 & 1;
-}
+static int has_avx2(void) { return has(AVX2); }
+static int has_avx_vnni(void) { return has(AVX_VNNI); }
 #endif
 
 #if defined(FRNN_WITH_NEON)
@@ -86,6 +121,9 @@ static int has_dotprod(void) {
   return 1;
 #elif defined(__linux__)
   return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(_WIN32)
+  enum { PF_ARM_V82_DP = 43 }; /* older headers have no name for it */
+  return IsProcessorFeaturePresent(PF_ARM_V82_DP) != 0;
 #else
   return 0;
 #endif

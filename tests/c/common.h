@@ -2,6 +2,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(_WIN32) /* whose free() takes no aligned memory: here all memory is aligned */
+#include <malloc.h>
+#define aligned_alloc(alignment, bytes) _aligned_malloc(bytes, alignment)
+#define malloc(bytes) _aligned_malloc(bytes, 16)
+#define free _aligned_free
+static inline void *calloc_aligned(size_t count, size_t bytes) {
+  void *p = malloc(count * bytes);
+  return p ? memset(p, 0, count * bytes) : NULL;
+}
+#define calloc calloc_aligned
+#endif
+
 #include "fastrnn.h"
 
 enum { CELLS_MOST = 64 }; /* room for the cells that frnn_cell_at lists */
