@@ -9,9 +9,15 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#if defined(_WIN32) /* there is no fork, and so are no children */
+#define FORKS 0
+#else
+#define FORKS 1
+#include <sys/wait.h>
+#endif
 
 #include <stdatomic.h>
 
@@ -204,7 +210,9 @@ static void check(int right, const char *what, int problem) {
 
 enum { WENT_ON = 0, WRONG = 1, ENDED = 10 };
 static atomic_int went_on, ended, beside; /* beside: children forked while other threads made calls */
+static int threads_of_child = 3;
 
+#if FORKS
 /* Waits for a child and counts how it ended; one that hangs is killed. */
 static void reap(pid_t child, int problem, atomic_int *well, atomic_int *early) {
   int status = 0, seconds = 0;
@@ -222,6 +230,7 @@ static void reap(pid_t child, int problem, atomic_int *well, atomic_int *early) 
         problem);
   atomic_fetch_add(code == ENDED ? early : well, 1);
 }
+#endif
 
 /* ---- callers
  * --------------------------------------------------------------------------------------------------------- */
@@ -234,18 +243,18 @@ typedef struct {
 } caller;
 
 /* The action of a thread's interruption at its next poll. */
-enum plan { NOTHING, STOP, CALL, FORK };
+enum plan { NOTHING, STOP, CALL, FORK, PLANS = FORKS ? FORK + 1 : FORK };
 static _Thread_local enum plan plan;
 static _Thread_local caller *self;
+#if FORKS
 static _Thread_local pid_t child;
 static _Thread_local int is_child;
+#endif
 
 static uint64_t draw(uint64_t *state) {
   *state = *state * 6364136223846793005u + 1442695040888963407u;
   return *state >> 33;
 }
-
-static int threads_of_child = 3;
 
 static int interrupted(void) {
   enum plan now = plan;
@@ -254,30 +263,36 @@ static int interrupted(void) {
     atomic_fetch_add(&nested, 1);
     check(solve(&self->within, NULL) == 0 && is_right(0, &self->within), "wrong within another call", 0);
   }
+#if FORKS
   if (now == FORK) {
     child = fork();
     is_child = child == 0;
     if (is_child) frnn_set_threads_here(threads_of_child);
   }
+#endif
   return now == STOP;
 }
 
+#if FORKS
 /* Ends a child: its call and another one must be right. */
 static void end_child(int problem, int status, const task *t) {
   int right = status == FRNN_FORKED || (status == 0 && is_right(problem, t));
   right = right && solve(&self->within, NULL) == 0 && is_right(0, &self->within);
   _exit(!right ? WRONG : status == FRNN_FORKED ? ENDED : WENT_ON);
 }
+#endif
 
 static void call(caller *c) {
   int problem = draw(&c->seed) % 4 ? (int)(draw(&c->seed) % PROBLEMS) : LONG;
   task *t = &c->tasks[problem];
-  plan = (enum plan)(draw(&c->seed) % 4);
+  plan = (enum plan)(draw(&c->seed) % PLANS);
   if (draw(&c->seed) % 8 == 0) frnn_set_threads_here((int)(draw(&c->seed) % 5));
-  child = 0;
   int status = solve(t, interrupted);
+#if FORKS
   if (is_child) end_child(problem, status, t);
   if (child > 0) reap(child, problem, &went_on, &ended);
+  child = 0;
+#endif
   atomic_fetch_add(&calls, 1);
   if (status == FRNN_INTERRUPTED) atomic_fetch_add(&stopped, 1);
   check(status == FRNN_INTERRUPTED || (status == 0 && is_right(problem, t)), "wrong", problem);
@@ -302,6 +317,7 @@ static void *keep_changing(void *context) {
   return NULL;
 }
 
+#if FORKS
 static void *keep_forking(void *context) {
   self = context;
   while (atomic_load(&going)) {
@@ -315,6 +331,7 @@ static void *keep_forking(void *context) {
   }
   return NULL;
 }
+#endif
 
 static caller make_caller(uint64_t number) {
   caller c = {.seed = number, .within = make_task(0)};
@@ -332,13 +349,15 @@ int main(int argc, char **argv) {
   for (int i = 0; i < PROBLEMS; i++) problems[i].shape.cell = frnn_cell_named(problems[i].cell);
   for (int i = 0; i < PROBLEMS; i++) draw_inputs(i), expect(i);
   for (int i = 0; i <= CALLERS; i++) callers[i] = make_caller(first + (uint64_t)i);
-  alarm(seconds + 2 * CHILD_SECONDS); /* a hang ends here */
   for (int i = 0; i < CALLERS; i++) pthread_create(&threads[i], NULL, keep_calling, &callers[i]);
-  pthread_create(&threads[CALLERS], NULL, keep_forking, &callers[CALLERS]);
-  pthread_create(&threads[CALLERS + 1], NULL, keep_changing, &changes);
+  pthread_create(&threads[CALLERS], NULL, keep_changing, &changes);
+#if FORKS
+  alarm(seconds + 2 * CHILD_SECONDS); /* a hang ends here */
+  pthread_create(&threads[CALLERS + 1], NULL, keep_forking, &callers[CALLERS]);
+#endif
   sleep(seconds);
   atomic_store(&going, 0);
-  for (int i = 0; i < CALLERS + 2; i++) pthread_join(threads[i], NULL);
+  for (int i = 0; i < CALLERS + 1 + FORKS; i++) pthread_join(threads[i], NULL);
   printf("%d calls, %d within others, %d stopped; children: %d went on with a call, %d could not, %d beside calls\n",
          calls, nested, stopped, went_on, ended, beside);
   printf("%d failures\n", failures);
