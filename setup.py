@@ -6,23 +6,22 @@ FASTRNN_REQUIRE_KERNELS=1 makes a compilation that fails an error of the install
 import os
 import runpy
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+from setuptools.errors import CompileError
 
-# -ffp-contract=off: a multiply-add is fused where the kernels say so and nowhere else, so that
-# results do not depend on the compiler. FASTRNN_CFLAGS adds flags of a developer's own (a
-# sanitizer, say). Without unwind tables, which C does not need, the module is 3% smaller.
-flags = [
-    "-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden",
-    "-fno-asynchronous-unwind-tables",
-]  # fmt: skip
+compilers = SimpleNamespace(**runpy.run_path("csrc/compilers.py"))
+
+# FASTRNN_CFLAGS adds flags of a developer's own (a sanitizer, say).
 own = os.environ.get("FASTRNN_CFLAGS", "").split()
 
 # The stub of an instruction set that the target does not have is empty there.
@@ -38,8 +37,6 @@ core = Extension(
     depends=sorted(sources),
     include_dirs=["csrc", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-    extra_compile_args=flags + own,
-    extra_link_args=own,
     optional=os.environ.get("FASTRNN_REQUIRE_KERNELS", "0") in ("", "0"),
 )
 
@@ -60,7 +57,30 @@ def at_once(compile):
 class BuildExt(build_ext):
     """Compiles the build id too, in a file of its own: a new id alone compiles nothing else."""
 
+    def prepare_compiler(self, ext):
+        """Sets the flags. On Windows clang-cl takes the place of Microsoft's compiler.
+
+        CompileError at once, if a compiler cannot build the kernels.
+        """
+        kind, clang_cl, flags = self.compiler.compiler_type, None, compilers.FLAGS
+        if kind == "msvc":
+            if not self.compiler.initialized:
+                self.compiler.initialize()
+            clang_cl, flags = compilers.find_clang_cl(self.compiler.cc), compilers.CLANG_CL_FLAGS
+        fault = compilers.no_kernels_by(kind, clang_cl)
+        if fault:
+            raise CompileError(fault)
+        if clang_cl:
+            self.compiler.cc = clang_cl
+            for options in (self.compiler.compile_options, self.compiler.compile_options_debug):
+                options[:] = [option for option in options if option != "/GL"]  # Microsoft's own
+        ext.extra_compile_args = flags + own
+        ext.extra_link_args = list(own)
+        if compilers.strips(sys.platform, self.inplace, own):
+            ext.extra_link_args.append("-Wl,--strip-all")
+
     def build_extension(self, ext):
+        self.prepare_compiler(ext)
         unit = Path(self.build_temp, "build_id.c")
         text = f'const char frnn_build_id[] = "{build_id}";\n'
         stale = not unit.exists() or unit.read_text() != text

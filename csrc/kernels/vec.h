@@ -24,7 +24,12 @@
 #else
 #define KERNEL static TARGET
 #endif
+/* gcc would compile such a function again for each constant that it is called with. */
+#if defined(__clang__)
 #define NOINLINE static TARGET __attribute__((noinline, unused))
+#else
+#define NOINLINE static TARGET __attribute__((noinline, noclone, unused))
+#endif
 #define INLINE static inline TARGET __attribute__((always_inline))
 
 #if defined(FRNN_AVX512)

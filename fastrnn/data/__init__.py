@@ -46,11 +46,15 @@ def departures() -> tuple[Times, Counts, Counts, Numbers]:
     """
     with resources.files(__name__).joinpath("departures.npz").open("rb") as file:
         arrays = dict(np.load(file))
-    hours = np.datetime64("2013-01-01T00") + arrays["clock"].astype("timedelta64[h]")
-    whole = arrays["weather"].astype(float)
+    clock = np.cumsum(arrays["clock"], dtype=np.int64)
+    hours = np.datetime64("2013-01-01T00") + clock.astype("timedelta64[h]")
+    low, high = arrays["weather"]
+    integers = (low | high.astype(np.uint16) << 8).astype(np.int16)
+    whole = integers.T.astype(float, order="C")
     whole[whole == np.iinfo(np.int16).min] = np.nan
     weather = whole / np.array(list(WEATHER.values()))
-    return hours, arrays["scheduled"].astype(int), arrays["late"].astype(int), weather
+    scheduled, late = (arrays[name].T.astype(int, order="C") for name in ("scheduled", "late"))
+    return hours, scheduled, late, weather
 
 
 def co2(fill: bool = True) -> tuple[Times, Numbers]:
