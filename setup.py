@@ -58,19 +58,20 @@ class BuildExt(build_ext):
     """Compiles the build id too, in a file of its own: a new id alone compiles nothing else."""
 
     def prepare_compiler(self, ext):
-        """Sets the flags. On Windows clang-cl takes the place of Microsoft's compiler.
+        """Set the flags; on Windows let clang-cl take the place of Microsoft's compiler.
 
-        CompileError at once, if a compiler cannot build the kernels.
+        If the compiler cannot build the kernels, CompileError says so before anything is compiled.
         """
         kind, clang_cl, flags = self.compiler.compiler_type, None, compilers.FLAGS
         if kind == "msvc":
             if not self.compiler.initialized:
                 self.compiler.initialize()
-            clang_cl, flags = compilers.find_clang_cl(self.compiler.cc), compilers.CLANG_CL_FLAGS
-        fault = compilers.no_kernels_by(kind, clang_cl)
+            clang_cl = compilers.find_clang_cl(self.compiler.cc)
+        fault = compilers.no_kernels_by(kind, self.plat_name, clang_cl)
         if fault:
             raise CompileError(fault)
         if clang_cl:
+            flags = [*compilers.CLANG_CL_FLAGS, compilers.CLANG_CL_TARGETS[self.plat_name]]
             self.compiler.cc = clang_cl
             for options in (self.compiler.compile_options, self.compiler.compile_options_debug):
                 options[:] = [option for option in options if option != "/GL"]  # Microsoft's own

@@ -18,14 +18,20 @@ FLAGS = [
 # clang-cl takes the options of Microsoft's compiler, and clang's own after /clang:. Functions are
 # hidden on Windows anyway; its exceptions need the unwind tables.
 CLANG_CL_FLAGS = ["/clang:-std=gnu11", "/clang:-O3", "/clang:-ffp-contract=off"]
+CLANG_CL_TARGETS = {
+    "win-amd64": "--target=x86_64-pc-windows-msvc",
+    "win-arm64": "--target=aarch64-pc-windows-msvc",
+}
 
 
-def no_kernels_by(kind, clang_cl):
+def no_kernels_by(kind, system="", clang_cl=None):
     """Why this compiler cannot build the kernels, or None.
 
-    `kind` is the compiler's type in setuptools: "unix", "msvc", "mingw32". `clang_cl`: its path, or
-    None.
+    `kind` is the compiler's type in setuptools: "unix", "msvc", "mingw32". `system`: on Windows the
+    system that it compiles for, as in `CLANG_CL_TARGETS`. `clang_cl`: its path, or None.
     """
+    if kind == "msvc" and system not in CLANG_CL_TARGETS:
+        return f"there are no kernels for {system}, only for {' and '.join(CLANG_CL_TARGETS)}"
     if kind == "msvc" and clang_cl is None:
         return (
             "Microsoft's compiler has no vector types, which the kernels are written in: install "

@@ -1,7 +1,9 @@
 """The build id: a compiled module of other sources is refused, wherever Python finds it."""
 
 import pathlib
+import runpy
 import shutil
+import types
 
 import pytest
 from problems import run_python
@@ -171,6 +173,125 @@ def test_the_reference_runs_beside_a_module_of_another_build(checkout):
     done = run_from(checkout, code=code, FASTRNN_BACKEND="reference")
     assert done.returncode == 0 and done.stdout.split()[-1] == "None", done.stderr
     assert "RuntimeWarning: the compiled module" in done.stderr
+
+
+# ---- the compiler --------------------------------------------------------------------------------
+
+LLVM = r"C:\Program Files\LLVM\bin"
+STUDIO = r"C:\VS\VC\Tools"
+
+
+@pytest.fixture
+def compilers():
+    path = ROOT / "csrc" / "compilers.py"
+    if not path.exists():
+        pytest.skip("needs the sources")
+    return types.SimpleNamespace(**runpy.run_path(str(path)))
+
+
+def clang_cl_in(*folders):
+    """A shutil.which() of a machine that has clang-cl in these folders alone."""
+
+    def find(name, path=None):
+        if path is None:
+            return name
+        return next((f"{at}\\{name}.exe" for at in path.split(";") if at in folders), None)
+
+    return find
+
+
+def test_gcc_and_clang_build_the_kernels(compilers):
+    assert compilers.no_kernels_by("unix") is None
+    assert "-ffp-contract=off" in compilers.FLAGS and "-std=gnu11" in compilers.FLAGS
+
+
+def test_clang_cl_builds_the_kernels_by_its_own_spelling_of_the_same_flags(compilers):
+    assert compilers.no_kernels_by("msvc", "win-amd64", rf"{LLVM}\clang-cl.exe") is None
+    assert compilers.no_kernels_by("msvc", "win-arm64", rf"{LLVM}\clang-cl.exe") is None
+    same = {flag.removeprefix("/clang:") for flag in compilers.CLANG_CL_FLAGS}
+    assert same == {"-std=gnu11", "-O3", "-ffp-contract=off"} <= set(compilers.FLAGS)
+
+
+def test_microsofts_compiler_is_refused_with_a_hint_before_anything_is_compiled(compilers):
+    assert "install LLVM" in compilers.no_kernels_by("msvc", "win-amd64", None)
+
+
+def test_other_compilers_and_systems_are_refused(compilers):
+    assert "use clang-cl" in compilers.no_kernels_by("mingw32", "win-amd64", None)
+    assert "no kernels for win32" in compilers.no_kernels_by("msvc", "win32", "clang-cl.exe")
+
+
+@pytest.mark.parametrize(
+    ("environ", "cl", "has", "found"),
+    [
+        pytest.param({"PATH": r"C:\a;C:\b"}, None, r"C:\b", r"C:\b\clang-cl.exe", id="path"),
+        pytest.param(
+            {"PATH": "", "ProgramFiles": r"C:\Program Files"},
+            None, LLVM, rf"{LLVM}\clang-cl.exe", id="llvm",
+        ),
+        pytest.param(
+            {}, rf"{STUDIO}\MSVC\14.44\bin\Hostx64\x64\cl.exe",
+            rf"{STUDIO}\Llvm\x64\bin", rf"{STUDIO}\Llvm\x64\bin\clang-cl.exe", id="studio",
+        ),
+        pytest.param(
+            {}, rf"{STUDIO}\MSVC\14.44\bin\Hostarm64\arm64\cl.exe",
+            rf"{STUDIO}\Llvm\ARM64\bin", rf"{STUDIO}\Llvm\ARM64\bin\clang-cl.exe", id="arm64",
+        ),
+        pytest.param({"CC": r"D:\clang-cl.exe"}, None, LLVM, r"D:\clang-cl.exe", id="by CC"),
+        pytest.param({"PATH": r"C:\a", "CC": "cl"}, r"C:\cl.exe", LLVM, None, id="nowhere"),
+    ],
+)  # fmt: skip
+def test_clang_cl_is_found(compilers, environ, cl, has, found):
+    assert compilers.find_clang_cl(cl, environ, clang_cl_in(has)) == found
+
+
+@pytest.fixture
+def prepare(compilers, monkeypatch):
+    """Prepares a faked compiler of Microsoft's as setup.py does; returns it and the extension."""
+    setuptools = pytest.importorskip("setuptools")
+    pytest.importorskip("Cython.Build")
+    given = {}
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(setuptools, "setup", lambda **arguments: given.update(arguments))
+    runpy.run_path("setup.py")
+
+    def run(**environ):
+        for name in ("CC", "PATH", "ProgramFiles"):
+            monkeypatch.setenv(name, environ.get(name, ""))
+        command = given["cmdclass"]["build_ext"](setuptools.Distribution())
+        command.plat_name, command.inplace = "win-amd64", False
+        command.compiler = types.SimpleNamespace(
+            compiler_type="msvc", initialized=True, cc="cl.exe",
+            compile_options=["/nologo", "/GL"], compile_options_debug=["/Od"],
+        )  # fmt: skip
+        command.prepare_compiler(given["ext_modules"][0])
+        return command.compiler, given["ext_modules"][0]
+
+    return run
+
+
+def test_setup_compiles_by_clang_cl_on_windows(prepare, tmp_path):
+    clang_cl = tmp_path / "clang-cl"
+    clang_cl.write_text("")
+    clang_cl.chmod(0o700)
+    compiler, extension = prepare(PATH=str(tmp_path))
+    assert compiler.cc == str(clang_cl) and compiler.compile_options == ["/nologo"]
+    assert "--target=x86_64-pc-windows-msvc" in extension.extra_compile_args
+    assert not any(flag.startswith("-f") for flag in extension.extra_compile_args)
+
+
+def test_setup_gives_up_at_once_without_clang_cl(prepare):
+    from setuptools.errors import CompileError
+
+    with pytest.raises(CompileError, match="install LLVM"):
+        prepare()
+
+
+def test_a_developers_build_keeps_the_names_of_functions(compilers):
+    assert compilers.strips("linux", in_place=False, own_flags=[])
+    assert not compilers.strips("linux", in_place=True, own_flags=[])
+    assert not compilers.strips("linux", in_place=False, own_flags=["-fsanitize=address"])
+    assert not compilers.strips("darwin", in_place=False, own_flags=[])
 
 
 # ---- the version ---------------------------------------------------------------------------------
