@@ -4,7 +4,7 @@ Without the kernels (no C compiler) the tests of the kernels are skipped, all ot
 reference. FASTRNN_ISA chooses the set for the suite; tests with @every_isa still run on every set.
 """
 
-import fcntl
+import contextlib
 import json
 import os
 import signal
@@ -52,6 +52,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker("any_isa")
         if parameters.get("backend") == "reference":
             item.add_marker("no_kernels")
+        if item.get_closest_marker("posix") and os.name != "posix":
+            item.add_marker(pytest.mark.skip(reason="needs forks, timers or file modes of POSIX"))
         if item.get_closest_marker("alone"):
             item.fixturenames.insert(0, "_alone")
         _mark_for_one_thread(item, parameters)
@@ -125,7 +127,10 @@ def _judging(request, tmp_path_factory):
     yield verdicts
     for process in started:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
+            if os.name == "posix":
+                os.killpg(process.pid, signal.SIGTERM)
+            else:
+                process.terminate()
             process.wait()
 
 
@@ -141,7 +146,10 @@ def _alone(_judging, tmp_path_factory):
     _judging()
     folder = tmp_path_factory.getbasetemp()
     with open((folder.parent if _XDIST else folder) / "alone", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(ImportError):  # on Windows tests are not run side by side
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

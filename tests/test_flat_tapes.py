@@ -585,6 +585,7 @@ def test_backward_of_a_wrong_tape_reads_nothing_behind_the_arrays(core):
     )
 
 
+@pytest.mark.posix
 def test_a_forbidden_page_is_forbidden():
     run_here(
         "import ctypes, os, numpy\n"

@@ -224,6 +224,7 @@ def long_calls(ids):
     }
 
 
+@pytest.mark.posix
 @pytest.mark.usefixtures("core")
 @pytest.mark.parametrize("name", ["train", "feed", "infer"])
 @pytest.mark.parametrize("ids", [False, True], ids=["features", "ids"])

@@ -127,7 +127,7 @@ def replace(path, write):
         with _created(path, beside, mode) as file:
             write(file)
             file.flush()
-            if before is not None:
+            if before is not None and os.name == "posix":
                 _own_like(file.fileno(), before)
             os.fsync(file.fileno())
         os.replace(beside, target)

@@ -64,6 +64,7 @@ def test_a_source_that_is_renamed_or_goes_changes_the_id(sources):
     assert len(ids) == 3
 
 
+@pytest.mark.posix
 def test_other_python_and_an_editors_lock_leave_the_id_as_it_is(sources):
     before = _build.of_sources(sources)
     for name in OF_NO_BUILD:
@@ -270,6 +271,7 @@ def prepare(compilers, monkeypatch):
     return run
 
 
+@pytest.mark.posix
 def test_setup_compiles_by_clang_cl_on_windows(prepare, tmp_path):
     clang_cl = tmp_path / "clang-cl"
     clang_cl.write_text("")

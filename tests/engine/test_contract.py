@@ -384,6 +384,7 @@ def test_python_goes_on_while_a_long_call_runs():
     assert sum(begin + margin < stamp < end - margin for stamp in stamps) >= 3
 
 
+@pytest.mark.posix
 @pytest.mark.any_isa
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_can_call():

@@ -201,6 +201,7 @@ def test_python_threads_that_call_at_once_are_no_slower_than_one_after_another()
 # ---- fork ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.posix
 @pytest.mark.any_isa
 @needs_fork
 def test_a_forked_child_computes_right_with_threads_of_its_own():
@@ -259,6 +260,7 @@ print(len(wrong), wrong[:3])
 """
 
 
+@pytest.mark.posix
 @pytest.mark.any_isa
 @needs_fork
 @pytest.mark.slow
@@ -341,6 +343,7 @@ WIDE = {"kind": "LSTM", "steps": 60, "batch": 64, "inputs": 128, "hidden": 256}
 IDS = {"kind": "LSTM", "steps": 100, "batch": 300, "inputs": 96, "hidden": 128, "call": "of_ids"}
 
 
+@pytest.mark.posix
 @needs_fork
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 @pytest.mark.parametrize(
@@ -470,6 +473,7 @@ def test_an_interrupt_ends_a_call_soon_and_leaves_the_layer_as_it_was(kind, call
     assert max(float(line[0]) for line in lines) < 0.2 * SLACK, done.stdout
 
 
+@pytest.mark.posix
 @pytest.mark.any_isa
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 def test_a_signals_handler_may_make_calls_of_its_own_within_a_call():

@@ -119,6 +119,7 @@ def test_tensors_have_few_axes_and_the_elements_of_their_shape():
     refused(r"W must have the elements of its shape \(1, 24, 3\), has 71", model)
 
 
+@pytest.mark.posix
 def test_other_sources_and_files_are_refused(tmp_path):
     refused("model must be a path, bytes or an onnx.ModelProto, got int", 3, TypeError)
     (tmp_path / "text.onnx").write_text("nothing of the sort")
@@ -163,6 +164,7 @@ def test_external_data_is_read_from_beside_the_model(with_external):
         np.testing.assert_array_equal(layer.params["weight_ih_l0"], wanted)
 
 
+@pytest.mark.posix
 def test_external_data_elsewhere_is_refused(with_external, tmp_path):
     path = with_external()
     (path.parent / "link.bin").symlink_to(tmp_path / "outside.bin")

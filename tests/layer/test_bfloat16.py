@@ -148,6 +148,7 @@ def test_subnormal_numbers_are_zeros_in_a_call_alone(isa):
     assert (layer.freeze("bfloat16-weights")(x)[0][0, 0, 0]) > 0  # the others know them
 
 
+@pytest.mark.posix
 @pytest.mark.usefixtures("core")
 def test_a_signal_handler_knows_subnormal_numbers():
     """A handler runs in the middle of a call, with the caller's floating-point environment."""

@@ -552,6 +552,7 @@ def test_either_backend_runs_what_the_other_one_froze():
         assert_same_bits(frozen(x), wanted)
 
 
+@pytest.mark.posix
 @pytest.mark.usefixtures("core")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 def test_a_signal_ends_a_call_and_the_next_one_is_right():
@@ -597,6 +598,7 @@ def test_threads_may_call_it_from_the_first_call_on():
                     assert_same_bits(got, (wanted[0][0], wanted[1][0]))
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.usefixtures("core")
 def test_a_forked_child_may_call_it_while_a_thread_of_the_parent_packs():

@@ -444,6 +444,7 @@ def test_a_copy_of_a_stream_goes_on_by_itself(cell, duplicate, backend):
     assert_same_bits(other.state, stream.state)
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(fastrnn._engine.runtime.core is None, reason="this build has no kernels")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 def test_a_signal_ends_a_chunk_between_steps_and_the_stream_goes_on():
@@ -537,6 +538,7 @@ def test_threads_that_feed_one_stream_are_refused_or_take_turns(ids):
     assert outcomes.count(False) == 0
 
 
+@pytest.mark.posix
 @every_backend
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers")
 def test_an_exception_of_a_handler_leaves_a_stream_to_be_used(backend):
@@ -570,6 +572,7 @@ def test_an_exception_of_a_handler_leaves_a_stream_to_be_used(backend):
     stream.step(x)
 
 
+@pytest.mark.posix
 @pytest.mark.usefixtures("core")
 def test_a_handler_that_steps_the_stream_which_it_interrupts_is_refused():
     stream, told = fastrnn.LSTM(64, 256, rng=0).stream(32), []

@@ -232,6 +232,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(path, monk
     assert_same_bits(new.flat, old.flat)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
 def test_a_new_file_has_the_mode_that_new_files_have(umask, path):
     before = os.umask(umask)
@@ -242,6 +243,7 @@ def test_a_new_file_has_the_mode_that_new_files_have(umask, path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666, 0o777])
 def test_a_file_that_is_replaced_keeps_its_mode(mode, path):
     path.touch()
@@ -251,6 +253,7 @@ def test_a_file_that_is_replaced_keeps_its_mode(mode, path):
     assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_group_is_kept_without_the_owner_and_without_the_group_its_rights_go(
     allowed, path, monkeypatch
@@ -277,6 +280,7 @@ def test_a_group_is_kept_without_the_owner_and_without_the_group_its_rights_go(
     assert stat.S_IMODE(path.stat().st_mode) == (0o660 if allowed else 0o600)
 
 
+@pytest.mark.posix
 def test_while_it_is_written_nobody_else_may_look_into_it(path, monkeypatch):
     modes = []
 
@@ -291,6 +295,7 @@ def test_while_it_is_written_nobody_else_may_look_into_it(path, monkeypatch):
     assert modes == 4 * [0]
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("there", [True, False], ids=["there", "new"])
 def test_a_link_stays_and_leads_to_the_file_that_was_written(there, path):
     folder, dense = path.parent / "folder", train.Dense(3, 2, rng=0)
@@ -307,6 +312,7 @@ def test_a_link_stays_and_leads_to_the_file_that_was_written(there, path):
     assert_same_bits(read.flat, dense.flat)
 
 
+@pytest.mark.posix
 def test_what_is_no_file_is_not_replaced(path):
     path.symlink_to(path)
     with pytest.raises(OSError, match="[Ss]ymbolic link"):

@@ -242,6 +242,7 @@ def test_a_file_of_pytorch_by_another_name_is_not_read(zipped, suffix, tmp_path)
 # ---- places --------------------------------------------------------------------------------------
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 def test_what_is_no_file_is_refused_without_waiting(suffix, tmp_path):
     path, dense = tmp_path / f"x{suffix}", train.Dense(3, 2)
