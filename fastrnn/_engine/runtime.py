@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from fastrnn._typing import Backend
 
+_COMPILER = "clang-cl, which LLVM's installer brings" if os.name == "nt" else "a C compiler"
+
 
 def _compiled_module():
     """Import the compiled module; None if there is none, ImportError if it is of another build.
@@ -40,7 +42,7 @@ def _compiled_module():
     except ImportError as error:
         warnings.warn(
             f"fastrnn runs on its NumPy path, which is many times slower: its kernels are "
-            f"missing ({error}). Install a C compiler, then install fastrnn again: pip install . "
+            f"missing ({error}). Install {_COMPILER}, then install fastrnn again: pip install . "
             "in a checkout, else pip install --force-reinstall --no-cache-dir fastrnn",
             RuntimeWarning,
             stacklevel=3,
