@@ -16,8 +16,8 @@ FLAGS = [
 ]  # fmt: skip
 
 # clang-cl takes the options of Microsoft's compiler, and clang's own after /clang:. Functions are
-# hidden on Windows anyway; its exceptions need the unwind tables. /GS-: no check of the stack in each
-# function with an array, which other systems' compilers do not do either.
+# hidden on Windows anyway; its exceptions need the unwind tables. /GS-: functions with an array do
+# not check the stack; other systems' compilers do not do so either.
 CLANG_CL_FLAGS = ["/clang:-std=gnu11", "/clang:-O3", "/clang:-ffp-contract=off", "/GS-"]
 CLANG_CL_TARGETS = {
     "win-amd64": "--target=x86_64-pc-windows-msvc",
