@@ -110,6 +110,7 @@ def test_imports_point_down(graph):
     assert not up, "\n".join(up)
 
 
+@pytest.mark.skipif(not (ROOT / "fastrnn").exists(), reason="needs a checkout")
 def test_every_package_is_installed():
     listed = re.search(r"\npackages = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.S)
     there = [path.parent for path in (ROOT / "fastrnn").rglob("__init__.py")]

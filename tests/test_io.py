@@ -340,6 +340,7 @@ def test_a_folder_that_is_missing_is_named_by_the_path(path):
 
 
 def test_names_that_a_format_does_not_hold_are_refused(tmp_path):
+    pytest.importorskip("safetensors")
     for suffix, length, words in (
         (".npz", 65_532 - len(".weight_ih_l0"), "at most 65531 bytes.*use .safetensors"),
         (".safetensors", 10**8, "cannot be written as .safetensors: .*header too large"),
