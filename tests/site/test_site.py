@@ -33,7 +33,7 @@ MODULES = ["fastrnn", *sorted({*fastrnn._LAZY} - {"bench", "demos", "io"})]
 
 # Pages whose ```python blocks other tests run, because they need other systems.
 RUN_ELSEWHERE = {"c.md", "jax.md", "keras.md", "onnx.md", "programs.md", "torch.md"}
-RUN_ELSEWHERE |= {"how-to/several-machines.md"}
+RUN_ELSEWHERE |= {"how-to/several-machines.md", "how-to/several-processes.md"}
 NOT_LOADED = ("canonical", "index", "search", "next", "prev")  # links that a browser only offers
 
 
