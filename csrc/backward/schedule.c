@@ -129,7 +129,7 @@ typedef struct {
   frnn_run run;
   job_parts packing, steps, pieces; /* of the weights' panels, the backward pass, the products */
   int64_t steps_at_once;            /* dx of so many steps is computed between two polls for interrupts */
-  int64_t k;                        /* the phase, if each phase is a job of its own */
+  int64_t k[FRNN_PARTS];            /* for each group of rows its phase, if each phase is a turn */
 } backward_job;
 
 /* ---- packing --------------------------------------------------------------------------------------------------- */
@@ -156,7 +156,13 @@ static void phase_part(void *context, int part, int parts) {
   job_part mine = part_of_job(&p->steps, part);
   const backward_pass *w = &p->passes[mine.call];
   (void)parts;
-  frnn_run_phase(w, p->k, rows_of(w, mine), mine);
+  frnn_run_phase(w, p->k[part / mine.slices], rows_of(w, mine), mine);
+}
+
+static int next_phase_of(void *context, int group) {
+  backward_job *p = context;
+  job_part mine = part_of_job(&p->steps, group * p->steps.slices);
+  return ++p->k[group] <= phases_of_chunk(&p->passes[mine.call]);
 }
 
 /* Runs all phases of a chunk for some rows, then writes their operands' panels and dx. */
@@ -184,7 +190,7 @@ static void rows_part(void *context, int part, int parts) {
   run_rows(p, &p->passes[mine.call], mine);
 }
 
-/* Writes the panels and dx, if the phases were jobs of their own. */
+/* Writes the panels and dx, if the phases were turns. */
 static void finish_part(void *context, int part, int parts) {
   backward_job *p = context;
   job_part mine = part_of_job(&p->pieces, part);
@@ -199,17 +205,15 @@ static void finish_part(void *context, int part, int parts) {
 }
 
 static void run_chunk(backward_job *p) {
-  int64_t last = 0;
-  for (int i = 0; i < p->count; i++) last = most(last, phases_of_chunk(&p->passes[i]));
   if (p->steps.slices == 1) {
     frnn_parallel(&p->run, p->steps.work, rows_part, p, parts_of(&p->steps));
     return;
   }
+  int groups = p->steps.calls * p->steps.groups;
   for (int i = 0; i < p->count; i++) frnn_gather_inputs(&p->passes[i], (range){0, p->passes[i].shape->batch});
-  for (p->k = 0; p->k <= last; p->k++) {
-    if (p->k % p->steps.steps_between == 0 && frnn_stopped(&p->run)) return;
-    frnn_parallel(&p->run, p->steps.work, phase_part, p, parts_of(&p->steps));
-  }
+  for (int i = 0; i < groups; i++) p->k[i] = 0;
+  frnn_take_turns(&p->run, p->steps.work, phase_part, next_phase_of, p, groups, p->steps.slices);
+  if (frnn_stopped(&p->run)) return;
   frnn_parallel(&p->run, p->pieces.work, finish_part, p, parts_of(&p->pieces));
 }
 

@@ -2,19 +2,24 @@
  * and gives them to threads.
  *
  * If rows are divided among threads (see sequence.h), each part takes all of time. If units are, each phase of a step
- * is a job of its own.
+ * is a turn (see internal.h) of the parts that share rows.
  *
  * It must not know: dtypes, instruction sets, activations, Python. */
 #include "step.h"
+
+/* The turn of a group, if each phase of a step is a turn. phase NULL: the chunk's x is projected. */
+typedef struct {
+  chunk chunk;
+  int64_t i;
+  const frnn_phase *phase;
+} forward_turn;
 
 /* A job: all its parts read this. */
 typedef struct {
   const forward_pass *passes;
   frnn_run *run;
   job_parts job_parts;
-  chunk chunk; /* with i and phase: set if each phase is a job of its own */
-  int64_t i;
-  frnn_phase phase;
+  forward_turn *turns; /* by groups, of all calls */
 } forward_job;
 
 static range rows_of(const forward_job *p, job_part mine) {
@@ -63,48 +68,68 @@ static void rows_part(void *context, int part, int parts) {
   }
 }
 
-static void project_part(void *context, int part, int parts) {
+static void turn_part(void *context, int part, int parts) {
   forward_job *p = context;
   job_part mine = part_of_job(&p->job_parts, part);
   const forward_pass *w = &p->passes[mine.call];
+  const forward_turn *now = &p->turns[part / mine.slices];
+  range gates = range_of(vectors_of_gates(w->shape, w->kernels), mine.slice, mine.slices);
   (void)parts;
-  frnn_project(w, p->chunk, rows_of(p, mine),
-               range_of(vectors_of_gates(w->shape, w->kernels), mine.slice, mine.slices));
+  if (now->phase)
+    frnn_take_step(w, now->chunk, now->i, *now->phase, rows_of(p, mine), mine);
+  else
+    frnn_project(w, now->chunk, rows_of(p, mine), gates);
 }
 
-static void step_part(void *context, int part, int parts) {
-  forward_job *p = context;
-  job_part mine = part_of_job(&p->job_parts, part);
-  const forward_pass *w = &p->passes[mine.call];
-  (void)parts;
-  frnn_take_step(w, p->chunk, p->i, p->phase, rows_of(p, mine), mine);
+static void prepare_phase(const forward_pass *w, const forward_turn *now, range rows) {
+  if (now->phase->kind != FRNN_NO_PHASE && w->products->convert) frnn_prepare_phase(w, now->i, *now->phase, rows);
 }
 
-/* Takes all rows step by step; all threads work on each phase. */
-static void run_in_step(forward_job *p, int count) {
-  const forward_pass *first = &p->passes[0];
-  int parts = parts_of(&p->job_parts);
-  range all = {0, first->shape->batch};
-  double projection = (double)vectors_of_gates(first->shape, first->kernels) * first->kernels->lanes *
-                      (double)first->shape->input * (double)first->layout->steps * (double)all.count * count;
-  for (int i = 0; i < count; i++) frnn_begin_rows(&p->passes[i], all);
-  for (p->chunk = chunk_of(first, first->begin); p->chunk.from < first->end; p->chunk = chunk_of(first, p->chunk.to)) {
-    for (int i = 0; i < count; i++) frnn_gather(&p->passes[i], p->chunk, all);
-    if (!first->layout->in_step) frnn_parallel(p->run, projection, project_part, p, parts);
-    for (p->i = p->chunk.from; p->i < p->chunk.to; p->i++) {
-      if (p->i % p->job_parts.steps_between == 0 && frnn_stopped(p->run)) return;
-      for (int i = 0; i < count; i++) frnn_prepare_step(&p->passes[i], p->i, all);
-      const frnn_phase *phase = next_phase(first->shape, first->cell->forward);
-      for (; phase->kind != FRNN_NO_PHASE; phase = next_phase(first->shape, phase + 1)) {
-        p->phase = *phase;
-        for (int i = 0; i < count && first->products->convert; i++)
-          frnn_prepare_phase(&p->passes[i], p->i, *phase, all);
-        frnn_parallel(p->run, p->job_parts.work, step_part, p, parts);
-      }
-      for (int i = 0; i < count; i++) frnn_settle_step(&p->passes[i], p->i, all);
-    }
+static int begin_step(const forward_pass *w, forward_turn *now, range rows) {
+  frnn_prepare_step(w, now->i, rows);
+  now->phase = next_phase(w->shape, w->cell->forward);
+  prepare_phase(w, now, rows);
+  return 1;
+}
+
+static int begin_chunk(const forward_pass *w, forward_turn *now, range rows, int64_t from) {
+  if (from >= w->end) {
+    frnn_end_rows(w, rows);
+    return 0;
   }
-  for (int i = 0; i < count; i++) frnn_end_rows(&p->passes[i], all);
+  now->chunk = chunk_of(w, from);
+  now->i = now->chunk.from;
+  now->phase = NULL;
+  frnn_gather(w, now->chunk, rows);
+  return w->layout->in_step ? begin_step(w, now, rows) : 1;
+}
+
+static int next_turn(void *context, int group) {
+  forward_job *p = context;
+  job_part mine = part_of_job(&p->job_parts, group * p->job_parts.slices);
+  const forward_pass *w = &p->passes[mine.call];
+  forward_turn *now = &p->turns[group];
+  range rows = rows_of(p, mine);
+  if (!now->phase) return begin_step(w, now, rows);
+  now->phase = next_phase(w->shape, now->phase + 1);
+  prepare_phase(w, now, rows);
+  if (now->phase->kind != FRNN_NO_PHASE) return 1;
+  frnn_settle_step(w, now->i, rows);
+  return ++now->i < now->chunk.to ? begin_step(w, now, rows) : begin_chunk(w, now, rows, now->chunk.to);
+}
+
+/* Takes each group of rows step by step; the threads of a group work on each phase. */
+static void run_in_turns(forward_job *p) {
+  forward_turn turns[FRNN_PARTS];
+  const job_parts *all = &p->job_parts;
+  p->turns = turns;
+  for (int group = 0; group < all->calls * all->groups; group++) {
+    job_part mine = part_of_job(all, group * all->slices);
+    const forward_pass *w = &p->passes[mine.call];
+    frnn_begin_rows(w, rows_of(p, mine));
+    if (!begin_chunk(w, &turns[group], rows_of(p, mine), w->begin)) return;
+  }
+  frnn_take_turns(p->run, all->work, turn_part, next_turn, p, all->calls * all->groups, all->slices);
 }
 
 static job_parts job_parts_of(const forward_pass *passes, int count) {
@@ -118,16 +143,16 @@ static double multiply_adds_of(const forward_pass *w) {
   return weights_of(&full) * (double)full.batch * (double)least(full.steps, w->end - w->begin);
 }
 
-static void run_passes(forward_job *p, int count) {
+static void run_passes(forward_job *p) {
   if (p->job_parts.slices > 1)
-    run_in_step(p, count);
+    run_in_turns(p);
   else
     frnn_parallel(p->run, p->job_parts.work, rows_part, p, parts_of(&p->job_parts));
 }
 
 void frnn_run_passes(frnn_run *run, const forward_pass *passes, int count) {
   forward_job p = {.passes = passes, .run = run, .job_parts = job_parts_of(passes, count)};
-  run_passes(&p, count);
+  run_passes(&p);
 }
 
 /* The status of a call with a plan, whose shape was checked then: some instructions, for a short step has few. */
@@ -154,6 +179,6 @@ int frnn_forward(const frnn_forward_call *calls, int count, int (*interrupted)(v
   frnn_begin(&run, multiply_adds_of(passes) * count, parts_of(&p.job_parts), interrupted);
   if (passes->shape->precision == FRNN_BFLOAT16) frnn_flush_subnormals(&run);
   if (narrow) frnn_widen(&run, narrow, widened, count);
-  run_passes(&p, count);
+  run_passes(&p);
   return frnn_end(&run);
 }

@@ -373,6 +373,7 @@ typedef struct {
   uintptr_t caller; /* the thread that began it */
   int64_t polled;   /* the time of the last poll, in nanoseconds */
   atomic_int stop;  /* 0, FRNN_INTERRUPTED or FRNN_FORKED */
+  int counted;      /* the pool counts its thread among those that compute */
   int has_pool;
   int threads; /* with the pool: threads that a job may use */
   int shared;  /* other threads may be computing parts of a job */
@@ -390,7 +391,18 @@ int frnn_end(frnn_run *run);               /* 0, FRNN_INTERRUPTED or FRNN_FORKED
  * so finds its data in that core's caches. */
 enum { FRNN_PARTS = 256 };
 typedef void frnn_task(void *context, int part, int parts);
-void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, int parts);
-int frnn_threads(void); /* the number that a call of the calling thread may use */
+
+/* The same turn by turn: `slices` parts, one after another, are a group, and a group's parts are done once in each
+ * turn. When all parts of a group's turn are done, next(context, group), on any thread, prepares its next turn, or
+ * returns 0 if the group is over. Groups do not wait for one another. */
+typedef int frnn_next_turn(void *context, int group);
+void frnn_take_turns(frnn_run *run, double work, frnn_task *task, frnn_next_turn *next, void *context, int groups,
+                     int slices);
+
+static inline void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, int parts) {
+  frnn_take_turns(run, work, task, NULL, context, parts, 1);
+}
+
+int frnn_threads(void); /* the number that a call of the calling thread may use now */
 
 #endif

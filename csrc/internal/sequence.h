@@ -254,7 +254,7 @@ static inline range range_of(int64_t all, int64_t part, int64_t parts) {
 
 /* Costs, as the multiply-adds that a core does in that time; some 50 take a nanosecond. Measured. */
 enum {
-  WORTH_A_STEP = 40000,  /* a step with less does not pay for a job of its own, see pool.c */
+  WORTH_A_SLICE = 50000, /* of a step: threads that wait for one another after less do not pay, see pool.c */
   ROWS_OF_A_READING = 2, /* reading a weight from L2 costs as much as using it for so many rows of the batch */
   ROWS_OF_A_GROUP = 4,   /* the least rows for which a group may read all weights */
   FAR_BYTES = 8000000,   /* weights of more bytes come from far away: groups do not pay */
@@ -273,7 +273,7 @@ static inline int64_t next_count(int64_t at_once, int64_t left) {
 /* The division of a job: by calls, in each by groups of rows, in each group by slices of units. */
 typedef struct {
   int calls, groups, slices;
-  double work;           /* of the job: the pass, or a step if slices wait for one another */
+  double work;           /* of the job */
   int64_t rows_at_once;  /* the most rows of a group that go through time together; at least 1 */
   int64_t steps_between; /* steps from poll to poll */
 } job_parts;
@@ -327,11 +327,11 @@ static inline job_parts part_by_steps(const frnn_shape *s, int calls, double row
   int each = at_least_one((double)frnn_threads() / calls, FRNN_PARTS / calls);
   int far = recurrent_weights_of(s) * (double)element_size(s) > FAR_BYTES;
   all.groups = far ? 1 : at_least_one((double)s->batch / ROWS_OF_A_GROUP, each);
-  if (step / all.groups >= WORTH_A_STEP)
-    all.slices = at_least_one((double)vectors, each / all.groups);
+  double slices = step / all.groups / WORTH_A_SLICE;
+  if (slices >= 2)
+    all.slices = at_least_one(slices < (double)vectors ? slices : (double)vectors, each / all.groups);
   else
     all.groups = at_least_one((double)s->batch / ROWS_OF_A_READING, each);
-  if (all.slices > 1) all.work = step * calls;
   all.rows_at_once = most(64, (int64_t)(POLL_INTERVAL / most(1, (int64_t)row)));
   all.steps_between = at_least_one(BETWEEN_POLLS / step, 64);
   return all;

@@ -14,4 +14,13 @@ void frnn_take_cores(int worker);
  * afterwards, or more if the process has got more. */
 void frnn_wake_elsewhere(int worker);
 
+/* Moves an awake worker from a core to another one, if it may use one. Its cores are the same afterwards. */
+void frnn_move_elsewhere(int worker, int core);
+
+/* The core of the calling thread; -1 if the system does not tell. */
+int frnn_core(void);
+
+/* The number of cores of the process when a worker was started or woken last; before, when first asked. */
+int frnn_cores(void);
+
 #endif

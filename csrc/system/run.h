@@ -61,8 +61,15 @@ static inline void flush_run(frnn_run *run) {
   set_environment(&run->environment);
 }
 
-static inline void do_alone(frnn_run *run, frnn_task *task, void *context, int parts) {
-  for (int part = 0; part < parts && !frnn_stopped(run); part++) task(context, part, parts);
+/* On the caller's thread alone: group after group, each turn by turn. */
+static inline void do_alone(frnn_run *run, frnn_task *task, frnn_next_turn *next, void *context, int groups,
+                            int slices) {
+  for (int group = 0; group < groups; group++) {
+    do {
+      for (int slice = 0; slice < slices && !frnn_stopped(run); slice++)
+        task(context, group * slices + slice, groups * slices);
+    } while (next && !frnn_stopped(run) && next(context, group));
+  }
 }
 
 /* On the caller's thread: polls for an interrupt if it is time, or if the clock was set back. `interrupted` may do

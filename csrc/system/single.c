@@ -25,9 +25,10 @@ void frnn_flush_subnormals(frnn_run *run) { flush_run(run); }
 void frnn_set_threads(int n) { (void)n; }
 void frnn_set_threads_here(int n) { (void)n; }
 int frnn_threads(void) { return 1; }
-void frnn_parallel(frnn_run *run, double work, frnn_task *task, void *context, int parts) {
+void frnn_take_turns(frnn_run *run, double work, frnn_task *task, frnn_next_turn *next, void *context, int groups,
+                     int slices) {
   (void)work;
-  do_alone(run, task, context, parts);
+  do_alone(run, task, next, context, groups, slices);
 }
 
 #endif

@@ -17,6 +17,9 @@ uintptr_t frnn_this_thread(void);
 /* Starts a thread that runs work(number), gets no signals and is never waited for. Returns 0 if the system refuses. */
 int frnn_start_thread(int number, void (*work)(int number));
 
+/* Cores of the machine that are at work. */
+int frnn_online_cores(void);
+
 /* Lets another thread run on the calling thread's core, if one waits for it. */
 void frnn_yield(void);
 

@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "../internal/internal.h"
 #include "threads.h"
@@ -57,6 +58,11 @@ int frnn_start_thread(int number, void (*work)(int number)) {
   pthread_sigmask(SIG_SETMASK, &before, NULL);
   if (!refused) pthread_detach(thread);
   return !refused;
+}
+
+int frnn_online_cores(void) {
+  long cores = sysconf(_SC_NPROCESSORS_ONLN);
+  return cores < 1 ? 1 : (int)cores;
 }
 
 void frnn_yield(void) { sched_yield(); }

@@ -30,6 +30,8 @@ int frnn_start_thread(int number, void (*work)(int number)) {
   return thread != NULL;
 }
 
+int frnn_online_cores(void) { return (int)GetActiveProcessorCount(ALL_PROCESSOR_GROUPS); }
+
 void frnn_yield(void) { SwitchToThread(); }
 
 void frnn_lock(void) { AcquireSRWLockExclusive(&lock); }

@@ -175,6 +175,36 @@ def timed(call):
 @pytest.mark.slow
 @pytest.mark.any_isa
 @pytest.mark.alone
+@pytest.mark.parametrize("sizes", [(50, 8, 64, 256), (50, 32, 16, 32)], ids=str)
+def test_two_callers_with_two_threads_each_are_as_fast_as_with_one_each(keep_threads, sizes):
+    """A thread more than cores would slow both down."""
+    t, b, i, h = sizes
+    frozen, x = fastrnn.LSTM(i, h, rng=0).freeze(), np.ones((t, b, i), np.float32)
+
+    def calls(threads):
+        """How many calls two callers make within 0.2 s."""
+        fastrnn.set_num_threads(threads)
+        counts, end = [0, 0], time.perf_counter() + 0.2
+
+        def call(caller):
+            while time.perf_counter() < end:
+                frozen(x)
+                counts[caller] += 1
+
+        callers = [threading.Thread(target=call, args=(caller,)) for caller in range(2)]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+        return sum(counts)
+
+    ratios = [calls(2) / calls(1) for _ in range(9)]
+    assert np.median(ratios) > 0.9, ratios
+
+
+@pytest.mark.slow
+@pytest.mark.any_isa
+@pytest.mark.alone
 def test_python_threads_that_call_at_once_are_no_slower_than_one_after_another():
     layer = fastrnn.LSTM(64, 256, rng=0)
     x = np.random.default_rng(1).standard_normal((50, 16, 64)).astype(np.float32)
@@ -617,3 +647,51 @@ assert [os.sched_getaffinity(worker) for worker in workers] == [core, allowed]
 """
     done = run_python(code)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.any_isa
+@pytest.mark.alone
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/task") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs Linux and two cores",
+)
+def test_an_awake_worker_does_not_stay_on_its_callers_core():
+    """The system parts the two after 10 calls or so; the caller does after one or two."""
+    result = run_python("""
+import os, threading
+import numpy as np, fastrnn
+
+fastrnn.set_num_threads(2)
+here, elsewhere = sorted(os.sched_getaffinity(0))[:2]
+tasks = lambda: {int(task) for task in os.listdir("/proc/self/task")}
+before = tasks()
+frozen, x = fastrnn.LSTM(128, 256, rng=0).freeze(), np.ones((20, 8, 128), np.float32)
+needed = []
+
+def core_of(task):
+    with open(f"/proc/self/task/{task}/stat") as file:
+        return int(file.read().rsplit(")", 1)[1].split()[36])
+
+def call():
+    for _ in range(50):
+        frozen(x)
+    (worker,) = tasks() - before - {threading.get_native_id()}
+    os.sched_setaffinity(threading.get_native_id(), {here})
+    for _ in range(15):
+        os.sched_setaffinity(worker, {here})
+        for _ in range(5):
+            frozen(x)
+        os.sched_setaffinity(worker, {here, elsewhere})
+        calls = 0
+        while core_of(worker) == here and calls < 100:
+            frozen(x)
+            calls += 1
+        needed.append(calls)
+
+caller = threading.Thread(target=call)  # the main thread's cores are the process' own
+caller.start()
+caller.join()
+assert sorted(needed)[len(needed) // 2] <= 3, needed
+""")
+    assert result.returncode == 0, result.stderr
