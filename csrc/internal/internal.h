@@ -374,9 +374,9 @@ typedef struct {
   int64_t polled;   /* the time of the last poll, in nanoseconds */
   atomic_int stop;  /* 0, FRNN_INTERRUPTED or FRNN_FORKED */
   int counted;      /* the pool counts its thread among those that compute */
-  int has_pool;
-  int threads; /* with the pool: threads that a job may use */
-  int shared;  /* other threads may be computing parts of a job */
+  int has_pool;     /* this call has the pool: no other call may post jobs */
+  int threads;      /* with the pool: threads that a job may use */
+  int shared;       /* other threads may be computing parts of a job */
 } frnn_run;
 
 /* work: multiply-adds of the call, by which the pool decides whether to wake workers; parts: the most that a job of the

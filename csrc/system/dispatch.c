@@ -80,7 +80,7 @@ static unsigned read_features(void) {
   return found;
 }
 
-/* Read once, for the instruction takes microseconds in a virtual machine. Several threads may do so at once. */
+/* Read once, for cpuid takes microseconds in a virtual machine. Several threads may do so at once. */
 static int has(unsigned feature) {
   static unsigned features;
   unsigned found = __atomic_load_n(&features, __ATOMIC_RELAXED);

@@ -29,16 +29,16 @@
  * which are a nanosecond. A job costs 0.3 us if workers are awake. If they sleep, the caller takes 5 us to wake one,
  * which starts after 20 to 30 us. */
 enum {
-  PATIENCE = 64,        /* spins in which a thread may begin its part */
-  SPINS_TO_TRY = 256,   /* after which another one looks again */
-  SPINS_OF_A_CORE = 64, /* after which a worker looks again on which core it is */
-  SPINS_ALONE = 1000,
-  SPINS = 4000,
-  SPINS_IN_A_CALL = 80000,
-  WORTH_A_JOB = 40000,
-  WORTH_WAKING = 2500000,
+  PATIENCE = 64,           /* spins that others leave a thread to begin its part */
+  SPINS_TO_TRY = 256,      /* from one look for a part that nobody has begun to the next */
+  SPINS_OF_A_CORE = 64,    /* from one look on which core a worker is to the next */
+  SPINS_ALONE = 1000,      /* before a spinning thread first yields */
+  SPINS = 4000,            /* before a thread sleeps: a worker after a call, the caller within a job */
+  SPINS_IN_A_CALL = 80000, /* before a worker sleeps within a call */
+  WORTH_A_JOB = 40000,     /* multiply-adds of a job for workers that are awake */
+  WORTH_WAKING = 2500000,  /* multiply-adds of a job for workers that sleep */
   CROWD_NANOSECONDS = 1000000,
-  LINE = 64
+  LINE = 64 /* bytes of a line of the cache */
 };
 
 /* A ticket names one turn of one group: they grow from job to job, and from turn to turn.
@@ -55,8 +55,9 @@ static struct {
 } job;
 static uint64_t last_ticket; /* of all jobs; changed only by the thread that holds `busy` */
 
-/* The current turn of each group: its ticket << 1, and 1 if the group is over instead; below, the number of its parts
- * that are not done. They are in one word because the last part's thread then needs no second line of the cache. */
+/* The current turn of each group: its ticket << 1; after the last turn the next ticket << 1, plus 1. Below it, the
+ * number of its parts that are not done. They are in one word because the last part's thread then needs no second line
+ * of the cache. */
 enum { LEFT_BITS = 9 };
 static struct {
   _Alignas(LINE) _Atomic uint64_t state; /* turn << LEFT_BITS | parts left */
@@ -189,8 +190,8 @@ static void sleep_in_job(int thread, int group, uint64_t turn) {
 
 /* Cores that callers leave to workers. One caller leaves all to them, be there as many cores or not. */
 static int cores_for_workers(void) {
-  int busy = atomic_load_explicit(&callers, memory_order_relaxed);
-  return busy > 1 ? frnn_cores() - busy : FRNN_THREADS;
+  int computing = atomic_load_explicit(&callers, memory_order_relaxed);
+  return computing > 1 ? frnn_cores() - computing : FRNN_THREADS;
 }
 
 static int spins_of(int thread) {
@@ -201,7 +202,7 @@ static int spins_of(int thread) {
 /* A thread that waits for a turn to end does not look at once for parts that others have not begun: that would move
  * lines of the cache which they are about to write. It does so after some spins, or at once if it had to before. */
 typedef struct {
-  uint64_t turn; /* that the thread waits for */
+  uint64_t turn; /* whose end the thread waits for */
   int spins;     /* since it began */
   int patience;  /* spins after which the thread helps */
 } waiting;
@@ -393,8 +394,8 @@ static int other_callers(void) {
   return 0;
 }
 
-/* Beside other callers there are fewer threads, and one if another call has the pool: who divides work among threads
- * that it does not get takes longer. */
+/* Beside other callers there are fewer threads, and one if another call has the pool: a call takes longer if it divides
+ * its work among threads that it does not get. */
 int frnn_threads(void) {
   int all = threads_here ? threads_here : atomic_load(&threads_of_process);
   int others = all > 1 ? other_callers() : 0;

@@ -7,8 +7,8 @@
 
 #include <stdint.h>
 
-/* Must be called before the functions below; all calls but the first do nothing. From then on each forked child runs
- * `in_child` first, with the lock free and nobody asleep. */
+/* Must be called before threads are started, and before the lock is taken; all calls but the first do nothing. From
+ * then on each forked child runs `in_child` first, with the lock free and nobody asleep. */
 void frnn_prepare_threads(void (*in_child)(void));
 
 /* The calling thread, as a number that no other thread of the process has now. */
