@@ -25,7 +25,8 @@ __all__ = ["together"]
 def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]:
     """Train parts by all processes of comm: each computes its elements of every minibatch.
 
-    All begin with the parameters of process 0. An error that leaves the `with` block ends all.
+    All begin with the parameters of process 0. An error that leaves the `with` block ends all
+    processes.
 
     Parameters
     ----------
@@ -39,8 +40,9 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
     Yields
     ------
     mean : function of (loss, gradients, count)
-        It takes the mean loss of this process's `count` elements (a number or weight, 0 too) and
-        the list of its gradients, and returns those of the elements of all, in the same arrays. All
+        It takes the mean loss of this process's elements, the list of its gradients, and `count`:
+        the number of these elements, or the sum of their weights; it may be 0. It returns the loss
+        and the gradients of the elements of all processes, the gradients in the same arrays. All
         must call it equally often and have the same parameters, which they compare in its calls 1,
         2, 4, 8, ... and at the end. Otherwise all get a ValueError.
 
@@ -57,27 +59,30 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
     """
     from mpi4py import MPI, run  # here, because it starts MPI
 
-    calls = 0
+    calls, parameters = 0, []
 
-    def meet(doing, with_arrays, own=None, compare=False):  # the result: each process's `own`
-        doing = " ".join([doing, *(f"{a.dtype} {a.shape}" for a in with_arrays)])
+    def meet(doing, arrays, value=None, compare=False):
+        """Check that all processes are doing the same with like arrays; the values of all."""
+        doing = " ".join([doing, *(f"{array.dtype} {array.shape}" for array in arrays)])
         if compare:
-            doing += f", checksum {zlib.crc32(b''.join(array.tobytes() for array in arrays)):08x}"
-        every = comm.allgather((doing, own))
+            content = b"".join(array.tobytes() for array in parameters)
+            doing += f", checksum {zlib.crc32(content):08x}"
+        every = comm.allgather((doing, value))
         if any(other != doing for other, _ in every):
             got = "; ".join(f"process {i}: {other}" for i, (other, _) in enumerate(every))
             raise ValueError(f"processes must take the same steps with equal parameters, got {got}")
-        return [own for _, own in every]
+        return [value for _, value in every]
 
     @np.errstate(all="ignore")
     def mean(loss, gradients, count):
         nonlocal calls
         calls += 1
         count = checks.number("count", count, "finite, from 0 up", lambda n: 0 <= n < np.inf)
-        own = writeable("gradients", gradients) if listed("gradients", gradients) else []
-        every = meet("mean of", own, (count, checks.real("loss", loss)), calls & (calls - 1) == 0)
+        arrays = writeable("gradients", gradients) if listed("gradients", gradients) else []
+        compare = calls & (calls - 1) == 0  # in calls 1, 2, 4, 8, ...
+        every = meet("mean of", arrays, (count, checks.real("loss", loss)), compare)
         total = sum(n for n, _ in every)
-        for array in own:
+        for array in arrays:
             array[...] = array * (count / total) if count else 0
             if exact:
                 rows = np.empty((comm.size, *array.shape), array.dtype)
@@ -85,12 +90,12 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
                 array[...] = reduce(np.add, rows)
             else:
                 comm.Allreduce(MPI.IN_PLACE, array)
-        return sum((n / total * value for n, value in every if n), 0.0), own
+        return sum((n / total * value for n, value in every if n), 0.0), arrays
 
     try:
-        exact, arrays = checks.flag("exact", exact), list(arrays_of(named(parts)).values())
-        meet("begin with", arrays)
-        for array, first in zip(arrays, comm.bcast(arrays), strict=True):
+        exact, parameters = checks.flag("exact", exact), list(arrays_of(named(parts)).values())
+        meet("begin with", parameters)
+        for array, first in zip(parameters, comm.bcast(parameters), strict=True):
             array[...] = first
         yield mean
         meet("end", (), compare=True)

@@ -75,7 +75,7 @@ def _groups(mounted, own_groups):
 
 
 def _each_longer(root, path):
-    """The folders from the root, which is not one of them, down to the path."""
+    """The folders below the root on the way to the path, the path's own the last."""
     folder = root
     for name in filter(None, path.split("/")):
         folder = f"{folder}/{name}"

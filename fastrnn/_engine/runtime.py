@@ -213,7 +213,7 @@ def set_num_threads(n: SupportsIndex) -> None:
 
 
 def set_process_threads(n, source):
-    """The same for a number that may be above the most threads. source : as of `limits.Limit`."""
+    """Set the process' number of threads to n, at most 256. source : that of a `limits.Limit`."""
     global _limit
     n = min(checks.positive("n", n), _MOST_THREADS)
     if core:

@@ -104,7 +104,8 @@ class Stream(Generic[State, Given]):
     def __getstate__(self):
         """The attributes for a copy. Every copy, also a shallow one, gets a state of its own.
 
-        The stepper has addresses of memory, so a copy makes its own.
+        The stepper has addresses of memory, so a copy makes its own. `alone`: no step of another
+        thread changes the state, and `grow` no attribute, while they are read.
         """
         return self._stepper.alone(lambda: self.__dict__ | {
             "_stepper": None, "_of_rows": (None, None), "_handed": (),

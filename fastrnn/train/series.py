@@ -101,13 +101,13 @@ def windows(
     order = range(batches) if rng is None else _shuffled(batches, checks.generator("rng", rng))
     # Both arrays are (windows, features, steps). `after` has all steps up to the last one.
     before = sliding_window_view(series, length, axis=0)[:count]
-    of_after = columns if isinstance(columns, slice) else slice(None)  # a list would copy all
-    after = sliding_window_view(series[length:, of_after], last, axis=0)
+    viewed = columns if isinstance(columns, slice) else slice(None)  # a list would copy all
+    after = sliding_window_view(series[length:, viewed], last, axis=0)
     axes = (0, 2, 1) if batch_first else (2, 0, 1)
 
     def minibatch(first):
         x, target = before[first::batches], after[first::batches, :, steps]
-        if columns is not of_after:
+        if columns is not viewed:
             target = target[:, columns]
         if series.dtype not in checks.DTYPES:
             x, target = x.astype(np.float32), target.astype(np.float32)
