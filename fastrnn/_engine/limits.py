@@ -75,7 +75,7 @@ def _groups(mounted, own_groups):
 
 
 def _each_longer(root, path):
-    """The folders below the root on the way to the path, the path's own the last."""
+    """Yield the folders below the root that lead to the path, and at last the path's own."""
     folder = root
     for name in filter(None, path.split("/")):
         folder = f"{folder}/{name}"

@@ -48,7 +48,7 @@ class Optimizer(Protocol):
 
 
 class Comm(Protocol):
-    """A communicator of mpi4py: what `fastrnn.distributed.together` needs of it."""
+    """A communicator of mpi4py: what `fastrnn.distributed.together` needs of it, and `rank`."""
 
     @property
     def rank(self) -> int: ...
