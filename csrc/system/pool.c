@@ -81,6 +81,13 @@ static _Thread_local int threads_here; /* 0: as many as the process may use */
 static atomic_int callers;
 static _Thread_local int calls_here;
 
+/* Other callers than this thread that a call saw when it began, and when. Between two of its calls a caller is not
+ * counted, and will soon be back: so callers of the last millisecond count too. */
+static struct {
+  atomic_int others;
+  _Atomic int64_t when;
+} crowd;
+
 static _Thread_local frnn_run *holder; /* the call of this thread that has the pool, if one has */
 static atomic_int busy;                /* a call has the pool */
 static atomic_int workers;             /* started; changed only by the thread that holds `busy` */
@@ -225,6 +232,13 @@ static int do_some(waiting *w, int thread, int has_own, int helps, uint64_t word
   return part;
 }
 
+/* For a worker that leaves parts of its group to the caller. */
+static void wake_caller(void) {
+  frnn_lock();
+  if (atomic_exchange(&sleeps[0], 0)) frnn_wake(0);
+  frnn_unlock();
+}
+
 /* Takes part in the turns of a worker's group until it is over. */
 static void do_as_worker(int thread, uint64_t word, frnn_environment *environment) {
   int group = thread / slices_of(word), threads = atomic_load(&job.threads);
@@ -236,11 +250,17 @@ static void do_as_worker(int thread, uint64_t word, frnn_environment *environmen
     int over = is_over(w.turn, word), helps = parts_of(word) > threads && (over || slices_of(word) == 1);
     if (over && helps) w.spins = w.patience;
     if (do_some(&w, thread, !over, helps, word, environment) != NONE) continue;
-    if (over || thread > cores_for_workers()) return;
-    if (w.spins < SPINS_IN_A_CALL)
+    if (over) return;
+    if (thread > cores_for_workers()) {
+      wake_caller();
+      return;
+    }
+    if (w.spins < SPINS_IN_A_CALL) {
       pause_after(w.spins);
-    else
-      sleep_in_job(thread, group, w.turn);
+      continue;
+    }
+    sleep_in_job(thread, group, w.turn);
+    w.spins = w.patience - 1; /* it looks for parts at once */
   }
 }
 
@@ -256,9 +276,11 @@ static uint64_t await_job(int thread, uint64_t seen) {
     }
     frnn_lock();
     atomic_store(&sleeps[thread], 1);
-    if (atomic_load(&job.word) != seen) atomic_store(&sleeps[thread], 0);
-    while (atomic_load(&sleeps[thread])) frnn_sleep(thread, 0);
+    while (atomic_load(&job.word) == seen && atomic_load(&sleeps[thread])) frnn_sleep(thread, 0);
+    atomic_store(&sleeps[thread], 0);
     frnn_unlock();
+    word = atomic_load(&job.word);
+    if (word != seen) return word;
   }
 }
 
@@ -301,6 +323,7 @@ static void begin_afresh(void) {
   }
   atomic_store(&in_a_call, 0);
   atomic_store(&callers, calls_here > 0);
+  atomic_store(&crowd.others, 0);
   if (holder) leave_pool(holder);
   atomic_store(&busy, 0);
 }
@@ -336,9 +359,11 @@ static void wake(int count) {
 static void part_from_workers(int count) {
   int here = frnn_core();
   for (int i = 1; i <= count && here >= 0; i++) {
-    if (atomic_load(&place[i].core) != 1 + here || atomic_load(&sleeps[i])) continue;
+    if (atomic_load(&place[i].core) != 1 + here) continue;
+    frnn_lock(); /* nobody else changes the worker's cores meanwhile */
+    if (!atomic_load(&sleeps[i])) frnn_move_elsewhere(i, here);
     atomic_store(&place[i].core, 0);
-    frnn_move_elsewhere(i, here);
+    frnn_unlock();
   }
 }
 
@@ -362,7 +387,8 @@ static void do_as_caller(frnn_run *run, uint64_t word, int threads) {
       continue;
     }
     sleep_in_job(0, group, w.turn);
-    poll_run(run); /* `interrupted` may take long, or fork */
+    w.spins = w.patience - 1; /* it looks for parts at once */
+    poll_run(run);            /* `interrupted` may take long, or fork */
   }
 }
 
@@ -371,13 +397,6 @@ void frnn_set_threads(int n) { atomic_store(&threads_of_process, n < 1 ? 1 : n >
 void frnn_set_threads_here(int n) { threads_here = n < 0 ? 0 : n > FRNN_THREADS ? FRNN_THREADS : n; }
 
 static int least_of(int a, int b) { return a < b ? a : b; }
-
-/* Other callers than this thread: those that compute now, or if there are none those that did within the last
- * millisecond. Between two of its calls a caller is not counted, and will soon be back. */
-static struct {
-  atomic_int others; /* seen by a call that began */
-  _Atomic int64_t when;
-} crowd;
 
 static void note_crowd(int others) {
   atomic_store(&crowd.when, nanoseconds());
@@ -389,7 +408,8 @@ static int other_callers(void) {
   int before = atomic_load_explicit(&crowd.others, memory_order_relaxed);
   if (others > 0 && before > 0) note_crowd(others);
   if (others > 0 || before == 0) return others;
-  if (nanoseconds() - atomic_load(&crowd.when) < CROWD_NANOSECONDS) return before;
+  int64_t age = nanoseconds() - atomic_load(&crowd.when);
+  if (age >= 0 && age < CROWD_NANOSECONDS) return before; /* the clock may be set back */
   atomic_store(&crowd.others, 0);
   return 0;
 }
@@ -418,6 +438,7 @@ void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void))
   run->shared = 0;
   run->counted = work >= WORTH_A_JOB;
   if (!run->counted) return;
+  frnn_prepare_threads(begin_afresh); /* a child must not count callers that it does not have */
   if (calls_here++ == 0) atomic_fetch_add(&callers, 1);
   if (parts < 2) return;
   int callers_before = atomic_load_explicit(&callers, memory_order_relaxed) - 1;
@@ -425,7 +446,6 @@ void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void))
   run->threads = frnn_threads();
   int others = workers_for(work, parts, run->threads);
   if (others < 1) return;
-  frnn_prepare_threads(begin_afresh);
   if (atomic_exchange(&busy, 1)) return;
   run->has_pool = 1;
   holder = run;

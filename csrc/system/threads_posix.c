@@ -20,7 +20,13 @@ static void (*_Atomic child_begins)(void);
 
 static void make_locks(void) {
   pthread_mutex_init(&mutex, NULL);
-  for (int i = 0; i < FRNN_THREADS; i++) pthread_cond_init(&woken[i], NULL);
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+#if !defined(__APPLE__)
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+#endif
+  for (int i = 0; i < FRNN_THREADS; i++) pthread_cond_init(&woken[i], &attributes);
+  pthread_condattr_destroy(&attributes);
 }
 
 static void begin_child(void) {
@@ -35,6 +41,7 @@ static void prepare(void) {
 }
 
 void frnn_prepare_threads(void (*in_child)(void)) {
+  if (atomic_load(&child_begins) == in_child) return; /* all but the first call, which may be short ones */
   atomic_store(&child_begins, in_child);
   pthread_once(&once, prepare);
 }
@@ -70,16 +77,22 @@ void frnn_yield(void) { sched_yield(); }
 void frnn_lock(void) { pthread_mutex_lock(&mutex); }
 void frnn_unlock(void) { pthread_mutex_unlock(&mutex); }
 
+/* The wall clock may be set back during the wait, so it does not decide. */
 void frnn_sleep(int number, int64_t nanoseconds) {
-  struct timespec now;
+  struct timespec time = {0, 0};
   if (nanoseconds == 0) {
     pthread_cond_wait(&woken[number], &mutex);
     return;
   }
-  timespec_get(&now, TIME_UTC);
-  int64_t until = now.tv_nsec + nanoseconds;
-  struct timespec time = {now.tv_sec + until / 1000000000, until % 1000000000};
+#if defined(__APPLE__)
+  time = (struct timespec){nanoseconds / 1000000000, nanoseconds % 1000000000};
+  pthread_cond_timedwait_relative_np(&woken[number], &mutex, &time);
+#else
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  nanoseconds += time.tv_nsec;
+  time = (struct timespec){time.tv_sec + nanoseconds / 1000000000, nanoseconds % 1000000000};
   pthread_cond_timedwait(&woken[number], &mutex, &time);
+#endif
 }
 
 void frnn_wake(int number) { pthread_cond_signal(&woken[number]); }

@@ -695,3 +695,81 @@ caller.join()
 assert sorted(needed)[len(needed) // 2] <= 3, needed
 """)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.any_isa
+@pytest.mark.alone
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/task") or len(os.sched_getaffinity(0)) != 2,
+    reason="needs Linux and two cores",
+)
+def test_a_worker_that_callers_leave_no_core_sleeps():
+    result = run_python("""
+import os, threading, time
+import numpy as np, fastrnn
+
+fastrnn.set_num_threads(2)
+tasks = lambda: {int(task) for task in os.listdir("/proc/self/task")}
+before = tasks()
+frozen, x = fastrnn.LSTM(64, 256, rng=0).freeze(), np.ones((50, 8, 64), np.float32)
+frozen(x)
+(worker,) = tasks() - before
+
+def seconds():
+    with open(f"/proc/self/task/{worker}/schedstat") as file:
+        return int(file.read().split()[0]) / 1e9
+
+def call():
+    end = time.perf_counter() + 0.5
+    while time.perf_counter() < end:
+        frozen(x)
+
+used = []
+for _ in range(5):
+    begin, callers = seconds(), [threading.Thread(target=call) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    used.append(seconds() - begin)
+assert max(used) < 0.2, used
+""")
+    assert result.returncode == 0, result.stderr
+
+
+@needs_fork
+@pytest.mark.any_isa
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/task") or len(os.sched_getaffinity(0)) < 2,
+    reason="needs Linux and two cores",
+)
+def test_a_child_counts_no_caller_of_its_parent():
+    """The process forks while another thread computes; the pool has not been used before."""
+    result = run_python("""
+import os, threading, time, warnings
+import numpy as np, fastrnn
+
+warnings.simplefilter("ignore")  # of forks beside threads
+fastrnn.set_num_threads(1)
+frozen, x = fastrnn.LSTM(64, 256, rng=0).freeze(), np.ones((200, 8, 64), np.float32)
+going = True
+
+def call():
+    while going:
+        frozen(x)
+
+caller = threading.Thread(target=call)
+caller.start()
+time.sleep(0.1)
+child = os.fork()
+if child == 0:
+    fastrnn.set_num_threads(2)
+    frozen(x)
+    os._exit(len(os.listdir("/proc/self/task")))
+going = False
+caller.join()
+threads = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+assert threads == 2, threads
+""")
+    assert result.returncode == 0, result.stderr
