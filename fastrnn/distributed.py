@@ -25,8 +25,7 @@ __all__ = ["together"]
 def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]:
     """Train parts by all processes of comm: each computes its elements of every minibatch.
 
-    All begin with the parameters of process 0. An error that leaves the `with` block ends all
-    processes.
+    All begin with the parameters of process 0. An error that leaves the `with` block ends all.
 
     Parameters
     ----------
@@ -34,17 +33,16 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
         All that is trained, as for `train.fit`.
     comm : mpi4py.MPI.Comm, such as mpi4py.MPI.COMM_WORLD
     exact : bool
-        Add gradients in the order of the processes. This takes memory for the gradients of all.
-        Else MPI chooses the order, which may change the last bits if there are more than two.
+        Add gradients in the order of the processes, with memory for those of all. Else MPI chooses
+        the order, which may change the last bits if there are more than two.
 
     Yields
     ------
     mean : function of (loss, gradients, count)
         It takes the mean loss of this process's elements, the list of its gradients, and `count`:
-        the number of these elements, or the sum of their weights; it may be 0. It returns the loss
-        and the gradients of the elements of all processes, the gradients in the same arrays. All
-        must call it equally often and have the same parameters, which they compare in its calls 1,
-        2, 4, 8, ... and at the end. Otherwise all get a ValueError.
+        the number of these elements, or the sum of their weights; 0 too. It returns the loss and
+        the gradients of the elements of all, in the same arrays. All must call it equally often and
+        have equal parameters (compared in calls 1, 2, 4, ... and at the end), else a ValueError.
 
     Examples
     --------
@@ -61,12 +59,10 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
 
     calls, parameters = 0, []
 
-    def meet(doing, arrays, value=None, compare=False):
-        """Check that all processes are doing the same with like arrays; the values of all."""
+    def meet(doing, arrays, value=None, compare=False):  # all do the same; the values of all
         doing = " ".join([doing, *(f"{array.dtype} {array.shape}" for array in arrays)])
         if compare:
-            content = b"".join(array.tobytes() for array in parameters)
-            doing += f", checksum {zlib.crc32(content):08x}"
+            doing += f", checksum {zlib.crc32(b''.join(a.tobytes() for a in parameters)):08x}"
         every = comm.allgather((doing, value))
         if any(other != doing for other, _ in every):
             got = "; ".join(f"process {i}: {other}" for i, (other, _) in enumerate(every))
@@ -79,8 +75,7 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
         calls += 1
         count = checks.number("count", count, "finite, from 0 up", lambda n: 0 <= n < np.inf)
         arrays = writeable("gradients", gradients) if listed("gradients", gradients) else []
-        compare = calls & (calls - 1) == 0  # in calls 1, 2, 4, 8, ...
-        every = meet("mean of", arrays, (count, checks.real("loss", loss)), compare)
+        every = meet("mean of", arrays, (count, checks.real("loss", loss)), calls & calls - 1 == 0)
         total = sum(n for n, _ in every)
         for array in arrays:
             array[...] = array * (count / total) if count else 0
@@ -101,5 +96,5 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
         meet("end", (), compare=True)
     except BaseException as error:
         if comm.size > 1:
-            run.set_abort_status(getattr(error, "code", 1) or 1)  # at exit, MPI then ends all
+            run.set_abort_status(isinstance(error, SystemExit) and error.code or 1)  # for the exit
         raise
