@@ -83,9 +83,9 @@ def _each_longer(root, path):
 
 
 def _read(path):
-    """A file's text; "" if it cannot be read."""
+    """A file's text; "" if it cannot be read. A path in it can be opened in any locale."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
+        with open(path, "rb") as file:
+            return os.fsdecode(file.read()).strip()
+    except (OSError, ValueError):  # ValueError: a path that no file can have
         return ""

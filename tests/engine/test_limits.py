@@ -1,6 +1,7 @@
 """The number of threads at import: environment variables, cores, quotas of containers."""
 
 import os
+import sys
 
 import pytest
 from problems import run_python
@@ -140,6 +141,21 @@ def test_version_1_has_its_quota_in_two_files(groups):
 def test_a_file_of_another_form_is_no_quota(groups, text):
     groups.write("cpu.max", text)
     assert groups.quota("0::/", text, "0:cpu") is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has control groups")
+def test_a_groups_name_may_be_any_bytes_in_any_locale(groups):
+    name = b"\xe6\x97\xa5\xff"
+    folder = os.fsencode(groups.mounted) + b"/" + name
+    os.makedirs(folder)
+    with open(folder + b"/cpu.max", "wb") as file:
+        file.write(b"300000 100000")
+    groups.own.write_bytes(b"0::/" + name + b"\n1:cpu:/no\0file\n")
+    given = str(groups.mounted), str(groups.own)
+    code = f"from fastrnn._engine import limits; print(limits.quota_of_groups(*{given}))"
+    done = run_python(code, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")  # ASCII
+    assert done.stdout == "3\n", done.stderr
+    assert quota_of_groups(*given) == 3
 
 
 def test_a_machine_without_control_groups_has_no_quota(tmp_path):
