@@ -6,6 +6,7 @@ copied only if the kernels cannot read it. Ids, lengths and flags are copied onc
 as int64, flags as bytes 0 and 1.
 """
 
+import importlib
 import operator
 import os
 from collections.abc import Mapping
@@ -184,6 +185,17 @@ def shown(name):
     if len(text) > 100:
         text = text[:100] + "..."
     return text if text.isprintable() else ascii(text)
+
+
+def module(name, user):
+    """The optional module of this name; ModuleNotFoundError, which says how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        package = name.partition(".")[0]
+        raise ModuleNotFoundError(
+            f"{user} needs {package}: pip install {package}", name=error.name
+        ) from None
 
 
 def no_layer(value, otherwise=""):

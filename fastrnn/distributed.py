@@ -55,7 +55,10 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
     ...     loss, d = train.mean_squared_error(head(own), 3 * own)
     ...     loss, gradients = mean(loss, [head.backward(own, d)], len(own))
     """
-    from mpi4py import MPI, run  # here, because it starts MPI
+    # Imported here, because it starts MPI.
+    MPI, run = (checks.module(f"mpi4py.{name}", "fastrnn.distributed") for name in ("MPI", "run"))
+    if not isinstance(comm, MPI.Comm):
+        raise TypeError(f"comm must be a communicator such as mpi4py.MPI.COMM_WORLD, got {comm!r}")
 
     calls, parameters = 0, []
 

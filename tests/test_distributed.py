@@ -293,6 +293,10 @@ def test_arguments_that_do_not_fit_are_refused(comm):
         distributed.together([], comm, exact=1).__enter__()
     with pytest.raises(TypeError, match="parts must be a dict"):
         distributed.together(own, comm).__enter__()
+    with pytest.raises(TypeError, match="comm must be .*COMM_WORLD, got 0"):
+        distributed.together([], comm.rank).__enter__()
+    with pytest.raises(TypeError, match="COMM_WORLD, got <module"):
+        distributed.together([], sys.modules["mpi4py.MPI"]).__enter__()
     with distributed.together([], comm) as mean:
         for count in (-1, np.nan, np.inf):
             with pytest.raises(ValueError, match="count must be finite, from 0 up"):

@@ -5,12 +5,11 @@ It must not know: what threads compute, where their number came from.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import TYPE_CHECKING
 
-from fastrnn import _version
+from fastrnn import _version, checks
 from fastrnn._engine import runtime
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def register_threadpoolctl() -> None:
     1
     """
     global _registered
-    threadpoolctl = importlib.import_module("threadpoolctl")
+    threadpoolctl = checks.module("threadpoolctl", "register_threadpoolctl")
     if not hasattr(threadpoolctl, "register"):
         raise ImportError(
             f"threadpoolctl must be 3.2 or later, got {threadpoolctl.__version__}: "

@@ -8,6 +8,7 @@ minibatch.
 from __future__ import annotations
 
 import operator
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -125,6 +126,11 @@ def _shuffled(count, rng):
 
 def _table(series):
     """(N, F) floats, or integers that float32 holds exactly."""
+    if isinstance(series, str | os.PathLike):
+        raise TypeError(
+            f"series must be an array, got {series!r}: open a file of arrays with "
+            'numpy.load(path, mmap_mode="r")'
+        )
     integers = checks.plain("series", series).dtype.kind in "biu"
     series = checks.plain("series", series) if integers else checks.as_array("series", series)
     series = series[:, None] if series.ndim == 1 else series

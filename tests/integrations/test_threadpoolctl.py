@@ -101,6 +101,12 @@ def test_without_kernels_nothing_is_registered(monkeypatch):
     assert not threadpool._registered
 
 
+def test_without_threadpoolctl_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    with pytest.raises(ModuleNotFoundError, match="needs threadpoolctl: pip install threadpoolctl"):
+        threadpool.register_threadpoolctl()
+
+
 def test_a_threadpoolctl_that_cannot_register_is_refused_by_its_version(monkeypatch):
     old = types.ModuleType("threadpoolctl")
     old.__version__ = "3.1.0"

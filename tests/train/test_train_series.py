@@ -42,6 +42,7 @@ def test_the_order_of_minibatches_is_rngs():
         (lambda: train.windows(draw(5), 4, 0, 1), ValueError, "horizon must be"),
         (lambda: train.windows(draw(5, 1, 1), 4, 1, 1), ValueError, "series must be"),
         (lambda: train.windows(draw(50), 4, 1, 4, rng="x"), TypeError, "rng must be None, an int"),
+        (lambda: train.windows("s.npy", 4, 1, 4), TypeError, "got 's.npy': .*numpy.load\\(path"),
         (lambda: train.windows(draw(50), 4, 1, 4, rng=-1), ValueError, "rng must be None, an int"),
     ],
 )  # fmt: skip
