@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 from typing import TYPE_CHECKING
 
 # In a checkout after "pip install .", the compiled module is in the installed package: _engine
@@ -104,7 +105,8 @@ if not TYPE_CHECKING:  # with this function a type checker would accept every mi
             return importlib.import_module(f"fastrnn.{name}")
         if name in _OF_IO:
             return getattr(importlib.import_module("fastrnn.io"), name)
-        raise AttributeError(f"module 'fastrnn' has no attribute {name!r}")
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message, name=name, obj=sys.modules[__name__])  # "Did you mean: ..."
 
 
 def __dir__() -> list[str]:
