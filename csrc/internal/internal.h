@@ -368,7 +368,7 @@ typedef union {
 /* A running call: the floating-point environment in which all its threads compute, that of its caller, and whether they
  * must stop. Only the thread that began it polls `interrupted`, now and then. */
 typedef struct {
-  frnn_environment environment, callers;
+  frnn_environment environment, environment_before;
   int (*interrupted)(void);
   uintptr_t caller; /* the thread that began it */
   int64_t polled;   /* the time of the last poll, in nanoseconds */

@@ -20,6 +20,7 @@
  *
  * It must not know: cells, layouts, operating systems, Python. */
 #if !defined(FRNN_SINGLE)
+#include "callers.h"
 #include "cores.h"
 #include "run.h"
 #include "threads.h"
@@ -37,8 +38,7 @@ enum {
   SPINS_IN_A_CALL = 80000, /* before a worker sleeps within a call */
   WORTH_A_JOB = 40000,     /* multiply-adds of a job for workers that are awake */
   WORTH_WAKING = 2500000,  /* multiply-adds of a job for workers that sleep */
-  CROWD_NANOSECONDS = 1000000,
-  LINE = 64 /* bytes of a line of the cache */
+  LINE = 64                /* bytes of a line of the cache */
 };
 
 /* A ticket names one turn of one group: they grow from job to job, and from turn to turn.
@@ -76,17 +76,6 @@ static struct {
 
 static atomic_int threads_of_process = 1;
 static _Thread_local int threads_here; /* 0: as many as the process may use */
-
-/* Threads that are in calls worth a job, with or without the pool; the depth of such calls in this thread. */
-static atomic_int callers;
-static _Thread_local int calls_here;
-
-/* Other callers than this thread that a call saw when it began, and when. Between two of its calls a caller is not
- * counted, and will soon be back: so callers of the last millisecond count too. */
-static struct {
-  atomic_int others;
-  _Atomic int64_t when;
-} crowd;
 
 static _Thread_local frnn_run *holder; /* the call of this thread that has the pool, if one has */
 static atomic_int busy;                /* a call has the pool */
@@ -195,14 +184,8 @@ static void sleep_in_job(int thread, int group, uint64_t turn) {
   frnn_unlock();
 }
 
-/* Cores that callers leave to workers. One caller leaves all to them, be there as many cores or not. */
-static int cores_for_workers(void) {
-  int computing = atomic_load_explicit(&callers, memory_order_relaxed);
-  return computing > 1 ? frnn_cores() - computing : FRNN_THREADS;
-}
-
 static int spins_of(int thread) {
-  if (thread > cores_for_workers()) return 0;
+  if (thread > frnn_cores_left(FRNN_THREADS)) return 0;
   return atomic_load(&in_a_call) ? SPINS_IN_A_CALL : SPINS;
 }
 
@@ -251,7 +234,7 @@ static void do_as_worker(int thread, uint64_t word, frnn_environment *environmen
     if (over && helps) w.spins = w.patience;
     if (do_some(&w, thread, !over, helps, word, environment) != NONE) continue;
     if (over) return;
-    if (thread > cores_for_workers()) {
+    if (thread > frnn_cores_left(FRNN_THREADS)) {
       wake_caller();
       return;
     }
@@ -322,8 +305,7 @@ static void begin_afresh(void) {
     atomic_store(&place[thread].core, 0);
   }
   atomic_store(&in_a_call, 0);
-  atomic_store(&callers, calls_here > 0);
-  atomic_store(&crowd.others, 0);
+  frnn_forget_callers();
   if (holder) leave_pool(holder);
   atomic_store(&busy, 0);
 }
@@ -398,27 +380,11 @@ void frnn_set_threads_here(int n) { threads_here = n < 0 ? 0 : n > FRNN_THREADS 
 
 static int least_of(int a, int b) { return a < b ? a : b; }
 
-static void note_crowd(int others) {
-  atomic_store(&crowd.when, nanoseconds());
-  atomic_store(&crowd.others, others);
-}
-
-static int other_callers(void) {
-  int others = atomic_load_explicit(&callers, memory_order_relaxed) - (calls_here > 0);
-  int before = atomic_load_explicit(&crowd.others, memory_order_relaxed);
-  if (others > 0 && before > 0) note_crowd(others);
-  if (others > 0 || before == 0) return others;
-  int64_t age = nanoseconds() - atomic_load(&crowd.when);
-  if (age >= 0 && age < CROWD_NANOSECONDS) return before; /* the clock may be set back */
-  atomic_store(&crowd.others, 0);
-  return 0;
-}
-
 /* Beside other callers there are fewer threads, and one if another call has the pool: a call takes longer if it divides
  * its work among threads that it does not get. */
 int frnn_threads(void) {
   int all = threads_here ? threads_here : atomic_load(&threads_of_process);
-  int others = all > 1 ? other_callers() : 0;
+  int others = all > 1 ? frnn_other_callers() : 0;
   if (others < 1) return all;
   if (!holder && atomic_load_explicit(&busy, memory_order_relaxed)) return 1;
   int idle = frnn_cores() - others;
@@ -427,7 +393,7 @@ int frnn_threads(void) {
 
 /* The number of workers that pay for a job of so much work and so many parts. */
 static int workers_for(double work, int parts, int threads) {
-  int others = least_of(least_of(parts, threads) - 1, cores_for_workers());
+  int others = least_of(least_of(parts, threads) - 1, frnn_cores_left(FRNN_THREADS));
   if (others < 1) return 0;
   return work < WORTH_WAKING && asleep(others) ? 0 : others;
 }
@@ -439,10 +405,9 @@ void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void))
   run->counted = work >= WORTH_A_JOB;
   if (!run->counted) return;
   frnn_prepare_threads(begin_afresh); /* a child must not count callers that it does not have */
-  if (calls_here++ == 0) atomic_fetch_add(&callers, 1);
+  frnn_enter_call();
   if (parts < 2) return;
-  int callers_before = atomic_load_explicit(&callers, memory_order_relaxed) - 1;
-  if (callers_before > 0) note_crowd(callers_before);
+  frnn_note_others();
   run->threads = frnn_threads();
   int others = workers_for(work, parts, run->threads);
   if (others < 1) return;
@@ -464,8 +429,8 @@ int frnn_end(frnn_run *run) {
     atomic_store(&in_a_call, 0);
     atomic_store(&busy, 0);
   }
-  if (run->counted && --calls_here == 0) atomic_fetch_sub(&callers, 1);
-  set_environment(&run->callers);
+  if (run->counted) frnn_leave_call();
+  set_environment(&run->environment_before);
   return atomic_load(&run->stop);
 }
 

@@ -49,7 +49,7 @@ static inline int64_t nanoseconds(void) {
 /* A call that is too short to be polled does not read the clock, which has a cost. */
 static inline void begin_run(frnn_run *run, double work, int (*interrupted)(void)) {
   keep_environment(&run->environment);
-  run->callers = run->environment;
+  run->environment_before = run->environment;
   run->interrupted = work < WORTH_POLLING ? NULL : interrupted;
   run->polled = run->interrupted ? nanoseconds() : 0;
   atomic_init(&run->stop, 0);
@@ -79,7 +79,7 @@ static inline void poll_run(frnn_run *run) {
   int64_t now = nanoseconds();
   if (now - run->polled < POLL_NANOSECONDS && now >= run->polled) return;
   run->polled = now;
-  set_environment(&run->callers);
+  set_environment(&run->environment_before);
   if (run->interrupted()) atomic_store(&run->stop, FRNN_INTERRUPTED);
   set_environment(&run->environment);
 }

@@ -16,7 +16,7 @@ int frnn_stopped(frnn_run *run) {
 }
 
 int frnn_end(frnn_run *run) {
-  set_environment(&run->callers);
+  set_environment(&run->environment_before);
   return atomic_load(&run->stop);
 }
 

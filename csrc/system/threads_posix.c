@@ -17,6 +17,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void (*work_of[FRNN_THREADS])(int number);
 static void (*_Atomic child_begins)(void);
+static atomic_int prepared; /* set once the locks are made */
 
 static void make_locks(void) {
   pthread_mutex_init(&mutex, NULL);
@@ -38,10 +39,11 @@ static void begin_child(void) {
 static void prepare(void) {
   make_locks();
   pthread_atfork(NULL, NULL, begin_child);
+  atomic_store(&prepared, 1);
 }
 
 void frnn_prepare_threads(void (*in_child)(void)) {
-  if (atomic_load(&child_begins) == in_child) return; /* all but the first call, which may be short ones */
+  if (atomic_load(&prepared)) return; /* all calls but the first, which may be short ones */
   atomic_store(&child_begins, in_child);
   pthread_once(&once, prepare);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds check.c, options.c and own_cell.c with every compiler and for every architecture there is a tool for, runs
 # them, and compares the results bit for bit: all sets with a fused multiply-add must agree, and all generic builds
-# among themselves. On this machine pool.c runs too, for some seconds.
+# among themselves. On this machine turns.c and pool.c run too, for some seconds.
 #
 #   tests/c/cross.sh [--all]
 #
@@ -27,7 +27,7 @@ build() {
   # shellcheck disable=SC2086
   if printf '%s\n' csrc/*/*.c | grep -v "^$but" |
     xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(echo {} | tr / _).o" &&
-    printf '%s\n' check options own_cell pool |
+    printf '%s\n' check options own_cell pool turns |
     xargs -P "$(nproc)" -I{} sh -c "$command $link $flags $dir/*.o tests/c/{}.c -o $dir/{} -lm -pthread"; then
     pass "$name: builds without a warning ($command)"
   else
@@ -73,9 +73,10 @@ natively() {
   count "$1" "3 threads"
 }
 
-# company NAME: the pool among callers, changes and forks
+# company NAME: what the pool promises, and its results among callers, changes and forks
 company() {
-  if "$out/$1/pool" 5 >"$out/$1/pool.log" 2>&1; then pass "$1: the thread pool"; else fail "$1: see $out/$1/pool.log"; fi
+  check "$1" pool "" "" turns
+  if "$out/$1/pool" 5 >"$out/$1/company.log" 2>&1; then pass "$1: the thread pool"; else fail "$1: see $out/$1/company.log"; fi
 }
 
 rm -rf "$out" && mkdir -p "$out"

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# The thread pool under ThreadSanitizer: pool.c with all instruction sets of this machine, for some seconds.
+# The thread pool under ThreadSanitizer: turns.c, then pool.c with all instruction sets of this machine, for some
+# seconds.
 #
 #   tests/c/pool.sh [seconds] [seed]
 #
 # CC and JOBS as in make; objects go to build/pool. A race ends it with its report and exit status 66. cross.sh runs the
-# same program without the sanitizer.
+# same programs without the sanitizer.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,12 +13,16 @@ out=build/pool
 jobs=${JOBS:-$(nproc)}
 command="${CC:-cc} -std=gnu11 -O1 -g1 -fsanitize=thread -ffp-contract=off -Wall -Wextra -Werror -Icsrc"
 rm -rf "$out" && mkdir -p "$out"
-printf '%s\n' csrc/*/*.c tests/c/pool.c |
+printf '%s\n' csrc/*/*.c |
   xargs -P "$jobs" -I{} sh -c "$command -c {} -o $out/\$(echo {} | tr / _).o"
-$command "$out"/*.o -o "$out/pool" -lm -pthread
+for program in turns pool; do
+  $command tests/c/$program.c "$out"/*.o -o "$out/$program" -lm -pthread
+done
 
 # die_after_fork=0: children make calls too, though on one thread alone. Fixed addresses, where the system grants them:
 # the sanitizer's memory map has no room for those that new kernels draw.
 fixed=(setarch "$(uname -m)" -R)
 "${fixed[@]}" true 2>/dev/null || fixed=()
-TSAN_OPTIONS="halt_on_error=1 die_after_fork=0 ${TSAN_OPTIONS:-}" "${fixed[@]}" "$out/pool" "${1:-5}" "${2:-1}" 1
+export TSAN_OPTIONS="halt_on_error=1 die_after_fork=0 ${TSAN_OPTIONS:-}"
+"${fixed[@]}" "$out/turns"
+"${fixed[@]}" "$out/pool" "${1:-5}" "${2:-1}" 1
