@@ -55,12 +55,8 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
     ...     loss, d = train.mean_squared_error(head(own), 3 * own)
     ...     loss, gradients = mean(loss, [head.backward(own, d)], len(own))
     """
-    # Imported here, because it starts MPI.
-    MPI, run = (checks.module(f"mpi4py.{name}", "fastrnn.distributed") for name in ("MPI", "run"))
-    if not isinstance(comm, MPI.Comm):
-        raise TypeError(f"comm must be a communicator such as mpi4py.MPI.COMM_WORLD, got {comm!r}")
-
     calls, parameters = 0, []
+    from mpi4py import MPI, run  # here, because it starts MPI
 
     def meet(doing, arrays, value=None, compare=False):  # all do the same; the values of all
         doing = " ".join([doing, *(f"{array.dtype} {array.shape}" for array in arrays)])
@@ -76,23 +72,24 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
     def mean(loss, gradients, count):
         nonlocal calls
         calls += 1
-        count = checks.number("count", count, "finite, from 0 up", lambda n: 0 <= n < np.inf)
+        count = checks.number("count", count, "from 0 to 1e300", lambda n: 0 <= n <= 1e300)
         arrays = writeable("gradients", gradients) if listed("gradients", gradients) else []
         every = meet("mean of", arrays, (count, checks.real("loss", loss)), calls & calls - 1 == 0)
         total = sum(n for n, _ in every)
         for array in arrays:
-            array[...] = array * (count / total) if count else 0
+            own = array * (count / total) if count else np.zeros_like(array)
+            own = np.asarray(own, order="C")  # MPI adds in the order of the memory
             if exact:
-                rows = np.empty((comm.size, *array.shape), array.dtype)
-                comm.Allgather(array, rows)
-                array[...] = reduce(np.add, rows)
+                comm.Allgather(own, rows := np.empty((comm.size, *own.shape), own.dtype))
+                own = reduce(np.add, rows)
             else:
-                comm.Allreduce(MPI.IN_PLACE, array)
+                comm.Allreduce(MPI.IN_PLACE, own)
+            array[...] = own
         return sum((n / total * value for n, value in every if n), 0.0), arrays
 
     try:
         exact, parameters = checks.flag("exact", exact), list(arrays_of(named(parts)).values())
-        meet("begin with", parameters)
+        meet(f"begin (exact={exact}) with", parameters)
         for array, first in zip(parameters, comm.bcast(parameters), strict=True):
             array[...] = first
         yield mean

@@ -192,6 +192,18 @@ def test_exact_adds_in_the_order_of_the_processes(comm):
 
 
 @by_processes(2)
+def test_gradients_may_lie_in_any_order(comm):
+    values = np.arange(6.0).reshape(2, 3)
+    layouts = [np.array(values), np.array(values, order="F"), np.repeat(values, 2, 1)[:, ::2]]
+    for exact in (False, True):
+        with distributed.together([], comm, exact=exact) as mean:
+            own = layouts[comm.rank].copy(order="K"), layouts[2].T[::-1], np.array(3.0)
+            mean(0.5, own, 1)
+        for array, wanted in zip(own, (values, values.T[::-1], 3), strict=True):
+            np.testing.assert_array_equal(array, wanted)
+
+
+@by_processes(2)
 def test_a_process_without_elements_has_no_effect(comm):
     own = np.array([[2.0, 4.0], [np.nan, np.inf]][comm.rank])
     with distributed.together([], comm) as mean:
@@ -299,7 +311,7 @@ def test_arguments_that_do_not_fit_are_refused(comm):
         distributed.together([], sys.modules["mpi4py.MPI"]).__enter__()
     with distributed.together([], comm) as mean:
         for count in (-1, np.nan, np.inf):
-            with pytest.raises(ValueError, match="count must be finite, from 0 up"):
+            with pytest.raises(ValueError, match="count must be from 0 to 1e300"):
                 mean(0.5, [own], count)
         with pytest.raises(TypeError, match="loss must be a number"):
             mean("much", [own], 1)
@@ -377,6 +389,20 @@ def test_a_process_without_further_minibatches_ends_all():
     assert ended.returncode != 0
     assert "process 0: end, checksum" in ended.stderr
     assert "process 1: mean of float32 (7, 3)" in ended.stderr
+
+
+def _unlike(comm):
+    with distributed.together([], comm, exact=comm.rank == 1) as mean:
+        mean(0.5, np.ones(3), 1)  # would wait for ever
+
+
+BODIES["unlike"] = _unlike
+
+
+def test_processes_that_would_add_in_different_ways_end():
+    ended = mpiexec(2, "-m", "mpi4py", __file__, "unlike")
+    assert ended.returncode != 0
+    assert "process 0: begin (exact=False) with; process 1: begin (exact=True)" in ended.stderr
 
 
 # ---- the page ------------------------------------------------------------------------------------
