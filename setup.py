@@ -76,7 +76,7 @@ class BuildExt(build_ext):
             for options in (self.compiler.compile_options, self.compiler.compile_options_debug):
                 options[:] = [option for option in options if option != "/GL"]  # Microsoft's own
         ext.extra_compile_args = flags + own
-        ext.extra_link_args = list(own)
+        ext.extra_link_args = [*own] if kind == "msvc" else compilers.STRICT_FLAGS + own
         if compilers.strips(sys.platform, self.inplace, own):
             ext.extra_link_args.append("-Wl,--strip-all")
 
@@ -94,6 +94,8 @@ class BuildExt(build_ext):
         ext.sources = [*made.sources, str(unit)]
         self.compiler.compile = at_once(self.compiler.compile)
         super().build_extension(ext)
+        if not Path(self.get_ext_fullpath(ext.name)).exists():
+            raise CompileError("the compiler reported no error and made no module: look at CC")
 
 
 class BuildPy(build_py):

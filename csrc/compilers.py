@@ -7,11 +7,16 @@ import os
 import shutil
 from pathlib import PureWindowsPath
 
+# Some users have -ffast-math or -Ofast in CFLAGS, which setuptools gives to compiler and linker.
+# The compiler would then estimate divisions, and the linker add a start file that flushes subnormal
+# numbers in the whole process. The last flag counts, and these come last.
+STRICT_FLAGS = ["-O3", "-fno-fast-math", "-fno-unsafe-math-optimizations"]
+
 # -ffp-contract=off: a multiply-add is fused where the kernels say so and nowhere else, so that
 # results do not depend on the compiler. Without unwind tables, which C does not need, the module is
 # 3% smaller.
 FLAGS = [
-    "-std=gnu11", "-O3", "-g0", "-ffp-contract=off", "-fvisibility=hidden",
+    "-std=gnu11", *STRICT_FLAGS, "-g0", "-ffp-contract=off", "-fvisibility=hidden",
     "-fno-asynchronous-unwind-tables",
 ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 import pathlib
 import runpy
 import shutil
+import subprocess
 import types
 
 import pytest
@@ -212,6 +213,28 @@ def test_clang_cl_builds_the_kernels_by_its_own_spelling_of_the_same_flags(compi
     flags = compilers.CLANG_CL_FLAGS
     same = {flag.removeprefix("/clang:") for flag in flags if flag.startswith("/clang:")}
     assert same == {"-std=gnu11", "-O3", "-ffp-contract=off"} <= set(compilers.FLAGS)
+
+
+@pytest.mark.parametrize("name", ["gcc", "clang"])
+@pytest.mark.parametrize("users", ["-ffast-math", "-Ofast", "-funsafe-math-optimizations"])
+def test_fast_math_among_a_users_flags_has_no_effect(compilers, users, name, tmp_path):
+    if shutil.which(name) is None:
+        pytest.skip(f"needs {name}")
+
+    source = tmp_path / "mean.c"
+    source.write_text(
+        "float mean(float *a) { float s = 0; for (int i = 0; i < 64; i++) s += a[i] / a[64]; "
+        "return s == s ? s : 0; }"
+    )
+
+    def output(*flags):
+        line = [name, "-fPIC", "-o", "-", *flags, str(source)]
+        done = subprocess.run(line, capture_output=True, text=True, check=True)
+        return done.stderr if "-###" in flags else done.stdout
+
+    assert output("-S", "-O3", users) != output("-S", "-O3")
+    assert output("-S", users, *compilers.FLAGS) == output("-S", *compilers.FLAGS)
+    assert "crtfastmath" not in output("-###", "-shared", users, *compilers.STRICT_FLAGS)
 
 
 def test_microsofts_compiler_is_refused_with_a_hint_before_anything_is_compiled(compilers):
