@@ -72,8 +72,11 @@ html_css_files = ["fastrnn.css"]
 html_copy_source = False
 html_show_sourcelink = False
 # Pages without a section of their own have no sidebar on the left.
-ALONE = "start which-call coming-from numerics equations internals contributing changelog security"
-html_sidebars = {name: [] for name in [*ALONE.split(), "citing"]}
+ALONE = (
+    "start which-call coming-from numerics free-threads equations internals wheels versions "
+    "contributing changelog security citing"
+)
+html_sidebars = {name: [] for name in ALONE.split()}
 html_theme_options = {
     "logo": {"text": "fastrnn"},
     "show_prev_next": True,

@@ -113,6 +113,12 @@ def test_nothing_is_loaded_from_another_site(site):
     assert not loaded
 
 
+def test_no_page_has_a_sidebar_without_links(site):
+    """`ALONE` in docs/conf.py names the pages that have no sidebar."""
+    empty = '<div class="bd-toc-item navbar-nav"></div>'
+    assert not [p.name for p in pages(site) if empty in p.read_text(encoding="utf-8")]
+
+
 def test_every_picture_has_a_text_in_its_place(site):
     assert not [(p.name, image) for p in pages(site) for image in page(p).without_text]
 
