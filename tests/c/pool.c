@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#if defined(_WIN32) /* there is no fork, and so are no children */
+#if defined(_WIN32) || defined(NO_FORKS) /* no fork, or an emulator that does not survive it: there are no children */
 #define FORKS 0
 #else
 #define FORKS 1
