@@ -240,6 +240,8 @@ def assert_same_bits(got, wanted):
     assert [path for path, _ in got] == [path for path, _ in wanted]
     for (path, a), (_, b) in zip(got, wanted, strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape), path
+        if a.tobytes() == b.tobytes():  # 20 times as quick
+            continue
         np.testing.assert_array_equal(a, b, err_msg=path)
         np.testing.assert_array_equal(np.signbit(a), np.signbit(b), err_msg=path)
 
@@ -251,6 +253,9 @@ def assert_close(got, wanted, dtype, factor=64):
     for (path, a), (_, b) in zip(got, wanted, strict=True):
         assert a.dtype == b.dtype, path
         atol = factor * float(np.finfo(dtype).eps) * np.abs(b).max(initial=0.0)
+        with np.errstate(invalid="ignore"):  # infinities
+            if a.shape == b.shape and np.abs(a - b).max(initial=0.0) <= atol:  # 5 times as quick
+                continue
         np.testing.assert_allclose(a, b, rtol=0, atol=atol, err_msg=path)
 
 
