@@ -193,6 +193,8 @@ def module(name, user):
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         package = name.partition(".")[0]
+        if error.name not in (name, package):  # something else that the module needs
+            raise
         raise ModuleNotFoundError(
             f"{user} needs {package}: pip install {package}", name=error.name
         ) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from contextlib import contextmanager
-from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,9 +39,9 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
     ------
     mean : function of (loss, gradients, count)
         It takes the mean loss of this process's elements, the list of its gradients, and `count`:
-        the number of these elements, or the sum of their weights; 0 too. It returns the loss and
-        the gradients of the elements of all, in the same arrays. All must call it equally often and
-        have equal parameters (compared in calls 1, 2, 4, ... and at the end), else a ValueError.
+        the number of these elements, or the sum of their weights, or 0. It returns the loss and the
+        gradients of the elements of all, in the same arrays. All must call it equally often with
+        equal parameters (compared in calls 1, 2, 4, ... and at the end), else a ValueError.
 
     Examples
     --------
@@ -55,8 +54,10 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
     ...     loss, d = train.mean_squared_error(head(own), 3 * own)
     ...     loss, gradients = mean(loss, [head.backward(own, d)], len(own))
     """
+    MPI, run = (checks.module(f"mpi4py.{name}", "fastrnn.distributed") for name in ("MPI", "run"))
+    if not isinstance(comm, MPI.Comm):
+        raise TypeError(f"comm must be a communicator such as mpi4py.MPI.COMM_WORLD, got {comm!r}")
     calls, parameters = 0, []
-    from mpi4py import MPI, run  # here, because it starts MPI
 
     def meet(doing, arrays, value=None, compare=False):  # all do the same; the values of all
         doing = " ".join([doing, *(f"{array.dtype} {array.shape}" for array in arrays)])
@@ -76,12 +77,11 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
         arrays = writeable("gradients", gradients) if listed("gradients", gradients) else []
         every = meet("mean of", arrays, (count, checks.real("loss", loss)), calls & calls - 1 == 0)
         total = sum(n for n, _ in every)
-        for array in arrays:
-            own = array * (count / total) if count else np.zeros_like(array)
-            own = np.asarray(own, order="C")  # MPI adds in the order of the memory
+        for array in arrays:  # `own` in C order, for MPI adds in the order of the memory
+            own = np.array(array * (count / total) if count else np.zeros_like(array), order="C")
             if exact:
                 comm.Allgather(own, rows := np.empty((comm.size, *own.shape), own.dtype))
-                own = reduce(np.add, rows)
+                own = sum(rows[1:], rows[0])
             else:
                 comm.Allreduce(MPI.IN_PLACE, own)
             array[...] = own
