@@ -10,7 +10,7 @@
 #include "cores.h"
 #include "run.h"
 
-enum { CROWD_NANOSECONDS = 1000000 };
+enum { MEMORY_NANOSECONDS = 1000000 };
 
 static atomic_int callers;
 static _Thread_local int depth; /* of calls in this thread */
@@ -23,11 +23,6 @@ static struct {
 
 static int others_now(void) { return atomic_load_explicit(&callers, memory_order_relaxed) - (depth > 0); }
 
-static void note_crowd(int others) {
-  atomic_store(&crowd.when, nanoseconds());
-  atomic_store(&crowd.others, others);
-}
-
 void frnn_enter_call(void) {
   if (depth++ == 0) atomic_fetch_add(&callers, 1);
 }
@@ -36,17 +31,17 @@ void frnn_leave_call(void) {
   if (--depth == 0) atomic_fetch_sub(&callers, 1);
 }
 
-void frnn_note_others(void) {
-  int others = others_now();
-  if (others > 0) note_crowd(others);
-}
-
 int frnn_other_callers(void) {
-  int others = others_now(), before = atomic_load_explicit(&crowd.others, memory_order_relaxed);
-  if (others > 0 && before > 0) note_crowd(others);
-  if (others > 0 || before == 0) return others;
+  int others = others_now();
+  if (others > 0) {
+    atomic_store(&crowd.when, nanoseconds());
+    atomic_store(&crowd.others, others);
+    return others;
+  }
+  int before = atomic_load_explicit(&crowd.others, memory_order_relaxed);
+  if (before == 0) return 0;
   int64_t age = nanoseconds() - atomic_load(&crowd.when);
-  if (age >= 0 && age < CROWD_NANOSECONDS) return before; /* the clock may be set back */
+  if (age >= 0 && age < MEMORY_NANOSECONDS) return before; /* the clock may be set back */
   atomic_store(&crowd.others, 0);
   return 0;
 }

@@ -9,10 +9,7 @@
 void frnn_enter_call(void);
 void frnn_leave_call(void);
 
-/* Remembers the other threads in calls for a millisecond. A call that would divide its work does so at its begin. */
-void frnn_note_others(void);
-
-/* Other threads than the calling one that are in calls, or that were noted within the last millisecond. */
+/* Other threads than the calling one that are in calls, or that were when this was asked last, not long ago. */
 int frnn_other_callers(void);
 
 /* Cores that callers leave to workers; one caller leaves `all`, be there as many cores or not. */

@@ -407,7 +407,6 @@ void frnn_begin(frnn_run *run, double work, int parts, int (*interrupted)(void))
   frnn_prepare_threads(begin_afresh); /* a child must not count callers that it does not have */
   frnn_enter_call();
   if (parts < 2) return;
-  frnn_note_others();
   run->threads = frnn_threads();
   int others = workers_for(work, parts, run->threads);
   if (others < 1) return;

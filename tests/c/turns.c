@@ -56,7 +56,7 @@ static void start_workers(int threads) {
 typedef struct {
   pthread_t thread;
   int64_t delay, us; /* from the sign to the call; of the call */
-  atomic_int waits, began;
+  atomic_int waits, began, ended;
 } caller;
 
 static atomic_int sign; /* for callers to begin */
@@ -71,6 +71,7 @@ static void *call(void *context) {
   atomic_store(&c->began, 1);
   nap(c->us);
   frnn_end(&run);
+  atomic_store(&c->ended, 1);
   return NULL;
 }
 
@@ -79,6 +80,7 @@ static void start(caller *c, int64_t delay, int64_t us) {
   c->us = us;
   atomic_store(&c->waits, 0);
   atomic_store(&c->began, 0);
+  atomic_store(&c->ended, 0);
   pthread_create(&c->thread, NULL, call, c);
   while (!atomic_load(&c->waits)) nap(100);
 }
@@ -296,21 +298,37 @@ static void a_caller_wakes_for_parts_that_workers_leave(void) {
 
 /* ---- the count of callers ---------------------------------------------------------------------------------------- */
 
-static void other_callers_are_forgotten(const char *promise, int64_t set_back) {
-  caller other;
-  frnn_run run;
+static int all_threads(void) {
+  nap(5000); /* until the callers of before are forgotten */
   frnn_set_threads(frnn_cores() > 1 ? frnn_cores() : 2);
-  int alone = frnn_threads();
+  return frnn_threads();
+}
+
+/* A thread that asks as long as another one is in a call, and again at once when that call is over. */
+static void a_caller_counts_between_its_calls(void) {
+  int all = all_threads(), remembered = 0;
+  atomic_store(&sign, 1);
+  for (int i = 0; i < 20 && !remembered; i++) { /* the system may stop a thread for longer than the memory lasts */
+    caller other;
+    start(&other, 0, 2000);
+    while (!atomic_load(&other.ended)) frnn_threads();
+    remembered = frnn_threads() < all;
+    pthread_join(other.thread, NULL);
+  }
+  tell(remembered, "a caller counts between its calls");
+}
+
+static void other_callers_are_forgotten(const char *promise, int64_t set_back) {
+  int all = all_threads();
+  caller other;
   atomic_store(&sign, 1);
   start(&other, 0, 20000);
   while (!atomic_load(&other.began)) nap(100);
-  frnn_begin(&run, MUCH, 2, NULL);
-  frnn_end(&run);
   int beside = frnn_threads();
   pthread_join(other.thread, NULL);
   atomic_store(&seconds_back, set_back);
   nap(5000);
-  tell(beside < alone && frnn_threads() == alone, promise);
+  tell(beside < all && frnn_threads() == all, promise);
   atomic_store(&seconds_back, 0);
 }
 
@@ -321,6 +339,7 @@ int main(void) {
   a_stopped_call_ends();
   a_worker_that_callers_leave_no_core_sleeps();
   a_caller_wakes_for_parts_that_workers_leave();
+  a_caller_counts_between_its_calls();
   other_callers_are_forgotten("callers are forgotten after some milliseconds", 0);
   other_callers_are_forgotten("callers are forgotten if the clock is set back", 3600);
   return failures > 0;
