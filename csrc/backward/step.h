@@ -9,7 +9,7 @@
 #include "../forward/step.h"
 
 /* The most groups of rows of a call, each with sums of its own. */
-enum { GROUPS_MOST = 4 };
+enum { GROUPS_MOST = 8 };
 
 /* The other operand, beside the gate gradients, of a product over rows: x, or the operand of W_hh or of W_hr. */
 enum operand { INPUT, HIDDEN, SCRATCH };

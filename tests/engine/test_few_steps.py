@@ -20,9 +20,10 @@ from fastrnn._engine import runtime
 
 pytestmark = pytest.mark.usefixtures("core")
 
-INPUTS, GROUPS = 8, 4
-# The numbers of csrc/backward/layout.c: the least work of a group, the most bytes of its weights.
-MULTIPLY_ADDS, WEIGHT_BYTES = 100_000, 327_680
+INPUTS, GROUPS, MORE_GROUPS = 8, 4, 8
+# The numbers of csrc/backward/layout.c: the least work of a group, the most bytes of its weights,
+# and the rows of a group if there are more than four.
+MULTIPLY_ADDS, WEIGHT_BYTES, ROWS_IF_MORE = 100_000, 327_680, 128
 
 
 def units_about_limits(gates, batch, itemsize):
@@ -32,15 +33,15 @@ def units_about_limits(gates, batch, itemsize):
     return sorted({h for limit in (*begins, ends) for h in (limit, limit + 1)})
 
 
-def assert_groups_begin(cell, batch, steps, dtype, below, above):
-    """Assert that two groups begin in between: each needs memory for its weight gradients."""
-
-    def gradients_in_buffer(hidden):
-        one = dtype.itemsize * CELLS[cell].gates * hidden * (INPUTS + hidden + 2)
-        sizes = (dtype, steps, batch, INPUTS, hidden)
-        return runtime.core.Sizes(CELLS[cell].index, *sizes).backward / one
-
-    assert gradients_in_buffer(above) - gradients_in_buffer(below) > 1.5, (cell, below, above)
+def gradients_in_buffer(cell, batch, steps, dtype, hidden):
+    """The memory of backward in that of a cell's weight gradients, which each group needs."""
+    one = np.dtype(dtype).itemsize * CELLS[cell].gates * hidden * (INPUTS + hidden + 2)
+    return (
+        runtime.core.Sizes(
+            CELLS[cell].index, np.dtype(dtype), steps, batch, INPUTS, hidden
+        ).backward
+        / one
+    )
 
 
 def lengths_of_sum(total, batch, steps, rng):
@@ -61,7 +62,7 @@ def check(cell, batch, hidden, steps, dtype, checkpoints=(None, 2), threads=(1, 
     rng = np.random.default_rng((batch, hidden, steps))
     layer = layer_of(cell, INPUTS, hidden, dtype=dtype)
     x, dy = (rng.standard_normal((steps, batch, n)).astype(dtype) for n in (INPUTS, hidden))
-    for total in range(2 * GROUPS + 1):
+    for total in range(2 * MORE_GROUPS + 1):
         lengths = lengths_of_sum(total, batch, steps, rng)
         with fastrnn.backend("reference"):
             wanted = gradients(layer, x, lengths, dy)
@@ -79,9 +80,23 @@ def check_cell(cell):
     gates = CELLS[cell].gates
     for batch, steps, dtype in ((32, 1, "float32"), (128, 2, "float64")):
         below, above = units_about_limits(gates, batch, np.dtype(dtype).itemsize)[2:4]
-        assert_groups_begin(cell, batch, steps, np.dtype(dtype), below, above)
+        more, fewer = (gradients_in_buffer(cell, batch, steps, dtype, h) for h in (above, below))
+        assert more - fewer > 1.5, "two groups do not begin in between"
         check(cell, batch, above, steps, dtype)
         check(cell, batch, below, steps, dtype, checkpoints=(None,), threads=(1,))
+
+
+def check_more_groups(cell):
+    """Eight groups begin with the rows: a batch with one row less has four."""
+    least = MORE_GROUPS * ROWS_IF_MORE
+    for batch, steps, dtype in ((least, 2, "float32"), (1100, 1, "float64")):
+        hidden = math.isqrt(MORE_GROUPS * MULTIPLY_ADDS // (CELLS[cell].gates * (least - 1))) + 1
+        more, fewer = (
+            gradients_in_buffer(cell, b, steps, dtype, hidden) for b in (least, least - 1)
+        )
+        assert more - fewer > 3.5, "four groups do not begin in between"
+        check(cell, batch, hidden, steps, dtype, checkpoints=(None, 1))
+        check(cell, least - 1, hidden, steps, dtype, (None,), (1,))
 
 
 def check_all(cell):
@@ -112,6 +127,11 @@ def check_windows(seeds):
 @pytest.mark.parametrize("cell", RECURRENT)
 def test_backward_ends_however_few_steps_are_left(cell):
     run_watched(f"import test_few_steps as t\nt.check_cell({cell!r})")
+
+
+@pytest.mark.parametrize("cell", RECURRENT)
+def test_backward_ends_however_few_steps_are_left_for_more_groups(cell):
+    run_watched(f"import test_few_steps as t\nt.check_more_groups({cell!r})")
 
 
 @pytest.mark.slow
