@@ -18,8 +18,9 @@ pass() { passed=$((passed + 1)); echo "PASS $*"; }
 fail() { failed=$((failed + 1)); echo "FAIL $*"; }
 missing() { if [ "$all" = --all ]; then fail "$*"; else echo "skip $*"; fi; }
 
-# build NAME COMMAND [BUILD]: out/NAME/check, options, own_cell and pool from the compiler's command, on all cores. With
-# BUILD the kernels are that build's. `link` has more flags for the programs.
+# build NAME COMMAND [BUILD]: the programs in out/NAME from the compiler's command, on all cores. With BUILD the kernels
+# are that build's. `link` has more flags for the programs.
+programs=(check options own_cell) of_pool=(pool turns)
 build() {
   local name=$1 command=$2 dir=$out/$1 but=none
   rm -rf "$dir" && mkdir -p "$dir"
@@ -27,7 +28,7 @@ build() {
   # shellcheck disable=SC2086
   if printf '%s\n' csrc/*/*.c | grep -v "^$but" |
     xargs -P "$(nproc)" -I{} sh -c "$command $flags -c {} -o $dir/\$(echo {} | tr / _).o" &&
-    printf '%s\n' check options own_cell pool turns |
+    printf '%s\n' "${programs[@]}" "${of_pool[@]}" |
     xargs -P "$(nproc)" -I{} sh -c "$command $link $flags $dir/*.o tests/c/{}.c -o $dir/{} -lm -pthread"; then
     pass "$name: builds without a warning ($command)"
   else
@@ -35,8 +36,6 @@ build() {
     return 1
   fi
 }
-
-programs=(check options own_cell)
 
 # run NAME LABEL ARGUMENTS [EMULATOR [PROGRAM]]: the programs or one of them, into a log that ends with their exit status
 run() {
@@ -89,6 +88,7 @@ for compiler in gcc $clang; do
   company "$machine-$compiler"
 done
 [ -n "$clang" ] || missing "clang: not installed"
+of_pool=()
 build "$machine-single" "gcc -DFRNN_SINGLE" "$machine-gcc" && check "$machine-single" "without threads" 1
 
 if [ "$machine" != aarch64 ]; then
@@ -100,7 +100,7 @@ if [ "$machine" != aarch64 ]; then
   else
     # The emulator takes minutes, so the programs run at once, as many as there are cores, the longest first. Code that
     # does not fuse multiply and add runs in that one alone: no CPU of AArch64 needs it.
-    emulated=() link=-static
+    emulated=() link=-static of_pool=(pool turns)
     build aarch64-gcc "$cross" && emulated+=(aarch64-gcc)
     if [ -n "$clang" ]; then
       build aarch64-clang "$clang --target=aarch64-linux-gnu" && emulated+=(aarch64-clang)
