@@ -220,6 +220,19 @@ typedef struct {
 
 int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
+/* Packed weights hold no address. They may be copied, all their bytes but the last 64, and they may lie in
+ * memory that several processes read. frnn_read_packed says what such bytes are, before a process uses weights that
+ * another one packed: of the shape the cell, dtype, input, hidden, projected and precision, and their forms. `version`
+ * and `isa` are the library's and the instruction set's that packed them, NULL if these are no packed weights at all.
+ * Returns 0; FRNN_INVALID if these are not `size` bytes of weights that this version packed for a cell of the library;
+ * FRNN_MISSING if this build or this CPU lacks the instructions. It checks the header, not the numbers. */
+typedef struct {
+  frnn_shape shape;
+  unsigned forms;
+  const char *version, *isa;
+} frnn_packed_facts;
+int frnn_read_packed(const void *packed, size_t size, frnn_packed_facts *facts);
+
 /* Arrays for the matrices that were packed and for the scales of their rows, each as frnn_weights describes it; one
  * that is NULL is not written. int8 weights have scales, others do not. */
 typedef struct {
@@ -312,6 +325,9 @@ typedef struct {
 size_t frnn_dense_size(const frnn_dense_shape *shape);
 void frnn_pack_dense(const frnn_dense_shape *shape, const void *weight, const void *bias, void *packed);
 void frnn_unpack_dense(const void *packed, void *weight, void *bias);
+
+/* As frnn_read_packed: the shape of `size` bytes that another process may have packed. */
+int frnn_read_dense(const void *packed, size_t size, frnn_dense_shape *shape);
 
 typedef struct {
   const void *packed;

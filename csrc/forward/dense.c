@@ -6,9 +6,9 @@
  * It must not know: dtypes, instruction sets, time. */
 #include "../internal/sequence.h"
 
-/* As packed weights begin with: the kernels that packed them run all calls. */
+/* As packed weights of a layer begin with: the kernels that packed them run all calls. */
 typedef struct {
-  const frnn_kernels *kernels;
+  frnn_packer by;
   frnn_dense_shape shape;
 } dense_header;
 
@@ -27,9 +27,13 @@ static dense_layout lay_dense(const frnn_dense_shape *s) {
   return at;
 }
 
+static int is_dense_shape(const frnn_dense_shape *s) {
+  return (unsigned)s->dtype < FRNN_DTYPES && (unsigned)s->activation <= FRNN_SOFTMAX && s->inputs >= 0 &&
+         s->outputs >= 0;
+}
+
 size_t frnn_dense_size(const frnn_dense_shape *s) {
-  if (!s || (unsigned)s->dtype >= FRNN_DTYPES || !frnn_kernels_for(s->dtype)) return 0;
-  if ((unsigned)s->activation > FRNN_SOFTMAX || s->inputs < 0 || s->outputs < 0) return 0;
+  if (!s || !is_dense_shape(s) || !frnn_kernels_for(s->dtype)) return 0;
   dense_layout layout = lay_dense(s);
   return total(&layout.total);
 }
@@ -37,9 +41,10 @@ size_t frnn_dense_size(const frnn_dense_shape *s) {
 /* The transposition between W and its panels. */
 static frnn_transpose transpose_of(const dense_header *packed, const void *weight) {
   const frnn_dense_shape *s = &packed->shape;
-  int64_t vector = packed->kernels->lanes * packed->kernels->size;
+  const frnn_kernels *kernels = frnn_kernels_of(&packed->by);
+  int64_t vector = kernels->lanes * kernels->size;
   return (frnn_transpose){.src = weight,
-                          .src_row = s->inputs * packed->kernels->size,
+                          .src_row = s->inputs * kernels->size,
                           .outputs = s->outputs,
                           .k = s->inputs,
                           .dst = at(packed, (ptrdiff_t)lay_dense(s).panels),
@@ -49,10 +54,13 @@ static frnn_transpose transpose_of(const dense_header *packed, const void *weigh
 
 void frnn_pack_dense(const frnn_dense_shape *s, const void *weight, const void *bias, void *packed) {
   dense_header *header = packed;
-  *header = (dense_header){frnn_kernels_for(s->dtype), *s};
+  const frnn_kernels *kernels = frnn_kernels_for(s->dtype);
+  memset(header, 0, sizeof *header); /* its padding too */
+  header->by = frnn_packer_of(kernels, &kernels->products, FRNN_FULL);
+  header->shape = (frnn_dense_shape){s->dtype, s->activation, s->inputs, s->outputs};
   memcpy(at(packed, (ptrdiff_t)lay_dense(s).bias), bias, (size_t)(s->outputs * bytes_of(s->dtype)));
   frnn_transpose t = transpose_of(header, weight);
-  header->kernels->products.pack(&t);
+  kernels->products.pack(&t);
 }
 
 void frnn_unpack_dense(const void *packed, void *weight, void *bias) {
@@ -60,7 +68,20 @@ void frnn_unpack_dense(const void *packed, void *weight, void *bias) {
   const frnn_dense_shape *s = &header->shape;
   frnn_transpose t = transpose_of(header, weight);
   memcpy(bias, at(packed, (ptrdiff_t)lay_dense(s).bias), (size_t)(s->outputs * bytes_of(s->dtype)));
-  header->kernels->products.unpack(&t);
+  frnn_products_of(&header->by)->unpack(&t);
+}
+
+int frnn_read_dense(const void *packed, size_t bytes, frnn_dense_shape *shape) {
+  const dense_header *header = packed;
+  if (!shape || !packed || (uintptr_t)packed % FRNN_ALIGN || bytes < sizeof *header) return FRNN_INVALID;
+  int status = frnn_packer_status(&header->by);
+  if (status < 0) return status;
+  const frnn_dense_shape *s = &header->shape;
+  if (!is_dense_shape(s) || s->dtype != header->by.dtype || header->by.precision != FRNN_FULL) return FRNN_INVALID;
+  dense_layout layout = lay_dense(s);
+  if (layout.total.overflow || bytes < total(&layout.total) - FRNN_ALIGN) return FRNN_INVALID;
+  *shape = *s;
+  return 0;
 }
 
 /* A job: all its parts read this. */
@@ -76,7 +97,7 @@ static void multiply_part(void *context, int part, int parts) {
   dense_job *p = context;
   const frnn_dense_call *call = p->call;
   const frnn_dense_shape *s = &p->packed->shape;
-  const frnn_kernels *kernels = p->packed->kernels;
+  const frnn_kernels *kernels = frnn_kernels_of(&p->packed->by);
   int64_t lanes = kernels->lanes, panel = s->inputs * lanes * kernels->size;
   range vectors = vectors_of_part(kernels, s->outputs, part_of_job(&p->job_parts, part));
   dense_layout layout = lay_dense(s);
@@ -100,7 +121,7 @@ static void multiply_part(void *context, int part, int parts) {
 static void activate_part(void *context, int part, int parts) {
   dense_job *p = context;
   const frnn_dense_shape *s = &p->packed->shape;
-  const frnn_kernels *kernels = p->packed->kernels;
+  const frnn_kernels *kernels = frnn_kernels_of(&p->packed->by);
   range rows = range_of(p->call->rows, part, parts);
   void *y = at(p->call->y, rows.begin * s->outputs * kernels->size);
   if (frnn_stopped(&p->run)) return;
@@ -113,7 +134,7 @@ static void activate_part(void *context, int part, int parts) {
 
 static int dense_is_invalid(const frnn_dense_call *call) {
   const dense_header *packed = call ? call->packed : NULL;
-  if (!packed || (uintptr_t)packed % FRNN_ALIGN || !packed->kernels || call->rows < 0) return 1;
+  if (!packed || (uintptr_t)packed % FRNN_ALIGN || !frnn_kernels_of(&packed->by) || call->rows < 0) return 1;
   if (call->rows == 0 || packed->shape.outputs == 0) return 0;
   return !call->y || (!call->x && packed->shape.inputs > 0);
 }
@@ -125,7 +146,8 @@ int frnn_dense(const frnn_dense_call *call, int (*interrupted)(void)) {
   const frnn_dense_shape *s = &p.packed->shape;
   if (call->rows == 0 || s->outputs == 0) return 0;
   double outputs = (double)call->rows * (double)s->outputs, work = outputs * (double)s->inputs;
-  p.job_parts = part_by_slices(1, work, (s->outputs + p.packed->kernels->lanes - 1) / p.packed->kernels->lanes);
+  int64_t lanes = frnn_kernels_of(&p.packed->by)->lanes;
+  p.job_parts = part_by_slices(1, work, (s->outputs + lanes - 1) / lanes);
   frnn_begin(&p.run, work, parts_of(&p.job_parts), interrupted);
   frnn_parallel(&p.run, work, multiply_part, &p, parts_of(&p.job_parts));
   if (s->activation != FRNN_LINEAR)

@@ -147,8 +147,8 @@ int frnn_make_id_table(const frnn_id_table_call *call, int (*interrupted)(void))
   if (status < 0) return status;
   const frnn_shape *s = &call->shape;
   const packed_header *packed = call->packed;
-  tabulation p = {.call = call, .kernels = packed ? packed->kernels : frnn_kernels_for(s->dtype)};
-  p.products = packed ? packed->products : frnn_products_for(p.kernels, s->precision);
+  tabulation p = {.call = call, .kernels = packed ? frnn_kernels_of(&packed->by) : frnn_kernels_for(s->dtype)};
+  p.products = packed ? frnn_products_of(&packed->by) : frnn_products_for(p.kernels, s->precision);
   double inputs = call->x ? (double)s->input : 2;
   double work = (double)s->cell->facts.gates * (double)s->hidden * inputs * (double)call->count;
   table_layout layout = lay_table(s, call->count);

@@ -155,6 +155,18 @@ static void pack_matrices(packing *p, const frnn_pack_call *call, const packed_l
     pack_for_steps(p, s, 1, mine, of_h, w_hh);
 }
 
+void frnn_begin_packed(const frnn_shape *s, frnn_packer by, unsigned forms, void *packed) {
+  packed_header *header = packed;
+  memset(header, 0, sizeof *header); /* its padding too */
+  header->by = by;
+  header->cell = s->cell->own ? OWN_CELL : s->cell->number;
+  header->forms = forms;
+  header->input = s->input;
+  header->hidden = s->hidden;
+  header->projected = s->projected;
+  header->at = frnn_lay_packed(s, forms);
+}
+
 static void pack_part(void *context, int part, int parts) {
   packing *p = context;
   job_part mine = part_of_job(&p->job_parts, part);
@@ -167,8 +179,7 @@ static void pack_part(void *context, int part, int parts) {
   pack_vectors(p, s, projection(s, p->kernels, call->weights.w_hr, w_hr),
                vectors_of_part(p->kernels, s->projected, mine), call->weights.scale_hr);
   if (mine.slice > 0) return;
-  packed_header header = {p->kernels, p->products, call->forms, layout, *s};
-  memcpy(call->packed, &header, sizeof header);
+  frnn_begin_packed(s, frnn_packer_of(p->kernels, p->products, s->precision), call->forms, call->packed);
   frnn_pack_biases(s, p->kernels, &call->weights, at(call->packed, (ptrdiff_t)layout.bias),
                    at(call->packed, (ptrdiff_t)layout.bias_h));
 }
@@ -192,18 +203,18 @@ int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void)) 
   int status = frnn_pack_status(calls, count);
   if (status < 0) return status;
   const packed_header *like = calls->like;
-  return frnn_pack_with(like ? like->kernels : kernels_for(&calls->shape), calls, count, interrupted);
+  return frnn_pack_with(like ? frnn_kernels_of(&like->by) : kernels_for(&calls->shape), calls, count, interrupted);
 }
 
 /* ---- unpacking -------------------------------------------------------------------------------------------------- */
 
 /* Writes `src` from its panels, unless it is NULL, and the scales of its outputs, unless that is NULL. */
 static void unpack(frnn_run *run, const packed_header *packed, frnn_transpose t, float *scales) {
-  int64_t lanes = packed->kernels->lanes;
+  int64_t lanes = frnn_kernels_of(&packed->by)->lanes;
   if (scales && t.k > 0) frnn_read_scales(&t, lanes, scales);
   for (int64_t left = t.outputs; t.src && t.k > 0 && left > 0 && !frnn_stopped(run); left -= t.outputs) {
     t.outputs = next_count(PACKED_AT_ONCE / lanes * lanes, left);
-    packed->products->unpack(&t);
+    frnn_products_of(&packed->by)->unpack(&t);
     t.src = at(t.src, t.outputs * t.src_row);
     t.dst = at(t.dst, t.outputs / lanes * t.dst_vector);
   }
@@ -215,7 +226,8 @@ static void unpack_from_steps(frnn_run *run, const frnn_shape *s, const packed_h
   for (const frnn_phase *phase = s->cell->forward; phase->kind == FRNN_TILE; phase++) {
     phase_gates of = gates_of_phase(s->cell, h, phase->number);
     for (int gate = of.first; gate < of.first + of.count; gate++) {
-      frnn_transpose t = gate_for_steps(s, packed->kernels, of, gate, matrix, k, at(packed, (ptrdiff_t)panels));
+      frnn_transpose t =
+          gate_for_steps(s, frnn_kernels_of(&packed->by), of, gate, matrix, k, at(packed, (ptrdiff_t)panels));
       if (!matrix) t.src = NULL;
       unpack(run, packed, t, scales ? scales + gate * s->hidden : NULL);
     }
@@ -226,7 +238,8 @@ static void unpack_from_steps(frnn_run *run, const frnn_shape *s, const packed_h
 static void unpack_from_product(frnn_run *run, const frnn_shape *s, const packed_header *packed, int gates, int64_t k,
                                 size_t panels, void *matrix, float *scales) {
   for (int gate = 0; gate < gates; gate++) {
-    frnn_transpose t = gate_for_product(s, packed->kernels, gate, matrix, k, at(packed, (ptrdiff_t)panels));
+    frnn_transpose t =
+        gate_for_product(s, frnn_kernels_of(&packed->by), gate, matrix, k, at(packed, (ptrdiff_t)panels));
     if (!matrix) t.src = NULL;
     unpack(run, packed, t, scales ? scales + gate * s->hidden : NULL);
   }
@@ -248,7 +261,30 @@ int frnn_unpack(const frnn_shape *s, const void *packed, const frnn_matrices *to
     unpack_from_product(&run, s, header, facts->recurrent, features, layout->w_hh, to->w_hh, to->scale_hh);
   else
     unpack_from_steps(&run, s, header, 1, features, layout->w_hh, to->w_hh, to->scale_hh);
-  frnn_transpose w_hr = projection(s, header->kernels, to->w_hr, at(packed, (ptrdiff_t)layout->w_hr));
+  frnn_transpose w_hr = projection(s, frnn_kernels_of(&header->by), to->w_hr, at(packed, (ptrdiff_t)layout->w_hr));
   if (s->projected) unpack(&run, header, w_hr, to->scale_hr);
   return frnn_end(&run);
+}
+
+/* ---- packed elsewhere ------------------------------------------------------------------------------------------- */
+
+int frnn_read_packed(const void *packed, size_t size, frnn_packed_facts *facts) {
+  const packed_header *header = packed;
+  if (!facts || !is_buffer(packed) || size < sizeof *header) return FRNN_INVALID;
+  memset(facts, 0, sizeof *facts);
+  if (frnn_is_packer(&header->by)) facts->version = header->by.version, facts->isa = header->by.isa;
+  int status = frnn_packer_status(&header->by);
+  if (status < 0) return status;
+  frnn_shape *s = &facts->shape;
+  s->cell = frnn_cell_at(header->cell);
+  s->dtype = header->by.dtype;
+  s->precision = header->by.precision;
+  s->input = header->input;
+  s->hidden = header->hidden;
+  s->projected = header->projected;
+  facts->forms = header->forms;
+  if (shape_is_invalid(s) || is_too_large(s, 0, 0) || header->forms & ~(uint32_t)BOTH_FORMS) return FRNN_INVALID;
+  packed_layout layout = frnn_lay_packed(s, header->forms);
+  int same = memcmp(&layout, &header->at, offsetof(packed_layout, total)) == 0;
+  return same && size >= total(&layout.total) - FRNN_ALIGN ? 0 : FRNN_INVALID;
 }

@@ -9,6 +9,7 @@
 
 enum { PROJECTED_ROWS_MOST = 256 }; /* in one product */
 enum { REFUSED = -1 };
+enum { BOTH_FORMS = FRNN_FOR_STEPS | FRNN_FOR_PRODUCTS };
 
 /* Offsets in a buffer of packed weights, W_ih in either form. */
 typedef struct {
@@ -34,28 +35,43 @@ forward_layout frnn_lay_forward(const frnn_shape *s);
 int frnn_widens(const frnn_shape *s);
 frnn_shape frnn_widened_shape(const frnn_shape *narrow);
 
-/* Packed weights begin with this header. Panels are as wide as the vectors of the kernels that packed them, so forward
- * passes use those kernels whatever instruction set has been selected since. `products` are for the precision. */
+/* Packed weights begin with this header, and have no address, so that processes can share them. Panels are as wide as
+ * the vectors of the kernels that packed them, so forward passes use those kernels whatever instruction set has been
+ * selected since. The sizes are those of the packing call.
+ */
 typedef struct {
-  const frnn_kernels *kernels;
-  const frnn_products *products;
-  unsigned forms;
+  frnn_packer by;
+  int32_t cell; /* its number; OWN_CELL for a caller's own, which has none */
+  uint32_t forms;
+  int64_t input, hidden, projected;
   packed_layout at;
-  frnn_shape shape; /* of the packing call */
 } packed_header;
+enum { OWN_CELL = -1 };
+
+/* Writes the header of packed weights of a shape. */
+void frnn_begin_packed(const frnn_shape *s, frnn_packer by, unsigned forms, void *packed);
 
 /* 1 if these are packed weights of the shape's dtype, as far as the header tells. */
 static inline int are_packed(const frnn_shape *s, const void *packed) {
   const packed_header *header = packed;
-  return packed && (uintptr_t)packed % FRNN_ALIGN == 0 && header->kernels && header->kernels->size == element_size(s);
+  return packed && (uintptr_t)packed % FRNN_ALIGN == 0 && header->by.dtype == s->dtype && frnn_kernels_of(&header->by);
+}
+
+/* 1 if the cell is that of the header. Callers' own cells are told apart by their layouts alone. */
+static inline int is_of_cell(const frnn_shape *s, const packed_header *header) {
+  if (header->cell != OWN_CELL) return !s->cell->own && header->cell == s->cell->number;
+  frnn_shape own = *s;
+  own.input = header->input;
+  packed_layout layout = frnn_lay_packed(&own, header->forms);
+  return s->cell->own && memcmp(&layout, &header->at, offsetof(packed_layout, total)) == 0;
 }
 
 /* 1 if they are those of a layer of this cell, precision and sizes; a pass over ids has no input. */
 static inline int are_of_shape(const frnn_shape *s, const void *packed) {
   if (!are_packed(s, packed)) return 0;
-  const frnn_shape *own = &((const packed_header *)packed)->shape;
-  return own->cell == s->cell && own->precision == s->precision && own->hidden == s->hidden &&
-         own->projected == s->projected && (own->input == s->input || s->has_ids);
+  const packed_header *own = packed;
+  return own->by.precision == s->precision && own->hidden == s->hidden && own->projected == s->projected &&
+         (own->input == s->input || s->has_ids) && is_of_cell(s, own);
 }
 
 /* valid.c: 0, FRNN_INVALID or FRNN_MISSING. */

@@ -22,8 +22,8 @@ static void begin_pass(forward_pass *w, const frnn_forward_call *call, const frn
   w->full = full;
   w->cell = s->cell;
   w->packed = call->packed;
-  w->kernels = w->packed->kernels;
-  w->products = w->packed->products;
+  w->kernels = frnn_kernels_of(&w->packed->by);
+  w->products = frnn_products_of(&w->packed->by);
   w->functions = functions_of(w->kernels, s);
   w->layout = call->plan;
   w->row = padded(s) * element_size(s);

@@ -9,8 +9,7 @@ int frnn_pack_status(const frnn_pack_call *calls, int count) {
   if (status == 0 && is_too_large(&calls->shape, 0, 0)) status = FRNN_INVALID;
   for (int i = 0; i < count && status == 0; i++) {
     const frnn_shape *s = &calls[i].shape;
-    unsigned both = FRNN_FOR_STEPS | FRNN_FOR_PRODUCTS;
-    if (!are_alike(s, &calls->shape) || !is_buffer(calls[i].packed) || calls[i].forms & ~both ||
+    if (!are_alike(s, &calls->shape) || !is_buffer(calls[i].packed) || calls[i].forms & ~(unsigned)BOTH_FORMS ||
         (calls[i].like && !are_packed(s, calls[i].like)) ||
         !has_weights(s, &calls[i].weights, calls[i].forms != 0 && s->input > 0))
       status = FRNN_INVALID;
@@ -23,7 +22,7 @@ static int serves(const frnn_forward_call *call) {
   const frnn_shape *s = &call->shape;
   const packed_header *packed = call->packed;
   if (!are_of_shape(s, packed)) return 0;
-  if (s->has_ids || s->input == 0 || packed->forms == (FRNN_FOR_STEPS | FRNN_FOR_PRODUCTS)) return 1;
+  if (s->has_ids || s->input == 0 || packed->forms == BOTH_FORMS) return 1;
   unsigned form = frnn_form_of(s);
   if (form == 0 && call->weights.w_ih) return 1;
   return (packed->forms & (form ? form : FRNN_FOR_PRODUCTS)) != 0;

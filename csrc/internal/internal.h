@@ -359,6 +359,27 @@ const frnn_kernels *frnn_kernels_for_units(int dtype, int64_t units);
 /* The products of the same instruction set for a precision. */
 const frnn_products *frnn_products_for(const frnn_kernels *kernels, int precision);
 
+/* The kernels and products that packed some weights, by names and numbers. Packed weights begin with this and hold no
+ * address, so they may be moved, and processes that share memory may read the same ones. */
+typedef struct {
+  char mark[8], version[24], isa[16];
+  int32_t set, extended; /* the place in dispatch.c's list, from 1 on; 1 if products are those of the set's extension */
+  int32_t dtype, precision;
+} frnn_packer;
+
+frnn_packer frnn_packer_of(const frnn_kernels *kernels, const frnn_products *products, int precision);
+
+/* They themselves, for this version's own packer. The first is NULL if the numbers cannot be right. */
+const frnn_kernels *frnn_kernels_of(const frnn_packer *by);
+const frnn_products *frnn_products_of(const frnn_packer *by);
+
+/* For a packer from elsewhere: 0; FRNN_INVALID if it is none of this version; FRNN_MISSING if this build has not these
+ * kernels, or if this CPU does not run them. */
+int frnn_packer_status(const frnn_packer *by);
+
+/* 1 if the bytes are a packer, of whatever version. */
+int frnn_is_packer(const frnn_packer *by);
+
 /* The floating-point environment, as far as run.h keeps it. */
 typedef union {
   fenv_t whole;

@@ -219,6 +219,50 @@ const frnn_products *frnn_products_for(const frnn_kernels *kernels, int precisio
   return extends(set, precision) ? sets[set].extension[precision].products : sets[set].products[precision];
 }
 
+static const char MARK[8] = "fastrnn";
+
+/* Copies a text, with zeros behind it: the bytes of packed weights follow from the weights alone. */
+static void copy_text(char *to, size_t size, const char *from) {
+  memset(to, 0, size);
+  memcpy(to, from, strlen(from) < size ? strlen(from) : size - 1);
+}
+
+frnn_packer frnn_packer_of(const frnn_kernels *kernels, const frnn_products *products, int precision) {
+  frnn_packer by = {.dtype = kernels->size == sizeof(float) ? FRNN_F32 : FRNN_F64, .precision = precision};
+  while (sets[by.set++].kernels[by.dtype] != kernels) continue;
+  by.extended = precision != FRNN_FULL && products == sets[by.set - 1].extension[precision].products;
+  memcpy(by.mark, MARK, sizeof by.mark);
+  copy_text(by.version, sizeof by.version, FRNN_VERSION);
+  copy_text(by.isa, sizeof by.isa, kernels->isa);
+  return by;
+}
+
+const frnn_kernels *frnn_kernels_of(const frnn_packer *by) {
+  if ((uint32_t)by->set - 1 >= SETS || (uint32_t)by->dtype >= FRNN_DTYPES) return NULL;
+  return sets[by->set - 1].kernels[by->dtype];
+}
+
+const frnn_products *frnn_products_of(const frnn_packer *by) {
+  int set = by->set - 1;
+  if (by->precision == FRNN_FULL) return &sets[set].kernels[by->dtype]->products;
+  return by->extended ? sets[set].extension[by->precision].products : sets[set].products[by->precision];
+}
+
+int frnn_is_packer(const frnn_packer *by) {
+  return memcmp(by->mark, MARK, sizeof MARK) == 0 && by->version[sizeof by->version - 1] == 0 &&
+         by->isa[sizeof by->isa - 1] == 0;
+}
+
+int frnn_packer_status(const frnn_packer *by) {
+  if (!frnn_is_packer(by) || strncmp(by->version, FRNN_VERSION, sizeof by->version - 1) != 0) return FRNN_INVALID;
+  if ((uint32_t)by->precision >= FRNN_PRECISIONS || (uint32_t)by->dtype >= FRNN_DTYPES) return FRNN_INVALID;
+  if (by->precision != FRNN_FULL && by->dtype != FRNN_F32) return FRNN_INVALID;
+  const frnn_kernels *kernels = frnn_kernels_of(by);
+  if (!kernels || strcmp(kernels->isa, by->isa) != 0 || !sets[by->set - 1].runs()) return FRNN_MISSING;
+  const extension *more = &sets[by->set - 1].extension[by->precision];
+  return by->extended && !(more->products && more->has()) ? FRNN_MISSING : 0;
+}
+
 const char *frnn_extension(int i) {
   int set = current();
   for (int precision = 0; set < SETS && precision < FRNN_PRECISIONS; precision++)

@@ -189,17 +189,29 @@ def kernel_weights(cell, parameters):
     return runtime.core.Weights(*_sizes(cell, parameters), **_variant_options(cell))
 
 
-def packed_weights(cell, parameters, precision=None, scales=None):
+def packed_weights(cell, parameters, precision=None, scales=None, whole=False):
     """The same as the module's `Packed`: it refers to the biases and extras, not to the matrices.
 
     precision : that of the matrices; None is that of their dtype.
     scales : the scales of int8 weights, as `Packed.scales` returns them; None computes them.
+    whole : whether W_ih is packed at once in all forms that passes read.
     """
     if runtime.core is None:
         return None
     return runtime.core.Packed(
         *_sizes(cell, parameters), **_variant_options(cell), precision=precision or "",
-        scales=scales,
+        scales=scales, whole=whole,
+    )  # fmt: skip
+
+
+def packed_before(cell, hidden_size, vectors, precision, content):
+    """A `Packed` of what another one's `content` returned, maybe in another process.
+
+    vectors : the parameters, with None for the matrices.
+    """
+    return runtime.core.Packed(
+        cell.index, hidden_size, *_by_name(cell, vectors), **_variant_options(cell),
+        precision=precision or "", content=runtime.core.at_boundary(content),
     )  # fmt: skip
 
 

@@ -170,7 +170,7 @@ cdef class Weights:
     cell: its index. hidden: H. w_ih: (G*H, I). w_hh: (R*H, H), None for a cell without recurrent gates (R = 0). b_ih,
     b_hh: (G*H,) and (R*H,), or None. w_hr: (P, H) or None; with it w_hh is (R*H, P). extras: name -> array. numbers:
     name -> value for options that are numbers; for recurrent_activation the slope. zoneout: a rate for each state,
-    or (). precision, scales: of `Packed` alone, see there.
+    or (). precision, scales, whole, content: of `Packed` alone, see there.
     """
     cdef frnn_shape shape  # cell, dtype, input, hidden, projected, precision
     cdef frnn_weights weights
@@ -179,37 +179,28 @@ cdef class Weights:
 
     def __cinit__(self, int cell, int64_t hidden, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
                   dict extras not None={}, *, dict numbers not None={}, tuple zoneout not None=(),
-                  str precision not None="", scales=None):
+                  str precision not None="", scales=None, bint whole=False, content=None):
         cdef frnn_shape *s = &self.shape
         cdef const frnn_cell_facts *facts
         cdef int i
         memset(s, 0, sizeof(frnn_shape))
         memset(&self.variant, 0, sizeof(frnn_variant))
         s.cell = cell_of(cell)
-        facts = frnn_facts_of(s.cell)
-        s.dtype = dtype_of(matrix_of(w_ih))
-        s.input = matrix_of(w_ih).shape[1]
         s.hidden = hidden
         if precision:
             s.precision = precisions().index(precision)
-        if s.precision and (s.dtype != FRNN_F32 or not isinstance(self, Packed)):
-            raise ValueError("float32 weights in packed form expected with a precision")
-        if scales is not None and not isinstance(self, Packed):
-            raise ValueError("weights in packed form expected with scales")
-        if hidden < 1 or not is_product(matrix_of(w_ih).shape[0], facts.gates, hidden):
-            raise ValueError(f"w_ih of {facts.gates} * hidden rows expected, and hidden = {hidden} of 1 at least, "
-                             f"got {w_ih.shape}")
-        if w_hr is not None:
-            s.projected = matrix_of(w_hr).shape[0]
-            if not facts.takes >> FRNN_PROJ_SIZE & 1 or not 0 < s.projected < hidden:
-                raise ValueError("a projection to fewer features, of a cell that takes one, expected")
-        if (w_hh is None) != (facts.recurrent == 0) or (b_hh is not None and facts.recurrent == 0):
+        facts = frnn_facts_of(s.cell)
+        if not isinstance(self, Packed) and (precision or whole or scales is not None or content is not None):
+            raise ValueError("weights in packed form expected with precision, scales, whole or content")
+        has_none = facts.recurrent == 0
+        if (content is None and (w_hh is None) != has_none) or (b_hh is not None and has_none):
             raise ValueError("w_hh, and maybe b_hh, of a cell that has recurrent gates expected, and of no other")
-        self.weights.w_ih = dense(w_ih, s.dtype, gate_rows(s), s.input)
-        self.weights.w_hh = dense(w_hh, s.dtype, recurrent_rows(s), features_of(s))
+        if content is None:
+            self.take_matrices(w_ih, w_hh, w_hr)
+        else:
+            shape_in(content, s)
         self.weights.b_ih = dense(b_ih, s.dtype, gate_rows(s), 1)
         self.weights.b_hh = dense(b_hh, s.dtype, recurrent_rows(s), 1)
-        self.weights.w_hr = dense(w_hr, s.dtype, s.projected, hidden)
         extras_of(s, extras, <void **>self.variant.extra, False)
         for i in range(FRNN_EXTRAS):
             if i not in (FRNN_WEIGHT_PEEPHOLE, FRNN_BIAS_LN_C) and facts.extra[i] and self.variant.extra[i] == NULL:
@@ -220,6 +211,26 @@ cdef class Weights:
         for i in range(<int>len(zoneout)):
             self.variant.zoneout[i] = zoneout[i]
         self.held = w_ih, w_hh, b_ih, b_hh, w_hr, *extras.values()
+
+    cdef int take_matrices(self, w_ih, w_hh, w_hr) except -1:
+        """Checks the matrices, and takes the dtype and the sizes from them."""
+        cdef frnn_shape *s = &self.shape
+        cdef const frnn_cell_facts *facts = frnn_facts_of(s.cell)
+        s.dtype = dtype_of(matrix_of(w_ih))
+        s.input = matrix_of(w_ih).shape[1]
+        if s.precision and s.dtype != FRNN_F32:
+            raise ValueError("float32 weights expected with a precision")
+        if s.hidden < 1 or not is_product(matrix_of(w_ih).shape[0], facts.gates, s.hidden):
+            raise ValueError(f"w_ih of {facts.gates} * hidden rows expected, and hidden = {s.hidden} of 1 at least, "
+                             f"got {w_ih.shape}")
+        if w_hr is not None:
+            s.projected = matrix_of(w_hr).shape[0]
+            if not facts.takes >> FRNN_PROJ_SIZE & 1 or not 0 < s.projected < s.hidden:
+                raise ValueError("a projection to fewer features, of a cell that takes one, expected")
+        self.weights.w_ih = dense(w_ih, s.dtype, gate_rows(s), s.input)
+        self.weights.w_hh = dense(w_hh, s.dtype, recurrent_rows(s), features_of(s))
+        self.weights.w_hr = dense(w_hr, s.dtype, s.projected, s.hidden)
+        return 0
 
 
 cdef class Gradients:

@@ -5,7 +5,8 @@ from libc.stdint cimport int64_t
 
 from fastrnn.kernels cimport (
     FRNN_ABI, FRNN_BIAS_LN_C, FRNN_BUSY, FRNN_EXTRAS, FRNN_F32, FRNN_F64, FRNN_FOR_PRODUCTS, FRNN_FOR_STEPS,
-    FRNN_FORKED, FRNN_INT8, FRNN_INTERRUPTED, FRNN_INVALID, FRNN_OPTIONS, FRNN_PROJ_SIZE, FRNN_RECURRENT_DROPOUT,
+    FRNN_FORKED, FRNN_INT8, FRNN_INTERRUPTED, FRNN_INVALID, FRNN_MISSING, FRNN_OPTIONS, FRNN_PROJ_SIZE,
+    FRNN_RECURRENT_DROPOUT,
     FRNN_STATES_MOST, FRNN_TOGETHER, FRNN_WEIGHT_PEEPHOLE, FRNN_ZONEOUT, frnn_backward_call, frnn_cell,
     frnn_cell_facts, frnn_dropout_masks, frnn_forward_call, frnn_ids, frnn_pack_call, frnn_rows, frnn_sequence,
     frnn_shape, frnn_state, frnn_variant, frnn_weights)
@@ -21,6 +22,12 @@ cdef extern from "fastrnn.h" nogil:
     const char *frnn_precision_name(int)
     const char *frnn_option_name(int)
     const char *frnn_extra_name(int)
+
+    ctypedef struct frnn_packed_facts:
+        frnn_shape shape
+        unsigned forms
+        const char *version
+        const char *isa
 
     ctypedef struct frnn_matrices:
         void *w_ih
@@ -73,6 +80,7 @@ cdef extern from "fastrnn.h" nogil:
     size_t frnn_backward_size(const frnn_shape *)
     # The functions below with an `interruption` return 0 or one of these. After FRNN_INTERRUPTED an exception is set.
     int frnn_pack(const frnn_pack_call *, int, interruption)
+    int frnn_read_packed(const void *, size_t, frnn_packed_facts *)
     int frnn_unpack(const frnn_shape *, const void *, const frnn_matrices *, interruption)
     size_t frnn_plan_size()
     void frnn_plan(const frnn_shape *, void *)
@@ -86,6 +94,7 @@ cdef extern from "fastrnn.h" nogil:
     int frnn_id_gradients(const frnn_id_gradients_call *, interruption)
     size_t frnn_dense_size(const frnn_dense_shape *)
     void frnn_pack_dense(const frnn_dense_shape *, const void *, const void *, void *)
+    int frnn_read_dense(const void *, size_t, frnn_dense_shape *)
     void frnn_unpack_dense(const void *, void *, void *)
     int frnn_dense(const frnn_dense_call *, interruption)
     int frnn_goes_by_blocks(int64_t)

@@ -54,7 +54,7 @@ class Weights:
         cls,
         cell: int,
         hidden: int,
-        w_ih: _Array,
+        w_ih: _Maybe,
         w_hh: _Maybe = None,
         b_ih: _Maybe = None,
         b_hh: _Maybe = None,
@@ -65,6 +65,8 @@ class Weights:
         zoneout: tuple[float, ...] = (),
         precision: str = "",
         scales: tuple[_Maybe, _Maybe, _Maybe] | None = None,
+        whole: bool = False,
+        content: _Maybe = None,
     ) -> Self: ...
 
 @disjoint_base
@@ -73,7 +75,7 @@ class Packed(Weights):
         self,
         cell: int,
         hidden: int,
-        w_ih: _Array,
+        w_ih: _Maybe,
         w_hh: _Maybe = None,
         b_ih: _Maybe = None,
         b_hh: _Maybe = None,
@@ -84,9 +86,13 @@ class Packed(Weights):
         zoneout: tuple[float, ...] = (),
         precision: str = "",
         scales: tuple[_Maybe, _Maybe, _Maybe] | None = None,
+        whole: bool = False,
+        content: _Maybe = None,
     ) -> None: ...
     @property
     def nbytes(self) -> int: ...
+    @property
+    def content(self) -> _Array: ...
     def matrices(self) -> tuple[_Array, _Maybe, _Maybe]: ...
     def scales(self) -> tuple[_Array, _Maybe, _Maybe] | None: ...
 
@@ -157,12 +163,24 @@ class Runner:
 
 @disjoint_base
 class Dense:
-    def __new__(cls, weight: _Array, bias: _Array, activation: int) -> Self: ...
+    def __new__(
+        cls,
+        weight: _Maybe,
+        bias: _Maybe,
+        activation: int | None,
+        *,
+        content: _Maybe = None,
+    ) -> Self: ...
+    @property
+    def content(self) -> _Array: ...
+    @property
+    def shown(self) -> tuple[int, int, np.dtype]: ...
     def apply(self, given: _Array, wanted: _Maybe) -> _Array | None: ...
     def arrays(self) -> tuple[_Array, _Array]: ...
     @property
     def nbytes(self) -> int: ...
 
+def at_boundary(a: _Array) -> _Array: ...
 def remember_main_thread() -> None: ...
 def renew_packing_lock() -> None: ...
 def forward(

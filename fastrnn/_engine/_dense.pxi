@@ -3,12 +3,19 @@ cdef class Dense:
     """activation(W x + b). Any number of threads may run it at once.
 
     weight: (outputs, inputs). bias: (outputs,). Both dense, of one dtype. activation: a number of frnn_activation.
+    content: in place of the three, which are None then, what `content` of another object returned, as for `Packed`.
     """
     cdef frnn_dense_shape shape
     cdef cnp.ndarray packed
 
-    def __cinit__(self, weight, bias, int activation):
-        cdef cnp.ndarray matrix = matrix_of(weight)
+    def __cinit__(self, weight, bias, activation, *, content=None):
+        if content is None:
+            self.pack(matrix_of(weight), array_of(bias), activation)
+            return
+        self.packed = bytes_of(content)
+        usable(frnn_read_dense(cnp.PyArray_DATA(self.packed), self.packed.size, &self.shape), NULL)
+
+    cdef int pack(self, cnp.ndarray matrix, cnp.ndarray bias, int activation) except -1:
         cdef const void *w
         cdef const void *b
         cdef size_t needed
@@ -17,12 +24,24 @@ cdef class Dense:
         self.shape.dtype, self.shape.activation = dtype_of(matrix), activation
         self.shape.outputs, self.shape.inputs = matrix.shape[0], matrix.shape[1]
         w = dense(matrix, self.shape.dtype, matrix.shape[0], matrix.shape[1])
-        b = dense(array_of(bias), self.shape.dtype, matrix.shape[0], 1)
+        b = dense(bias, self.shape.dtype, matrix.shape[0], 1)
         needed = frnn_dense_size(&self.shape)
         if needed == 0:
             raise ValueError(f"a matrix of {matrix.shape[0]} x {matrix.shape[1]} cannot be addressed")
-        self.packed = np.empty(needed, np.uint8)
+        self.packed = np.zeros(needed, np.uint8)  # zeros: what `content` returns follows from the weights alone
         frnn_pack_dense(&self.shape, w, b, aligned(self.packed, needed))
+        return 0
+
+    @property
+    def content(self):
+        """The packed weights as bytes, not a copy, as those of `Packed`."""
+        cdef size_t begin = <uintptr_t>boundary_of(self.packed) - <uintptr_t>cnp.PyArray_DATA(self.packed)
+        return self.packed[begin:begin + frnn_dense_size(&self.shape) - ALIGN]
+
+    @property
+    def shown(self):
+        """The outputs, the activation's number and the dtype."""
+        return self.shape.outputs, self.shape.activation, np.dtype("f4" if self.shape.dtype == FRNN_F32 else "f8")
 
     cdef bint fits(self, a, int64_t last) noexcept:
         """Returns whether an object is a dense array of the dtype and no subclass, with so many features."""

@@ -2,6 +2,9 @@
 #
 # It must not know: when a pass reads them.
 
+cdef enum:
+    MANY_STEPS = 1 << 20  # of a pass that reads W_ih for a product, if any does
+
 # Taken to pack a second form and to make a table, once for all threads. A signal handler may take it again in the
 # thread that has it. A forked child makes a new one, for nobody may release the old one there.
 cdef object packing_lock = threading.RLock()
@@ -16,37 +19,108 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=renew_packing_lock)
 
 
+cdef cnp.ndarray bytes_of(a):
+    cdef cnp.ndarray given = array_of(a)
+    if given.descr.type_num != cnp.NPY_UINT8 or given.ndim != 1 or not cnp.PyArray_IS_C_CONTIGUOUS(given):
+        raise TypeError("a dense byte buffer expected")
+    return given
+
+
+def at_boundary(a):
+    """Packed weights from elsewhere, such as another process' memory, as C can read them: copied if not aligned."""
+    cdef cnp.ndarray given = bytes_of(a)
+    if boundary_of(given) == cnp.PyArray_DATA(given):
+        return given
+    spare = np.empty(given.size + ALIGN, np.uint8)
+    begin = -spare.ctypes.data % ALIGN
+    own = spare[begin:begin + given.size]
+    own[:] = given
+    return own
+
+
+cdef int usable(int status, const char *isa) except -1:
+    """ValueError if a status of C says that this process cannot use weights that were packed elsewhere."""
+    if status == 0:
+        return 0
+    if status == FRNN_MISSING:
+        of = "" if isa == NULL else f" of {isa.decode()} or its extension"
+        raise ValueError(
+            f"these weights were packed for instructions{of} that this machine or build lacks: freeze the layer here, "
+            "or with portable=True")
+    raise ValueError("these bytes are no packed weights, or not all of them: freeze the layer again")
+
+
+cdef frnn_packed_facts facts_of(content) except *:
+    """What packed weights from elsewhere are; ValueError if this process cannot use them."""
+    cdef cnp.ndarray buffer = bytes_of(content)
+    cdef frnn_packed_facts facts
+    cdef int status
+    memset(&facts, 0, sizeof(facts))
+    status = frnn_read_packed(cnp.PyArray_DATA(buffer), buffer.size, &facts)
+    usable(status, facts.isa)
+    return facts
+
+
+cdef int shape_in(content, frnn_shape *s) except -1:
+    """Fills in the dtype and the sizes of packed weights, after a check that they are those of the cell."""
+    cdef frnn_shape found = facts_of(content).shape
+    if found.cell != s.cell or found.hidden != s.hidden or found.precision != s.precision:
+        raise ValueError("packed weights of another cell, hidden size or precision")
+    s[0] = found
+    return 0
+
+
 cdef class Packed(Weights):
     """Weights in packed form, which do not change. The matrices that they came from are not kept.
 
     It takes the arguments of `Weights`, a name of `precisions`, and for int8 weights the scales of the rows of W_ih,
     W_hh and W_hr, as `scales` returns them; None computes them. It refers to the biases and the extras, so these must
     be arrays that nobody writes to. W_ih is packed at first in the form that a single step reads, and in the other form
-    when a pass needs it.
+    when a pass needs it; with `whole` in all forms at once.
     The instruction set that packed the weights runs all passes with them.
+
+    content: in place of the matrices, which are None then, what `content` of another object returned, maybe in another
+    process, after `at_boundary`. Nobody may write to it.
     """
     # Threads read these two in a critical section: else one could free the old content while another is taking it.
-    cdef tuple content  # the buffer, and the forms of W_ih in it: one object, so that threads see both or neither
-    cdef object table   # the id table of all one-hot vectors, or None until it is needed
+    cdef tuple held_content  # the buffer, and the forms of W_ih in it: one object, so that threads see both or neither
+    cdef object table        # the id table of all one-hot vectors, or None until it is needed
 
-    def __init__(self, *_, tuple scales=None, **__):
-        cdef frnn_shape one = self.shape
-        cdef unsigned forms
-        if self.content is not None:
+    def __init__(self, *_, tuple scales=None, bint whole=False, content=None, **__):
+        cdef unsigned forms = self.form_of(1)
+        if self.held_content is not None:
             raise TypeError("weights that are packed already")
         if scales is not None:
             self.take_scales(&self.weights, scales)
-        one.steps = one.batch = 1
-        forms = frnn_form_of(&one)
-        self.content = (self.pack(&self.weights, forms, None), forms)
+        if whole:
+            forms |= self.form_of(MANY_STEPS)
+        if content is None:
+            self.held_content = (self.pack(&self.weights, forms, None), forms)
+        else:
+            self.held_content = (content, facts_of(content).forms)
         self.weights.w_ih = self.weights.w_hh = self.weights.w_hr = NULL
         self.weights.scale_ih = self.weights.scale_hh = self.weights.scale_hr = NULL
         self.held = self.held[2:4] + self.held[5:]
 
+    cdef unsigned form_of(self, int64_t steps):
+        """The form of W_ih for a pass of so many steps of one row."""
+        cdef frnn_shape one = self.shape
+        one.steps, one.batch = steps, 1
+        return frnn_form_of(&one)
+
     cdef tuple present(self):
-        """The content as it is now."""
+        """The buffer and its forms as they are now."""
         with cython.critical_section(self):
-            return self.content
+            return self.held_content
+
+    @property
+    def content(self):
+        """The packed weights as bytes, not a copy. They hold no address, so other processes may use them."""
+        cdef cnp.ndarray buffer
+        cdef size_t begin
+        buffer, forms = self.present()
+        begin = <uintptr_t>boundary_of(buffer) - <uintptr_t>cnp.PyArray_DATA(buffer)
+        return buffer[begin:begin + known(frnn_packed_size(&self.shape, forms), &self.shape) - ALIGN]
 
     cdef object present_table(self):
         with cython.critical_section(self):
@@ -67,7 +141,7 @@ cdef class Packed(Weights):
         cdef size_t needed = known(frnn_packed_size(&self.shape, forms), &self.shape)
         cdef frnn_pack_call call
         cdef interruption interrupted = poll_function()
-        buffer = np.empty(needed, np.uint8)
+        buffer = np.zeros(needed, np.uint8)  # zeros: what `content` returns follows from the weights alone
         call.shape = self.shape
         call.weights = weights[0]
         call.forms = forms
@@ -139,7 +213,7 @@ cdef class Packed(Weights):
                 if forms != <unsigned>content[1]:
                     content = (self.repacked(forms), forms)
                     with cython.critical_section(self):
-                        self.content = content
+                        self.held_content = content
         return content[0]
 
     cdef cnp.ndarray one_hot_table(self):

@@ -366,12 +366,7 @@ def tape_with(content):
     """
     if not isinstance(content, TapeContent):
         return content
-    if core is None or content.made_by != writer():
-        here = "none" if core is None else f"those of {writer()}"
-        raise ValueError(
-            f"a tape made by the kernels of {content.made_by} cannot be read here (kernels: "
-            f"{here}): run forward again"
-        )
+    check_writer("a tape made", content.made_by, "run forward again")
     tape = tape_buffer(content.content.size + core.ALIGN)
     begin = core.boundary(tape)
     tape[begin : begin + content.content.size] = content.content
@@ -381,6 +376,15 @@ def tape_with(content):
 def writer():
     """The version, build id and byte order of the kernels here, as a text."""
     return f"fastrnn {_version.__version__}, build {core.build_id()[:8]}, {sys.byteorder}-endian"
+
+
+def check_writer(made, made_by, mend):
+    """ValueError unless the kernels here are those that `made_by`, a text of `writer`, names."""
+    if core is None or made_by != writer():
+        here = "none" if core is None else f"those of {writer()}"
+        raise ValueError(
+            f"{made} by the kernels of {made_by} cannot be read here (kernels: {here}): {mend}"
+        )
 
 
 def _take_back():

@@ -361,7 +361,8 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         return self._structure.last_output(state)
 
     def freeze(
-        self, precision: Precision | None = None, head: IsDense | None = None
+        self, precision: Precision | None = None, head: IsDense | None = None, *,
+        portable: bool = True,
     ) -> Frozen[State, Given]:  # fmt: skip
         """Return a `Frozen`: a snapshot of the layer whose weights are packed once.
 
@@ -402,6 +403,15 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
             of y; the state stays that of the layer. It is computed at the layer's dtype at every
             precision, each sum in one order, so results are the same for every batch and number of
             threads.
+        portable : bool
+            What a pickle has. True: the parameters; whoever loads it packs them for its machine.
+            False: the packed weights. A process that loads the pickle of protocol 5 with buffers in
+            shared memory (Ray's actors, say) uses them where they lie, so that all processes of a
+            machine have one copy; a buffer that does not begin at a multiple of 64 bytes is copied.
+            Only the same version of fastrnn, on a CPU that runs the instruction set that packed
+            them, can load it. The packed weights then have both of their forms, see
+            `Frozen.nbytes`. Without compiled kernels nothing is packed, and a pickle has the
+            parameters.
 
         Returns
         -------
@@ -412,8 +422,8 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         ValueError
             For an unknown precision, and for a head that does not fit y.
         TypeError
-            For a precision other than None and a layer that is not float32, and for a head of
-            another dtype.
+            For a precision other than None and a layer that is not float32, for a head of another
+            dtype, and for a `portable` that is no flag.
 
         References
         ----------
@@ -437,7 +447,8 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
         ((7, 2, 2), True)
         """
         of_y = head_of(head, self._structure)
-        return Frozen(self._structure, self._parameters, precision, head=of_y)
+        portable = checks.flag("portable", portable)
+        return Frozen(self._structure, self._parameters, precision, head=of_y, portable=portable)
 
     def stream(
         self, batch_size: SupportsIndex = 1, *, one_hot: bool = False,

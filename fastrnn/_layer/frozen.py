@@ -11,8 +11,9 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._cells.registry import packed_weights
+from fastrnn._cells.registry import packed_before, packed_weights
 from fastrnn._engine import ids, runtime
+from fastrnn._layer.head import Head
 from fastrnn._layer.running import Running
 from fastrnn._layer.stream import Stream, StreamWithHead
 from fastrnn._layer.tape import Tape
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from typing import Literal, SupportsIndex
 
     from fastrnn._layer.base import Recurrent
-    from fastrnn._layer.head import Head
     from fastrnn._layer.structure import Structure
     from fastrnn._typing import Flags, Floats, Lengths, Merge, Precision, ResetTo, X
 
@@ -47,8 +47,11 @@ class Frozen(Running, Generic[State, Given]):
 
     Its calls take what the layer's calls take, and with precision None give the same results bit
     for bit; `layer.freeze` says what the other precisions give. Any number of threads may use it at
-    once. It does not change, so a copy is the object itself. It has no array
-    of the layer; a pickle has the parameters, and packs them again when it is loaded.
+    once. It does not change, so a copy is the object itself. It has no array of the layer.
+
+    A pickle has the parameters, and packs them again when it is loaded: on any machine, for its
+    instructions. With ``portable=False`` a pickle has the packed weights, and processes that map
+    its buffers read one copy of them; `layer.freeze` says more.
 
     Parameters
     ----------
@@ -62,6 +65,8 @@ class Frozen(Running, Generic[State, Given]):
         For each pass the scales of int8 weights, as a frozen layer has them that was pickled.
     head : Head or None
         What calls, steps and streams apply to y, as for `layer.freeze`.
+    portable : bool
+        Whether a pickle has the parameters, as for `layer.freeze`.
 
     Attributes
     ----------
@@ -86,12 +91,11 @@ class Frozen(Running, Generic[State, Given]):
     def __init__(
         self, structure: Structure, parameters: Sequence[tuple[Floats | None, ...]],
         precision: Precision | None = None, scales: Sequence[tuple] | None = None,
-        head: Head | None = None,
+        head: Head | None = None, portable: bool = True,
     ) -> None:  # fmt: skip
         checks.align([*parameters, *(scales or [])])
         self._precision = _checked(precision, structure.dtype)
-        self._structure = structure
-        self._zeros = None
+        self._structure, self._portable = structure, portable
         cell = structure.cell
         # The kernels keep matrices packed, so only vectors are copied here.
         copied = [
@@ -101,7 +105,7 @@ class Frozen(Running, Generic[State, Given]):
         self._scales_given = scales is not None  # then matrices are multiples of them
         scales = scales or [None] * len(copied)
         self._kernel_weights = [
-            packed_weights(cell, of_pass, precision, of_int8)
+            packed_weights(cell, of_pass, precision, of_int8, whole=not portable)
             for of_pass, of_int8 in zip(copied, scales, strict=True)
         ]
         self._scales = None
@@ -112,8 +116,11 @@ class Frozen(Running, Generic[State, Given]):
         self._own = [
             tuple([None if p is None else self._kept(p) for p in of_pass]) for of_pass in copied
         ]
+        self._begin(head)
 
-        self._embeddings = WeakValueDictionary()  # those of streams, while one is there
+    def _begin(self, head):
+        """Set what follows from the weights and the head."""
+        self._zeros = None
         self._runner = self._new_runner()
         # Not a reference to this object itself: it would live on until the garbage collector runs.
         self._head = self._bare = None
@@ -123,15 +130,19 @@ class Frozen(Running, Generic[State, Given]):
             self._head, self._bare = head, bare
 
     def _shared_embedding(self, embedding):
-        """A copy of an embedding; streams that are given equal ones have one copy in common."""
+        """A copy of an embedding; streams that are given equal ones have one copy in common.
+
+        It lives as long as one of them.
+        """
         import zlib  # here, because an import of fastrnn should not wait for it
 
         given = np.ascontiguousarray(embedding)
         key = given.shape, zlib.crc32(given)
-        held = self._embeddings.get(key)
+        embeddings = self.__dict__.setdefault("_embeddings", WeakValueDictionary())
+        held = embeddings.get(key)
         if held is not None and np.array_equal(held.view("u1"), given.view("u1")):
             return held
-        self._embeddings[key] = own = given.copy()
+        embeddings[key] = own = given.copy()
         return own
 
     def _kept(self, parameter):
@@ -519,8 +530,17 @@ class Frozen(Running, Generic[State, Given]):
         return [_difference(a, b) for a, b in zip(*outputs, strict=True)]
 
     def __reduce__(self) -> tuple:
+        if not self._portable and runtime.core is not None:
+            contents = [weights.content for weights in self._kernel_weights]
+            head = None if self._head is None else self._head.dense.content
+            return _packed_before, (
+                type(self), runtime.writer(), self._structure, self._own, self.precision, contents,
+                head,
+            )  # fmt: skip
         scales = self._all_scales() if self.precision == "int8" else None
-        return type(self), (self._structure, self._unpacked(), self.precision, scales, self._head)
+        return type(self), (
+            self._structure, self._unpacked(), self.precision, scales, self._head, self._portable
+        )  # fmt: skip
 
     def __copy__(self) -> Frozen[State, Given]:
         return self
@@ -536,6 +556,25 @@ class Frozen(Running, Generic[State, Given]):
         precision = self.precision or s.dtype
         stack += "" if self._head is None else f", head of {self._head.outputs}"
         return f"<fastrnn.Frozen {s.cell.name} {s.input_size}, {s.hidden_size}{stack} {precision}>"
+
+
+def _packed_before(of_type, made_by, structure, own, precision, contents, head):
+    """The object of a pickle that has packed weights."""
+    runtime.check_writer(
+        "weights packed", made_by,
+        "use the same build in both processes, or freeze the layer with portable=True",
+    )  # fmt: skip
+    checks.align(own)
+    cell, hidden = structure.cell, structure.hidden_size
+    frozen = object.__new__(of_type)
+    frozen._structure, frozen._precision, frozen._portable = structure, precision, False
+    frozen._own, frozen._scales, frozen._scales_given = own, None, True
+    frozen._kernel_weights = [
+        packed_before(cell, hidden, vectors, precision, content)
+        for vectors, content in zip(own, contents, strict=True)
+    ]
+    frozen._begin(None if head is None else Head.packed_before(head))
+    return frozen
 
 
 def _difference(a, b):

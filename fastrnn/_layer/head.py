@@ -31,14 +31,25 @@ class Head:
 
     def __init__(self, weight, bias, activation):
         weight, bias = np.array(weight, order="C"), np.array(bias, order="C")
-        self.outputs, self.activation = len(bias), activation
-        self._dtype, self._weights = weight.dtype, None
         if runtime.core is not None:
-            self.dense = runtime.core.Dense(weight, bias, ACTIVATIONS.index(activation))
-            self.nbytes = self.dense.nbytes
-        else:
-            self.dense, self._weights = None, (weight, bias)
-            self.nbytes = weight.nbytes + bias.nbytes
+            self._run_by(runtime.core.Dense(weight, bias, ACTIVATIONS.index(activation)))
+            return
+        self.outputs, self.activation, self._dtype = len(bias), activation, weight.dtype
+        self.dense, self._weights = None, (weight, bias)
+        self.nbytes = weight.nbytes + bias.nbytes
+
+    @classmethod
+    def packed_before(cls, content):
+        """A head of what another one's `dense.content` returned, maybe in another process."""
+        head = object.__new__(cls)
+        content = runtime.core.at_boundary(content)
+        head._run_by(runtime.core.Dense(None, None, None, content=content))
+        return head
+
+    def _run_by(self, dense):
+        self.outputs, activation, self._dtype = dense.shown
+        self.activation, self.dense, self._weights = ACTIVATIONS[activation], dense, None
+        self.nbytes = dense.nbytes
 
     def arrays(self):
         """The weight and the bias."""

@@ -183,6 +183,49 @@ static void others(void) {
   REFUSED("unpack", frnn_unpack(&p.pack.shape, p.pack.packed, &to, NULL), p.pack.shape.hidden++);
 }
 
+enum { PANELS = 400 }; /* a place behind the headers */
+
+/* The status of reading packed weights, of which byte `at` has another value, or `less` of which are missing. */
+static int read_packed(size_t at, size_t less) {
+  problem p = right();
+  frnn_packed_facts facts;
+  size_t size = frnn_packed_size(&p.pack.shape, p.pack.forms) - 64;
+  ((char *)p.pack.packed)[at] ^= less == 0;
+  int status = frnn_read_packed(p.pack.packed, size - less, &facts);
+  if (at == PANELS)
+    expect("facts", facts.shape.cell == p.pack.shape.cell && facts.shape.hidden == H && facts.shape.input == I &&
+                        facts.forms == p.pack.forms && !strcmp(facts.version, FRNN_VERSION) &&
+                        (!strcmp(facts.isa, frnn_isa_available(0)) || !strcmp(facts.isa, frnn_isa_available(1))));
+  return status;
+}
+
+/* The same for a dense layer. */
+static int read_dense(size_t at, size_t less) {
+  problem p = right();
+  frnn_dense_shape head = {FRNN_F32, FRNN_SIGMOID, H, 2}, found;
+  ((char *)(void *)p.dense.packed)[at] ^= less == 0;
+  int status = frnn_read_dense(p.dense.packed, frnn_dense_size(&head) - 64 - less, &found);
+  if (at == PANELS) expect("a head's shape", found.inputs == H && found.outputs == 2);
+  return status;
+}
+
+static void reads(void) {
+  problem p = right();
+  frnn_packed_facts facts;
+  expect("read: right ones", read_packed(PANELS, 0) == 0 && read_dense(PANELS, 0) == 0);
+  expect("read: too few bytes", read_packed(0, 1) == FRNN_INVALID && read_dense(0, 1) == FRNN_INVALID);
+  expect("read: no bytes", frnn_read_packed(p.pack.packed, 0, &facts) == FRNN_INVALID);
+  expect("read: another version", read_packed(8, 0) == FRNN_INVALID && read_dense(8, 0) == FRNN_INVALID);
+  expect("read: another set", read_packed(32, 0) == FRNN_MISSING && read_dense(32, 0) == FRNN_MISSING);
+  for (size_t i = 0; i < 128; i++) read_packed(i, 0), read_dense(i, 0); /* a sanitizer watches */
+  expect("read: a null", frnn_read_packed(NULL, BYTES, &facts) == FRNN_INVALID &&
+                             frnn_read_packed(p.pack.packed, BYTES, NULL) == FRNN_INVALID &&
+                             frnn_read_dense(NULL, BYTES, NULL) == FRNN_INVALID);
+  expect("read: an odd place", frnn_read_packed((char *)p.pack.packed + 1, BYTES, &facts) == FRNN_INVALID);
+  memset(p.pack.packed, 0, BYTES);
+  expect("read: zeros", frnn_read_packed(p.pack.packed, BYTES, &facts) == FRNN_INVALID && !facts.version);
+}
+
 static void nulls(void) {
   frnn_dense_shape head = {FRNN_F32, FRNN_SOFTMAX + 1, 3, 2};
   expect("calls", frnn_pack(NULL, 1, NULL) == FRNN_INVALID && frnn_forward(NULL, 1, NULL) == FRNN_INVALID &&
@@ -208,6 +251,7 @@ int main(void) {
   packs();
   passes();
   others();
+  reads();
   nulls();
   printf("%d not refused\n", failed);
   return failed > 0;
