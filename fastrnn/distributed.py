@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastrnn import checks
-from fastrnn.train.buffers import listed, writeable
+from fastrnn.train.buffers import writeable
 from fastrnn.train.state import arrays_of, named
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
         nonlocal calls
         calls += 1
         count = checks.number("count", count, "from 0 to 1e300", lambda n: 0 <= n <= 1e300)
-        arrays = writeable("gradients", gradients) if listed("gradients", gradients) else []
+        arrays = writeable("gradients", gradients, parts=False, least=0)
         every = meet("mean of", arrays, (count, checks.real("loss", loss)), calls & calls - 1 == 0)
         total = sum(n for n, _ in every)
         for array in arrays:  # `own` in C order, for MPI adds in the order of the memory

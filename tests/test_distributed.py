@@ -317,8 +317,11 @@ def test_arguments_that_do_not_fit_are_refused(comm):
             mean("much", [own], 1)
         with pytest.raises(TypeError, match=r"gradients\[0\] must be a writeable array"):
             mean(0.5, [np.ones(3, int)], 1)
+        with pytest.raises(TypeError, match="must be what backward returned, got the Dense itself"):
+            mean(0.5, [train.Dense(2, 1, rng=0)], 1)
         with pytest.raises(ValueError, match="must not share memory"):
             mean(0.5, [own, own], 1)
+        assert mean(0.5, iter([own]), 1)[1][0] is own
 
 
 @by_processes(2)

@@ -24,7 +24,7 @@ def limit_of_process(most, environment=os.environ):
     """
     text = environment.get("OMP_NUM_THREADS", "").strip()
     first = text.partition(",")[0].strip()
-    if re.fullmatch("[0-9]{1,9}", first) and int(first) > 0:
+    if re.fullmatch("\\+?[0-9]{1,9}", first) and int(first) > 0:
         return Limit(min(int(first), most), "OMP_NUM_THREADS")
     cores, source = available_cores()
     ignored = f" (OMP_NUM_THREADS={text[:20]!r} is ignored)" if text else ""

@@ -12,9 +12,22 @@ from numpy.lib.array_utils import byte_bounds
 from fastrnn import checks
 
 
-def listed(name, values):
-    """The arrays of an array, a part, or several of them, as a list; they are not yet checked."""
-    return [value if _flat(value) is None else _flat(value) for value in items(name, values)]
+def listed(name, values, parts=True):
+    """The arrays of an array, a part, or several of them, as a list; they are not yet checked.
+
+    parts : whether a part stands for its parameters. Where gradients are wanted it does not: its
+        own are what its `backward` returned, and to change its parameters would train nothing.
+    """
+    arrays = []
+    for index, value in enumerate(items(name, values)):
+        flat = _flat(value)
+        if not parts and flat is not None and callable(value):  # gradients are not
+            raise TypeError(
+                f"{name}[{index}] must be what backward returned, got the {type(value).__name__} "
+                "itself, whose arrays are parameters"
+            )
+        arrays.append(value if flat is None else flat)
+    return arrays
 
 
 def items(name, values):
@@ -47,10 +60,13 @@ def matrix_shape(value):
     return np.shape(*params.values())
 
 
-def writeable(name, values):
-    """A list of arrays that can be changed in place and share no memory."""
-    arrays = listed(name, values)
-    if not arrays:
+def writeable(name, values, parts=True, least=1):
+    """A list of arrays that can be changed in place and share no memory.
+
+    parts : as for `listed`. least : the number of arrays that are needed.
+    """
+    arrays = listed(name, values, parts)
+    if len(arrays) < least:
         raise ValueError(f"{name} must hold at least one array, got none")
     for index, array in enumerate(arrays):
         label, got = f"{name}[{index}]", _unfit(array)

@@ -197,7 +197,7 @@ def _checked(result, where):
             "step must return a loss and a list of gradients, one for each parameter of the "
             f"optimizer, got {got}"
         )
-    loss, gradients = float(result[0]), listed("gradients", result[1])
+    loss, gradients = float(result[0]), listed("gradients", result[1], parts=False)
     gradients = [checks.as_array(f"gradient {i}", g) for i, g in enumerate(gradients)]
     named_arrays = {f"gradient {i}": gradient for i, gradient in enumerate(gradients)}
     for name, array in {"loss": np.array(loss), **named_arrays}.items():

@@ -56,7 +56,7 @@ def clip_by_norm(gradients: Buffers, largest: float) -> float:
     >>> train.clip_by_norm([gradient], 1.0), gradient
     (5.0, array([0.6, 0.8]))
     """
-    gradients, largest = writeable("gradients", gradients), _largest(largest)
+    gradients, largest = writeable("gradients", gradients, parts=False), _largest(largest)
     norm = math.hypot(*map(_norm, gradients))
     scaled, unit = norm, 1.0
     if norm == math.inf:  # the elements may still be finite
@@ -101,7 +101,7 @@ def clip_by_value(gradients: Buffers, largest: float) -> None:
     >>> gradient
     array([ 1. , -0.5])
     """
-    gradients, largest = writeable("gradients", gradients), _largest(largest)
+    gradients, largest = writeable("gradients", gradients, parts=False), _largest(largest)
     for g in gradients:
         most = float(np.finfo(g.dtype).max)  # a larger number would overflow in the cast
         most = min(largest, most) if largest < math.inf else largest
@@ -220,7 +220,7 @@ class _Optimizer:
         """The gradients as arrays like the parameters, checked before anything changes."""
         gradients = [
             checks.as_array(f"gradients[{index}]", gradient)
-            for index, gradient in enumerate(listed("gradients", gradients))
+            for index, gradient in enumerate(listed("gradients", gradients, parts=False))
         ]
         if len(gradients) == len(self.parameters):
             pairs = zip(gradients, self._shapes, strict=True)

@@ -29,13 +29,16 @@ def machine(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, threads", [("4", 4), ("4,2", 4), (" 4 , 2,1", 4), ("04", 4), ("20", 20), ("300", 256)]
+    "text, threads",
+    [("4", 4), ("4,2", 4), (" 4 , 2,1", 4), ("04", 4), ("+4", 4), ("20", 20), ("300", 256)],
 )
 def test_the_first_number_of_omp_num_threads_counts(machine, text, threads):
     assert limit_of_process(256, {"OMP_NUM_THREADS": text}) == (threads, "OMP_NUM_THREADS")
 
 
-@pytest.mark.parametrize("text", ["many", "0", "-2", "0,4", ",4", "1e3", "4.0", "\u0664", "9" * 50])
+@pytest.mark.parametrize(
+    "text", ["many", "0", "-2", "+-2", "+", "0,4", ",4", "1e3", "4.0", "\u0664", "9" * 50]
+)
 def test_an_omp_num_threads_without_a_number_is_ignored_and_named(machine, text):
     threads, source = limit_of_process(256, {"OMP_NUM_THREADS": text})
     assert threads == 8

@@ -253,8 +253,14 @@ def test_numbers_of_numpy_are_as_good_as_pythons():
         ([draw(4, dtype="f4"), draw(3) * 1j], TypeError, r"gradients\[1\] must be an array of flo"),
         ({"a": draw(4, dtype="f4")}, TypeError, "gradients must be a list of arrays, got dict"),
         (None, TypeError, "gradients must be a list of arrays, got NoneType"),
+        ([train.Dense(1, 2, rng=0), draw(3)], TypeError,
+         r"gradients\[0\] must be what backward returned, got the Dense itself, whose arrays are"),
+        (fastrnn.GRU(1, 1, rng=0), TypeError, r"gradients\[0\] .* got the GRU itself"),
     ],
-    ids=["too few", "one", "wider", "integers", "None", "complex", "dict", "nothing"],
+    ids=[
+        "too few", "one", "wider", "integers", "None", "complex", "dict", "nothing", "a part",
+        "a layer",
+    ],
 )  # fmt: skip
 def test_gradients_that_do_not_fit_are_refused_by_name(make, gradients, error, message):
     parameters = [draw(4, dtype="f4"), draw(3, dtype="f4")]
