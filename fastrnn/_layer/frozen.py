@@ -11,8 +11,8 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from fastrnn import checks
-from fastrnn._cells.registry import packed_before, packed_weights
 from fastrnn._engine import ids, runtime
+from fastrnn._layer.frozen_weights import FrozenWeights, checked_precision
 from fastrnn._layer.head import Head
 from fastrnn._layer.running import Running
 from fastrnn._layer.stream import Stream, StreamWithHead
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from fastrnn._layer.base import Recurrent
     from fastrnn._layer.structure import Structure
     from fastrnn._typing import Flags, Floats, Lengths, Merge, Precision, ResetTo, X
-
-# The precisions of packed weights besides that of their dtype.
-PRECISIONS = ("bfloat16-weights", "int8", "bfloat16")
 
 
 class Difference(NamedTuple):
@@ -94,33 +91,14 @@ class Frozen(Running, Generic[State, Given]):
         head: Head | None = None, portable: bool = True,
     ) -> None:  # fmt: skip
         checks.align([*parameters, *(scales or [])])
-        self._precision = _checked(precision, structure.dtype)
-        self._structure, self._portable = structure, portable
-        cell = structure.cell
-        # The kernels keep matrices packed, so only vectors are copied here.
-        copied = [
-            tuple([p.copy() if p is not None and p.ndim == 1 else p for p in of_pass])
-            for of_pass in parameters
-        ]
-        self._scales_given = scales is not None  # then matrices are multiples of them
-        scales = scales or [None] * len(copied)
-        self._kernel_weights = [
-            packed_weights(cell, of_pass, precision, of_int8, whole=not portable)
-            for of_pass, of_int8 in zip(copied, scales, strict=True)
-        ]
-        self._scales = None
-        if precision == "int8" and runtime.core is None:
-            self._scales = [
-                _int8_scales(p) if s is None else s for p, s in zip(copied, scales, strict=True)
-            ]
-        self._own = [
-            tuple([None if p is None else self._kept(p) for p in of_pass]) for of_pass in copied
-        ]
+        precision = checked_precision(precision, structure.dtype)
+        weights = FrozenWeights(structure.cell, parameters, precision, scales, whole=not portable)
+        self._structure, self._weights, self._portable = structure, weights, portable
         self._begin(head)
 
     def _begin(self, head):
         """Set what follows from the weights and the head."""
-        self._zeros = None
+        self._kernel_weights, self._zeros = self._weights.packed, None
         self._runner = self._new_runner()
         # Not a reference to this object itself: it would live on until the garbage collector runs.
         self._head = self._bare = None
@@ -145,43 +123,11 @@ class Frozen(Running, Generic[State, Given]):
         embeddings[key] = own = given.copy()
         return own
 
-    def _kept(self, parameter):
-        """The copy to keep of a parameter; None for a matrix that the kernels have packed."""
-        if parameter.ndim == 1:
-            return parameter
-        if runtime.core is not None:
-            return None
-        if self.precision is None or self._scales_given:
-            return parameter.copy()
-        return _rounded(parameter, self.precision)
-
     @property
     def _parameters(self):
         """Each pass' parameters; where kernels run without the matrices, which they have."""
-        return self._own if runtime.uses_core() else self._reference_parameters()
-
-    def _reference_parameters(self):
-        """Each pass' parameters as the reference takes them."""
-        if self.precision == "bfloat16":
-            return _bfloat16_parameters(self._unpacked())
-        if self.precision == "int8":
-            return _int8_parameters(self._structure.cell, self._unpacked(), self._all_scales())
-        return self._unpacked()
-
-    def _unpacked(self):
-        """Each pass' parameters, with matrices that are unpacked for this call."""
-        if runtime.core is None:
-            return self._own
-        return [
-            _with_matrices(own, *weights.matrices())
-            for own, weights in zip(self._own, self._kernel_weights, strict=True)
-        ]
-
-    def _all_scales(self):
-        """Each pass' scales of int8 weights, None for others."""
-        if runtime.core is None:
-            return self._scales
-        return [weights.scales() for weights in self._kernel_weights]
+        weights = self._weights
+        return weights.kept if runtime.uses_core() else weights.for_reference()
 
     def __setattr__(self, name: str, value: object) -> None:
         """Refuse all attributes that users set, because they would change no result."""
@@ -194,7 +140,7 @@ class Frozen(Running, Generic[State, Given]):
     @property
     def precision(self) -> Precision | None:
         """That of the weights; None is that of `dtype`."""
-        return self._precision
+        return self._weights.precision
 
     @property
     def nbytes(self) -> int:
@@ -203,10 +149,7 @@ class Frozen(Running, Generic[State, Given]):
         W_ih has two packed forms, for single steps and for many at once. The second one, and a
         table for one-hot ids, come when a call first needs them.
         """
-        head = 0 if self._head is None else self._head.nbytes
-        if runtime.core is None:
-            return head + sum([p.nbytes for own in self._own for p in own if p is not None])
-        return head + sum([weights.nbytes for weights in self._kernel_weights])
+        return self._weights.nbytes + (0 if self._head is None else self._head.nbytes)
 
     @property
     def input_size(self) -> int:
@@ -530,16 +473,16 @@ class Frozen(Running, Generic[State, Given]):
         return [_difference(a, b) for a, b in zip(*outputs, strict=True)]
 
     def __reduce__(self) -> tuple:
+        weights = self._weights
         if not self._portable and runtime.core is not None:
-            contents = [weights.content for weights in self._kernel_weights]
             head = None if self._head is None else self._head.dense.content
             return _packed_before, (
-                type(self), runtime.writer(), self._structure, self._own, self.precision, contents,
-                head,
+                type(self), runtime.writer(), self._structure, weights.kept, weights.precision,
+                weights.contents(), head,
             )  # fmt: skip
-        scales = self._all_scales() if self.precision == "int8" else None
         return type(self), (
-            self._structure, self._unpacked(), self.precision, scales, self._head, self._portable
+            self._structure, weights.parameters(), weights.precision, weights.scales(), self._head,
+            self._portable,
         )  # fmt: skip
 
     def __copy__(self) -> Frozen[State, Given]:
@@ -558,21 +501,18 @@ class Frozen(Running, Generic[State, Given]):
         return f"<fastrnn.Frozen {s.cell.name} {s.input_size}, {s.hidden_size}{stack} {precision}>"
 
 
-def _packed_before(of_type, made_by, structure, own, precision, contents, head):
+def _packed_before(of_type, made_by, structure, kept, precision, contents, head):
     """The object of a pickle that has packed weights."""
     runtime.check_writer(
         "weights packed", made_by,
         "use the same build in both processes, or freeze the layer with portable=True",
     )  # fmt: skip
-    checks.align(own)
-    cell, hidden = structure.cell, structure.hidden_size
+    checks.align(kept)
     frozen = object.__new__(of_type)
-    frozen._structure, frozen._precision, frozen._portable = structure, precision, False
-    frozen._own, frozen._scales, frozen._scales_given = own, None, True
-    frozen._kernel_weights = [
-        packed_before(cell, hidden, vectors, precision, content)
-        for vectors, content in zip(own, contents, strict=True)
-    ]
+    frozen._structure, frozen._portable = structure, False
+    frozen._weights = FrozenWeights.packed_before(
+        structure.cell, structure.hidden_size, kept, precision, contents
+    )
     frozen._begin(None if head is None else Head.packed_before(head))
     return frozen
 
@@ -582,63 +522,3 @@ def _difference(a, b):
         return Difference(float("nan"), float("nan"))
     size = np.abs(a.astype(float) - b.astype(float))
     return Difference(float(size.max(initial=0)), float(size.mean()) if size.size else 0.0)
-
-
-def _checked(precision, dtype):
-    """The precision, if weights of this dtype may have it."""
-    if precision is None:
-        return None
-    if hasattr(precision, "params"):
-        raise TypeError(f"precision got a {type(precision).__name__}: a head is freeze(head=...)")
-    checks.choice("precision", precision, (None, *PRECISIONS))
-    if dtype != np.float32:
-        raise TypeError(
-            f"precision={precision!r} is for float32 layers, got a layer of {dtype}: "
-            'create it with dtype="float32", or convert its weights'
-        )
-    return precision
-
-
-def _rounded(matrix, precision):
-    from fastrnn.reference.precision import ROUND_WEIGHTS  # on first use: it takes time to import
-
-    return ROUND_WEIGHTS[precision](matrix)
-
-
-def _with_matrices(own, w_ih, w_hh, w_hr):
-    """A pass' parameters with these matrices."""
-    extras = own[4:] if w_hr is None else (w_hr, *own[5:])
-    return w_ih, w_hh, *own[2:4], *extras
-
-
-def _int8_scales(parameters):
-    """The scales of w_ih, w_hh and w_hr; None for one that the cell does not have."""
-    from fastrnn.reference.precision import int8_scales
-
-    w_ih, w_hh, _, _, *extras = parameters
-    w_hr = extras[0] if extras and extras[0] is not None and extras[0].ndim == 2 else None
-    return tuple([None if w is None else int8_scales(w) for w in (w_ih, w_hh, w_hr)])
-
-
-def _bfloat16_parameters(parameters):
-    """Each pass' parameters with matrices whose products round rows, as the kernels do."""
-    from fastrnn.reference.precision import BFloat16Matrix
-
-    return [
-        tuple([BFloat16Matrix(p) if p is not None and p.ndim == 2 else p for p in of_pass])
-        for of_pass in parameters
-    ]
-
-
-def _int8_parameters(cell, parameters, scales):
-    """Each pass' parameters with matrices that multiply as the kernels' int8 weights do."""
-    from fastrnn.reference.precision import Int8Matrix
-
-    bounded = cell.name != "rnn_relu" and not cell.projects
-    found = []
-    for (w_ih, w_hh, *others), (s_ih, s_hh, s_hr) in zip(parameters, scales, strict=True):
-        w_ih = Int8Matrix(w_ih, s_ih)
-        w_hh = None if w_hh is None else Int8Matrix(w_hh, s_hh, bounded)
-        w_hr = None if s_hr is None else Int8Matrix(others[2], s_hr)
-        found.append(_with_matrices((None, None, *others), w_ih, w_hh, w_hr))
-    return found

@@ -125,7 +125,7 @@ class Stream(Generic[State, Given]):
         """A stepper that reads and writes this state."""
         if not self._compiled:
             return reference_backend().Stepper(
-                self._cell, self._frozen._reference_parameters(), state
+                self._cell, self._frozen._weights.for_reference(), state
             )
         layers, batch = self._frozen._kernel_weights, state[0].shape[1]
         work = np.empty(runtime.core.step_size(layers, batch, self._one_hot), np.uint8)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from fastrnn import checks
-from fastrnn._layer.frozen import PRECISIONS
+from fastrnn._layer.frozen_weights import PRECISIONS
 from fastrnn.torch._cells import GRUCell, LSTMCell, RNNCell
 from fastrnn.torch._freezing import Freezing
 from fastrnn.torch._modules import GRU, LSTM, RNN

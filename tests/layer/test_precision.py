@@ -11,7 +11,7 @@ from variants import VARIANTS
 
 import fastrnn
 from fastrnn._engine import runtime
-from fastrnn._layer.frozen import PRECISIONS
+from fastrnn._layer.frozen_weights import PRECISIONS
 from fastrnn.reference.precision import ROUND_WEIGHTS, int8_scales, to_bfloat16, to_int8
 
 T, B, I, H = 7, 3, 5, 21  # noqa: E741 - as in all the equations
