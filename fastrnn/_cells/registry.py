@@ -211,7 +211,7 @@ def packed_before(cell, hidden_size, vectors, precision, content):
     """
     return runtime.core.Packed(
         cell.index, hidden_size, *_by_name(cell, vectors), **_variant_options(cell),
-        precision=precision or "", content=runtime.core.at_boundary(content),
+        precision=precision or "", content=content,
     )  # fmt: skip
 
 

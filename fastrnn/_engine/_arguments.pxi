@@ -164,56 +164,21 @@ cdef int numbers_of(dict given, double *numbers) except -1:
     return 0
 
 
-cdef class Weights:
-    """The parameters of one direction of a layer and the numbers of its options, checked once for any number of calls.
+@cython.internal
+cdef class AnyWeights:
+    """The parameters of one direction of a layer and the numbers of its options, checked once for any number of calls:
+    what `Weights` and `Packed` have in common.
 
-    cell: its index. hidden: H. w_ih: (G*H, I). w_hh: (R*H, H), None for a cell without recurrent gates (R = 0). b_ih,
-    b_hh: (G*H,) and (R*H,), or None. w_hr: (P, H) or None; with it w_hh is (R*H, P). extras: name -> array. numbers:
-    name -> value for options that are numbers; for recurrent_activation the slope. zoneout: a rate for each state,
-    or (). precision, scales, whole, content: of `Packed` alone, see there.
+    cell: its index. hidden: H. b_ih, b_hh: (G*H,) and (R*H,), or None. extras: name -> array. numbers: name -> value
+    for options that are numbers; for recurrent_activation the slope. zoneout: a rate for each state, or ().
     """
     cdef frnn_shape shape  # cell, dtype, input, hidden, projected, precision
     cdef frnn_weights weights
     cdef frnn_variant variant
     cdef tuple held
 
-    def __cinit__(self, int cell, int64_t hidden, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
-                  dict extras not None={}, *, dict numbers not None={}, tuple zoneout not None=(),
-                  str precision not None="", scales=None, bint whole=False, content=None):
-        cdef frnn_shape *s = &self.shape
-        cdef const frnn_cell_facts *facts
-        cdef int i
-        memset(s, 0, sizeof(frnn_shape))
-        memset(&self.variant, 0, sizeof(frnn_variant))
-        s.cell = cell_of(cell)
-        s.hidden = hidden
-        if precision:
-            s.precision = precisions().index(precision)
-        facts = frnn_facts_of(s.cell)
-        if not isinstance(self, Packed) and (precision or whole or scales is not None or content is not None):
-            raise ValueError("weights in packed form expected with precision, scales, whole or content")
-        has_none = facts.recurrent == 0
-        if (content is None and (w_hh is None) != has_none) or (b_hh is not None and has_none):
-            raise ValueError("w_hh, and maybe b_hh, of a cell that has recurrent gates expected, and of no other")
-        if content is None:
-            self.take_matrices(w_ih, w_hh, w_hr)
-        else:
-            shape_in(content, s)
-        self.weights.b_ih = dense(b_ih, s.dtype, gate_rows(s), 1)
-        self.weights.b_hh = dense(b_hh, s.dtype, recurrent_rows(s), 1)
-        extras_of(s, extras, <void **>self.variant.extra, False)
-        for i in range(FRNN_EXTRAS):
-            if i not in (FRNN_WEIGHT_PEEPHOLE, FRNN_BIAS_LN_C) and facts.extra[i] and self.variant.extra[i] == NULL:
-                raise ValueError(f"{frnn_extra_name(i).decode()} may not be None")
-        numbers_of(numbers, self.variant.number)
-        if len(zoneout) not in (0, facts.states):
-            raise ValueError("a zoneout rate for each state, or none, expected")
-        for i in range(<int>len(zoneout)):
-            self.variant.zoneout[i] = zoneout[i]
-        self.held = w_ih, w_hh, b_ih, b_hh, w_hr, *extras.values()
-
     cdef int take_matrices(self, w_ih, w_hh, w_hr) except -1:
-        """Checks the matrices, and takes the dtype and the sizes from them."""
+        """Checks the matrices of the shape's cell, and takes the dtype and the other sizes from them."""
         cdef frnn_shape *s = &self.shape
         cdef const frnn_cell_facts *facts = frnn_facts_of(s.cell)
         s.dtype = dtype_of(matrix_of(w_ih))
@@ -227,15 +192,51 @@ cdef class Weights:
             s.projected = matrix_of(w_hr).shape[0]
             if not facts.takes >> FRNN_PROJ_SIZE & 1 or not 0 < s.projected < s.hidden:
                 raise ValueError("a projection to fewer features, of a cell that takes one, expected")
+        if (w_hh is None) != (facts.recurrent == 0):
+            raise ValueError("w_hh of a cell that has recurrent gates expected, and of no other")
         self.weights.w_ih = dense(w_ih, s.dtype, gate_rows(s), s.input)
         self.weights.w_hh = dense(w_hh, s.dtype, recurrent_rows(s), features_of(s))
         self.weights.w_hr = dense(w_hr, s.dtype, s.projected, s.hidden)
         return 0
 
+    cdef int take_others(self, b_ih, b_hh, dict extras, dict numbers, tuple zoneout) except -1:
+        """Checks all but the matrices, once the shape is known."""
+        cdef frnn_shape *s = &self.shape
+        cdef const frnn_cell_facts *facts = frnn_facts_of(s.cell)
+        cdef int i
+        if b_hh is not None and facts.recurrent == 0:
+            raise ValueError("b_hh of a cell that has recurrent gates expected, and of no other")
+        self.weights.b_ih = dense(b_ih, s.dtype, gate_rows(s), 1)
+        self.weights.b_hh = dense(b_hh, s.dtype, recurrent_rows(s), 1)
+        extras_of(s, extras, <void **>self.variant.extra, False)
+        for i in range(FRNN_EXTRAS):
+            if i not in (FRNN_WEIGHT_PEEPHOLE, FRNN_BIAS_LN_C) and facts.extra[i] and self.variant.extra[i] == NULL:
+                raise ValueError(f"{frnn_extra_name(i).decode()} may not be None")
+        numbers_of(numbers, self.variant.number)
+        if len(zoneout) not in (0, facts.states):
+            raise ValueError("a zoneout rate for each state, or none, expected")
+        for i in range(<int>len(zoneout)):
+            self.variant.zoneout[i] = zoneout[i]
+        return 0
+
+
+cdef class Weights(AnyWeights):
+    """Weights as a layer has them. Each call reads the arrays.
+
+    It takes what `AnyWeights` describes. w_ih: (G*H, I). w_hh: (R*H, H), None for a cell without recurrent gates
+    (R = 0). w_hr: (P, H) or None; with it w_hh is (R*H, P).
+    """
+    def __cinit__(self, int cell, int64_t hidden, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
+                  dict extras not None={}, *, dict numbers not None={}, tuple zoneout not None=()):
+        self.shape.cell, self.shape.hidden = cell_of(cell), hidden
+        self.take_matrices(w_ih, w_hh, w_hr)
+        self.take_others(b_ih, b_hh, extras, numbers, zoneout)
+        self.held = w_ih, w_hh, b_ih, b_hh, w_hr, *extras.values()
+
 
 cdef class Gradients:
     """Arrays for the gradients of the weights `of`, each like its parameter. A gradient of None is not computed."""
-    cdef Weights of
+    cdef AnyWeights of
     cdef void *w_ih
     cdef void *w_hh
     cdef void *b_ih
@@ -244,7 +245,7 @@ cdef class Gradients:
     cdef void *extra[5]
     cdef tuple held
 
-    def __cinit__(self, Weights of not None, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
+    def __cinit__(self, AnyWeights of not None, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
                   dict extras not None={}):
         cdef frnn_shape *s = &of.shape
         self.of = of
@@ -257,7 +258,7 @@ cdef class Gradients:
         self.held = w_ih, w_hh, b_ih, b_hh, w_hr, *extras.values()
 
 
-cdef frnn_shape shape_of(Weights weights, x, ids, bint reverse, int64_t checkpoint) except *:
+cdef frnn_shape shape_of(AnyWeights weights, x, ids, bint reverse, int64_t checkpoint) except *:
     """The shape of a pass over x (T, B, I), or over ids (T, B) if `ids` is not None."""
     cdef frnn_shape shape = weights.shape
     cdef cnp.ndarray array = array_of(x if ids is None else ids.table_index)
@@ -387,7 +388,7 @@ cdef frnn_ids ids_of(const frnn_shape *s, ids, bint complete=False) except *:
     return q
 
 
-cdef frnn_id_table_call table_of(Weights weights, inputs, used, int64_t count) except *:
+cdef frnn_id_table_call table_of(AnyWeights weights, inputs, used, int64_t count) except *:
     """The call that computes the id table of `count` ids, without its buffers.
 
     inputs: (count, I), the embedding of each id. None stands for one-hot vectors: of the features `used`, or of all

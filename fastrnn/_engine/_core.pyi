@@ -48,8 +48,24 @@ class Sizes:
         projected: int = 0,
     ) -> None: ...
 
-@disjoint_base
 class Weights:
+    def __new__(
+        cls,
+        cell: int,
+        hidden: int,
+        w_ih: _Maybe,
+        w_hh: _Maybe = None,
+        b_ih: _Maybe = None,
+        b_hh: _Maybe = None,
+        w_hr: _Maybe = None,
+        extras: dict[str, _Maybe] = ...,
+        *,
+        numbers: dict[str, float] = ...,
+        zoneout: tuple[float, ...] = (),
+    ) -> Self: ...
+
+@disjoint_base
+class Packed:
     def __new__(
         cls,
         cell: int,
@@ -68,27 +84,6 @@ class Weights:
         whole: bool = False,
         content: _Maybe = None,
     ) -> Self: ...
-
-@disjoint_base
-class Packed(Weights):
-    def __init__(
-        self,
-        cell: int,
-        hidden: int,
-        w_ih: _Maybe,
-        w_hh: _Maybe = None,
-        b_ih: _Maybe = None,
-        b_hh: _Maybe = None,
-        w_hr: _Maybe = None,
-        extras: dict[str, _Maybe] = ...,
-        *,
-        numbers: dict[str, float] = ...,
-        zoneout: tuple[float, ...] = (),
-        precision: str = "",
-        scales: tuple[_Maybe, _Maybe, _Maybe] | None = None,
-        whole: bool = False,
-        content: _Maybe = None,
-    ) -> None: ...
     @property
     def nbytes(self) -> int: ...
     @property
@@ -100,7 +95,7 @@ class Packed(Weights):
 class Gradients:
     def __new__(
         cls,
-        of: Weights,
+        of: Weights | Packed,
         w_ih: _Maybe,
         w_hh: _Maybe = None,
         b_ih: _Maybe = None,
@@ -165,9 +160,9 @@ class Runner:
 class Dense:
     def __new__(
         cls,
-        weight: _Maybe,
-        bias: _Maybe,
-        activation: int | None,
+        weight: _Maybe = None,
+        bias: _Maybe = None,
+        activation: int | None = None,
         *,
         content: _Maybe = None,
     ) -> Self: ...
@@ -180,7 +175,6 @@ class Dense:
     @property
     def nbytes(self) -> int: ...
 
-def at_boundary(a: _Array) -> _Array: ...
 def remember_main_thread() -> None: ...
 def renew_packing_lock() -> None: ...
 def forward(
@@ -200,8 +194,8 @@ def backward(
     checkpoint: int,
     work: _Array,
 ) -> int: ...
-def tape_size(weights: Weights, steps: int, batch: int, checkpoint: int = 0) -> int: ...
-def tape_slots(weights: Weights, tape: _Array, steps: int, batch: int) -> _Array: ...
+def tape_size(weights: Weights | Packed, steps: int, batch: int, checkpoint: int = 0) -> int: ...
+def tape_slots(weights: Weights | Packed, tape: _Array, steps: int, batch: int) -> _Array: ...
 def boundary(buffer: _Array) -> int: ...
 def step_size(layers: list[Packed], batch: int, of_ids: bool = False) -> int: ...
 def build_id() -> str: ...

@@ -186,13 +186,13 @@ def forward(x, tuple passes not None, rows, ids, int64_t checkpoint, work):
     cdef frnn_forward_call *call
     cdef frnn_pack_call packing[2]
     cdef frnn_id_table_call tables[2]
-    cdef Weights weights
+    cdef AnyWeights weights
     cdef int i, count = count_of(passes), of_ids = ids is not None, tabulates = of_ids
     cdef interruption interrupted = poll_function()
     cdef size_t room = 0
     cdef char *begin
     cdef size_t offsets[2][4]
-    cdef Weights first_weights = None
+    cdef AnyWeights first_weights = None
     cdef bint reverse, packed = False
     cdef int64_t slot
     cdef tuple state, last
@@ -291,7 +291,7 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
     cdef char *begin
     cdef size_t offsets[2][6]
     cdef size_t bytes_of_gradient = 0, bytes_of_counts = 0, bytes_of_work
-    cdef Weights weights, first_weights = None
+    cdef AnyWeights weights, first_weights = None
     inputs = ids.rows if of_ids else None  # keeps the array alive while C reads it
     if len(gradients) != count:
         raise ValueError("gradients for each of the passes expected")
@@ -341,9 +341,9 @@ def backward(x, tuple passes not None, gradients not None, rows, ids, int64_t ch
     return 0
 
 
-cdef Weights backward_call(frnn_backward_call *call, x, p, gradients, rows, ids, int64_t checkpoint):
+cdef AnyWeights backward_call(frnn_backward_call *call, x, p, gradients, rows, ids, int64_t checkpoint):
     """Fills in a direction's call, without its workspace. Returns its weights."""
-    cdef Weights weights
+    cdef AnyWeights weights
     cdef Gradients dweights
     cdef tuple state, dlast, dfirst, dstates
     cdef frnn_shape *s = &call.shape
@@ -412,7 +412,7 @@ def boundary(cnp.ndarray buffer not None):
     return <char *>boundary_of(buffer) - <char *>cnp.PyArray_DATA(buffer)
 
 
-def tape_size(Weights weights not None, int64_t steps, int64_t batch, int64_t checkpoint=0):
+def tape_size(AnyWeights weights not None, int64_t steps, int64_t batch, int64_t checkpoint=0):
     """Bytes of a tape, slack included."""
     cdef frnn_shape s = weights.shape
     if min(steps, batch, checkpoint) < 0:
@@ -421,7 +421,7 @@ def tape_size(Weights weights not None, int64_t steps, int64_t batch, int64_t ch
     return known(frnn_tape_size(&s), &s)
 
 
-def tape_slots(Weights weights not None, cnp.ndarray tape not None, int64_t steps, int64_t batch):
+def tape_slots(AnyWeights weights not None, cnp.ndarray tape not None, int64_t steps, int64_t batch):
     """A view of a tape without checkpoints, as an array (steps, batch, slots, units).
 
     The view does not keep the tape alive: its caller must."""
@@ -439,7 +439,7 @@ def tape_slots(Weights weights not None, cnp.ndarray tape not None, int64_t step
 def step_size(list layers not None, int64_t batch, bint of_ids=False):
     """Bytes of the workspace that one step of a stack needs, slack included. layers, of_ids: as for `Stepper`."""
     cdef frnn_shape s
-    cdef Weights one
+    cdef AnyWeights one
     cdef size_t most = 0
     cdef int i
     for i in range(<int>len(layers)):

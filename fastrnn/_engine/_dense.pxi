@@ -3,16 +3,16 @@ cdef class Dense:
     """activation(W x + b). Any number of threads may run it at once.
 
     weight: (outputs, inputs). bias: (outputs,). Both dense, of one dtype. activation: a number of frnn_activation.
-    content: in place of the three, which are None then, what `content` of another object returned, as for `Packed`.
+    content: in place of the three, what `content` of another object returned, as for `Packed`.
     """
     cdef frnn_dense_shape shape
     cdef cnp.ndarray packed
 
-    def __cinit__(self, weight, bias, activation, *, content=None):
+    def __cinit__(self, weight=None, bias=None, activation=None, *, content=None):
         if content is None:
             self.pack(matrix_of(weight), array_of(bias), activation)
             return
-        self.packed = bytes_of(content)
+        self.packed = at_boundary(content)
         usable(frnn_read_dense(cnp.PyArray_DATA(self.packed), self.packed.size, &self.shape), NULL)
 
     cdef int pack(self, cnp.ndarray matrix, cnp.ndarray bias, int activation) except -1:

@@ -19,16 +19,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=renew_packing_lock)
 
 
-cdef cnp.ndarray bytes_of(a):
+cdef cnp.ndarray at_boundary(a):
+    """Packed weights from elsewhere, such as another process' memory, as C can read them: copied if not aligned."""
     cdef cnp.ndarray given = array_of(a)
     if given.descr.type_num != cnp.NPY_UINT8 or given.ndim != 1 or not cnp.PyArray_IS_C_CONTIGUOUS(given):
         raise TypeError("a dense byte buffer expected")
-    return given
-
-
-def at_boundary(a):
-    """Packed weights from elsewhere, such as another process' memory, as C can read them: copied if not aligned."""
-    cdef cnp.ndarray given = bytes_of(a)
     if boundary_of(given) == cnp.PyArray_DATA(given):
         return given
     spare = np.empty(given.size + ALIGN, np.uint8)
@@ -50,27 +45,7 @@ cdef int usable(int status, const char *isa) except -1:
     raise ValueError("these bytes are no packed weights, or not all of them: freeze the layer again")
 
 
-cdef frnn_packed_facts facts_of(content) except *:
-    """What packed weights from elsewhere are; ValueError if this process cannot use them."""
-    cdef cnp.ndarray buffer = bytes_of(content)
-    cdef frnn_packed_facts facts
-    cdef int status
-    memset(&facts, 0, sizeof(facts))
-    status = frnn_read_packed(cnp.PyArray_DATA(buffer), buffer.size, &facts)
-    usable(status, facts.isa)
-    return facts
-
-
-cdef int shape_in(content, frnn_shape *s) except -1:
-    """Fills in the dtype and the sizes of packed weights, after a check that they are those of the cell."""
-    cdef frnn_shape found = facts_of(content).shape
-    if found.cell != s.cell or found.hidden != s.hidden or found.precision != s.precision:
-        raise ValueError("packed weights of another cell, hidden size or precision")
-    s[0] = found
-    return 0
-
-
-cdef class Packed(Weights):
+cdef class Packed(AnyWeights):
     """Weights in packed form, which do not change. The matrices that they came from are not kept.
 
     It takes the arguments of `Weights`, a name of `precisions`, and for int8 weights the scales of the rows of W_ih,
@@ -79,28 +54,46 @@ cdef class Packed(Weights):
     when a pass needs it; with `whole` in all forms at once.
     The instruction set that packed the weights runs all passes with them.
 
-    content: in place of the matrices, which are None then, what `content` of another object returned, maybe in another
-    process, after `at_boundary`. Nobody may write to it.
+    content: in place of the matrices and scales, which are None then, what `content` of another object returned, maybe
+    in another process. It is copied if it is not aligned; else it is used where it lies, and nobody may write to it.
     """
     # Threads read these two in a critical section: else one could free the old content while another is taking it.
     cdef tuple held_content  # the buffer, and the forms of W_ih in it: one object, so that threads see both or neither
     cdef object table        # the id table of all one-hot vectors, or None until it is needed
 
-    def __init__(self, *_, tuple scales=None, bint whole=False, content=None, **__):
-        cdef unsigned forms = self.form_of(1)
-        if self.held_content is not None:
-            raise TypeError("weights that are packed already")
-        if scales is not None:
-            self.take_scales(&self.weights, scales)
-        if whole:
-            forms |= self.form_of(MANY_STEPS)
+    def __cinit__(self, int cell, int64_t hidden, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
+                  dict extras not None={}, *, dict numbers not None={}, tuple zoneout not None=(),
+                  str precision not None="", tuple scales=None, bint whole=False, content=None):
+        cdef unsigned forms
+        self.shape.cell, self.shape.hidden = cell_of(cell), hidden
+        self.shape.precision = precisions().index(precision)
         if content is None:
-            self.held_content = (self.pack(&self.weights, forms, None), forms)
+            self.take_matrices(w_ih, w_hh, w_hr)
+            if scales is not None:
+                self.take_scales(&self.weights, scales)
         else:
-            self.held_content = (content, facts_of(content).forms)
+            self.take_content(at_boundary(content))
+        self.take_others(b_ih, b_hh, extras, numbers, zoneout)
+        self.held = b_ih, b_hh, *extras.values()
+        if content is None:
+            forms = self.form_of(1) | (self.form_of(MANY_STEPS) if whole else 0)
+            self.held_content = (self.pack(&self.weights, forms, None), forms)
         self.weights.w_ih = self.weights.w_hh = self.weights.w_hr = NULL
         self.weights.scale_ih = self.weights.scale_hh = self.weights.scale_hr = NULL
-        self.held = self.held[2:4] + self.held[5:]
+
+    cdef int take_content(self, cnp.ndarray content) except -1:
+        """Takes weights that were packed elsewhere, after a check that they are those of the cell."""
+        cdef frnn_shape *s = &self.shape
+        cdef frnn_packed_facts facts
+        cdef int status
+        memset(&facts, 0, sizeof(facts))
+        status = frnn_read_packed(cnp.PyArray_DATA(content), content.size, &facts)
+        usable(status, facts.isa)
+        if facts.shape.cell != s.cell or facts.shape.hidden != s.hidden or facts.shape.precision != s.precision:
+            raise ValueError("packed weights of another cell, hidden size or precision")
+        self.shape = facts.shape
+        self.held_content = (content, facts.forms)
+        return 0
 
     cdef unsigned form_of(self, int64_t steps):
         """The form of W_ih for a pass of so many steps of one row."""

@@ -31,7 +31,7 @@ cdef class Runner:
 
     def __cinit__(self, list weights not None, int directions, bint reverse, bint batch_first,
                   Workspaces workspaces not None):
-        cdef Weights one, lower
+        cdef AnyWeights one, lower
         cdef int i
         if not 1 <= directions <= FRNN_TOGETHER or not weights or len(weights) % directions:
             raise ValueError("the weights of one or two directions of each layer expected")
@@ -158,7 +158,7 @@ cdef class Runner:
         cdef size_t offsets[2][2]
         cdef int i, k, status
         cdef char *begin
-        cdef Weights one
+        cdef AnyWeights one
         cdef list held = []
         cdef cnp.ndarray work
         memset(calls, 0, self.directions * sizeof(frnn_forward_call))

@@ -20,7 +20,7 @@ cdef enum:
 
 cdef double work_of(list layers) except -1:
     """Multiply-adds of a step of one row through all of these weights."""
-    cdef Weights one
+    cdef AnyWeights one
     cdef double work = 0
     for one in layers:
         work += <double>(gate_rows(&one.shape)) * (one.shape.input + features_of(&one.shape))

@@ -42,8 +42,7 @@ class Head:
     def packed_before(cls, content):
         """A head of what another one's `dense.content` returned, maybe in another process."""
         head = object.__new__(cls)
-        content = runtime.core.at_boundary(content)
-        head._run_by(runtime.core.Dense(None, None, None, content=content))
+        head._run_by(runtime.core.Dense(content=content))
         return head
 
     def _run_by(self, dense):

@@ -141,7 +141,7 @@ def test_w_hh_and_b_hh_are_of_cells_with_recurrent_gates_alone(entry):
             {"b_hh": w_hh[0, :0]},
         )
     for changes in wrong:
-        with pytest.raises(ValueError, match="w_hh, and maybe b_hh, of a cell that has recurrent"):
+        with pytest.raises(ValueError, match="(w_hh|b_hh) of a cell that has recurrent"):
             weights_of(given | changes)
 
 
@@ -176,7 +176,7 @@ BAD = {
     "w_ih of one axis": ({"w_ih": np.ones(60, F4)}, ValueError, "a matrix expected, got 1 axes"),
     "w_ih of three axes": ({"w_ih": np.ones((20, 3, 1), F4)}, ValueError, "got 3 axes"),
     "w_ih turned round": ({"w_ih": np.ones((3, 20), F4)}, ValueError, r"got \(3, 20\)"),
-    "no w_hh": ({"w_hh": None}, ValueError, "w_hh, and maybe b_hh, of a cell"),
+    "no w_hh": ({"w_hh": None}, ValueError, "w_hh of a cell that has"),
     "w_hh of other units": ({"w_hh": np.ones((20, 4), F4)}, ValueError, "20 x 5 expected"),
     "w_hh of doubles": ({"w_hh": np.ones((20, 5))}, TypeError, "another dtype"),
     "a projection to no features": (

@@ -503,13 +503,6 @@ def test_it_goes_on_with_the_instruction_set_that_packed_it():
 
 
 @pytest.mark.usefixtures("core")
-def test_weights_are_packed_once():
-    packed = layer_of("lstm", I, H).freeze()._kernel_weights[0]
-    with pytest.raises(TypeError, match="packed already"):
-        packed.__init__()
-
-
-@pytest.mark.usefixtures("core")
 @every_cell
 def test_nbytes_is_what_there_is(cell):
     layer = layer_of(cell, 64, 64)
