@@ -220,12 +220,13 @@ typedef struct {
 
 int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
-/* Packed weights hold no address. They may be copied, all their bytes but the last 64, and they may lie in
- * memory that several processes read. frnn_read_packed says what such bytes are, before a process uses weights that
- * another one packed: of the shape the cell, dtype, input, hidden, projected and precision, and their forms. `version`
- * and `isa` are the library's and the instruction set's that packed them, NULL if these are no packed weights at all.
+/* Packed weights hold no address, so they may be copied, and may lie in memory that several processes read. The last
+ * 64 bytes of frnn_packed_size are not used: a copy need not have them. A process that gets packed weights from another
+ * one calls frnn_read_packed first. It checks the header, not the numbers, and fills in the facts: of the shape the
+ * cell, dtype, input, hidden, projected and precision; the forms; the version of the library and the instruction set
+ * that packed them, texts within the packed weights, or NULL if these are no packed weights at all.
  * Returns 0; FRNN_INVALID if these are not `size` bytes of weights that this version packed for a cell of the library;
- * FRNN_MISSING if this build or this CPU lacks the instructions. It checks the header, not the numbers. */
+ * FRNN_MISSING if this build or this CPU lacks the instructions. */
 typedef struct {
   frnn_shape shape;
   unsigned forms;
@@ -326,7 +327,7 @@ size_t frnn_dense_size(const frnn_dense_shape *shape);
 void frnn_pack_dense(const frnn_dense_shape *shape, const void *weight, const void *bias, void *packed);
 void frnn_unpack_dense(const void *packed, void *weight, void *bias);
 
-/* As frnn_read_packed: the shape of `size` bytes that another process may have packed. */
+/* As frnn_read_packed: checks `size` bytes that another process packed, and fills in their shape. */
 int frnn_read_dense(const void *packed, size_t size, frnn_dense_shape *shape);
 
 typedef struct {

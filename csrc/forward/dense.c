@@ -5,6 +5,7 @@
  *
  * It must not know: dtypes, instruction sets, time. */
 #include "../internal/sequence.h"
+#include "../internal/valid.h"
 
 /* As packed weights of a layer begin with: the kernels that packed them run all calls. */
 typedef struct {
@@ -73,7 +74,7 @@ void frnn_unpack_dense(const void *packed, void *weight, void *bias) {
 
 int frnn_read_dense(const void *packed, size_t bytes, frnn_dense_shape *shape) {
   const dense_header *header = packed;
-  if (!shape || !packed || (uintptr_t)packed % FRNN_ALIGN || bytes < sizeof *header) return FRNN_INVALID;
+  if (!shape || !is_buffer(packed) || bytes < sizeof *header) return FRNN_INVALID;
   int status = frnn_packer_status(&header->by);
   if (status < 0) return status;
   const frnn_dense_shape *s = &header->shape;
@@ -134,7 +135,7 @@ static void activate_part(void *context, int part, int parts) {
 
 static int dense_is_invalid(const frnn_dense_call *call) {
   const dense_header *packed = call ? call->packed : NULL;
-  if (!packed || (uintptr_t)packed % FRNN_ALIGN || !frnn_kernels_of(&packed->by) || call->rows < 0) return 1;
+  if (!is_buffer(packed) || !frnn_kernels_of(&packed->by) || call->rows < 0) return 1;
   if (call->rows == 0 || packed->shape.outputs == 0) return 0;
   return !call->y || (!call->x && packed->shape.inputs > 0);
 }

@@ -6,6 +6,7 @@
 #define FRNN_PACKED_H
 
 #include "../internal/sequence.h"
+#include "../internal/valid.h"
 
 enum { PROJECTED_ROWS_MOST = 256 }; /* in one product */
 enum { REFUSED = -1 };
@@ -54,7 +55,7 @@ void frnn_begin_packed(const frnn_shape *s, frnn_packer by, unsigned forms, void
 /* 1 if these are packed weights of the shape's dtype, as far as the header tells. */
 static inline int are_packed(const frnn_shape *s, const void *packed) {
   const packed_header *header = packed;
-  return packed && (uintptr_t)packed % FRNN_ALIGN == 0 && header->by.dtype == s->dtype && frnn_kernels_of(&header->by);
+  return is_buffer(packed) && header->by.dtype == s->dtype && frnn_kernels_of(&header->by);
 }
 
 /* 1 if the cell is that of the header. Callers' own cells are told apart by their layouts alone. */

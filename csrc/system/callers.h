@@ -12,7 +12,7 @@ void frnn_leave_call(void);
 /* Other threads than the calling one that are in calls, or that were when this was asked last, not long ago. */
 int frnn_other_callers(void);
 
-/* Cores that callers leave to workers; one caller leaves `all`, be there as many cores or not. */
+/* Cores that callers leave to workers. One caller alone leaves `all`, even if the process has fewer. */
 int frnn_cores_left(int all);
 
 /* In a forked child: the calling thread is the only one. */

@@ -1,4 +1,5 @@
-/* dispatch.c - chooses the kernels that this CPU can run. One of the files with preprocessor conditions.
+/* dispatch.c - chooses the kernels that this CPU can run, and finds those again that packed some weights. One of the
+ * files with preprocessor conditions.
  *
  * It must not know: cells, layouts, time. */
 #include <stdlib.h>

@@ -44,7 +44,8 @@ enum {
 /* A ticket names one turn of one group: they grow from job to job, and from turn to turn.
  *
  * The current job. Its first ticket, its parts and its groups are in one word, so that a thread reads them together.
- * The other fields are read after taking a part, while the job cannot end; `threads` is only a hint before. */
+ * The other fields are read after taking a part, for until the part is done the job cannot end. `threads` alone is read
+ * earlier, and may then be that of a later job: it decides who helps, not what is computed. */
 static struct {
   _Atomic uint64_t word; /* first ticket << 16 | parts - 1 << 8 | parts of a group - 1 */
   atomic_int threads;    /* that it may use */
