@@ -104,6 +104,7 @@ def test_ids(cell):
         near(frozen(ids, **more), by_reference(frozen, ids, **more), 1e-2)
 
 
+@pytest.mark.usefixtures("core")
 @every_cell
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_threads_streams_and_the_batch_do_not_show(cell, threads):
