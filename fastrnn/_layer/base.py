@@ -409,9 +409,9 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
             shared memory (Ray's actors, say) uses them where they lie, so that all processes of a
             machine have one copy; a buffer that does not begin at a multiple of 64 bytes is copied.
             Only the same version of fastrnn, on a CPU that runs the instruction set that packed
-            them, can load it. The packed weights then have both of their forms, see
-            `Frozen.nbytes`. Without compiled kernels nothing is packed, and a pickle has the
-            parameters.
+            them (and its extension, see `show_config`), can load it. The packed weights then have
+            both of their forms, see `Frozen.nbytes`. Without compiled kernels nothing is packed,
+            and a pickle has the parameters.
 
         Returns
         -------
