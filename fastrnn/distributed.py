@@ -59,7 +59,7 @@ def together(parts: Parts, comm: Comm, *, exact: bool = False) -> Iterator[Mean]
         raise TypeError(f"comm must be a communicator such as mpi4py.MPI.COMM_WORLD, got {comm!r}")
     calls, parameters = 0, []
 
-    def meet(doing, arrays, value=None, compare=False):  # all do the same; the values of all
+    def meet(doing, arrays, value=None, compare=False):  # all must do the same; gives all values
         doing = " ".join([doing, *(f"{array.dtype} {array.shape}" for array in arrays)])
         if compare:
             doing += f", checksum {zlib.crc32(b''.join(a.tobytes() for a in parameters)):08x}"

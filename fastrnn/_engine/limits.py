@@ -51,7 +51,7 @@ def quota_of_groups(mounted="/sys/fs/cgroup", own_groups="/proc/self/cgroup"):
     """
     texts = []
     for root, path in _groups(mounted, own_groups):
-        for folder in (root, *_each_longer(root, path)):
+        for folder in _folders_to(root, path):
             texts.append(_read(f"{folder}/cpu.max"))
             quota, period = [_read(f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period")]
             texts.append(f"{quota} {period}")
@@ -74,9 +74,10 @@ def _groups(mounted, own_groups):
     return pairs
 
 
-def _each_longer(root, path):
-    """Yield the folders below the root that lead to the path, and at last the path's own."""
+def _folders_to(root, path):
+    """Yield the root, the folders below it that lead to the path, and at last the path's own."""
     folder = root
+    yield folder
     for name in filter(None, path.split("/")):
         folder = f"{folder}/{name}"
         yield folder

@@ -57,7 +57,7 @@ def register_threadpoolctl() -> None:
 
 
 def _controller(base: Any, core: Any) -> Any:
-    """The controller class of the compiled module. threadpoolctl makes an object at each look."""
+    """The controller class of the compiled module. Each call of threadpoolctl makes an object."""
     path = os.path.realpath(core.__file__)
 
     class FastrnnController(base):
@@ -68,7 +68,7 @@ def _controller(base: Any, core: Any) -> Any:
         check_symbols = ("PyInit__core",)
 
         def set_additional_attributes(self) -> None:
-            """Set what `threadpool_info` shows besides."""
+            """Set the instruction set, which `threadpool_info` shows too."""
             self.architecture = core.isa()
             if os.path.normcase(self.filepath) != os.path.normcase(path):
                 # Another package's module of the same name. threadpoolctl looks for check_symbols
