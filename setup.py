@@ -22,7 +22,7 @@ from setuptools.errors import CompileError
 compilers = SimpleNamespace(**runpy.run_path("csrc/compilers.py"))
 
 # FASTRNN_CFLAGS adds flags of a developer's own (a sanitizer, say).
-own = os.environ.get("FASTRNN_CFLAGS", "").split()
+own_flags = os.environ.get("FASTRNN_CFLAGS", "").split()
 
 # The stub of an instruction set that the target does not have is empty there.
 units = sorted(glob("csrc/*/*.c"))
@@ -44,7 +44,7 @@ build_id = runpy.run_path("fastrnn/_engine/_build.py")["of_sources"](Path.cwd())
 
 
 def at_once(compile):
-    """A compiler's method that takes some sources at a time: a kernel's takes ten seconds."""
+    """The method `compile` of a compiler, for several sources at a time; some take ten seconds."""
 
     def compile_all(sources, **options):
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -75,9 +75,9 @@ class BuildExt(build_ext):
             self.compiler.cc = clang_cl
             for options in (self.compiler.compile_options, self.compiler.compile_options_debug):
                 options[:] = [option for option in options if option != "/GL"]  # Microsoft's own
-        ext.extra_compile_args = flags + own
-        ext.extra_link_args = [*own] if kind == "msvc" else compilers.STRICT_FLAGS + own
-        if compilers.strips(sys.platform, self.inplace, own):
+        ext.extra_compile_args = flags + own_flags
+        ext.extra_link_args = [*own_flags] if kind == "msvc" else compilers.STRICT_FLAGS + own_flags
+        if compilers.strips(sys.platform, self.inplace, own_flags):
             ext.extra_link_args.append("-Wl,--strip-all")
 
     def build_extension(self, ext):

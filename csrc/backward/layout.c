@@ -19,15 +19,15 @@ static int64_t chunk_rows(const frnn_shape *s) {
 /* If the weights are few, the batch is divided into groups of rows. Each group has weight gradients of its own, which
  * are added up at the end: no thread waits for another or reads what it wrote. The groups change the order of the sums,
  * so they follow from the shape alone: 1, 2, 4 or 8. Each group reads all weights and gradients, and its steps have a
- * fixed cost, so the weights must be few and the rows enough. More groups than FEW are for machines with more cores,
- * and must cost others nothing: these groups have many rows. */
+ * fixed cost, so the weights must be few and the rows enough. More groups than USUAL gain only on machines with more
+ * cores; elsewhere they must cost nothing, so each of them must have many rows. */
 enum { GROUPS_WEIGHT_BYTES = 327680, MULTIPLY_ADDS_OF_A_SUM = 100000 };
-enum { ROWS_OF_A_SUM = 8, FEW = 4, ROWS_IF_MORE = 128 };
+enum { ROWS_OF_A_SUM = 8, USUAL = 4, ROWS_IF_MORE = 128 };
 
 static int groups_of(const frnn_shape *s) {
   int few = weights_of(s) * (double)element_size(s) <= GROUPS_WEIGHT_BYTES && !s->has_ids; /* tables are large */
   int groups = few ? GROUPS_MOST : 1;
-  while (groups > 1 && (s->batch / groups < (groups > FEW ? ROWS_IF_MORE : ROWS_OF_A_SUM) ||
+  while (groups > 1 && (s->batch / groups < (groups > USUAL ? ROWS_IF_MORE : ROWS_OF_A_SUM) ||
                         recurrent_weights_of(s) * (double)s->batch / groups < MULTIPLY_ADDS_OF_A_SUM))
     groups /= 2;
   return groups;

@@ -373,7 +373,7 @@ frnn_packer frnn_packer_of(const frnn_kernels *kernels, const frnn_products *pro
 const frnn_kernels *frnn_kernels_of(const frnn_packer *by);
 const frnn_products *frnn_products_of(const frnn_packer *by);
 
-/* For a packer from elsewhere: 0; FRNN_INVALID if it is none of this version; FRNN_MISSING if this build has not these
+/* For a packer from elsewhere: 0; FRNN_INVALID if it is none of this version; FRNN_MISSING if this build lacks these
  * kernels, or if this CPU does not run them. */
 int frnn_packer_status(const frnn_packer *by);
 

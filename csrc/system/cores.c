@@ -17,8 +17,8 @@
 
 #include "../internal/internal.h"
 
-/* By the workers' numbers: the thread's id, and the cores that this file gave it. Nobody else reads them before the
- * worker waits for its first job: then its place or its sleep shows in pool.c. */
+/* By the workers' numbers: the thread's id, and the cores that this file gave it. Another thread reads them only after
+ * the worker has begun to wait for its first job: pool.c does not know its place or its sleep before. */
 static struct {
   int id;
   cpu_set_t given;

@@ -85,8 +85,8 @@ static void start(caller *c, int64_t delay, int64_t us) {
   while (!atomic_load(&c->waits)) nap(100);
 }
 
-/* Does `work`, which is a caller and gives the sign to as many others as there are other cores. So none is left to a
- * worker. */
+/* Does `work` beside as many other callers as there are other cores, so that none is left to a worker. `work` makes a
+ * call of its own and, in the middle of it, gives the sign for the others to begin. */
 static void do_in_crowd(void (*work)(void), int64_t delay) {
   static caller crowd[FRNN_THREADS];
   int count = frnn_cores() > 2 ? frnn_cores() - 1 : 1;

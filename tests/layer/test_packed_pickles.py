@@ -96,7 +96,7 @@ def test_a_loaded_layer_gives_the_same_bits(cell, dtype, net, backend):
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("options", [{}, {"proj_size": 5}, {"layer_norm": True, "peephole": True}])
 @pytest.mark.parametrize("hidden", [3, 70])  # the kernels of a narrower set pack a few units
-def test_it_does_with_every_precision_option_and_head(options, precision, hidden, isa):
+def test_it_gives_them_with_every_precision_option_and_head(options, precision, hidden, isa):
     if hidden == 3:
         options = {name: min(value, 2) for name, value in options.items()}
     layer = layer_of("lstm", I, hidden, num_layers=2, **options)
@@ -209,7 +209,7 @@ def test_a_process_that_selects_another_set_uses_the_one_that_packed():
 
 
 @needs_kernels
-def test_another_build_says_so(monkeypatch):
+def test_a_pickle_of_another_build_is_refused(monkeypatch):
     content = pickle.dumps(fastrnn.LSTM(I, H, rng=0).freeze(portable=False))
     monkeypatch.setattr(runtime, "writer", lambda: "fastrnn 9.8.7, build 01234567, big-endian")
     message = r"weights packed by the kernels of fastrnn .*9\.8\.7.*portable=True"
@@ -218,7 +218,7 @@ def test_another_build_says_so(monkeypatch):
 
 
 @needs_kernels
-def test_a_process_without_kernels_says_so(monkeypatch):
+def test_a_process_without_kernels_refuses_it(monkeypatch):
     content = pickle.dumps(fastrnn.LSTM(I, H, rng=0).freeze(portable=False))
     monkeypatch.setattr(runtime, "core", None)
     message = r"cannot be read here \(kernels: none\): use the same build"
