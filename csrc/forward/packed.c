@@ -211,7 +211,7 @@ int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void)) 
 /* Writes `src` from its panels, unless it is NULL, and the scales of its outputs, unless that is NULL. */
 static void unpack(frnn_run *run, const packed_header *packed, frnn_transpose t, float *scales) {
   int64_t lanes = frnn_kernels_of(&packed->by)->lanes;
-  if (scales && t.k > 0) frnn_read_scales(&t, lanes, scales);
+  if (scales) frnn_read_scales(&t, lanes, scales);
   for (int64_t left = t.outputs; t.src && t.k > 0 && left > 0 && !frnn_stopped(run); left -= t.outputs) {
     t.outputs = next_count(PACKED_AT_ONCE / lanes * lanes, left);
     frnn_products_of(&packed->by)->unpack(&t);

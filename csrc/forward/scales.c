@@ -73,5 +73,8 @@ void frnn_write_scales(const frnn_transpose *t, int64_t lanes, const float *scal
 }
 
 void frnn_read_scales(const frnn_transpose *t, int64_t lanes, float *scales) {
-  for (int64_t n = 0; n < t->outputs; n++) memcpy(&scales[n], place_of(t, lanes, n), sizeof(float));
+  for (int64_t n = 0; n < t->outputs; n++) {
+    scales[n] = 0;
+    if (t->k > 0) memcpy(&scales[n], place_of(t, lanes, n), sizeof(float)); /* else there is no panel */
+  }
 }

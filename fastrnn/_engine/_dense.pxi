@@ -40,8 +40,9 @@ cdef class Dense:
 
     @property
     def shown(self):
-        """The outputs, the activation's number and the dtype."""
-        return self.shape.outputs, self.shape.activation, np.dtype("f4" if self.shape.dtype == FRNN_F32 else "f8")
+        """The inputs, the outputs, the activation's number and the dtype."""
+        cdef const frnn_dense_shape *s = &self.shape
+        return s.inputs, s.outputs, s.activation, np.dtype("f4" if s.dtype == FRNN_F32 else "f8")
 
     cdef bint fits(self, a, int64_t last) noexcept:
         """Returns whether an object is a dense array of the dtype and no subclass, with so many features."""

@@ -38,7 +38,7 @@ cdef int usable(int status, const char *isa) except -1:
     if status == 0:
         return 0
     if status == FRNN_MISSING:
-        of = "" if isa == NULL else f" of {isa.decode()} or its extension"
+        of = "" if isa == NULL else f" of {isa.decode('ascii', 'backslashreplace')} or its extension"
         raise ValueError(
             f"these weights were packed for instructions{of} that this machine or build lacks: freeze the layer here, "
             "or with portable=True")
@@ -105,6 +105,11 @@ cdef class Packed(AnyWeights):
         """The buffer and its forms as they are now."""
         with cython.critical_section(self):
             return self.held_content
+
+    @property
+    def sizes(self):
+        """The inputs, the features of h and the dtype."""
+        return self.shape.input, features_of(&self.shape), np.dtype("f4" if self.shape.dtype == FRNN_F32 else "f8")
 
     @property
     def content(self):

@@ -387,6 +387,16 @@ def check_writer(made, made_by, mend):
         )
 
 
+def check_packed(of, found, wanted):
+    """ValueError unless packed weights from elsewhere are of the sizes and the dtype wanted."""
+    if found != wanted:
+        found, wanted = (", ".join(map(str, sizes)) for sizes in (found, wanted))
+        raise ValueError(
+            f"the packed weights of the {of} are those of another one: sizes {wanted} expected, "
+            f"got {found}. Give pickle.loads the buffers in the order of buffer_callback"
+        )
+
+
 def _take_back():
     """Move the buffers of deleted tapes to `_spare`; other threads may do so at the same time."""
     while _returned:

@@ -513,7 +513,11 @@ def _packed_before(of_type, made_by, structure, kept, precision, contents, head)
     frozen._weights = FrozenWeights.packed_before(
         structure.cell, structure.hidden_size, kept, precision, contents
     )
-    frozen._begin(None if head is None else Head.packed_before(head))
+    for slot, packed in enumerate(frozen._weights.packed):
+        inputs = structure.shapes[structure.names(slot)["weight_ih"]][1]
+        wanted = inputs, structure.features, structure.dtype
+        runtime.check_packed("layer", packed.sizes, wanted)
+    frozen._begin(None if head is None else Head.packed_before(head, structure))
     return frozen
 
 

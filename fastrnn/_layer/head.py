@@ -21,7 +21,7 @@ class Head:
 
     Attributes
     ----------
-    outputs : int
+    inputs, outputs : int
     activation : str or None
     dense : core.Dense or None
         What the kernels run; None without them.
@@ -34,19 +34,22 @@ class Head:
         if runtime.core is not None:
             self._run_by(runtime.core.Dense(weight, bias, ACTIVATIONS.index(activation)))
             return
-        self.outputs, self.activation, self._dtype = len(bias), activation, weight.dtype
+        self.outputs, self.inputs = weight.shape
+        self.activation, self._dtype = activation, weight.dtype
         self.dense, self._weights = None, (weight, bias)
         self.nbytes = weight.nbytes + bias.nbytes
 
     @classmethod
-    def packed_before(cls, content):
+    def packed_before(cls, content, structure):
         """A head of what another one's `dense.content` returned, maybe in another process."""
         head = object.__new__(cls)
         head._run_by(runtime.core.Dense(content=content))
+        found, wanted = (head.inputs, head._dtype), (_width_of_y(structure), structure.dtype)
+        runtime.check_packed("head", found, wanted)
         return head
 
     def _run_by(self, dense):
-        self.outputs, activation, self._dtype = dense.shown
+        self.inputs, self.outputs, activation, self._dtype = dense.shown
         self.activation, self.dense, self._weights = ACTIVATIONS[activation], dense, None
         self.nbytes = dense.nbytes
 
@@ -82,6 +85,11 @@ class Head:
             checks.output("out", out, (*symbols, "outputs of head"), shape, self._dtype)
 
 
+def _width_of_y(structure):
+    """The features of one y, which are a head's inputs."""
+    return structure.width if structure.merge == "concat" else structure.features
+
+
 def head_of(dense, structure):
     """The `Head` of a user's dense layer that fits the outputs of a layer; None for None."""
     if dense is None:
@@ -104,7 +112,7 @@ def head_of(dense, structure):
         raise ValueError(f"head must have an activation of {ACTIVATIONS}, got {activation!r}")
     if structure.merge is None:
         raise ValueError("head needs one y: use merge='concat', 'sum', 'mean' or 'mul', not None")
-    width = structure.width if structure.merge == "concat" else structure.features
+    width = _width_of_y(structure)
     weight = checks.of_dtype("weight of head", weight, structure.dtype)
     bias = checks.of_dtype("bias of head", bias, structure.dtype)
     if weight.ndim != 2 or weight.shape[1] != width:

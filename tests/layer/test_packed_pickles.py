@@ -248,14 +248,15 @@ def changed(frozen, change):
         (b"avx", "instructions of .* that this machine or build lacks: freeze the layer here"),
     ],
 )
-def test_weights_of_something_else_are_refused(place, message):
+@pytest.mark.parametrize("bit", [1, 128])
+def test_weights_of_something_else_are_refused(place, bit, message):
     frozen = fastrnn.LSTM(I, H, rng=0).freeze(portable=False)
     begin = contents(frozen)[0].tobytes().find(place)
     if begin < 0:
         pytest.skip("needs such a set")
 
     def change(array):
-        array[begin] ^= 1
+        array[begin] ^= bit
 
     with pytest.raises(ValueError, match=message):
         changed(frozen, change)
@@ -276,6 +277,32 @@ def test_a_damaged_header_is_refused_or_changes_no_memory(precision):
         except (ValueError, TypeError):
             refused += 1
     assert refused > 100
+
+
+@needs_kernels
+def test_the_weights_of_two_passes_exchanged_are_refused():
+    frozen = fastrnn.LSTM(64, 40, num_layers=2, rng=0).freeze(portable=False)
+    make, (*others, of_passes, head) = frozen.__reduce__()
+    with pytest.raises(ValueError, match="sizes 64, 40, float32 expected, got 40, 40, float32"):
+        make(*others, of_passes[::-1], head)
+
+
+@needs_kernels
+def test_a_head_of_another_layer_is_refused():
+    wide, narrow = (
+        fastrnn.GRU(I, units, rng=0).freeze(head=train.Dense(units, 3, rng=0), portable=False)
+        for units in (40, 41)
+    )
+    make, arguments = wide.__reduce__()
+    with pytest.raises(ValueError, match="of the head .* sizes 40, float32 expected, got 41"):
+        make(*arguments[:-1], narrow.__reduce__()[1][-1])
+
+
+@pytest.mark.parametrize("options", [{}, {"proj_size": 5}])
+def test_int8_weights_of_no_inputs_have_scales_of_zero(options):
+    made = [fastrnn.LSTM(0, H, rng=0, **options).freeze("int8") for _ in range(2)]
+    assert len({pickle.dumps(frozen) for frozen in made}) == 1
+    assert not made[0].__reduce__()[1][3][0][0].any()
 
 
 @pytest.mark.parametrize("portable", [None, 1, "no"])
