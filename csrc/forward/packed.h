@@ -38,8 +38,7 @@ frnn_shape frnn_widened_shape(const frnn_shape *narrow);
 
 /* Packed weights begin with this header, and have no address, so that processes can share them. Panels are as wide as
  * the vectors of the kernels that packed them, so forward passes use those kernels whatever instruction set has been
- * selected since. The sizes are those of the packing call.
- */
+ * selected since. The sizes are those of the packing call. */
 typedef struct {
   frnn_packer by;
   int32_t cell; /* its number; OWN_CELL for a caller's own, which has none */

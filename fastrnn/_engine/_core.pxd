@@ -6,10 +6,9 @@ from libc.stdint cimport int64_t
 from fastrnn.kernels cimport (
     FRNN_ABI, FRNN_BIAS_LN_C, FRNN_BUSY, FRNN_EXTRAS, FRNN_F32, FRNN_F64, FRNN_FOR_PRODUCTS, FRNN_FOR_STEPS,
     FRNN_FORKED, FRNN_INT8, FRNN_INTERRUPTED, FRNN_INVALID, FRNN_MISSING, FRNN_OPTIONS, FRNN_PROJ_SIZE,
-    FRNN_RECURRENT_DROPOUT,
-    FRNN_STATES_MOST, FRNN_TOGETHER, FRNN_WEIGHT_PEEPHOLE, FRNN_ZONEOUT, frnn_backward_call, frnn_cell,
-    frnn_cell_facts, frnn_dropout_masks, frnn_forward_call, frnn_ids, frnn_pack_call, frnn_rows, frnn_sequence,
-    frnn_shape, frnn_state, frnn_variant, frnn_weights)
+    FRNN_RECURRENT_DROPOUT, FRNN_STATES_MOST, FRNN_TOGETHER, FRNN_WEIGHT_PEEPHOLE, FRNN_ZONEOUT, frnn_backward_call,
+    frnn_cell, frnn_cell_facts, frnn_dropout_masks, frnn_forward_call, frnn_ids, frnn_pack_call, frnn_rows,
+    frnn_sequence, frnn_shape, frnn_state, frnn_variant, frnn_weights)
 
 ctypedef int (*interruption)() noexcept nogil
 

@@ -35,11 +35,11 @@ cdef class Dense:
     @property
     def content(self):
         """The packed weights as bytes, not a copy, as those of `Packed`."""
-        cdef size_t begin = <uintptr_t>boundary_of(self.packed) - <uintptr_t>cnp.PyArray_DATA(self.packed)
+        cdef size_t begin = boundary(self.packed)
         return self.packed[begin:begin + frnn_dense_size(&self.shape) - ALIGN]
 
     @property
-    def shown(self):
+    def facts(self):
         """The inputs, the outputs, the activation's number and the dtype."""
         cdef const frnn_dense_shape *s = &self.shape
         return s.inputs, s.outputs, s.activation, np.dtype("f4" if s.dtype == FRNN_F32 else "f8")

@@ -27,10 +27,9 @@ cdef cnp.ndarray at_boundary(a):
     if boundary_of(given) == cnp.PyArray_DATA(given):
         return given
     spare = np.empty(given.size + ALIGN, np.uint8)
-    begin = -spare.ctypes.data % ALIGN
-    own = spare[begin:begin + given.size]
-    own[:] = given
-    return own
+    begin = boundary(spare)
+    spare[begin:begin + given.size] = given
+    return spare[begin:begin + given.size]
 
 
 cdef int usable(int status, const char *isa) except -1:
@@ -107,7 +106,7 @@ cdef class Packed(AnyWeights):
             return self.held_content
 
     @property
-    def sizes(self):
+    def facts(self):
         """The inputs, the features of h and the dtype."""
         return self.shape.input, features_of(&self.shape), np.dtype("f4" if self.shape.dtype == FRNN_F32 else "f8")
 
@@ -117,7 +116,7 @@ cdef class Packed(AnyWeights):
         cdef cnp.ndarray buffer
         cdef size_t begin
         buffer, forms = self.present()
-        begin = <uintptr_t>boundary_of(buffer) - <uintptr_t>cnp.PyArray_DATA(buffer)
+        begin = boundary(buffer)
         return buffer[begin:begin + known(frnn_packed_size(&self.shape, forms), &self.shape) - ALIGN]
 
     cdef object present_table(self):

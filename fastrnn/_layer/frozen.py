@@ -516,7 +516,7 @@ def _packed_before(of_type, made_by, structure, kept, precision, contents, head)
     for slot, packed in enumerate(frozen._weights.packed):
         inputs = structure.shapes[structure.names(slot)["weight_ih"]][1]
         wanted = inputs, structure.features, structure.dtype
-        runtime.check_packed("layer", packed.sizes, wanted)
+        runtime.check_packed("layer", packed.facts, wanted)
     frozen._begin(None if head is None else Head.packed_before(head, structure))
     return frozen
 

@@ -49,7 +49,7 @@ class Head:
         return head
 
     def _run_by(self, dense):
-        self.inputs, self.outputs, activation, self._dtype = dense.shown
+        self.inputs, self.outputs, activation, self._dtype = dense.facts
         self.activation, self.dense, self._weights = ACTIVATIONS[activation], dense, None
         self.nbytes = dense.nbytes
 

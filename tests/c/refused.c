@@ -217,6 +217,7 @@ static void reads(void) {
   expect("read: no bytes", frnn_read_packed(p.pack.packed, 0, &facts) == FRNN_INVALID);
   expect("read: another version", read_packed(8, 0) == FRNN_INVALID && read_dense(8, 0) == FRNN_INVALID);
   expect("read: another set", read_packed(32, 0) == FRNN_MISSING && read_dense(32, 0) == FRNN_MISSING);
+  expect("read: an extension that the set has not", read_packed(52, 0) == FRNN_MISSING);
   for (size_t i = 0; i < 128; i++) read_packed(i, 0), read_dense(i, 0); /* a sanitizer watches */
   expect("read: a null", frnn_read_packed(NULL, BYTES, &facts) == FRNN_INVALID &&
                              frnn_read_packed(p.pack.packed, BYTES, NULL) == FRNN_INVALID &&

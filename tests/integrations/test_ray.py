@@ -78,26 +78,19 @@ X = np.random.default_rng(0).standard_normal((7, 4, I)).astype("float32")
 LAYER = fastrnn.LSTM(I, H, rng=0)
 
 
-def test_the_parameters_of_a_layer_are_on_a_node_once(actors):
-    sent, x = ray.put(LAYER), ray.put(X)
+@pytest.mark.parametrize(
+    "net",
+    [LAYER, *(LAYER.freeze(precision, portable=False) for precision in (None, "int8"))],
+    ids=["layer", "frozen", "frozen, int8"],
+)
+def test_parameters_and_packed_weights_are_on_a_node_once(actors, net):
+    sent, x = ray.put(net), ray.put(X)
     pair = [actors(sent) for _ in range(2)]
     (file, read_only), other = ray.get([actor.where.remote() for actor in pair])
     assert other == (file, read_only)
     assert "plasma" in file and read_only
     for y in ray.get([actor.outputs.remote(x) for actor in pair]):
-        assert_same_bits(y, LAYER(X)[0])
-
-
-@pytest.mark.parametrize("precision", [None, "int8"])
-def test_packed_weights_are_on_a_node_once(actors, precision):
-    frozen = LAYER.freeze(precision, portable=False)
-    sent, x = ray.put(frozen), ray.put(X)
-    pair = [actors(sent) for _ in range(2)]
-    (file, read_only), other = ray.get([actor.where.remote() for actor in pair])
-    assert other == (file, read_only)
-    assert "plasma" in file and read_only
-    for y in ray.get([actor.outputs.remote(x) for actor in pair]):
-        assert_same_bits(y, frozen(X)[0])
+        assert_same_bits(y, net(X)[0])
 
 
 @pytest.mark.parametrize("precision", [None, "int8"])

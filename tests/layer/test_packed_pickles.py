@@ -264,7 +264,7 @@ def test_weights_of_something_else_are_refused(place, bit, message):
 
 @needs_kernels
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_damaged_header_is_refused_or_changes_no_memory(precision):
+def test_a_call_after_a_damaged_header_ends_and_most_are_refused(precision):
     frozen, x = fastrnn.LSTM(I, H, rng=0).freeze(precision, portable=False), draw(T, B, I)
     refused = 0
     for byte, bit in itertools.product(range(192), (1, 128)):
