@@ -170,7 +170,12 @@ class Forecaster(Estimator):
         """
         window, horizon = (checks.positive(n, getattr(self, n)) for n in ("window", "horizon"))
         season = 1 if self.season is None else checks.positive("season", self.season)
-        networks, needed = checks.positive("networks", self.networks, 2), window + season
+        networks, needed = checks.positive("networks", self.networks), window + season
+        if networks < 2:
+            raise ValueError(
+                "networks must be an integer of at least 2, got 1: the error of each fold comes "
+                "from a network that has not seen it"
+            )
         least = needed + horizon - 1 + max(networks, 4 * horizon + 2)
         y, X = _checked(y, X, least, columns=0 if X is None else None)
         seen = SeenSeries(y, X, (window, horizon, season))

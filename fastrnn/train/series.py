@@ -171,7 +171,13 @@ def _columns(targets, features):
     if targets is None:
         return slice(None)
     if isinstance(targets, slice):
-        if not every[targets]:
+        try:
+            chosen = every[targets]
+        except (TypeError, ValueError) as error:  # a step of 0, or no integers
+            raise type(error)(
+                f"targets must be a slice of columns, got {targets}: {error}"
+            ) from None
+        if not chosen:
             raise ValueError(f"targets must take at least one of {features} columns, got {targets}")
         return targets
     several = isinstance(targets, range | list | tuple) or np.ndim(targets) == 1

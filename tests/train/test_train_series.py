@@ -142,6 +142,8 @@ def test_integers_become_float32_and_floats_stay_what_they_are(kind, dtype):
         ({"targets": 1.0}, TypeError, "targets must be columns: .* got float"),
         ({"targets": []}, ValueError, "targets must take at least one of 3 columns, got none"),
         ({"targets": slice(3, None)}, ValueError, "targets must take at least one of 3 columns"),
+        ({"targets": slice(0, 2, 0)}, ValueError, "targets must be a slice of columns, got slice"),
+        ({"targets": slice("a", 2)}, TypeError, "targets must be a slice of columns, got slice"),
         ({"batch_first": 1}, TypeError, "batch_first must be True or False"),
         ({"series": np.array([0, 2**24 + 1])}, TypeError, "series must be float32, or numbers tha"),
         ({"series": np.array([2**62, 0])}, TypeError, r'cast it with series.astype\("float32"\)'),
