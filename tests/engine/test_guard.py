@@ -64,7 +64,7 @@ class Pages:
         self.stride = self.size + mmap.PAGESIZE
         self.map = mmap.mmap(-1, slots * self.stride + mmap.PAGESIZE)
         self.start = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
-        self.slots = slots
+        self.slots, self.read_only = slots, []
         self.libc = ctypes.CDLL(None, use_errno=True)
         for slot in range(slots + 1):
             self._protect(self._slot(slot) - mmap.PAGESIZE, mmap.PAGESIZE, 0)
@@ -81,8 +81,9 @@ class Pages:
         """Free all; the next arrays are at the ends of their slots, or at the begins."""
         self.at_end = at_end
         self.used = 0
-        for number in range(self.slots):
-            self._protect(self._slot(number), self.size, mmap.PROT_READ | mmap.PROT_WRITE)
+        while self.read_only:
+            slot = self.read_only.pop()
+            self._protect(slot, self.size, mmap.PROT_READ | mmap.PROT_WRITE)
 
     def _next(self, nbytes):
         assert nbytes <= self.size and self.used < self.slots
@@ -100,7 +101,8 @@ class Pages:
             result.fill(np.nan)
         else:
             result[...] = values[:count].reshape(shape)
-            self._protect(self._slot(self.used - 1), self.size, mmap.PROT_READ)
+            self.read_only.append(self._slot(self.used - 1))
+            self._protect(self.read_only[-1], self.size, mmap.PROT_READ)
         return result
 
     def buffer(self, needed):

@@ -584,13 +584,13 @@ def test_a_handler_that_steps_the_stream_which_it_interrupts_is_refused():
             told.append(str(error))
 
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
     try:
         for _ in range(50):
-            stream.feed(np.ones((1000, 32, 64), "f4"))
+            stream.feed(np.ones((200, 32, 64), "f4"))
             if told:
                 break
-            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            signal.setitimer(signal.ITIMER_REAL, 0.005)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
