@@ -5,9 +5,7 @@ reference. FASTRNN_ISA chooses the set for the suite; tests with @every_isa stil
 """
 
 import contextlib
-import json
 import os
-import signal
 import sys
 import warnings
 
@@ -57,8 +55,7 @@ def pytest_collection_modifyitems(items):
         if item.get_closest_marker("alone"):
             item.fixturenames.insert(0, "_alone")
         _mark_for_one_thread(item, parameters)
-    # These are last; their compilers run beside the other tests: see _judging.
-    items.sort(key=lambda item: ("verdict" in item.fixturenames, "_alone" in item.fixturenames))
+    items.sort(key=lambda item: "_alone" in item.fixturenames)
 
 
 def _mark_for_one_thread(item, parameters):
@@ -99,51 +96,9 @@ def core():
         yield runtime.core
 
 
-def _case(item):
-    return "{family} {stub}".format(**item.callspec.params)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _judging(request, tmp_path_factory):
-    """Compile test_codegen.py's cases beside the other tests, because compilers take long.
-
-    It gives a function -> {case: verdict}, which waits until all cases are judged. A process of
-    pytest -n does not know its tests in advance, so there each test begins with its own case.
-    """
-    items = [item for item in request.session.items if "verdict" in item.fixturenames]
-    folder, started = tmp_path_factory.mktemp("codegen"), []
-
-    def start(items):
-        started.append(items[0].module.start_judging([_case(item) for item in items], folder))
-
-    def verdicts(item=None):
-        if item is not None and _XDIST:
-            start([item])
-        assert all(process.wait() == 0 for process in started)
-        return json.loads((folder / "verdicts.json").read_text()) if started else {}
-
-    if items and not _XDIST:
-        start(items)
-    yield verdicts
-    for process in started:
-        if process.poll() is None:
-            if os.name == "posix":
-                os.killpg(process.pid, signal.SIGTERM)
-            else:
-                process.terminate()
-            process.wait()
-
-
 @pytest.fixture
-def verdict(request, _judging):
-    """The verdict of test_codegen.py's `judge` for the test's parameters."""
-    return _judging(request.node)[_case(request.node)]
-
-
-@pytest.fixture
-def _alone(_judging, tmp_path_factory):
-    """Nothing is compiled beside the test, and pytest -n's processes take turns here."""
-    _judging()
+def _alone(tmp_path_factory):
+    """The processes of pytest -n take turns here."""
     folder = tmp_path_factory.getbasetemp()
     with open((folder.parent if _XDIST else folder) / "alone", "w") as lock:
         with contextlib.suppress(ImportError):  # on Windows tests are not run side by side

@@ -14,22 +14,19 @@ vector goes to the stack or comes from it for every third product at most (with 
 more there).
 """
 
-import json
 import os
 import platform
 import re
 import shutil
 import subprocess
-import sys
 import sysconfig
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from c_flags import ROOT, c_flags
 
-pytestmark = pytest.mark.no_kernels
+pytestmark = [pytest.mark.no_kernels, pytest.mark.slow]
 
 STUBS = sorted(path.stem for path in ROOT.glob("csrc/isa/*.c"))
 GATES = {"gemm": 1, "blocks": 1, "rnn_tanh": 1, "rnn_relu": 1, "lstm": 4}
@@ -309,43 +306,10 @@ def judge(family, stub, folder):
     return sorted(tiles), faults
 
 
-def judge_all(folder):
-    """Judge the cases from standard input, two at a time -> {family and stub: verdict} as JSON."""
-
-    def judged(case):
-        return judge(*case.split(), folder)
-
-    cases = json.load(sys.stdin)
-    with ThreadPoolExecutor(2) as pool:
-        verdicts = dict(zip(cases, pool.map(judged, cases), strict=True))
-    json.dump(verdicts, sys.stdout)
-
-
-def start_judging(cases, folder):
-    """Start a process that judges the cases and writes the verdicts to a file.
-
-    It has a lower priority than the tests. It and its compilers are a session of their own.
-    """
-    (folder / "cases.json").write_text(json.dumps(cases))
-    code = "import os, sys, test_codegen as t; os.nice(10); t.judge_all(t.Path(sys.argv[1]))"
-    with open(folder / "cases.json") as given, open(folder / "verdicts.json", "w") as said:
-        return subprocess.Popen(
-            [sys.executable, "-c", code, folder], stdin=given, stdout=said,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, start_new_session=True,
-        )  # fmt: skip
-
-
-def is_quick(stub):
-    """Whether the stub is of those most used here: float32, of this machine's vectors."""
-    isa, _, rest = stub.partition("_")
-    return rest == "f32" and isa != "generic" and platform.machine() in SETS[isa].machines
-
-
-@pytest.mark.parametrize(
-    "stub", [pytest.param(s, marks=[pytest.mark.slow] * (not is_quick(s))) for s in STUBS]
-)
-@pytest.mark.parametrize("family", ["cc", pytest.param("clang", marks=pytest.mark.slow)])
-def test_product_loops_are_products_and_loads(verdict, family, stub):
+@pytest.mark.parametrize("stub", STUBS)
+@pytest.mark.parametrize("family", ["cc", "clang"])
+def test_product_loops_are_products_and_loads(family, stub, tmp_path):
+    verdict = judge(family, stub, tmp_path)
     if verdict is None:
         pytest.skip(f"no {family} and objdump here for {stub}")
     tiles, faults = verdict
