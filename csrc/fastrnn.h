@@ -221,8 +221,9 @@ typedef struct {
 int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
 /* Packed weights hold no address, so they may be copied, and may lie in memory that several processes read. The last
- * 64 bytes of frnn_packed_size are not used: a copy need not have them. A process that gets packed weights from another
- * one calls frnn_read_packed first. It checks the header, not the numbers, and fills in the facts: of the shape the
+ * 64 bytes of frnn_packed_size are not used: a copy need not have them. They begin with a header of FRNN_HEADER bytes
+ * at most, which must stay as it is: calls find the numbers by it. A process that gets packed weights from another one
+ * calls frnn_read_packed first. It checks the header, not the numbers, and fills in the facts: of the shape the
  * cell, dtype, input, hidden, projected and precision; the forms; the version of the library and the instruction set
  * that packed them, texts within the packed weights, or NULL if these are no packed weights at all.
  * Returns 0; FRNN_INVALID if these are not `size` bytes of weights that this version packed for a cell of the library;
@@ -233,6 +234,7 @@ typedef struct {
   const char *version, *isa;
 } frnn_packed_facts;
 int frnn_read_packed(const void *packed, size_t size, frnn_packed_facts *facts);
+enum { FRNN_HEADER = 192 };
 
 /* Arrays for the matrices that were packed and for the scales of their rows, each as frnn_weights describes it; one
  * that is NULL is not written. int8 weights have scales, others do not. */

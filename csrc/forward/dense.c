@@ -12,6 +12,7 @@ typedef struct {
   frnn_packer by;
   frnn_dense_shape shape;
 } dense_header;
+_Static_assert(sizeof(dense_header) <= FRNN_HEADER, "the header grew");
 
 typedef struct {
   size_t bias, panels;

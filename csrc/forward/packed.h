@@ -46,6 +46,7 @@ typedef struct {
   int64_t input, hidden, projected;
   packed_layout at;
 } packed_header;
+_Static_assert(sizeof(packed_header) <= FRNN_HEADER, "the header grew");
 enum { OWN_CELL = -1 };
 
 /* Writes the header of packed weights of a shape. */

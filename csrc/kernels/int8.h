@@ -133,7 +133,7 @@ INLINE real largest_of(const real *x, int64_t k) {
 }
 
 /* Numbers of rows in units of a scale for each row, FRNN_INT8_LARGEST at most. A row is zeros if its scale would be
- * subnormal. */
+ * subnormal, or if it is NaN: then all products are NaN whatever the numbers are, and no sum of them must overflow. */
 KERNEL void convert(const frnn_operands *o) {
   for (int64_t m = 0; m < o->m; m++) {
     const real *x = AT(const real, o->rows, m * o->row);
@@ -144,7 +144,7 @@ KERNEL void convert(const frnn_operands *o) {
     if (scale < 0x1p-126f) scale = inverse = 0;
     *(real *)to = scale;
     for (int64_t k = 0; k < o->k; k += LANES) {
-      vec q = vload_part(x + k, o->k - k) * vset1(inverse);
+      vec q = most == most ? vload_part(x + k, o->k - k) * vset1(inverse) : (vec){0};
       vstore_numbers(to + FRNN_OPERAND_HEADER, k, (ivec)(q + vset1(MAGIC)) - (ivec)vset1(MAGIC));
     }
   }

@@ -80,6 +80,8 @@ cdef extern from "fastrnn.h" nogil:
     # The functions below with an `interruption` return 0 or one of these. After FRNN_INTERRUPTED an exception is set.
     int frnn_pack(const frnn_pack_call *, int, interruption)
     int frnn_read_packed(const void *, size_t, frnn_packed_facts *)
+    enum:
+        FRNN_HEADER
     int frnn_unpack(const frnn_shape *, const void *, const frnn_matrices *, interruption)
     size_t frnn_plan_size()
     void frnn_plan(const frnn_shape *, void *)

@@ -7,6 +7,7 @@ cdef class Dense:
     """
     cdef frnn_dense_shape shape
     cdef cnp.ndarray packed
+    cdef bytes header  # of content from elsewhere, or None
 
     def __cinit__(self, weight=None, bias=None, activation=None, *, content=None):
         if content is None:
@@ -14,6 +15,7 @@ cdef class Dense:
             return
         self.packed = at_boundary(content)
         usable(frnn_read_dense(cnp.PyArray_DATA(self.packed), self.packed.size, &self.shape), NULL)
+        self.header = header_of(self.packed)
 
     cdef int pack(self, cnp.ndarray matrix, cnp.ndarray bias, int activation) except -1:
         cdef const void *w
@@ -36,6 +38,7 @@ cdef class Dense:
     def content(self):
         """The packed weights as bytes, not a copy, as those of `Packed`."""
         cdef size_t begin = boundary(self.packed)
+        unchanged(self.packed, self.header)
         return self.packed[begin:begin + frnn_dense_size(&self.shape) - ALIGN]
 
     @property
@@ -83,7 +86,7 @@ cdef class Dense:
             for i in range(x.ndim - 1):
                 if x.shape[i] != y.shape[i]:
                     return None
-        call.packed = boundary_of(self.packed)
+        call.packed = unchanged(self.packed, self.header)
         call.rows = 1
         for i in range(x.ndim - 1):
             call.rows *= x.shape[i]
@@ -100,7 +103,7 @@ cdef class Dense:
         dtype = np.float64 if self.shape.dtype == FRNN_F64 else np.float32
         cdef cnp.ndarray weight = np.empty((self.shape.outputs, self.shape.inputs), dtype)
         cdef cnp.ndarray bias = np.empty(self.shape.outputs, dtype)
-        frnn_unpack_dense(boundary_of(self.packed), cnp.PyArray_DATA(weight), cnp.PyArray_DATA(bias))
+        frnn_unpack_dense(unchanged(self.packed, self.header), cnp.PyArray_DATA(weight), cnp.PyArray_DATA(bias))
         return weight, bias
 
     @property

@@ -44,6 +44,23 @@ cdef int usable(int status, const char *isa) except -1:
     raise ValueError("these bytes are no packed weights, or not all of them: freeze the layer again")
 
 
+cdef bytes header_of(cnp.ndarray content):
+    """The begin of packed weights from elsewhere, by which `unchanged` sees that somebody wrote to them."""
+    return content[:FRNN_HEADER].tobytes()
+
+
+cdef const void *unchanged(cnp.ndarray buffer, bytes header) except NULL:
+    """The packed weights in a buffer. ValueError if they do not begin with the header, unless that is None.
+
+    C finds the numbers by the header. Who reads a changed one would write to memory that is not its own."""
+    cdef const void *packed = boundary_of(buffer)
+    if header is not None and memcmp(packed, <const char *>header, len(header)) != 0:
+        raise ValueError(
+            "somebody wrote to the buffers of the pickle that this layer came from, and it reads its weights there: "
+            "load it again, and leave the buffers as they are while it lives")
+    return packed
+
+
 cdef class Packed(AnyWeights):
     """Weights in packed form, which do not change. The matrices that they came from are not kept.
 
@@ -57,7 +74,9 @@ cdef class Packed(AnyWeights):
     in another process. It is copied if it is not aligned; else it is used where it lies, and nobody may write to it.
     """
     # Threads read these two in a critical section: else one could free the old content while another is taking it.
-    cdef tuple held_content  # the buffer, and the forms of W_ih in it: one object, so that threads see both or neither
+    # The buffer, the forms of W_ih in it, and the header of content from elsewhere, else None: one object, so that
+    # threads see all of it or nothing.
+    cdef tuple held_content
     cdef object table        # the id table of all one-hot vectors, or None until it is needed
 
     def __cinit__(self, int cell, int64_t hidden, w_ih, w_hh=None, b_ih=None, b_hh=None, w_hr=None,
@@ -76,7 +95,7 @@ cdef class Packed(AnyWeights):
         self.held = b_ih, b_hh, *extras.values()
         if content is None:
             forms = self.form_of(1) | (self.form_of(MANY_STEPS) if whole else 0)
-            self.held_content = (self.pack(&self.weights, forms, None), forms)
+            self.held_content = (self.pack(&self.weights, forms, None), forms, None)
         self.weights.w_ih = self.weights.w_hh = self.weights.w_hr = NULL
         self.weights.scale_ih = self.weights.scale_hh = self.weights.scale_hr = NULL
 
@@ -91,7 +110,7 @@ cdef class Packed(AnyWeights):
         if facts.shape.cell != s.cell or facts.shape.hidden != s.hidden or facts.shape.precision != s.precision:
             raise ValueError("packed weights of another cell, hidden size or precision")
         self.shape = facts.shape
-        self.held_content = (content, facts.forms)
+        self.held_content = (content, facts.forms, header_of(content))
         return 0
 
     cdef unsigned form_of(self, int64_t steps):
@@ -101,9 +120,12 @@ cdef class Packed(AnyWeights):
         return frnn_form_of(&one)
 
     cdef tuple present(self):
-        """The buffer and its forms as they are now."""
+        """The buffer, its forms and its header as they are now."""
+        cdef tuple content
         with cython.critical_section(self):
-            return self.held_content
+            content = self.held_content
+        unchanged(content[0], content[2])
+        return content
 
     @property
     def facts(self):
@@ -115,7 +137,7 @@ cdef class Packed(AnyWeights):
         """The packed weights as bytes, not a copy. They hold no address, so other processes may use them."""
         cdef cnp.ndarray buffer
         cdef size_t begin
-        buffer, forms = self.present()
+        buffer, forms, _ = self.present()
         begin = boundary(buffer)
         return buffer[begin:begin + known(frnn_packed_size(&self.shape, forms), &self.shape) - ALIGN]
 
@@ -208,7 +230,7 @@ cdef class Packed(AnyWeights):
                 content = self.present()
                 forms |= <unsigned>content[1]
                 if forms != <unsigned>content[1]:
-                    content = (self.repacked(forms), forms)
+                    content = (self.repacked(forms), forms, None)
                     with cython.critical_section(self):
                         self.held_content = content
         return content[0]

@@ -52,6 +52,7 @@ cdef class Stepper:
     cdef object work
     cdef int64_t ids  # the number of ids; -1 if x has features
     cdef list referenced, layers, packed  # referenced: what C has addresses in; packed: the buffers of each layer
+    cdef list from_pickles  # those of the layers whose buffers somebody else may have
     cdef Workspaces workspaces
     cdef char *last_output  # of the uppermost layer, if it cannot go to `out` at once
     cdef size_t x_bytes, y_bytes
@@ -77,6 +78,7 @@ cdef class Stepper:
         self.most_rows = batch
         self.ids = -1
         self.referenced, self.layers, self.packed, self.work = [state, tuple(outputs)], list(layers), [], work
+        self.from_pickles = [layer for layer in layers if (<Packed?>layer).present()[2] is not None]
         for _ in layers:
             self.packed.append([])
         self.workspaces = workspaces
@@ -163,6 +165,8 @@ cdef class Stepper:
         PyMem_Free(self.own_rows)
 
     cdef int take(self) except -1:
+        for layer in self.from_pickles:
+            (<Packed>layer).present()  # ValueError if somebody wrote to it
         if atomic_flag_test_and_set(&self.claimed):
             raise RuntimeError(
                 "another thread is stepping this stream, or the code that a signal's handler has interrupted: "
@@ -304,7 +308,7 @@ cdef class Stepper:
             return False
         cdef char *source = <char *>cnp.PyArray_DATA(<cnp.ndarray>given)
         cdef frnn_dense_call call
-        call.packed, call.rows = boundary_of(head.packed), self.batch
+        call.packed, call.rows = unchanged(head.packed, head.header), self.batch
         call.x, call.y = self.last_output, cnp.PyArray_DATA(<cnp.ndarray>wanted)
         self.take()
         try:

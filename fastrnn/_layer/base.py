@@ -408,6 +408,9 @@ class Recurrent(Running, Dropout, Trainable, Generic[State, Given]):
             False: the packed weights. A process that loads the pickle of protocol 5 with buffers in
             shared memory (Ray's actors, say) uses them where they lie, so that all processes of a
             machine have one copy; a buffer that does not begin at a multiple of 64 bytes is copied.
+            Nobody may write to the buffers while the layer lives: its results would change, and the
+            process could crash. A call raises ValueError if their begin, which has the sizes, is
+            another one.
             Only the same build of fastrnn, on a CPU that runs the instruction set that packed them
             (and its extension, see `show_config`), can load it. The packed weights then have
             both of their forms, see `Frozen.nbytes`. Without compiled kernels nothing is packed,

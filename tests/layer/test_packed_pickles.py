@@ -288,14 +288,60 @@ def test_the_weights_of_two_passes_exchanged_are_refused():
 
 
 @needs_kernels
-def test_a_head_of_another_layer_is_refused():
-    wide, narrow = (
-        fastrnn.GRU(I, units, rng=0).freeze(head=train.Dense(units, 3, rng=0), portable=False)
-        for units in (40, 41)
+@pytest.mark.parametrize(
+    "units, outputs, activation", [(41, 3, None), (40, 4, None), (40, 3, "softmax")]
+)
+def test_another_head_is_refused(units, outputs, activation):
+    wanted, other = (
+        fastrnn.GRU(I, dense.inputs, rng=0).freeze(head=dense, portable=False)
+        for dense in (
+            train.Dense(40, 3, rng=0),
+            train.Dense(units, outputs, activation=activation, rng=0),
+        )
     )
-    make, arguments = wide.__reduce__()
-    with pytest.raises(ValueError, match="of the head .* sizes 40, float32 expected, got 41"):
-        make(*arguments[:-1], narrow.__reduce__()[1][-1])
+    make, (*arguments, (_, facts)) = wanted.__reduce__()
+    message = (
+        f"of the head .* sizes 40, 3, None, float32 expected, got {units}, {outputs}, {activation}"
+    )
+    with pytest.raises(ValueError, match=message):
+        make(*arguments, (other.__reduce__()[1][-1][0], facts))
+
+
+@needs_kernels
+@pytest.mark.parametrize("outputs", [0, 3000], ids=["zeros", "another head"])
+def test_calls_notice_that_somebody_wrote_to_the_buffers(outputs):
+    frozen, other = (
+        fastrnn.LSTM(I, H, rng=0).freeze(head=train.Dense(H, n, rng=0), portable=False)
+        for n in (3, outputs or 3)
+    )
+    content, buffers = sent(frozen)
+    memory = np.zeros(10**6, np.uint8)
+    whole = memory[-memory.ctypes.data % 64 :]
+    places = write(whole, buffers)
+    loaded, x = pickle.loads(content, buffers=places), draw(T, B, I)
+    stream = loaded.stream(B)
+    stream.step(x[0])
+    write(whole, sent(other)[1])
+    if outputs == 0:
+        memory[:] = 0
+    y = draw(T, B, H)
+    for call in (
+        lambda: loaded(x), lambda: stream.step(x[0]), lambda: stream.feed(x),
+        lambda: loaded._head(y), lambda: loaded._head.arrays(), lambda: pickle.dumps(loaded),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="somebody wrote to the buffers of the pickle"):
+            call()
+
+
+def write(memory, buffers):
+    """Copies buffers one after another, each to a boundary of 64, and returns the copies."""
+    copies, end = [], 0
+    for buffer in buffers:
+        array = np.frombuffer(buffer, np.uint8)
+        copies.append(memory[end : end + array.size])
+        copies[-1][:] = array
+        end += -(-array.size // 64) * 64
+    return list(map(pickle.PickleBuffer, copies))
 
 
 @pytest.mark.parametrize("options", [{}, {"proj_size": 5}])
