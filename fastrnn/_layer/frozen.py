@@ -475,7 +475,11 @@ class Frozen(Running, Generic[State, Given]):
     def __reduce__(self) -> tuple:
         weights = self._weights
         if not self._portable and runtime.core is not None:
-            head = None if self._head is None else (self._head.dense.content, self._head.facts)
+            head = self._head and (
+                self._head.dense.content,
+                self._head.outputs,
+                self._head.activation,
+            )
             return _packed_before, (
                 type(self), runtime.writer(), self._structure, weights.kept, weights.precision,
                 weights.contents(), head,
@@ -517,7 +521,7 @@ def _packed_before(of_type, made_by, structure, kept, precision, contents, head)
         inputs = structure.shapes[structure.names(slot)["weight_ih"]][1]
         wanted = inputs, structure.features, structure.dtype
         runtime.check_packed("layer", packed.facts, wanted)
-    frozen._begin(None if head is None else Head.packed_before(*head))
+    frozen._begin(None if head is None else Head.packed_before(*head, structure))
     return frozen
 
 

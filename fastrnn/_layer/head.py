@@ -40,17 +40,14 @@ class Head:
         self.nbytes = weight.nbytes + bias.nbytes
 
     @classmethod
-    def packed_before(cls, content, facts):
-        """A head of another one's `dense.content` and `facts`, maybe in another process."""
+    def packed_before(cls, content, outputs, activation, structure):
+        """A head of what another one packed, its `dense.content`, maybe in another process."""
         head = object.__new__(cls)
         head._run_by(runtime.core.Dense(content=content))
-        runtime.check_packed("head", head.facts, facts)
+        found = head.inputs, head.outputs, head.activation, head._dtype
+        wanted = _width_of_y(structure), outputs, activation, structure.dtype
+        runtime.check_packed("head", found, wanted)
         return head
-
-    @property
-    def facts(self):
-        """The inputs, the outputs, the activation and the dtype."""
-        return self.inputs, self.outputs, self.activation, self._dtype
 
     def _run_by(self, dense):
         self.inputs, self.outputs, activation, self._dtype = dense.facts
@@ -89,6 +86,11 @@ class Head:
             checks.output("out", out, (*symbols, "outputs of head"), shape, self._dtype)
 
 
+def _width_of_y(structure):
+    """The features of one y, which are a head's inputs."""
+    return structure.width if structure.merge == "concat" else structure.features
+
+
 def head_of(dense, structure):
     """The `Head` of a user's dense layer that fits the outputs of a layer; None for None."""
     if dense is None:
@@ -111,7 +113,7 @@ def head_of(dense, structure):
         raise ValueError(f"head must have an activation of {ACTIVATIONS}, got {activation!r}")
     if structure.merge is None:
         raise ValueError("head needs one y: use merge='concat', 'sum', 'mean' or 'mul', not None")
-    width = structure.width if structure.merge == "concat" else structure.features
+    width = _width_of_y(structure)
     weight = checks.of_dtype("weight of head", weight, structure.dtype)
     bias = checks.of_dtype("bias of head", bias, structure.dtype)
     if weight.ndim != 2 or weight.shape[1] != width:

@@ -299,12 +299,12 @@ def test_another_head_is_refused(units, outputs, activation):
             train.Dense(units, outputs, activation=activation, rng=0),
         )
     )
-    make, (*arguments, (_, facts)) = wanted.__reduce__()
+    make, (*arguments, (_, *facts)) = wanted.__reduce__()
     message = (
         f"of the head .* sizes 40, 3, None, float32 expected, got {units}, {outputs}, {activation}"
     )
     with pytest.raises(ValueError, match=message):
-        make(*arguments, (other.__reduce__()[1][-1][0], facts))
+        make(*arguments, (other.__reduce__()[1][-1][0], *facts))
 
 
 @needs_kernels
