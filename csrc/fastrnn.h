@@ -221,12 +221,12 @@ typedef struct {
 int frnn_pack(const frnn_pack_call *calls, int count, int (*interrupted)(void));
 
 /* Packed weights hold no address, so they may be copied, and may lie in memory that several processes read. The last
- * 64 bytes of frnn_packed_size are not used: a copy need not have them. They begin with a header of FRNN_HEADER bytes
- * at most, which must stay as it is: calls find the numbers by it. A process that gets packed weights from another one
- * calls frnn_read_packed first. It checks the header, not the numbers, and fills in the facts: of the shape the
- * cell, dtype, input, hidden, projected and precision; the forms; the version of the library and the instruction set
- * that packed them, texts within the packed weights, or NULL if these are no packed weights at all.
- * Returns 0; FRNN_INVALID if these are not `size` bytes of weights that this version packed for a cell of the library;
+ * 64 bytes of frnn_packed_size are not used: a copy need not have them. Packed weights begin with a header of at most
+ * FRNN_HEADER bytes, which must stay as it is: calls find the numbers by it. A process that gets packed weights from
+ * another one calls frnn_read_packed first. It checks the header, not the numbers, and fills in the facts: of the shape
+ * the cell, dtype, input, hidden, projected and precision; the forms; the version of the library and the instruction
+ * set that packed them, texts within the packed weights, or NULL if these are no packed weights at all. Returns 0;
+ * FRNN_INVALID if these are not `size` bytes of weights that this version packed for a cell of the library;
  * FRNN_MISSING if this build or this CPU lacks the instructions. */
 typedef struct {
   frnn_shape shape;

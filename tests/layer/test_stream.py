@@ -584,13 +584,13 @@ def test_a_handler_that_steps_the_stream_which_it_interrupts_is_refused():
             told.append(str(error))
 
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.005)
+    signal.setitimer(signal.ITIMER_REAL, 0.004)
     try:
         for _ in range(50):
             stream.feed(np.ones((200, 32, 64), "f4"))
             if told:
                 break
-            signal.setitimer(signal.ITIMER_REAL, 0.005)
+            signal.setitimer(signal.ITIMER_REAL, 0.004)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
